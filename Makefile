@@ -1,0 +1,45 @@
+# make run [LOG=path]   sets up and runs the pipeline: on the embedded log, or on yours
+# make test             sets up and passes every check
+PYTHON ?= python3
+BIN := .venv/bin
+# LightGBM with two threads beside another busy process ran ten times slower than with one.
+export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= passive
+export MLFLOW_DISABLE_TELEMETRY ?= true
+
+.PHONY: run test check bench clean help
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+.venv/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "plancast needs Python 3.11 or later; name one: make PYTHON=python3.12 ..."; exit 2; }
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/core: .venv/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/dev: .venv/core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+run: .venv/core
+	$(BIN)/plancast run $(if $(LOG),--log '$(LOG)') $(ARGS)
+
+check: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+bench: .venv/dev
+	$(BIN)/python -m benchmarks.scale
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,91 @@
+"""From the predictor's arrays to the planner's estimates, and from jobs to tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.domain import ANY_CLASS, DurationEstimate, Estimates, Task, Worker
+
+Floats = NDArray[np.float64]
+
+
+def estimates_of(
+    task_ids: Sequence[str], quantiles_s: Floats, levels: Sequence[float], source: str
+) -> Estimates:
+    """Forecast quantiles as the planner's estimates, for any machine class.
+
+    Parameters
+    ----------
+    task_ids : sequence of str
+    quantiles_s : float array, shape (tasks, levels)
+        Seconds, non-decreasing along the levels; rounded up to whole ones, at least 1.
+    levels : sequence of float
+    source : str
+        Who says so.
+    """
+    whole = np.maximum(np.ceil(quantiles_s - 1e-9), 1).astype(np.int64)
+    known = tuple(float(level) for level in levels)
+    return {
+        task: {ANY_CLASS: DurationEstimate(known, tuple(row), source)}
+        for task, row in zip(task_ids, whole.tolist(), strict=True)
+    }
+
+
+def certain_estimates(task_ids: Sequence[str], seconds: Floats, source: str) -> Estimates:
+    """Point forecasts, shape (tasks,), as estimates without spread."""
+    return estimates_of(task_ids, np.asarray(seconds, np.float64)[:, None], (0.5,), source)
+
+
+def machines_of_log(width: float, workers: int, resource: str) -> tuple[Worker, ...]:
+    """A log's machine as `workers` equal ones that together have `width` processors (or more).
+
+    Parameters
+    ----------
+    width : float
+        Processors (or GPUs) of the machine.
+    workers : int
+        1: a pooled machine, as SWF logs describe it.
+    resource : str
+        ``cpu`` or ``gpu``: what the log counts.
+    """
+    each = int(np.ceil(width / workers)) * 1000
+    if workers == 1:
+        return (Worker("pool", {resource: each}, machine_class="pool"),)
+    return tuple(
+        Worker(f"node-{k}", {resource: each}, machine_class="node") for k in range(workers)
+    )
+
+
+def task_of_job(
+    job: Any, machines: Sequence[Worker], resource: str, *, release_s: int, deadline_s: int | None
+) -> Task:
+    """A logged job as a task: one piece where it fits one machine, else a gang of equal pieces.
+
+    Parameters
+    ----------
+    job : namedtuple
+        A row of a canonical log.
+    machines : sequence of Worker
+        Equal ones, from ``machines_of_log``.
+    resource : str
+    release_s : int
+    deadline_s : int, optional
+    """
+    width = job.cpus if resource == "cpu" else job.gpus
+    millis = max(1, int(np.ceil((1.0 if np.isnan(width) else width) * 1000)))
+    shards = -(-millis // machines[0].capacity[resource])
+    requested = job.requested_s
+    return Task(
+        id=job.job_id,
+        demand={resource: -(-millis // shards)},
+        release_s=release_s,
+        deadline_s=deadline_s,
+        owner=job.user,
+        app=job.app,
+        requested_s=int(np.ceil(requested)) if requested > 0 else None,
+        shards=shards,
+    )

@@ -1,0 +1,83 @@
+"""What the commands share: consoles, tables, JSON, progress, exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from planner.domain import BadRequest
+
+BAD_INPUT = 2
+NO_PLAN = 3
+INVALID_PLAN = 4
+
+Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
+Seed = Annotated[int, typer.Option(help="Seed of all that is left to chance.", min=0)]
+
+PIPED_WIDTH = 110
+"""Columns of a table that goes into a pipe or a file, where there is no screen to fit."""
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+stderr = Console(stderr=True, highlight=False)
+
+
+def print_json(facts: Any) -> None:
+    """Facts as JSON on standard output."""
+    typer.echo(json.dumps(facts, indent=1))
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table whose first column is text and whose others are numbers."""
+    result = Table(
+        title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD
+    )
+    for place, column in enumerate(columns):
+        # A number that is cut off would be another number.
+        result.add_column(column, justify="left" if place == 0 else "right", no_wrap=True)
+    for row in rows:
+        result.add_row(*row)
+    return result
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Any]:
+    """A progress bar on standard error; call what it yields with (done, all, text).
+
+    Nothing is drawn where standard error is no terminal.
+    """
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=stderr,
+        transient=True,
+        disable=not stderr.is_terminal,
+    ) as bar:
+        line = bar.add_task(title, total=None)
+
+        def tell(done: float | None = None, total: float | None = None, text: str = "") -> None:
+            bar.update(line, completed=done, total=total, description=f"{title} {text}".rstrip())
+
+        yield tell
+
+
+def parse_levels(text: str) -> tuple[float, ...]:
+    """Quantile levels from ``.1,.5,.9``."""
+    try:
+        levels = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise BadRequest(f"--levels {text!r}: write numbers in (0, 1), as in .1,.5,.9") from None
+    rising = all(a < b for a, b in zip((0.0, *levels), (*levels, 1.0), strict=True))
+    if not rising:
+        raise BadRequest(f"--levels {text!r}: must rise strictly within (0, 1)")
+    return levels

@@ -1,0 +1,109 @@
+"""``plancast ingest``, ``train``, ``predict``: from a log to estimates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.cli.common import Json, Seed, console, parse_levels, print_json, progress, table
+
+Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
+
+
+def ingest(
+    log: Annotated[Path, typer.Argument(help="A job log, plain or gzip.")],
+    output: Output,
+    format: Annotated[str, typer.Option(help="auto, swf, sacct or table.")] = "auto",
+    columns: Annotated[Path | None, typer.Option(help="Column map (YAML) of a table.")] = None,
+    json: Json = False,
+) -> None:
+    """Read a job log in any known form and write the canonical one.
+
+    Example: plancast ingest KTH-SP2-1996-2.swf.gz -o jobs.parquet
+    """
+    from pipelines.ingest import ingest_log
+    from predictor.logs.table import write_jobs
+
+    with progress(f"reading {log.name}"):
+        jobs, facts = ingest_log(str(log), format=format, columns=str(columns) if columns else None)
+        write_jobs(jobs, output)
+    facts["written"] = str(output)
+    if json:
+        print_json(facts)
+        return
+    console.print(describe_log(facts))
+    console.print(f"wrote {output}")
+
+
+def describe_log(facts: dict[str, Any]) -> str:
+    """The facts of an ingested log, in a few lines."""
+    outcomes = ", ".join(f"{count:,} {name}" for name, count in facts["outcomes"].items())
+    lines = [
+        f"[bold]{facts['log']}[/bold] ({facts['format']}): {facts['rows']:,} jobs of "
+        f"{facts['users']:,} users on {facts['machine_size']:g} processors",
+        f"  usable: {facts['kept']:,} ({outcomes})",
+    ]
+    lines += [f"  left out: {count:,}, {why}" for why, count in facts["excluded"].items()]
+    lines += [f"  note: {finding}" for finding in facts["findings"]]
+    if facts["acknowledge"]:
+        lines.append(f"  acknowledge: {facts['acknowledge']}")
+    return "\n".join(lines)
+
+
+def train(
+    jobs: Annotated[Path, typer.Argument(help="A canonical log, from plancast ingest.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the model.")],
+    levels: Annotated[str, typer.Option(help="Quantile levels.")] = ".1,.5,.8,.9,.95",
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Train the run-time model on a whole log.
+
+    Example: plancast train jobs.parquet -o models/runtime
+    """
+    from pipelines.train import train_model
+    from predictor.logs.table import read_jobs
+
+    asked = parse_levels(levels)
+    with progress("training"):
+        began = time.perf_counter()
+        model = train_model(read_jobs(jobs), output, levels=asked, seed=seed)
+        seconds = time.perf_counter() - began
+    if json:
+        print_json({"written": str(output), "fit_s": seconds, "card": model.card})
+        return
+    found = model.card["metrics"]
+    rows = [[name, f"{value:,.3g}"] for name, value in found.items()]
+    if rows:
+        title = "On the last stretch of the log, before the calibration it was used for"
+        console.print(table(title, ["metric", "value"], rows))
+    console.print(f"wrote {output} in {seconds:.1f} s")
+
+
+def predict(
+    tasks: Annotated[Path, typer.Argument(help="Tasks: CSV, Parquet or JSON.")],
+    model: Annotated[Path, typer.Option(help="Folder of a trained model.")],
+    output: Output,
+    json: Json = False,
+) -> None:
+    """Forecast the run times of tasks.
+
+    Example: plancast predict tasks.csv --model models/runtime -o estimates.parquet
+    """
+    from pipelines.forecast import forecast_tasks
+    from pipelines.inputs import write_estimates
+
+    estimates = forecast_tasks(tasks, model)
+    write_estimates(estimates, output)
+    facts = {"written": str(output), "tasks": len(estimates)}
+    if json:
+        print_json(facts)
+    else:
+        console.print(f"wrote estimates of {len(estimates):,} tasks to {output}")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"ingest": ingest, "train": train, "predict": predict}

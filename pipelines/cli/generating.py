@@ -1,0 +1,73 @@
+"""``plancast generate``: seeded logs, clusters and batches, in the files the readers read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.common import Json, Seed, console, print_json
+
+app = typer.Typer(
+    help="Write a seeded log, cluster or batch, to try things with.", no_args_is_help=True
+)
+Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
+
+
+@app.command("log", epilog="Example: plancast generate log --jobs 6000 -o log.swf")
+def generate_log_command(
+    output: Output,
+    jobs: Annotated[int, typer.Option(min=1, help="How many jobs.")] = 6000,
+    users: Annotated[int, typer.Option(min=1, help="How many users.")] = 40,
+    procs: Annotated[int, typer.Option(min=2, help="Processors of the machine.")] = 128,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Write a job log of a shared machine in the Standard Workload Format."""
+    from planner.generate import generate_log, write_swf
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_swf(generate_log(jobs, users, procs, seed), output)
+    _tell({"written": [str(output)], "jobs": jobs, "users": users, "procs": procs}, json)
+
+
+@app.command("cluster", epilog="Example: plancast generate cluster --workers 20 -o cluster.yaml")
+def generate_cluster_command(
+    output: Output,
+    workers: Annotated[int, typer.Option(min=1, help="How many workers.")] = 10,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Write a cluster of eight machine types over three zones."""
+    from pipelines.inputs import ClusterFile, write_cluster
+    from planner.generate import generate_cluster
+
+    write_cluster(ClusterFile(generate_cluster(workers, seed)), output)
+    _tell({"written": [str(output)], "workers": workers}, json)
+
+
+@app.command("batch", epilog="Example: plancast generate batch --tasks 200 --workers 20 -o batch/")
+def generate_batch_command(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")],
+    tasks: Annotated[int, typer.Option(min=1, help="How many tasks.")] = 200,
+    workers: Annotated[int, typer.Option(min=1, help="Workers of a generated cluster.")] = 10,
+    cluster: Annotated[Path | None, typer.Option(help="A cluster file instead.")] = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Write a batch of tasks with its cluster, policy, estimates, and all as one PlanRequest."""
+    from pipelines.inputs import read_cluster, write_batch
+    from planner.generate import generate_batch, generate_cluster
+
+    machines = read_cluster(cluster).workers if cluster else generate_cluster(workers, seed)
+    written = write_batch(generate_batch(tasks, machines, seed), output)
+    _tell({"written": [str(p) for p in written], "tasks": tasks, "workers": len(machines)}, json)
+
+
+def _tell(facts: dict[str, object], json: bool) -> None:
+    if json:
+        print_json(facts)
+    else:
+        for path in facts["written"]:  # type: ignore[attr-defined]
+            console.print(f"wrote {path}")

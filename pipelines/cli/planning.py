@@ -1,0 +1,221 @@
+"""``plancast plan`` and ``validate``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.cli.common import (
+    INVALID_PLAN,
+    NO_PLAN,
+    Json,
+    console,
+    print_json,
+    progress,
+    table,
+)
+from planner.domain import TERMS, BadRequest
+from planner.messages import PlanRequest, PlanResponse
+
+SHOWN_REASONS = 10
+
+
+def plan(
+    request: Annotated[
+        Path | None, typer.Argument(help="A PlanRequest (JSON), instead of separate files.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The response.")] = None,
+    tasks: Annotated[Path | None, typer.Option(help="Tasks: CSV, Parquet or JSON.")] = None,
+    cluster: Annotated[Path | None, typer.Option(help="Cluster (YAML).")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Policy (YAML).")] = None,
+    model: Annotated[Path | None, typer.Option(help="Forecast with this model.")] = None,
+    estimates: Annotated[Path | None, typer.Option(help="Estimates, instead of a model.")] = None,
+    solver: Annotated[str, typer.Option(help="auto, greedy, astar or cpsat.")] = "auto",
+    budget: Annotated[
+        float | None, typer.Option(min=0, help="Seconds. [default: 10, or the request's]")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=0, help="Solver steps instead of seconds: repeatable.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed.")] = None,
+    gantt: Annotated[Path | None, typer.Option(help="Draw the plan to this HTML file.")] = None,
+    json: Json = False,
+) -> None:
+    """Plan a batch of tasks on a cluster.
+
+    Without --model and --estimates a task's requested time is its estimate.
+
+    Example: plancast plan --tasks tasks.csv --cluster cluster.yaml --estimates estimates.parquet
+    -o plan.json --gantt plan.html
+    """
+    from planner.plan import plan as plan_request
+
+    asked = _request(request, tasks, cluster, policy, model, estimates)
+    asked = _limited(asked, budget, steps, seed)
+    with progress("planning") as tell:
+        best: list[float] = []
+
+        def observe(cost: float, bound: float) -> None:
+            best.append(cost)
+            tell(text=f"{len(best)} better plans, cost {cost:,.4g}")
+
+        response = plan_request(asked, solver, observe=observe)
+    _write(response, output, gantt, asked)
+    if json:
+        print_json(_facts(response, asked, output, gantt))
+    else:
+        _print(response, asked)
+        for path in (output, gantt if response.plan else None):
+            if path is not None:
+                console.print(f"wrote {path}")
+    if response.plan is None:
+        raise typer.Exit(NO_PLAN)
+
+
+def validate(
+    request: Annotated[Path, typer.Argument(help="A PlanRequest (JSON).")],
+    response: Annotated[Path, typer.Argument(help="The PlanResponse to it (JSON).")],
+    json: Json = False,
+) -> None:
+    """Judge a response by the evaluator: its plan, and all that it says of it.
+
+    Example: plancast validate request.json response.json
+    """
+    from dataclasses import asdict
+
+    from planner.evaluate import validate_response
+
+    asked = _read_message(PlanRequest, request)
+    answer = _read_message(PlanResponse, response)
+    found = validate_response(asked, answer)
+    if json:
+        print_json({"valid": not found, "violations": [asdict(v) for v in found]})
+    elif found:
+        for violation in found:
+            console.print(f"[red]{violation.kind.value}[/red]: {violation.text}", soft_wrap=True)
+        console.print(f"{len(found)} violations")
+    else:
+        console.print(f"valid: {answer.status.value}, cost {answer.cost or 0:,.6g}")
+    if found:
+        raise typer.Exit(INVALID_PLAN)
+
+
+def _read_message(kind: Any, path: Path) -> Any:
+    from pipelines.files import read_bytes
+    from planner.messages import from_json
+
+    return from_json(kind, read_bytes(path), source=str(path))
+
+
+def _request(
+    request: Path | None,
+    tasks: Path | None,
+    cluster: Path | None,
+    policy: Path | None,
+    model: Path | None,
+    estimates: Path | None,
+) -> PlanRequest:
+    if request is not None:
+        for name, given in (("--tasks", tasks), ("--cluster", cluster), ("--policy", policy),
+                            ("--model", model), ("--estimates", estimates)):  # fmt: skip
+            if given is not None:
+                raise BadRequest(
+                    f"{name}: the request {request} says that already; give one of both"
+                )
+        asked: PlanRequest = _read_message(PlanRequest, request)
+        return asked
+    if tasks is None or cluster is None:
+        raise BadRequest("give a request (JSON), or both --tasks and --cluster")
+    if model is not None and estimates is not None:
+        raise BadRequest("give --model or --estimates, not both")
+    from pipelines.requests import request_from_files
+
+    return request_from_files(tasks, cluster, policy=policy, model=model, estimates=estimates)
+
+
+def _limited(
+    request: PlanRequest, budget: float | None, steps: int | None, seed: int | None
+) -> PlanRequest:
+    from dataclasses import replace
+
+    from planner.messages import Budget
+
+    if budget is not None or steps is not None:
+        request = replace(request, budget=Budget(budget, steps))
+    return request if seed is None else replace(request, seed=seed)
+
+
+def _write(
+    response: PlanResponse, output: Path | None, gantt: Path | None, request: PlanRequest
+) -> None:
+    from pipelines.files import write_text_atomic
+    from planner.messages import to_json
+
+    if output is not None:
+        write_text_atomic(output, to_json(response, indent=1))
+    if gantt is not None and response.plan is not None:
+        from planner.plot import gantt_html
+
+        write_text_atomic(gantt, gantt_html(request, response.plan))
+
+
+def _facts(
+    response: PlanResponse, request: PlanRequest, output: Path | None, gantt: Path | None
+) -> dict[str, Any]:
+    return {
+        "request_id": response.request_id,
+        "status": response.status.value,
+        "solver": response.solver,
+        "estimate_source": response.estimate_source,
+        "tasks": len(request.snapshot.pending),
+        "planned": len(response.plan.assignments) if response.plan else 0,
+        "cost": response.cost,
+        "terms": dict(response.terms),
+        "lower_bound": response.lower_bound,
+        "gap": response.gap,
+        "moved": len(response.moved),
+        "unplanned": dict(response.unplanned),
+        "why": {} if response.plan else dict(response.why),
+        "wall_s": response.wall_s,
+        "written": [str(p) for p in (output, gantt if response.plan else None) if p is not None],
+    }
+
+
+def _print(response: PlanResponse, request: PlanRequest) -> None:
+    planned = len(response.plan.assignments) if response.plan else 0
+    console.print(
+        f"[bold]{response.status.value}[/bold]: {planned:,} of "
+        f"{len(request.snapshot.pending):,} tasks planned on "
+        f"{len(request.snapshot.workers):,} workers in {response.wall_s:.2f} s"
+        + (f" (plan of {response.solver})" if response.plan else "")
+    )
+    if response.plan is not None:
+        prices = request.policy.prices
+        rows = [
+            [term, f"{response.terms[term]:,.4g}", f"{prices.of(term):,.4g}",
+             f"{prices.of(term) * response.terms[term]:,.4g}"]
+            for term in TERMS
+        ]  # fmt: skip
+        rows.append(["cost", "", "", f"{response.cost:,.6g}"])
+        console.print(table("Cost", ["term", "amount", "price", "cost"], rows))
+        console.print(
+            f"no plan costs less than {response.lower_bound:,.6g}: gap {response.gap:.2%}"
+        )
+    _reasons("not planned", response.unplanned)
+    _reasons("no plan because" if response.plan is None else "waiting", response.why)
+
+
+def _reasons(title: str, reasons: Any) -> None:
+    if not reasons:
+        return
+    console.print(f"{title} ({len(reasons):,}):")
+    for name, reason in list(reasons.items())[:SHOWN_REASONS]:
+        console.print(f"  {name}: {reason}", soft_wrap=True)
+    if len(reasons) > SHOWN_REASONS:
+        console.print(f"  and {len(reasons) - SHOWN_REASONS:,} more, all in the response")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"plan": plan, "validate": validate}

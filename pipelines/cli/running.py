@@ -1,0 +1,175 @@
+"""``plancast trial``, ``report``, ``run``: the proof, the page, the whole pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.cli.common import Json, console, print_json, progress, table
+from pipelines.config import PARAMS, Config, load_config
+
+Params = Annotated[Path, typer.Option(help="Parameters of the pipeline.")]
+Name = Annotated[str | None, typer.Option(help="Names data/*/NAME and models/NAME.")]
+
+
+def trial(
+    jobs: Annotated[Path, typer.Argument(help="A canonical log, from plancast ingest.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The facts.")] = None,
+    batches: Annotated[int | None, typer.Option(min=2, help="How many batches.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="Jobs in a batch.")] = None,
+    level: Annotated[float | None, typer.Option(help="Quantile reserved beside p50.")] = None,
+    solver: Annotated[str | None, typer.Option(help="auto, greedy, astar or cpsat.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Solver steps per plan.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Machines to deal to.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Policy (YAML).")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed.")] = None,
+    params: Params = Path(PARAMS),
+    json: Json = False,
+) -> None:
+    """Plan batches of a log's test stretch with each kind of estimate; execute them with the truth.
+
+    The model is trained on the part of the log before the test stretch.
+
+    Example: plancast trial jobs.parquet --batches 12 --batch-size 60
+    """
+    from json import dumps
+
+    from pipelines.files import write_text_atomic
+    from pipelines.train import split_of
+    from pipelines.trial import trial as run_trial
+    from predictor import RuntimePredictor
+    from predictor.logs.table import read_jobs
+
+    config = load_config(params, log=str(jobs), policy=str(policy) if policy else None, seed=seed)
+    options = {
+        "batches": batches, "batch_size": batch_size, "level": level, "solver": solver,
+        "steps": steps, "workers": workers,
+    }  # fmt: skip
+    config = _with_trial(config, options)
+    log = read_jobs(jobs)
+    with progress("trial") as tell:
+        train, _ = split_of(config, log)
+        tell(text="training")
+        model = RuntimePredictor(config.train.levels, seed=config.seed).fit(train)
+        facts = run_trial(config, log, model, lambda done, all_: tell(done, all_, "batches"))
+    if output is not None:
+        write_text_atomic(output, dumps(facts, indent=1))
+    if json:
+        print_json(facts)
+    else:
+        print_trial(facts)
+
+
+def _with_trial(config: Config, options: Mapping[str, Any]) -> Config:
+    """The configuration with some parameters of the trial changed, and checked again."""
+    given = {key: value for key, value in options.items() if value is not None}
+    values = config.model_dump()
+    values["trial"] |= given
+    return load_config(Path("/dev/null"), **values)
+
+
+def report(
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The page.")] = None,
+    name: Name = None,
+    params: Params = Path(PARAMS),
+    json: Json = False,
+) -> None:
+    """Write the report page of a pipeline run.
+
+    Example: plancast report --name KTH-SP2-1996-2 -o report.html
+    """
+    from pipelines.report import build_report
+
+    config = load_config(params, name=name)
+    written = build_report(config, output or config.paths.report)
+    if json:
+        print_json({"written": str(written)})
+    else:
+        console.print(f"wrote {written}")
+
+
+def run(
+    log: Annotated[
+        str | None, typer.Option(help="A job log; the embedded generated one without.")
+    ] = None,
+    name: Name = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed.")] = None,
+    params: Params = Path(PARAMS),
+    json: Json = False,
+) -> None:
+    """Run the whole pipeline: ingest, train, plan, trial, report; as dvc repro would.
+
+    Example: plancast run --log KTH-SP2-1996-2.swf.gz
+    """
+    from pipelines.cli.forecasting import describe_log
+    from pipelines.pipeline import run_all
+
+    config = load_config(params, log=log, name=name, seed=seed)
+    with progress(config.name) as tell:
+        facts = run_all(config, tell)
+    if json:
+        print_json(facts)
+        return
+    console.print(describe_log(facts["ingest"]))
+    print_forecasts(facts["train"])
+    print_trial(facts["trial"])
+    console.print(f"report: {facts['report']}")
+    console.print(f"tracking: {facts['mlflow']}", soft_wrap=True)
+
+
+def print_forecasts(facts: Mapping[str, Any]) -> None:
+    """The table of forecast errors."""
+    levels = [f"{100 * level:g}" for level in facts["levels"] if level >= 0.5]
+    rows = [
+        [
+            name,
+            f"{found['mae_s']:,.0f}",
+            f"{found['median_abs_log2']:.2f}",
+            f"{found['within_2x']:.0%}",
+            f"{found['accuracy_minmax']:.0%}",
+            *(f"{found[f'coverage_p{level}']:.1%}" for level in levels),
+        ]
+        for name, found in facts["estimators"].items()
+    ]
+    columns = ["estimator", "error s", "log2", "in 2x", "min/max", *(f"<= p{p}" for p in levels)]
+    title = (
+        f"Forecasts of {facts['scored_jobs']:,} later jobs, "
+        f"learned from {facts['train_jobs']:,} earlier ones"
+    )
+    console.print(table(title, columns, rows))
+    console.print(
+        "error s: mean absolute error; log2: median |log2(forecast / run time)|;\n"
+        "<= p90: share of jobs that ended by their 90 % quantile\n"
+    )
+
+
+def print_trial(facts: Mapping[str, Any]) -> None:
+    """The table of realised costs."""
+    rows = []
+    for kind, found in facts["kinds"].items():
+        low, high = found["regret_ci"]
+        rows.append(
+            [
+                kind,
+                f"{found['mae_s']:,.0f}",
+                f"{found['median_abs_log2']:.2f}",
+                f"{found['realised_cost']:,.1f}",
+                f"{found['regret']:+.1%}",
+                f"{low:+.1%} .. {high:+.1%}",
+                f"{found['terms']['wait_h']:,.1f}",
+                f"{found['terms']['late_h']:,.1f}",
+            ]
+        )
+    title = (
+        f"{facts['batches']} batches of {facts['batch_size']} jobs planned with each estimate, "
+        "executed with the truth"
+    )
+    columns = ["estimate", "error s", "log2", "cost", "regret", "95 % interval", "wait h", "late h"]
+    console.print(table(title, columns, rows))
+    console.print("cost: realised; regret: against plans that know every run time (oracle)\n")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"trial": trial, "report": report, "run": run}

@@ -1,0 +1,82 @@
+"""Stage 1: a log in any form the readers know becomes the canonical job log."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from pipelines.config import Config, load_config
+from pipelines.files import write_text_atomic
+from planner.generate import generate_log, write_swf
+from predictor.logs import read_log
+from predictor.logs.table import write_jobs
+from predictor.schema import check_log, machine_size, replayed_ends, usable
+
+
+def ingest_log(
+    log: str, *, format: str = "auto", columns: str | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """Read and check a log.
+
+    Parameters
+    ----------
+    log : str
+    format : str
+        ``auto`` or a name of ``predictor.logs.READERS``.
+    columns : str, optional
+        Column map of a table.
+
+    Returns
+    -------
+    jobs : DataFrame
+        Canonical; where the log has no waits, starts and ends of a first-come-first-served
+        replay.
+    facts : dict
+        Counts, findings and machine size, for people and for ``--json``.
+    """
+    read = read_log(log, format=format, columns=columns)
+    jobs = replayed_ends(read)
+    report = check_log(read)
+    report.raise_errors(read.attrs["source"])
+    _, counts = usable(jobs)
+    facts = {
+        "log": read.attrs["source"],
+        "format": read.attrs["format"],
+        **asdict(counts),
+        "dropped": read.attrs.get("dropped", {}),
+        "findings": [str(finding) for finding in report.findings],
+        "users": int(jobs.loc[jobs["user"] != "", "user"].nunique()),
+        "machine_size": machine_size(read),
+        "acknowledge": read.attrs.get("header", {}).get("Acknowledge", ""),
+    }
+    return jobs, facts
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Ingest the configured log (or generate one) and open the pipeline run in MLflow."""
+    from pipelines import tracking
+
+    paths = config.paths
+    if config.log is None:
+        size = config.generate
+        generated = generate_log(size.jobs, size.users, size.procs, config.seed)
+        paths.raw_log.parent.mkdir(parents=True, exist_ok=True)
+        write_swf(generated, paths.raw_log)
+    jobs, facts = ingest_log(
+        config.log or str(paths.raw_log), format=config.format, columns=config.columns
+    )
+    write_jobs(jobs, paths.jobs)
+    parameters = {
+        "log": facts["log"],
+        "seed": config.seed,
+        **{f"train.{key}": value for key, value in config.train.model_dump().items()},
+        **{f"trial.{key}": value for key, value in config.trial.model_dump().items()},
+    }
+    facts["mlflow_run"] = tracking.open_run(config.name, parameters)
+    write_text_atomic(paths.ingest_facts, json.dumps(facts, indent=1))
+    return facts
+
+
+if __name__ == "__main__":
+    run(load_config())

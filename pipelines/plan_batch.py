@@ -1,0 +1,38 @@
+"""Stage 3: plan the first batch of the test stretch with the model, for people to look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.config import Config, load_config
+from pipelines.files import write_text_atomic
+from pipelines.trial import cut_batches
+from planner.messages import to_json
+from planner.plan import plan
+from planner.plot import gantt_html
+from predictor import RuntimePredictor
+from predictor.logs.table import read_jobs
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Write the request, the response and the Gantt chart of one batch."""
+    paths = config.paths
+    one = config.model_copy(update={"trial": config.trial.model_copy(update={"batches": 2})})
+    batch = cut_batches(one, read_jobs(paths.jobs), RuntimePredictor.load(paths.model))[0]
+    request = batch.requests["model_p50"]
+    response = plan(request, config.trial.solver)
+    write_text_atomic(paths.request, to_json(request, indent=1))
+    write_text_atomic(paths.response, to_json(response, indent=1))
+    if response.plan is not None:
+        write_text_atomic(paths.gantt, gantt_html(request, response.plan))
+    return {
+        "status": response.status.value,
+        "solver": response.solver,
+        "cost": response.cost,
+        "lower_bound": response.lower_bound,
+        "tasks": len(request.snapshot.pending),
+    }
+
+
+if __name__ == "__main__":
+    run(load_config())

@@ -1,0 +1,1 @@
+"""Snapshot and estimates in, plan out, judged by one evaluator."""

@@ -1,0 +1,534 @@
+"""The nouns of a planning problem: frozen values, integer seconds, integer resources.
+
+Times are whole seconds since the Unix epoch, durations whole seconds. Resources are
+integers: ``cpu`` in millicores, ``mem`` in MiB, ``gpu`` in milli-GPU, any further name
+in a unit of its own. Every value checks itself when it is made, so that a wrong one
+cannot travel.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from functools import cached_property
+
+ANY_CLASS = "*"
+"""Key of an estimate that holds for every machine class without one of its own."""
+
+MIN_STRETCH_S = 10
+"""Floor of the planned duration in the bounded slowdown, seconds (Feitelson's bound)."""
+
+
+class BadRequest(ValueError):
+    """A request that cannot be planned because it is malformed; the text says what to mend."""
+
+
+def _require(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise BadRequest(sentence)
+
+
+def _check_amounts(owner: str, what: str, amounts: Mapping[str, int]) -> None:
+    for name, amount in amounts.items():
+        _require(amount >= 0, f"{owner}: {what} of {name} is {amount}; it must be 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A piece of work that is to be placed once.
+
+    Parameters
+    ----------
+    id : str
+        Unique in a request.
+    demand : mapping of str to int
+        What each shard takes of its worker while it runs (cpu in millicores, mem in MiB,
+        gpu in milli-GPU).
+    release_s : int
+        Earliest start, seconds since the epoch.
+    deadline_s : int, optional
+        When the task should have ended, seconds since the epoch.
+    weight : float
+        Priority: how much an hour of this task's lateness or waiting counts.
+    owner, app : str
+        Who submitted it, and what it runs.
+    requires : tuple of str
+        Label groups; a worker must satisfy every group, and satisfies ``a|b`` with any of
+        the two labels.
+    after : tuple of str
+        Tasks that must have completed before this one starts.
+    requested_s : int, optional
+        Kill limit in seconds.
+    shards : int
+        Size of a gang: identical pieces that start together and end together, when the
+        slowest of them ends. Pieces may share a worker.
+    preemptible : bool
+        Whether it may be stopped at the time of planning, and its work lost.
+    """
+
+    id: str
+    demand: Mapping[str, int]
+    release_s: int = 0
+    deadline_s: int | None = None
+    weight: float = 1.0
+    owner: str = ""
+    app: str = ""
+    requires: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    requested_s: int | None = None
+    shards: int = 1
+    preemptible: bool = False
+
+    def __post_init__(self) -> None:
+        _require(bool(self.id), "a task has an empty id; give every task a name")
+        name = f"task {self.id}"
+        _check_amounts(name, "demand", self.demand)
+        _require(
+            math.isfinite(self.weight) and self.weight >= 0,
+            f"{name}: weight is {self.weight}; it must be a finite number, 0 or more",
+        )
+        _require(self.shards >= 1, f"{name}: shards is {self.shards}; it must be 1 or more")
+        _require(
+            self.deadline_s is None or self.deadline_s >= self.release_s,
+            f"{name}: deadline_s {self.deadline_s} lies before release_s {self.release_s}",
+        )
+        _require(
+            self.requested_s is None or self.requested_s > 0,
+            f"{name}: requested_s is {self.requested_s}; it must be more than 0",
+        )
+        _require(
+            len(set(self.after)) == len(self.after), f"{name}: after names a task more than once"
+        )
+        _require(self.id not in self.after, f"{name}: after names the task itself")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A half-open stretch of time ``[start_s, end_s)``, seconds since the epoch."""
+
+    start_s: int
+    end_s: int
+
+    def __post_init__(self) -> None:
+        _require(
+            self.end_s > self.start_s,
+            f"a window ends at {self.end_s}, not after its start {self.start_s}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A machine that runs tasks side by side up to its capacity.
+
+    Parameters
+    ----------
+    id : str
+        Unique in a snapshot.
+    capacity : mapping of str to int
+        What it has of each resource, running tasks included.
+    labels : frozenset of str
+        What ``Task.requires`` is matched with.
+    machine_class : str
+        Which duration estimate of a task holds here.
+    free_from_s : int
+        Takes no new task before this time.
+    until_s : int, optional
+        Drains: no task may end after this time.
+    blocked : tuple of Window
+        Maintenance and advance reservations: no planned task overlaps one.
+    idle_w, busy_w : float
+        Power when switched on, and on top of it at full use, watts.
+    boot_kwh : float
+        Energy to switch it on; it is on already when something runs on it.
+    health : float
+        Chance to survive an hour, in (0, 1].
+    """
+
+    id: str
+    capacity: Mapping[str, int]
+    labels: frozenset[str] = frozenset()
+    machine_class: str = "default"
+    free_from_s: int = 0
+    until_s: int | None = None
+    blocked: tuple[Window, ...] = ()
+    idle_w: float = 0.0
+    busy_w: float = 0.0
+    boot_kwh: float = 0.0
+    health: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(bool(self.id), "a worker has an empty id; give every worker a name")
+        name = f"worker {self.id}"
+        _check_amounts(name, "capacity", self.capacity)
+        _require(
+            self.machine_class != ANY_CLASS,
+            f"{name}: machine_class '*' is the name for any class; give it another",
+        )
+        for key in ("idle_w", "busy_w", "boot_kwh"):
+            value = getattr(self, key)
+            _require(
+                math.isfinite(value) and value >= 0,
+                f"{name}: {key} is {value}; it must be a finite number, 0 or more",
+            )
+        _require(0 < self.health <= 1, f"{name}: health is {self.health}; it must lie in (0, 1]")
+
+    def dominant_share(self, demand: Mapping[str, int]) -> float:
+        """Largest share of any one resource that `demand` takes here, in [0, 1] where it fits."""
+        shares = [
+            amount / self.capacity[name]
+            for name, amount in demand.items()
+            if amount > 0 and self.capacity.get(name, 0) > 0
+        ]
+        return max(shares, default=0.0)
+
+    def satisfies(self, requires: Sequence[str]) -> bool:
+        """Whether every label group in `requires` holds; ``a|b`` is any-of."""
+        return all(not self.labels.isdisjoint(group.split("|")) for group in requires)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A task that runs now, one worker for each of its shards, since `start_s`."""
+
+    task: Task
+    workers: tuple[str, ...]
+    start_s: int
+
+    def __post_init__(self) -> None:
+        _require(
+            len(self.workers) == self.task.shards,
+            f"running task {self.task.id}: {len(self.workers)} workers, {self.task.shards} shards",
+        )
+
+
+class Outcome(str, Enum):
+    """How a task ended. Only a completed task satisfies its successors."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A task that has ended."""
+
+    id: str
+    end_s: int
+    outcome: Outcome = Outcome.COMPLETED
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The cluster as the master knows it at `now_s`; a value, changed only by ``events.apply``."""
+
+    version: int
+    now_s: int
+    workers: tuple[Worker, ...]
+    pending: tuple[Task, ...] = ()
+    running: tuple[Running, ...] = ()
+    finished: tuple[Finished, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(
+            bool(self.workers), "the cluster has no workers; list at least one under 'workers'"
+        )
+        _require_unique("worker", [w.id for w in self.workers])
+        task_ids = (
+            [t.id for t in self.pending]
+            + [r.task.id for r in self.running]
+            + [f.id for f in self.finished]
+        )
+        _require_unique("task", task_ids)
+        known_workers = set(self.worker_by_id)
+        for run in self.running:
+            for worker in run.workers:
+                _require(
+                    worker in known_workers,
+                    f"running task {run.task.id}: its worker {worker!r} is not in the cluster",
+                )
+            _require(
+                run.start_s <= self.now_s,
+                f"running task {run.task.id}: start_s {run.start_s} lies after now_s {self.now_s}",
+            )
+        known_tasks = set(task_ids)
+        for task in self.pending:
+            for before in task.after:
+                _require(
+                    before in known_tasks,
+                    f"task {task.id}: after names {before!r}, which is not in the request",
+                )
+        cycle = find_cycle({t.id: t.after for t in self.pending})
+        _require(not cycle, f"precedence has a cycle: {' -> '.join(cycle)}; remove one 'after'")
+
+    @cached_property
+    def worker_by_id(self) -> dict[str, Worker]:
+        """Workers by their id."""
+        return {w.id: w for w in self.workers}
+
+    @cached_property
+    def pending_by_id(self) -> dict[str, Task]:
+        """Pending tasks by their id."""
+        return {t.id: t for t in self.pending}
+
+    @cached_property
+    def running_by_id(self) -> dict[str, Running]:
+        """Running tasks by their task's id."""
+        return {r.task.id: r for r in self.running}
+
+
+def _require_unique(what: str, ids: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for name in ids:
+        _require(name not in seen, f"{what} {name} is listed twice; ids must be unique")
+        seen.add(name)
+
+
+def find_cycle(after: Mapping[str, Sequence[str]]) -> list[str]:
+    """One cycle of a precedence relation as a list of ids (first = last), or [] if it has none.
+
+    Parameters
+    ----------
+    after : mapping of str to sequence of str
+        Task to its predecessors; predecessors that are no keys are ignored.
+    """
+    done: set[str] = set()
+    for root in after:
+        if root in done:
+            continue
+        path: list[str] = [root]
+        on_path = {root}
+        stack = [iter(after[root])]
+        while stack:
+            step = next((p for p in stack[-1] if p in after and p not in done), None)
+            if step is None:
+                done.add(path[-1])
+                on_path.discard(path.pop())
+                stack.pop()
+            elif step in on_path:
+                return [*path[path.index(step) :], step]
+            else:
+                path.append(step)
+                on_path.add(step)
+                stack.append(iter(after[step]))
+    return []
+
+
+@dataclass(frozen=True, slots=True)
+class DurationEstimate:
+    """Quantiles of one task's run time on one machine class.
+
+    Parameters
+    ----------
+    levels : tuple of float
+        Strictly increasing, each in (0, 1).
+    seconds : tuple of int
+        Non-decreasing, at least 1; ``seconds[k]`` is the quantile at ``levels[k]``.
+    source : str
+        Who says so: ``model``, ``requested``, ``oracle``, ...
+
+    Notes
+    -----
+    The quantile function Q is linear between the levels and constant beyond them, so that
+    a single level makes a certain duration.
+    """
+
+    levels: tuple[float, ...]
+    seconds: tuple[int, ...]
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        _require(
+            0 < len(self.levels) == len(self.seconds),
+            f"an estimate has {len(self.levels)} levels and {len(self.seconds)} seconds; "
+            "it needs as many of one as of the other, and at least one",
+        )
+        previous_level, previous_s = 0.0, 1
+        for level, seconds in zip(self.levels, self.seconds, strict=True):
+            _require(
+                previous_level < level < 1,
+                f"estimate levels {self.levels} must be strictly increasing within (0, 1)",
+            )
+            _require(
+                seconds >= previous_s,
+                f"estimate seconds {self.seconds} must be non-decreasing and at least 1",
+            )
+            previous_level, previous_s = level, seconds
+
+    @classmethod
+    def certain(cls, seconds: int, source: str = "") -> DurationEstimate:
+        """An estimate without spread: every quantile is `seconds`."""
+        return cls((0.5,), (seconds,), source)
+
+    def at(self, level: float) -> int:
+        """Quantile at `level`, whole seconds, rounded up."""
+        return max(1, math.ceil(self._quantile(level) - 1e-9))
+
+    def remaining_at(self, level: float, elapsed_s: int) -> int:
+        """Quantile at `level` of the time still to run after `elapsed_s`, at least 1 second.
+
+        Notes
+        -----
+        ``Q(F(e) + p (1 - F(e))) - e`` while the elapsed time e is below the highest known
+        quantile. Beyond it the estimate is refuted, and a Pareto tail of index 1 takes
+        over: the remaining time at level p is ``e p / (1 - p)``, so that a task that has
+        overrun is expected to run as long again (median).
+
+        References
+        ----------
+        Harchol-Balter, Downey (1997), "Exploiting process lifetime distributions for
+        dynamic load balancing", doi:10.1145/263326.263344.
+        """
+        if elapsed_s <= 0:
+            return self.at(level)
+        if elapsed_s >= self.seconds[-1]:
+            return max(1, math.ceil(elapsed_s * level / (1 - level) - 1e-9))
+        passed = self._share_ended_by(elapsed_s)
+        return max(1, math.ceil(self._quantile(passed + level * (1 - passed)) - elapsed_s - 1e-9))
+
+    def _quantile(self, level: float) -> float:
+        k = bisect_left(self.levels, level)
+        if k == 0:
+            return float(self.seconds[0])
+        if k == len(self.levels):
+            return float(self.seconds[-1])
+        share = (level - self.levels[k - 1]) / (self.levels[k] - self.levels[k - 1])
+        return self.seconds[k - 1] + share * (self.seconds[k] - self.seconds[k - 1])
+
+    def _share_ended_by(self, elapsed_s: int) -> float:
+        k = bisect_right(self.seconds, elapsed_s)
+        if k == 0:
+            return 0.0
+        low, high = self.seconds[k - 1], self.seconds[k]
+        return self.levels[k - 1] + (self.levels[k] - self.levels[k - 1]) * (elapsed_s - low) / (
+            high - low
+        )
+
+
+Estimates = Mapping[str, Mapping[str, DurationEstimate]]
+"""Task id to machine class (or ``*``) to estimate."""
+
+
+def estimate_for(estimates: Estimates, task_id: str, machine_class: str) -> DurationEstimate | None:
+    """The estimate of a task on a machine class, or None where that class is not eligible."""
+    by_class = estimates.get(task_id)
+    if by_class is None:
+        return None
+    return by_class.get(machine_class) or by_class.get(ANY_CLASS)
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What one unit of each cost term costs; see ``evaluate.terms`` for the units.
+
+    The defaults make an hour of anybody's lateness ten times as dear as an hour of
+    waiting, and an hour of waiting as dear as an hour of the whole batch.
+    """
+
+    makespan_h: float = 1.0
+    late_h: float = 10.0
+    misses: float = 1.0
+    wait_h: float = 1.0
+    stretch: float = 0.0
+    kwh: float = 0.0
+    unfair_h: float = 0.0
+    imbalance_h: float = 0.0
+    failures: float = 0.0
+    moves: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in TERMS:
+            price = getattr(self, name)
+            _require(
+                math.isfinite(price) and price >= 0,
+                f"price of {name} is {price}; it must be a finite number, 0 or more",
+            )
+
+    def of(self, term: str) -> float:
+        """The price of one term by its name."""
+        return float(getattr(self, term))
+
+
+TERMS: tuple[str, ...] = tuple(f.name for f in fields(Prices))
+"""Names of the cost terms, in the order in which they are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator wants: prices, and the few things that are not for sale.
+
+    Parameters
+    ----------
+    prices : Prices
+    level : float
+        The quantile of the duration estimates that a plan reserves.
+    hard_deadlines : bool
+        Whether a missed deadline makes a plan invalid rather than dear.
+    max_wait_s : int, optional
+        No task may start later than this after its release (or after now, if later).
+    max_stretch : float, optional
+        No task's bounded slowdown may exceed this.
+    move_tolerance_s : int
+        A start later than the incumbent's by more than this counts as a move.
+    """
+
+    prices: Prices = field(default_factory=Prices)
+    level: float = 0.5
+    hard_deadlines: bool = False
+    max_wait_s: int | None = None
+    max_stretch: float | None = None
+    move_tolerance_s: int = 0
+
+    def __post_init__(self) -> None:
+        _require(0 < self.level < 1, f"policy: level is {self.level}; it must lie in (0, 1)")
+        _require(
+            self.max_wait_s is None or self.max_wait_s >= 0,
+            f"policy: max_wait_s is {self.max_wait_s}; it must be 0 or more",
+        )
+        _require(
+            self.max_stretch is None or self.max_stretch >= 1,
+            f"policy: max_stretch is {self.max_stretch}; it must be 1 or more",
+        )
+        _require(
+            self.move_tolerance_s >= 0,
+            f"policy: move_tolerance_s is {self.move_tolerance_s}; it must be 0 or more",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A task on its workers (one for each shard) over ``[start_s, end_s)``."""
+
+    task: str
+    workers: tuple[str, ...]
+    start_s: int
+    end_s: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Assignments, planned or really run: the same type, priced by the same function.
+
+    Parameters
+    ----------
+    assignments : tuple of Assignment
+    preempted : tuple of str
+        Running tasks that are stopped at the time of planning; each has a new assignment.
+    made_at_s : int
+        ``Snapshot.now_s`` of the snapshot it was made for.
+    snapshot_version : int
+    """
+
+    assignments: tuple[Assignment, ...]
+    preempted: tuple[str, ...] = ()
+    made_at_s: int = 0
+    snapshot_version: int = 0
+
+    @cached_property
+    def by_task(self) -> dict[str, Assignment]:
+        """Assignments by task id; the last one where a task is listed twice."""
+        return {a.task: a for a in self.assignments}

@@ -1,0 +1,88 @@
+"""Orders and longest paths of the precedence relation, in CSR form."""
+
+from __future__ import annotations
+
+import heapq
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True)
+def successors(pred_ptr, pred):
+    """The relation turned round: ``succ_ptr, succ``, CSR."""
+    tasks = pred_ptr.shape[0] - 1
+    succ_ptr = np.zeros(tasks + 1, np.int64)
+    for before in pred:
+        succ_ptr[before + 1] += 1
+    succ_ptr = np.cumsum(succ_ptr)
+    fill = succ_ptr[:-1].copy()
+    succ = np.zeros(pred.shape[0], np.int64)
+    for i in range(tasks):
+        for p in range(pred_ptr[i], pred_ptr[i + 1]):
+            succ[fill[pred[p]]] = i
+            fill[pred[p]] += 1
+    return succ_ptr, succ
+
+
+@njit(cache=True)
+def priority_order(priority, pred_ptr, pred):
+    """The topological order that always takes the ready task of least priority value.
+
+    Parameters
+    ----------
+    priority : float64 (tasks,)
+        Ties go to the lower index.
+    pred_ptr, pred : int64
+
+    Returns
+    -------
+    int64 (tasks,)
+    """
+    tasks = priority.shape[0]
+    succ_ptr, succ = successors(pred_ptr, pred)
+    waiting = pred_ptr[1:] - pred_ptr[:-1]
+    ready = [(0.0, -1)]
+    ready.pop()
+    for i in range(tasks):
+        if waiting[i] == 0:
+            heapq.heappush(ready, (priority[i], i))
+    order = np.zeros(tasks, np.int64)
+    for k in range(tasks):
+        _, i = heapq.heappop(ready)
+        order[k] = i
+        for s in range(succ_ptr[i], succ_ptr[i + 1]):
+            follower = succ[s]
+            waiting[follower] -= 1
+            if waiting[follower] == 0:
+                heapq.heappush(ready, (priority[follower], follower))
+    return order
+
+
+@njit(cache=True)
+def heads_and_tails(release, shortest, pred_ptr, pred):
+    """Earliest conceivable start of each task, and the longest chain from its start on.
+
+    Parameters
+    ----------
+    release, shortest : int64 (tasks,)
+    pred_ptr, pred : int64
+
+    Returns
+    -------
+    head : int64 (tasks,)
+        ``max(release, head + shortest of each predecessor)``.
+    tail : int64 (tasks,)
+        ``shortest + max(tail of each successor)``, the task itself included.
+    """
+    tasks = release.shape[0]
+    order = priority_order(np.zeros(tasks), pred_ptr, pred)
+    head, tail = release.copy(), shortest.copy()
+    for i in order:
+        for p in range(pred_ptr[i], pred_ptr[i + 1]):
+            head[i] = max(head[i], head[pred[p]] + shortest[pred[p]])
+    for k in range(tasks - 1, -1, -1):
+        i = order[k]
+        for p in range(pred_ptr[i], pred_ptr[i + 1]):
+            tail[pred[p]] = max(tail[pred[p]], shortest[pred[p]] + tail[i])
+    return head, tail

@@ -1,0 +1,190 @@
+"""One call from request to response: encode, greedy floor, solve, judge, answer."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from planner.bounds import lower_bound
+from planner.domain import BadRequest, Plan
+from planner.evaluate import (
+    RELATIVE_TOLERANCE,
+    evaluate,
+    moved_tasks,
+    relative_gap,
+)
+from planner.explain import explain_waits
+from planner.messages import Budget, PlanRequest, PlanResponse, Status
+from planner.problem import Problem, Schedule, decode, encode
+from planner.solvers import SOLVERS
+from planner.solvers.base import Observe
+
+ASTAR_TASKS = 6
+"""Up to this many tasks ``auto`` proves by A*, beyond by CP-SAT."""
+CPSAT_PAIRS = 20_000
+"""Up to this many task-worker pairs ``auto`` takes CP-SAT; its model grows with them."""
+RESERVE_S = 0.02
+"""Seconds of the budget kept for the response itself, besides another pricing."""
+
+
+def plan(
+    request: PlanRequest,
+    solver: str = "auto",
+    *,
+    observe: Observe | None = None,
+    **parameters: Any,
+) -> PlanResponse:
+    """Plan a request.
+
+    Parameters
+    ----------
+    request : PlanRequest
+    solver : str
+        A name of ``solvers.SOLVERS``, or ``auto``.
+    observe : callable, optional
+        Told (cost, lower bound) of each better schedule.
+    **parameters
+        The solver's own.
+
+    Returns
+    -------
+    PlanResponse
+        Never dearer than the greedy plan under the same estimates, never an invalid plan;
+        with ``budget.steps`` alone, a seed and the same request, the same plan.
+
+    Raises
+    ------
+    BadRequest
+        For a solver that does not exist.
+    """
+    began = time.perf_counter()
+    if solver != "auto" and solver not in SOLVERS:
+        raise BadRequest(f"there is no solver {solver!r}; choose auto or {', '.join(SOLVERS)}")
+    problem = encode(request)
+    if problem.infeasible or (problem.unplanned and not problem.tasks):
+        return _response(request, Status.INFEASIBLE, began, problem, why=problem.infeasible)
+    chosen = _choose(problem) if solver == "auto" else solver
+
+    contest = _Contest(request, problem)
+    bound = lower_bound(problem)
+    if request.incumbent is not None:
+        contest.enter("incumbent", _restamped(request.incumbent, problem))
+    status = Status.FEASIBLE
+    if problem.tasks:
+        rng = np.random.default_rng(request.seed)
+        greedy = SOLVERS["greedy"]().solve(
+            problem, budget=_left(request.budget, began, 0.0), rng=rng, observe=observe
+        )
+        contest.enter_schedule("greedy", greedy.schedule)
+        if chosen != "greedy":
+            solution = SOLVERS[chosen](**parameters).solve(
+                problem,
+                budget=_left(request.budget, began, contest.slowest_s + RESERVE_S),
+                rng=rng,
+                incumbent=greedy.schedule,
+                observe=observe,
+            )
+            contest.enter_schedule(chosen, solution.schedule)
+            bound = max(bound, solution.lower_bound)
+            status = solution.status
+    else:
+        contest.enter(chosen, decode(problem, _empty_schedule()))
+    if contest.plan is None:
+        impossible = status is Status.INFEASIBLE
+        return _response(
+            request,
+            Status.INFEASIBLE if impossible else Status.NO_PLAN_IN_TIME,
+            began,
+            problem,
+        )
+    return contest.response(bound, began)
+
+
+class _Contest:
+    """Keeps the cheapest valid plan by the evaluator's word."""
+
+    def __init__(self, request: PlanRequest, problem: Problem) -> None:
+        self.request = request
+        self.problem = problem
+        self.plan: Plan | None = None
+        self.solver = ""
+        self.cost = float("inf")
+        self.terms: dict[str, float] = {}
+        self.slowest_s = 0.0
+
+    def enter_schedule(self, solver: str, schedule: Schedule | None) -> None:
+        if schedule is not None:
+            self.enter(solver, decode(self.problem, schedule))
+
+    def enter(self, solver: str, plan: Plan) -> None:
+        began = time.perf_counter()
+        found = evaluate(self.request, plan, unplanned=self.problem.unplanned)
+        if found.valid and found.cost < self.cost:
+            self.plan, self.solver, self.cost = plan, solver, found.cost
+            self.terms = dict(found.terms)
+        self.slowest_s = max(self.slowest_s, time.perf_counter() - began)
+
+    def response(self, bound: float, began: float) -> PlanResponse:
+        assert self.plan is not None
+        bound = min(bound, self.cost)  # a bound may exceed the cost only by rounding
+        gap = relative_gap(self.cost, bound)
+        return _response(
+            self.request,
+            Status.OPTIMAL if gap <= RELATIVE_TOLERANCE else Status.FEASIBLE,
+            began,
+            self.problem,
+            plan=self.plan,
+            cost=self.cost,
+            terms=self.terms,
+            lower_bound=bound,
+            gap=gap,
+            moved=tuple(moved_tasks(self.request, self.plan)),
+            why=explain_waits(self.request, self.plan),
+            solver=self.solver,
+        )
+
+
+def _response(
+    request: PlanRequest, status: Status, began: float, problem: Problem, **facts: Any
+) -> PlanResponse:
+    sources = {e.source for by_class in request.estimates.values() for e in by_class.values()}
+    return PlanResponse(
+        request_id=request.request_id,
+        snapshot_version=request.snapshot.version,
+        status=status,
+        unplanned=problem.unplanned,
+        estimate_source=",".join(sorted(sources - {""})),
+        wall_s=time.perf_counter() - began,
+        **facts,
+    )
+
+
+def _choose(problem: Problem) -> str:
+    if len(problem.tasks) <= ASTAR_TASKS:
+        return "astar"
+    pairs = int(problem.allowed.sum(axis=1)[problem.kind].sum())
+    return "cpsat" if pairs <= CPSAT_PAIRS else "greedy"
+
+
+def _left(budget: Budget, began: float, reserve_s: float) -> Budget:
+    """What is left of a budget, with some kept back."""
+    if budget.seconds is None:
+        return budget
+    spent_s = time.perf_counter() - began + reserve_s
+    return replace(budget, seconds=max(0.0, budget.seconds - spent_s))
+
+
+def _restamped(incumbent: Plan, problem: Problem) -> Plan:
+    """The incumbent's assignments of tasks that are still to be planned, for this snapshot."""
+    snapshot = problem.request.snapshot
+    wanted = {t.id for t in problem.tasks}
+    kept = tuple(a for a in incumbent.assignments if a.task in wanted)
+    return Plan(kept, (), snapshot.now_s, snapshot.version)
+
+
+def _empty_schedule() -> Schedule:
+    nothing = np.zeros(0, np.int64)
+    return Schedule(nothing, nothing, nothing)

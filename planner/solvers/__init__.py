@@ -1,0 +1,28 @@
+"""The engines behind one contract, and the registry that tests and ``plan`` iterate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from planner.solvers.base import Solution, Solver
+from planner.solvers.greedy import Greedy
+
+
+def _astar(**parameters: Any) -> Solver:
+    from planner.solvers.astar import AStar
+
+    return AStar(**parameters)
+
+
+def _cpsat(**parameters: Any) -> Solver:
+    # ortools takes a third of a second to import: only who asks for it pays.
+    from planner.solvers.cpsat import CpSat
+
+    return CpSat(**parameters)
+
+
+SOLVERS: dict[str, Callable[..., Solver]] = {"greedy": Greedy, "astar": _astar, "cpsat": _cpsat}
+"""Name to factory; keyword arguments are the solver's parameters."""
+
+__all__ = ["SOLVERS", "Solution", "Solver"]

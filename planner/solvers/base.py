@@ -1,0 +1,76 @@
+"""What a solver is: the contract that every engine keeps and ``plan`` relies on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from planner.domain import TERMS
+from planner.messages import Budget, Status
+from planner.problem import Problem, Schedule
+
+ALL_BUT_MOVES: frozenset[str] = frozenset(TERMS) - {"moves"}
+
+Observe = Callable[[float, float], None]
+"""Called with (cost, lower bound) at each better plan."""
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What a solver found.
+
+    Parameters
+    ----------
+    status : Status
+        OPTIMAL and INFEASIBLE are proofs, with respect to the solver's exact terms.
+    schedule : Schedule, optional
+    lower_bound : float
+        No schedule of the problem costs less; ``-inf`` if nothing is known.
+    claimed : float, optional
+        The solver's own price of its schedule, only ever compared with the evaluator's.
+    steps : int
+        Work done, in the solver's own unit.
+    """
+
+    status: Status
+    schedule: Schedule | None = None
+    lower_bound: float = float("-inf")
+    claimed: float | None = None
+    steps: int = 0
+
+
+class Solver(Protocol):
+    """An engine: a frozen dataclass whose fields are its validated parameters."""
+
+    name: ClassVar[str]
+    exact_terms: ClassVar[frozenset[str]]
+    """Terms that the solver optimises exactly; on the others it only looks good."""
+
+    def solve(
+        self,
+        problem: Problem,
+        *,
+        budget: Budget,
+        rng: np.random.Generator,
+        incumbent: Schedule | None = None,
+        observe: Observe | None = None,
+    ) -> Solution:
+        """Find a good schedule of all tasks of `problem`.
+
+        Parameters
+        ----------
+        problem : Problem
+            With at least one task, and none that is known to be impossible.
+        budget : Budget
+            Seconds from this call on, and steps.
+        rng : numpy Generator
+            The only source of chance.
+        incumbent : Schedule, optional
+            A valid schedule to start from.
+        observe : callable, optional
+            Told of each better schedule.
+        """
+        ...

@@ -1,0 +1,586 @@
+"""The whole problem as a CP-SAT model; nothing from ortools leaves this file."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, ClassVar
+
+import numpy as np
+from ortools.sat.python import cp_model
+
+from planner.bounds import lower_bound
+from planner.domain import MIN_STRETCH_S, BadRequest
+from planner.evaluate import HOUR_S, WATT_SECONDS_PER_KWH
+from planner.messages import Budget, Status
+from planner.problem import Ints, Problem, Schedule
+from planner.solvers.base import ALL_BUT_MOVES, Observe, Solution
+
+LARGEST_OBJECTIVE = 2.0**52
+"""Beyond this the solver's bound, a double, would not be exact."""
+ROUNDING = 1e-9
+"""Rounding error of the whole objective that is aimed at, relative to its lower bound."""
+LARGEST_UNIT = 1_000_000
+"""Most parts into which a second of load or mean wait is divided to have it exact."""
+STEPS_PER_DETERMINISTIC_S = 1000
+
+
+@dataclass(frozen=True)
+class CpSat:
+    """Google OR-Tools' CP-SAT on a model of optional intervals.
+
+    Parameters
+    ----------
+    threads : int
+        Search threads under a budget in seconds; a budget in steps takes one, for only one
+        thread searches alike from run to run.
+    max_intervals : int
+        Task-worker pairs beyond which no model is built.
+
+    Notes
+    -----
+    A step is a thousandth of the solver's deterministic time. Cost coefficients are scaled
+    to integers; what the rounding may amount to is taken off the solver's bound.
+
+    References
+    ----------
+    Perron, Didier, CP-SAT, https://developers.google.com/optimization/cp/cp_solver.
+    """
+
+    name: ClassVar[str] = "cpsat"
+    exact_terms: ClassVar[frozenset[str]] = ALL_BUT_MOVES
+    threads: int = 2
+    max_intervals: int = 60_000
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise BadRequest(f"cpsat: threads is {self.threads}; it must be 1 or more")
+        if self.max_intervals < 1:
+            raise BadRequest(f"cpsat: max_intervals is {self.max_intervals}; it must be 1 or more")
+
+    def solve(
+        self,
+        problem: Problem,
+        *,
+        budget: Budget,
+        rng: np.random.Generator,
+        incumbent: Schedule | None = None,
+        observe: Observe | None = None,
+    ) -> Solution:
+        """See ``Solver.solve``; building the model counts towards the seconds."""
+        began = time.perf_counter()
+        stop_at = math.inf if budget.seconds is None else began + budget.seconds
+        if int(problem.allowed.sum(axis=1)[problem.kind].sum()) > self.max_intervals:
+            return Solution(Status.NO_PLAN_IN_TIME)
+        try:
+            model = _Model(problem, incumbent, stop_at)
+        except TimeoutError:
+            return Solution(Status.NO_PLAN_IN_TIME)
+        solver: Any = cp_model.CpSolver()
+        solver.parameters.random_seed = int(rng.integers(2**31 - 1))
+        solver.parameters.num_workers = self.threads if budget.steps is None else 1
+        if budget.steps is not None:
+            solver.parameters.max_deterministic_time = budget.steps / STEPS_PER_DETERMINISTIC_S
+        if budget.seconds is not None:
+            # The solver ends a little after its limit, the more so the larger the model.
+            left_s = stop_at - time.perf_counter()
+            left_s -= 0.01 + 0.05 * budget.seconds
+            if left_s <= 0:
+                return Solution(Status.NO_PLAN_IN_TIME)
+            solver.parameters.max_time_in_seconds = left_s
+        return model.solution(solver, _Watch(model, observe, stop_at))
+
+
+class _Watch(cp_model.CpSolverSolutionCallback):  # type: ignore[misc]
+    """Tells of better schedules, and stops the solver when it is late."""
+
+    def __init__(self, model: _Model, observe: Observe | None, stop_at: float) -> None:
+        super().__init__()
+        self._model = model
+        self._observe = observe
+        self._stop_at = stop_at
+
+    def on_solution_callback(self) -> None:
+        if self._observe is not None:
+            cost = self._model.cost_of(self.objective_value)
+            self._observe(cost, min(cost, self._model.bound_of(self.best_objective_bound)))
+        if time.perf_counter() > self._stop_at:
+            self.stop_search()
+
+
+Value = Callable[["_Facts"], float]
+"""What a variable is worth in a schedule."""
+
+
+class _Facts:
+    """A schedule as the variables see it."""
+
+    def __init__(self, problem: Problem, schedule: Schedule) -> None:
+        ptr = problem.shard_ptr
+        self.start = [int(t) for t in schedule.start]
+        self.end = [int(t) for t in schedule.end]
+        self.pieces: list[dict[int, int]] = []
+        self.last_end = [int(t) for t in problem.last_end]
+        self.load_s = [float(h) * HOUR_S for h in problem.load_h]
+        for i, end in enumerate(self.end):
+            counts: dict[int, int] = {}
+            for w in (int(w) for w in schedule.worker[ptr[i] : ptr[i + 1]]):
+                counts[w] = counts.get(w, 0) + 1
+                self.last_end[w] = max(self.last_end[w], end)
+                share = float(problem.share[problem.kind[i], w])
+                self.load_s[w] += share * (end - self.start[i])
+            self.pieces.append(counts)
+
+    def on(self, i: int, w: int, duration: int) -> int:
+        """How many pieces of a task are on a worker, if the task takes `duration`."""
+        return self.pieces[i].get(w, 0) if self.end[i] - self.start[i] == duration else 0
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Piece:
+    """Pieces of a task that may be on a worker while the whole task takes `duration`."""
+
+    worker: int
+    duration: int
+    present: Any
+    """Literal: at least one piece is here."""
+    count: Any
+    """Number of pieces: a literal or an integer variable."""
+    most: int
+
+
+class _Model:
+    """Variables, constraints and objective for one problem.
+
+    Notes
+    -----
+    A task has a start, an end, and for every duration it may take and every worker that is
+    fast enough for it, an optional interval. For a single task a literal chooses one; for
+    a gang a literal chooses the duration, and integers say how many pieces each worker
+    holds, one of them at least on a worker that takes exactly that long.
+    """
+
+    def __init__(self, problem: Problem, incumbent: Schedule | None, stop_at: float) -> None:
+        self.problem = problem
+        self.model: Any = cp_model.CpModel()
+        self.hint = None if incumbent is None else _Facts(problem, incumbent)
+        self.constant = 0.0
+        self.costs: list[tuple[float, Any, float, Value]] = []
+        """(price, variable, its largest absolute value, its worth)."""
+        self.times, self.free, self.count = problem.profile()
+        self.horizon = self._horizon(incumbent)
+        self.release = [int(t) for t in problem.release]
+        self.raw_release = [int(t) for t in problem.raw_release]
+        self.start: list[Any] = []
+        self.end: list[Any] = []
+        self.pieces: list[list[_Piece]] = []
+        self.unit_error = 0.0
+        for i in range(len(problem.tasks)):
+            self._add_task(i)
+            if time.perf_counter() > stop_at:
+                raise TimeoutError
+        self._add_precedence()
+        for w in range(len(problem.workers)):
+            self._add_capacity(w)
+        self._add_objective()
+        if time.perf_counter() > stop_at:
+            raise TimeoutError
+
+    # ------------------------------------------------------------------ variables
+
+    def _int(self, low: int, high: int, value: Value) -> Any:
+        variable = self.model.new_int_var(low, high, "")
+        if self.hint is not None:
+            # What is exact but for the noise of doubles must not be rounded up.
+            self.model.add_hint(variable, math.ceil(value(self.hint) - 1e-6))
+        return variable
+
+    def _bool(self, value: Value) -> Any:
+        variable = self.model.new_bool_var("")
+        if self.hint is not None:
+            self.model.add_hint(variable, int(value(self.hint)))
+        return variable
+
+    def _horizon(self, incumbent: Schedule | None) -> int:
+        """A time by which some cheapest schedule has ended.
+
+        Notes
+        -----
+        Once all is released, free and no window or running task is left, a second in which
+        nothing runs could be cut out of a schedule at no cost.
+        """
+        problem = self.problem
+        lasting = np.array([t[: n - 1].max(initial=0) for t, n in zip(
+            np.roll(self.times, -1, axis=1), self.count, strict=True)])  # fmt: skip
+        calm = max(int(lasting.max(initial=0)), int(problem.release.max()))
+        calm += int(problem.duration.max(axis=1).sum())
+        return calm if incumbent is None else max(calm, int(incumbent.end.max()))
+
+    def _add_task(self, i: int) -> None:
+        problem = self.problem
+        start = self._int(self.release[i], self.horizon, lambda f: f.start[i])
+        end = self._int(self.release[i] + 1, self.horizon, lambda f: f.end[i])
+        on_worker = problem.durations_on(i)
+        able = [int(w) for w in np.flatnonzero(on_worker)]
+        if problem.shards[i] == 1:
+            pieces = [p for w in able if (p := self._single(i, w, int(on_worker[w]), start))]
+            self.model.add_exactly_one([p.present for p in pieces])
+            self.model.add(end == start + sum(p.duration * p.present for p in pieces))
+        else:
+            pieces, modes = [], []
+            for duration in sorted({int(on_worker[w]) for w in able}):
+                mode = self._bool(lambda f, d=duration: f.end[i] - f.start[i] == d)
+                modes.append((duration, mode))
+                here = [
+                    p
+                    for w in able
+                    if on_worker[w] <= duration and (p := self._gang(i, w, duration, start))
+                ]
+                shards = int(problem.shards[i])
+                self.model.add(sum(p.count for p in here) == shards * mode)
+                slowest = [p.count for p in here if on_worker[p.worker] == duration]
+                self.model.add(sum(slowest) >= mode)
+                pieces += here
+            self.model.add_exactly_one([mode for _, mode in modes])
+            self.model.add(end == start + sum(d * mode for d, mode in modes))
+        self.start.append(start)
+        self.end.append(end)
+        self.pieces.append(pieces)
+
+    def _single(self, i: int, w: int, duration: int, start: Any) -> _Piece | None:
+        windows = self._start_windows(i, w, duration)
+        if not windows:
+            return None
+        present = self._bool(lambda f: f.on(i, w, duration))
+        self._keep_in(start, windows, present)
+        return _Piece(w, duration, present, present, 1)
+
+    def _gang(self, i: int, w: int, duration: int, start: Any) -> _Piece | None:
+        windows = self._start_windows(i, w, duration)
+        if not windows:
+            return None
+        most = int(self.problem.shards[i])
+        present = self._bool(lambda f: f.on(i, w, duration) > 0)
+        count = self._int(0, most, lambda f: f.on(i, w, duration))
+        self.model.add(count >= present)
+        self.model.add(count <= most * present)
+        self._keep_in(start, windows, present)
+        return _Piece(w, duration, present, count, most)
+
+    def _start_windows(self, i: int, w: int, duration: int) -> list[list[int]]:
+        """Starts at which one piece fits beside what runs, outside closed windows and limits."""
+        latest = self.problem.latest_start(i, duration)
+        latest = min(latest, self.horizon - duration)
+        windows = []
+        for begin, until in self._fitting(w, self.problem.demand[i]):
+            low, high = max(begin, self.release[i]), min(until - duration, latest)
+            if low <= high:
+                windows.append([low, high])
+        return windows
+
+    def _fitting(self, w: int, demand: Ints) -> Iterator[tuple[int, int]]:
+        """Longest stretches of time over which `demand` is free on a worker at first."""
+        begin = None
+        for k in range(self.count[w]):
+            fits = bool((self.free[w, k] >= demand).all())
+            if fits and begin is None:
+                begin = int(self.times[w, k])
+            elif not fits and begin is not None:
+                yield begin, int(self.times[w, k])
+                begin = None
+        if begin is not None:
+            yield begin, self.horizon
+
+    def _keep_in(self, start: Any, windows: list[list[int]], present: Any) -> None:
+        domain = cp_model.Domain.from_intervals(windows)
+        self.model.add_linear_expression_in_domain(start, domain).only_enforce_if(present)
+
+    # ------------------------------------------------------------------ constraints
+
+    def _add_precedence(self) -> None:
+        for i, start in enumerate(self.start):
+            for before in self.problem.predecessors(i):
+                self.model.add(start >= self.end[before])
+
+    def _add_capacity(self, w: int) -> None:
+        """One cumulative for each resource that could run short on a worker."""
+        here = [(i, p) for i, pieces in enumerate(self.pieces) for p in pieces if p.worker == w]
+        intervals = [
+            self.model.new_optional_fixed_size_interval_var(
+                self.start[i], p.duration, p.present, ""
+            )
+            for i, p in here
+        ]
+        segments = range(int(self.count[w]))
+        open_segments = [k for k in segments if self.free[w, k, 0] >= 0]
+        for r, capacity in enumerate(self.problem.capacity[w].tolist()):
+            least = min((int(self.free[w, k, r]) for k in open_segments), default=0)
+            wanted: dict[int, int] = {}
+            for i, p in here:
+                amount = p.most * int(self.problem.demand[i, r])
+                wanted[i] = max(wanted.get(i, 0), amount)
+            if sum(wanted.values()) <= least:
+                continue
+            busy, demands = list(intervals), [
+                p.count * int(self.problem.demand[i, r]) for i, p in here
+            ]  # fmt: skip
+            for k in open_segments:
+                used = capacity - int(self.free[w, k, r])
+                if used > 0:
+                    begin = int(self.times[w, k])
+                    until = int(self.times[w, k + 1]) if k + 1 < self.count[w] else self.horizon
+                    busy.append(
+                        self.model.new_fixed_size_interval_var(begin, until - begin, "")
+                    )
+                    demands.append(used)
+            self.model.add_cumulative(busy, demands, capacity)
+
+    # ------------------------------------------------------------------ objective
+
+    def _charge(self, price: float, variable: Any, largest: float, value: Value) -> None:
+        if price:
+            self.costs.append((price, variable, largest, value))
+
+    def _add_objective(self) -> None:
+        problem = self.problem
+        price = [float(p) for p in problem.prices]
+        self.constant += float(problem.base @ problem.prices)
+        self._charge_makespan(price[0] / HOUR_S)
+        for i in range(len(problem.tasks)):
+            weight = float(problem.weight[i])
+            self._charge_lateness(i, weight * price[1] / HOUR_S, weight * price[2])
+            wait = weight * price[3] / HOUR_S
+            self.constant -= wait * self.raw_release[i]
+            self._charge(wait, self.start[i], self.horizon, lambda f, i=i: f.start[i])
+            self._charge_stretch(i, weight * price[4])
+            self._charge_pieces(i, price[5] / WATT_SECONDS_PER_KWH, price[8])
+        for w in range(len(problem.workers)):
+            self._charge_power(w, price[5])
+        if price[6]:
+            self._charge_unfairness(price[6] / HOUR_S)
+        if price[7]:
+            self._charge_imbalance(price[7] / HOUR_S)
+        self._minimise()
+
+    def _charge_makespan(self, price: float) -> None:
+        if not price:
+            return
+        least = int(self.problem.last_end.max())
+        self.constant -= price * least  # it is in the base already
+
+        def last_end(f: _Facts) -> int:
+            return max(least, *f.end)
+
+        last = self._int(least, self.horizon, last_end)
+        for end in self.end:
+            self.model.add(last >= end)
+        self._charge(price, last, self.horizon, last_end)
+
+    def _charge_lateness(self, i: int, late_price: float, miss_price: float) -> None:
+        deadline = int(self.problem.deadline[i])
+        if deadline >= self.horizon:
+            return
+        if late_price:
+
+            def seconds_late(f: _Facts) -> int:
+                return max(0, f.end[i] - deadline)
+
+            late = self._int(0, self.horizon - deadline, seconds_late)
+            self.model.add(late >= self.end[i] - deadline)
+            self._charge(late_price, late, self.horizon - deadline, seconds_late)
+        if miss_price:
+            missed = self._bool(lambda f: f.end[i] > deadline)
+            self.model.add(self.end[i] <= deadline).only_enforce_if(~missed)
+            self._charge(miss_price, missed, 1, lambda f: f.end[i] > deadline)
+
+    def _charge_stretch(self, i: int, price: float) -> None:
+        if not price:
+            return
+        by_divisor: dict[int, list[_Piece]] = {}
+        for p in self.pieces[i]:
+            by_divisor.setdefault(max(p.duration, MIN_STRETCH_S), []).append(p)
+        for divisor, pieces in by_divisor.items():
+            each, release = price / divisor, self.raw_release[i]
+            largest = self.horizon - release
+
+            def since_release(f: _Facts, divisor: int = divisor, release: int = release) -> int:
+                mine = max(f.end[i] - f.start[i], MIN_STRETCH_S) == divisor
+                return (f.end[i] - release) * mine
+
+            if len(by_divisor) == 1:
+                self.constant -= each * release
+                self._charge(each, self.end[i], self.horizon, lambda f: f.end[i])
+                continue
+            span = self._int(0, largest, since_release)
+            for p in pieces:
+                self.model.add(span >= self.end[i] - release).only_enforce_if(p.present)
+            self._charge(each, span, largest, since_release)
+
+    def _charge_pieces(self, i: int, watt_s_price: float, failure_price: float) -> None:
+        problem = self.problem
+        for p in self.pieces[i]:
+            share = float(problem.share[problem.kind[i], p.worker])
+            watts = float(problem.busy_w[p.worker]) * share
+            survival = float(problem.health[p.worker]) ** (p.duration / HOUR_S)
+            self._charge(
+                watt_s_price * watts * p.duration + failure_price * (1.0 - survival),
+                p.count,
+                p.most,
+                lambda f, p=p: f.on(i, p.worker, p.duration),
+            )
+
+    def _charge_power(self, w: int, kwh_price: float) -> None:
+        problem = self.problem
+        idle_price = kwh_price * float(problem.idle_w[w]) / WATT_SECONDS_PER_KWH
+        boot_price = kwh_price * float(problem.boot_kwh[w])
+        here = [(i, p) for i, pieces in enumerate(self.pieces) for p in pieces if p.worker == w]
+        free_from, running_end = int(problem.free_from[w]), int(problem.last_end[w])
+        least = max(0, running_end - free_from)
+        if idle_price:
+
+            def seconds_on(f: _Facts) -> int:
+                return max(0, f.last_end[w] - free_from)
+
+            on = self._int(least, max(least, self.horizon), seconds_on)
+            for i, p in here:
+                self.model.add(on >= self.end[i] - free_from).only_enforce_if(p.present)
+            self._charge(idle_price, on, self.horizon, seconds_on)
+        if boot_price and not problem.on[w]:
+
+            def used(f: _Facts) -> bool:
+                return f.last_end[w] > 0
+
+            booted = self._bool(used)
+            for _, p in here:
+                self.model.add_implication(p.present, booted)
+            self._charge(boot_price, booted, 1, used)
+
+    def _charge_unfairness(self, price: float) -> None:
+        problem = self.problem
+        owners = sorted({int(o) for o in problem.owner})
+        sizes = [int(problem.owner_tasks[o]) for o in owners]
+        unit = math.lcm(*sizes)
+        if unit > LARGEST_UNIT:
+            unit = LARGEST_UNIT
+            self.unit_error += price / unit
+        # Owners of running tasks alone, and never below 0.
+        waits = problem.owner_wait_h * HOUR_S / problem.owner_tasks
+        others = [float(waits[o]) for o in range(len(waits)) if o not in owners]
+        least = max([0.0, *others])
+
+        def worst(f: _Facts) -> float:
+            total = {o: float(problem.owner_wait_h[o]) * HOUR_S for o in owners}
+            for i, o in enumerate(problem.owner):
+                total[int(o)] += f.start[i] - self.raw_release[i]
+            means = [w / n for w, n in zip(total.values(), sizes, strict=True)]
+            return unit * max([least, *means])
+
+        most = self.horizon - min(0, *self.raw_release) + max(0, *(int(x) + 1 for x in waits))
+        mean = self._int(math.floor(unit * least + 1e-6), unit * most, worst)
+        for o, size in zip(owners, sizes, strict=True):
+            mine = [i for i, owner in enumerate(problem.owner) if owner == o]
+            waited = sum(self.start[i] - self.raw_release[i] for i in mine)
+            ran = round(float(problem.owner_wait_h[o]) * HOUR_S)
+            self.model.add(size * mean >= unit * (waited + ran))
+        self._charge(price / unit, mean, unit * most, worst)
+
+    def _charge_imbalance(self, price: float) -> None:
+        problem = self.problem
+        shares = {
+            (i, p.worker): Fraction(
+                float(problem.share[problem.kind[i], p.worker])
+            ).limit_denominator(LARGEST_UNIT)
+            for i, pieces in enumerate(self.pieces)
+            for p in pieces
+        }
+        longest = problem.duration.max(axis=1) * problem.shards
+        most_s = float(problem.load_h.max()) * HOUR_S + float(longest.sum())
+        ran_s = [
+            Fraction(float(h) * HOUR_S).limit_denominator(LARGEST_UNIT) for h in problem.load_h
+        ]
+        unit = 1
+        for exact_number in (*shares.values(), *ran_s):
+            if unit <= LARGEST_UNIT:
+                unit = math.lcm(unit, exact_number.denominator)
+        exact = unit <= LARGEST_UNIT
+        if not exact:
+            unit = max(1, int(1000 * LARGEST_UNIT / most_s))
+        ran = [unit * float(s) for s in ran_s]
+        largest = math.ceil(unit * most_s) + 1
+
+        def most_loaded(f: _Facts) -> float:
+            return unit * max(f.load_s)
+
+        load = self._int(math.floor(max(ran) + 1e-6), largest, most_loaded)
+        for w, before in enumerate(ran):
+            here = [
+                p.count * math.floor(unit * shares[i, w] * p.duration)
+                for i, pieces in enumerate(self.pieces)
+                for p in pieces
+                if p.worker == w
+            ]
+            if here:
+                self.model.add(load >= sum(here) + math.floor(before + 1e-6))
+        if not exact:
+            self.unit_error += price / unit * (1 + int(problem.shards.sum()))
+        self._charge(price / unit, load, largest, most_loaded)
+
+    def _minimise(self) -> None:
+        """Scale the prices to integers: exactly if a small factor does, else as far as we dare."""
+        aim = ROUNDING * abs(lower_bound(self.problem))
+        for power in range(16):
+            scale = HOUR_S * 10.0**power
+            whole = [round(price * scale) for price, *_ in self.costs]
+            error = sum(
+                abs(n / scale - price) * largest
+                for n, (price, _, largest, _) in zip(whole, self.costs, strict=True)
+            )
+            size = sum(n * largest for n, (_, _, largest, _) in zip(whole, self.costs, strict=True))
+            if power and size > LARGEST_OBJECTIVE:
+                break
+            self.scale, self.error, chosen = scale, error, whole
+            if error <= aim:
+                break
+        self.model.minimize(sum(n * cost[1] for n, cost in zip(chosen, self.costs, strict=True)))
+
+    def cost_of(self, objective: float) -> float:
+        """Cost of a schedule from the solver's objective, as near as its rounding lets it."""
+        return self.constant + objective / self.scale
+
+    def bound_of(self, objective: float) -> float:
+        """A cost that no schedule is below, from the solver's bound on its objective."""
+        noise = 1e-12 * (abs(self.constant) + abs(objective / self.scale))
+        return self.cost_of(objective) - self.error - self.unit_error - noise
+
+    # ------------------------------------------------------------------ solution
+
+    def solution(self, solver: Any, watch: _Watch) -> Solution:
+        """Solve, and read the answer."""
+        status = solver.solve(self.model, watch)
+        steps = math.ceil(solver.deterministic_time * STEPS_PER_DETERMINISTIC_S)
+        if status == cp_model.MODEL_INVALID:
+            raise RuntimeError(f"the CP-SAT model is invalid: {self.model.validate()}")
+        if status == cp_model.INFEASIBLE:
+            return Solution(Status.INFEASIBLE, steps=steps)
+        bound = self.bound_of(solver.best_objective_bound)
+        if status == cp_model.UNKNOWN:
+            return Solution(Status.NO_PLAN_IN_TIME, lower_bound=bound, steps=steps)
+        schedule = self._schedule(solver)
+        facts = _Facts(self.problem, schedule)
+        claimed = self.constant + sum(price * value(facts) for price, _, _, value in self.costs)
+        proven = Status.OPTIMAL if status == cp_model.OPTIMAL else Status.FEASIBLE
+        return Solution(proven, schedule, min(bound, claimed), claimed, steps)
+
+    def _schedule(self, solver: Any) -> Schedule:
+        start = np.array([solver.value(s) for s in self.start], np.int64)
+        end = np.array([solver.value(e) for e in self.end], np.int64)
+        worker = [
+            p.worker
+            for pieces in self.pieces
+            for p in pieces
+            for _ in range(solver.value(p.count))
+        ]
+        return Schedule(start, end, np.array(worker, np.int64))

@@ -1,0 +1,100 @@
+"""Greedy list scheduling: several orders of the tasks, two ways to choose a worker."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from planner.bounds import heads_tails
+from planner.kernels.graph import priority_order
+from planner.kernels.schedule import EARLIEST_END, FAR, LEAST_COST, list_schedule
+from planner.messages import Budget, Status
+from planner.problem import Floats, Ints, Problem, Schedule
+from planner.solvers.base import Observe, Solution
+
+ORDERS = ("slack", "area", "tail", "smith", "shortest", "release")
+"""Least slack to the deadline (then longest tail), largest area, longest tail, smallest
+area per weight, shortest per weight, first come."""
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """The best of several list schedules; always fast, never proves anything.
+
+    Parameters
+    ----------
+    work : int
+        Task-worker pairs that may be looked at altogether; two schedules are made however
+        large the problem is, and at most two for each order.
+    """
+
+    name: ClassVar[str] = "greedy"
+    exact_terms: ClassVar[frozenset[str]] = frozenset()
+    work: int = 20_000_000
+
+    def solve(
+        self,
+        problem: Problem,
+        *,
+        budget: Budget,
+        rng: np.random.Generator,
+        incumbent: Schedule | None = None,
+        observe: Observe | None = None,
+    ) -> Solution:
+        """See ``Solver.solve``; `rng` and `incumbent` are not needed."""
+        began = time.perf_counter()
+        pairs = max(1, len(problem.tasks) * len(problem.workers))
+        passes = max(2, min(2 * len(ORDERS), self.work // pairs))
+        keys = priorities(problem)
+        best: Schedule | None = None
+        best_cost = float("inf")
+        for step in range(passes):
+            late = budget.seconds is not None and time.perf_counter() - began > budget.seconds
+            if late and best is not None:
+                break
+            order = priority_order(keys[ORDERS[step // 2]], problem.pred_ptr, problem.pred)
+            schedule = schedule_in_order(problem, order, (LEAST_COST, EARLIEST_END)[step % 2])
+            if schedule is not None and (cost := problem.cost(schedule)) < best_cost:
+                best, best_cost = schedule, cost
+                if observe is not None:
+                    observe(cost, float("-inf"))
+        if best is None:
+            return Solution(Status.NO_PLAN_IN_TIME, steps=passes)
+        return Solution(Status.FEASIBLE, best, claimed=best_cost, steps=passes)
+
+
+def priorities(problem: Problem) -> dict[str, Floats]:
+    """Priority values of every task for each of ``ORDERS``, least first. Shape (tasks,) each."""
+    _, tail = heads_tails(problem)
+    shortest = problem.shortest.astype(np.float64)
+    fits = np.where(problem.allowed, problem.share, np.inf).min(axis=1)
+    area = shortest * problem.shards * np.maximum(fits[problem.kind], 1e-6)
+    weight = np.maximum(problem.weight, 1e-9)
+    due = np.where(problem.deadline < FAR, problem.deadline, FAR // 2).astype(np.float64)
+    return {
+        "slack": due - tail,
+        "area": -area,
+        "tail": -tail.astype(np.float64),
+        "smith": area / weight,
+        "shortest": shortest / weight,
+        "release": problem.raw_release.astype(np.float64),
+    }
+
+
+def schedule_in_order(problem: Problem, order: Ints, rule: int) -> Schedule | None:
+    """The list schedule of a topological order, or None where a task finds no place."""
+    # An hour of end time costs a worker's part of an hour of everything that is priced
+    # by time, so that a free worker is not filled for ever.
+    tie = float(problem.prices[0] + problem.prices[3]) / len(problem.workers) + 1e-6
+    start, end, worker, failed = list_schedule(
+        order, rule, tie, *problem.profile(), problem.demand, problem.release,
+        problem.raw_release, problem.deadline, problem.hard_end, problem.last_start,
+        problem.max_stretch, problem.weight, problem.shards, problem.shard_ptr, problem.kind,
+        problem.allowed, problem.duration, problem.worker_class, problem.pred_ptr, problem.pred,
+        problem.busy_w, problem.idle_w, problem.boot_kwh, problem.free_from, problem.share,
+        problem.last_end.copy(), problem.on.copy(), problem.load_h.copy(), problem.prices,
+    )  # fmt: skip
+    return Schedule(start, end, worker) if failed < 0 else None

@@ -1,0 +1,647 @@
+"""What was known at a job's submission: statistics of the jobs that had ended by then.
+
+Two forms share the same two kernels (``_absorb`` and ``_answer``), so that their results
+are equal bit for bit: ``History.see`` / ``History.ask`` take one row at a time and serve
+online use; ``History.replay`` takes whole arrays and serves training and evaluation.
+
+Rules
+-----
+* A job is known from ``end_s`` on: it counts where ``end_s <= as_of_s``.
+* Ended jobs are ordered by (``end_s``, the order in which they were seen: row order).
+* Rows without a positive run time never enter a statistic of run times
+  (``History.excluded``); a row whose end is unknown enters none either.
+* Timeouts and cancelled jobs that ran are censored: they enter as they ran, since that is
+  how long they held the machine, raise ``bad_share`` and are counted (``History.censored``).
+* A row with an unknown end and outcome ``unknown`` is a job that waits or runs. It counts
+  among its user's active jobs until a row of the same job has an end.
+  Without a ``job_id`` it could never be closed, so it is not noted.
+* Rows with one ``job_id``, ``submit_s`` and ``user`` are one job: the first with an end counts.
+* A row whose submission is unknown teaches run times and is no part of a user's activity.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import pandas as pd
+from numba import njit
+from numpy.typing import NDArray
+
+from predictor.schema import canonical
+
+Key = tuple[str, float, str]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+KINDS: dict[str, tuple[str, ...]] = {
+    "user": ("user",),
+    "user_app": ("user", "app"),
+    "user_requested": ("user", "requested_s"),
+    "user_cpus": ("user", "cpus"),
+    "user_requested_cpus": ("user", "requested_s", "cpus"),
+    "group": ("group",),
+    "app": ("app",),
+    "queue": ("queue",),
+    "all": (),
+}
+"""Whose history: name to the columns that make the key. A key with an unknown part has none."""
+
+STATS: tuple[str, ...] = (
+    "count",
+    "last",
+    "last_two",
+    "median",
+    "q10",
+    "q90",
+    "mean",
+    "sd",
+    "since_end",
+    "bad_share",
+    "ratio",
+)
+"""What is told of a key: the number of ended jobs; log of the last run time; log of the mean of
+the last two; median, 10 % and 90 % quantile of the log run times in the window; exponentially
+decayed mean and standard deviation of log run time; seconds since the last end; share of jobs
+that did not complete; exponentially decayed mean of log(run time / requested time)."""
+
+HISTORY_NAMES: tuple[str, ...] = (
+    *(f"{kind}_{stat}" for kind in KINDS for stat in STATS),
+    "user_active",
+    "user_since_submit",
+)
+"""Names of the columns that ``ask`` and ``replay`` return, in order."""
+
+ROW: tuple[str, ...] = (
+    "job_id",
+    "submit_s",
+    "end_s",
+    "run_s",
+    "requested_s",
+    "cpus",
+    "user",
+    "group",
+    "app",
+    "queue",
+    "outcome",
+)
+"""The columns of a job that a history keeps."""
+
+_CENSORED = ("timeout", "cancelled")
+_BAD = ("failed", "timeout", "cancelled")
+_TEXTS = ("job_id", "user", "group", "app", "queue", "outcome")
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _jit(function: Function) -> Function:
+    return cast(Function, njit(cache=True)(function))
+
+
+class History:
+    """Statistics of ended jobs, asked as of a moment.
+
+    Parameters
+    ----------
+    window : int
+        How many of a key's latest run times the median and the quantiles look at.
+    decay : float
+        Weight of the newest run time in the exponentially decayed mean, in (0, 1].
+
+    Notes
+    -----
+    With a the decay and x the newest log run time: ``d = x - mean``, ``mean += a d``,
+    ``var = (1 - a) (var + a d^2)``, starting from the first x and 0. Quantiles interpolate
+    linearly between order statistics (Hyndman and Fan's type 7).
+    """
+
+    def __init__(self, window: int = 20, decay: float = 0.3) -> None:
+        if window < 1:
+            raise ValueError(f"window is {window}; it must be 1 or more")
+        if not 0 < decay <= 1:
+            raise ValueError(f"decay is {decay}; it must lie in (0, 1]")
+        self.window = window
+        self.decay = decay
+        self.excluded = 0
+        self.censored = 0
+        self._rows: list[tuple[Any, ...]] = []
+        self._ended: dict[Key | None, float] = {}
+        self._open: dict[Key | None, tuple[Any, ...]] = {}
+        self._submits: dict[str, list[float]] = {}
+        self._ends: dict[str, list[float]] = {}
+        self._forget()
+
+    def __len__(self) -> int:
+        """Number of ended jobs it knows."""
+        return len(self._rows)
+
+    @property
+    def known_until_s(self) -> float:
+        """Latest end it knows, seconds; -inf where it knows none."""
+        return max((row[2] for row in self._rows), default=-math.inf)
+
+    # -- one row at a time -------------------------------------------------------------
+
+    def see(self, row: Mapping[str, Any]) -> None:
+        """Take in one job: one that has ended, or one that is waiting or running.
+
+        Parameters
+        ----------
+        row : mapping
+            Canonical fields; times in seconds, NaN or absent where unknown.
+        """
+        self._note(_clean(row))
+
+    def see_log(self, frame: pd.DataFrame) -> None:
+        """Take in every row of a canonical frame, in row order."""
+        for row in zip(*(_column(frame, name) for name in ROW), strict=True):
+            self._note(row)
+
+    def ask(self, row: Mapping[str, Any], as_of_s: float | None = None) -> Floats:
+        """Tell what is known of a job's user, application, ... as of a moment.
+
+        Parameters
+        ----------
+        row : mapping
+            The job, canonical fields that are known at submission.
+        as_of_s : float, optional
+            Seconds; the job's ``submit_s`` where it is not given.
+
+        Returns
+        -------
+        array of float, shape (len(HISTORY_NAMES),)
+        """
+        job = _clean(row)
+        submit = float(job[1])
+        as_of = submit if as_of_s is None else float(as_of_s)
+        if as_of < self._clock:
+            # The state has passed that moment already: answer from the rows instead.
+            frame = pd.DataFrame([job], columns=list(ROW))
+            return cast(Floats, self.replay(frame, np.array([as_of]), see_ends=False)[0])
+        self._fold_until(as_of)
+        answer = np.empty(len(HISTORY_NAMES))
+        _answer(self._ordered, self._sums, self._slots_of(job, create=False), as_of, answer)
+        answer[-2:] = self._activity(job, as_of)
+        return answer
+
+    # -- whole arrays ------------------------------------------------------------------
+
+    def replay(
+        self,
+        jobs: pd.DataFrame,
+        as_of_s: Floats | float | None = None,
+        *,
+        see_ends: bool = True,
+    ) -> Floats:
+        """Answer for many jobs at once, each as of its own moment.
+
+        Parameters
+        ----------
+        jobs : DataFrame
+            Canonical frame.
+        as_of_s : float or array of shape (n,), optional
+            Seconds; each job's ``submit_s`` where it is not given.
+        see_ends : bool
+            Whether the jobs' own ends are known from their ``end_s`` on, as in a replay of
+            a log; otherwise the jobs count as submitted and not ended.
+
+        Returns
+        -------
+        array of float, shape (n, len(HISTORY_NAMES))
+        """
+        n = len(jobs)
+        as_of = moments(jobs, as_of_s)
+        columns = {name: _column(jobs, name) for name in ROW}
+        names = (columns[name] for name in ("job_id", "submit_s", "user"))
+        keys = [_key(*parts) for parts in zip(*names, strict=True)]
+        ended_before = np.array([self._ended.get(key, math.nan) for key in keys], dtype=np.float64)
+        known_before = np.array([key in self._ended or key in self._open for key in keys], bool)
+        own_end = np.array(columns["end_s"], dtype=np.float64)
+        own_end = np.where(np.isnan(ended_before) & see_ends, own_end, np.nan)
+        first = _first_rows(keys, own_end)
+        repeated = first != np.arange(n)
+
+        result = np.empty((n, len(HISTORY_NAMES)))
+        self._replay_statistics(columns, np.where(repeated, np.nan, own_end), as_of, result)
+
+        submit = np.array(columns["submit_s"], dtype=np.float64)
+        # Same rule as in `_note`: a row that has ended at an unknown time is not active.
+        waits = np.array([o == "unknown" for o in columns["outcome"]], dtype=bool)
+        waits &= np.array([key is not None for key in keys], dtype=bool)
+        counted = ~known_before & ~repeated & ~np.isnan(submit)
+        if see_ends:
+            counted &= ~np.isnan(own_end) | waits
+        noted = known_before | counted[first]
+        ended = np.where(np.isnan(ended_before), own_end[first], ended_before)
+        self._replay_activity(columns["user"], submit, counted, noted, ended, as_of, result)
+        return result
+
+    # -- keeping -----------------------------------------------------------------------
+
+    def frame(self) -> pd.DataFrame:
+        """Everything it has seen, ended rows first, as a frame that ``see_log`` takes back."""
+        rows = [*self._rows, *self._open.values()]
+        frame = pd.DataFrame(rows, columns=list(ROW))
+        for name in ROW:
+            frame[name] = frame[name].astype(object if name in _TEXTS else "float64")
+        return frame
+
+    def copy(self) -> History:
+        """An independent history that has seen the same rows."""
+        twin = History(self.window, self.decay)
+        twin.see_log(self.frame())
+        return twin
+
+    # -- inner workings ----------------------------------------------------------------
+
+    def _note(self, row: tuple[Any, ...]) -> None:
+        job_id, submit, end, run, user, outcome = row[0], row[1], row[2], row[3], row[6], row[10]
+        key = _key(job_id, submit, user)
+        if key in self._ended:
+            return
+        if math.isnan(end):
+            if outcome == "unknown" and key is not None and key not in self._open:
+                self._open[key] = row
+                insort(self._submits.setdefault(user, []), submit)
+            return
+        if not math.isnan(submit):
+            if key is None or self._open.pop(key, None) is None:
+                insort(self._submits.setdefault(user, []), submit)
+            # A job that ends as it is submitted must not leave before it has come.
+            stop = max(end, math.nextafter(submit, math.inf))
+            insort(self._ends.setdefault(user, []), stop)
+        if key is not None:
+            self._ended[key] = end
+        self._rows.append(row)
+        if not run > 0:
+            self.excluded += 1
+            return
+        self.censored += outcome in _CENSORED
+        if self._stale:
+            return
+        if end < self._clock:
+            self._forget()
+        else:
+            heapq.heappush(self._waiting, (end, len(self._rows) - 1))
+
+    def _forget(self) -> None:
+        """Drop the folded state; it is rebuilt from the rows when it is next asked."""
+        self._stale = True
+        self._clock = -math.inf
+        self._waiting: list[tuple[float, int]] = []
+        self._slots: dict[tuple[Any, ...], int] = {}
+        self._ring, self._ordered, self._sums = _tables(0, self.window)
+
+    def _fold_until(self, as_of: float) -> None:
+        if self._stale:
+            self._waiting = [(r[2], i) for i, r in enumerate(self._rows) if r[3] > 0]
+            heapq.heapify(self._waiting)
+            self._stale = False
+        while self._waiting and self._waiting[0][0] <= as_of:
+            end, place = heapq.heappop(self._waiting)
+            row = self._rows[place]
+            slots = self._slots_of(row, create=True)
+            _absorb(
+                self._ring,
+                self._ordered,
+                self._sums,
+                slots,
+                *_event(row[3], row[4], row[10]),
+                end,
+                self.decay,
+            )
+            self._clock = end
+
+    def _slots_of(self, row: tuple[Any, ...], *, create: bool) -> Ints:
+        job = dict(zip(ROW, row, strict=True))
+        slots = np.full(len(KINDS), -1, dtype=np.int64)
+        for k, parts in enumerate(KINDS.values()):
+            values = tuple(job[part] for part in parts)
+            if any(v == "" or v != v for v in values):
+                continue
+            key = (k, *values)
+            slot = self._slots.get(key, -1)
+            if slot < 0 and create:
+                slot = len(self._slots)
+                self._slots[key] = slot
+                if slot >= len(self._sums):
+                    self._grow()
+            slots[k] = slot
+        return slots
+
+    def _grow(self) -> None:
+        more = _tables(max(64, len(self._sums)), self.window)
+        self._ring = np.concatenate([self._ring, more[0]])
+        self._ordered = np.concatenate([self._ordered, more[1]])
+        self._sums = np.concatenate([self._sums, more[2]])
+
+    def _activity(self, job: tuple[Any, ...], as_of: float) -> tuple[float, float]:
+        """Count the user's other jobs that are active, and the time since the last submission."""
+        submit, user = job[1], job[6]
+        key = _key(job[0], submit, user)
+        if not user:
+            return math.nan, math.nan
+        submits = self._submits.get(user, [])
+        active = bisect_left(submits, as_of) - bisect_right(self._ends.get(user, []), as_of)
+        noted = key in self._open or key in self._ended
+        if noted and submit < as_of and not self._ended.get(key, math.inf) <= as_of:
+            active -= 1
+        earlier = bisect_left(submits, min(as_of, submit))
+        since = as_of - submits[earlier - 1] if earlier else math.nan
+        return float(active), since
+
+    def _replay_statistics(
+        self, columns: dict[str, list[Any]], own_end: Floats, as_of: Floats, result: Floats
+    ) -> None:
+        n, stored = len(as_of), self._rows
+        fields = list(zip(*stored, strict=True)) if stored else [()] * len(ROW)
+        both = {name: [*fields[i], *columns[name]] for i, name in enumerate(ROW)}
+        slots, slot_count = _slot_table(both)
+
+        end = np.concatenate([np.array(fields[2], dtype=np.float64), own_end])
+        run = np.array(both["run_s"], dtype=np.float64)
+        order = np.argsort(end, kind="stable")
+        order = order[~np.isnan(end[order]) & (run[order] > 0)]
+        requested, outcome = both["requested_s"], both["outcome"]
+        events = np.array(
+            [_event(run[i], requested[i], outcome[i]) for i in order], dtype=np.float64
+        ).reshape(-1, 4)
+        ring, ordered, sums = _tables(slot_count, self.window)
+        _replay(
+            ring,
+            ordered,
+            sums,
+            slots[order],
+            events,
+            end[order],
+            self.decay,
+            slots[len(stored) :],
+            as_of,
+            np.argsort(as_of, kind="stable"),
+            result,
+        )
+        assert len(result) == n
+
+    def _replay_activity(
+        self,
+        users: list[str],
+        submit: Floats,
+        counted: NDArray[np.bool_],
+        noted: NDArray[np.bool_],
+        ended: Floats,
+        as_of: Floats,
+        result: Floats,
+    ) -> None:
+        """Do what `_activity` does: `counted` rows join the stored jobs, `noted` ones are known."""
+        codes, names = pd.factorize(np.array(users, dtype=object))
+        by_user = np.argsort(codes, kind="stable")
+        bounds = np.searchsorted(codes[by_user], np.arange(len(names) + 1))
+        for u, user in enumerate(names):
+            rows = by_user[bounds[u] : bounds[u + 1]]
+            if not user:
+                result[rows, -2:] = np.nan
+                continue
+            new = rows[counted[rows]]
+            starts = np.sort(np.concatenate([self._submits.get(user, []), submit[new]]))
+            own = np.maximum(ended[new], np.nextafter(submit[new], np.inf))
+            stops = np.concatenate([self._ends.get(user, []), own])
+            stops = np.sort(stops[~np.isnan(stops)])
+            now = as_of[rows]
+            count = np.searchsorted(starts, now, "left") - np.searchsorted(stops, now, "right")
+            itself = noted[rows] & (submit[rows] < now) & ~(ended[rows] <= now)
+            result[rows, -2] = count - itself
+            earlier = np.searchsorted(starts, np.minimum(now, submit[rows]), "left")
+            last = np.concatenate([[np.nan], starts])[earlier]
+            result[rows, -1] = now - last
+
+
+def moments(jobs: pd.DataFrame, as_of_s: Floats | float | None) -> Floats:
+    """As-of moments of jobs, seconds, shape (n,): `as_of_s`, or each job's submission."""
+    if as_of_s is None:
+        return jobs["submit_s"].to_numpy(dtype=np.float64, copy=True)
+    return np.array(np.broadcast_to(np.asarray(as_of_s, dtype=np.float64), len(jobs)))
+
+
+def _clean(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(
+        _text(row.get(name), "unknown" if name == "outcome" else "")
+        if name in _TEXTS
+        else _number(row.get(name))
+        for name in ROW
+    )
+
+
+def _text(value: Any, missing: str) -> str:
+    return missing if value is None or value != value or value == "" else str(value)
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _column(frame: pd.DataFrame, name: str) -> list[Any]:
+    return cast(list[Any], frame[name].tolist())
+
+
+def _key(job_id: str, submit_s: float, user: str) -> Key | None:
+    """What makes two rows one job; None where it cannot be told."""
+    return (job_id, submit_s, user) if job_id and submit_s == submit_s else None
+
+
+def _first_rows(keys: list[Key | None], ends: Floats) -> Ints:
+    """For each row the row that counts for its job: the first with an end, else the first."""
+    chosen: dict[Key, int] = {}
+    for i, key in enumerate(keys):
+        if key is None:
+            continue
+        before = chosen.get(key)
+        if before is None or (math.isnan(ends[before]) and not math.isnan(ends[i])):
+            chosen[key] = i
+    return np.array([i if k is None else chosen[k] for i, k in enumerate(keys)], dtype=np.int64)
+
+
+def _event(run_s: float, requested_s: float, outcome: str) -> tuple[float, float, float, float]:
+    """Run time, its log, log(run / requested) and whether it did not complete.
+
+    The logarithm is Python's, in both forms: vectorised ones may differ in the last bit.
+    """
+    log_run = math.log(run_s)
+    ratio = log_run - math.log(requested_s) if requested_s > 0 else math.nan
+    return float(run_s), log_run, ratio, float(outcome in _BAD)
+
+
+def _slot_table(columns: dict[str, list[Any]]) -> tuple[Ints, int]:
+    """Slots of all rows and kinds, shape (n, kinds), -1 where unknown; and their number."""
+    n = len(columns["user"])
+    codes: dict[str, tuple[Ints, int]] = {}
+    for part in {p for parts in KINDS.values() for p in parts}:
+        if part in _TEXTS:
+            values = np.array([v or None for v in columns[part]], dtype=object)
+        else:
+            values = np.array(columns[part], dtype=np.float64)
+        code, names = pd.factorize(values)
+        codes[part] = (np.array(code, dtype=np.int64), len(names))
+    table = np.empty((n, len(KINDS)), dtype=np.int64)
+    used = 0
+    for k, parts in enumerate(KINDS.values()):
+        key = np.zeros(n, dtype=np.int64)
+        missing = np.zeros(n, dtype=bool)
+        for part in parts:
+            code, size = codes[part]
+            missing |= code < 0
+            key = key * size + code
+        key[missing] = -1
+        distinct, slot = np.unique(key[~missing], return_inverse=True)
+        table[missing, k] = -1
+        table[~missing, k] = used + slot
+        used += len(distinct)
+    return table, used
+
+
+def _tables(slots: int, window: int) -> tuple[Floats, Floats, Floats]:
+    return np.zeros((slots, window)), np.zeros((slots, window)), np.zeros((slots, 9))
+
+
+# -- kernels: arrays in, arrays out ----------------------------------------------------------
+# `ring` holds a slot's latest log run times in order of arrival, `ordered` the same ones sorted.
+# Columns of `sums`: 0 jobs seen, 1 not completed, 2 last run, 3 the one before, 4 last end,
+# 5 decayed mean, 6 decayed variance, 7 jobs with a request, 8 decayed mean of the log ratio.
+
+
+@_jit
+def _absorb(
+    ring: Floats,
+    ordered: Floats,
+    sums: Floats,
+    slots: Ints,
+    run_s: float,
+    log_run: float,
+    log_ratio: float,
+    bad: float,
+    end_s: float,
+    decay: float,
+) -> None:
+    window = ring.shape[1]
+    for k in range(slots.shape[0]):
+        s = slots[k]
+        if s < 0:
+            continue
+        seen = int(sums[s, 0])
+        kept = min(seen, window)
+        place = seen % window
+        if kept == window:
+            oldest = ring[s, place]
+            i = 0
+            while ordered[s, i] != oldest:
+                i += 1
+            kept -= 1
+            while i < kept:
+                ordered[s, i] = ordered[s, i + 1]
+                i += 1
+        i = kept
+        while i > 0 and ordered[s, i - 1] > log_run:
+            ordered[s, i] = ordered[s, i - 1]
+            i -= 1
+        ordered[s, i] = log_run
+        ring[s, place] = log_run
+        if seen == 0:
+            sums[s, 5] = log_run
+        else:
+            step = log_run - sums[s, 5]
+            sums[s, 5] = sums[s, 5] + decay * step
+            sums[s, 6] = (1.0 - decay) * (sums[s, 6] + decay * (step * step))
+        if not np.isnan(log_ratio):
+            if sums[s, 7] == 0.0:
+                sums[s, 8] = log_ratio
+            else:
+                sums[s, 8] = sums[s, 8] + decay * (log_ratio - sums[s, 8])
+            sums[s, 7] += 1.0
+        sums[s, 0] += 1.0
+        sums[s, 1] += bad
+        sums[s, 3] = sums[s, 2]
+        sums[s, 2] = run_s
+        sums[s, 4] = end_s
+
+
+@_jit
+def _quantile(ordered: Floats, slot: int, kept: int, level: float) -> float:
+    position = level * (kept - 1)
+    low = int(position)
+    if low + 1 >= kept:
+        return ordered[slot, kept - 1]
+    return ordered[slot, low] + (position - low) * (ordered[slot, low + 1] - ordered[slot, low])
+
+
+@_jit
+def _answer(ordered: Floats, sums: Floats, slots: Ints, as_of: float, answer: Floats) -> None:
+    width = 11
+    for k in range(slots.shape[0]):
+        s = slots[k]
+        at = k * width
+        answer[at] = 0.0
+        for j in range(1, width):
+            answer[at + j] = np.nan
+        if s < 0 or sums[s, 0] == 0.0:
+            continue
+        seen = sums[s, 0]
+        kept = min(int(seen), ordered.shape[1])
+        answer[at] = seen
+        answer[at + 1] = np.log(sums[s, 2])
+        if seen > 1.0:
+            answer[at + 2] = np.log((sums[s, 2] + sums[s, 3]) / 2.0)
+        else:
+            answer[at + 2] = answer[at + 1]
+        answer[at + 3] = _quantile(ordered, s, kept, 0.5)
+        answer[at + 4] = _quantile(ordered, s, kept, 0.1)
+        answer[at + 5] = _quantile(ordered, s, kept, 0.9)
+        answer[at + 6] = sums[s, 5]
+        answer[at + 7] = np.sqrt(sums[s, 6])
+        answer[at + 8] = as_of - sums[s, 4]
+        answer[at + 9] = sums[s, 1] / seen
+        if sums[s, 7] > 0.0:
+            answer[at + 10] = sums[s, 8]
+
+
+@_jit
+def _replay(
+    ring: Floats,
+    ordered: Floats,
+    sums: Floats,
+    event_slots: Ints,
+    events: Floats,
+    ends: Floats,
+    decay: float,
+    slots: Ints,
+    as_of: Floats,
+    order: Ints,
+    result: Floats,
+) -> None:
+    e = 0
+    for q in range(order.shape[0]):
+        i = order[q]
+        while e < ends.shape[0] and ends[e] <= as_of[i]:
+            _absorb(
+                ring,
+                ordered,
+                sums,
+                event_slots[e],
+                events[e, 0],
+                events[e, 1],
+                events[e, 2],
+                events[e, 3],
+                ends[e],
+                decay,
+            )
+            e += 1
+        _answer(ordered, sums, slots[i], as_of[i], result[i])
+
+
+def history_of(frame: pd.DataFrame, window: int = 20, decay: float = 0.3) -> History:
+    """A history that has seen every row of a job log (any subset of the canonical columns)."""
+    history = History(window, decay)
+    history.see_log(canonical(frame))
+    return history

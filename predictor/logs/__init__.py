@@ -1,0 +1,101 @@
+"""Readers of job logs: one file each, every one returns the canonical frame.
+
+`READERS` is the registry; the contract tests iterate it. `read_log` picks a reader by
+name or by looking at the file.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from predictor.logs.sacct import SacctReader
+from predictor.logs.source import read_bytes
+from predictor.logs.swf import SwfReader
+from predictor.logs.table import ColumnMap, TableReader, read_jobs, write_jobs
+from predictor.schema import BadLog
+
+__all__ = ["READERS", "ColumnMap", "Reader", "read_jobs", "read_log", "write_jobs"]
+
+
+class Reader(Protocol):
+    """What a reader is: a name, the options it takes, a quick look and a reading."""
+
+    @property
+    def name(self) -> str:
+        """The format's name, as ``--format`` takes it."""
+
+    @property
+    def options(self) -> frozenset[str]:
+        """Keyword options that `read` takes."""
+
+    def sniff(self, path: Path) -> bool:
+        """Whether the file looks like this format; reads its beginning only, never raises."""
+
+    def read(self, path: Path, **options: Any) -> pd.DataFrame:
+        """The canonical frame; attrs: format, source, header, dropped. BadLog if it cannot."""
+
+
+READERS: dict[str, Reader] = {
+    reader.name: reader for reader in (SwfReader(), SacctReader(), TableReader())
+}
+"""Readers by name, in the order in which ``auto`` asks them."""
+
+
+def read_log(
+    path: str | PathLike[str],
+    format: str = "auto",
+    columns: str | PathLike[str] | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Read a job log into the canonical frame.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        The log, plain or gzip.
+    format : str
+        ``auto`` or a name in `READERS`.
+    columns : str or PathLike, optional
+        Column map (YAML) of a table; makes ``auto`` mean ``table``.
+    **options
+        Options of the reader: ``fields`` and ``timezone`` of ``sacct``.
+
+    Returns
+    -------
+    DataFrame
+        Canonical. Its attrs are ``format``, ``source`` (file name without folder),
+        ``header`` (facts of the machine, str to str) and ``dropped`` (rows by reason).
+
+    Raises
+    ------
+    BadLog
+        Where the file, the format or an option is not what it should be.
+    """
+    log = Path(path)
+    if columns is not None:
+        options["columns"] = columns
+    reader = _reader(log, format, has_map=columns is not None)
+    for name in options:
+        if name not in reader.options:
+            raise BadLog(f"{log.name}: a log of format {reader.name} takes no option {name!r}")
+    return reader.read(log, **options)
+
+
+def _reader(log: Path, format: str, *, has_map: bool) -> Reader:
+    if format != "auto":
+        if format not in READERS:
+            raise BadLog(f"format {format!r} is unknown; it is auto, {', '.join(READERS)}")
+        return READERS[format]
+    if has_map:
+        return READERS["table"]
+    if not log.is_file():
+        read_bytes(log)  # says what is wrong with it
+    for reader in READERS.values():
+        if reader.sniff(log):
+            return reader
+    read_bytes(log)
+    raise BadLog(f"{log.name}: its format cannot be told; give one of {', '.join(READERS)}")

@@ -1,0 +1,136 @@
+"""What every reader needs of a file: its bytes, its first line, times as texts made seconds."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from predictor.schema import BadLog
+
+_GZIP = b"\x1f\x8b"
+_HEAD_BYTES = 65_536
+
+
+def read_bytes(path: Path) -> bytes:
+    """The whole file, unpacked if it is gzip (known by its first bytes, not by its name).
+
+    Raises
+    ------
+    BadLog
+        Where it is missing, empty, unreadable or a damaged gzip.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise BadLog(f"{path}: there is no such file; check the path") from None
+    except OSError as error:
+        raise BadLog(f"{path} cannot be read ({error.strerror}); give a readable file") from None
+    if raw.startswith(_GZIP):
+        try:
+            raw = gzip.decompress(raw)
+        except (EOFError, OSError, zlib.error):
+            raise BadLog(f"{path.name} is cut short or damaged (gzip): fetch it again") from None
+    if not raw.strip():
+        raise BadLog(f"{path.name} is empty; give a log with at least one job")
+    return raw
+
+
+def decoded(raw: bytes, name: str) -> str:
+    """`raw` as text.
+
+    Raises
+    ------
+    BadLog
+        Where it is no UTF-8 text, naming the line.
+    """
+    at = raw.find(b"\0")
+    if at < 0:
+        try:
+            return raw.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            at = error.start
+    line = raw.count(b"\n", 0, at) + 1
+    raise BadLog(f"{name}, line {line}: this is not UTF-8 text; give the log as a text file")
+
+
+def head(path: Path) -> bytes:
+    """The first bytes of a file, unpacked; what can be had of them where it is damaged."""
+    with path.open("rb") as file:
+        raw = file.read(_HEAD_BYTES)
+    if not raw.startswith(_GZIP):
+        return raw
+    try:
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(raw, _HEAD_BYTES)
+    except zlib.error:
+        return b""
+
+
+def first_line(path: Path) -> str:
+    """The first line with something in it, or "" where there is none or it is no text."""
+    start = head(path)
+    if b"\0" in start:
+        return ""
+    lines = start.decode("utf-8-sig", errors="replace").splitlines()
+    return next((line for line in lines if line.strip()), "")
+
+
+def epoch_seconds(texts: pd.Series, timezone: str) -> np.ndarray:
+    """ISO timestamps or epoch seconds as seconds since the epoch.
+
+    Parameters
+    ----------
+    texts : Series of str
+        ``2024-05-01T12:00:00`` (local to `timezone`), with an offset or ``Z``, or a number.
+    timezone : str
+        IANA name, such as ``Europe/Stockholm``.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        NaN where a text is none of these.
+
+    Raises
+    ------
+    BadLog
+        Where the time zone is unknown.
+
+    Notes
+    -----
+    The hour that comes twice when summer time ends is taken as the first of the two, and a
+    time in the hour that does not exist moves on to the end of that hour.
+    """
+    codes, distinct = pd.factorize(texts)
+    names = pd.Series(distinct, dtype=object)
+    seconds = np.array(pd.to_numeric(names, errors="coerce").to_numpy(dtype="float64"))
+    is_text = np.isnan(seconds)
+    has_offset = names.astype(str).str.contains(r"(?:Z|[+-]\d\d:?\d\d)$").to_numpy(dtype=bool)
+    for rows, local in ((is_text & has_offset, False), (is_text & ~has_offset, True)):
+        if not rows.any():
+            continue
+        times = pd.to_datetime(names[rows], format="ISO8601", errors="coerce", utc=not local)
+        if local:
+            times = _localized(times, timezone)
+        seconds[rows] = ((times - pd.Timestamp(0, tz="UTC")) / pd.Timedelta("1s")).to_numpy()
+    return seconds[codes]
+
+
+def _localized(times: pd.Series, timezone: str) -> Any:
+    # One summer-time flag per row: a bare True means "infer from neighbours" to some pandas.
+    first = np.ones(len(times), dtype=bool)
+    try:
+        local = times.dt.tz_localize(timezone, ambiguous=first, nonexistent="shift_forward")
+    except (KeyError, ValueError):
+        raise BadLog(f"time zone {timezone!r} is unknown; give one like Europe/Berlin") from None
+    return local.dt.tz_convert("UTC")
+
+
+def first_bad(bad: Iterable[bool]) -> int | None:
+    """Position of the first True, or None."""
+    hits = np.flatnonzero(np.asarray(bad, dtype=bool))
+    return int(hits[0]) if hits.size else None

@@ -1,0 +1,114 @@
+"""Every registered estimator shows one face and keeps one set of promises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from oracles.toy_logs import toy_log
+
+from predictor.baselines import ESTIMATORS, Forecaster
+
+LEVELS = (0.1, 0.5, 0.9)
+CUT = 700
+LOG = toy_log(1000)
+TRAIN, TEST = LOG.iloc[:CUT], LOG.iloc[CUT:]
+
+
+@pytest.fixture(scope="module", params=sorted(ESTIMATORS))
+def estimator(request: pytest.FixtureRequest) -> Any:
+    """A fitted estimator; no test may change it."""
+    made = ESTIMATORS[request.param](LEVELS)
+    made.fit(TRAIN)
+    return made
+
+
+def usable(quantiles: np.ndarray) -> bool:
+    """Whether these are seconds a planner can take."""
+    return bool(
+        np.isfinite(quantiles).all()
+        and (quantiles >= 1).all()
+        and (np.diff(quantiles, axis=1) >= 0).all()
+    )
+
+
+def test_registered_under_its_own_name() -> None:
+    """A table would show an estimator under the name of another."""
+    for name, make in ESTIMATORS.items():
+        made = make(LEVELS)
+        assert made.name == name
+        assert made.levels == LEVELS
+
+
+def test_shapes_and_seconds(estimator: Forecaster) -> None:
+    """A planner would be handed a wrong shape, NaN, less than a second or crossing quantiles."""
+    for quantiles in (estimator.predict_quantiles(TEST), estimator.forecast_log(TEST)):
+        assert quantiles.shape == (len(TEST), 3)
+        assert usable(quantiles)
+    assert estimator.predict(TEST).shape == (len(TEST),)
+    np.testing.assert_array_equal(estimator.predict(TEST), estimator.predict_quantiles(TEST)[:, 1])
+    assert estimator.predict_quantiles(TEST.iloc[:0]).shape == (0, 3)
+    assert estimator.predict_quantiles(TEST, (0.25, 0.75)).shape == (len(TEST), 2)
+    assert estimator.forecast_log(TEST, None, (0.5,)).shape == (len(TEST), 1)
+
+
+def test_jobs_of_which_nothing_is_known(estimator: Forecaster) -> None:
+    """An empty cell would become NaN in a plan."""
+    bare = pd.DataFrame({"submit_s": [1.0, 1e7]})
+    assert usable(estimator.predict_quantiles(bare))
+    assert usable(estimator.predict_quantiles(bare.drop(columns="submit_s"), as_of_s=5e6))
+
+
+def test_the_future_is_unknown(estimator: Forecaster) -> None:
+    """A forecast would move with run times from after the job's submission."""
+    moment = float(TEST["submit_s"].iloc[150])
+    late = (TEST["end_s"] > moment).to_numpy()
+    other = TEST.assign(
+        run_s=np.where(late, TEST["run_s"] * 5, TEST["run_s"]),
+        end_s=np.where(late, TEST["end_s"] + 4 * TEST["run_s"], TEST["end_s"]),
+        outcome=np.where(late, "failed", TEST["outcome"]),
+    )
+    early = (TEST["submit_s"] <= moment).to_numpy()
+    same = np.array_equal(estimator.forecast_log(TEST)[early], estimator.forecast_log(other)[early])
+    assert same == (estimator.name != "oracle")
+
+
+def test_later_rows_do_not_matter(estimator: Forecaster) -> None:
+    """A job's forecast would depend on jobs that were submitted after it."""
+    whole = estimator.forecast_log(TEST)
+    head = estimator.forecast_log(TEST.iloc[:200])
+    np.testing.assert_array_equal(whole[:200], head)
+
+
+def test_update_is_a_replay(estimator: Forecaster) -> None:
+    """Folding jobs in would give other forecasts than replaying them in the log."""
+    fresh = ESTIMATORS[estimator.name](LEVELS)
+    fresh.fit(TRAIN)
+    last = TEST.iloc[-1:]
+    fresh.update(TEST.iloc[:-1])
+    np.testing.assert_array_equal(fresh.forecast_log(last), estimator.forecast_log(TEST)[-1:])
+
+
+def test_order_of_rows_is_kept(estimator: Forecaster) -> None:
+    """Forecasts would be handed to the wrong jobs."""
+    mixed = TEST.sample(frac=1.0, random_state=1)
+    np.testing.assert_array_equal(
+        estimator.forecast_log(mixed), estimator.forecast_log(TEST)[mixed.index.to_numpy() - CUT]
+    )
+
+
+def test_input_is_not_changed(estimator: Forecaster) -> None:
+    """The caller's frame would be another one after a forecast."""
+    before = TEST.copy(deep=True)
+    estimator.predict_quantiles(TEST)
+    estimator.forecast_log(TEST, 5e4)
+    pd.testing.assert_frame_equal(TEST, before)
+
+
+def test_training_is_repeatable(estimator: Forecaster) -> None:
+    """Two runs of the same pipeline would compare different models."""
+    again = ESTIMATORS[estimator.name](LEVELS)
+    again.fit(TRAIN)
+    assert again.forecast_log(TEST).tobytes() == estimator.forecast_log(TEST).tobytes()

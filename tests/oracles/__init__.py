@@ -1,0 +1,1 @@
+"""Slow twins: dull, separate code that the fast code is compared with."""

@@ -1,0 +1,278 @@
+"""The dull truth: the cheapest plan over all integer starts and all worker multisets.
+
+Shares nothing with the product but its types and its evaluator. Nothing is assumed about
+left-shifted or active schedules, or about which worker is better: every start up to a safe
+horizon is tried on every multiset of workers. Two things alone are cut: a partial plan
+that already costs (with the least that each missing task adds by itself) as much as the
+best whole plan; and starts that some rule forbids the task even alone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from itertools import combinations_with_replacement
+
+from planner.domain import MIN_STRETCH_S, Assignment, Plan, Task, Worker
+from planner.evaluate import (
+    HOUR_S,
+    WATT_SECONDS_PER_KWH,
+    evaluate,
+    planned_duration_s,
+    running_end_s,
+)
+from planner.messages import PlanRequest
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """A cheapest plan and its cost, the price of ``moves`` left out."""
+
+    cost: float
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One way to place a task: where, when, and what it costs whatever the others do."""
+
+    workers: tuple[str, ...]
+    start: int
+    end: int
+    alone: float
+
+
+def without_moves(request: PlanRequest) -> PlanRequest:
+    """The request with ``moves`` for free."""
+    prices = replace(request.policy.prices, moves=0.0)
+    return replace(request, policy=replace(request.policy, prices=prices))
+
+
+def safe_horizon(request: PlanRequest, tasks: Collection[Task]) -> int:
+    """A time by which some cheapest plan has ended, if there is a plan at all.
+
+    Once everything is released, free, unblocked and what runs has ended, a second in which
+    nothing runs could be cut out of a plan, and every later task would start a second
+    earlier: no term gets dearer, no rule is broken.
+    """
+    snapshot = request.snapshot
+    calm = [snapshot.now_s]
+    calm += [t.release_s for t in tasks]
+    calm += [running_end_s(request, run) for run in snapshot.running]
+    longest = 0
+    for worker in snapshot.workers:
+        calm.append(worker.free_from_s)
+        calm += [window.end_s for window in worker.blocked]
+    for task in tasks:
+        durations = [planned_duration_s(request, task.id, [w]) for w in snapshot.workers]
+        longest += max((d for d in durations if d is not None), default=0)
+    return max(calm) + longest
+
+
+def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | None:
+    """The cheapest valid plan of all pending tasks but `unplanned`, None if there is none."""
+    request = without_moves(request)
+    snapshot, prices = request.snapshot, request.policy.prices
+    tasks = _predecessors_first([t for t in snapshot.pending if t.id not in unplanned])
+    horizon = safe_horizon(request, tasks)
+    places = [_places(request, task, horizon) for task in tasks]
+    if not all(places):
+        return None
+    least = [0.0] * (len(tasks) + 1)
+    for k in reversed(range(len(tasks))):
+        least[k] = least[k + 1] + places[k][0].alone
+
+    now = snapshot.now_s
+    workers = snapshot.worker_by_id
+    # in_use[worker][second][resource], and what no task placed later can change any more.
+    in_use: dict[str, dict[int, dict[str, int]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(int))
+    )
+    base_plan = Plan((), (), now, snapshot.version)
+    base = evaluate(request, base_plan, unplanned=[t.id for t in snapshot.pending]).terms
+    last_end: dict[str, int] = {}
+    load: dict[str, float] = defaultdict(float)
+    waited: dict[str, float] = defaultdict(float)
+    owned: dict[str, int] = defaultdict(int)
+    makespan = now
+    for task in snapshot.pending:
+        owned[task.owner] += 1
+    for run in snapshot.running:
+        end_s = running_end_s(request, run)
+        makespan = max(makespan, end_s)
+        owned[run.task.owner] += 1
+        waited[run.task.owner] += run.start_s - run.task.release_s
+        for name in run.workers:
+            last_end[name] = max(last_end.get(name, end_s), end_s)
+            load[name] += workers[name].dominant_share(run.task.demand) * (end_s - now)
+            for second in range(now, end_s):
+                for resource, amount in run.task.demand.items():
+                    in_use[name][second][resource] += amount
+    on = set(last_end)
+    constant = sum(
+        prices.of(term) * base[term]
+        for term in ("late_h", "misses", "wait_h", "stretch", "failures", "kwh")
+    ) - prices.kwh * sum(_idle_kwh(workers[name], now, end_s) for name, end_s in last_end.items())
+
+    chosen: list[_Place] = []
+    ends: dict[str, int] = {}
+    best_cost, best = float("inf"), None
+
+    def joint_cost() -> float:
+        """What depends on several tasks at once: the terms that are a max, and idle power."""
+        cost = prices.makespan_h * max([makespan, *(p.end for p in chosen)])
+        cost -= prices.makespan_h * now
+        cost += prices.unfair_h * max((w / owned[o] for o, w in waited.items()), default=0.0)
+        cost += prices.imbalance_h * max(load.values(), default=0.0)
+        cost /= HOUR_S
+        for name, end_s in last_end.items():
+            cost += prices.kwh * _idle_kwh(workers[name], now, end_s)
+            cost += prices.kwh * workers[name].boot_kwh * (name not in on)
+        return cost
+
+    def extend(k: int, alone: float) -> None:
+        nonlocal best_cost, best
+        if k == len(tasks):
+            cost = alone + joint_cost()
+            if cost < best_cost:
+                best_cost, best = cost, tuple(chosen)
+            return
+        task = tasks[k]
+        demand = [(r, a) for r, a in task.demand.items() if a > 0]
+        not_before = max((ends[b] for b in task.after if b in ends), default=now)
+        for place in places[k]:
+            if alone + place.alone + least[k + 1] >= best_cost:
+                break  # the places are in order of what they cost alone
+            if place.start < not_before:
+                continue
+            before = {name: last_end.get(name) for name in place.workers}
+            fits = True
+            for n, name in enumerate(place.workers):
+                capacity, used = workers[name].capacity, in_use[name]
+                pieces = 1 + place.workers[:n].count(name)
+                for second in range(place.start, place.end):
+                    for resource, amount in demand:
+                        if used[second][resource] + pieces * amount > capacity[resource]:
+                            fits = False
+                            break
+                    if not fits:
+                        break
+                if not fits:
+                    break
+            if not fits:
+                continue
+            share = {name: workers[name].dominant_share(task.demand) for name in before}
+            for name in place.workers:
+                load[name] += share[name] * (place.end - place.start)
+                last_end[name] = max(last_end.get(name, place.end), place.end)
+            waited[task.owner] += place.start - task.release_s
+            chosen.append(place)
+            if alone + place.alone + least[k + 1] + joint_cost() < best_cost:
+                for name in place.workers:
+                    for second in range(place.start, place.end):
+                        for resource, amount in demand:
+                            in_use[name][second][resource] += amount
+                ends[task.id] = place.end
+                extend(k + 1, alone + place.alone)
+                del ends[task.id]
+                for name in place.workers:
+                    for second in range(place.start, place.end):
+                        for resource, amount in demand:
+                            in_use[name][second][resource] -= amount
+            chosen.pop()
+            waited[task.owner] -= place.start - task.release_s
+            for name in place.workers:
+                load[name] -= share[name] * (place.end - place.start)
+            for name, end in before.items():
+                if end is None:
+                    del last_end[name]
+                else:
+                    last_end[name] = end
+
+    extend(0, constant)
+    if best is None:
+        return None
+    plan = Plan(
+        tuple(
+            Assignment(t.id, p.workers, p.start, p.end) for t, p in zip(tasks, best, strict=True)
+        ),
+        (),
+        now,
+        snapshot.version,
+    )
+    found = evaluate(request, plan, unplanned=unplanned)
+    assert found.valid, found.violations
+    assert abs(found.cost - best_cost) <= 1e-9 * max(1.0, abs(found.cost)), (found, best_cost)
+    return Optimum(found.cost, plan)
+
+
+def _idle_kwh(worker: Worker, now: int, end_s: int) -> float:
+    return worker.idle_w * max(0, end_s - max(now, worker.free_from_s)) / WATT_SECONDS_PER_KWH
+
+
+def _predecessors_first(tasks: list[Task]) -> list[Task]:
+    names = {t.id for t in tasks}
+    placed: list[Task] = []
+    while len(placed) < len(tasks):
+        done = {t.id for t in placed}
+        placed += [
+            t
+            for t in tasks
+            if t.id not in done and all(b in done or b not in names for b in t.after)
+        ][:1]
+    return placed
+
+
+def _places(request: PlanRequest, task: Task, horizon: int) -> list[_Place]:
+    """Every place that no rule forbids the task alone, least own cost first."""
+    snapshot, policy, prices = request.snapshot, request.policy, request.policy.prices
+    finished = {f.id: f for f in snapshot.finished}
+    assert all(finished[b].outcome.value == "completed" for b in task.after if b in finished)
+    earliest = max(snapshot.now_s, task.release_s)
+    for before in task.after:
+        if before in snapshot.running_by_id:
+            earliest = max(earliest, running_end_s(request, snapshot.running_by_id[before]))
+    result = []
+    for workers in combinations_with_replacement(snapshot.workers, task.shards):
+        duration = planned_duration_s(request, task.id, workers)
+        if duration is None or not all(w.satisfies(task.requires) for w in workers):
+            continue
+        if any(
+            amount > worker.capacity.get(resource, 0)
+            for worker in workers
+            for resource, amount in task.demand.items()
+        ):
+            continue
+        for start in range(earliest, horizon - duration + 1):
+            end = start + duration
+            late = task.deadline_s is not None and end > task.deadline_s
+            stretch = (end - task.release_s) / max(duration, MIN_STRETCH_S)
+            waits = start - max(task.release_s, snapshot.now_s)
+            if (
+                (policy.hard_deadlines and late)
+                or (policy.max_wait_s is not None and waits > policy.max_wait_s)
+                or (policy.max_stretch is not None and stretch > policy.max_stretch * (1 + 1e-12))
+                or any(_closed(w, start, end) for w in workers)
+            ):
+                continue
+            cost = prices.wait_h * task.weight * (start - task.release_s) / HOUR_S
+            cost += prices.stretch * task.weight * stretch
+            if task.deadline_s is not None and late:
+                cost += prices.late_h * task.weight * (end - task.deadline_s) / HOUR_S
+                cost += prices.misses * task.weight
+            for worker in workers:
+                watt_s = worker.busy_w * worker.dominant_share(task.demand) * duration
+                cost += prices.kwh * watt_s / WATT_SECONDS_PER_KWH
+                cost += prices.failures * (1.0 - worker.health ** (duration / HOUR_S))
+            result.append(_Place(tuple(w.id for w in workers), start, end, cost))
+    result.sort(key=lambda place: (place.alone, place.end))
+    return result
+
+
+def _closed(worker: Worker, start: int, end: int) -> bool:
+    return (
+        start < worker.free_from_s
+        or (worker.until_s is not None and end > worker.until_s)
+        or any(start < b.end_s and b.start_s < end for b in worker.blocked)
+    )
