@@ -1,0 +1,49 @@
+"""Every notebook runs from top to bottom, and shows what it was written to show."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import jupytext
+import pytest
+from conftest import ROOT
+from nbconvert import HTMLExporter
+from nbconvert.preprocessors import ExecutePreprocessor
+
+from pipelines.trial import kinds_of
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
+SECONDS = 40
+"""Longest that a notebook may take on two cores."""
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
+def test_public_names_only(path: Path) -> None:
+    """A notebook would teach names that may change without notice."""
+    assert not re.findall(r"(?:\.|import )_[a-z]\w*", path.read_text(encoding="utf-8"))
+
+
+def test_log_to_plan_runs_and_gives_its_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The notebook that shows the whole way from a log to a verdict would be broken."""
+    monkeypatch.delenv("LOG", raising=False)
+    notebook = jupytext.read(ROOT / "notebooks" / "01_log_to_plan.py")
+    # A cell that fails raises here, with its traceback.
+    runner = ExecutePreprocessor(timeout=3 * SECONDS, kernel_name="python3")
+    runner.preprocess(notebook, {"metadata": {"path": str(tmp_path)}})
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    outputs = [out for cell in cells for out in cell.outputs]
+    assert [out for out in outputs if out.output_type == "error"] == []
+    assert [out for out in outputs if out.get("name") == "stderr"] == []
+
+    verdict = cells[-1].outputs[-1]["data"]["text/html"]
+    for kind in kinds_of(0.8):
+        assert f"<th>{kind}</th>" in verdict
+    for column in ("realised cost", "regret", "95 % interval"):
+        assert f"<th>{column}</th>" in verdict
+    assert verdict.count("+0.0% to +0.0%") == 1  # the oracle alone has no regret by definition
+    assert sum("image/svg+xml" in out.get("data", {}) for out in outputs) == 2
+    text, _ = HTMLExporter().from_notebook_node(notebook)
+    assert "waits" in text
