@@ -342,21 +342,23 @@ class DurationEstimate:
     source: str = ""
 
     def __post_init__(self) -> None:
-        _require(
-            0 < len(self.levels) == len(self.seconds),
-            f"an estimate has {len(self.levels)} levels and {len(self.seconds)} seconds; "
-            "it needs as many of one as of the other, and at least one",
-        )
+        # Written out, not through _require: a request holds tens of thousands of these, and
+        # an f-string costs more than the check.
+        if not 0 < len(self.levels) == len(self.seconds):
+            raise BadRequest(
+                f"an estimate has {len(self.levels)} levels and {len(self.seconds)} seconds; "
+                "it needs as many of one as of the other, and at least one"
+            )
         previous_level, previous_s = 0.0, 1
         for level, seconds in zip(self.levels, self.seconds, strict=True):
-            _require(
-                previous_level < level < 1,
-                f"estimate levels {self.levels} must be strictly increasing within (0, 1)",
-            )
-            _require(
-                seconds >= previous_s,
-                f"estimate seconds {self.seconds} must be non-decreasing and at least 1",
-            )
+            if not previous_level < level < 1:
+                raise BadRequest(
+                    f"estimate levels {self.levels} must be strictly increasing within (0, 1)"
+                )
+            if seconds < previous_s:
+                raise BadRequest(
+                    f"estimate seconds {self.seconds} must be non-decreasing and at least 1"
+                )
             previous_level, previous_s = level, seconds
 
     @classmethod

@@ -538,8 +538,8 @@ def _precedence_violations(
 def _capacity_violations(request: PlanRequest, plan: Plan) -> Iterator[Violation]:
     """One violation for each worker and resource, at the first moment it is over capacity.
 
-    What runs already may exceed a worker's capacity (real logs do); only moments at which
-    a planned task takes part are the plan's fault.
+    What runs already may exceed a worker's capacity (real logs do); only the starts of
+    planned tasks are the plan's fault.
     """
     changes: dict[str, list[tuple[int, int, int, Task]]] = defaultdict(list)
     for span in _spans(request, plan):
@@ -550,15 +550,14 @@ def _capacity_violations(request: PlanRequest, plan: Plan) -> Iterator[Violation
             changes[worker.id].append((span.end_s, -1, placed, span.task))
     for worker_id, steps in changes.items():
         worker = request.snapshot.worker_by_id[worker_id]
-        steps.sort(key=lambda step: (step[0], step[1]))  # ends come before starts
+        # Ends come before starts, and what runs before what is planned for the same moment.
+        steps.sort(key=lambda step: (step[0], step[1], step[2]))
         in_use: Counter[str] = Counter()
         blamed: set[str] = set()
-        planned_here = 0
         for at_s, sign, placed, task in steps:
-            planned_here += sign * placed
             for resource, amount in task.demand.items():
                 in_use[resource] += sign * amount
-            if sign < 0 or not planned_here:
+            if sign < 0 or not placed:
                 continue
             for resource, amount in task.demand.items():
                 have = worker.capacity.get(resource, 0)
@@ -602,7 +601,9 @@ def _response_violations(request: PlanRequest, response: PlanResponse) -> Iterat
             f"{'a' if response.plan is not None else 'no'} plan",
         )
     yield from _unplanned_violations(request, response)
+    yield from _why_violations(request, response)
     if response.plan is None:
+        yield from _planless_violations(request, response)
         return
     found = evaluate(request, response.plan, unplanned=response.unplanned)
     yield from found.violations
@@ -638,6 +639,40 @@ def _bound_violations(response: PlanResponse, cost: float) -> Iterator[Violation
         yield Violation(kind, f"the gap is said to be {response.gap}, but is {gap:.9g}")
     if response.status is Status.OPTIMAL and gap > RELATIVE_TOLERANCE:
         yield Violation(kind, f"the status is optimal, but the gap is {gap:.9g}")
+    if response.status is Status.FEASIBLE and gap <= RELATIVE_TOLERANCE:
+        yield Violation(
+            ViolationKind.WRONG_STATUS,
+            "the status is feasible, but the lower bound proves the plan optimal",
+        )
+
+
+def _planless_violations(request: PlanRequest, response: PlanResponse) -> Iterator[Violation]:
+    """What a response without a plan says of a plan, and an impossibility that is none."""
+    kind = ViolationKind
+    if response.cost is not None:
+        yield Violation(kind.WRONG_COST, f"cost is said to be {response.cost} of no plan")
+    for term in response.terms:
+        yield Violation(kind.WRONG_TERMS, f"term {term} is said to be something of no plan")
+    if response.gap is not None:
+        yield Violation(kind.WRONG_BOUND, f"the gap is said to be {response.gap} of no plan")
+    if response.moved:
+        yield Violation(kind.WRONG_MOVED, f"moved is said to be {list(response.moved)} in no plan")
+    if response.status is not Status.INFEASIBLE:
+        return
+    snapshot, policy = request.snapshot, request.policy
+    bounded = policy.hard_deadlines or policy.max_wait_s is not None
+    if bounded or policy.max_stretch is not None:
+        return
+    if any(worker.until_s is not None for worker in snapshot.workers):
+        return
+    for task in snapshot.pending:
+        first = not any(before in snapshot.pending_by_id for before in task.after)
+        if first and _surely_placeable(request, response, task):
+            yield Violation(
+                kind.WRONG_STATUS,
+                f"status is infeasible, but task {task.id} would fit once workers are free",
+                task.id,
+            )
 
 
 def relative_gap(cost: float, lower_bound: float) -> float:
@@ -651,8 +686,10 @@ def _close(said: float, found: float) -> bool:
 
 def _unplanned_violations(request: PlanRequest, response: PlanResponse) -> Iterator[Violation]:
     kind, snapshot = ViolationKind.WRONG_UNPLANNED, request.snapshot
-    for task_id in response.unplanned:
+    for task_id, reason in response.unplanned.items():
         task = snapshot.pending_by_id.get(task_id)
+        if not reason:
+            yield Violation(kind, f"unplanned gives no reason for {task_id!r}", task_id)
         if task is None:
             yield Violation(kind, f"unplanned names {task_id!r}, which is no pending task", task_id)
         elif response.plan is not None and task_id in response.plan.by_task:
@@ -661,11 +698,26 @@ def _unplanned_violations(request: PlanRequest, response: PlanResponse) -> Itera
             yield Violation(
                 kind, f"task {task_id} is unplanned, but would fit once workers are free", task_id
             )
-    if response.plan is None:
-        return
-    for task_id in response.why:
-        if task_id not in snapshot.pending_by_id:
+        elif response.plan is not None and _fits_beside(request, response, task):
+            yield Violation(
+                kind, f"task {task_id} is unplanned, but would fit into the plan as it is", task_id
+            )
+
+
+def _why_violations(request: PlanRequest, response: PlanResponse) -> Iterator[Violation]:
+    kind, snapshot = ViolationKind.WRONG_UNPLANNED, request.snapshot
+    for task_id, reason in response.why.items():
+        task = snapshot.pending_by_id.get(task_id)
+        if task is None:
             yield Violation(kind, f"why names {task_id!r}, which is no pending task", task_id)
+            continue
+        if not reason:
+            yield Violation(kind, f"why gives no reason for {task_id}", task_id)
+        if response.plan is None:
+            continue
+        planned = response.plan.by_task.get(task_id)
+        if planned is None or planned.start_s <= max(snapshot.now_s, task.release_s):
+            yield Violation(kind, f"why says that {task_id} waits, which it does not", task_id)
 
 
 def _surely_placeable(request: PlanRequest, response: PlanResponse, task: Task) -> bool:
@@ -674,8 +726,7 @@ def _surely_placeable(request: PlanRequest, response: PlanResponse, task: Task) 
     bounded = policy.max_wait_s is not None or policy.max_stretch is not None
     if bounded or (policy.hard_deadlines and task.deadline_s is not None):
         return False
-    failed = {f.id for f in request.snapshot.finished if f.outcome is not Outcome.COMPLETED}
-    if any(before in response.unplanned or before in failed for before in task.after):
+    if _follows_none(request, response, task):
         return False
     pieces = 0
     for worker in request.snapshot.workers:
@@ -688,3 +739,80 @@ def _surely_placeable(request: PlanRequest, response: PlanResponse, task: Task) 
             ]
             pieces += min(fits, default=task.shards)
     return pieces >= task.shards
+
+
+def _follows_none(request: PlanRequest, response: PlanResponse, task: Task) -> bool:
+    """Whether a predecessor has failed or is unplanned, so that the task can never start."""
+    failed = {f.id for f in request.snapshot.finished if f.outcome is not Outcome.COMPLETED}
+    return any(before in response.unplanned or before in failed for before in task.after)
+
+
+def _fits_beside(request: PlanRequest, response: PlanResponse, task: Task) -> bool:
+    """Whether a task could be added to the plan as it stands, at any time on any workers.
+
+    Notes
+    -----
+    Only starts at which something comes free are tried: a later start fits no better. All
+    pieces of a gang take the longest of their durations, so each length is tried with the
+    workers that are no slower.
+    """
+    plan, snapshot, policy = response.plan, request.snapshot, request.policy
+    if plan is None or _follows_none(request, response, task):
+        return False
+    length: dict[str, int] = {}
+    for worker in snapshot.workers:
+        estimate = estimate_for(request.estimates, task.id, worker.machine_class)
+        if estimate is not None and worker.satisfies(task.requires):
+            length[worker.id] = estimate.at(policy.level)
+    busy: dict[str, list[_Span]] = {name: [] for name in length}
+    ready_s = max(snapshot.now_s, task.release_s)
+    for span in _spans(request, plan):
+        if span.task.id in task.after:
+            ready_s = max(ready_s, span.end_s)
+        for worker in span.workers:
+            if worker.id in busy:
+                busy[worker.id].append(span)
+    moments = {ready_s}
+    for name, spans in busy.items():
+        worker = snapshot.worker_by_id[name]
+        moments |= {span.end_s for span in spans} | {worker.free_from_s}
+        moments |= {window.end_s for window in worker.blocked}
+    for start_s in sorted(moment for moment in moments if moment >= ready_s):
+        for seconds in sorted(set(length.values())):
+            end_s = start_s + seconds
+            late = task.deadline_s is not None and end_s > task.deadline_s
+            waited_s = start_s - max(task.release_s, snapshot.now_s)
+            stretch = (end_s - task.release_s) / max(seconds, MIN_STRETCH_S)
+            if (
+                (policy.hard_deadlines and late)
+                or (policy.max_wait_s is not None and waited_s > policy.max_wait_s)
+                or (policy.max_stretch is not None and stretch > policy.max_stretch)
+            ):
+                continue
+            pieces = sum(
+                _room(snapshot.worker_by_id[name], busy[name], task, start_s, end_s)
+                for name in length
+                if length[name] <= seconds
+            )
+            if pieces >= task.shards:
+                return True
+    return False
+
+
+def _room(worker: Worker, spans: list[_Span], task: Task, start_s: int, end_s: int) -> int:
+    """How many shards of a task a worker can take over ``[start_s, end_s)`` beside others."""
+    if start_s < worker.free_from_s or (worker.until_s is not None and end_s > worker.until_s):
+        return 0
+    if any(start_s < window.end_s and window.start_s < end_s for window in worker.blocked):
+        return 0
+    shards = task.shards
+    for at_s in {start_s, *(s.start_s for s in spans if start_s < s.start_s < end_s)}:
+        in_use: Counter[str] = Counter()
+        for span in spans:
+            if span.start_s <= at_s < span.end_s:
+                in_use.update(span.task.demand)
+        for resource, amount in task.demand.items():
+            if amount > 0:
+                left = worker.capacity.get(resource, 0) - in_use[resource]
+                shards = min(shards, max(0, left) // amount)
+    return shards

@@ -86,3 +86,26 @@ def heads_and_tails(release, shortest, pred_ptr, pred):
         for p in range(pred_ptr[i], pred_ptr[i + 1]):
             tail[pred[p]] = max(tail[pred[p]], shortest[pred[p]] + tail[i])
     return head, tail
+
+
+@njit(cache=True)
+def latest_ends(deadline, shortest, pred_ptr, pred):
+    """When each task must end for every task after it to be on time.
+
+    Parameters
+    ----------
+    deadline, shortest : int64 (tasks,)
+    pred_ptr, pred : int64
+
+    Returns
+    -------
+    int64 (tasks,)
+        ``min(deadline, latest end - shortest of each successor)``.
+    """
+    order = priority_order(np.zeros(deadline.shape[0]), pred_ptr, pred)
+    latest = deadline.copy()
+    for k in range(order.shape[0] - 1, -1, -1):
+        i = order[k]
+        for p in range(pred_ptr[i], pred_ptr[i + 1]):
+            latest[pred[p]] = min(latest[pred[p]], latest[i] - shortest[i])
+    return latest

@@ -9,15 +9,16 @@ from typing import ClassVar
 import numpy as np
 
 from planner.bounds import heads_tails
-from planner.kernels.graph import priority_order
+from planner.domain import BadRequest
+from planner.kernels.graph import latest_ends, priority_order
 from planner.kernels.schedule import EARLIEST_END, FAR, LEAST_COST, list_schedule
 from planner.messages import Budget, Status
 from planner.problem import Floats, Ints, Problem, Schedule
 from planner.solvers.base import Observe, Solution
 
 ORDERS = ("slack", "area", "tail", "smith", "shortest", "release")
-"""Least slack to the deadline (then longest tail), largest area, longest tail, smallest
-area per weight, shortest per weight, first come."""
+"""Least slack to the deadlines of the task and all after it (then longest tail), largest
+area, longest tail, smallest area per weight, shortest per weight, first come."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class Greedy:
     name: ClassVar[str] = "greedy"
     exact_terms: ClassVar[frozenset[str]] = frozenset()
     work: int = 20_000_000
+
+    def __post_init__(self) -> None:
+        if self.work < 1:
+            raise BadRequest(f"greedy: work is {self.work}; it must be 1 or more")
 
     def solve(
         self,
@@ -73,9 +78,11 @@ def priorities(problem: Problem) -> dict[str, Floats]:
     fits = np.where(problem.allowed, problem.share, np.inf).min(axis=1)
     area = shortest * problem.shards * np.maximum(fits[problem.kind], 1e-6)
     weight = np.maximum(problem.weight, 1e-9)
-    due = np.where(problem.deadline < FAR, problem.deadline, FAR // 2).astype(np.float64)
+    # A task without a deadline is as urgent as what waits for it.
+    due = latest_ends(problem.deadline, problem.shortest, problem.pred_ptr, problem.pred)
+    urgent = due < FAR // 2
     return {
-        "slack": due - tail,
+        "slack": np.where(urgent, due - shortest, FAR // 2 - tail),
         "area": -area,
         "tail": -tail.astype(np.float64),
         "smith": area / weight,
