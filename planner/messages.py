@@ -315,6 +315,8 @@ def first_fault(error: ValidationError) -> str:
     fault = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in fault["loc"])
     cause = fault.get("ctx", {}).get("error")
+    if fault["type"] == "json_invalid":
+        return f"is not JSON: {cause}"
     text = str(cause) if cause is not None else fault["msg"]
     value = fault["input"]
     if cause is None and isinstance(value, str | int | float):

@@ -23,9 +23,9 @@ from planner.solvers import SOLVERS
 from planner.solvers.base import Observe
 
 ASTAR_TASKS = 6
-"""Up to this many tasks ``auto`` proves by A*, beyond by CP-SAT."""
-CPSAT_PAIRS = 20_000
-"""Up to this many task-worker pairs ``auto`` takes CP-SAT; its model grows with them."""
+"""Up to this many tasks ``auto`` proves by A*."""
+CPSAT_TASKS = 14
+"""Up to this many by CP-SAT; beyond, neither proves much in seconds, and LNS finds more."""
 RESERVE_S = 0.02
 """Seconds of the budget kept for the response itself, besides another pricing."""
 
@@ -163,10 +163,8 @@ def _response(
 
 
 def _choose(problem: Problem) -> str:
-    if len(problem.tasks) <= ASTAR_TASKS:
-        return "astar"
-    pairs = int(problem.allowed.sum(axis=1)[problem.kind].sum())
-    return "cpsat" if pairs <= CPSAT_PAIRS else "greedy"
+    tasks = len(problem.tasks)
+    return "astar" if tasks <= ASTAR_TASKS else "cpsat" if tasks <= CPSAT_TASKS else "lns"
 
 
 def _left(budget: Budget, began: float, reserve_s: float) -> Budget:

@@ -7,6 +7,7 @@ from typing import Any
 
 from planner.solvers.base import Solution, Solver
 from planner.solvers.greedy import Greedy
+from planner.solvers.lns import LargeNeighbourhood
 
 
 def _astar(**parameters: Any) -> Solver:
@@ -22,7 +23,16 @@ def _cpsat(**parameters: Any) -> Solver:
     return CpSat(**parameters)
 
 
-SOLVERS: dict[str, Callable[..., Solver]] = {"greedy": Greedy, "astar": _astar, "cpsat": _cpsat}
+def _lns(**parameters: Any) -> Solver:
+    return LargeNeighbourhood(**{"start": Greedy(), **parameters})
+
+
+SOLVERS: dict[str, Callable[..., Solver]] = {
+    "greedy": Greedy,
+    "lns": _lns,
+    "astar": _astar,
+    "cpsat": _cpsat,
+}
 """Name to factory; keyword arguments are the solver's parameters."""
 
 __all__ = ["SOLVERS", "Solution", "Solver"]

@@ -21,6 +21,8 @@ from planner.solvers.base import ALL_BUT_MOVES, Observe, Solution
 
 LARGEST_OBJECTIVE = 2.0**52
 """Beyond this the solver's bound, a double, would not be exact."""
+SMALLEST_POWER = -12
+"""Least power of ten by which prices are scaled, for prices beyond all reason."""
 ROUNDING = 1e-9
 """Rounding error of the whole objective that is aimed at, relative to its lower bound."""
 LARGEST_UNIT = 1_000_000
@@ -527,8 +529,7 @@ class _Model:
         load = self._int(math.floor(max(ran) + 1e-6), largest, most_loaded)
         for w, before in enumerate(ran):
             loads = [
-                p.count * math.floor(unit * shares[i, w] * p.duration)
-                for i, p in self.on_worker[w]
+                p.count * math.floor(unit * shares[i, w] * p.duration) for i, p in self.on_worker[w]
             ]
             if loads:
                 self.model.add(load >= sum(loads) + math.floor(before + 1e-6))
@@ -539,7 +540,7 @@ class _Model:
     def _minimise(self) -> None:
         """Scale the prices to integers: exactly if a small factor does, else as far as we dare."""
         aim = ROUNDING * abs(lower_bound(self.problem))
-        for power in range(16):
+        for power in range(SMALLEST_POWER, 16):
             scale = HOUR_S * 10.0**power
             whole = [round(price * scale) for price, *_ in self.costs]
             error = sum(
@@ -547,12 +548,14 @@ class _Model:
                 for n, (price, _, largest, _) in zip(whole, self.costs, strict=True)
             )
             size = sum(n * largest for n, (_, _, largest, _) in zip(whole, self.costs, strict=True))
-            if power and size > LARGEST_OBJECTIVE:
+            if power > SMALLEST_POWER and size > LARGEST_OBJECTIVE:
                 break
-            self.scale, self.error, chosen = scale, error, whole
+            self.scale, self.error, self.coefficients = scale, error, whole
             if error <= aim:
                 break
-        self.model.minimize(sum(n * cost[1] for n, cost in zip(chosen, self.costs, strict=True)))
+        self.model.minimize(
+            sum(n * cost[1] for n, cost in zip(self.coefficients, self.costs, strict=True))
+        )
 
     def cost_of(self, objective: float) -> float:
         """Cost of a schedule from the solver's objective, as near as its rounding lets it."""

@@ -8,17 +8,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from planner.bounds import heads_tails
 from planner.domain import BadRequest
-from planner.kernels.graph import latest_ends, priority_order
-from planner.kernels.schedule import EARLIEST_END, FAR, LEAST_COST, list_schedule
+from planner.kernels.graph import priority_order
+from planner.kernels.schedule import EARLIEST_END, LEAST_COST, list_schedule
 from planner.messages import Budget, Status
-from planner.problem import Floats, Ints, Problem, Schedule
+from planner.priorities import ORDERS, priorities
+from planner.problem import Ints, Problem, Schedule
 from planner.solvers.base import Observe, Solution
-
-ORDERS = ("slack", "area", "tail", "smith", "shortest", "release")
-"""Least slack to the deadlines of the task and all after it (then longest tail), largest
-area, longest tail, smallest area per weight, shortest per weight, first come."""
 
 
 @dataclass(frozen=True)
@@ -69,26 +65,6 @@ class Greedy:
         if best is None:
             return Solution(Status.NO_PLAN_IN_TIME, steps=passes)
         return Solution(Status.FEASIBLE, best, claimed=best_cost, steps=passes)
-
-
-def priorities(problem: Problem) -> dict[str, Floats]:
-    """Priority values of every task for each of ``ORDERS``, least first. Shape (tasks,) each."""
-    _, tail = heads_tails(problem)
-    shortest = problem.shortest.astype(np.float64)
-    fits = np.where(problem.allowed, problem.share, np.inf).min(axis=1)
-    area = shortest * problem.shards * np.maximum(fits[problem.kind], 1e-6)
-    weight = np.maximum(problem.weight, 1e-9)
-    # A task without a deadline is as urgent as what waits for it.
-    due = latest_ends(problem.deadline, problem.shortest, problem.pred_ptr, problem.pred)
-    urgent = due < FAR // 2
-    return {
-        "slack": np.where(urgent, due - shortest, FAR // 2 - tail),
-        "area": -area,
-        "tail": -tail.astype(np.float64),
-        "smith": area / weight,
-        "shortest": shortest / weight,
-        "release": problem.raw_release.astype(np.float64),
-    }
 
 
 def schedule_in_order(problem: Problem, order: Ints, rule: int) -> Schedule | None:

@@ -1,0 +1,35 @@
+"""Random valid schedules, far from good ones: late starts, odd workers, odd orders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from planner.generate import random_request
+from planner.kernels.graph import priority_order
+from planner.problem import Problem, Schedule, encode
+from planner.solvers.greedy import schedule_in_order
+
+
+def random_schedules(problem: Problem, rng: np.random.Generator, tries: int) -> Iterator[Schedule]:
+    """List schedules in random orders of the same problem with later releases and fewer workers."""
+    for _ in range(tries):
+        tasks = len(problem.tasks)
+        late = rng.integers(0, 6, tasks) * (rng.random(tasks) < 0.5)
+        kept = rng.random(problem.allowed.shape) < 0.7
+        kept[~(problem.allowed & kept).any(axis=1)] = True
+        harder = replace(problem, release=problem.release + late, allowed=problem.allowed & kept)
+        order = priority_order(rng.random(tasks), problem.pred_ptr, problem.pred)
+        schedule = schedule_in_order(harder, order, int(rng.integers(2)))
+        if schedule is not None:
+            yield schedule
+
+
+def plannable(seeds: range, **options: int | bool) -> Iterator[Problem]:
+    """Random problems with tasks to plan and none known to be impossible."""
+    for seed in seeds:
+        problem = encode(random_request(seed, **options))  # type: ignore[arg-type]
+        if problem.tasks and not problem.infeasible:
+            yield problem

@@ -1,0 +1,72 @@
+"""Lower bounds never exceed what they bound."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from oracles.brute_force import optimum, without_moves
+from oracles.valid_schedules import plannable, random_schedules
+
+from planner.bounds import heads_tails, lower_bound, term_bounds
+from planner.domain import TERMS, DurationEstimate, Policy, Prices, Snapshot, Task, Worker
+from planner.evaluate import evaluate
+from planner.messages import PlanRequest
+from planner.problem import encode
+
+
+def test_no_schedule_beats_a_bound() -> None:
+    """A proof of optimality could rest on a bound that some plan is below."""
+    rng = np.random.default_rng(0)
+    seen = 0
+    for problem in plannable(range(300)):
+        bounds = term_bounds(problem)
+        head, tail = heads_tails(problem)
+        for schedule in random_schedules(problem, rng, 4):
+            terms = problem.terms(schedule)
+            worse = [t for t, b, x in zip(TERMS, bounds, terms, strict=True) if b > x + 1e-9]
+            assert not worse
+            assert (head <= schedule.start).all()
+            assert (head + problem.shortest <= schedule.end).all()
+            assert (head + tail).max() <= schedule.end.max()
+            assert lower_bound(problem) <= problem.cost(schedule) + 1e-9
+            seen += 1
+    assert seen > 500
+
+
+def test_the_optimum_does_not_beat_a_bound() -> None:
+    """A bound could exceed the least cost, and a worse plan be called optimal."""
+    tight, seen = 0, 0
+    for problem in plannable(range(1000, 1100)):
+        best = optimum(problem.request, problem.unplanned)
+        if best is None:
+            continue
+        bound = lower_bound(problem)
+        found = evaluate(without_moves(problem.request), best.plan, unplanned=problem.unplanned)
+        assert bound <= best.cost * (1 + 1e-9) + 1e-12
+        for value, term in zip(term_bounds(problem), TERMS, strict=True):
+            assert value <= found.terms[term] + 1e-9
+        seen += 1
+        tight += bound >= best.cost * (1 - 1e-9)
+    assert seen > 60
+    assert tight > 10
+
+
+def batch(tasks: int, workers: int, **task: object) -> PlanRequest:
+    """Equal tasks of one core and 10 s on equal workers of two cores."""
+    pending = tuple(Task(f"t{i}", {"cpu": 1000}, **task) for i in range(tasks))  # type: ignore[arg-type]
+    cluster = tuple(Worker(f"w{k}", {"cpu": 2000}) for k in range(workers))
+    certain = {"*": DurationEstimate.certain(10)}
+    policy = Policy(Prices(makespan_h=3600, late_h=0, misses=0, wait_h=0))
+    estimates = {t.id: certain for t in pending}
+    return PlanRequest("batch", Snapshot(1, 0, cluster, pending), estimates, policy)
+
+
+@pytest.mark.parametrize(("tasks", "workers", "seconds"), [(1, 1, 10), (4, 1, 20), (12, 2, 30)])
+def test_makespan_by_work(tasks: int, workers: int, seconds: int) -> None:
+    """The bound would know chains only, and be hopeless for many short tasks."""
+    assert lower_bound(encode(batch(tasks, workers))) == pytest.approx(seconds)
+
+
+def test_gang_takes_the_work_of_all_its_pieces() -> None:
+    """A gang would be bounded as if it were one of its pieces."""
+    assert lower_bound(encode(batch(2, 2, shards=4))) == pytest.approx(20)
