@@ -2,8 +2,9 @@
 
 Run with ``make bench`` or ``python -m benchmarks.scale``. The whole command is timed as a
 process of its own, from start to exit; its parts are timed inside one process; what the
-kernels take to compile on a machine that has never run them is shown apart. The peer is
-the same greedy rule in plain Python lists, one order, which shows what the kernel is for.
+kernels take to compile on a machine that has never run them is shown apart. The peer, in
+the same run on the same batch, is the reflex of ``benchmarks.reflex``; both plans are
+judged by the evaluator.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ def timed_process(arguments: list[str], environment: dict[str, str]) -> tuple[fl
 
 def timed_parts(folder: Path) -> dict[str, float]:
     """Seconds of reading, encoding, greedy and judging in this process, kernels compiled."""
+    from benchmarks.reflex import least_allocated
     from pipelines.requests import request_from_files
     from planner.evaluate import evaluate
     from planner.messages import Budget
@@ -82,7 +84,14 @@ def timed_parts(folder: Path) -> dict[str, float]:
         lap("validate_s")
         if not found.valid:
             raise SystemExit(f"invalid plan: {found.violations[0].text}")
-    parts["cost"] = found.cost
+    reflex = least_allocated(problem)
+    lap("peer_s")
+    peer = evaluate(request, decode(problem, reflex))
+    if not peer.valid:
+        raise SystemExit(f"invalid plan of the peer: {peer.violations[0].text}")
+    for term in ("makespan_h", "late_h", "misses", "wait_h"):
+        parts[f"{term}"], parts[f"peer_{term}"] = found.terms[term], peer.terms[term]
+    parts["cost"], parts["peer_cost"] = found.cost, peer.cost
     return parts
 
 
@@ -108,9 +117,7 @@ def main() -> None:
         }  # fmt: skip
     finally:
         shutil.rmtree(folder)
-    facts["encode_greedy_validate_s"] = (
-        facts["encode_s"] + facts["greedy_s"] + facts["validate_s"]
-    )
+    facts["encode_greedy_validate_s"] = facts["encode_s"] + facts["greedy_s"] + facts["validate_s"]
     facts["bench_peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     if options.json:
         print(json.dumps(facts, indent=1))

@@ -64,32 +64,49 @@ def term_bounds(problem: Problem) -> Floats:
         wait_h = (head - problem.raw_release) / HOUR_S
         bound[3] += float((problem.weight * wait_h).sum())
         np.add.at(owner_wait_h, problem.owner, wait_h)
-        for i in range(len(problem.tasks)):
-            run = problem.durations_on(i)
-            may = run > 0
-            run, hours = run[may], run[may] / HOUR_S
-            if problem.shards[i] > 1:
-                # A slow piece holds the fast ones back, and none ends before its own time:
-                # the shortest run is the safe one for every ratio.
-                run = np.full_like(run, run.min())
-                hours = run / HOUR_S
-            shards = int(problem.shards[i])
-            share = problem.share[problem.kind[i], may]
-            waited = head[i] - problem.raw_release[i]
-            longest = max(int(problem.duration[i].max()), MIN_STRETCH_S)
-            # (s + d - r) / max(d, 10) falls with d beyond 10 s and rises below.
-            at_least = (waited + run) / np.maximum(run, MIN_STRETCH_S)
-            stretch = float(at_least.min())
-            if shards > 1:
-                stretch = min(stretch, (waited + longest) / longest)
-            bound[4] += float(problem.weight[i]) * stretch
-            kwh = problem.busy_w[may] * share * hours * HOUR_S / WATT_SECONDS_PER_KWH
-            bound[5] += shards * float(kwh.min())
-            bound[8] += shards * float((1.0 - problem.health[may] ** hours).min())
-            load_h += shards * float((share * hours).min())
+        # A slow piece of a gang holds the fast ones back, and none ends before its own time:
+        # for gangs the shortest run is the safe one.
+        run = np.where(
+            (problem.shards > 1)[:, None] & np.isfinite(problem.class_duration),
+            problem.shortest[:, None],
+            problem.class_duration,
+        )
+        runs = np.isfinite(run)
+        hours = np.where(runs, run, 0.0) / HOUR_S
+
+        def amounts(per_hour: Floats) -> Floats:
+            """The least that a piece of each task adds on each class at a rate by worker."""
+            rate = problem.least_on_class(np.broadcast_to(per_hour, problem.share.shape))
+            return np.where(runs, rate[problem.kind], 0.0) * hours
+
+        def least(each: Floats) -> float:
+            """Sum over the pieces of their least amount over the classes."""
+            return float((problem.shards * np.where(runs, each, np.inf).min(axis=1)).sum())
+
+        bound[4] += float((problem.weight * _least_stretch(problem, head, run)).sum())
+        watt_h = least(amounts(problem.busy_w * problem.share))
+        bound[5] += watt_h * HOUR_S / WATT_SECONDS_PER_KWH
+        bound[8] += least(-np.expm1(-amounts(-np.log(problem.health))))
+        load_h += least(amounts(problem.share))
     bound[6] = max(bound[6], float((owner_wait_h / problem.owner_tasks).max(initial=0.0)))
     bound[7] = max(float(problem.load_h.max()), load_h / len(problem.workers))
     return bound
+
+
+def _least_stretch(problem: Problem, head: Ints, run: Floats) -> Floats:
+    """Least bounded slowdown of each task over the classes it may run on. Shape (tasks,).
+
+    For a gang the longest run, too, since its slowest piece may be the slowest there is:
+    ``(waited + d) / max(d, 10)`` falls with d beyond 10 s and rises below.
+    """
+    waited = (head - problem.raw_release)[:, None]
+    finite = np.where(np.isfinite(run), run, 1.0)
+    stretch = (waited + finite) / np.maximum(finite, MIN_STRETCH_S)
+    least = np.where(np.isfinite(run), stretch, np.inf).min(axis=1)
+    longest = np.maximum(problem.duration.max(axis=1), MIN_STRETCH_S)
+    of_gang = (waited[:, 0] + longest) / longest
+    result: Floats = np.where(problem.shards > 1, np.minimum(least, of_gang), least)
+    return result
 
 
 def lower_bound(problem: Problem) -> float:

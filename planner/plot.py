@@ -488,7 +488,7 @@ def _span(seconds: int) -> str:
 
 
 def _moment(at_s: int) -> str:
-    if at_s < 10**8:  # a clock of its own, not the calendar's
+    if not 10**8 <= at_s < 10**11:  # a clock of its own, not the calendar's
         return f"second {at_s}"
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 

@@ -9,9 +9,9 @@ from planner.kernels.graph import latest_ends
 from planner.kernels.schedule import FAR
 from planner.problem import Floats, Problem
 
-ORDERS = ("slack", "area", "tail", "smith", "shortest", "release")
-"""Least slack to the deadlines of the task and all after it (then longest tail), largest
-area, longest tail, smallest area per weight, shortest per weight, first come."""
+ORDERS = ("slack", "smith", "tail", "area", "shortest", "release")
+"""Least slack to the deadlines of the task and all after it (then longest tail), smallest
+area per weight, longest tail, largest area, shortest per weight, first come."""
 
 
 def priorities(problem: Problem) -> dict[str, Floats]:

@@ -189,6 +189,30 @@ class Problem:
             )
         )  # fmt: skip
 
+    def least_on_class(self, values: Floats) -> Floats:
+        """Least value of each kind over the allowed workers of each class.
+
+        Parameters
+        ----------
+        values : float64 (kinds, workers)
+
+        Returns
+        -------
+        float64 (kinds, classes)
+            Infinity where the class has no allowed worker.
+        """
+        allowed = np.where(self.allowed, values, np.inf)
+        result = np.full((len(self.allowed), len(self.classes)), np.inf)
+        for c in range(len(self.classes)):
+            result[:, c] = allowed[:, self.worker_class == c].min(axis=1, initial=np.inf)
+        return result
+
+    @cached_property
+    def class_duration(self) -> Floats:
+        """Duration of each task on each class, infinity where it may not run. (tasks, classes)."""
+        open_to = self.least_on_class(np.zeros(self.allowed.shape))[self.kind]
+        return np.where(self.duration > 0, self.duration, np.inf) + open_to
+
     @cached_property
     def shortest(self) -> Ints:
         """A duration that no placement of a task can beat. Shape (tasks,).
@@ -198,11 +222,7 @@ class Problem:
         The least over allowed workers; for a gang the slowest piece counts, and no gang is
         faster than its fastest possible piece.
         """
-        result = np.zeros(len(self.tasks), np.int64)
-        for i in range(len(self.tasks)):
-            on_worker = self.durations_on(i)
-            result[i] = on_worker[on_worker > 0].min()
-        return result
+        return self.class_duration.min(axis=1).astype(np.int64)
 
     def terms(self, schedule: Schedule) -> Floats:
         """The cost terms of a schedule in the order of ``domain.TERMS``, ``moves`` left at 0."""

@@ -366,6 +366,8 @@ class SearchSpace:
         workers on its own, so their sum exceeds no schedule's cost. A task without a start
         makes the bound infinite.
         """
+        if state.looked is not None:
+            return
         last, active = state.start, state.active
         ends, waits = list(state.ends), list(state.waits)
         makespan, most_load, load = state.makespan, max(state.loads), sum(state.loads)

@@ -16,6 +16,15 @@ from planner.priorities import ORDERS, priorities
 from planner.problem import Ints, Problem, Schedule
 from planner.solvers.base import Observe, Solution
 
+PASSES: tuple[tuple[str, int], ...] = (
+    ("slack", EARLIEST_END),
+    ("smith", EARLIEST_END),
+    ("slack", LEAST_COST),
+    ("smith", LEAST_COST),
+    *((order, rule) for order in ORDERS[2:] for rule in (EARLIEST_END, LEAST_COST)),
+)
+"""Orders and rules, the most promising first: one for deadlines, one for waiting."""
+
 
 @dataclass(frozen=True)
 class Greedy:
@@ -24,8 +33,8 @@ class Greedy:
     Parameters
     ----------
     work : int
-        Task-worker pairs that may be looked at altogether; two schedules are made however
-        large the problem is, and at most two for each order.
+        Task-worker pairs that may be looked at altogether; the first two of ``PASSES`` are
+        made however large the problem is.
     """
 
     name: ClassVar[str] = "greedy"
@@ -48,23 +57,23 @@ class Greedy:
         """See ``Solver.solve``; `rng` and `incumbent` are not needed."""
         began = time.perf_counter()
         pairs = max(1, len(problem.tasks) * len(problem.workers))
-        passes = max(2, min(2 * len(ORDERS), self.work // pairs))
+        passes = PASSES[: max(2, self.work // pairs)]
         keys = priorities(problem)
         best: Schedule | None = None
         best_cost = float("inf")
-        for step in range(passes):
+        for name, rule in passes:
             late = budget.seconds is not None and time.perf_counter() - began > budget.seconds
             if late and best is not None:
                 break
-            order = priority_order(keys[ORDERS[step // 2]], problem.pred_ptr, problem.pred)
-            schedule = schedule_in_order(problem, order, (LEAST_COST, EARLIEST_END)[step % 2])
+            order = priority_order(keys[name], problem.pred_ptr, problem.pred)
+            schedule = schedule_in_order(problem, order, rule)
             if schedule is not None and (cost := problem.cost(schedule)) < best_cost:
                 best, best_cost = schedule, cost
                 if observe is not None:
                     observe(cost, float("-inf"))
         if best is None:
-            return Solution(Status.NO_PLAN_IN_TIME, steps=passes)
-        return Solution(Status.FEASIBLE, best, claimed=best_cost, steps=passes)
+            return Solution(Status.NO_PLAN_IN_TIME, steps=len(passes))
+        return Solution(Status.FEASIBLE, best, claimed=best_cost, steps=len(passes))
 
 
 def schedule_in_order(problem: Problem, order: Ints, rule: int) -> Schedule | None:
