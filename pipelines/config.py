@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from pipelines.files import read_text
+from pipelines.yaml_files import read_yaml
 from planner.domain import BadRequest
 from planner.messages import first_fault
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+Options = TypeVar("Options", bound=BaseModel)
 PARAMS = "params.yaml"
 
 
@@ -37,6 +38,15 @@ class TrainConfig(_Section):
     share: Share = 0.7
     levels: tuple[Share, ...] = (0.1, 0.5, 0.8, 0.9, 0.95)
 
+    @field_validator("levels")
+    @classmethod
+    def _rise(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
+        if not levels:
+            raise ValueError("must name at least one level")
+        if any(a >= b for a, b in pairwise(levels)):
+            raise ValueError("must rise strictly")
+        return levels
+
 
 class TrialConfig(_Section):
     """Batches cut from the test stretch, planned and executed."""
@@ -47,15 +57,35 @@ class TrialConfig(_Section):
     due_share: float = Field(0.5, ge=0, le=1)
     tiers: tuple[Annotated[float, Field(gt=0)], ...] = (1.5, 3.0, 6.0)
     level: Share = 0.8
-    solver: str = "greedy"
-    steps: int = Field(1000, ge=1)
+    solver: str = "lns"
+    steps: int = Field(5000, ge=1)
+
+    @field_validator("solver")
+    @classmethod
+    def _is_registered(cls, name: str) -> str:
+        # Imported only now: the solvers' kernels take a while, and most commands need none.
+        from planner.solvers import SOLVERS
+
+        if name != "auto" and name not in SOLVERS:
+            raise ValueError(f"there is no solver {name!r}; choose auto or {', '.join(SOLVERS)}")
+        return name
+
+
+GENERATOR = "planner/generate_log.py"
 
 
 class Config(_Section):
-    """All of ``params.yaml``."""
+    """All of ``params.yaml``.
+
+    Notes
+    -----
+    ``log_dep`` is the file whose change makes ``dvc repro`` ingest anew: the log or, as DVC
+    knows no dependency on nothing, the generator.
+    """
 
     name: str = Field("generated", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     log: str | None = None
+    log_dep: str = GENERATOR
     format: str = "auto"
     columns: str | None = None
     seed: int = Field(0, ge=0)
@@ -63,6 +93,20 @@ class Config(_Section):
     train: TrainConfig = TrainConfig()
     trial: TrialConfig = TrialConfig()
     policy: str | None = None
+
+    def check_log_dep(self) -> None:
+        """Refuse a dependency that DVC would watch in vain.
+
+        Raises
+        ------
+        BadRequest
+            Where it is not the file that the log comes from.
+        """
+        if self.log_dep != (self.log or GENERATOR):
+            raise BadRequest(
+                f"{PARAMS}: log_dep: is {self.log_dep}, but the log comes from "
+                f"{self.log or GENERATOR}; write that, so that dvc sees its changes"
+            )
 
     @property
     def paths(self) -> Paths:
@@ -154,22 +198,39 @@ def load_config(path: str | os.PathLike[str] = PARAMS, **overrides: Any) -> Conf
         One sentence with the file and the first wrong field.
     """
     missing = str(path) == PARAMS and not Path(path).exists()
-    try:
-        values = {} if missing else yaml.safe_load(read_text(path)) or {}
-    except yaml.YAMLError as error:
-        raise BadRequest(f"{path}: is no YAML: {' '.join(str(error).split())}") from None
+    values = {} if missing else read_yaml(path) or {}
     if not isinstance(values, dict):
         raise BadRequest(f"{path}: must be a mapping of parameters to values")
     given = {key: value for key, value in overrides.items() if value is not None}
     if "log" in given and "name" not in given:
         given["name"] = name_of_log(given["log"])
     try:
-        return Config(**{**values, **given})
+        config = Config(**values)
     except ValidationError as error:
         raise BadRequest(f"{path}: {first_fault(error)}") from None
+    return _overridden(config, given)
+
+
+def with_trial(config: Config, **options: Any) -> Config:
+    """A configuration with some parameters of its trial changed; None leaves one as it is.
+
+    Raises
+    ------
+    BadRequest
+        One sentence with the wrong option.
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    return config.model_copy(update={"trial": _overridden(config.trial, given)})
+
+
+def _overridden(section: Options, given: dict[str, Any]) -> Options:
+    try:
+        return type(section)(**{**section.model_dump(), **given})
+    except ValidationError as error:
+        raise BadRequest(f"--{first_fault(error)}") from None
 
 
 def name_of_log(log: str) -> str:
     """A log's file name without its endings, fit to name folders."""
     stem = re.sub(r"(\.(swf|txt|csv|parquet|sacct|log))?(\.(gz|xz|zst))?$", "", Path(log).name)
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.") or "log"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "log"

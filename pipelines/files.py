@@ -57,7 +57,7 @@ def write_text_atomic(path: str | os.PathLike[str], content: str | bytes) -> Non
     ----------
     path : path-like
     content : str or bytes
-        Text is written as UTF-8.
+        Text is written as UTF-8; all is packed where the name ends in ``.gz``.
 
     Raises
     ------
@@ -70,6 +70,8 @@ def write_text_atomic(path: str | os.PathLike[str], content: str | bytes) -> Non
     """
     target = Path(path)
     data = content.encode("utf-8") if isinstance(content, str) else content
+    if target.suffix == ".gz":
+        data = gzip.compress(data, mtime=0)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

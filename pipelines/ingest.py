@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
-from pipelines.config import Config, load_config
+from pipelines.config import Config
 from pipelines.files import write_text_atomic
-from planner.generate import generate_log, write_swf
+from pipelines.stage import main, write_facts
+from planner.generate import generate_log, swf_text
 from predictor.logs import read_log
 from predictor.logs.table import write_jobs
 from predictor.schema import check_log, machine_size, replayed_ends, usable
@@ -61,8 +61,7 @@ def run(config: Config) -> dict[str, Any]:
     if config.log is None:
         size = config.generate
         generated = generate_log(size.jobs, size.users, size.procs, config.seed)
-        paths.raw_log.parent.mkdir(parents=True, exist_ok=True)
-        write_swf(generated, paths.raw_log)
+        write_text_atomic(paths.raw_log, swf_text(generated))
     jobs, facts = ingest_log(
         config.log or str(paths.raw_log), format=config.format, columns=config.columns
     )
@@ -74,9 +73,15 @@ def run(config: Config) -> dict[str, Any]:
         **{f"trial.{key}": value for key, value in config.trial.model_dump().items()},
     }
     facts["mlflow_run"] = tracking.open_run(config.name, parameters)
-    write_text_atomic(paths.ingest_facts, json.dumps(facts, indent=1))
+    write_facts(paths.ingest_facts, facts)
     return facts
 
 
+def run_stage(config: Config) -> dict[str, Any]:
+    """The stage as DVC runs it, which relies on ``log_dep``."""
+    config.check_log_dep()
+    return run(config)
+
+
 if __name__ == "__main__":
-    run(load_config())
+    main(run_stage)

@@ -27,6 +27,7 @@ from pipelines.tables import (
     flag_cell,
     frame_table,
     milli_cell,
+    moment_cell,
     names_cell,
     nearest,
     number_cell,
@@ -80,7 +81,7 @@ TASK_COLUMNS: dict[str, Cell] = {
 """Columns of a task table that the planner reads, beside ``res_NAME`` for any further resource."""
 
 PREDICTOR_COLUMNS: dict[str, Cell] = {
-    "submit_s": number_cell,
+    "submit_s": moment_cell,
     "user": text_cell,
     "group": text_cell,
     "queue": text_cell,
@@ -114,6 +115,14 @@ def read_tasks(path: PathLike, *, now_s: int = 0, known: Collection[str] = ()) -
         One sentence with file, row (from 1, below the header) and column.
     """
     return _tasks(_task_table(path), now_s, known)
+
+
+def read_task_moments(path: PathLike) -> tuple[list[float], list[int]]:
+    """The ``submit_s`` and the ``release_s`` that the tasks of a file name; as ``read_tasks``."""
+    table = _task_table(path)
+    submitted = table.parse("submit_s", moment_cell)
+    released = table.parse("release_s", whole_cell)
+    return [s for s in submitted if s is not None], [r for r in released if r is not None]
 
 
 def tasks_from_table(
@@ -219,7 +228,7 @@ def _tasks(table: Table, now_s: int, known: Collection[str]) -> tuple[Task, ...]
                     f"{table.source}: column {column!r}: write cpus, mem_mib or gpus instead"
                 )
             amounts[resource] = table.parse(column, round_up_cell, 0)
-    submit_s = table.parse("submit_s", number_cell, now_s)
+    submit_s = table.parse("submit_s", moment_cell, now_s)
     release_s = table.parse("release_s", whole_cell)
     user = table.parse("user", text_cell, "")
     rest = {

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from pipelines import ingest, plan_batch, report, train, trial
 from pipelines.config import Config
+from pipelines.inputs import read_policy
 
 
 class Tell(Protocol):
@@ -22,6 +23,8 @@ def run_all(config: Config, tell: Tell) -> dict[str, Any]:
     from pipelines import tracking
 
     facts: dict[str, Any] = {}
+    if config.policy:
+        read_policy(config.policy)  # a fault in it should not show only after the training
     tell(0, 5, "ingest")
     facts["ingest"] = ingest.run(config)
     tell(1, 5, "train")

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.config import Config, load_config
+from pipelines.config import Config
 from pipelines.files import write_text_atomic
-from pipelines.trial import cut_batches
+from pipelines.stage import main
+from pipelines.trial import cut_batches, plan_whole
 from planner.messages import to_json
-from planner.plan import plan
 from planner.plot import gantt_html
 from predictor import RuntimePredictor
 from predictor.logs.table import read_jobs
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Write the request, the response and the Gantt chart of one batch."""
+    """Write the request, the response and the Gantt chart of one batch.
+
+    Raises
+    ------
+    BadRequest
+        Where the batch has no whole plan.
+    """
     paths = config.paths
     one = config.model_copy(update={"trial": config.trial.model_copy(update={"batches": 2})})
     batch = cut_batches(one, read_jobs(paths.jobs), RuntimePredictor.load(paths.model))[0]
     request = batch.requests["model_p50"]
-    response = plan(request, config.trial.solver)
+    response, whole = plan_whole(request, config.trial.solver, "model_p50")
     write_text_atomic(paths.request, to_json(request, indent=1))
     write_text_atomic(paths.response, to_json(response, indent=1))
-    if response.plan is not None:
-        write_text_atomic(paths.gantt, gantt_html(request, response.plan))
+    write_text_atomic(paths.gantt, gantt_html(request, whole))
     return {
         "status": response.status.value,
         "solver": response.solver,
@@ -35,4 +40,4 @@ def run(config: Config) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run(load_config())
+    main(run)

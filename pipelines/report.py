@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from pipelines.config import Config, load_config
-from pipelines.files import read_bytes, read_text, write_text_atomic
+from pipelines.config import Config
+from pipelines.files import read_bytes, write_text_atomic
+from pipelines.stage import main, read_facts
 from planner.domain import TERMS
 from planner.messages import PlanRequest, PlanResponse, from_json
 from planner.plot import gantt_svg
 
 STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; --bar: #0072b2; --good: #009e73; }
+:root { color-scheme: light dark; --line: #8884; --soft: #8881; }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+h3 { font-size: 1rem; }
 p.lead { color: #777; margin-top: .2rem; }
 table { border-collapse: collapse; margin: .6rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .8rem; border-bottom: 1px solid var(--line); text-align: right; }
+td { white-space: nowrap; } table.facts td { white-space: normal; text-align: left; }
 th:first-child, td:first-child { text-align: left; } th { font-weight: 600; }
 tr.best td { background: var(--soft); } .note { color: #777; max-width: 60rem; }
-figure { margin: 1rem 0; overflow-x: auto; } text { fill: currentColor; }
+figure, .wide { margin: 1rem 0; overflow-x: auto; }
 """
 
 
@@ -42,7 +44,7 @@ def build_report(config: Config, output: Path) -> Path:
     """
     paths = config.paths
     ingest, train, trial = (
-        json.loads(read_text(p)) for p in (paths.ingest_facts, paths.train_facts, paths.trial_facts)
+        read_facts(p) for p in (paths.ingest_facts, paths.train_facts, paths.trial_facts)
     )
     request = from_json(PlanRequest, read_bytes(paths.request), source=str(paths.request))
     response = from_json(PlanResponse, read_bytes(paths.response), source=str(paths.response))
@@ -53,12 +55,15 @@ def build_report(config: Config, output: Path) -> Path:
         f"{train['scored_jobs']:,} later ones to be judged by</p>",
         _verdict(trial),
         "<h2>What the plans cost, executed with the true run times</h2>",
-        _regret_chart(trial["kinds"]),
+        regret_chart(trial["kinds"]),
         _trial_table(trial),
         "<p class='note'>Each batch is planned with each kind of estimate and executed in plan "
         "order, work-conserving, with reservations by the same estimates. Regret is the realised "
         "cost against that of a plan with perfect run times; the interval is a paired bootstrap "
         "over batches.</p>",
+        "<h3>Where the costs come from</h3>",
+        _terms_table(trial),
+        "<p class='note'>Mean amounts over the batches, before the policy's prices.</p>",
         "<h2>What the forecasts are worth</h2>",
         _forecast_table(train),
         "<p class='note'>Every job is forecast with what had ended by its submission. "
@@ -82,7 +87,9 @@ def build_report(config: Config, output: Path) -> Path:
     return output
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], best: int | None = None) -> str:
+def _table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], best: int | None = None, kind: str = ""
+) -> str:
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join(
         f"<tr{' class=best' if k == best else ''}>"
@@ -90,7 +97,10 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], best: int | Non
         + "</tr>"
         for k, row in enumerate(rows)
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return (
+        f"<div class='wide'><table{f' class={kind}' if kind else ''}>"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
 def _best(kinds: Mapping[str, Any]) -> str:
@@ -99,32 +109,42 @@ def _best(kinds: Mapping[str, Any]) -> str:
 
 
 def _verdict(trial: Mapping[str, Any]) -> str:
-    kinds = trial["kinds"]
-    best = _best(kinds)
-    asked = kinds["requested"]["realised_cost"]
-    gained = 1 - kinds[best]["realised_cost"] / asked if asked > 0 else 0.0
+    waited, batches = trial["batches_that_wait"], trial["batches"]
+    if waited == 0:
+        return (
+            "<p>No batch fills the machine, nothing waits, and every plan is alike: "
+            "raise <code>trial.batch_size</code>.</p>"
+        )
+    model = trial["kinds"]["model_p50"]
+    low, high = model["against_requested_ci"]
     return (
-        f"<p>Plans made with <b>{escape(best)}</b> were the cheapest of the forecasts: "
-        f"{gained:+.1%} saved against plans with the requested times, "
-        f"{kinds[best]['regret']:.1%} above plans that know every run time.</p>"
+        f"<p>{waited} of {batches} batches fill the machine. Plans made with the model's median "
+        f"cost <b>{model['against_requested']:+.1%}</b> against plans made with the requested "
+        f"times (95 %: {low:+.1%} to {high:+.1%}), and {model['regret']:+.1%} against plans that "
+        "know every run time.</p>"
     )
 
 
 def _trial_table(trial: Mapping[str, Any]) -> str:
     kinds = trial["kinds"]
-    shown = [t for t in TERMS if any(found["terms"][t] for found in kinds.values())]
     rows = []
     for kind, found in kinds.items():
         low, high = found["regret_ci"]
         rows.append(
             [kind, f"{found['mae_s']:,.0f}", f"{found['median_abs_log2']:.2f}",
              f"{found['planned_cost']:,.1f}", f"{found['realised_cost']:,.1f}",
-             f"{found['regret']:+.1%}", f"{low:+.1%} to {high:+.1%}",
-             *(f"{found['terms'][t]:,.2f}" for t in shown)]
+             f"{found['regret']:+.1%}", f"{low:+.1%} to {high:+.1%}"]
         )  # fmt: skip
-    header = ["estimate", "mean error, s", "log2", "planned cost", "realised cost", "regret",
-              "95 % interval", *shown]  # fmt: skip
+    header = ["estimate", "mean error, s", "typical factor, log2", "planned cost",
+              "realised cost", "regret", "95 % interval"]  # fmt: skip
     return _table(header, rows, list(kinds).index(_best(kinds)))
+
+
+def _terms_table(trial: Mapping[str, Any]) -> str:
+    kinds = trial["kinds"]
+    shown = [t for t in TERMS if any(found["terms"][t] for found in kinds.values())]
+    rows = [[kind, *(f"{found['terms'][t]:,.2f}" for t in shown)] for kind, found in kinds.items()]
+    return _table(["estimate", *shown], rows, list(kinds).index(_best(kinds)))
 
 
 def _forecast_table(train: Mapping[str, Any]) -> str:
@@ -152,11 +172,17 @@ def _log_table(ingest: Mapping[str, Any]) -> str:
     rows += [[f"note {k}", text] for k, text in enumerate(ingest["findings"], 1)]
     if ingest["acknowledge"]:
         rows.append(["acknowledge", ingest["acknowledge"]])
-    return _table(["the log", ""], rows)
+    return _table(["the log", ""], rows, kind="facts")
 
 
-def _regret_chart(kinds: Mapping[str, Any]) -> str:
-    """Bars of the regret of each kind with its interval."""
+def regret_chart(kinds: Mapping[str, Any]) -> str:
+    """Bars of the regret of each kind of estimate with its interval, as an HTML figure.
+
+    Parameters
+    ----------
+    kinds : mapping
+        ``trial(...)["kinds"]``.
+    """
     shown = [kind for kind in kinds if kind != "oracle"]
     width, left, row = 640, 120, 30
     top = max(max(kinds[k]["regret_ci"][1], kinds[k]["regret"]) for k in shown)
@@ -172,12 +198,14 @@ def _regret_chart(kinds: Mapping[str, Any]) -> str:
         (a, b), regret = found["regret_ci"], found["regret"]
         first, last = sorted((at(0), at(regret)))
         parts.append(
-            f"<text x='{left - 8}' y='{middle + 5}' text-anchor='end'>{escape(kind)}</text>"
+            f"<text x='{left - 8}' y='{middle + 5}' text-anchor='end' fill='currentColor'>"
+            f"{escape(kind)}</text>"
             f"<rect x='{first:.1f}' y='{middle - 9}' width='{last - first:.1f}' height='18' "
-            "fill='var(--bar)' opacity='.75'/>"
+            "fill='#0072b2' opacity='.75'/>"
             f"<line x1='{at(a):.1f}' x2='{at(b):.1f}' y1='{middle}' y2='{middle}' "
             "stroke='currentColor' stroke-width='2'/>"
-            f"<text x='{at(max(b, regret)) + 8:.1f}' y='{middle + 5}'>{regret:+.1%}</text>"
+            f"<text x='{at(max(b, regret)) + 8:.1f}' y='{middle + 5}' fill='currentColor'>"
+            f"{regret:+.1%}</text>"
         )
     height = len(shown) * row
     return (
@@ -196,10 +224,10 @@ def run(config: Config) -> Path:
 
     paths = config.paths
     written = build_report(config, paths.report)
-    with tracking.continued(json.loads(read_text(paths.ingest_facts))["mlflow_run"]):
+    with tracking.continued(read_facts(paths.ingest_facts)["mlflow_run"]):
         tracking.log_files(written, *(p for p in (paths.gantt,) if p.exists()))
     return written
 
 
 if __name__ == "__main__":
-    run(load_config())
+    main(run)

@@ -31,6 +31,10 @@ Cell: TypeAlias = Callable[[Any], Any]
 ROUNDING = 1e-6
 """Of a milli-unit: what binary fractions of decimal cores are off by."""
 
+LARGEST = 253_402_300_799
+"""Of times, counts and amounts: the last second of the year 9999. Whoever writes milliseconds or
+bytes hears of it, and sums of a million such numbers still fit the planner's arrays."""
+
 # --------------------------------------------------------------------------- cells
 
 
@@ -66,9 +70,20 @@ def amount_cell(cell: Any) -> float:
     return value
 
 
+def _limited(cell: Any, value: float) -> float:
+    if abs(value) > LARGEST:
+        raise BadCell(f"{cell} is too large; mind the unit (times are seconds, memory MiB)")
+    return value
+
+
+def moment_cell(cell: Any) -> float:
+    """A time in seconds."""
+    return _limited(cell, number_cell(cell))
+
+
 def whole_cell(cell: Any) -> int:
     """A whole number."""
-    value = number_cell(cell)
+    value = moment_cell(cell)
     if not value.is_integer():
         raise BadCell(f"{cell} is not a whole number; round it")
     return int(value)
@@ -76,12 +91,12 @@ def whole_cell(cell: Any) -> int:
 
 def round_up_cell(cell: Any) -> int:
     """An amount, rounded up to a whole one."""
-    return math.ceil(amount_cell(cell) - ROUNDING)
+    return math.ceil(_limited(cell, amount_cell(cell)) - ROUNDING)
 
 
 def milli_cell(cell: Any) -> int:
     """An amount in thousandths, rounded up: cores to millicores."""
-    return math.ceil(amount_cell(cell) * 1000 - ROUNDING)
+    return math.ceil(_limited(cell, amount_cell(cell)) * 1000 - ROUNDING)
 
 
 def names_cell(cell: Any) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,8 +21,13 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 import mlflow
 import mlflow.data
 import mlflow.pyfunc
+from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
+from sqlalchemy.exc import SQLAlchemyError
+
+from planner.domain import BadRequest
 
 # Schema creation and advice about input examples are no news to who runs a pipeline.
 logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -37,17 +44,23 @@ def store_uri() -> str:
 
 def ui_command() -> str:
     """The command that opens the store in a browser."""
-    return f"mlflow ui --backend-store-uri {store_uri()}"
+    return f"mlflow ui --backend-store-uri {shlex.quote(store_uri())}"
 
 
 def _connect() -> None:
     STORE.mkdir(parents=True, exist_ok=True)
     mlflow.set_tracking_uri(store_uri())
-    if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-        mlflow.create_experiment(
-            EXPERIMENT, artifact_location=(STORE / "artifacts").resolve().as_uri()
-        )
-    mlflow.set_experiment(EXPERIMENT)
+    try:
+        if mlflow.get_experiment_by_name(EXPERIMENT) is None:
+            mlflow.create_experiment(
+                EXPERIMENT, artifact_location=(STORE / "artifacts").resolve().as_uri()
+            )
+        mlflow.set_experiment(EXPERIMENT)
+    except (MlflowException, SQLAlchemyError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadRequest(
+            f"{STORE}/mlflow.db: MLflow cannot use it ({reason}); mend it, or move it away"
+        ) from None
 
 
 def open_run(name: str, parameters: Mapping[str, Any]) -> str:
@@ -60,9 +73,21 @@ def open_run(name: str, parameters: Mapping[str, Any]) -> str:
 
 @contextmanager
 def continued(run_id: str) -> Iterator[None]:
-    """Continue the parent run in another stage."""
+    """Continue the parent run in another stage.
+
+    Raises
+    ------
+    BadRequest
+        Where the store does not know the run.
+    """
     _connect()
-    with mlflow.start_run(run_id=run_id):
+    try:
+        run = mlflow.start_run(run_id=run_id)
+    except MlflowException:
+        raise BadRequest(
+            f"{STORE}/mlflow.db: there is no run {run_id}; begin again with the ingest stage"
+        ) from None
+    with run:
         yield
 
 
@@ -108,8 +133,23 @@ def log_model(folder: Path, name: str, inputs: Mapping[str, str], levels: Sequen
 def log_metrics(
     metrics: Mapping[str, float], *, model_id: str | None = None, dataset: Any = None
 ) -> None:
-    """Metrics of the run, tied to the model and the data set they were measured with."""
-    mlflow.log_metrics(dict(metrics), model_id=model_id, dataset=dataset)
+    """Metrics of the run, tied to the model and the data set they were measured with.
+
+    Notes
+    -----
+    ``mlflow.log_metrics`` without a model ties them to every model that the run has logged:
+    the errors of the rules would stand under the model's name. So those go past it.
+    """
+    if model_id is not None:
+        mlflow.log_metrics(dict(metrics), model_id=model_id, dataset=dataset)
+        return
+    run_id = mlflow.active_run().info.run_id
+    now_ms = round(1000 * time.time())
+    told_of = {} if dataset is None else {"dataset_name": dataset.name,
+                                          "dataset_digest": dataset.digest}  # fmt: skip
+    mlflow.MlflowClient().log_batch(
+        run_id, [Metric(k, v, now_ms, 0, run_id=run_id, **told_of) for k, v in metrics.items()]
+    )
 
 
 def log_tag(key: str, value: str) -> None:

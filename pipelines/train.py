@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.config import Config, load_config
-from pipelines.files import write_text_atomic
+from pipelines.config import Config
+from pipelines.stage import main, read_facts, write_facts
 from predictor import ESTIMATORS, RuntimePredictor, split_by_share
 from predictor.logs.table import read_jobs
 from predictor.metrics import score
@@ -116,7 +115,7 @@ def run(config: Config, progress: Progress | None = None) -> dict[str, Any]:
         "card": model.card,
         "estimators": metrics,
     }
-    run_id = json.loads(paths.ingest_facts.read_text())["mlflow_run"]
+    run_id = read_facts(paths.ingest_facts)["mlflow_run"]
     with tracking.continued(run_id):
         dataset = tracking.dataset_of(
             test, f"{config.name}-test", data_digest(test)[:12], str(paths.jobs)
@@ -131,9 +130,9 @@ def run(config: Config, progress: Progress | None = None) -> dict[str, Any]:
             finite = {f"forecast/{name}/{k}": v for k, v in values.items() if np.isfinite(v)}
             tracking.log_metrics(finite, model_id=mine, dataset=dataset)
     facts["model_id"] = model_id
-    write_text_atomic(paths.train_facts, json.dumps(facts, indent=1))
+    write_facts(paths.train_facts, facts)
     return facts
 
 
 if __name__ == "__main__":
-    run(load_config())
+    main(run)

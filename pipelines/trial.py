@@ -7,10 +7,8 @@ the planner's evaluator.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +16,13 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from pipelines.bridge import certain_estimates, estimates_of, machines_of_log, task_of_job
-from pipelines.config import Config, TrialConfig, load_config
-from pipelines.files import write_text_atomic
+from pipelines.config import Config, TrialConfig
 from pipelines.inputs import read_policy
+from pipelines.stage import main, read_facts, write_facts
 from pipelines.train import split_of
-from planner.domain import BadRequest, Estimates, Policy, Snapshot
+from planner.domain import BadRequest, Plan, Policy, Snapshot
 from planner.evaluate import evaluate
-from planner.messages import Budget, PlanRequest
+from planner.messages import Budget, PlanRequest, PlanResponse
 from planner.plan import plan
 from planner.simulate import execute
 from predictor import ESTIMATORS, RuntimePredictor
@@ -59,9 +57,13 @@ class Batch:
     errors: dict[str, dict[str, float]]
 
 
-def kinds_of(level: float) -> tuple[str, ...]:
-    """The kinds of estimate that a trial compares, the oracle last."""
-    return (*RULES, "model_p50", f"model_p{100 * level:g}", ORACLE)
+def kinds_of(level: float) -> dict[str, tuple[str, float]]:
+    """The kinds of estimate that a trial compares: name to source and reserved quantile."""
+    kinds = {name: (name, 0.5) for name in RULES}
+    kinds["model_p50"] = ("model", 0.5)
+    kinds[f"model_p{100 * level:g}"] = ("model", level)
+    kinds[ORACLE] = (ORACLE, 0.5)
+    return kinds
 
 
 def cut_rows(test: Any, batches: int, size: int, widest: float) -> list[NDArray[np.int64]]:
@@ -113,6 +115,14 @@ def deadlines(
 def cut_batches(config: Config, jobs: Any, model: RuntimePredictor) -> list[Batch]:
     """The batches of a trial, with every kind of estimate for each.
 
+    Parameters
+    ----------
+    config : Config
+    jobs : DataFrame
+        Canonical.
+    model : RuntimePredictor
+        Trained on the part of `jobs` before the test stretch.
+
     Notes
     -----
     A batch is handed over when its last job has been submitted. Its forecasts use what had
@@ -125,24 +135,17 @@ def cut_batches(config: Config, jobs: Any, model: RuntimePredictor) -> list[Batc
     resource = "gpu" if jobs["cpus"].isna().all() and jobs["gpus"].notna().any() else "cpu"
     count = trial.workers or (8 if config.log is None else 1)
     machines = machines_of_log(size, count, resource)
-    rows = cut_rows(test, trial.batches, trial.batch_size, size)
-
-    submit_s = test["submit_s"].to_numpy()
-    as_of = submit_s.copy()
-    for batch in rows:
-        as_of[batch] = submit_s[batch[0]]
-    rules = {name: ESTIMATORS[name]((0.5,)).fit(train) for name in RULES}
-    seconds = {name: rule.forecast_log(test, as_of_s=as_of)[:, 0] for name, rule in rules.items()}
-    quantiles = model.forecast_log(test, as_of_s=as_of)
-    by_queue = train[train["run_s"] > 0].groupby("queue")["run_s"].median()
-    overall = float(train.loc[train["run_s"] > 0, "run_s"].median())
-    queue_median = test["queue"].map(by_queue).fillna(overall).to_numpy()
     policy = read_policy(config.policy) if config.policy else Policy()
+    rows = cut_rows(test, trial.batches, trial.batch_size, size)
+    forecasts = _forecasts(train, test, rows, model)
+    queue_median = _queue_medians(train, test)
+
     result = []
     for number, batch in enumerate(rows):
-        now_s = int(np.ceil(submit_s[batch[-1]]))
-        seed = config.seed * 1_000_003 + number
         picked = test.iloc[batch]
+        picked = picked.assign(job_id=task_names(picked["job_id"].tolist()))
+        now_s = int(np.ceil(picked["submit_s"].iloc[-1]))
+        seed = config.seed * 1_000_003 + number
         due = deadlines(picked["requested_s"].to_numpy(), queue_median[batch], now_s, trial, seed)
         tasks = tuple(
             task_of_job(job, machines, resource, release_s=now_s, deadline_s=deadline)
@@ -150,40 +153,82 @@ def cut_batches(config: Config, jobs: Any, model: RuntimePredictor) -> list[Batc
         )
         ids = [task.id for task in tasks]
         truth = np.maximum(1, np.ceil(picked["run_s"].to_numpy()))
-        estimates: dict[str, tuple[Estimates, float]] = {
-            name: (certain_estimates(ids, values[batch], name), 0.5)
-            for name, values in seconds.items()
-        }
-        told = estimates_of(ids, quantiles[batch], model.levels, "model")
-        estimates["model_p50"] = (told, 0.5)
-        estimates[f"model_p{100 * trial.level:g}"] = (told, trial.level)
-        estimates[ORACLE] = (certain_estimates(ids, truth, ORACLE), 0.5)
         base = PlanRequest(
-            request_id=f"{config.name}-{number}",
+            request_id=f"{config.name}-{number + 1}",
             snapshot=Snapshot(number, now_s, machines, tasks),
             estimates={},
             policy=policy,
             budget=Budget(None, trial.steps),
             seed=seed,
         )
+        told = {name: certain_estimates(ids, forecasts[name][batch, 0], name) for name in RULES}
+        told[ORACLE] = certain_estimates(ids, truth, ORACLE)
+        told["model"] = estimates_of(ids, forecasts["model"][batch], model.levels, "model")
         requests = {
-            kind: replace(base, estimates=told, policy=replace(policy, level=level))
-            for kind, (told, level) in estimates.items()
+            kind: replace(base, estimates=told[source], policy=replace(policy, level=level))
+            for kind, (source, level) in kinds_of(trial.level).items()
         }
-        result.append(
-            Batch(
-                f"batch {number + 1}",
-                requests,
-                dict(zip(ids, truth.astype(int).tolist(), strict=True)),
-                {kind: _errors(request, ids, truth) for kind, request in requests.items()},
-            )
-        )
+        run_s = dict(zip(ids, truth.astype(int).tolist(), strict=True))
+        errors = {kind: _errors(request, ids, truth) for kind, request in requests.items()}
+        result.append(Batch(f"batch {number + 1}", requests, run_s, errors))
+    return result
+
+
+def task_names(job_ids: Sequence[str]) -> list[str]:
+    """Names that tell the jobs of a batch apart: their ids where a log has them, once each."""
+    seen: set[str] = set()
+    names = []
+    for place, job_id in enumerate(job_ids, 1):
+        name = job_id
+        while not name or name in seen:
+            name = f"{name}#{place}"
+        seen.add(name)
+        names.append(name)
+    return names
+
+
+def _forecasts(
+    train: Any, test: Any, rows: Sequence[NDArray[np.int64]], model: RuntimePredictor
+) -> dict[str, Floats]:
+    """Quantiles of every test job by the rules and the model, those of a batch as of its cut."""
+    submit_s = test["submit_s"].to_numpy()
+    as_of = submit_s.copy()
+    for batch in rows:
+        as_of[batch] = submit_s[batch[0]]
+    estimators: dict[str, Any] = {name: ESTIMATORS[name]((0.5,)).fit(train) for name in RULES}
+    estimators["model"] = model
+    return {name: made.forecast_log(test, as_of_s=as_of) for name, made in estimators.items()}
+
+
+def _queue_medians(train: Any, test: Any) -> Floats:
+    """Median run time of each test job's queue before the test stretch, else of all jobs."""
+    ran = train[train["run_s"] > 0]
+    of_queue = test["queue"].map(ran.groupby("queue")["run_s"].median())
+    result: Floats = of_queue.fillna(ran["run_s"].median()).to_numpy()
     return result
 
 
 def _errors(request: PlanRequest, ids: Sequence[str], truth: Floats) -> dict[str, float]:
     said = [request.estimates[task]["*"].at(request.policy.level) for task in ids]
     return {"mae_s": mae_s(truth, said), "median_abs_log2": median_abs_log2(truth, said)}
+
+
+def plan_whole(request: PlanRequest, solver: str, kind: str) -> tuple[PlanResponse, Plan]:
+    """The response with a plan of every task of a batch, and the plan itself.
+
+    Raises
+    ------
+    BadRequest
+        Where there is none, with the reason.
+    """
+    response = plan(request, solver)
+    if response.plan is None or response.unplanned:
+        reasons = response.unplanned or response.why
+        task, reason = next(iter(reasons.items()), ("", response.status.value))
+        raise BadRequest(
+            f"{request.request_id} with {kind}: no whole plan: {task and f'task {task}: '}{reason}"
+        )
+    return response, response.plan
 
 
 def try_batch(batch: Batch, solver: str) -> dict[str, dict[str, Any]]:
@@ -202,12 +247,11 @@ def try_batch(batch: Batch, solver: str) -> dict[str, dict[str, Any]]:
     """
     result: dict[str, dict[str, Any]] = {}
     for kind, request in batch.requests.items():
-        response = plan(request, solver)
-        if response.plan is None or response.unplanned:
-            reason = next(iter(response.unplanned.values()), response.status.value)
-            raise BadRequest(f"{request.request_id} with {kind}: no whole plan: {reason}")
-        ran = execute(request, response.plan, batch.run_s)
-        found = evaluate(request, ran, realised=True)
+        response, whole = plan_whole(request, solver, kind)
+        ran = execute(request, whole, batch.run_s)
+        # What a plan promises, reality may break; late_h, misses and wait_h price that.
+        lenient = replace(request.policy, hard_deadlines=False, max_wait_s=None, max_stretch=None)
+        found = evaluate(replace(request, policy=lenient), ran, realised=True)
         if not found.valid:
             raise BadRequest(f"{request.request_id} with {kind}: {found.violations[0].text}")
         result[kind] = {
@@ -227,15 +271,29 @@ def summarise(rows: Sequence[dict[str, dict[str, Any]]], seed: int) -> dict[str,
     Notes
     -----
     Regret is ``sum(cost) / sum(cost with oracle) - 1``; its 95 % interval is a bootstrap over
-    batches, paired: both sums use the same resampled batches.
+    batches, paired: both sums use the same resampled batches; resamples in which the oracle
+    (or who goes by the requested times) pays nothing have no ratio and are left out.
+
+    Raises
+    ------
+    BadRequest
+        Where one of these two pays nothing in all batches.
     """
     rng = np.random.default_rng(seed)
     draws = rng.integers(0, len(rows), (RESAMPLES, len(rows)))
-    oracle = np.array([row[ORACLE]["realised"] for row in rows])
+    oracle, asked = (np.array([row[k]["realised"] for row in rows]) for k in (ORACLE, RULES[0]))
+    if not min(oracle.sum(), asked.sum()) > 0:
+        raise BadRequest(
+            f"plans with perfect run times, or with {RULES[0]} ones, cost nothing under this "
+            "policy, so that no other can be compared with them; price what every plan must "
+            "pay, such as makespan_h"
+        )
+    draws = draws[(oracle[draws].sum(axis=1) > 0) & (asked[draws].sum(axis=1) > 0)]
     result: dict[str, Any] = {}
     for kind in rows[0]:
         cost = np.array([row[kind]["realised"] for row in rows])
-        regrets = cost[draws].sum(axis=1) / oracle[draws].sum(axis=1) - 1
+        regret, regret_ci = _excess(cost, oracle, draws)
+        saved, saved_ci = _excess(cost, asked, draws)
         terms = {
             term: float(np.mean([row[kind]["terms"][term] for row in rows]))
             for term in rows[0][kind]["terms"]
@@ -243,13 +301,22 @@ def summarise(rows: Sequence[dict[str, dict[str, Any]]], seed: int) -> dict[str,
         result[kind] = {
             "planned_cost": float(np.mean([row[kind]["planned"] for row in rows])),
             "realised_cost": float(cost.mean()),
-            "regret": float(cost.sum() / oracle.sum() - 1),
-            "regret_ci": [float(q) for q in np.quantile(regrets, (0.025, 0.975))],
+            "regret": regret,
+            "regret_ci": regret_ci,
+            "against_requested": saved,
+            "against_requested_ci": saved_ci,
             "mae_s": float(np.mean([row[kind]["mae_s"] for row in rows])),
             "median_abs_log2": float(np.mean([row[kind]["median_abs_log2"] for row in rows])),
             "terms": terms,
         }
     return result
+
+
+def _excess(cost: Floats, peer: Floats, draws: NDArray[np.int64]) -> tuple[float, list[float]]:
+    """``sum(cost) / sum(peer) - 1`` and its paired 95 % interval."""
+    resampled = cost[draws].sum(axis=1) / peer[draws].sum(axis=1) - 1
+    low, high = np.quantile(resampled, (0.025, 0.975))
+    return float(cost.sum() / peer.sum() - 1), [float(low), float(high)]
 
 
 def trial(
@@ -282,6 +349,8 @@ def trial(
         "batch_size": config.trial.batch_size,
         "workers": len(batches[0].requests[ORACLE].snapshot.workers),
         "level": config.trial.level,
+        # Where nothing waits every plan is alike, and the trial tells nothing.
+        "batches_that_wait": sum(row[ORACLE]["terms"]["wait_h"] > 0 for row in rows),
         "kinds": summarise(rows, config.seed),
         "rows": rows,
     }
@@ -295,10 +364,10 @@ def run(config: Config, progress: Callable[[int, int], None] | None = None) -> d
     paths = config.paths
     jobs = read_jobs(paths.jobs)
     facts = trial(config, jobs, RuntimePredictor.load(paths.model), progress)
-    write_text_atomic(paths.trial_facts, json.dumps(facts, indent=1))
+    write_facts(paths.trial_facts, facts)
     _, test = split_of(config, jobs)
-    run_id = json.loads(Path(paths.ingest_facts).read_text())["mlflow_run"]
-    model_id = json.loads(paths.train_facts.read_text())["model_id"]
+    run_id = read_facts(paths.ingest_facts)["mlflow_run"]
+    model_id = read_facts(paths.train_facts)["model_id"]
     with tracking.continued(run_id):
         dataset = tracking.dataset_of(
             test, f"{config.name}-test", data_digest(test)[:12], str(paths.jobs)
@@ -315,4 +384,4 @@ def run(config: Config, progress: Callable[[int, int], None] | None = None) -> d
 
 
 if __name__ == "__main__":
-    run(load_config())
+    main(run)

@@ -64,7 +64,9 @@ def validated(kind: type[File], content: Any, source: str) -> File:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
+        faults = error.errors(include_url=False)
+        # A misspelt field is missing too: its wrong name tells more.
+        fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
         where = ".".join(str(part) for part in fault["loc"])
         raise BadRequest(f"{source}: {where}: {_sentence(fault, kind)}") from None
 

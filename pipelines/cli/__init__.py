@@ -8,13 +8,17 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-import click
 import typer
 
 from pipelines.cli import forecasting, generating, planning, running
-from pipelines.cli.common import BAD_INPUT
-from planner.domain import BadRequest
+from pipelines.cli.common import INTERRUPTED
+from pipelines.stage import BAD_INPUT, fault_of
+
+# Newer versions of typer carry their own copy of click: only by way of typer's names are the
+# errors the ones that it raises.
+UsageError: Any = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="plancast",
@@ -37,31 +41,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Whatever is wrong with what the user gave ends as one sentence on standard error.
     """
     try:
-        code = app(args=arguments, standalone_mode=False)
-    except click.exceptions.Exit as leave:
+        code = app(args=arguments, prog_name=app.info.name, standalone_mode=False)
+    except typer.Exit as leave:
         code = leave.exit_code
-    except click.ClickException as wrong:
-        wrong.show()
+    except UsageError as wrong:
+        if text := _usage(wrong):
+            print(text, file=sys.stderr)
         code = BAD_INPUT
-    except click.exceptions.Abort:
-        code = 130
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
     except BrokenPipeError:
         # Who reads has enough; Python must not complain about it while it shuts down.
         sys.stderr.close()
         code = 0
-    except ValueError as wrong:
-        if not is_bad_input(wrong):
+    except (ValueError, OSError, OverflowError) as wrong:
+        fault = fault_of(wrong)
+        if fault is None:
             raise
-        print(f"plancast: {wrong}", file=sys.stderr)
+        print(f"plancast: {fault}", file=sys.stderr)
         code = BAD_INPUT
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def is_bad_input(error: ValueError) -> bool:
-    """Whether an error tells the user what to mend."""
-    if isinstance(error, BadRequest):
-        return True
-    # Imported only now: the planner's commands do not load the predictor.
-    from predictor import BadLog, BadModel
-
-    return isinstance(error, BadLog | BadModel)
+def _usage(error: Any) -> str:
+    """A usage error in one sentence; nothing where the help has been shown instead."""
+    text = str(error.format_message()).strip()
+    if not text or "\n" in text:
+        return text
+    command = error.ctx.command_path if error.ctx else app.info.name
+    return f"{command}: {text.rstrip('.')}; see {command} --help"

@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from planner.domain import BadRequest
 
-BAD_INPUT = 2
 NO_PLAN = 3
 INVALID_PLAN = 4
+INTERRUPTED = 130
 
 Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 Seed = Annotated[int, typer.Option(help="Seed of all that is left to chance.", min=0)]
@@ -38,13 +38,18 @@ def print_json(facts: Any) -> None:
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A table whose first column is text and whose others are numbers."""
     result = Table(
-        title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD
+        title=escape(title),
+        title_justify="left",
+        title_style="bold",
+        header_style="underline",
+        box=None,
+        padding=(0, 2, 0, 0),
     )
     for place, column in enumerate(columns):
         # A number that is cut off would be another number.
         result.add_column(column, justify="left" if place == 0 else "right", no_wrap=True)
     for row in rows:
-        result.add_row(*row)
+        result.add_row(*map(escape, row))
     return result
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from pipelines.cli.common import Json, Seed, console, parse_levels, print_json, progress, table
 
@@ -28,29 +29,29 @@ def ingest(
     from pipelines.ingest import ingest_log
     from predictor.logs.table import write_jobs
 
-    with progress(f"reading {log.name}"):
+    with progress(f"reading {escape(log.name)}"):
         jobs, facts = ingest_log(str(log), format=format, columns=str(columns) if columns else None)
         write_jobs(jobs, output)
     facts["written"] = str(output)
     if json:
         print_json(facts)
         return
-    console.print(describe_log(facts))
-    console.print(f"wrote {output}")
+    console.print(describe_log(facts), soft_wrap=True)
+    console.print(f"wrote {escape(str(output))}", soft_wrap=True)
 
 
 def describe_log(facts: dict[str, Any]) -> str:
     """The facts of an ingested log, in a few lines."""
     outcomes = ", ".join(f"{count:,} {name}" for name, count in facts["outcomes"].items())
     lines = [
-        f"[bold]{facts['log']}[/bold] ({facts['format']}): {facts['rows']:,} jobs of "
+        f"[bold]{escape(facts['log'])}[/bold] ({facts['format']}): {facts['rows']:,} jobs of "
         f"{facts['users']:,} users on {facts['machine_size']:g} processors",
         f"  usable: {facts['kept']:,} ({outcomes})",
     ]
-    lines += [f"  left out: {count:,}, {why}" for why, count in facts["excluded"].items()]
-    lines += [f"  note: {finding}" for finding in facts["findings"]]
+    lines += [f"  left out: {count:,}, {escape(why)}" for why, count in facts["excluded"].items()]
+    lines += [f"  note: {escape(finding)}" for finding in facts["findings"]]
     if facts["acknowledge"]:
-        lines.append(f"  acknowledge: {facts['acknowledge']}")
+        lines.append(f"  acknowledge: {escape(facts['acknowledge'])}")
     return "\n".join(lines)
 
 
@@ -76,12 +77,12 @@ def train(
     if json:
         print_json({"written": str(output), "fit_s": seconds, "card": model.card})
         return
-    found = model.card["metrics"]
+    found = model.card["metrics_before_correction"]
     rows = [[name, f"{value:,.3g}"] for name, value in found.items()]
     if rows:
         title = "On the last stretch of the log, before the calibration it was used for"
         console.print(table(title, ["metric", "value"], rows))
-    console.print(f"wrote {output} in {seconds:.1f} s")
+    console.print(f"wrote {escape(str(output))} in {seconds:.1f} s", soft_wrap=True)
 
 
 def predict(
@@ -103,7 +104,8 @@ def predict(
     if json:
         print_json(facts)
     else:
-        console.print(f"wrote estimates of {len(estimates):,} tasks to {output}")
+        text = f"wrote estimates of {len(estimates):,} tasks to {escape(str(output))}"
+        console.print(text, soft_wrap=True)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"ingest": ingest, "train": train, "predict": predict}

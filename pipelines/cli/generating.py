@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from pipelines.cli.common import Json, Seed, console, print_json
 
@@ -25,10 +26,10 @@ def generate_log_command(
     json: Json = False,
 ) -> None:
     """Write a job log of a shared machine in the Standard Workload Format."""
-    from planner.generate import generate_log, write_swf
+    from pipelines.files import write_text_atomic
+    from planner.generate import generate_log, swf_text
 
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_swf(generate_log(jobs, users, procs, seed), output)
+    write_text_atomic(output, swf_text(generate_log(jobs, users, procs, seed)))
     _tell({"written": [str(output)], "jobs": jobs, "users": users, "procs": procs}, json)
 
 
@@ -70,4 +71,4 @@ def _tell(facts: dict[str, object], json: bool) -> None:
         print_json(facts)
     else:
         for path in facts["written"]:  # type: ignore[attr-defined]
-            console.print(f"wrote {path}")
+            console.print(f"wrote {escape(str(path))}", soft_wrap=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from pipelines.cli.common import (
     INVALID_PLAN,
@@ -33,9 +34,9 @@ def plan(
     policy: Annotated[Path | None, typer.Option(help="Policy (YAML).")] = None,
     model: Annotated[Path | None, typer.Option(help="Forecast with this model.")] = None,
     estimates: Annotated[Path | None, typer.Option(help="Estimates, instead of a model.")] = None,
-    solver: Annotated[str, typer.Option(help="auto, greedy, astar or cpsat.")] = "auto",
+    solver: Annotated[str, typer.Option(help="auto, greedy, lns, astar or cpsat.")] = "auto",
     budget: Annotated[
-        float | None, typer.Option(min=0, help="Seconds. [default: 10, or the request's]")
+        float | None, typer.Option(min=0, help="Seconds (default: the request's, or 10).")
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=0, help="Solver steps instead of seconds: repeatable.")
@@ -70,7 +71,7 @@ def plan(
         _print(response, asked)
         for path in (output, gantt if response.plan else None):
             if path is not None:
-                console.print(f"wrote {path}")
+                console.print(f"wrote {escape(str(path))}", soft_wrap=True)
     if response.plan is None:
         raise typer.Exit(NO_PLAN)
 
@@ -92,10 +93,18 @@ def validate(
     answer = _read_message(PlanResponse, response)
     found = validate_response(asked, answer)
     if json:
-        print_json({"valid": not found, "violations": [asdict(v) for v in found]})
+        print_json(
+            {
+                "valid": not found,
+                "violations": [asdict(v) for v in found],
+                "status": answer.status.value,
+                "cost": answer.cost,
+            }
+        )
     elif found:
         for violation in found:
-            console.print(f"[red]{violation.kind.value}[/red]: {violation.text}", soft_wrap=True)
+            kind, text = violation.kind.value, escape(violation.text)
+            console.print(f"[red]{kind}[/red]: {text}", soft_wrap=True)
         console.print(f"{len(found)} violations")
     else:
         console.print(f"valid: {answer.status.value}, cost {answer.cost or 0:,.6g}")
@@ -174,11 +183,13 @@ def _facts(
         "planned": len(response.plan.assignments) if response.plan else 0,
         "cost": response.cost,
         "terms": dict(response.terms),
+        "prices": {term: request.policy.prices.of(term) for term in TERMS},
+        "workers": len(request.snapshot.workers),
         "lower_bound": response.lower_bound,
         "gap": response.gap,
         "moved": len(response.moved),
         "unplanned": dict(response.unplanned),
-        "why": {} if response.plan else dict(response.why),
+        "why": dict(response.why),
         "wall_s": response.wall_s,
         "written": [str(p) for p in (output, gantt if response.plan else None) if p is not None],
     }
@@ -190,7 +201,7 @@ def _print(response: PlanResponse, request: PlanRequest) -> None:
         f"[bold]{response.status.value}[/bold]: {planned:,} of "
         f"{len(request.snapshot.pending):,} tasks planned on "
         f"{len(request.snapshot.workers):,} workers in {response.wall_s:.2f} s"
-        + (f" (plan of {response.solver})" if response.plan else "")
+        + (f" (plan of {escape(response.solver)})" if response.plan else "")
     )
     if response.plan is not None:
         prices = request.policy.prices
@@ -213,7 +224,7 @@ def _reasons(title: str, reasons: Any) -> None:
         return
     console.print(f"{title} ({len(reasons):,}):")
     for name, reason in list(reasons.items())[:SHOWN_REASONS]:
-        console.print(f"  {name}: {reason}", soft_wrap=True)
+        console.print(f"  {escape(name)}: {escape(reason)}", soft_wrap=True)
     if len(reasons) > SHOWN_REASONS:
         console.print(f"  and {len(reasons) - SHOWN_REASONS:,} more, all in the response")
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from pipelines.cli.common import Json, console, print_json, progress, table
-from pipelines.config import PARAMS, Config, load_config
+from pipelines.config import PARAMS, load_config, with_trial
 
 Params = Annotated[Path, typer.Option(help="Parameters of the pipeline.")]
 Name = Annotated[str | None, typer.Option(help="Names data/*/NAME and models/NAME.")]
@@ -21,7 +22,7 @@ def trial(
     batches: Annotated[int | None, typer.Option(min=2, help="How many batches.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Jobs in a batch.")] = None,
     level: Annotated[float | None, typer.Option(help="Quantile reserved beside p50.")] = None,
-    solver: Annotated[str | None, typer.Option(help="auto, greedy, astar or cpsat.")] = None,
+    solver: Annotated[str | None, typer.Option(help="auto, greedy, lns, astar or cpsat.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Solver steps per plan.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Machines to deal to.")] = None,
     policy: Annotated[Path | None, typer.Option(help="Policy (YAML).")] = None,
@@ -35,20 +36,17 @@ def trial(
 
     Example: plancast trial jobs.parquet --batches 12 --batch-size 60
     """
-    from json import dumps
-
-    from pipelines.files import write_text_atomic
+    from pipelines.stage import write_facts
     from pipelines.train import split_of
     from pipelines.trial import trial as run_trial
     from predictor import RuntimePredictor
     from predictor.logs.table import read_jobs
 
     config = load_config(params, log=str(jobs), policy=str(policy) if policy else None, seed=seed)
-    options = {
-        "batches": batches, "batch_size": batch_size, "level": level, "solver": solver,
-        "steps": steps, "workers": workers,
-    }  # fmt: skip
-    config = _with_trial(config, options)
+    config = with_trial(
+        config, batches=batches, batch_size=batch_size, level=level, solver=solver, steps=steps,
+        workers=workers,
+    )  # fmt: skip
     log = read_jobs(jobs)
     with progress("trial") as tell:
         train, _ = split_of(config, log)
@@ -56,19 +54,11 @@ def trial(
         model = RuntimePredictor(config.train.levels, seed=config.seed).fit(train)
         facts = run_trial(config, log, model, lambda done, all_: tell(done, all_, "batches"))
     if output is not None:
-        write_text_atomic(output, dumps(facts, indent=1))
+        write_facts(output, facts)
     if json:
         print_json(facts)
     else:
         print_trial(facts)
-
-
-def _with_trial(config: Config, options: Mapping[str, Any]) -> Config:
-    """The configuration with some parameters of the trial changed, and checked again."""
-    given = {key: value for key, value in options.items() if value is not None}
-    values = config.model_dump()
-    values["trial"] |= given
-    return load_config(Path("/dev/null"), **values)
 
 
 def report(
@@ -88,7 +78,7 @@ def report(
     if json:
         print_json({"written": str(written)})
     else:
-        console.print(f"wrote {written}")
+        console.print(f"wrote {escape(str(written))}", soft_wrap=True)
 
 
 def run(
@@ -113,11 +103,11 @@ def run(
     if json:
         print_json(facts)
         return
-    console.print(describe_log(facts["ingest"]))
+    console.print(describe_log(facts["ingest"]), soft_wrap=True)
     print_forecasts(facts["train"])
     print_trial(facts["trial"])
-    console.print(f"report: {facts['report']}")
-    console.print(f"tracking: {facts['mlflow']}", soft_wrap=True)
+    console.print(f"report: {escape(facts['report'])}", soft_wrap=True)
+    console.print(f"tracking: {escape(facts['mlflow'])}", soft_wrap=True)
 
 
 def print_forecasts(facts: Mapping[str, Any]) -> None:
@@ -169,7 +159,13 @@ def print_trial(facts: Mapping[str, Any]) -> None:
     )
     columns = ["estimate", "error s", "log2", "cost", "regret", "95 % interval", "wait h", "late h"]
     console.print(table(title, columns, rows))
-    console.print("cost: realised; regret: against plans that know every run time (oracle)\n")
+    console.print("cost: realised; regret: against plans that know every run time (oracle)")
+    if facts["batches_that_wait"] < facts["batches"]:
+        console.print(
+            f"only {facts['batches_that_wait']} of {facts['batches']} batches fill the machine: "
+            "raise trial.batch_size"
+        )
+    console.print()
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"trial": trial, "report": report, "run": run}

@@ -121,9 +121,10 @@ class _Search:
     A state B is dropped for a state A when A with whatever completes B has a lesser (cost,
     sum of starts). That is so if both placed the same tasks and hold the same resources
     from now on; A's floor is no later, nor are the ends that followers wait for; and what A
-    has cost, plus all it may lose to B in what is still open (makespan, longest mean wait,
-    largest load, workers that are on), is less, or as much with no larger sum of starts.
-    Then if B leads to a schedule in O, so does A.
+    has cost, plus all it may lose to B in what is still open (longest mean wait, largest
+    load, workers that are on), is less, or as much with no larger sum of starts. The
+    makespan cannot differ: what is active is alike, and what has ended is outlived. Then if
+    B leads to a schedule in O, so does A.
     """
 
     def __init__(
@@ -276,7 +277,7 @@ class _Search:
             return False
         if any(mine > its for mine, its in zip(view.heads, other.heads, strict=True)):
             return False
-        loss = a.add - b.add + space.makespan_price * max(0, a.makespan - b.makespan)
+        loss = a.add - b.add
         if space.unfair_price:
             more = [mine - its for mine, its in zip(a.waits, b.waits, strict=True)]
             loss += space.unfair_price * space.mean_wait_s(more)

@@ -195,7 +195,12 @@ def test_observed_costs_fall_and_bounds_hold(name: str) -> None:
 
 
 def compared(seed: int) -> PlanRequest:
-    """A random request; every third with a twin of its first task, to test symmetry cuts."""
+    """A random request; some with durations beyond 10 s, some with a twin of the first task.
+
+    The stretch divides by 10 s at least; symmetry cuts show on twins.
+    """
+    if seed % 4 == 1:
+        return random_request(seed, max_tasks=3, max_duration_s=14)
     request = random_request(seed)
     pending = request.snapshot.pending
     if seed % 3 or len(pending) > 4:
@@ -252,3 +257,26 @@ def test_a_dearer_worker_now_can_lose_to_a_cheaper_one_later(name: str) -> None:
         assert solution.schedule is not None
         assignment = decode(problem, solution.schedule).by_task["t"]
         assert (assignment.workers, assignment.start_s) == ((worker,), start)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_a_gang_takes_as_long_as_its_slowest_piece(name: str) -> None:
+    """A gang of fast pieces would be given a slow one's time, to lower its stretch."""
+    fast, slow = (
+        Worker("fast", {"cpu": 2000}, machine_class="fast"),
+        Worker("slow", {"cpu": 2000}, machine_class="slow", busy_w=1e6),
+    )
+    task = Task("gang", {"cpu": 1000}, release_s=-1000, shards=2)
+    certain = DurationEstimate.certain
+    estimates = {"gang": {"fast": certain(5), "slow": certain(40)}}
+    # (5 + 1000) / 10 on the fast worker alone, (40 + 1000) / 40 with a piece on the slow one,
+    # which draws half of 1 MW for 40 s: 5.6 kWh.
+    for kwh, on_slow in ((1000.0, False), (0.0, True)):
+        prices = Prices(makespan_h=0, late_h=0, misses=0, wait_h=0, stretch=1, kwh=kwh)
+        snapshot = Snapshot(0, 0, (fast, slow), (task,))
+        problem = encode(PlanRequest("gang", snapshot, estimates, Policy(prices)))
+        solution = solve(name, problem)
+        assert judged(problem, solution).valid
+        assert solution.schedule is not None
+        chosen = decode(problem, solution.schedule).by_task["gang"].workers
+        assert ("slow" in chosen) == on_slow

@@ -1,0 +1,56 @@
+"""One small run of the whole pipeline, shared by the tests that look at what it left."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+import pytest
+
+from pipelines.cli import main
+from pipelines.config import Config, Paths, load_config
+
+PARAMS = """
+name: tiny
+generate: {jobs: 600, users: 10, procs: 32}
+trial: {batches: 3, batch_size: 20, level: 0.9}
+"""
+
+
+@dataclass(frozen=True)
+class SmallRun:
+    """A finished ``plancast run`` in a folder of its own."""
+
+    home: Path
+    config: Config
+    facts: dict[str, Any]
+
+    def path(self, name: str) -> Path:
+        """An artefact by its name in ``Paths``, absolute."""
+        relative: Path = getattr(Paths(self.config.name), name)
+        return self.home / relative
+
+    def read(self, name: str) -> Any:
+        """A JSON artefact by its name in ``Paths``."""
+        return json.loads(self.path(name).read_text())
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
+    """``plancast run --json`` on a tiny generated log, in a folder with an awkward name."""
+    home = tmp_path_factory.mktemp("a run [1]", numbered=False)
+    (home / "params.yaml").write_text(PARAMS)
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.chdir(home)
+        # Worker processes would take longer to start than these batches to plan.
+        with joblib.parallel_config("sequential"), pytest.raises(SystemExit) as exit_:
+            main(["run", "--json"])
+        config = load_config()
+    assert exit_.value.code == 0
+    return SmallRun(home, config, json.loads(printed.getvalue()))
