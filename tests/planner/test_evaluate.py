@@ -1,9 +1,9 @@
-"""The evaluator: every violation kind has a plan that breaks exactly it, every term its arithmetic."""
+"""The evaluator: each violation kind has a plan that breaks exactly it, each term its sum."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -37,6 +37,7 @@ KIND = ViolationKind
 
 
 def certain(seconds: int) -> dict[str, DurationEstimate]:
+    """An estimate without spread, for any machine class."""
     return {"*": DurationEstimate.certain(seconds)}
 
 
@@ -78,13 +79,13 @@ def base_request() -> PlanRequest:
         "r": certain(8),
         "firm": certain(8),
     }
-    snapshot = Snapshot(
-        7, NOW, workers, tasks, running, (Finished("old", NOW - 1), Finished("bad", NOW - 1, Outcome.FAILED))
-    )  # fmt: skip
+    ended = (Finished("old", NOW - 1), Finished("bad", NOW - 1, Outcome.FAILED))
+    snapshot = Snapshot(7, NOW, workers, tasks, running, ended)
     return PlanRequest("base", snapshot, estimates)
 
 
 def put(task: str, workers: str, start: int, duration: int = 10) -> Assignment:
+    """A task on its workers (``w1+w2``), from `start` seconds after now."""
     return Assignment(task, tuple(workers.split("+")), NOW + start, NOW + start + duration)
 
 
@@ -100,6 +101,7 @@ VALID = {
 
 
 def make_plan(**changes: Assignment | None) -> Plan:
+    """The valid plan with some assignments changed, added or (None) left out."""
     chosen = {**VALID, **changes}
     return Plan(tuple(a for a in chosen.values() if a is not None), (), NOW, 7)
 
@@ -114,7 +116,7 @@ class Broken:
     """A plan that breaks exactly one kind, with what the request must be for it."""
 
     plan: Plan
-    policy: Policy = Policy()
+    policy: Policy = field(default_factory=Policy)
     unplanned: tuple[str, ...] = ()
 
 
@@ -159,6 +161,7 @@ def test_a_plan_that_breaks_one_kind_is_told_that_kind_alone(kind: ViolationKind
 
 
 def response_for(request: PlanRequest, plan: Plan) -> PlanResponse:
+    """An honest response."""
     found = evaluate(request, plan)
     return PlanResponse(
         request.request_id, request.snapshot.version, Status.FEASIBLE, plan, found.cost,
@@ -227,6 +230,7 @@ def test_a_preempted_task_frees_its_worker_and_must_be_placed_again() -> None:
 
 
 def one_task_request(task: Task, worker: Worker, seconds: int, **request: object) -> PlanRequest:
+    """One task on one worker."""
     snapshot = Snapshot(0, NOW, (worker,), (task,))
     return PlanRequest("one", snapshot, {task.id: certain(seconds)}, **request)  # type: ignore[arg-type]
 

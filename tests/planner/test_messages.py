@@ -56,6 +56,7 @@ def test_events_survive_json(event: Any) -> None:
 
 
 def request_json() -> dict[str, Any]:
+    """A small request as the dictionaries of its JSON."""
     snapshot = Snapshot(0, 0, (Worker("w", {"cpu": 4}),), (Task("t", {"cpu": 1}),))
     request = PlanRequest("r", snapshot, {"t": {"*": DurationEstimate.certain(5)}})
     return json.loads(to_json(request))

@@ -39,6 +39,7 @@ def request_of(
     finished: tuple[Finished, ...] = (),
     **more: object,
 ) -> PlanRequest:
+    """Tasks with certain run times, on one worker of four cores by default."""
     estimates = {t: {"*": DurationEstimate.certain(s)} for t, s in seconds.items()}
     snapshot = Snapshot(0, NOW, workers, tasks, (), finished)
     return PlanRequest("r", snapshot, estimates, **more)  # type: ignore[arg-type]
@@ -137,9 +138,7 @@ def test_unplaceable_tasks_are_left_out_with_their_successors_and_a_reason(case:
     task, reason = UNPLACEABLE[case]
     fine, follower = Task("fine", {"cpu": 1000}), Task("f", {"cpu": 1}, after=(task.id,))
     bad = Finished("bad", NOW - 1, Outcome.FAILED)
-    request = request_of(
-        (task, fine, follower), {"t": 5, "fine": 5, "f": 5}, finished=(bad,)
-    )
+    request = request_of((task, fine, follower), {"t": 5, "fine": 5, "f": 5}, finished=(bad,))
     response = plan(request)
     assert response.status is Status.OPTIMAL
     assert reason in response.unplanned[task.id]
@@ -194,7 +193,7 @@ def test_a_good_incumbent_is_kept() -> None:
 
 
 def test_every_waiting_task_is_told_why() -> None:
-    """"Why is my job not running?" is the first question of every user."""
+    """ "Why is my job not running?" is the first question of every user."""
     workers = (Worker("w", {"cpu": 4000}, blocked=(Window(NOW, NOW + 7),)),)
     tasks = (Task("first", {"cpu": 4000}), Task("next", {"cpu": 1}, after=("first",)))
     response = plan(request_of(tasks, {"first": 5, "next": 5}, workers))
