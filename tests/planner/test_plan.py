@@ -193,7 +193,7 @@ def test_a_good_incumbent_is_kept() -> None:
 
 
 def test_every_waiting_task_is_told_why() -> None:
-    """ "Why is my job not running?" is the first question of every user."""
+    """Users ask first of all why their job is not running."""
     workers = (Worker("w", {"cpu": 4000}, blocked=(Window(NOW, NOW + 7),)),)
     tasks = (Task("first", {"cpu": 4000}), Task("next", {"cpu": 1}, after=("first",)))
     response = plan(request_of(tasks, {"first": 5, "next": 5}, workers))
