@@ -285,9 +285,8 @@ def terms(request: PlanRequest, plan: Plan) -> dict[str, float]:
     result["imbalance_h"] = max(load_h.values(), default=0.0)
     tasks_of = Counter(t.owner for t in request.snapshot.pending)
     tasks_of.update(r.task.owner for r in request.snapshot.running)
-    result["unfair_h"] = max(
-        (wait / tasks_of[owner] for owner, wait in owner_wait_h.items()), default=0.0
-    )
+    mean_waits = [wait / tasks_of[owner] for owner, wait in owner_wait_h.items()]
+    result["unfair_h"] = max(0.0, *mean_waits)
     running = request.snapshot.running_by_id
     lost_h = sum((now - running[t].start_s) / HOUR_S for t in plan.preempted if t in running)
     result["moves"] = float(len(moved_tasks(request, plan)) + len(plan.preempted)) + lost_h
