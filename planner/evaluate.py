@@ -286,7 +286,7 @@ def terms(request: PlanRequest, plan: Plan) -> dict[str, float]:
     tasks_of = Counter(t.owner for t in request.snapshot.pending)
     tasks_of.update(r.task.owner for r in request.snapshot.running)
     mean_waits = [wait / tasks_of[owner] for owner, wait in owner_wait_h.items()]
-    result["unfair_h"] = max(0.0, *mean_waits)
+    result["unfair_h"] = max([0.0, *mean_waits])
     running = request.snapshot.running_by_id
     lost_h = sum((now - running[t].start_s) / HOUR_S for t in plan.preempted if t in running)
     result["moves"] = float(len(moved_tasks(request, plan)) + len(plan.preempted)) + lost_h
