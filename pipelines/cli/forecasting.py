@@ -17,7 +17,7 @@ Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
 def ingest(
     log: Annotated[Path, typer.Argument(help="A job log, plain or gzip.")],
     output: Output,
-    format: Annotated[str, typer.Option(help="auto, swf, sacct or table.")] = "auto",
+    format: Annotated[str, typer.Option(help="auto, swf, sacct, wfformat or table.")] = "auto",
     columns: Annotated[Path | None, typer.Option(help="Column map (YAML) of a table.")] = None,
     json: Json = False,
 ) -> None:
