@@ -146,7 +146,7 @@ class QuantileGBM(RegressorMixin, BaseEstimator):
             self,
             X,
             y,
-            dtype=np.float64,
+            dtype=(np.float32, np.float64),
             ensure_all_finite="allow-nan",
             y_numeric=True,
             ensure_min_samples=2,
@@ -183,7 +183,9 @@ class QuantileGBM(RegressorMixin, BaseEstimator):
     def predict_raw(self, X: Any) -> Floats:
         """Quantiles on the scale of the trees (log seconds for ``target="log"``), rearranged."""
         check_is_fitted(self, "boosters_")
-        X = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
+        X = validate_data(
+            self, X, reset=False, dtype=(np.float32, np.float64), ensure_all_finite="allow-nan"
+        )
         return self.raw_of(X)
 
     def raw_of(self, X: Floats) -> Floats:
