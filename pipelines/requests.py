@@ -25,7 +25,7 @@ def request_from_files(
     policy : Path, optional
         Default prices without one.
     model : Path, optional
-        Folder of a trained model that forecasts the tasks.
+        Folder of a trained model that forecasts the tasks, for each machine class it knows.
     estimates : Path, optional
         Estimates made elsewhere. Without a model and estimates, a task's requested time
         is its estimate; a task without one stays unplanned with that reason.
@@ -47,8 +47,9 @@ def request_from_files(
     elif model is not None:
         from pipelines.forecast import forecast_tasks
 
+        classes = [worker.machine_class for worker in machines.workers]
         told = {
-            **forecast_tasks(tasks, model, now_s=machines.now_s),
+            **forecast_tasks(tasks, model, now_s=machines.now_s, classes=classes),
             **_requested([run.task for run in machines.running]),
         }
     else:

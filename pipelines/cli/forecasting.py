@@ -88,6 +88,9 @@ def predict(
     tasks: Annotated[Path, typer.Argument(help="Tasks: CSV, Parquet or JSON.")],
     model: Annotated[Path, typer.Option(help="Folder of a trained model.")],
     output: Output,
+    cluster: Annotated[
+        Path | None, typer.Option(help="Cluster (YAML): an estimate for each machine class.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Forecast the run times of tasks.
@@ -95,9 +98,10 @@ def predict(
     Example: plancast predict tasks.csv --model models/runtime -o estimates.parquet
     """
     from pipelines.forecast import forecast_tasks
-    from pipelines.inputs import write_estimates
+    from pipelines.inputs import read_cluster, write_estimates
 
-    estimates = forecast_tasks(tasks, model)
+    workers = read_cluster(cluster).workers if cluster is not None else ()
+    estimates = forecast_tasks(tasks, model, classes=[w.machine_class for w in workers])
     write_estimates(estimates, output)
     facts = {"written": str(output), "tasks": len(estimates)}
     if json:

@@ -326,6 +326,18 @@ def test_rows_in_turn_follow_each_other(tmp_path: Path) -> None:
     assert jobs["end_s"].tolist()[0::2] == [2.0, 3.5]
 
 
+def test_a_sorted_table_is_shuffled_the_same_each_time(tmp_path: Path) -> None:
+    """Rows sorted by machine would put a machine that was never seen into the test stretch."""
+    path = tmp_path / "runs.csv"
+    path.write_text("name,s\n" + "".join(f"{i:02d},{i + 1}\n" for i in range(40)))
+    mapping = {"columns": {"app": "name", "run_s": "s"}, "submission": "shuffled"}
+    jobs, again = (read_log(path, columns=ColumnMap.model_validate(mapping)) for _ in range(2))
+    pd.testing.assert_frame_equal(jobs, again)
+    assert jobs["app"].tolist() != sorted(jobs["app"])
+    assert sorted(jobs["app"]) == [f"{i:02d}" for i in range(40)]
+    assert jobs["submit_s"].tolist()[1:] == jobs["end_s"].tolist()[:-1]
+
+
 def test_rows_at_once_know_nothing_of_each_other(tmp_path: Path) -> None:
     """Rows of one moment would be taken for a history."""
     jobs = turns(tmp_path, "at_once")
@@ -336,8 +348,8 @@ def test_rows_at_once_know_nothing_of_each_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ("submission: in_order", "submission: Input should be 'in_turn' or 'at_once'"),
-        ("", "columns: submit_s is missing; .* or say submission: in_turn or at_once"),
+        ("submission: in_order", "submission: Input should be 'in_turn', 'shuffled' or 'at_once'"),
+        ("", "columns: submit_s is missing; .* or say submission: in_turn, shuffled or at_once"),
         ("submission: in_turn", "in_turn needs the run times; name the column of run_s"),
         ("submission: at_once\n  submit_s: when", "columns names submit_s; keep one of the two"),
     ],
