@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import numpy as np
 
 from pipelines.config import Config, load_config
 from pipelines.files import write_text_atomic
-from predictor import ESTIMATORS, RuntimePredictor, split_by_share
+from pipelines.tables import nearest
+from planner.domain import BadRequest
+from predictor import ESTIMATORS, QuantileGBM, RuntimePredictor, split_by_share
 from predictor.logs.table import read_jobs
 from predictor.metrics import score
 from predictor.runtime import data_digest
@@ -21,8 +23,28 @@ from predictor.schema import KNOWN_AT_SUBMISSION, extra_columns
 Progress = Callable[[str], None]
 
 
+def untrained(levels: Sequence[float], seed: int, settings: Mapping[str, Any]) -> RuntimePredictor:
+    """A model with settings from a parameter file (``window``, ``decay``, ``trees``).
+
+    Raises
+    ------
+    BadRequest
+        Where a parameter of the trees has another name, or is not theirs to set.
+    """
+    allowed = set(QuantileGBM().get_params()) - {"levels", "categorical", "random_state"}
+    for name in settings.get("trees", {}):
+        if name not in allowed:
+            raise BadRequest(f"train.trees: {name!r} is no parameter; {nearest(name, allowed)}")
+    return RuntimePredictor(levels, seed=seed, **settings)
+
+
 def train_model(
-    jobs: Any, folder: str | Path, *, levels: Sequence[float], seed: int = 0
+    jobs: Any,
+    folder: str | Path,
+    *,
+    levels: Sequence[float],
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
 ) -> RuntimePredictor:
     """Fit a model on a canonical log and save it.
 
@@ -34,8 +56,10 @@ def train_model(
     levels : sequence of float
         Quantile levels.
     seed : int
+    settings : mapping, optional
+        As for ``untrained``.
     """
-    model = RuntimePredictor(levels, seed=seed).fit(jobs)
+    model = untrained(levels, seed, settings or {}).fit(jobs)
     model.save(folder)
     return model
 
@@ -96,7 +120,9 @@ def run(config: Config, progress: Progress | None = None) -> dict[str, Any]:
     train.attrs = jobs.attrs
     levels = config.train.levels
     began = time.perf_counter()
-    model = train_model(train, paths.model, levels=levels, seed=config.seed)
+    model = train_model(
+        train, paths.model, levels=levels, seed=config.seed, settings=config.train.settings
+    )
     fit_s = time.perf_counter() - began
 
     estimators: dict[str, Any] = {"model": model}

@@ -59,19 +59,24 @@ def train(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the model.")],
     levels: Annotated[str, typer.Option(help="Quantile levels.")] = ".1,.5,.8,.9,.95",
     seed: Seed = 0,
+    params: Annotated[
+        Path | None, typer.Option(help="Settings of the model, from plancast tune.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Train the run-time model on a whole log.
 
     Example: plancast train jobs.parquet -o models/runtime
     """
+    from pipelines.config import load_config
     from pipelines.train import train_model
     from predictor.logs.table import read_jobs
 
     asked = parse_levels(levels)
+    settings = load_config(params).train.settings if params is not None else {}
     with progress("training"):
         began = time.perf_counter()
-        model = train_model(read_jobs(jobs), output, levels=asked, seed=seed)
+        model = train_model(read_jobs(jobs), output, levels=asked, seed=seed, settings=settings)
         seconds = time.perf_counter() - began
     if json:
         print_json({"written": str(output), "fit_s": seconds, "card": model.card})
