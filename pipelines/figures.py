@@ -6,6 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
+import numpy as np
+from numpy.typing import NDArray
+
+from predictor.metrics import median_abs_log2
+
+Floats = NDArray[np.float64]
+
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#555555")
 """Okabe and Ito's palette, which the colour-blind can tell apart, and two more."""
 
@@ -160,13 +167,40 @@ def reliability_svg(coverage: Mapping[str, Mapping[str, float]]) -> str:
     )
 
 
+def error_by_decade(
+    run_s: Floats, forecasts_s: Mapping[str, Floats]
+) -> dict[str, dict[int, float]]:
+    """Median |log2(forecast / run time)| of the jobs of each decade of the run time.
+
+    Parameters
+    ----------
+    run_s : array of float, shape (n,)
+        Measured run times, seconds, positive.
+    forecasts_s : mapping of str to array of float, shape (n,)
+        Median forecasts by estimator, seconds, positive.
+
+    Returns
+    -------
+    dict
+        Estimator to error by k, for run times from 10^k up to 10^(k + 1) s.
+    """
+    decade = np.floor(np.log10(run_s) + 1e-12).astype(int)
+    return {
+        name: {
+            int(k): median_abs_log2(run_s[decade == k], told[decade == k])
+            for k in np.unique(decade)
+        }
+        for name, told in forecasts_s.items()
+    }
+
+
 def decades_svg(error: Mapping[str, Mapping[int, float]]) -> str:
     """Median error by the decade of the run time.
 
     Parameters
     ----------
     error : mapping
-        Estimator to median |log2(forecast / run time)| by decade: k is 10^k to 10^(k + 1) s.
+        What ``error_by_decade`` returns.
     """
     decades = sorted({decade for row in error.values() for decade in row})
     return lines_svg(

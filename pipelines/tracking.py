@@ -26,6 +26,9 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
 from pipelines.figures import bars_svg, decades_svg, reliability_svg
+from pipelines.importances import importances_of
+from predictor.runtime import data_digest
+from predictor.schema import KNOWN_AT_SUBMISSION, extra_columns
 
 # Schema creation and advice about input examples are no news to who runs a pipeline.
 logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -113,6 +116,14 @@ def log_model(folder: Path, name: str, inputs: Mapping[str, str], levels: Sequen
             step=_NO_STEP,
         )
     return str(logged.model_id)
+
+
+def input_types(jobs: Any) -> dict[str, str]:
+    """MLflow type (``double`` or ``string``) of each column that a forecast may look at."""
+    return {
+        name: "double" if jobs[name].dtype.kind == "f" else "string"
+        for name in (*KNOWN_AT_SUBMISSION, *extra_columns(jobs))
+    }
 
 
 def log_metrics(
@@ -205,11 +216,7 @@ def log_evaluation(
     parameters: Mapping[str, Any] | None = None,
     model: Path | None = None,
     jobs: Any = None,
-    digest: str = "",
-    source: str = "",
-    inputs: Mapping[str, str] | None = None,
     decades: Mapping[str, Mapping[int, float]] | None = None,
-    importances: Mapping[str, float] | None = None,
 ) -> Logged:
     """A run for an evaluation of forecasts: metrics, figures, data set, model and its aliases.
 
@@ -228,15 +235,10 @@ def log_evaluation(
         the alias ``challenger``, and ``champion`` where nobody bears it. An evaluation of
         forecasts never moves ``champion``: that takes the quality of plans.
     jobs : DataFrame, optional
-        The evaluated log; the run names it with its digest, the metrics refer to it.
-    digest, source : str
-        Of the data set.
-    inputs : mapping, optional
-        Column to MLflow type, for the signature; needed with `model`.
+        The evaluated log, canonical; the run names it with its digest, the metrics refer to
+        it. Needed with `model`, whose signature has its columns.
     decades : mapping, optional
-        Estimator to median |log2| by decade of the run time, for the figure.
-    importances : mapping, optional
-        Feature to gain, for the figure (its first 30, the largest first).
+        What ``pipelines.figures.error_by_decade`` returns, for the figure.
     """
     _connect()
     # Or the rules' metrics would be tied to a model that was loaded before.
@@ -244,19 +246,21 @@ def log_evaluation(
     estimators: Mapping[str, Mapping[str, Any]] = result["estimators"]
     with mlflow.start_run(run_name=f"evaluate {name}") as run:
         mlflow.set_tags({"kind": "evaluate", "log": name})
-        if digest:
-            mlflow.set_tag("data_digest", digest)
         mlflow.log_params({key: str(value) for key, value in (parameters or {}).items()})
-        dataset = None if jobs is None else dataset_of(jobs, name, digest[:12], source)
+        dataset = None
+        if jobs is not None:
+            digest = data_digest(jobs)
+            mlflow.set_tag("data_digest", digest)
+            dataset = dataset_of(jobs, name, digest[:12], jobs.attrs.get("source", name))
         counts = _flat({k: result[k] for k in ("jobs", "evaluated", "censored") if k in result}, "")
         mlflow.log_metrics(counts, dataset=dataset)
         model_id = None
         if model is not None:
-            model_id = log_model(model, "runtime", inputs or {}, _levels_of(model))
+            model_id = log_model(model, "runtime", input_types(jobs), _levels_of(model))
         for estimator, metrics in estimators.items():
             mine = model_id if estimator == "model" else None
             _log_estimator(estimator, metrics, dataset, mine)
-        for file, figure in _figures(estimators, decades, importances).items():
+        for file, figure in _figures(estimators, decades, model).items():
             mlflow.log_text(figure, f"figures/{file}.svg")
         mlflow.log_text(json.dumps(result, indent=1), "evaluation.json")
         version, champion = (
@@ -308,7 +312,7 @@ def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, float]:
 def _figures(
     estimators: Mapping[str, Mapping[str, Any]],
     decades: Mapping[str, Mapping[int, float]] | None,
-    importances: Mapping[str, float] | None,
+    model: Path | None,
 ) -> dict[str, str]:
     found = {
         "reliability": reliability_svg(
@@ -322,9 +326,11 @@ def _figures(
     }
     if decades is not None:
         found["error_by_run_time"] = decades_svg(decades)
-    if importances is not None:
-        ranked = sorted(importances.items(), key=lambda pair: -pair[1])[:_SHOWN_IMPORTANCES]
-        found["importances"] = bars_svg("What the model looks at", dict(ranked), label="gain")
+    if model is not None:
+        ranked = dict(list(importances_of(model).items())[:_SHOWN_IMPORTANCES])
+        found["importances"] = bars_svg(
+            "What the model looks at", ranked, label="share of the gain of all trees"
+        )
     return found
 
 

@@ -18,7 +18,6 @@ from predictor import ESTIMATORS, QuantileGBM, RuntimePredictor, split_by_share
 from predictor.logs.table import read_jobs
 from predictor.metrics import score
 from predictor.runtime import data_digest
-from predictor.schema import KNOWN_AT_SUBMISSION, extra_columns
 
 Progress = Callable[[str], None]
 
@@ -147,11 +146,7 @@ def run(config: Config, progress: Progress | None = None) -> dict[str, Any]:
         dataset = tracking.dataset_of(
             test, f"{config.name}-test", data_digest(test)[:12], str(paths.jobs)
         )
-        inputs = {
-            name: "double" if jobs[name].dtype.kind == "f" else "string"
-            for name in (*KNOWN_AT_SUBMISSION, *extra_columns(jobs))
-        }
-        model_id = tracking.log_model(paths.model, "runtime", inputs, levels)
+        model_id = tracking.log_model(paths.model, "runtime", tracking.input_types(jobs), levels)
         for name, values in metrics.items():
             mine = model_id if name == "model" else None
             finite = {f"forecast/{name}/{k}": v for k, v in values.items() if np.isfinite(v)}

@@ -68,11 +68,11 @@ def tune(
 def _print(facts: dict[str, Any]) -> None:
     ranked = sorted(enumerate(facts["trials"]), key=lambda pair: pair[1]["loss"])
     rows = [[_words(trial), f"{found['loss']:.4f}"] for trial, found in ranked[:SHOWN]]
-    title = (
-        f"Best of {len(facts['trials'])} settings on {facts['folds']} stretches of the "
-        f"{facts['past']:,} jobs before the test stretch"
+    console.print(
+        f"{len(facts['trials'])} settings on {facts['folds']} stretches of the {facts['past']:,} "
+        f"jobs that had ended before the test stretch"
     )
-    console.print(table(title, ["trial", "loss"], rows))
+    console.print(table("The best", ["trial", "loss"], rows))
     console.print("loss: against the default (1), mean over pinball loss and median |log2|\n")
     best = facts["best"]
     told = {**{k: v for k, v in best.items() if k != "trees"}, **best.get("trees", {})}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import xml.etree.ElementTree as ET
 
+import numpy as np
 import pytest
 
-from pipelines.figures import bars_svg, decades_svg, lines_svg, reliability_svg
+from pipelines.figures import bars_svg, decades_svg, error_by_decade, lines_svg, reliability_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -43,6 +44,13 @@ def test_bars_are_as_long_as_their_values() -> None:
     assert len(widths) == 3
     assert widths[1] == pytest.approx(widths[0] / 2, abs=0.1)
     assert widths[2] == 0
+
+
+def test_each_decade_has_the_error_of_its_jobs() -> None:
+    """Short and long jobs would be mixed."""
+    run = np.array([1.0, 9.9, 10.0, 1000.0])
+    told = {"m": np.array([2.0, 9.9, 40.0, 500.0])}
+    assert error_by_decade(run, told) == {"m": {0: 0.5, 1: 2.0, 3: 1.0}}
 
 
 def test_decades_are_told_in_seconds() -> None:

@@ -11,7 +11,9 @@ import pytest
 from oracles.toy_logs import toy_log
 
 from pipelines import tracking
+from pipelines.importances import importances_of
 from pipelines.train import train_model
+from predictor import RuntimePredictor
 from predictor.runtime import data_digest
 from predictor.schema import KNOWN_AT_SUBMISSION, extra_columns
 
@@ -57,12 +59,9 @@ def store(tmp_path_factory: pytest.TempPathFactory, mlflow_store: Path) -> Any:
     jobs = toy_log(200)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        trees = {"n_estimators": 5}
+        trees = {"n_estimators": 5, "min_child_samples": 10}
         train_model(jobs, folder / "model", levels=LEVELS, settings={"trees": trees})
-        inputs = {
-            name: "double" if jobs[name].dtype.kind == "f" else "string"
-            for name in (*KNOWN_AT_SUBMISSION, *extra_columns(jobs))
-        }
+        jobs.attrs["source"] = "toy.swf"
         digest = data_digest(jobs)
         logged = [
             tracking.log_evaluation(
@@ -71,11 +70,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, mlflow_store: Path) -> Any:
                 parameters={"refit": "30d"},
                 model=Path("model"),
                 jobs=jobs,
-                digest=digest,
-                source="toy.swf",
-                inputs=inputs,
                 decades={"model": {1: 0.3, 2: 0.4}},
-                importances={f"f{k}": float(k) for k in range(40)},
             )
             for _ in range(2)
         ]
@@ -130,6 +125,15 @@ def test_figures_and_the_whole_result_are_kept(store: Any) -> None:
     assert "evaluation.json" in {a.path for a in client(store).list_artifacts(run_id)}
 
 
+def test_importances_are_shares_of_the_features(store: Any) -> None:
+    """A figure would name the wrong features, or be nothing but the largest booster's."""
+    found = importances_of(store[0] / "model")
+    assert sum(found.values()) == pytest.approx(1)
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+    names = RuntimePredictor.load(store[0] / "model").builder.names
+    assert set(found) <= set(names)
+
+
 def test_the_newest_is_challenger_and_the_first_stays_champion(store: Any) -> None:
     """A better forecast alone would replace the model that plans are made with."""
     first, second = store[3]
@@ -147,8 +151,6 @@ def test_the_challenger_forecasts_as_the_folder_does(
 ) -> None:
     """The registered model would be another, or could not be loaded."""
     import mlflow
-
-    from predictor import RuntimePredictor
 
     folder, jobs, _, _ = store
     monkeypatch.chdir(folder)
