@@ -124,7 +124,7 @@ class QuantileGBM(RegressorMixin, BaseEstimator):
         self.categorical = categorical
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any) -> QuantileGBM:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> QuantileGBM:
         """Train one model per level.
 
         Parameters
@@ -133,6 +133,8 @@ class QuantileGBM(RegressorMixin, BaseEstimator):
             NaN is "unknown".
         y : array, shape (n,)
             Seconds (any unit with ``target="identity"``).
+        sample_weight : array, shape (n,), optional
+            How much each row counts.
 
         Raises
         ------
@@ -159,6 +161,7 @@ class QuantileGBM(RegressorMixin, BaseEstimator):
         data = lightgbm.Dataset(
             X,
             label=y,
+            weight=None if sample_weight is None else np.asarray(sample_weight, np.float64),
             categorical_feature=list(self.categorical),
             feature_name=[f"f{i}" for i in range(X.shape[1])],
             params=self._parameters(levels[0]),

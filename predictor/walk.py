@@ -1,0 +1,351 @@
+"""Walk-forward forecasts of a whole log, as production would live it.
+
+Jobs arrive in submission order. A job is forecast with what had ended by then; models are
+refitted on a schedule (and when the log has drifted) on jobs that had ended by then; the
+mixture and the calibration learn from every job at its end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from predictor.censoring import censoring_weights, kill_grace_s
+from predictor.experts import EXPERTS, LADDERS, TRAINING_ROWS, Experts
+from predictor.features import FeatureBuilder
+from predictor.history import Floats, History
+from predictor.online import OnlineCorrection
+from predictor.quantile import LEVELS, between_levels, check_levels
+from predictor.runtime import MIN_TRAINING_ROWS, trainable
+from predictor.schema import OUTCOMES, BadLog, canonical
+from predictor.splits import known_at_s
+
+DAY_S = 86400.0
+
+FRACTIONS: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
+"""Elapsed times at which remaining times are forecast, as shares of the median forecast."""
+
+WARM_UP = 0.1
+"""Share of a log before its first forecast; what is forecast before ``first`` only calibrates."""
+
+_GROWTH = 1.15
+_CHECKS = 6
+_DRIFT = 1.5
+_DRIFT_JOBS = 300
+
+
+@dataclass
+class Walk:
+    """The forecasts of a walk and what they were made with.
+
+    Parameters
+    ----------
+    jobs : DataFrame
+        Canonical, in order of submission.
+    levels : tuple of float
+    quantiles_s : array, shape (n, levels)
+        Seconds; NaN before the first forecast, infinite where no finite quantile is promised.
+    begin : int
+        First row that counts as evaluated; earlier forecasts only warmed up.
+    remaining : dict
+        Fraction of the median forecast to (rows, remaining_s): the jobs that ran longer than
+        that, and the forecast of what remained, shape (rows, levels), seconds.
+    refits : list of (seconds, rows, why)
+    features_s, fit_s, predict_s : float
+        Seconds spent.
+    """
+
+    jobs: pd.DataFrame
+    levels: tuple[float, ...]
+    quantiles_s: Floats
+    begin: int
+    remaining: dict[float, tuple[NDArray[np.int64], Floats]]
+    experts: Experts
+    builder: FeatureBuilder
+    correction: OnlineCorrection
+    grace_s: float
+    refits: list[tuple[float, int, str]] = field(default_factory=list)
+    features_s: float = 0.0
+    fit_s: float = 0.0
+    predict_s: float = 0.0
+
+
+def walk_forward(
+    log: pd.DataFrame,
+    levels: Sequence[float] = LEVELS,
+    *,
+    refit_s: float = 30 * DAY_S,
+    first: float = 0.3,
+    rows: int = TRAINING_ROWS,
+    seed: int = 0,
+    trees: Mapping[str, Any] | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Walk:
+    """Forecast every job of a log from its past.
+
+    Parameters
+    ----------
+    log : DataFrame
+        Any subset of the canonical columns and extra features.
+    levels : sequence of float
+        Quantile levels.
+    refit_s : float
+        Longest time between refits, seconds. A refit comes earlier where the log has grown
+        by 15 % since, or where the trees' error has grown by half.
+    first : float
+        Share of the rows before the first evaluated one, above ``WARM_UP``.
+    rows : int
+        Latest ended jobs that train.
+    seed : int
+    trees : mapping, optional
+        Further parameters of ``QuantileGBM``.
+    progress : callable, optional
+        Told the share of the log that is done.
+
+    Raises
+    ------
+    BadLog
+        Where too few jobs had ended before the first evaluated one.
+    ValueError
+        Where a level, `first` or `refit_s` is impossible.
+    """
+    asked = check_levels(levels)
+    if not WARM_UP < first < 1 or not refit_s > 0:
+        raise ValueError(
+            f"first is {first} and refit_s {refit_s}; they must be in ({WARM_UP}, 1) and > 0"
+        )
+    # The inner levels are always there: the remaining time needs the whole distribution.
+    inner = tuple(sorted({*asked, *LEVELS}))
+    jobs = canonical(log)
+    submit, run, requested, start = (
+        jobs[name].to_numpy(np.float64, copy=True)
+        for name in ("submit_s", "run_s", "requested_s", "start_s")
+    )
+    n, usable, known = len(jobs), trainable(jobs, OUTCOMES), known_at_s(jobs)
+    start = np.where(np.isnan(start), submit, start)
+    begin = int(np.ceil(round(first * n, 6)))
+
+    began = time.perf_counter()
+    # A category's code is its place of first appearance: nothing later can change it.
+    builder, history = FeatureBuilder().fit(jobs), History()
+    matrix = builder.transform(jobs, history)
+    ladders = history.replay_quantiles(jobs, LADDERS, np.array(inner))
+    features_s = time.perf_counter() - began
+
+    logs = np.full((n, len(EXPERTS), len(inner)), np.nan, dtype=np.float32)
+    limits = np.full(n, np.inf)
+    log_run = np.where(usable, np.log(np.where(usable, run, 1.0)), np.nan)
+    experts, grace, warm = Experts(inner, seed, trees), np.inf, n
+    refits: list[tuple[float, int, str]] = []
+    fit_s = predict_s = 0.0
+    ended_order = np.argsort(known, kind="stable")
+    ended_at = known[ended_order]
+
+    at = _first_fit(submit, known, usable, n)
+    if at >= begin or at >= n:
+        raise BadLog(
+            f"fewer than {MIN_TRAINING_ROWS} of the first {begin} jobs had ended before the next "
+            "was submitted; give a longer log"
+        )
+    usual_error, seen_error, why = 0.0, 0, "first"
+    while at < n:
+        now = submit[at]
+        began = time.perf_counter()
+        past = ended_order[: np.searchsorted(ended_at, now, "right")]
+        past = np.sort(past[usable[past]])[-rows:]
+        running = usable & (submit >= submit[past[0]]) & (start <= now) & (known > now)
+        weights = censoring_weights(run[past], now - start[running])
+        experts = Experts(inner, seed, trees).fit(
+            builder, matrix[past], requested[past], run[past], weights
+        )
+        grace = kill_grace_s(run[past], requested[past])
+        refits.append((now, len(past), why))
+        warm = min(warm, at)
+        fit_s += time.perf_counter() - began
+
+        began = time.perf_counter()
+        latest = int(np.searchsorted(submit, now + refit_s))
+        stop = max(min(latest, int(at * _GROWTH)), at + 1)
+        why = "schedule" if latest <= int(at * _GROWTH) else "growth"
+        fitted_at = at
+        for piece in np.array_split(np.arange(at, min(stop, n)), _CHECKS):
+            if not len(piece):
+                continue
+            logs[piece] = experts.logs(builder, matrix[piece], requested[piece], ladders[piece])
+            limits[piece] = _limit_logs(requested[piece], grace)
+            at = int(piece[-1]) + 1
+            until = submit[min(at, n - 1)]
+            since = np.arange(fitted_at, at)
+            since = since[usable[since] & (known[since] <= until)]
+            errors = np.abs(log_run[since] - logs[since, 0, inner.index(0.5)])
+            if len(since) >= _DRIFT_JOBS and seen_error and at < stop:
+                if errors.mean() > _DRIFT * usual_error:
+                    why = "drift"
+                    break
+        if len(since):
+            seen_error += len(since)
+            usual_error += (float(errors.mean()) - usual_error) * len(since) / seen_error
+        predict_s += time.perf_counter() - began
+        if progress is not None:
+            progress(at / n)
+
+    began = time.perf_counter()
+    owners = owners_of(jobs)
+    cohorts = cohorts_of(builder, matrix)
+    del matrix
+    correction = OnlineCorrection(inner, len(EXPERTS))
+    after = slice(warm, n)
+    corrected, _ = correction.replay(
+        logs[after],
+        log_run[after],
+        submit[after],
+        np.where(usable, known, np.nan)[after],
+        owners[after],
+        cohorts[after],
+        limits[after],
+    )
+    quantiles = np.full((n, len(inner)), np.nan)
+    quantiles[after] = np.exp(corrected)
+    predict_s += time.perf_counter() - began
+    remaining = _remaining(quantiles, inner, asked, run, start, known, usable, owners, warm, begin)
+    return Walk(
+        jobs=jobs,
+        levels=asked,
+        quantiles_s=between_levels(quantiles, inner, asked),
+        begin=begin,
+        remaining=remaining,
+        experts=experts,
+        builder=builder,
+        correction=correction,
+        grace_s=grace,
+        refits=refits,
+        features_s=features_s,
+        fit_s=fit_s,
+        predict_s=predict_s,
+    )
+
+
+def owners_of(jobs: pd.DataFrame) -> list[str]:
+    """Whose job each is: the user, else the queue."""
+    pairs = zip(jobs["user"].tolist(), jobs["queue"].tolist(), strict=True)
+    return [f"u {user}" if user else f"q {queue}" for user, queue in pairs]
+
+
+def cohorts_of(builder: FeatureBuilder, matrix: NDArray[np.float32]) -> NDArray[np.int64]:
+    """1 for a cold start (no job of the user had ended), else 0."""
+    return (matrix[:, builder.names.index("user_count")] == 0).astype(np.int64)
+
+
+def _first_fit(submit: Floats, known: Floats, usable: NDArray[np.bool_], n: int) -> int:
+    """The first row, after the warm-up, by whose submission enough jobs had ended."""
+    ends = np.sort(known[usable])
+    if len(ends) < MIN_TRAINING_ROWS:
+        return n
+    enough = int(np.searchsorted(submit, ends[MIN_TRAINING_ROWS - 1]))
+    return max(int(WARM_UP * n), enough)
+
+
+def _limit_logs(requested: Floats, grace_s: float) -> Floats:
+    """Log of the kill limit; infinity where none is known."""
+    limit = np.where(requested > 0, requested, np.inf) + grace_s
+    return np.log(np.maximum(limit, 1.0))
+
+
+def tail_scores(levels: Sequence[float]) -> Floats:
+    """Standard logistic quantiles of the levels, in which log run times are about linear."""
+    p = np.asarray(levels, dtype=np.float64)
+    return np.log(p / (1.0 - p))
+
+
+def conditional_quantiles(
+    quantiles_s: Floats, levels: Sequence[float], elapsed_s: Floats, wanted: Sequence[float]
+) -> Floats:
+    """Quantiles of the time that remains after an elapsed one.
+
+    Parameters
+    ----------
+    quantiles_s : array, shape (n, levels)
+        Seconds, non-decreasing.
+    levels : sequence of float
+    elapsed_s : array, shape (n,)
+        How long each job has run, seconds.
+    wanted : sequence of float
+
+    Returns
+    -------
+    array, shape (n, wanted)
+        Seconds, at least 0.5.
+
+    Notes
+    -----
+    ``Q(F(e) + p (1 - F(e))) - e``. Between the levels log Q is linear in the logit of the
+    level, beyond them it goes on as between the two nearest ones (a log-logistic tail), with a
+    slope of at least 0.1.
+    """
+    scores = tail_scores(levels)
+    logs = np.log(np.maximum(quantiles_s, 0.5))
+    slopes = np.maximum(np.diff(logs, axis=1) / np.diff(scores), 0.1)
+    # Rebuilt with the least slope, so that Q has an inverse.
+    knots = logs[:, :1] + np.concatenate(
+        [np.zeros((len(logs), 1)), np.cumsum(slopes * np.diff(scores), axis=1)], axis=1
+    )
+    x = np.log(np.maximum(elapsed_s, 0.5))
+    place = np.clip((x[:, None] >= knots).sum(axis=1) - 1, 0, len(scores) - 2)
+    row = np.arange(len(logs))
+    at = scores[place] + (x - knots[row, place]) / slopes[row, place]
+    columns = []
+    for p in wanted:
+        # logit(F + p (1 - F)) with F = 1 / (1 + exp(-at)), written so that F may round to 1.
+        odds = (np.exp(np.minimum(at, 500.0)) + p) / (1.0 - p)
+        z = np.log(odds)
+        k = np.clip((z[:, None] >= scores).sum(axis=1) - 1, 0, len(scores) - 2)
+        log_q = knots[row, k] + (z - scores[k]) * slopes[row, k]
+        columns.append(np.maximum(np.exp(np.minimum(log_q, 40.0)) - elapsed_s, 0.5))
+    return np.column_stack(columns)
+
+
+def _remaining(
+    quantiles: Floats,
+    inner: tuple[float, ...],
+    asked: tuple[float, ...],
+    run: Floats,
+    start: Floats,
+    known: Floats,
+    usable: NDArray[np.bool_],
+    owners: list[str],
+    warm: int,
+    begin: int,
+) -> dict[float, tuple[NDArray[np.int64], Floats]]:
+    """Remaining times at each fraction of the median forecast, calibrated as jobs end."""
+    result = {}
+    median = quantiles[:, inner.index(0.5)]
+    wanted = np.array(asked)
+    for fraction in FRACTIONS:
+        elapsed = fraction * median
+        rows = np.flatnonzero(usable & (run > elapsed) & np.isfinite(elapsed))
+        rows = rows[rows >= warm]
+        # A run time is forecast again at the moment at which the job has run that long.
+        moment = start[rows] + elapsed[rows]
+        rows = rows[np.argsort(moment, kind="stable")]
+        plain = conditional_quantiles(
+            np.minimum(quantiles[rows], 1e12), inner, elapsed[rows], wanted.tolist()
+        )
+        correction = OnlineCorrection(asked, 1, cohorts=1)
+        corrected, _ = correction.replay(
+            np.log(plain)[:, None, :],
+            np.log(run[rows] - elapsed[rows]),
+            start[rows] + elapsed[rows],
+            known[rows],
+            [owners[i] for i in rows],
+            np.zeros(len(rows), np.int64),
+            np.full(len(rows), np.inf),
+        )
+        counted = rows >= begin
+        result[fraction] = (rows[counted], np.exp(corrected[counted]))
+    return result
