@@ -118,10 +118,10 @@ class Groups:
 
     def __init__(self, jobs: pd.DataFrame) -> None:
         seconds = jobs["submit_s"].to_numpy(np.float64)
-        self.month = np.floor(seconds).astype("datetime64[s]").astype("datetime64[M]").astype(str)
-        owner, count = np.unique(np.array(owners_of(jobs)), return_inverse=True, return_counts=True)[
-            1:
-        ]
+        moments = np.floor(seconds).astype("datetime64[s]")
+        self.month = moments.astype("datetime64[M]").astype(str)
+        owners = np.array(owners_of(jobs))
+        _, owner, count = np.unique(owners, return_inverse=True, return_counts=True)
         rank = np.empty(len(count), dtype=np.int64)
         rank[np.argsort(count, kind="stable")] = np.arange(len(count))
         tenth = rank * 10 // len(count) if len(count) >= 10 else rank
@@ -241,8 +241,7 @@ def _rule(
         began = time.perf_counter()
         ladder = [(("user", "queue", "all"), 1)]
         told = History().replay_quantiles(jobs, ladder, np.array(levels))[begin:, 0]
-        told = np.where(np.isnan(told), 3600.0, told)
-            told = np.maximum(np.where(np.isnan(told), NOTHING_KNOWN_S, told), 1.0)
+        told = np.maximum(np.where(np.isnan(told), NOTHING_KNOWN_S, told), 1.0)
         # Interpolation rounds; a running maximum keeps the order exact.
         told = np.maximum.accumulate(told, axis=1)
         return told, 0.0, time.perf_counter() - began

@@ -184,10 +184,10 @@ def walk_forward(
             since = np.arange(fitted_at, at)
             since = since[usable[since] & (known[since] <= until)]
             errors = np.abs(log_run[since] - logs[since, 0, inner.index(0.5)])
-            if len(since) >= _DRIFT_JOBS and seen_error and at < stop:
-                if errors.mean() > _DRIFT * usual_error:
-                    why = "drift"
-                    break
+            watched = len(since) >= _DRIFT_JOBS and seen_error > 0 and at < stop
+            if watched and errors.mean() > _DRIFT * usual_error:
+                why = "drift"
+                break
         if len(since):
             seen_error += len(since)
             usual_error += (float(errors.mean()) - usual_error) * len(since) / seen_error
