@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -110,6 +111,11 @@ def test_metrics_are_tied_to_the_model_and_the_data(store: Any) -> None:
     assert run.data.tags["data_digest"] == digest
     (used,) = run.inputs.dataset_inputs
     assert (used.dataset.name, used.dataset.digest) == ("toy", digest[:12])
+    assert json.loads(used.dataset.profile)["num_rows"] == len(store[1])
+    schema = json.loads(used.dataset.schema)["mlflow_colspec"]
+    assert {c["name"]: c["type"] for c in schema} == {
+        name: "double" if kind.kind == "f" else "string" for name, kind in store[1].dtypes.items()
+    }
     model = client(store).get_logged_model(logged[0].model_id)
     tied = {metric.key for metric in model.metrics}
     assert "model/mae_s" in tied
