@@ -58,7 +58,10 @@ def train_model(
     settings : mapping, optional
         As for ``untrained``.
     """
-    model = untrained(levels, seed, settings or {}).fit(jobs)
+    plain = jobs.copy(deep=False)
+    # The graph of a workflow is as large as its log: no fact for the card.
+    plain.attrs = {key: value for key, value in jobs.attrs.items() if key != "parents"}
+    model = untrained(levels, seed, settings or {}).fit(plain)
     model.save(folder)
     return model
 

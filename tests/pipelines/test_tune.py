@@ -150,6 +150,16 @@ def test_a_misspelt_parameter_of_the_trees_is_named(jobs: Any, tmp_path: Path) -
         train_model(jobs, tmp_path / "m", levels=(0.5,), settings={"trees": {"num_leafs": 3}})
 
 
+def test_the_card_does_not_hold_a_workflows_graph(jobs: Any, tmp_path: Path) -> None:
+    """The card of a model would be as large as its log."""
+    workflow = jobs.copy()
+    workflow.attrs = {"source": "w.json", "parents": {"1": ["0"]}}
+    trees = {"n_estimators": 2}
+    model = train_model(workflow, tmp_path / "m", levels=(0.5,), settings={"trees": trees})
+    assert model.card["data"]["attrs"] == {"source": "w.json"}
+    assert workflow.attrs["parents"] == {"1": ["0"]}
+
+
 def test_too_short_a_past_is_refused(jobs: Any) -> None:
     """A search on a handful of jobs would be noise, or an error of the model."""
     with pytest.raises(BadRequest, match=r"before the first fold .* raise --share"):
