@@ -43,13 +43,22 @@ def estimates_by_class(
     levels : sequence of float
     source : str
         Who says so.
+
+    Notes
+    -----
+    Levels at which no finite quantile is promised (infinity) are left out, so that the
+    estimate ends at the highest level that is; where there is none the class has no estimate.
     """
     known = tuple(float(level) for level in levels)
     result: dict[str, dict[str, DurationEstimate]] = {task: {} for task in task_ids}
     for machine_class, seconds in quantiles_s.items():
-        whole = np.maximum(np.ceil(seconds - 1e-9), 1).astype(np.int64)
-        for task, row in zip(task_ids, whole.tolist(), strict=True):
-            result[task][machine_class] = DurationEstimate(known, tuple(row), source)
+        promised = np.isfinite(seconds).sum(axis=1).tolist()
+        finite = np.where(np.isfinite(seconds), seconds, 0.0)
+        whole = np.maximum(np.ceil(finite - 1e-9), 1).astype(np.int64).tolist()
+        for task, row, count in zip(task_ids, whole, promised, strict=True):
+            if count:
+                estimate = DurationEstimate(known[:count], tuple(row[:count]), source)
+                result[task][machine_class] = estimate
     return result
 
 

@@ -242,6 +242,7 @@ def log_evaluation(
     model: Path | None = None,
     jobs: Any = None,
     decades: Mapping[str, Mapping[int, float]] | None = None,
+    importances: Mapping[str, float] | None = None,
 ) -> Logged:
     """A run for an evaluation of forecasts: metrics, figures, data set, model and its aliases.
 
@@ -264,6 +265,8 @@ def log_evaluation(
         it. Needed with `model`, whose signature has its columns.
     decades : mapping, optional
         What ``pipelines.figures.error_by_decade`` returns, for the figure.
+    importances : mapping, optional
+        What ``pipelines.importances`` tells, for the figure; of `model` where not given.
     """
     _connect()
     # Or the rules' metrics would be tied to a model that was loaded before.
@@ -285,7 +288,9 @@ def log_evaluation(
         for estimator, metrics in estimators.items():
             mine = model_id if estimator == "model" else None
             _log_estimator(run.info.run_id, estimator, metrics, dataset, mine)
-        for file, figure in _figures(estimators, decades, model).items():
+        if importances is None and model is not None:
+            importances = importances_of(model)
+        for file, figure in _figures(estimators, decades, importances).items():
             mlflow.log_text(figure, f"figures/{file}.svg")
         mlflow.log_text(json.dumps(result, indent=1), "evaluation.json")
         version, champion = (
@@ -321,10 +326,10 @@ def _levels_of(folder: Path) -> list[float]:
 
 
 def _rows(table: Any) -> list[Mapping[str, Any]]:
-    """A table's rows in the order of its labels."""
+    """A table's rows, in its order."""
     if not table:
         return []
-    values = [table[label] for label in sorted(table)] if isinstance(table, Mapping) else table
+    values = list(table.values()) if isinstance(table, Mapping) else table
     return [row if isinstance(row, Mapping) else {"value": row} for row in values]
 
 
@@ -343,7 +348,7 @@ def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, float]:
 def _figures(
     estimators: Mapping[str, Mapping[str, Any]],
     decades: Mapping[str, Mapping[int, float]] | None,
-    model: Path | None,
+    importances: Mapping[str, float] | None,
 ) -> dict[str, str]:
     found = {
         "reliability": reliability_svg(
@@ -357,8 +362,8 @@ def _figures(
     }
     if decades is not None:
         found["error_by_run_time"] = decades_svg(decades)
-    if model is not None:
-        ranked = dict(list(importances_of(model).items())[:_SHOWN_IMPORTANCES])
+    if importances is not None:
+        ranked = dict(list(importances.items())[:_SHOWN_IMPORTANCES])
         found["importances"] = bars_svg(
             "What the model looks at", ranked, label="share of the gain of all trees"
         )

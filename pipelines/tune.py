@@ -120,7 +120,9 @@ def judge_fold(
     told = model.forecast_log(later, levels=asked)
     ran = trainable(later)
     truth = later["run_s"].to_numpy(dtype=np.float64)[ran]
-    told = told[ran]
+    # Where the model promises no finite quantile a loss needs a number, the same in all trials.
+    longest = float(np.nanmax(past["run_s"].to_numpy(dtype=np.float64)[train]))
+    told = np.where(np.isinf(told), longest, told)[ran]
     wanted = told[:, [asked.index(level) for level in levels]]
     return {
         "pinball_s": float(np.mean(pinball(truth, wanted, levels))),

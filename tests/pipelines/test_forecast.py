@@ -106,6 +106,18 @@ def test_rounding_keeps_classes_apart() -> None:
     assert told["b"]["*"].seconds == (9, 10)
 
 
+def test_what_is_not_promised_is_not_estimated() -> None:
+    """An infinite quantile would become a nonsensical number of seconds."""
+    told = estimates_by_class(
+        ["a", "b"],
+        {"x": np.array([[3.0, np.inf], [np.inf, np.inf]]), "y": np.array([[1.0, 2.0]] * 2)},
+        (0.5, 0.9),
+        "me",
+    )
+    assert (told["a"]["x"].levels, told["a"]["x"].seconds) == ((0.5,), (3,))
+    assert set(told["b"]) == {"y"}
+
+
 def test_plan_and_predict_take_the_classes_of_the_cluster(
     model_folder: Path, tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,6 +21,7 @@ from pipelines.tune import (
     Between,
     before_test,
     draw_settings,
+    judge_fold,
     params_text,
     relative_loss,
     tune,
@@ -117,6 +118,22 @@ def test_the_loss_weighs_folds_and_metrics_alike() -> None:
     halved = [{"a": 0.5, "b": 1000.0}, {"a": 2.0, "b": 1.0}]
     assert relative_loss(usual, usual) == pytest.approx(1.0)
     assert relative_loss(halved, usual) == pytest.approx(0.5 ** (1 / 4))
+
+
+def test_an_unpromised_quantile_has_a_loss(jobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An infinite quantile would make every loss infinite, and the choice a matter of luck."""
+    told = RuntimePredictor.forecast_log
+
+    def unbounded(self: Any, *args: Any, **options: Any) -> Any:
+        quantiles = told(self, *args, **options)
+        quantiles[::2, -1] = np.inf
+        return quantiles
+
+    monkeypatch.setattr(RuntimePredictor, "forecast_log", unbounded)
+    past = before_test(jobs, SHARE)
+    rows = np.arange(len(past))
+    found = judge_fold(past, rows[:150], rows[150:], {}, (0.5, 0.9), 0)
+    assert np.isfinite(list(found.values())).all()
 
 
 def test_the_best_trial_has_the_least_loss(facts: dict[str, Any]) -> None:
