@@ -1,4 +1,4 @@
-"""Reader of workflow executions in WfCommons' WfFormat (JSON), versions 1.2 to 1.6."""
+"""Reader of workflow executions in WfCommons' WfFormat (JSON), versions 1.0 to 1.6."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ import pandas as pd
 from predictor.logs.source import decoded, epoch_seconds, head, read_bytes
 from predictor.schema import BadLog, canonical
 
-VERSIONS = ("1.2", "1.3", "1.4", "1.5", "1.6")
+VERSIONS = ("1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6")
 """Schema versions that can be read; up to 1.4 a task holds its own execution."""
 
-_NUMBERED = re.compile(r"[_.#:-](ID)?\d+$")
-"""The end of a task's name that tells it from its equals, as in ``align_ID0000012``."""
+_ITS_OWN = re.compile(r"([_.#:-](ID)?\d+|\s*\([^()]*\))$")
+"""The end of a task's name that tells it from its equals: ``align_ID12``, ``ALIGN (sample 3)``."""
+
+_MOSTLY = 0.5
+"""Share of dependent tasks; if more of them start before a parent ends, no start is believed."""
 
 
 class WfFormatReader:
@@ -27,11 +30,12 @@ class WfFormatReader:
 
     Notes
     -----
-    ``app`` is the task's category, else its name without its number; ``partition`` the
+    ``app`` is the task's category, else its name without its number or tag; ``partition`` the
     machine that ran it; ``group`` the instance's name; ``num_input_bytes`` the size of its
     input files. ``attrs["parents"]`` maps a job id to the ids it waited for. A task is
-    submitted when the last of its parents has ended. Where a file tells no task's start, a
-    task starts as soon as it is submitted (``attrs["replayed"]`` counts such tasks).
+    submitted when the last of its parents has ended. Where a file tells no task's start, or
+    starts at which most parents could not have ended (some writers put the time of writing
+    there), a task starts as soon as it is submitted: ``attrs["replayed"]`` counts such tasks.
 
     References
     ----------
@@ -165,19 +169,16 @@ class _Instance:
         """The tasks as rows, not yet canonical."""
         rows = {task: self._row(task, facts) for task, facts in self.tasks.items()}
         table = pd.DataFrame(list(rows.values()))
-        began = self._moment(self.execution, "executedAt", "workflow")
-        if math.isnan(began):
-            began = self._moment(self.content, "createdAt", "the file")
-        began = 0.0 if math.isnan(began) else began
+        began = self._began()
         starts = dict(zip(rows, table["start_s"].tolist(), strict=True))
         runs = dict(zip(rows, table["run_s"].tolist(), strict=True))
-        told = any(not math.isnan(start) for start in starts.values())
+        told = self._starts_are_told(starts, runs)
         ends: dict[str, float] = {}
         submits: dict[str, float] = {}
         for task in self._in_order():
             ready = max((ends[parent] for parent in self.parents[task]), default=began)
             start = starts[task] if told else ready
-            # A clock that is off, or a parent that only streams to it: it waited for nothing.
+            # Of a parent that streams to it a task need not see the end.
             submits[task] = min(ready, start) if not math.isnan(start) else ready
             run = 0.0 if math.isnan(runs[task]) else runs[task]
             ends[task] = (ready if math.isnan(start) else start) + run
@@ -188,11 +189,36 @@ class _Instance:
         table["start_s"] = [starts[task] for task in rows]
         return table
 
+    def _starts_are_told(self, starts: dict[str, float], runs: dict[str, float]) -> bool:
+        """Whether there are starts that the graph does not contradict."""
+        if all(math.isnan(start) for start in starts.values()):
+            return False
+        early = [
+            # A second for clocks that were rounded.
+            starts[task] < starts[parent] + runs[parent] - 1
+            for task, before in self.parents.items()
+            for parent in before
+            if math.isfinite(starts[task] + starts[parent] + runs[parent])
+        ]
+        return not early or sum(early) <= _MOSTLY * len(early)
+
+    def _began(self) -> float:
+        """When the workflow started, seconds since the epoch; 0 where no time can be read.
+
+        Published instances write this time in many ways (``05-10-23T16:23:32Z``). It is only
+        the origin of all others, so the next best is taken: the instance's creation.
+        """
+        for holder, key in ((self.execution, "executedAt"), (self.content, "createdAt")):
+            seconds = _seconds(holder.get(key))
+            if np.isfinite(seconds):
+                return seconds
+        return 0.0
+
     def _row(self, task: str, facts: dict[str, Any]) -> dict[str, Any]:
         place = f"task {task!r}"
         run_s = self._number(facts, ("runtimeInSeconds", "runtime"), place)
         machines = facts.get("machines", facts.get("machine", ""))
-        name = facts.get("category") or _NUMBERED.sub("", str(facts.get("name", task)))
+        name = facts.get("category") or _ITS_OWN.sub("", str(facts.get("name", task)))
         return {
             "job_id": task,
             "run_s": run_s,
@@ -291,13 +317,18 @@ class _Instance:
         value = holder.get(key)
         if value is None or value == "":
             return math.nan
-        seconds = float(epoch_seconds(pd.Series([str(value)], dtype=object), "UTC")[0])
+        seconds = _seconds(value)
         if not np.isfinite(seconds):
             raise self._bad(
                 f"{place}, field {key}: {str(value)!r} is not a time like 2024-05-01T12:00:00Z; "
                 "mend it or leave it out"
             )
         return seconds
+
+
+def _seconds(value: Any) -> float:
+    """A time as seconds since the epoch, NaN where it is none."""
+    return float(epoch_seconds(pd.Series([str(value)], dtype=object), "UTC")[0])
 
 
 def _cores(machine: Any) -> int:

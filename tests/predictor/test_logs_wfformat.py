@@ -75,6 +75,78 @@ def test_starts_that_are_told_are_kept() -> None:
     assert "replayed" not in jobs.attrs
 
 
+@pytest.mark.parametrize(
+    ("executed", "created", "origin"),
+    [
+        ("05-10-23T16:23:32Z", "2024-05-01T12:00:00Z", NOON),
+        (None, "2024-05-01T12:00:00Z", NOON),
+        ("2024-05-01T14:00:00+02:00", "soon", NOON),
+        ("20240501T120000Z", None, NOON),
+        ("whenever", "soon", 0.0),
+    ],
+)
+def test_an_odd_time_of_the_workflow_moves_only_the_origin(
+    executed: str | None, created: str | None, origin: float, tmp_path: Path
+) -> None:
+    """Published instances with odd times could not be read."""
+
+    def put(content: Any) -> None:
+        content["workflow"]["execution"]["executedAt"] = executed
+        content["createdAt"] = created
+
+    jobs = read_log(changed(tmp_path, put))
+    assert (jobs["submit_s"] - origin).tolist() == [0, 8.25, 8.25, 69.75]
+
+
+def test_the_oldest_form_is_read(tmp_path: Path) -> None:
+    """The many instances of versions 1.0 to 1.3 would be refused."""
+
+    def old(content: Any) -> None:
+        content["schemaVersion"] = "1.0"
+        workflow = content["workflow"]
+        workflow["jobs"] = workflow.pop("tasks")
+        for job in workflow["jobs"]:
+            job.pop("category")
+            job["runtime"] = job.pop("runtimeInSeconds", job.get("runtime"))
+            for file in job["files"]:
+                file["size"] = file.pop("sizeInBytes")
+
+    jobs = read_log(changed(tmp_path, old, "small-1.4.wf.json"))
+    wanted = read_log(DATA / "small-1.4.wf.json")
+    pd.testing.assert_frame_equal(jobs, wanted)
+
+
+def test_starts_that_the_graph_contradicts_are_not_believed(tmp_path: Path) -> None:
+    """Where the time of writing stands for each start, the whole workflow would run at once."""
+
+    def stamp(content: Any) -> None:
+        for number, task in enumerate(ran(content)):
+            task["executedAt"] = f"2026-07-09T18:46:57.{number:06d}-10:00"
+
+    jobs = read_log(changed(tmp_path, stamp, "small-1.6.wf.json"))
+    assert (jobs["start_s"] - NOON).tolist() == [0, 8.25, 8.25, 69.75]
+    assert jobs.attrs["replayed"] == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "app"),
+    [
+        ("align_ID0000012", "align"),
+        ("cpuhog_chain_00000001", "cpuhog_chain"),
+        ("NFCORE:SAREK:FASTQC (HG00096, lane 2)", "NFCORE:SAREK:FASTQC"),
+        ("bowtie2", "bowtie2"),
+        ("ID0000012", "ID0000012"),
+    ],
+)
+def test_an_app_is_what_equal_tasks_share(name: str, app: str, tmp_path: Path) -> None:
+    """Every task would be an application of its own, without a history."""
+
+    def rename(content: Any) -> None:
+        content["workflow"]["specification"]["tasks"][0]["name"] = name
+
+    assert read_log(changed(tmp_path, rename))["app"][0] == app
+
+
 def test_children_alone_make_parents(tmp_path: Path) -> None:
     """A dependency declared on one end only would be lost."""
 
