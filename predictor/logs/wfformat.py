@@ -22,7 +22,7 @@ _ITS_OWN = re.compile(r"([_.#:-](ID)?\d+|\s*\([^()]*\))$")
 """The end of a task's name that tells it from its equals: ``align_ID12``, ``ALIGN (sample 3)``."""
 
 _MOSTLY = 0.5
-"""Share of dependent tasks; if more of them start before a parent ends, no start is believed."""
+"""Share of dependencies; if at more of them the child starts first, no start is believed."""
 
 
 class WfFormatReader:
