@@ -13,8 +13,9 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -380,7 +381,8 @@ def _mean(values: Any) -> float:
 def _register(name: str, model_id: str) -> tuple[str, str]:
     """Register a logged model as challenger; its version, and that of the champion."""
     client = mlflow.MlflowClient()
-    version = str(mlflow.register_model(f"models:/{model_id}", name).version)
+    with redirect_stderr(StringIO()):  # it tells of its success there
+        version = str(mlflow.register_model(f"models:/{model_id}", name).version)
     client.set_registered_model_alias(name, "challenger", version)
     aliases = client.get_registered_model(name).aliases
     if "champion" not in aliases:

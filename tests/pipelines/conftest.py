@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,15 @@ def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Any question makes the tables.
     mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
+
+
+@pytest.fixture
+def store_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_store: Path) -> Path:
+    """An empty folder with an empty MLflow store in it, as the current directory."""
+    from pipelines import tracking
+
+    target = tmp_path / tracking.STORE / "mlflow.db"
+    target.parent.mkdir(parents=True)
+    shutil.copy(mlflow_store, target)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -168,11 +168,7 @@ def test_the_challenger_forecasts_as_the_folder_does(
     assert [c.name for c in loaded.metadata.signature.outputs.inputs] == ["p50", "p90"]
 
 
-def test_without_a_model_nothing_is_registered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_store: Path
-) -> None:
+def test_without_a_model_nothing_is_registered(store_here: Path) -> None:
     """An evaluation of rules alone would fail, or register nothing as a version."""
-    install(mlflow_store, tmp_path)
-    monkeypatch.chdir(tmp_path)
     logged = tracking.log_evaluation(RESULT, "rules")
     assert (logged.model_id, logged.version, logged.champion) == (None, None, None)

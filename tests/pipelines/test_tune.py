@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -184,17 +183,10 @@ def test_too_short_a_past_is_refused(jobs: Any) -> None:
 
 
 def test_the_command_logs_every_trial(
-    jobs: Any,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    mlflow_store: Path,
+    jobs: Any, store_here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Trials would be lost, or the file would not be what was printed."""
-    (tmp_path / "data" / "mlflow").mkdir(parents=True)
-    shutil.copy(mlflow_store, tmp_path / "data" / "mlflow" / "mlflow.db")
-    monkeypatch.chdir(tmp_path)
-    write_jobs(jobs, tmp_path / "jobs.parquet")
+    write_jobs(jobs, store_here / "jobs.parquet")
     command = "tune jobs.parquet --trials 2 --folds 1 --share 0.4 --levels .5,.9 --processes 1"
     with pytest.raises(SystemExit) as left:
         main([*command.split(), "--json", "-o", "tuned.yaml"])
