@@ -17,6 +17,8 @@ window was watched for at least that long (inverse probability of censoring weig
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -87,3 +89,32 @@ def kill_grace_s(run_s: Floats, requested_s: Floats, tolerated: float = 0.005) -
         if np.mean(over > grace) <= tolerated:
             return grace
     return np.inf
+
+
+def queue_limits(
+    run_s: Floats, queues: Sequence[str], least: int = 200, level: float = 0.995
+) -> dict[str, float]:
+    """What stands in for an unknown kill limit: a run time that hardly any job of a queue passes.
+
+    Parameters
+    ----------
+    run_s : array, shape (n,)
+        Run times of ended jobs, seconds.
+    queues : sequence of str, length n
+    least : int
+        Ended jobs that a queue needs; others have no limit.
+    level : float
+        Quantile of the run times; above every level that is forecast.
+
+    Returns
+    -------
+    dict of str to float
+        Queue to seconds.
+    """
+    names = np.asarray(queues, dtype=object)
+    result = {}
+    for queue in dict.fromkeys(names.tolist()):
+        runs = run_s[names == queue]
+        if len(runs) >= least:
+            result[str(queue)] = float(np.quantile(runs, level))
+    return result

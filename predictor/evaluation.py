@@ -19,9 +19,11 @@ from predictor.baselines import (
     UserMedian,
 )
 from predictor.censoring import CENSORED
+from predictor.experts import owners_of
 from predictor.history import Floats, History
+from predictor.remaining import conditional_quantiles
 from predictor.runtime import between_levels_or_middle
-from predictor.walk import FRACTIONS, Walk, conditional_quantiles, owners_of, walk_forward
+from predictor.walk import FRACTIONS, Walk, walk_forward
 
 RULES: tuple[str, ...] = ("requested", "last_two", "user_median", "global_median", "user_last20")
 """What the model is compared with."""
@@ -71,7 +73,7 @@ def evaluate_log(
     jobs = walk.jobs
     run = jobs["run_s"].to_numpy(np.float64)
     rows = np.flatnonzero((run > 0) & (np.arange(len(jobs)) >= walk.begin))
-    groups = Groups(jobs.iloc[rows])
+    groups = Groups(jobs.iloc[rows], walk.cold[rows])
     outcomes = jobs["outcome"].to_numpy()[rows]
     report: dict[str, Any] = {
         "jobs": len(jobs),
@@ -109,6 +111,8 @@ class Groups:
     ----------
     jobs : DataFrame
         Canonical, the evaluated jobs in order of submission.
+    cold : array of bool, shape (n,)
+        Which of them no job of their user had ended before.
 
     Notes
     -----
@@ -116,7 +120,7 @@ class Groups:
     in ten groups of as many users; fewer than ten users are groups by themselves.
     """
 
-    def __init__(self, jobs: pd.DataFrame) -> None:
+    def __init__(self, jobs: pd.DataFrame, cold: NDArray[np.bool_]) -> None:
         seconds = jobs["submit_s"].to_numpy(np.float64)
         moments = np.floor(seconds).astype("datetime64[s]")
         self.month = moments.astype("datetime64[M]").astype(str)
@@ -126,9 +130,7 @@ class Groups:
         rank[np.argsort(count, kind="stable")] = np.arange(len(count))
         tenth = rank * 10 // len(count) if len(count) >= 10 else rank
         self.decile = tenth[owner] + 1
-        first = np.zeros(len(jobs), dtype=bool)
-        first[np.unique(owner, return_index=True)[1]] = True
-        self.first = first
+        self.cold = cold
 
 
 def scores(
@@ -150,7 +152,6 @@ def scores(
     covered = run_s[:, None] <= quantiles_s
     months, worst_month = _by(groups.month, run_s, median, quantiles_s, covered, levels)
     deciles, worst_decile = _by(groups.decile, run_s, median, quantiles_s, covered, levels)
-    first = groups.first
     return {
         "mae_s": metrics.mae_s(run_s, median),
         "median_abs_log2": metrics.median_abs_log2(run_s, median),
@@ -163,7 +164,7 @@ def scores(
         "worst_decile_gap": worst_decile,
         "by_month": months,
         "by_decile": deciles,
-        "cold_start": _part(first, run_s, median, quantiles_s, covered, levels),
+        "cold_start": _part(groups.cold, run_s, median, quantiles_s, covered, levels),
         "crossings": metrics.crossings(quantiles_s),
         "unbounded": int(np.isinf(quantiles_s).any(axis=1).sum()),
     }

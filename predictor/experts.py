@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from predictor.features import FeatureBuilder
@@ -133,6 +134,10 @@ class Experts:
         result[:, 5] = request[:, None] + self.spreads[2]
         return result
 
+    def card(self) -> dict[str, Any]:
+        """What it learned besides the trees, as JSON values."""
+        return {"names": list(EXPERTS), "spreads": self.spreads.tolist()}
+
     def _rules(
         self, builder: FeatureBuilder, matrix: NDArray[np.float32], requested_s: Floats
     ) -> tuple[Floats, Floats]:
@@ -146,6 +151,73 @@ class Experts:
         enough = matrix[:, builder.names.index("user_count")] >= 2
         capped = np.minimum(two, np.where(known, request, np.inf))
         return np.where(enough, capped, request), request
+
+
+def owners_of(jobs: pd.DataFrame) -> list[str]:
+    """Whose job each is: the user, else the queue."""
+    pairs = zip(jobs["user"].tolist(), jobs["queue"].tolist(), strict=True)
+    return [owner_of(user, queue) for user, queue in pairs]
+
+
+def owner_of(user: str, queue: str) -> str:
+    """Whose job it is: the user, else the queue."""
+    return f"u {user}" if user else f"q {queue}"
+
+
+LENGTHS: tuple[float, ...] = (4.0, 6.0, 8.0, 10.0)
+"""Bounds, in log seconds, of the median forecast by which jobs are calibrated apart: short jobs
+err by factors that would ruin the forecasts of long ones."""
+
+SPREADS: tuple[float, ...] = (0.8,)
+"""Bounds, in log seconds, of the distance from the median to a high level: what is wrong with
+wide forecasts is not mended in narrow ones."""
+
+COHORTS = 1 + (len(LENGTHS) + 1) * (len(SPREADS) + 1)
+"""Cold starts, and one cohort for each class of length and spread."""
+
+
+def cold_starts(
+    jobs: pd.DataFrame, builder: FeatureBuilder, matrix: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Which jobs have a user of whom no job had ended."""
+    known = (jobs["user"] != "").to_numpy()
+    return np.asarray(known & (matrix[:, builder.names.index("user_count")] == 0), dtype=bool)
+
+
+def cohorts_of(
+    cold: NDArray[np.bool_], logs: NDArray[Any], levels: Sequence[float]
+) -> NDArray[np.int64]:
+    """0 for a cold start, else 1 and more by the length and the spread that is forecast.
+
+    The length is the mean log median of the trees and of similar jobs, the spread the trees'.
+    """
+    middle, high = (int(np.argmin(np.abs(np.asarray(levels) - p))) for p in (0.5, 0.9))
+    spread = np.searchsorted(SPREADS, logs[:, 0, high] - logs[:, 0, middle])
+    length = np.searchsorted(LENGTHS, (logs[:, 0, middle] + logs[:, 1, middle]) / 2.0)
+    return np.where(cold, 0, 1 + length * (len(SPREADS) + 1) + spread).astype(np.int64)
+
+
+def limit_logs(jobs: pd.DataFrame, grace_s: float, queue_limits_s: Mapping[str, float]) -> Floats:
+    """Log of what each job cannot outlast; infinity where that is not known, shape (n,).
+
+    Parameters
+    ----------
+    jobs : DataFrame
+        Canonical.
+    grace_s, queue_limits_s
+        From ``kill_grace_s`` and ``queue_limits``; the latter stands in for unknown requests.
+    """
+    pairs = zip(jobs["requested_s"].tolist(), jobs["queue"].tolist(), strict=True)
+    return np.array([limit_log(r, q, grace_s, queue_limits_s) for r, q in pairs])
+
+
+def limit_log(
+    requested_s: float, queue: str, grace_s: float, queue_limits_s: Mapping[str, float]
+) -> float:
+    """``limit_logs`` of one job."""
+    known = requested_s > 0
+    limit = requested_s + grace_s if known else queue_limits_s.get(queue, math.inf)
+    return math.log(max(limit, 1.0))
 
 
 def _weighted_quantiles(values: Floats, weights: Floats, levels: Sequence[float]) -> Floats:

@@ -7,13 +7,12 @@ at a time; both run the same kernels, so that their results are equal bit for bi
 
 Rules
 -----
-* At one moment ends come before submissions, ends in the order in which they were issued.
+* At one moment ends come before submissions, ends in the order of the submissions.
 * A job teaches nothing before its end. A forecast that was never issued teaches nothing.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
@@ -40,7 +39,7 @@ def _jit(function: Function) -> Function:
 
 
 class Settings(NamedTuple):
-    """How the correction learns; chosen on the first 30 % of five logs and on two other logs.
+    """How the correction learns; see docs/notes/forecasts.md for how it was chosen.
 
     Parameters
     ----------
@@ -54,6 +53,9 @@ class Settings(NamedTuple):
         Step of the adaptive level for a cohort and for one owner (user).
     slack : float
         How far the adaptive level may stray below the nominal one.
+    owner_memory, owner_prior : float
+        Jobs over which an owner's own losses are averaged, and the number of the cohort's jobs
+        that they are weighed against.
     spread_from, spread_to : float
         Bounds of the unit in which scores are measured, log seconds.
     """
@@ -63,7 +65,9 @@ class Settings(NamedTuple):
     sharpness: float = 30.0
     rate: float = 0.005
     owner_rate: float = 0.02
-    slack: float = 0.15
+    slack: float = 0.05
+    owner_memory: float = 200.0
+    owner_prior: float = 100.0
     spread_from: float = 0.3
     spread_to: float = 1.0
 
@@ -75,6 +79,7 @@ class State(NamedTuple):
     ``ring`` and ``ordered`` (cohorts + 1, levels, window): the latest scores by arrival and by
     size; ``lift`` (cohorts, levels) and ``owner_lift`` (owners, levels): what is added to the
     nominal levels; ``pending`` (cohorts) and ``owner_pending`` (owners): jobs not yet ended;
+    ``owner_loss`` (owners, levels, experts) and ``owner_ended`` (owners);
     ``longest`` (1): the largest log run time that has ended.
     """
 
@@ -86,6 +91,8 @@ class State(NamedTuple):
     owner_lift: Floats
     pending: Ints
     owner_pending: Ints
+    owner_loss: Floats
+    owner_ended: Ints
     longest: Floats
 
 
@@ -104,9 +111,10 @@ class OnlineCorrection:
 
     Notes
     -----
-    Mixture, by level and cohort: with L the mean pinball loss of log run times over the last
-    jobs, an expert weighs ``exp(-sharpness (L / min L - 1))``; the mixture is the weighted mean
-    of log quantiles, so the best rule among the experts is never far.
+    Mixture, by level: L is the mean pinball loss of log run times over the last jobs of the
+    cohort, moved towards the owner's own as more of the owner's jobs end. An expert weighs
+    ``exp(-sharpness (L / min L - 1))``; the mixture is the weighted mean of log quantiles, so
+    the best rule among the experts is never far.
 
     Calibration: the score of an ended job is ``r = (log t - b) / s``, b the mixture and s its
     distance from the median to a high level. The corrected quantile at level p is
@@ -136,7 +144,6 @@ class OnlineCorrection:
         self.owners: dict[str, int] = {}
         self.state = _empty(len(self.levels), experts, cohorts, self.settings.window, 0)
         self._levels = np.array(self.levels)
-        self._running: list[tuple[float, int]] = []
         self._issued: dict[int, tuple[Any, ...]] = {}
         self._count = 0
 
@@ -149,7 +156,7 @@ class OnlineCorrection:
 
     def replay(
         self,
-        expert_logs: Floats,
+        expert_logs: NDArray[Any],
         log_run: Floats,
         issue_s: Floats,
         end_s: Floats,
@@ -182,7 +189,7 @@ class OnlineCorrection:
         corrected = np.empty((len(log_run), len(self.levels)))
         mixed = np.empty_like(corrected)
         spread = np.empty(len(log_run))
-        # Ends in the order (time, place), as the heap of the one-by-one form has them.
+        # Ends in order of time; at the same time in order of submission.
         known = np.maximum(
             np.where(np.isnan(end_s), np.asarray(issue_s) + GIVEN_UP_S, end_s), issue_s
         )
@@ -243,28 +250,21 @@ class OnlineCorrection:
         self._issued[self._count] = slip
         return self._count
 
-    def ended(self, number: int, log_run: float, end_s: float) -> None:
-        """Note the end of a job; it is learned from once ``learn_until`` passes it."""
-        heapq.heappush(self._running, (end_s, number))
-        self._issued[number] = (*self._issued[number], log_run)
-
-    def learn_until(self, moment_s: float) -> None:
-        """Learn from the jobs that ended at or before a moment."""
-        while self._running and self._running[0][0] <= moment_s:
-            _, number = heapq.heappop(self._running)
-            logs, owner, cohort, corrected, mixed, spread, log_run = self._issued.pop(number)
-            _settle(
-                self.state,
-                self.settings,
-                self._levels,
-                logs,
-                log_run,
-                self.owners[owner],
-                cohort,
-                corrected,
-                mixed,
-                spread,
-            )
+    def ended(self, number: int, log_run: float) -> None:
+        """Learn from a job that ended now; NaN: it never ran."""
+        logs, owner, cohort, corrected, mixed, spread = self._issued.pop(number)
+        _settle(
+            self.state,
+            self.settings,
+            self._levels,
+            logs,
+            log_run,
+            self.owners[owner],
+            cohort,
+            corrected,
+            mixed,
+            spread,
+        )
 
     # -- keeping -----------------------------------------------------------------------
 
@@ -272,8 +272,7 @@ class OnlineCorrection:
         """An independent correction that has learned the same."""
         twin = OnlineCorrection(self.levels, self.experts, self.cohorts, self.settings)
         twin.owners = dict(self.owners)
-        twin.state = State(*(array.copy() for array in self.state))
-        twin._running = list(self._running)
+        twin.state = State(**{name: array.copy() for name, array in self.state._asdict().items()})
         twin._issued = dict(self._issued)
         twin._count = self._count
         return twin
@@ -332,9 +331,11 @@ class OnlineCorrection:
         room = len(self.state.owner_lift)
         if len(self.owners) > room:
             more = max(len(self.owners), 2 * room) - room
-            lift = np.concatenate([self.state.owner_lift, np.zeros((more, len(self.levels)))])
-            pending = np.concatenate([self.state.owner_pending, np.zeros(more, np.int64)])
-            self.state = self.state._replace(owner_lift=lift, owner_pending=pending)
+            added = _empty(len(self.levels), self.experts, 1, 1, more)
+            names = [name for name in State._fields if name.startswith("owner_")]
+            self.state = self.state._replace(
+                **{n: np.concatenate([getattr(self.state, n), getattr(added, n)]) for n in names}
+            )
         return slots
 
 
@@ -348,6 +349,8 @@ def _empty(levels: int, experts: int, cohorts: int, window: int, owners: int) ->
         owner_lift=np.zeros((owners, levels)),
         pending=np.zeros(cohorts, np.int64),
         owner_pending=np.zeros(owners, np.int64),
+        owner_loss=np.zeros((owners, levels, experts)),
+        owner_ended=np.zeros(owners, np.int64),
         longest=np.zeros(1),
     )
 
@@ -394,11 +397,20 @@ def _issue(
     mixed: Floats,
 ) -> float:
     size, experts = levels.shape[0], logs.shape[0]
+    own = 0.0
+    if owner >= 0:
+        own = min(float(state.owner_ended[owner]), settings.owner_memory)
+    own = own / (own + settings.owner_prior)
+    loss = np.empty(experts)
     for k in range(size):
-        best = state.loss[cohort, k].min()
+        for e in range(experts):
+            loss[e] = (1.0 - own) * state.loss[cohort, k, e]
+            if own > 0.0:
+                loss[e] += own * state.owner_loss[owner, k, e]
+        best = loss.min()
         total, value = 0.0, 0.0
         for e in range(experts):
-            excess = (state.loss[cohort, k, e] - best) / max(best, 1e-9)
+            excess = (loss[e] - best) / max(best, 1e-9)
             weight = np.exp(-settings.sharpness * excess)
             total += weight
             value += weight * logs[e, k]
@@ -423,8 +435,8 @@ def _issue(
                 lift += state.owner_lift[owner, k]
             level = min(max(p + lift, max(p - settings.slack, 0.5 * p)), p + 0.75 * (1.0 - p))
             shift = _ranked(state.ordered[group, k], kept, level)
-            # No score of another scale may throw a forecast out of the range that was seen.
-            shift = min(max(shift, -2.0 / spread), 2.0 / spread)
+            # A score of another scale must not throw a forecast up by more than a factor of e^2.
+            shift = min(max(shift, -6.0 / spread), 2.0 / spread)
             corrected[k] = min(mixed[k] + spread * shift, state.longest[0])
         corrected[k] = min(max(corrected[k], 0.0), limit)
     for k in range(1, size):
@@ -452,12 +464,14 @@ def _settle(
     everyone = state.ended.shape[0] - 1
     state.longest[0] = max(state.longest[0], log_run)
     step = 1.0 / min(state.ended[cohort] + 1.0, settings.memory)
+    own_step = 1.0 / min(state.owner_ended[owner] + 1.0, settings.owner_memory)
     for k in range(levels.shape[0]):
         p = levels[k]
         for e in range(logs.shape[0]):
             error = log_run - logs[e, k]
             loss = max(p * error, (p - 1.0) * error)
             state.loss[cohort, k, e] += step * (loss - state.loss[cohort, k, e])
+            state.owner_loss[owner, k, e] += own_step * (loss - state.owner_loss[owner, k, e])
         score = (log_run - mixed[k]) / spread
         for group in (cohort, everyone):
             _insert(state.ring[group, k], state.ordered[group, k], state.ended[group], score)
@@ -469,6 +483,7 @@ def _settle(
         own = state.owner_lift[owner, k]
         own += settings.owner_rate * move / (1.0 + 0.1 * state.owner_pending[owner])
         state.owner_lift[owner, k] = min(max(own, -reach), reach)
+    state.owner_ended[owner] += 1
     state.ended[cohort] += 1
     state.ended[everyone] += 1
 

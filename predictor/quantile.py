@@ -191,7 +191,7 @@ class QuantileGBM(RegressorMixin, BaseEstimator):
         )
         return self.raw_of(X)
 
-    def raw_of(self, X: Floats) -> Floats:
+    def raw_of(self, X: NDArray[Any]) -> Floats:
         """``predict_raw`` without the checks of the input: for one row they cost more than it."""
         columns = [booster.predict(X, num_threads=1) for booster in self.boosters_]
         return np.sort(np.column_stack(columns), axis=1)

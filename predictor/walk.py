@@ -16,12 +16,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from predictor.censoring import censoring_weights, kill_grace_s
-from predictor.experts import EXPERTS, LADDERS, TRAINING_ROWS, Experts
+from predictor.censoring import censoring_weights, kill_grace_s, queue_limits
+from predictor.experts import (
+    COHORTS,
+    EXPERTS,
+    LADDERS,
+    TRAINING_ROWS,
+    Experts,
+    cohorts_of,
+    cold_starts,
+    limit_logs,
+    owners_of,
+)
 from predictor.features import FeatureBuilder
 from predictor.history import Floats, History
 from predictor.online import OnlineCorrection
 from predictor.quantile import LEVELS, between_levels, check_levels
+from predictor.remaining import conditional_quantiles
 from predictor.runtime import MIN_TRAINING_ROWS, trainable
 from predictor.schema import OUTCOMES, BadLog, canonical
 from predictor.splits import known_at_s
@@ -34,7 +45,7 @@ FRACTIONS: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
 WARM_UP = 0.1
 """Share of a log before its first forecast; what is forecast before ``first`` only calibrates."""
 
-_GROWTH = 1.15
+_GROWTH = 1.25
 _CHECKS = 6
 _DRIFT = 1.5
 _DRIFT_JOBS = 300
@@ -56,6 +67,8 @@ class Walk:
     remaining : dict
         Fraction of the median forecast to (rows, remaining_s): the jobs that ran longer than
         that, and the forecast of what remained, shape (rows, levels), seconds.
+    cold : array of bool, shape (n,)
+        Cold starts: no job of the user had ended.
     refits : list of (seconds, rows, why)
     features_s, fit_s, predict_s : float
         Seconds spent.
@@ -66,10 +79,12 @@ class Walk:
     quantiles_s: Floats
     begin: int
     remaining: dict[float, tuple[NDArray[np.int64], Floats]]
+    cold: NDArray[np.bool_]
     experts: Experts
     builder: FeatureBuilder
     correction: OnlineCorrection
     grace_s: float
+    queue_limits_s: dict[str, float]
     refits: list[tuple[float, int, str]] = field(default_factory=list)
     features_s: float = 0.0
     fit_s: float = 0.0
@@ -97,7 +112,7 @@ def walk_forward(
         Quantile levels.
     refit_s : float
         Longest time between refits, seconds. A refit comes earlier where the log has grown
-        by 15 % since, or where the trees' error has grown by half.
+        by a quarter since, or where the trees' error has grown by half.
     first : float
         Share of the rows before the first evaluated one, above ``WARM_UP``.
     rows : int
@@ -127,6 +142,7 @@ def walk_forward(
         jobs[name].to_numpy(np.float64, copy=True)
         for name in ("submit_s", "run_s", "requested_s", "start_s")
     )
+    queues = jobs["queue"].to_numpy()
     n, usable, known = len(jobs), trainable(jobs, OUTCOMES), known_at_s(jobs)
     start = np.where(np.isnan(start), submit, start)
     begin = int(np.ceil(round(first * n, 6)))
@@ -142,6 +158,7 @@ def walk_forward(
     limits = np.full(n, np.inf)
     log_run = np.where(usable, np.log(np.where(usable, run, 1.0)), np.nan)
     experts, grace, warm = Experts(inner, seed, trees), np.inf, n
+    queue_limit: dict[str, float] = {}
     refits: list[tuple[float, int, str]] = []
     fit_s = predict_s = 0.0
     ended_order = np.argsort(known, kind="stable")
@@ -165,6 +182,7 @@ def walk_forward(
             builder, matrix[past], requested[past], run[past], weights
         )
         grace = kill_grace_s(run[past], requested[past])
+        queue_limit = queue_limits(run[past], queues[past])
         refits.append((now, len(past), why))
         warm = min(warm, at)
         fit_s += time.perf_counter() - began
@@ -178,7 +196,7 @@ def walk_forward(
             if not len(piece):
                 continue
             logs[piece] = experts.logs(builder, matrix[piece], requested[piece], ladders[piece])
-            limits[piece] = _limit_logs(requested[piece], grace)
+            limits[piece] = limit_logs(jobs.iloc[piece], grace, queue_limit)
             at = int(piece[-1]) + 1
             until = submit[min(at, n - 1)]
             since = np.arange(fitted_at, at)
@@ -197,9 +215,10 @@ def walk_forward(
 
     began = time.perf_counter()
     owners = owners_of(jobs)
-    cohorts = cohorts_of(builder, matrix)
-    del matrix
-    correction = OnlineCorrection(inner, len(EXPERTS))
+    cold = cold_starts(jobs, builder, matrix)
+    del matrix, ladders
+    cohorts = cohorts_of(cold, logs, inner)
+    correction = OnlineCorrection(inner, len(EXPERTS), COHORTS)
     after = slice(warm, n)
     corrected, _ = correction.replay(
         logs[after],
@@ -220,26 +239,17 @@ def walk_forward(
         quantiles_s=between_levels(quantiles, inner, asked),
         begin=begin,
         remaining=remaining,
+        cold=cold,
         experts=experts,
         builder=builder,
         correction=correction,
         grace_s=grace,
+        queue_limits_s=queue_limit,
         refits=refits,
         features_s=features_s,
         fit_s=fit_s,
         predict_s=predict_s,
     )
-
-
-def owners_of(jobs: pd.DataFrame) -> list[str]:
-    """Whose job each is: the user, else the queue."""
-    pairs = zip(jobs["user"].tolist(), jobs["queue"].tolist(), strict=True)
-    return [f"u {user}" if user else f"q {queue}" for user, queue in pairs]
-
-
-def cohorts_of(builder: FeatureBuilder, matrix: NDArray[np.float32]) -> NDArray[np.int64]:
-    """1 for a cold start (no job of the user had ended), else 0."""
-    return (matrix[:, builder.names.index("user_count")] == 0).astype(np.int64)
 
 
 def _first_fit(submit: Floats, known: Floats, usable: NDArray[np.bool_], n: int) -> int:
@@ -249,65 +259,6 @@ def _first_fit(submit: Floats, known: Floats, usable: NDArray[np.bool_], n: int)
         return n
     enough = int(np.searchsorted(submit, ends[MIN_TRAINING_ROWS - 1]))
     return max(int(WARM_UP * n), enough)
-
-
-def _limit_logs(requested: Floats, grace_s: float) -> Floats:
-    """Log of the kill limit; infinity where none is known."""
-    limit = np.where(requested > 0, requested, np.inf) + grace_s
-    return np.log(np.maximum(limit, 1.0))
-
-
-def tail_scores(levels: Sequence[float]) -> Floats:
-    """Standard logistic quantiles of the levels, in which log run times are about linear."""
-    p = np.asarray(levels, dtype=np.float64)
-    return np.log(p / (1.0 - p))
-
-
-def conditional_quantiles(
-    quantiles_s: Floats, levels: Sequence[float], elapsed_s: Floats, wanted: Sequence[float]
-) -> Floats:
-    """Quantiles of the time that remains after an elapsed one.
-
-    Parameters
-    ----------
-    quantiles_s : array, shape (n, levels)
-        Seconds, non-decreasing.
-    levels : sequence of float
-    elapsed_s : array, shape (n,)
-        How long each job has run, seconds.
-    wanted : sequence of float
-
-    Returns
-    -------
-    array, shape (n, wanted)
-        Seconds, at least 0.5.
-
-    Notes
-    -----
-    ``Q(F(e) + p (1 - F(e))) - e``. Between the levels log Q is linear in the logit of the
-    level, beyond them it goes on as between the two nearest ones (a log-logistic tail), with a
-    slope of at least 0.1.
-    """
-    scores = tail_scores(levels)
-    logs = np.log(np.maximum(quantiles_s, 0.5))
-    slopes = np.maximum(np.diff(logs, axis=1) / np.diff(scores), 0.1)
-    # Rebuilt with the least slope, so that Q has an inverse.
-    knots = logs[:, :1] + np.concatenate(
-        [np.zeros((len(logs), 1)), np.cumsum(slopes * np.diff(scores), axis=1)], axis=1
-    )
-    x = np.log(np.maximum(elapsed_s, 0.5))
-    place = np.clip((x[:, None] >= knots).sum(axis=1) - 1, 0, len(scores) - 2)
-    row = np.arange(len(logs))
-    at = scores[place] + (x - knots[row, place]) / slopes[row, place]
-    columns = []
-    for p in wanted:
-        # logit(F + p (1 - F)) with F = 1 / (1 + exp(-at)), written so that F may round to 1.
-        odds = (np.exp(np.minimum(at, 500.0)) + p) / (1.0 - p)
-        z = np.log(odds)
-        k = np.clip((z[:, None] >= scores).sum(axis=1) - 1, 0, len(scores) - 2)
-        log_q = knots[row, k] + (z - scores[k]) * slopes[row, k]
-        columns.append(np.maximum(np.exp(np.minimum(log_q, 40.0)) - elapsed_s, 0.5))
-    return np.column_stack(columns)
 
 
 def _remaining(

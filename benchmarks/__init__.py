@@ -1,0 +1,1 @@
+"""How fast and how good, with the evidence for each limit."""
