@@ -193,7 +193,7 @@ def log_tuning(facts: Mapping[str, Any], name: str) -> str:
         mlflow.log_metrics({"best_loss": facts["loss"], "best_trial": facts["best_trial"]})
         for number, trial in enumerate(facts["trials"]):
             with mlflow.start_run(run_name=f"trial {number}", nested=True):
-                mlflow.set_tag("kind", "tune trial")
+                mlflow.set_tags({"kind": "tune trial", "wins": str(trial["wins"]).lower()})
                 mlflow.log_params(_flat_settings(trial["settings"]))
                 mlflow.log_metric("loss", trial["loss"])
                 for fold, metrics in enumerate(trial["folds"]):

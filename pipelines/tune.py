@@ -23,7 +23,7 @@ Settings = dict[str, Any]
 Progress = Callable[[int, int], None]
 
 DEFAULT: Settings = {}
-"""The first trial: what the model does untuned. It is chosen unless another one beats it."""
+"""The first trial: what the model does untuned. It stands unless another wins on every fold."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,21 @@ def relative_loss(
     return math.exp(float(np.mean(ratios)))
 
 
+def wins_everywhere(
+    found: Sequence[Mapping[str, float]], default: Sequence[Mapping[str, float]]
+) -> bool:
+    """Whether some settings beat the default on every fold; arguments as of ``relative_loss``.
+
+    Notes
+    -----
+    Asked of what is chosen: later folds train on more jobs and lie nearer to the test. Small
+    trees win the first fold of a log by 10 % and lose the last, and then all that follows.
+    """
+    return all(
+        relative_loss([mine], [usual]) < 1 for mine, usual in zip(found, default, strict=True)
+    )
+
+
 def tune(
     jobs: Any,
     *,
@@ -188,9 +203,9 @@ def tune(
     Returns
     -------
     dict
-        ``best`` (settings), ``loss`` (relative to the default), ``trials`` (settings, loss
-        and metrics of each fold), ``jobs``, ``past`` (rows looked at), ``test_from_s``,
-        ``digest`` of the past.
+        ``best`` (settings), ``loss`` (relative to the default), ``trials`` (settings, loss,
+        whether they win on every fold, and metrics of each fold), ``jobs``, ``past`` (rows
+        looked at), ``test_from_s``, ``digest`` of the past.
 
     Raises
     ------
@@ -229,7 +244,8 @@ def tune(
             progress(len(found), trials * len(splits))
     by_trial = [found[k : k + len(splits)] for k in range(0, len(found), len(splits))]
     losses = [relative_loss(metrics, by_trial[0]) for metrics in by_trial]
-    best = min(range(trials), key=lambda k: losses[k])
+    wins = [wins_everywhere(metrics, by_trial[0]) for metrics in by_trial]
+    best = min((k for k in range(trials) if k == 0 or wins[k]), key=lambda k: losses[k])
     return {
         "log": jobs.attrs.get("source", ""),
         "jobs": len(jobs),
@@ -244,8 +260,8 @@ def tune(
         "best_trial": best,
         "loss": losses[best],
         "trials": [
-            {"settings": settings, "loss": loss, "folds": metrics}
-            for settings, loss, metrics in zip(tried, losses, by_trial, strict=True)
+            {"settings": settings, "loss": loss, "wins": won, "folds": metrics}
+            for settings, loss, won, metrics in zip(tried, losses, wins, by_trial, strict=True)
         ],
     }
 

@@ -67,13 +67,19 @@ def tune(
 
 def _print(facts: dict[str, Any]) -> None:
     ranked = sorted(enumerate(facts["trials"]), key=lambda pair: pair[1]["loss"])
-    rows = [[_words(trial), f"{found['loss']:.4f}"] for trial, found in ranked[:SHOWN]]
+    rows = [
+        [_words(trial), f"{found['loss']:.4f}", "yes" if found["wins"] else "no"]
+        for trial, found in ranked[:SHOWN]
+    ]
     console.print(
         f"{len(facts['trials'])} settings on {facts['folds']} stretches of the {facts['past']:,} "
         f"jobs that had ended before the test stretch"
     )
-    console.print(table("The best", ["trial", "loss"], rows))
-    console.print("loss: against the default (1), mean over pinball loss and median |log2|\n")
+    console.print(table("The best", ["trial", "loss", "wins"], rows))
+    console.print(
+        "loss: against the default (1), mean over pinball loss and median |log2|;\n"
+        "wins: better on every stretch, which what is chosen must be\n"
+    )
     best = facts["best"]
     told = {**{k: v for k, v in best.items() if k != "trees"}, **best.get("trees", {})}
     console.print("best: " + (", ".join(f"{k} {v:g}" for k, v in told.items()) or "the default"))

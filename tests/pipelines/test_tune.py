@@ -135,12 +135,31 @@ def test_an_unpromised_quantile_has_a_loss(jobs: Any, monkeypatch: pytest.Monkey
     assert np.isfinite(list(found.values())).all()
 
 
-def test_the_best_trial_has_the_least_loss(facts: dict[str, Any]) -> None:
+def test_the_choice_has_the_least_loss_of_those_that_win(facts: dict[str, Any]) -> None:
     """Another trial than the best would be written."""
-    losses = [trial["loss"] for trial in facts["trials"]]
-    assert losses[0] == pytest.approx(1.0)
-    assert facts["loss"] == min(losses)
-    assert facts["best"] == facts["trials"][facts["best_trial"]]["settings"]
+    trials = facts["trials"]
+    assert trials[0]["loss"] == pytest.approx(1.0)
+    assert facts["loss"] == min(t["loss"] for t in trials if t["wins"] or t is trials[0])
+    assert facts["best"] == trials[facts["best_trial"]]["settings"]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "chosen"), [(0.8, 0.9, 1), (0.5, 1.01, 0), (1.2, 0.4, 0)]
+)
+def test_what_is_chosen_wins_on_every_fold(
+    first: float, last: float, chosen: int, jobs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings that win early, on few jobs, would be taken though they lose later on more."""
+    folds: list[int] = []
+
+    def judged(_past: Any, train: Any, _test: Any, settings: Any, *_rest: Any) -> dict[str, float]:
+        folds.append(len(train))
+        loss = (first if len(train) == min(folds) else last) if settings else 1.0
+        return {"pinball_s": loss, "median_abs_log2": loss}
+
+    monkeypatch.setattr("pipelines.tune.judge_fold", judged)
+    found = tune(jobs, share=SHARE, **(FAST | {"trials": 2}))
+    assert found["best_trial"] == chosen
 
 
 def test_what_is_written_is_what_trains(jobs: Any, facts: dict[str, Any], tmp_path: Path) -> None:
