@@ -52,7 +52,7 @@ def test_coverage_holds_through_a_jump_and_delayed_ends() -> None:
     jobs = stream(6000)
     told = replayed(OnlineCorrection(LEVELS, 2, settings=Settings(window=500)), jobs)
     covered = jobs["log_run"][:, None] <= told
-    np.testing.assert_allclose(covered[500:].mean(axis=0), LEVELS, atol=0.015)
+    np.testing.assert_allclose(covered[500:].mean(axis=0), LEVELS, atol=0.025)
     np.testing.assert_allclose(covered[4000:].mean(axis=0), LEVELS, atol=0.03)
     # Without any correction the jump leaves almost nothing below the median.
     assert (jobs["log_run"][4000:] <= jobs["logs"][4000:, 0, 0]).mean() < 0.1
