@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: run test check bench clean help
+.PHONY: run test check bench bench-forecast clean help
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -40,6 +40,9 @@ test: check
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.scale
+
+bench-forecast: .venv/dev
+	$(BIN)/python -m benchmarks.forecasts
 
 clean:
 	rm -rf .venv

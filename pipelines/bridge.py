@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,12 +27,39 @@ def estimates_of(
     source : str
         Who says so.
     """
-    whole = np.maximum(np.ceil(quantiles_s - 1e-9), 1).astype(np.int64)
+    return estimates_by_class(task_ids, {ANY_CLASS: quantiles_s}, levels, source)
+
+
+def estimates_by_class(
+    task_ids: Sequence[str], quantiles_s: Mapping[str, Floats], levels: Sequence[float], source: str
+) -> Estimates:
+    """Forecast quantiles for each machine class as the planner's estimates.
+
+    Parameters
+    ----------
+    task_ids : sequence of str
+    quantiles_s : mapping of str to float array, shape (tasks, levels)
+        By machine class (``*`` for any other); as in ``estimates_of``.
+    levels : sequence of float
+    source : str
+        Who says so.
+
+    Notes
+    -----
+    Levels at which no finite quantile is promised (infinity) are left out, so that the
+    estimate ends at the highest level that is; where there is none the class has no estimate.
+    """
     known = tuple(float(level) for level in levels)
-    return {
-        task: {ANY_CLASS: DurationEstimate(known, tuple(row), source)}
-        for task, row in zip(task_ids, whole.tolist(), strict=True)
-    }
+    result: dict[str, dict[str, DurationEstimate]] = {task: {} for task in task_ids}
+    for machine_class, seconds in quantiles_s.items():
+        promised = np.isfinite(seconds).sum(axis=1).tolist()
+        finite = np.where(np.isfinite(seconds), seconds, 0.0)
+        whole = np.maximum(np.ceil(finite - 1e-9), 1).astype(np.int64).tolist()
+        for task, row, count in zip(task_ids, whole, promised, strict=True):
+            if count:
+                estimate = DurationEstimate(known[:count], tuple(row[:count]), source)
+                result[task][machine_class] = estimate
+    return result
 
 
 def certain_estimates(task_ids: Sequence[str], seconds: Floats, source: str) -> Estimates:

@@ -33,10 +33,19 @@ class GenerateConfig(_Section):
 
 
 class TrainConfig(_Section):
-    """The model and the stretch it learns from."""
+    """The model and the stretch it learns from; what is null is left as the model has it."""
 
     share: Share = 0.7
     levels: tuple[Share, ...] = (0.1, 0.5, 0.8, 0.9, 0.95)
+    window: int | None = Field(None, ge=1)
+    decay: float | None = Field(None, gt=0, le=1)
+    trees: dict[str, float | int | str] | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What is set of ``window``, ``decay`` and ``trees``, as the model takes them."""
+        told = {"window": self.window, "decay": self.decay, "trees": self.trees}
+        return {name: value for name, value in told.items() if value is not None}
 
     @field_validator("levels")
     @classmethod

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pipelines.bridge import estimates_of
+from pipelines.bridge import estimates_by_class
 from pipelines.inputs import read_task_table
-from planner.domain import Estimates, Running
+from planner.domain import ANY_CLASS, Estimates, Running
 from predictor import RuntimePredictor
 
 PER_SHARD = ("cpus", "mem_mib", "gpus")
 """What a task file says of one shard, and a job log of the whole job."""
 
 
+def machine_classes(model: RuntimePredictor) -> tuple[str, ...]:
+    """Machine classes that a model tells apart: the partitions of its training log."""
+    return tuple(model.builder.categories.get("partition", {}))
+
+
 def forecast_tasks(
-    tasks: Path, model: Path, *, now_s: float | None = None, running: Sequence[Running] = ()
+    tasks: Path,
+    model: Path,
+    *,
+    now_s: float | None = None,
+    running: Sequence[Running] = (),
+    classes: Collection[str] = (),
 ) -> Estimates:
     """Quantiles of every task's run time.
 
@@ -34,6 +45,9 @@ def forecast_tasks(
         last moment that the model's history knows of.
     running : sequence of Running
         Tasks that run already, and want estimates too.
+    classes : collection of str
+        Machine classes of the cluster. Each that the model knows gets an estimate of its own;
+        for the others (and where none is given) ``*`` does, with the task's own partition.
 
     Notes
     -----
@@ -46,10 +60,10 @@ def forecast_tasks(
     if running:
         jobs = pd.concat([jobs, _running_jobs(running)], ignore_index=True)
     known_until_s = predictor.history.known_until_s
-    submit_s = jobs["submit_s"].fillna(known_until_s if now_s is None else now_s)
+    latest = known_until_s if now_s is None else now_s
+    submit_s = jobs["submit_s"].fillna(latest if math.isfinite(latest) else 0.0)
     jobs["submit_s"] = submit_s
-    quantiles_s = predictor.predict_quantiles(jobs, as_of_s=np.maximum(submit_s, known_until_s))
-    return estimates_of(jobs["job_id"].tolist(), quantiles_s, predictor.levels, "model")
+    return forecast_by_class(predictor, jobs, classes, as_of_s=np.maximum(submit_s, known_until_s))
 
 
 def _pending_jobs(tasks: Path) -> pd.DataFrame:
@@ -81,3 +95,32 @@ def _running_jobs(running: Sequence[Running]) -> pd.DataFrame:
         for run in running
     ]
     return pd.DataFrame(rows)
+
+
+def forecast_by_class(
+    predictor: RuntimePredictor,
+    jobs: Any,
+    classes: Collection[str] = (),
+    *,
+    as_of_s: Any = None,
+) -> Estimates:
+    """Quantiles of every job on every machine class; `classes` as in ``forecast_tasks``.
+
+    Parameters
+    ----------
+    predictor : RuntimePredictor
+    jobs : DataFrame
+        Canonical fields with ``job_id``; one class is asked for by writing it into ``partition``.
+    classes : collection of str
+    as_of_s : float or array of shape (jobs,), optional
+        Passed to ``predict_quantiles``.
+    """
+    known = machine_classes(predictor)
+    asked = [name for name in dict.fromkeys(classes) if name in known]
+    quantiles = {
+        name: predictor.predict_quantiles(jobs.assign(partition=name), as_of_s=as_of_s)
+        for name in asked
+    }
+    if not asked or len(asked) < len(set(classes)):
+        quantiles[ANY_CLASS] = predictor.predict_quantiles(jobs, as_of_s=as_of_s)
+    return estimates_by_class(jobs["job_id"].tolist(), quantiles, predictor.levels, "model")

@@ -41,7 +41,8 @@ def request_from_files(
     policy : Path, optional
         Default prices without one.
     model : Path, optional
-        Folder of a trained model that forecasts the tasks, running ones too.
+        Folder of a trained model that forecasts the tasks, running ones too, for each machine
+        class it knows.
     estimates : Path, optional
         Estimates made elsewhere. Without a model and estimates, a task's requested time
         is its estimate; a task without one stays unplanned with that reason.
@@ -60,7 +61,13 @@ def request_from_files(
     elif model is not None:
         from pipelines.forecast import forecast_tasks
 
-        told = forecast_tasks(tasks, model, now_s=now_s or None, running=machines.running)
+        told = forecast_tasks(
+            tasks,
+            model,
+            now_s=now_s or None,
+            running=machines.running,
+            classes=[worker.machine_class for worker in machines.workers],
+        )
     else:
         told = _requested([*pending, *(run.task for run in machines.running)])
     wanted = read_policy(policy) if policy is not None else Policy()

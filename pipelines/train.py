@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,38 @@ import numpy as np
 
 from pipelines.config import Config
 from pipelines.stage import main, read_facts, write_facts
-from predictor import ESTIMATORS, RuntimePredictor, split_by_share
+from pipelines.tables import nearest
+from planner.domain import BadRequest
+from predictor import ESTIMATORS, QuantileGBM, RuntimePredictor, split_by_share
 from predictor.logs.table import read_jobs
 from predictor.metrics import score
 from predictor.runtime import data_digest
-from predictor.schema import KNOWN_AT_SUBMISSION, extra_columns
 
 Progress = Callable[[str], None]
 
 
+def untrained(levels: Sequence[float], seed: int, settings: Mapping[str, Any]) -> RuntimePredictor:
+    """A model with settings from a parameter file (``window``, ``decay``, ``trees``).
+
+    Raises
+    ------
+    BadRequest
+        Where a parameter of the trees has another name, or is not theirs to set.
+    """
+    allowed = set(QuantileGBM().get_params()) - {"levels", "categorical", "random_state"}
+    for name in settings.get("trees", {}):
+        if name not in allowed:
+            raise BadRequest(f"train.trees: {name!r} is no parameter; {nearest(name, allowed)}")
+    return RuntimePredictor(levels, seed=seed, **settings)
+
+
 def train_model(
-    jobs: Any, folder: str | Path, *, levels: Sequence[float], seed: int = 0
+    jobs: Any,
+    folder: str | Path,
+    *,
+    levels: Sequence[float],
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
 ) -> RuntimePredictor:
     """Fit a model on a canonical log and save it.
 
@@ -33,8 +54,13 @@ def train_model(
     levels : sequence of float
         Quantile levels.
     seed : int
+    settings : mapping, optional
+        As for ``untrained``.
     """
-    model = RuntimePredictor(levels, seed=seed).fit(jobs)
+    plain = jobs.copy(deep=False)
+    # The graph of a workflow is as large as its log: no fact for the card.
+    plain.attrs = {key: value for key, value in jobs.attrs.items() if key != "parents"}
+    model = untrained(levels, seed, settings or {}).fit(plain)
     model.save(folder)
     return model
 
@@ -95,7 +121,9 @@ def run(config: Config, progress: Progress | None = None) -> dict[str, Any]:
     train.attrs = jobs.attrs
     levels = config.train.levels
     began = time.perf_counter()
-    model = train_model(train, paths.model, levels=levels, seed=config.seed)
+    model = train_model(
+        train, paths.model, levels=levels, seed=config.seed, settings=config.train.settings
+    )
     fit_s = time.perf_counter() - began
 
     estimators: dict[str, Any] = {"model": model}
@@ -120,11 +148,7 @@ def run(config: Config, progress: Progress | None = None) -> dict[str, Any]:
         dataset = tracking.dataset_of(
             test, f"{config.name}-test", data_digest(test)[:12], str(paths.jobs)
         )
-        inputs = {
-            name: "double" if jobs[name].dtype.kind == "f" else "string"
-            for name in (*KNOWN_AT_SUBMISSION, *extra_columns(jobs))
-        }
-        model_id = tracking.log_model(paths.model, "runtime", inputs, levels)
+        model_id = tracking.log_model(paths.model, "runtime", tracking.input_types(jobs), levels)
         for name, values in metrics.items():
             mine = model_id if name == "model" else None
             finite = {f"forecast/{name}/{k}": v for k, v in values.items() if np.isfinite(v)}

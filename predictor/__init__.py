@@ -19,25 +19,27 @@ if TYPE_CHECKING:
         SklearnRegressor,
         UserMedian,
     )
-    from predictor.calibrate import ConformalShift
+    from predictor.evaluation import evaluate_log
     from predictor.features import FeatureBuilder
     from predictor.history import History
     from predictor.logs import read_log
+    from predictor.online import OnlineCorrection
     from predictor.quantile import QuantileGBM
     from predictor.runtime import BadModel, RuntimePredictor
     from predictor.schema import BadLog, canonical
     from predictor.splits import Split, rolling_origin, split_at, split_by_share
+    from predictor.walk import Walk, walk_forward
 
 _HOME = {
     "ESTIMATORS": "baselines",
     "BadLog": "schema",
     "BadModel": "runtime",
-    "ConformalShift": "calibrate",
     "FeatureBuilder": "features",
     "Forecaster": "baselines",
     "GlobalMedian": "baselines",
     "History": "history",
     "LastTwoMean": "baselines",
+    "OnlineCorrection": "online",
     "Oracle": "baselines",
     "QuantileGBM": "quantile",
     "RequestedTime": "baselines",
@@ -45,23 +47,26 @@ _HOME = {
     "SklearnRegressor": "baselines",
     "Split": "splits",
     "UserMedian": "baselines",
+    "Walk": "walk",
     "canonical": "schema",
+    "evaluate_log": "evaluation",
     "read_log": "logs",
     "rolling_origin": "splits",
     "split_at": "splits",
     "split_by_share": "splits",
+    "walk_forward": "walk",
 }
 
 __all__ = [
     "ESTIMATORS",
     "BadLog",
     "BadModel",
-    "ConformalShift",
     "FeatureBuilder",
     "Forecaster",
     "GlobalMedian",
     "History",
     "LastTwoMean",
+    "OnlineCorrection",
     "Oracle",
     "QuantileGBM",
     "RequestedTime",
@@ -69,11 +74,14 @@ __all__ = [
     "SklearnRegressor",
     "Split",
     "UserMedian",
+    "Walk",
     "canonical",
+    "evaluate_log",
     "read_log",
     "rolling_origin",
     "split_at",
     "split_by_share",
+    "walk_forward",
 ]
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import Ridge
@@ -417,7 +418,7 @@ class SklearnRegressor(_PointForecaster):
         matrix = self.builder.transform(jobs, self.history, as_of, see_ends=see_ends)
         return self._seconds(matrix, jobs)
 
-    def _seconds(self, matrix: Floats, jobs: pd.DataFrame) -> Floats:
+    def _seconds(self, matrix: NDArray[Any], jobs: pd.DataFrame) -> Floats:
         # A linear model extrapolates: within a factor of e^20 nothing real is cut.
         log_ratio = np.clip(self._regressor.predict(matrix[:, self._known]), -20.0, 20.0)
         seconds = np.exp(log_ratio + self.builder.anchor(matrix))

@@ -40,7 +40,7 @@ ANCHORS: tuple[str, ...] = (
 )
 """The anchor of a job is the first of these that is known: a plain guess of its log run time."""
 
-NO_ANCHOR = math.log(3600.0)
+NO_ANCHOR = float(np.float32(math.log(3600.0)))
 """Anchor of a job of which nothing is known: an hour, a mere convention."""
 
 CATEGORY_COLUMNS: tuple[str, ...] = ("app", "queue", "partition")
@@ -121,7 +121,7 @@ class FeatureBuilder:
         as_of_s: Floats | float | None = None,
         *,
         see_ends: bool = True,
-    ) -> Floats:
+    ) -> NDArray[np.float32]:
         """Features of many jobs, each as of its own moment.
 
         Parameters
@@ -137,26 +137,31 @@ class FeatureBuilder:
 
         Returns
         -------
-        array of float, shape (n, len(names))
+        array of float32, shape (n, len(names))
         """
         history = History(self.window, self.decay) if history is None else history
-        known = history.replay(jobs, as_of_s, see_ends=see_ends)
-        return self._assembled({c: jobs[c].to_numpy() for c in self._needed(jobs.columns)}, known)
+        matrix = np.empty((len(jobs), len(self.names)), dtype=np.float32)
+        history.replay(jobs, as_of_s, see_ends=see_ends, out=self._known_part(matrix))
+        columns = {c: jobs[c].to_numpy() for c in self._needed(jobs.columns)}
+        return self._assembled(columns, matrix)
 
-    def row(self, job: Mapping[str, Any], history: History, as_of_s: float | None = None) -> Floats:
+    def row(
+        self, job: Mapping[str, Any], history: History, as_of_s: float | None = None
+    ) -> NDArray[np.float32]:
         """Features of one job, shape (1, len(names)), equal bit for bit to ``transform``'s row."""
-        known = history.ask(job, as_of_s)[None, :]
+        matrix = np.empty((1, len(self.names)), dtype=np.float32)
+        self._known_part(matrix)[0] = history.ask(job, as_of_s)
         columns: dict[str, NDArray[Any]] = {}
         for name in (*_NUMBERS, *self.numbers):
             value = job.get(name)
             columns[name] = np.array([math.nan if value is None else value], dtype=np.float64)
         for name in self.categories:
             columns[name] = np.array([job.get(name, "")], dtype=object)
-        return self._assembled(columns, known)
+        return self._assembled(columns, matrix)
 
-    def anchor(self, matrix: Floats) -> Floats:
+    def anchor(self, matrix: NDArray[Any]) -> Floats:
         """The anchor of each row of a feature matrix, log seconds, shape (n,); never NaN."""
-        return matrix[:, self.names.index("anchor")]
+        return matrix[:, self.names.index("anchor")].astype(np.float64)
 
     def card(self) -> dict[str, Any]:
         """Everything it learned, as JSON values."""
@@ -182,18 +187,24 @@ class FeatureBuilder:
     def _needed(self, present: Any) -> list[str]:
         return [c for c in (*_NUMBERS, *self.numbers, *self.categories) if c in present]
 
-    def _assembled(self, columns: dict[str, NDArray[Any]], known: Floats) -> Floats:
-        n = len(known)
-        matrix = np.full((n, len(self.names)), np.nan)
+    def _known_part(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The columns of a matrix that the history writes."""
+        return matrix[:, len(DESCRIPTION_NAMES) : len(DESCRIPTION_NAMES) + len(HISTORY_NAMES)]
+
+    def _assembled(
+        self, columns: dict[str, NDArray[Any]], matrix: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Fill in the rest of a matrix whose history is written."""
+        known = self._known_part(matrix)
         width = len(DESCRIPTION_NAMES)
-        described = _described(columns)
+        described = _described(columns).astype(np.float32)
         anchor = _anchor(described, known)
-        known = known.copy()
-        known[:, _RELATIVE] -= anchor[:, None]
+        for column in _RELATIVE:
+            known[:, column] -= anchor
         matrix[:, : width - 2] = described
         matrix[:, width - 2] = anchor
         matrix[:, width - 1] = described[:, 0] - anchor
-        matrix[:, width : width + known.shape[1]] = known
+        matrix[:, width + known.shape[1] :] = np.nan
         at = width + known.shape[1]
         for name in self.numbers:
             if name in columns:
@@ -213,12 +224,12 @@ _RELATIVE = [
 ]
 
 
-def _anchor(described: Floats, known: Floats) -> Floats:
-    anchor = np.full(len(known), np.nan)
+def _anchor(described: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float32]:
+    anchor = np.full(len(known), np.nan, dtype=np.float32)
     for name in ANCHORS:
         guess = described[:, 0] if name == "log_requested" else known[:, HISTORY_NAMES.index(name)]
         anchor = np.where(np.isnan(anchor), guess, anchor)
-    return np.where(np.isnan(anchor), NO_ANCHOR, anchor)
+    return np.where(np.isnan(anchor), np.float32(NO_ANCHOR), anchor)
 
 
 def _described(columns: dict[str, NDArray[Any]]) -> Floats:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from predictor.schema import canonical
 
 Key = tuple[str, float, str]
+Ladder = tuple[Sequence[str], int]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -196,7 +197,8 @@ class History:
         as_of_s: Floats | float | None = None,
         *,
         see_ends: bool = True,
-    ) -> Floats:
+        out: NDArray[Any] | None = None,
+    ) -> NDArray[Any]:
         """Answer for many jobs at once, each as of its own moment.
 
         Parameters
@@ -208,6 +210,8 @@ class History:
         see_ends : bool
             Whether the jobs' own ends are known from their ``end_s`` on, as in a replay of
             a log; otherwise the jobs count as submitted and not ended.
+        out : array, shape (n, len(HISTORY_NAMES)), optional
+            Where to write the answers, in its own precision.
 
         Returns
         -------
@@ -216,16 +220,10 @@ class History:
         n = len(jobs)
         as_of = moments(jobs, as_of_s)
         columns = {name: _column(jobs, name) for name in ROW}
-        names = (columns[name] for name in ("job_id", "submit_s", "user"))
-        keys = [_key(*parts) for parts in zip(*names, strict=True)]
-        ended_before = np.array([self._ended.get(key, math.nan) for key in keys], dtype=np.float64)
-        known_before = np.array([key in self._ended or key in self._open for key in keys], bool)
-        own_end = np.array(columns["end_s"], dtype=np.float64)
-        own_end = np.where(np.isnan(ended_before) & see_ends, own_end, np.nan)
-        first = _first_rows(keys, own_end)
+        own_end, keys, first, ended_before, known_before = self._own_ends(columns, see_ends)
         repeated = first != np.arange(n)
 
-        result = np.empty((n, len(HISTORY_NAMES)))
+        result = np.empty((n, len(HISTORY_NAMES))) if out is None else out
         self._replay_statistics(columns, np.where(repeated, np.nan, own_end), as_of, result)
 
         submit = np.array(columns["submit_s"], dtype=np.float64)
@@ -238,6 +236,72 @@ class History:
         noted = known_before | counted[first]
         ended = np.where(np.isnan(ended_before), own_end[first], ended_before)
         self._replay_activity(columns["user"], submit, counted, noted, ended, as_of, result)
+        return result
+
+    # -- quantiles of the last run times ------------------------------------------------
+
+    def ask_quantiles(
+        self,
+        row: Mapping[str, Any],
+        ladders: Sequence[Ladder],
+        levels: Floats,
+        as_of_s: float | None = None,
+    ) -> Floats:
+        """Empirical quantiles of one job's last run times; see ``replay_quantiles``.
+
+        Returns
+        -------
+        array of float, shape (len(ladders), levels)
+        """
+        job = _clean(row)
+        as_of = float(job[1]) if as_of_s is None else float(as_of_s)
+        if as_of < self._clock:
+            frame = pd.DataFrame([job], columns=list(ROW))
+            moment = np.array([as_of])
+            return self.replay_quantiles(frame, ladders, levels, moment, see_ends=False)[0]
+        self._fold_until(as_of)
+        result = np.empty((len(ladders), len(levels)))
+        rungs, least = _rungs(ladders)
+        slots = self._slots_of(job, create=False)
+        _answer_quantiles(self._ordered, self._sums, slots, rungs, least, levels, result)
+        return result
+
+    def replay_quantiles(
+        self,
+        jobs: pd.DataFrame,
+        ladders: Sequence[Ladder],
+        levels: Floats,
+        as_of_s: Floats | float | None = None,
+        *,
+        see_ends: bool = True,
+    ) -> Floats:
+        """Empirical quantiles of the run times in the windows, each job as of its moment.
+
+        Parameters
+        ----------
+        jobs, as_of_s, see_ends
+            As of ``replay``.
+        ladders : sequence of (kinds, least)
+            Each a rule: the first of the kinds of which at least `least` jobs had ended.
+        levels : array, shape (levels,)
+            Quantile levels in (0, 1).
+
+        Returns
+        -------
+        array of float, shape (n, len(ladders), levels)
+            Seconds, linear between order statistics; NaN where no kind has enough.
+        """
+        as_of = moments(jobs, as_of_s)
+        columns = {name: _column(jobs, name) for name in ROW}
+        own_end, _, first, _, _ = self._own_ends(columns, see_ends)
+        result = np.empty((len(jobs), len(ladders), len(levels)))
+        self._replay_statistics(
+            columns,
+            np.where(first != np.arange(len(jobs)), np.nan, own_end),
+            as_of,
+            result,
+            (*_rungs(ladders), levels),
+        )
         return result
 
     # -- keeping -----------------------------------------------------------------------
@@ -354,8 +418,25 @@ class History:
         since = as_of - submits[earlier - 1] if earlier else math.nan
         return float(active), since
 
+    def _own_ends(
+        self, columns: dict[str, list[Any]], see_ends: bool
+    ) -> tuple[Floats, list[Key | None], Ints, Floats, NDArray[np.bool_]]:
+        """The ends that the jobs themselves tell, and what was known of the jobs before."""
+        names = (columns[name] for name in ("job_id", "submit_s", "user"))
+        keys = [_key(*parts) for parts in zip(*names, strict=True)]
+        ended_before = np.array([self._ended.get(key, math.nan) for key in keys], dtype=np.float64)
+        known_before = np.array([key in self._ended or key in self._open for key in keys], bool)
+        own_end = np.array(columns["end_s"], dtype=np.float64)
+        own_end = np.where(np.isnan(ended_before) & see_ends, own_end, np.nan)
+        return own_end, keys, _first_rows(keys, own_end), ended_before, known_before
+
     def _replay_statistics(
-        self, columns: dict[str, list[Any]], own_end: Floats, as_of: Floats, result: Floats
+        self,
+        columns: dict[str, list[Any]],
+        own_end: Floats,
+        as_of: Floats,
+        result: NDArray[Any],
+        quantiles: tuple[Ints, Ints, Floats] | None = None,
     ) -> None:
         n, stored = len(as_of), self._rows
         fields = list(zip(*stored, strict=True)) if stored else [()] * len(ROW)
@@ -371,7 +452,7 @@ class History:
             [_event(run[i], requested[i], outcome[i]) for i in order], dtype=np.float64
         ).reshape(-1, 4)
         ring, ordered, sums = _tables(slot_count, self.window)
-        _replay(
+        arguments = (
             ring,
             ordered,
             sums,
@@ -382,8 +463,11 @@ class History:
             slots[len(stored) :],
             as_of,
             np.argsort(as_of, kind="stable"),
-            result,
         )
+        if quantiles is None:
+            _replay(*arguments, result)
+        else:
+            _replay_quantiles(*arguments, *quantiles, result)
         assert len(result) == n
 
     def _replay_activity(
@@ -500,6 +584,15 @@ def _slot_table(columns: dict[str, list[Any]]) -> tuple[Ints, int]:
         table[~missing, k] = used + slot
         used += len(distinct)
     return table, used
+
+
+def _rungs(ladders: Sequence[Ladder]) -> tuple[Ints, Ints]:
+    """Kind numbers of each ladder, shape (ladders, longest), -1 after its end; and the least."""
+    names = list(KINDS)
+    rungs = np.full((len(ladders), max(len(kinds) for kinds, _ in ladders)), -1, dtype=np.int64)
+    for place, (kinds, _) in enumerate(ladders):
+        rungs[place, : len(kinds)] = [names.index(kind) for kind in kinds]
+    return rungs, np.array([least for _, least in ladders], dtype=np.int64)
 
 
 def _tables(slots: int, window: int) -> tuple[Floats, Floats, Floats]:
@@ -638,6 +731,74 @@ def _replay(
             )
             e += 1
         _answer(ordered, sums, slots[i], as_of[i], result[i])
+
+
+@_jit
+def _answer_quantiles(
+    ordered: Floats,
+    sums: Floats,
+    slots: Ints,
+    rungs: Ints,
+    least: Ints,
+    levels: Floats,
+    answer: Floats,
+) -> None:
+    for r in range(rungs.shape[0]):
+        answer[r, :] = np.nan
+        for j in range(rungs.shape[1]):
+            k = rungs[r, j]
+            if k < 0:
+                break
+            s = slots[k]
+            if s < 0 or sums[s, 0] < least[r]:
+                continue
+            kept = min(int(sums[s, 0]), ordered.shape[1])
+            for p in range(levels.shape[0]):
+                position = levels[p] * (kept - 1)
+                low = min(int(position), kept - 1)
+                high = min(low + 1, kept - 1)
+                share = position - low
+                answer[r, p] = (1.0 - share) * np.exp(ordered[s, low]) + share * np.exp(
+                    ordered[s, high]
+                )
+            break
+
+
+@_jit
+def _replay_quantiles(
+    ring: Floats,
+    ordered: Floats,
+    sums: Floats,
+    event_slots: Ints,
+    events: Floats,
+    ends: Floats,
+    decay: float,
+    slots: Ints,
+    as_of: Floats,
+    order: Ints,
+    rungs: Ints,
+    least: Ints,
+    levels: Floats,
+    result: Floats,
+) -> None:
+    e = 0
+    for q in range(order.shape[0]):
+        i = order[q]
+        while e < ends.shape[0] and ends[e] <= as_of[i]:
+            _absorb(
+                ring,
+                ordered,
+                sums,
+                event_slots[e],
+                events[e, 0],
+                events[e, 1],
+                events[e, 2],
+                events[e, 3],
+                ends[e],
+                decay,
+            )
+            e += 1
+        _answer_quantiles(ordered, sums, slots[i], rungs, least, levels, result[i])
 
 
 def history_of(frame: pd.DataFrame, window: int = 20, decay: float = 0.3) -> History:

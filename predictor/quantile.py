@@ -124,7 +124,7 @@ class QuantileGBM(RegressorMixin, BaseEstimator):
         self.categorical = categorical
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any) -> QuantileGBM:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> QuantileGBM:
         """Train one model per level.
 
         Parameters
@@ -133,6 +133,8 @@ class QuantileGBM(RegressorMixin, BaseEstimator):
             NaN is "unknown".
         y : array, shape (n,)
             Seconds (any unit with ``target="identity"``).
+        sample_weight : array, shape (n,), optional
+            How much each row counts.
 
         Raises
         ------
@@ -146,7 +148,7 @@ class QuantileGBM(RegressorMixin, BaseEstimator):
             self,
             X,
             y,
-            dtype=np.float64,
+            dtype=(np.float32, np.float64),
             ensure_all_finite="allow-nan",
             y_numeric=True,
             ensure_min_samples=2,
@@ -159,6 +161,7 @@ class QuantileGBM(RegressorMixin, BaseEstimator):
         data = lightgbm.Dataset(
             X,
             label=y,
+            weight=None if sample_weight is None else np.asarray(sample_weight, np.float64),
             categorical_feature=list(self.categorical),
             feature_name=[f"f{i}" for i in range(X.shape[1])],
             params=self._parameters(levels[0]),
@@ -183,10 +186,12 @@ class QuantileGBM(RegressorMixin, BaseEstimator):
     def predict_raw(self, X: Any) -> Floats:
         """Quantiles on the scale of the trees (log seconds for ``target="log"``), rearranged."""
         check_is_fitted(self, "boosters_")
-        X = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
+        X = validate_data(
+            self, X, reset=False, dtype=(np.float32, np.float64), ensure_all_finite="allow-nan"
+        )
         return self.raw_of(X)
 
-    def raw_of(self, X: Floats) -> Floats:
+    def raw_of(self, X: NDArray[Any]) -> Floats:
         """``predict_raw`` without the checks of the input: for one row they cost more than it."""
         columns = [booster.predict(X, num_threads=1) for booster in self.boosters_]
         return np.sort(np.column_stack(columns), axis=1)

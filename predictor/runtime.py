@@ -1,4 +1,4 @@
-"""The run-time model: history, features, quantiles and their correction behind one face."""
+"""The run-time model: history, features, experts and their correction behind one face."""
 
 from __future__ import annotations
 
@@ -18,21 +18,36 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from predictor.calibrate import ConformalShift
+from predictor.censoring import CENSORED, censoring_weights, kill_grace_s, queue_limits
+from predictor.experts import (
+    COHORTS,
+    EXPERTS,
+    LADDERS,
+    Experts,
+    cohorts_of,
+    cold_starts,
+    limit_log,
+    limit_logs,
+    owner_of,
+    owners_of,
+)
 from predictor.features import FeatureBuilder
-from predictor.history import Floats, History
+from predictor.history import Floats, History, Key
 from predictor.metrics import score
+from predictor.online import OnlineCorrection
 from predictor.quantile import LEVELS, QuantileGBM, between_levels, check_levels
+from predictor.remaining import conditional_quantiles
 from predictor.schema import COLUMNS, OUTCOMES, BadLog, canonical, extra_columns
-from predictor.splits import split_by_share
+from predictor.splits import known_at_s, split_by_share
 
-FORMAT = 1
+FORMAT = 2
 """Version of the model folder; a folder of another one is refused."""
 
 MIN_TRAINING_ROWS = 20
 """Fewer jobs with a run time than this teach nothing."""
 
 _HISTORY_FILE = "history.parquet"
+_CORRECTION_FILE = "correction.parquet"
 _CARD_FILE = "card.json"
 
 
@@ -48,9 +63,11 @@ class RuntimePredictor:
     levels : sequence of float
         Quantile levels, strictly increasing within (0, 1).
     calibration_share : float
-        Share of the log, at its end, that is kept from the trees to calibrate them.
+        Share of the log, at its end, that is kept from the trees to calibrate them. With 0
+        the trees' own quantiles stand, uncorrected.
     cap_at_request : bool
-        Whether no quantile exceeds the requested time, where jobs are killed at it.
+        Whether no quantile exceeds the kill limit: the requested time (and a minute where the
+        log lets jobs run so much longer) in a log that kills there, see ``kill_grace_s``.
     outcomes : sequence of str
         Outcomes whose run times train and calibrate. The default is all of them, each as it
         ran: a plan reserves a machine for as long as the job holds it, whatever its end. Jobs
@@ -64,8 +81,11 @@ class RuntimePredictor:
 
     Notes
     -----
-    The trees learn ``log(run time) - anchor`` (see ``FeatureBuilder``). Cohorts of the
-    conformal correction: ``new`` (a user of whom no job has ended) and ``known``.
+    The forecast is a mixture of trees and rules (``Experts``), mixed and calibrated online
+    (``OnlineCorrection``): cohorts are cold starts (a user of whom
+    no job has ended) and, apart from them, jobs of like spread.
+    Where so few jobs calibrate that no finite quantile can be promised at a level, it is the
+    kill limit, or infinity.
     """
 
     name = "model"
@@ -95,8 +115,11 @@ class RuntimePredictor:
         self.trees = dict(trees or {})
         self.builder = FeatureBuilder(window, decay)
         self.history = History(window, decay)
-        self.calibration = ConformalShift(self.levels)
-        self.regressor: QuantileGBM | None = None
+        self.experts = Experts(self.levels, seed, self.trees)
+        self.correction = OnlineCorrection(self.levels, len(EXPERTS), COHORTS)
+        self.grace_s = math.inf
+        self.queue_limits_s: dict[str, float] = {}
+        self._running: dict[Key, int] = {}
         self.card: dict[str, Any] = {}
 
     # -- learning ----------------------------------------------------------------------
@@ -125,38 +148,100 @@ class RuntimePredictor:
                 f"give at least {MIN_TRAINING_ROWS}"
             )
         self.builder.fit(jobs.iloc[train])
-        matrix = self.builder.transform(jobs)
-        run = jobs["run_s"].to_numpy(dtype=np.float64)
-        self.regressor = QuantileGBM(
-            levels=self.levels,
-            categorical=self.builder.categorical,
-            random_state=self.seed,
-            **self.trees,
-        ).fit(matrix[train], run[train] / np.exp(self.builder.anchor(matrix[train])))
+        history = History(self.builder.window, self.builder.decay)
+        matrix = self.builder.transform(jobs, history)
+        run, requested, start = (
+            jobs[name].to_numpy(dtype=np.float64, copy=True)
+            for name in ("run_s", "requested_s", "start_s")
+        )
+        known, submit = known_at_s(jobs), jobs["submit_s"].to_numpy(dtype=np.float64)
+        moment = min(split.calibration_from_s, float(np.max(known[train])))
+        begun = np.where(np.isnan(start), submit, start)
+        running = usable & (begun <= moment) & (known > moment)
+        self.experts = Experts(self.levels, self.seed, self.trees).fit(
+            self.builder,
+            matrix[train],
+            requested[train],
+            run[train],
+            censoring_weights(run[train], moment - begun[running]),
+        )
+        self.grace_s, self.queue_limits_s = math.inf, {}
+        if self.cap_at_request:
+            self.grace_s = kill_grace_s(run[train], requested[train])
+            self.queue_limits_s = queue_limits(run[train], jobs["queue"].to_numpy()[train])
 
-        self.calibration = ConformalShift(self.levels)
+        self.correction = OnlineCorrection(self.levels, len(EXPERTS), COHORTS)
+        self._running = {}
         metrics: dict[str, float] = {}
         if len(held_out):
-            raw = self._uncorrected(matrix[held_out])
+            part = jobs.iloc[held_out]
+            logs = self._logs(
+                part,
+                matrix[held_out],
+                history.replay_quantiles(jobs, LADDERS, np.array(self.levels))[held_out],
+            )
+            raw = np.exp(logs[:, 0])
             median = between_levels_or_middle(raw, self.levels)
             metrics = score(run[held_out], median, raw, self.levels)
-            self.calibration.fit(raw, run[held_out], self._cohorts(matrix[held_out]))
+            self._replayed(
+                self.correction, part, matrix[held_out], logs, submit[held_out], known[held_out]
+            )
 
         self.history = History(self.builder.window, self.builder.decay)
         self.history.see_log(jobs)
         self.card = self._new_card(log, jobs, len(train), len(held_out), usable, metrics)
         return self
 
+    @classmethod
+    def of_walk(cls, walk: Any) -> RuntimePredictor:
+        """The model as a walk over a log left it: the last refit, and all that had ended.
+
+        Parameters
+        ----------
+        walk : Walk
+            From ``walk_forward``.
+        """
+        model = cls(walk.correction.levels, seed=walk.experts.seed, trees=walk.experts.trees)
+        model.builder = walk.builder
+        model.experts, model.correction = walk.experts, walk.correction
+        model.grace_s, model.queue_limits_s = walk.grace_s, walk.queue_limits_s
+        model.history = History(model.builder.window, model.builder.decay)
+        model.history.see_log(walk.jobs)
+        usable = trainable(walk.jobs, model.outcomes)
+        trained = walk.refits[-1][1]
+        model.card = model._new_card(walk.jobs, walk.jobs, trained, 0, usable, {})
+        model.card["counts"]["calibrated"] = walk.correction.settled
+        model.card["counts"]["embargoed"] = 0
+        return model
+
     def update(self, rows: pd.DataFrame) -> None:
-        """Fold jobs into the history at once; the trees stay as they are.
+        """Fold jobs into the history and the calibration at once; the trees stay as they are.
 
         Parameters
         ----------
         rows : DataFrame
             Canonical fields. Rows with an end are finished jobs; rows without one and with
             outcome ``unknown`` are jobs that wait or run (they need a ``job_id``).
+
+        Notes
+        -----
+        A job that was first noted as waiting is forecast then, and calibrates when it ends.
+        One that is only noted at its end enters the history alone.
         """
-        self.history.see_log(canonical(rows))
+        jobs = canonical(rows)
+        over = jobs["end_s"].notna().to_numpy() | (jobs["outcome"] != "unknown").to_numpy()
+        for job in jobs[over].sort_values("end_s", kind="stable").to_dict("records"):
+            number = self._running.pop((job["job_id"], job["submit_s"], job["user"]), None)
+            if number is not None:
+                run = job["run_s"]
+                self.correction.ended(number, math.log(run) if run > 0 else math.nan)
+        self.history.see_log(jobs[over])
+        for job in jobs[~over].to_dict("records"):
+            key = (job["job_id"], job["submit_s"], job["user"])
+            if job["job_id"] and job["submit_s"] == job["submit_s"] and key not in self._running:
+                _, slip = self._issued(job, None)
+                self._running[key] = self.correction.submitted(slip)
+            self.history.see(job)
 
     # -- forecasting -------------------------------------------------------------------
 
@@ -210,10 +295,31 @@ class RuntimePredictor:
         Equal bit for bit to ``predict_quantiles`` where the history knows the user's other
         jobs that wait or run.
         """
-        matrix = self.builder.row(job, self.history, as_of_s)
-        value = job.get("requested_s")
-        requested = np.array([math.nan if value is None else value], dtype=np.float64)
-        return self._quantiles(matrix, requested)[0]
+        self._fitted()
+        return self._seconds(self._issued(job, as_of_s)[0])
+
+    def remaining_quantiles(
+        self, job: Mapping[str, Any], elapsed_s: float, as_of_s: float | None = None
+    ) -> Floats:
+        """Quantiles of the time that a running job still needs, seconds, shape (levels,).
+
+        Parameters
+        ----------
+        job : mapping
+            Canonical fields.
+        elapsed_s : float
+            How long it has run, seconds.
+        as_of_s : float, optional
+            Only what had ended by then is known; the job's ``submit_s`` by default.
+
+        Notes
+        -----
+        See ``conditional_quantiles``; the correction by elapsed share that ``walk_forward``
+        measures is not part of it.
+        """
+        whole = self.predict_row(job, as_of_s)[None, :]
+        elapsed = np.array([float(elapsed_s)])
+        return conditional_quantiles(whole, self.levels, elapsed, self.levels)[0]
 
     # -- keeping -----------------------------------------------------------------------
 
@@ -234,11 +340,13 @@ class RuntimePredictor:
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
-            files = regressor.save(fresh)
+            files = [*regressor.save(fresh), _HISTORY_FILE, _CORRECTION_FILE]
             self.history.frame().to_parquet(fresh / _HISTORY_FILE, index=False)
+            self.correction.frame().to_parquet(fresh / _CORRECTION_FILE, index=False)
             card = {
                 **self.card,
-                "files": {n: _sha256_of(fresh / n) for n in (*files, _HISTORY_FILE)},
+                "correction": self.correction.card(),
+                "files": {n: _sha256_of(fresh / n) for n in files},
             }
             text = json.dumps(card, indent=1, allow_nan=False)
             (fresh / _CARD_FILE).write_text(text + "\n", encoding="utf-8")
@@ -278,8 +386,13 @@ class RuntimePredictor:
                 trees=settings["trees"],
             )
             model.builder = FeatureBuilder.from_card(card["builder"])
-            model.calibration = ConformalShift.from_card(model.levels, card["calibration"])
-            model.regressor = QuantileGBM.load(source)
+            model.experts.regressor = QuantileGBM.load(source)
+            model.experts.spreads = np.array(card["experts"]["spreads"], dtype=np.float64)
+            model.correction = OnlineCorrection.from_card(card["correction"])
+            model.correction.take(pd.read_parquet(source / _CORRECTION_FILE))
+            grace = card["kill_grace_s"]
+            model.grace_s = math.inf if grace is None else float(grace)
+            model.queue_limits_s = {str(q): float(v) for q, v in card["queue_limits_s"].items()}
             if card["features"] != model.builder.names:
                 raise BadModel(
                     f"{source}: card.json names features that this version does not build; "
@@ -300,9 +413,9 @@ class RuntimePredictor:
     # -- inner workings ----------------------------------------------------------------
 
     def _fitted(self) -> QuantileGBM:
-        if self.regressor is None:
+        if self.experts.regressor is None:
             raise BadModel("the model has learned nothing yet; call fit or load first")
-        return self.regressor
+        return self.experts.regressor
 
     def _forecast(
         self,
@@ -317,27 +430,79 @@ class RuntimePredictor:
         result = np.empty((len(jobs), len(self.levels)))
         if len(jobs):
             matrix = self.builder.transform(jobs, self.history, as_of, see_ends=see_ends)
-            result[order] = self._quantiles(matrix, jobs["requested_s"].to_numpy(np.float64))
+            ladders = self.history.replay_quantiles(
+                jobs, LADDERS, np.array(self.levels), as_of, see_ends=see_ends
+            )
+            moments = jobs["submit_s"].to_numpy(np.float64) if as_of is None else as_of
+            known = known_at_s(jobs) if see_ends else np.full(len(jobs), np.inf)
+            # The replay asks in order of the moments, and learns on a copy.
+            turn = np.argsort(moments, kind="stable")
+            part = jobs.iloc[turn]
+            result[order[turn]] = self._replayed(
+                self.correction.copy(),
+                part,
+                matrix[turn],
+                self._logs(part, matrix[turn], ladders[turn]),
+                moments[turn],
+                known[turn],
+            )
         return (
             result if levels is None else between_levels(result, self.levels, check_levels(levels))
         )
 
-    def _quantiles(self, matrix: Floats, requested: Floats) -> Floats:
-        seconds = self.calibration.correct(self._uncorrected(matrix), self._cohorts(matrix))
-        if self.cap_at_request:
-            limit = np.where(requested > 0, requested, np.inf)
-            seconds = np.minimum(seconds, limit[:, None])
-        return np.asarray(np.maximum(seconds, 1.0), dtype=np.float64)
+    def _logs(self, jobs: pd.DataFrame, matrix: NDArray[np.float32], ladders_s: Floats) -> Floats:
+        requested = jobs["requested_s"].to_numpy(np.float64)
+        return self.experts.logs(self.builder, matrix, requested, ladders_s)
 
-    def _uncorrected(self, matrix: Floats) -> Floats:
-        log_ratio = self._fitted().raw_of(matrix)
-        return np.asarray(
-            np.exp(log_ratio + self.builder.anchor(matrix)[:, None]), dtype=np.float64
+    def _replayed(
+        self,
+        correction: OnlineCorrection,
+        jobs: pd.DataFrame,
+        matrix: NDArray[np.float32],
+        logs: Floats,
+        issue_s: Floats,
+        known_s: Floats,
+    ) -> Floats:
+        """Quantiles of jobs in the order of their forecasts, seconds; `correction` learns."""
+        if correction.settled == 0 and self.calibration_share == 0:
+            return self._seconds(logs[:, 0])
+        usable = trainable(jobs, self.outcomes)
+        run = jobs["run_s"].to_numpy(np.float64)
+        corrected, _ = correction.replay(
+            logs,
+            np.where(usable, np.log(np.where(usable, run, 1.0)), np.nan),
+            issue_s,
+            np.where(usable | np.isinf(known_s), known_s, np.nan),
+            owners_of(jobs),
+            cohorts_of(cold_starts(jobs, self.builder, matrix), logs, self.levels),
+            limit_logs(jobs, self.grace_s, self.queue_limits_s),
         )
+        return self._seconds(corrected)
 
-    def _cohorts(self, matrix: Floats) -> list[str]:
-        ended = matrix[:, self.builder.names.index("user_count")]
-        return ["new" if count == 0 else "known" for count in ended]
+    def _issued(self, job: Mapping[str, Any], as_of_s: float | None) -> tuple[Floats, Any]:
+        """Log quantiles of one job, and the slip to learn from them."""
+        matrix = self.builder.row(job, self.history, as_of_s)
+        levels = np.array(self.levels)
+        ladders = self.history.ask_quantiles(job, LADDERS, levels, as_of_s)[None]
+        value = job.get("requested_s")
+        requested = np.array([math.nan if value is None else value], dtype=np.float64)
+        logs = self.experts.logs(self.builder, matrix, requested, ladders)[0]
+        user, queue = (str(job.get(name) or "") for name in ("user", "queue"))
+        count = matrix[0, self.builder.names.index("user_count")]
+        cold = np.array([user != "" and count == 0])
+        corrected, slip = self.correction.issue(
+            logs,
+            owner_of(user, queue),
+            int(cohorts_of(cold, logs[None], self.levels)[0]),
+            limit_log(float(requested[0]), queue, self.grace_s, self.queue_limits_s),
+        )
+        if self.correction.settled == 0 and self.calibration_share == 0:
+            corrected = logs[0]
+        return corrected, slip
+
+    @staticmethod
+    def _seconds(logs: Floats) -> Floats:
+        return np.asarray(np.maximum(np.exp(logs), 1.0), dtype=np.float64)
 
     def _new_card(
         self,
@@ -363,7 +528,11 @@ class RuntimePredictor:
             },
             "features": self.builder.names,
             "builder": self.builder.card(),
-            "calibration": self.calibration.card(),
+            "experts": self.experts.card(),
+            "correction": self.correction.card(),
+            "kill_grace_s": self.grace_s if math.isfinite(self.grace_s) else None,
+            "queue_limits_s": self.queue_limits_s,
+            "training_window_s": [float(submit[0]), float(submit[-1])],
             "data": {
                 "rows": len(jobs),
                 "submitted_from_s": float(submit[0]),
@@ -382,8 +551,31 @@ class RuntimePredictor:
                 "ended_in_history": len(self.history),
             },
             "metrics_before_correction": metrics,
+            "known_weaknesses": _weaknesses(jobs, usable, self.grace_s),
             "versions": _versions(),
         }
+
+
+def _weaknesses(jobs: pd.DataFrame, usable: NDArray[np.bool_], grace_s: float) -> list[str]:
+    """What a reader of the card should know before trusting the model, one sentence each."""
+    said = []
+    users = set(jobs["user"]) - {""}
+    if not users:
+        said.append("The log names no users: jobs are told apart by queue, size and time alone.")
+    if not (jobs["requested_s"] > 0).any():
+        said.append("No requested times are known: no kill limit caps a quantile.")
+    elif not math.isfinite(grace_s):
+        said.append("Jobs of this log run past their requested time, which caps nothing.")
+    if jobs["start_s"][usable].isna().any():
+        said.append("Some starts are unknown: their jobs count as started when submitted.")
+    cut = np.isin(jobs["outcome"].to_numpy()[usable].astype(str), CENSORED).mean()
+    if cut > 0.01:
+        said.append(
+            f"{100 * cut:.0f} % of the runs were cut short (timeout, cancelled) and count as "
+            "they ran: the model forecasts how long a job holds its machine, not what it needs."
+        )
+    said.append("A burst submitted at once shares one error: coverage holds over days, not within.")
+    return said
 
 
 def trainable(jobs: pd.DataFrame, outcomes: Sequence[str] = OUTCOMES) -> NDArray[np.bool_]:

@@ -18,7 +18,7 @@ Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
 def ingest(
     log: Annotated[Path, typer.Argument(help="A job log, plain or gzip.")],
     output: Output,
-    format: Annotated[str, typer.Option(help="auto, swf, sacct or table.")] = "auto",
+    format: Annotated[str, typer.Option(help="auto, swf, sacct, wfformat or table.")] = "auto",
     columns: Annotated[Path | None, typer.Option(help="Column map (YAML) of a table.")] = None,
     json: Json = False,
 ) -> None:
@@ -60,19 +60,24 @@ def train(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the model.")],
     levels: Annotated[str, typer.Option(help="Quantile levels.")] = ".1,.5,.8,.9,.95",
     seed: Seed = 0,
+    params: Annotated[
+        Path | None, typer.Option(help="Settings of the model, from plancast tune.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Train the run-time model on a whole log.
 
     Example: plancast train jobs.parquet -o models/runtime
     """
+    from pipelines.config import load_config
     from pipelines.train import train_model
     from predictor.logs.table import read_jobs
 
     asked = parse_levels(levels)
+    settings = load_config(params).train.settings if params is not None else {}
     with progress("training"):
         began = time.perf_counter()
-        model = train_model(read_jobs(jobs), output, levels=asked, seed=seed)
+        model = train_model(read_jobs(jobs), output, levels=asked, seed=seed, settings=settings)
         seconds = time.perf_counter() - began
     if json:
         print_json({"written": str(output), "fit_s": seconds, "card": model.card})
@@ -89,6 +94,9 @@ def predict(
     tasks: Annotated[Path, typer.Argument(help="Tasks: CSV, Parquet or JSON.")],
     model: Annotated[Path, typer.Option(help="Folder of a trained model.")],
     output: Output,
+    cluster: Annotated[
+        Path | None, typer.Option(help="Cluster (YAML): an estimate for each machine class.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Forecast the run times of tasks.
@@ -96,9 +104,10 @@ def predict(
     Example: plancast predict tasks.csv --model models/runtime -o estimates.parquet
     """
     from pipelines.forecast import forecast_tasks
-    from pipelines.inputs import write_estimates
+    from pipelines.inputs import read_cluster, write_estimates
 
-    estimates = forecast_tasks(tasks, model)
+    workers = read_cluster(cluster).workers if cluster is not None else ()
+    estimates = forecast_tasks(tasks, model, classes=[w.machine_class for w in workers])
     write_estimates(estimates, output)
     facts = {"written": str(output), "tasks": len(estimates)}
     if json:

@@ -37,9 +37,8 @@ def trial(
     Example: plancast trial jobs.parquet --batches 12 --batch-size 60
     """
     from pipelines.stage import write_facts
-    from pipelines.train import split_of
+    from pipelines.train import split_of, untrained
     from pipelines.trial import trial as run_trial
-    from predictor import RuntimePredictor
     from predictor.logs.table import read_jobs
 
     config = load_config(params, log=str(jobs), policy=str(policy) if policy else None, seed=seed)
@@ -51,7 +50,7 @@ def trial(
     with progress("trial") as tell:
         train, _ = split_of(config, log)
         tell(text="training")
-        model = RuntimePredictor(config.train.levels, seed=config.seed).fit(train)
+        model = untrained(config.train.levels, config.seed, config.train.settings).fit(train)
         facts = run_trial(config, log, model, lambda done, all_: tell(done, all_, "batches"))
     if output is not None:
         write_facts(output, facts)

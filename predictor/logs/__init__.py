@@ -16,6 +16,7 @@ from predictor.logs.sacct import SacctReader
 from predictor.logs.source import read_bytes
 from predictor.logs.swf import SwfReader
 from predictor.logs.table import ColumnMap, TableReader, read_jobs, write_jobs
+from predictor.logs.wfformat import WfFormatReader
 from predictor.schema import BadLog
 
 __all__ = ["READERS", "ColumnMap", "Reader", "read_jobs", "read_log", "write_jobs"]
@@ -40,7 +41,7 @@ class Reader(Protocol):
 
 
 READERS: dict[str, Reader] = {
-    reader.name: reader for reader in (SwfReader(), SacctReader(), TableReader())
+    reader.name: reader for reader in (SwfReader(), SacctReader(), WfFormatReader(), TableReader())
 }
 """Readers by name, in the order in which ``auto`` asks them."""
 

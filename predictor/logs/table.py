@@ -27,6 +27,7 @@ _PARQUET = b"PAR1"
 _METADATA_KEY = b"plancast_jobs"
 _UNKNOWN_CELLS = ("", "NA", "N/A", "NaN", "nan", "null", "None")
 _TIME_COLUMNS = ("submit_s", "start_s", "end_s")
+_SHUFFLE_SEED = 0
 _MIB = 2**20
 UNITS: dict[str, dict[str, float]] = {
     "time": {"s": 1, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60, "h": 3600, "d": 86_400},
@@ -72,6 +73,11 @@ class ColumnMap(BaseModel):
         Canonical column or numeric feature to a factor its values are multiplied by.
     constants : dict
         Canonical column to one value for all rows.
+    submission : {"in_turn", "shuffled", "at_once"}, optional
+        Of a table without submission times (instead of ``columns.submit_s``). ``in_turn``:
+        rows stand in order of time, each submitted and started when the one above it ended,
+        from 0 on. ``shuffled``: rows stand in no order of time (sorted by machine, say); in
+        turn in an order drawn once for all. ``at_once``: all submitted at 0.
     outcomes : dict
         Text of the outcome's source column to an outcome; texts not listed are unknown.
     drop_if : dict
@@ -97,6 +103,7 @@ class ColumnMap(BaseModel):
     units: dict[str, str] = Field(default_factory=dict)
     scale: dict[str, float] = Field(default_factory=dict)
     constants: dict[str, str | float] = Field(default_factory=dict)
+    submission: Literal["in_turn", "shuffled", "at_once"] | None = None
     outcomes: dict[str, Literal["completed", "failed", "cancelled", "timeout", "unknown"]] = Field(
         default_factory=dict
     )
@@ -121,12 +128,25 @@ class ColumnMap(BaseModel):
             _require_known("scale", name, numeric)
         for name in self.unique_by:
             _require_known("unique_by", name, targets)
-        if "submit_s" not in self.columns:
-            raise ValueError("columns: submit_s is missing; name the column of submission times")
+        self._submission_is_told()
         both = sorted(set(self.columns) & set(self.constants))
         if both:
             raise ValueError(f"constants: {both[0]} is in columns too; keep one of the two")
         return self
+
+    def _submission_is_told(self) -> None:
+        told = [name for name in _TIME_COLUMNS if name in self.columns]
+        if self.submission is None and "submit_s" not in told:
+            raise ValueError(
+                "columns: submit_s is missing; name the column of submission times, or say "
+                "submission: in_turn, shuffled or at_once where there are none"
+            )
+        if self.submission is not None and told:
+            raise ValueError(f"submission: columns names {told[0]}; keep one of the two")
+        if self.submission in ("in_turn", "shuffled") and "run_s" not in self.columns:
+            raise ValueError(
+                f"submission: {self.submission} needs the run times; name the column of run_s"
+            )
 
     @property
     def features(self) -> dict[str, str]:
@@ -361,6 +381,13 @@ def _mapped(table: pa.Table, mapping: ColumnMap, name: str) -> tuple[pd.DataFram
         again = frame.duplicated(subset=mapping.unique_by)
         dropped |= {"duplicate rows": int(again.sum())} if again.any() else {}
         frame = frame[~again]
+    if mapping.submission == "shuffled":
+        frame = frame.iloc[np.random.default_rng(_SHUFFLE_SEED).permutation(len(frame))].copy()
+    if mapping.submission in ("in_turn", "shuffled"):
+        ran = frame["run_s"].clip(lower=0).fillna(0).to_numpy()
+        frame["submit_s"] = frame["start_s"] = np.cumsum(ran) - ran
+    elif mapping.submission == "at_once":
+        frame["submit_s"] = 0.0
     return frame, dropped
 
 

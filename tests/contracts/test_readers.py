@@ -40,6 +40,7 @@ class Case:
 CASES = {
     "swf": Case("small.swf", 7, b"  600   2048", "line 12, field time requested: 'never'"),
     "sacct": Case("sacct.txt", 7, b"3600|1-00:00:00", "line 2, field ElapsedRaw: 'never"),
+    "wfformat": Case("small.wf.json", 4, b"61.5,", "line 34: this is not JSON"),
     "table": Case("small.csv", 3, b"60000", "row 1, column ms (run_s): 'never'", "small.yaml"),
 }
 EVERY = pytest.mark.parametrize("name", READERS)
@@ -254,7 +255,9 @@ def test_auto_refuses_what_nobody_knows(content: bytes, message: str, tmp_path: 
 
 def test_an_unknown_format_is_refused() -> None:
     """A misspelt format would be a KeyError."""
-    with pytest.raises(BadLog, match="format 'swff' is unknown; it is auto, swf, sacct, table"):
+    with pytest.raises(
+        BadLog, match="format 'swff' is unknown; it is auto, swf, sacct, wfformat, table"
+    ):
         read_log(DATA / "small.swf", format="swff")
 
 

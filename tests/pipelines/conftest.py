@@ -1,10 +1,11 @@
-"""One small run of the whole pipeline, shared by the tests that look at what it left."""
+"""One small run of the whole pipeline, and empty MLflow stores, shared by the tests."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,3 +55,29 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
         config = load_config()
     assert exit_.value.code == 0
     return SmallRun(home, config, json.loads(printed.getvalue()))
+
+
+@pytest.fixture(scope="session")
+def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow store, to be copied: its tables take ten seconds to make."""
+    import mlflow
+
+    from pipelines import tracking  # silences MLflow
+
+    assert tracking.STORE
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    # Any question makes the tables.
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def store_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_store: Path) -> Path:
+    """An empty folder with an empty MLflow store in it, as the current directory."""
+    from pipelines import tracking
+
+    target = tmp_path / tracking.STORE / "mlflow.db"
+    target.parent.mkdir(parents=True)
+    shutil.copy(mlflow_store, target)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

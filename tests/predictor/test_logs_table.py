@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -202,7 +203,8 @@ def test_map_defaults_change_nothing() -> None:
 @pytest.mark.parametrize("path", sorted(MAPS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_map_of_the_project_is_valid(path: Path) -> None:
     """A map that is shipped would be refused."""
-    assert ColumnMap.load(path).columns["submit_s"]
+    mapping = ColumnMap.load(path)
+    assert mapping.submission or mapping.columns["submit_s"]
 
 
 def test_the_map_in_the_docs_is_valid() -> None:
@@ -304,3 +306,59 @@ def test_stored_attrs_are_plain_json(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_jobs(frame, tmp_path / "y.parquet")
     assert not (tmp_path / "y.parquet").exists()
+
+
+def turns(tmp_path: Path, submission: str, **more: Any) -> Any:
+    """A table without submission times, read."""
+    path = tmp_path / "runs.csv"
+    path.write_text("name,ms,state\na,2000,ok\nb,,ok\nc,500,no\nd,1500,ok\n")
+    mapping = {"columns": {"app": "name", "run_s": "ms"}, "units": {"run_s": "ms"}}
+    mapping |= {"submission": submission, "drop_if": {"state": ["no"]}} | more
+    return read_log(path, columns=ColumnMap.model_validate(mapping))
+
+
+def test_rows_in_turn_follow_each_other(tmp_path: Path) -> None:
+    """A row of a table without times would be forecast without what stands above it."""
+    jobs = turns(tmp_path, "in_turn")
+    assert jobs["app"].tolist() == ["a", "b", "d"]
+    assert jobs["submit_s"].tolist() == [0.0, 2.0, 2.0]
+    assert jobs["start_s"].tolist() == [0.0, 2.0, 2.0]
+    assert jobs["end_s"].tolist()[0::2] == [2.0, 3.5]
+
+
+def test_a_sorted_table_is_shuffled_the_same_each_time(tmp_path: Path) -> None:
+    """Rows sorted by machine would put a machine that was never seen into the test stretch."""
+    path = tmp_path / "runs.csv"
+    path.write_text("name,s\n" + "".join(f"{i:02d},{i + 1}\n" for i in range(40)))
+    mapping = {"columns": {"app": "name", "run_s": "s"}, "submission": "shuffled"}
+    jobs, again = (read_log(path, columns=ColumnMap.model_validate(mapping)) for _ in range(2))
+    pd.testing.assert_frame_equal(jobs, again)
+    assert jobs["app"].tolist() != sorted(jobs["app"])
+    assert sorted(jobs["app"]) == [f"{i:02d}" for i in range(40)]
+    assert jobs["submit_s"].tolist()[1:] == jobs["end_s"].tolist()[:-1]
+
+
+def test_rows_at_once_know_nothing_of_each_other(tmp_path: Path) -> None:
+    """Rows of one moment would be taken for a history."""
+    jobs = turns(tmp_path, "at_once")
+    assert jobs["submit_s"].eq(0).all()
+    assert jobs["start_s"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("submission: in_order", "submission: Input should be 'in_turn', 'shuffled' or 'at_once'"),
+        ("", "columns: submit_s is missing; .* or say submission: in_turn, shuffled or at_once"),
+        ("submission: in_turn", "in_turn needs the run times; name the column of run_s"),
+        ("submission: at_once\n  submit_s: when", "columns names submit_s; keep one of the two"),
+    ],
+)
+def test_how_rows_were_submitted_is_said_once(change: str, sentence: str, tmp_path: Path) -> None:
+    """A misspelt or doubled submission would be guessed at."""
+    path = tmp_path / "map.yaml"
+    key, _, column = change.partition("\n")
+    path.write_text(f"columns:\n  app: name\n{column}\n{key}\n")
+    with pytest.raises(BadLog, match=sentence) as caught:
+        ColumnMap.load(path)
+    assert str(caught.value).startswith("column map map.yaml, ")

@@ -60,13 +60,19 @@ def test_quantiles_cover_what_they_promise(trained: RuntimePredictor, log: pd.Da
     np.testing.assert_allclose(covered, LEVELS, atol=0.1)
 
 
-def test_the_kill_limit_is_an_option(log: pd.DataFrame) -> None:
-    """Where jobs are not killed at their request, forecasts would still be cut to it."""
-    tight = log.iloc[:1000].assign(requested_s=30.0)
-    capped = RuntimePredictor(trees=TREES).fit(tight).predict(tight)
-    free = RuntimePredictor(trees=TREES, cap_at_request=False).fit(tight).predict(tight)
-    assert (capped <= 30).all()
-    assert np.median(free) > 60
+def test_the_kill_limit_is_learned_and_an_option(log: pd.DataFrame) -> None:
+    """Forecasts would pass a limit that kills, or be cut to one that does not."""
+    past = log.iloc[:1000]
+    killed = past.assign(requested_s=60.0, run_s=past["run_s"].clip(upper=60.0))
+    killed["end_s"] = killed["start_s"] + killed["run_s"]
+    model = RuntimePredictor(trees=TREES).fit(killed)
+    assert model.grace_s == 0.0
+    assert (model.predict_quantiles(killed) <= 60.0 + 1e-9).all()
+    free = RuntimePredictor(trees=TREES, cap_at_request=False).fit(killed)
+    assert free.grace_s == np.inf
+    ignored = RuntimePredictor(trees=TREES).fit(past.assign(requested_s=30.0))
+    assert ignored.grace_s == np.inf
+    assert np.median(ignored.predict(past)) > 60
 
 
 def test_rows_come_back_in_their_order(trained: RuntimePredictor, log: pd.DataFrame) -> None:
@@ -119,11 +125,17 @@ def test_one_row_is_the_replay(log: pd.DataFrame) -> None:
     )
     for _, kind, i in events:
         if kind == 0:
-            model.history.see(rows[i])
+            model.update(pd.DataFrame([rows[i]]))
             continue
-        waiting = {**rows[i], "end_s": np.nan, "run_s": np.nan, "outcome": "unknown"}
+        waiting = {
+            **rows[i],
+            "start_s": np.nan,
+            "end_s": np.nan,
+            "run_s": np.nan,
+            "outcome": "unknown",
+        }
         np.testing.assert_array_equal(model.predict_row(waiting), replayed[i])
-        model.history.see(waiting)
+        model.update(pd.DataFrame([waiting]))
 
 
 def test_update_folds_in_at_once(log: pd.DataFrame) -> None:
@@ -235,7 +247,7 @@ def test_the_card_keeps_the_logs_terms(log: pd.DataFrame) -> None:
     }
 
 
-FILES = ("card.json", "history.parquet", "quantile.json", "level-0.5.txt")
+FILES = ("card.json", "history.parquet", "correction.parquet", "quantile.json", "level-0.5.txt")
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -251,7 +263,7 @@ def test_damage_is_named(folder: Path, name: str, damage: str) -> None:
     elif damage == "flipped" and name != "card.json":
         path.write_bytes(whole[:99] + bytes([whole[99] ^ 1]) + whole[100:])
     elif damage == "flipped":
-        path.write_bytes(whole.replace(b'"format": 1', b'"format": 9'))
+        path.write_bytes(whole.replace(b'"format": 2', b'"format": 9'))
     else:
         path.write_bytes(b"")
     with pytest.raises(BadModel, match=name) as error:
@@ -260,7 +272,9 @@ def test_damage_is_named(folder: Path, name: str, damage: str) -> None:
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("key", ["settings", "builder", "calibration", "features", "levels"])
+@pytest.mark.parametrize(
+    "key", ["settings", "builder", "correction", "experts", "features", "levels"]
+)
 def test_a_card_that_does_not_fit_is_named(folder: Path, key: str) -> None:
     """A card edited by hand would end in a traceback of something else."""
     card = json.loads((folder / "card.json").read_text())

@@ -1,0 +1,236 @@
+"""Walk-forward forecasts on seven logs, against the rules of thumb and the targets.
+
+``python -m benchmarks.forecasts [LOG ...]`` evaluates the named logs (all by default), keeps
+each report in ``docs/benchmarks/forecasts.json`` as soon as it stands, and writes
+``docs/benchmarks/forecasts.md`` from that file alone.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pipelines.evaluate_log import evaluate_file
+from pipelines.files import write_text_atomic
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT.parent / "shared" / "data"
+OUT = ROOT / "docs" / "benchmarks"
+FACTS = OUT / "forecasts.json"
+
+LOGS: dict[str, tuple[str, str | None]] = {
+    "KTH-SP2": ("logs/KTH-SP2-1996-2.swf.gz", None),
+    "SDSC-BLUE": ("logs/SDSC-BLUE-2000-4.2-cln.swf.gz", None),
+    "HPC2N": ("logs/HPC2N-2002-2.1-cln.swf.gz", None),
+    "LLNL-Atlas": ("logs/LLNL-Atlas-2006-2.1-cln.swf.gz", None),
+    "METACENTRUM": ("logs/METACENTRUM-2009-2.swf.gz", None),
+    "philly": ("gpu/philly-2017.csv.gz", "philly.yaml"),
+    "galaxy": ("tasks/galaxy_main_jobs.csv.gz", "galaxy.yaml"),
+}
+"""File under ../shared/data and column map under data/columns, by name."""
+
+BASELINES = ("requested", "last_two", "user_median", "global_median")
+SECONDS = {"KTH-SP2": 60.0, "SDSC-BLUE": 360.0}
+MINMAX = ("KTH-SP2", "HPC2N", "galaxy")
+
+
+def run(name: str) -> dict[str, Any]:
+    """The report of one log, with the seconds and the memory that it took."""
+    file, columns = LOGS[name]
+    began = time.perf_counter()
+    report, _ = evaluate_file(
+        DATA / file, columns=str(ROOT / "data" / "columns" / columns) if columns else None
+    )
+    report["seconds"] = time.perf_counter() - began
+    report["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return report
+
+
+def targets(reports: dict[str, Any]) -> list[tuple[str, bool, str]]:
+    """Each target of the issue: what it asks, whether it is met, and the numbers."""
+    rows: list[tuple[str, bool, str]] = []
+
+    def each(text: str, numbers: dict[str, tuple[bool, str]], least: int | None = None) -> None:
+        met = sum(good for good, _ in numbers.values())
+        needed = len(numbers) if least is None else least
+        told = ", ".join(f"{n} {v}{'' if good else ' (!)'}" for n, (good, v) in numbers.items())
+        rows.append((text, met >= needed, told))
+
+    model = {name: report["estimators"]["model"] for name, report in reports.items()}
+
+    def gap(found: dict[str, Any]) -> float:
+        return max(abs(share - float(p)) for p, share in found["coverage"].items())
+
+    def points(value: float, bound: float) -> tuple[bool, str]:
+        return value <= bound, f"{100 * value:.1f}"
+
+    each("Coverage within 1.5 points overall", {n: points(gap(m), 0.015) for n, m in model.items()})
+    each(
+        "Coverage within 5 points in every month of 200 or more jobs",
+        {n: points(m["worst_month_gap"], 0.05) for n, m in model.items()},
+    )
+    each(
+        "Coverage within 5 points in every user decile of 200 or more jobs",
+        {n: points(m["worst_decile_gap"], 0.05) for n, m in model.items()},
+    )
+    each("No crossing", {n: (m["crossings"] == 0, str(m["crossings"])) for n, m in model.items()})
+    ratio = {
+        n: model[n]["median_abs_log2"]
+        / min(report["estimators"][rule]["median_abs_log2"] for rule in BASELINES)
+        for n, report in reports.items()
+    }
+    each(
+        "Median abs log2 at least 10 % below the best rule on 5 logs",
+        {n: (r <= 0.9, f"{r:.2f}") for n, r in ratio.items()},
+        5,
+    )
+    each(
+        "Median abs log2 not above the best rule on any log",
+        {n: (r <= 1.0, f"{r:.2f}") for n, r in ratio.items()},
+    )
+    pinball = {
+        n: model[n]["pinball"] / report["estimators"]["user_last20"]["pinball"]
+        for n, report in reports.items()
+    }
+    each(
+        "Pinball at least 15 % below user_last20",
+        {n: (r <= 0.85, f"{r:.2f}") for n, r in pinball.items()},
+    )
+    better = {
+        n: model[n]["accuracy_minmax"] - reports[n]["estimators"]["last_two"]["accuracy_minmax"]
+        for n in MINMAX
+        if n in reports
+    }
+    each(
+        "Min/max accuracy at least 5 points above last_two",
+        {n: (d >= 0.05, f"{100 * d:+.1f}") for n, d in better.items()},
+    )
+    each(
+        "One forecast in 1 ms at p99",
+        {
+            n: (m["predict_p99_ms"] <= 1.0, f"{m['predict_p99_ms']:.2f} ms")
+            for n, m in model.items()
+        },
+    )
+    each(
+        "Walk-forward of KTH in 60 s, of SDSC-BLUE in 6 min",
+        {
+            n: (reports[n]["seconds"] <= s, f"{reports[n]['seconds']:.0f} s")
+            for n, s in SECONDS.items()
+            if n in reports
+        },
+    )
+    if "SDSC-BLUE" in reports:
+        took = reports["SDSC-BLUE"]["features_s"]
+        each("Features of SDSC-BLUE in 5 s", {"SDSC-BLUE": (took <= 5.0, f"{took:.1f} s")})
+    each(
+        "Memory at most 2 GB",
+        {n: (r["peak_gb"] <= 2.0, f"{r['peak_gb']:.1f}") for n, r in reports.items()},
+    )
+    return rows
+
+
+def page(reports: dict[str, Any]) -> str:
+    """The page of all logs and estimators."""
+    lines = [
+        "# Forecasts, walked forward",
+        "",
+        "Made by `make bench-forecast` from `forecasts.json`; do not edit. Each job of the last",
+        "70 % of a log is forecast with what had ended by its submission; all estimators on the",
+        "same jobs. Where a log has no users the queue stands in for them, in the rules too.",
+        "Pinball: seconds, the mean over the levels. Coverage: per cent of the jobs that ran no",
+        "longer than the quantile. Month, decile: the worst gap, in points, at any level, of a",
+        "month or user decile with 200 or more jobs.",
+        "",
+        "## Targets",
+        "",
+        "| target | met | by log; (!) misses |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {text} | {'yes' if met else '**no**'} | {told} |"
+        for text, met, told in targets(reports)
+    ]
+    for name, report in reports.items():
+        levels = report["levels"]
+        asked = " / ".join(f"{100 * p:g}" for p in levels)
+        lines += [
+            "",
+            f"## {name}",
+            "",
+            f"{report['jobs']:,} jobs, {report['evaluated']:,} evaluated, of them "
+            f"{report['censored']:,} cut short (timeout or cancelled, counted as they ran); "
+            f"{len(report['refits'])} refits, {report['seconds']:.0f} s, "
+            f"{report['peak_gb']:.1f} GB.",
+            "",
+            f"| estimator | median abs log2 | within 2x | min/max | MAE s | pinball s | "
+            f"coverage at {asked} | month | decile | under |",
+            "|---|---|---|---|---|---|---|---|---|---|",
+        ]
+        for estimator, found in report["estimators"].items():
+            covered = " / ".join(f"{100 * found['coverage'][f'{p:g}']:.1f}" for p in levels)
+            lines.append(
+                f"| {estimator} | {found['median_abs_log2']:.3f} "
+                f"| {100 * found['within_2x']:.1f} % | {100 * found['accuracy_minmax']:.1f} % "
+                f"| {found['mae_s']:,.0f} "
+                f"| {found['pinball']:,.0f} | {covered} | {100 * found['worst_month_gap']:.1f} "
+                f"| {100 * found['worst_decile_gap']:.1f} | {100 * found['under_rate']:.0f} % |"
+            )
+        cold = report["estimators"]["model"]["cold_start"]
+        if cold["jobs"]:
+            covered = " / ".join(f"{100 * cold['coverage'][f'{p:g}']:.1f}" for p in levels)
+            lines += [
+                "",
+                f"Cold starts: {cold['jobs']:,} jobs, median abs log2 "
+                f"{cold['median_abs_log2']:.2f}, coverage {covered}.",
+            ]
+        lines += [
+            "",
+            f"| remaining time after | jobs | model, coverage at {asked} | user_last20 |",
+            "|---|---|---|---|",
+        ]
+        left = {e: report["estimators"][e]["remaining_coverage"] for e in ("model", "user_last20")}
+        for share, mine in left["model"].items():
+            told = [
+                " / ".join(f"{100 * part[f'{p:g}']:.1f}" for p in levels) if part["jobs"] else "-"
+                for part in (mine, left["user_last20"][share])
+            ]
+            lines.append(
+                f"| {100 * float(share):g} % of the median | {mine['jobs']:,} "
+                f"| {told[0]} | {told[1]} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def main(names: list[str]) -> None:
+    """Evaluate the named logs, in this order, and write the page."""
+    unknown = [name for name in names if name not in LOGS]
+    if unknown:
+        sys.exit(f"there is no log {unknown[0]!r}; the logs are {', '.join(LOGS)}")
+    for name in names:
+        if len(names) > 1:
+            # A process for each log, or the memory of one would count for the next.
+            subprocess.run([sys.executable, "-m", "benchmarks.forecasts", name], check=True)
+            continue
+        if not (DATA / LOGS[name][0]).is_file():
+            print(f"{name}: ../shared/data/{LOGS[name][0]} is missing, its last report stands")
+            continue
+        report = run(name)
+        facts = json.loads(FACTS.read_text("utf-8")) if FACTS.is_file() else {}
+        facts[name] = report
+        ordered = {n: facts[n] for n in LOGS if n in facts}
+        write_text_atomic(FACTS, json.dumps(ordered, indent=1) + "\n")
+        write_text_atomic(OUT / "forecasts.md", page(ordered))
+        model = report["estimators"]["model"]
+        print(
+            f"{name}: {report['seconds']:.0f} s, |log2| {model['median_abs_log2']:.3f}", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or list(LOGS))

@@ -1,0 +1,80 @@
+"""``plancast evaluate``: how good forecasts would have been, job by job."""
+
+from __future__ import annotations
+
+import json as text_of
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.cli.common import Seed, console, parse_levels, progress, table
+
+
+def evaluate(
+    log: Annotated[Path, typer.Argument(help="A job log in any form that ingest takes.")],
+    refit: Annotated[str, typer.Option(help="Longest time between refits: 30d, 12h.")] = "30d",
+    levels: Annotated[str, typer.Option(help="Quantile levels.")] = ".5,.8,.9,.95",
+    json: Annotated[
+        Path | None, typer.Option("--json", help="Where to write the report as JSON (- prints it).")
+    ] = None,
+    format: Annotated[str, typer.Option(help="auto, swf, sacct, table or wfformat.")] = "auto",
+    columns: Annotated[Path | None, typer.Option(help="Column map (YAML) of a table.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Forecast every job of a log from its past, beside the rules of thumb.
+
+    Example: plancast evaluate KTH-SP2-1996-2.swf.gz --refit 30d --json report.json
+    """
+    from pipelines.evaluate_log import evaluate_file, parse_span
+    from pipelines.files import write_text_atomic
+
+    asked, span = parse_levels(levels), parse_span(refit)
+    with progress(f"walking {log.name}") as tell:
+        report, _ = evaluate_file(
+            log,
+            levels=asked,
+            refit_s=span,
+            format=format,
+            columns=str(columns) if columns else None,
+            seed=seed,
+            progress=lambda text, share: tell(share, 1.0, text),
+        )
+    if json is not None and str(json) == "-":
+        typer.echo(text_of.dumps(report, indent=1))
+        return
+    console.print(estimator_table(report))
+    if json is not None:
+        write_text_atomic(json, text_of.dumps(report, indent=1) + "\n")
+        console.print(f"wrote {json}")
+
+
+def estimator_table(report: dict[str, Any]) -> Any:
+    """The report's estimators, a row each."""
+    levels = report["levels"]
+    rows = []
+    for name, found in report["estimators"].items():
+        covered = " ".join(f"{100 * found['coverage'][f'{p:g}']:.1f}" for p in levels)
+        rows.append(
+            [
+                name,
+                f"{found['median_abs_log2']:.3f}",
+                f"{100 * found['within_2x']:.0f} %",
+                f"{100 * found['accuracy_minmax']:.1f} %",
+                f"{found['pinball']:,.0f}",
+                covered,
+                f"{100 * found['worst_month_gap']:.1f}",
+                f"{100 * found['worst_decile_gap']:.1f}",
+            ]
+        )
+    asked = " ".join(f"{100 * p:g}" for p in levels)
+    title = (
+        f"{report['log']}: {report['evaluated']:,} of {report['jobs']:,} jobs evaluated, "
+        f"{report['censored']:,} cut short, {len(report['refits'])} refits"
+    )
+    columns = ["estimator", "|log2|", "in 2x", "min/max", "pinball s", f"covered, of {asked}"]
+    return table(title, [*columns, "month", "decile"], rows)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"evaluate": evaluate}

@@ -1,0 +1,338 @@
+"""Reader of workflow executions in WfCommons' WfFormat (JSON), versions 1.0 to 1.6."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from predictor.logs.source import decoded, epoch_seconds, head, read_bytes
+from predictor.schema import BadLog, canonical
+
+VERSIONS = ("1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6")
+"""Schema versions that can be read; up to 1.4 a task holds its own execution."""
+
+_ITS_OWN = re.compile(r"([_.#:-](ID)?\d+|\s*\([^()]*\))$")
+"""The end of a task's name that tells it from its equals: ``align_ID12``, ``ALIGN (sample 3)``."""
+
+_MOSTLY = 0.5
+"""Share of dependencies; if at more of them the child starts first, no start is believed."""
+
+
+class WfFormatReader:
+    """One workflow execution: a JSON object of WfCommons' schema, plain or gzip.
+
+    Notes
+    -----
+    ``app`` is the task's category, else its name without its number or tag; ``partition`` the
+    machine that ran it; ``group`` the instance's name; ``num_input_bytes`` the size of its
+    input files. ``attrs["parents"]`` maps a job id to the ids it waited for. A task is
+    submitted when the last of its parents has ended. Where a file tells no task's start, or
+    starts at which most parents could not have ended (some writers put the time of writing
+    there), a task starts as soon as it is submitted: ``attrs["replayed"]`` counts such tasks.
+
+    References
+    ----------
+    Coleman, Casanova, Pottier, Kaushik, Deelman, Ferreira da Silva (2022), "WfCommons: A
+    framework for enabling scientific workflow research and development",
+    doi:10.1016/j.future.2021.09.043. The schema: github.com/wfcommons/WfFormat.
+    """
+
+    name = "wfformat"
+    options: frozenset[str] = frozenset()
+
+    def sniff(self, path: Path) -> bool:
+        """Whether it begins as a JSON object with a schema version or a workflow."""
+        start = head(path).lstrip(b"\xef\xbb\xbf \t\r\n")
+        return start.startswith(b"{") and (b'"schemaVersion"' in start or b'"workflow"' in start)
+
+    def read(self, path: Path, **options: Any) -> pd.DataFrame:
+        """The canonical frame of a workflow execution.
+
+        Raises
+        ------
+        BadLog
+            Where the file is damaged, of another version, was never executed, or a task is
+            not as the schema has it; the text names file, task and field.
+        """
+        instance = _Instance(_parsed(read_bytes(path), path.name), path.name)
+        frame = instance.frame()
+        parents = {job: after for job, after in instance.parents.items() if after}
+        frame.attrs = {
+            "format": self.name,
+            "source": path.name,
+            "header": instance.header(),
+            "dropped": {},
+            "parents": parents,
+        }
+        if instance.replayed:
+            frame.attrs["replayed"] = instance.replayed
+        return canonical(frame)
+
+
+def _parsed(raw: bytes, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads(decoded(raw, name))
+    except json.JSONDecodeError as error:
+        raise BadLog(
+            f"{name}, line {error.lineno}: this is not JSON ({error.msg}); mend it"
+        ) from None
+    except (ValueError, RecursionError):
+        raise BadLog(f"{name} holds what no JSON number or nesting may be; mend it") from None
+    if not isinstance(content, dict):
+        raise BadLog(f"{name} is no JSON object; give a WfFormat instance")
+    return content
+
+
+class _Instance:
+    """A parsed file: its tasks by id in file order, each with the fields of both halves."""
+
+    def __init__(self, content: dict[str, Any], name: str) -> None:
+        self.file = name
+        version = content.get("schemaVersion")
+        if version not in VERSIONS:
+            raise BadLog(
+                f"{name}: schemaVersion is {version!r}; it must be one of {', '.join(VERSIONS)}"
+            )
+        self.content = content
+        self.workflow = self._object(content, "workflow", "the file")
+        self.sizes: dict[str, float] = {}
+        if "specification" in self.workflow:
+            self.execution = self._object(self.workflow, "execution", "workflow")
+            self.tasks = self._two_halves()
+        else:
+            self.execution = self.workflow
+            listed = "tasks" if "tasks" in self.workflow else "jobs"
+            self.tasks = self._by_id(self.workflow, listed, "workflow")
+        self.parents = self._parents()
+        self.replayed = 0
+
+    # -- reading the structure ---------------------------------------------------------
+
+    def _two_halves(self) -> dict[str, dict[str, Any]]:
+        specification = self._object(self.workflow, "specification", "workflow")
+        for row, file in enumerate(self._list(specification, "files", "specification")):
+            where = f"specification.files, entry {row + 1}"
+            if not isinstance(file, dict) or not isinstance(file.get("id"), str):
+                raise self._bad(f"{where}: has no id; give the file one")
+            self.sizes[file["id"]] = self._number(file, ("sizeInBytes",), where)
+        tasks = self._by_id(specification, "tasks", "specification")
+        ran = self._by_id(self.execution, "tasks", "execution")
+        for task in ran:
+            if task not in tasks:
+                raise self._bad(f"execution.tasks: task {task!r} is not in specification.tasks")
+        return {task: {**ran.get(task, {}), **facts} for task, facts in tasks.items()}
+
+    def _by_id(self, holder: dict[str, Any], key: str, where: str) -> dict[str, dict[str, Any]]:
+        result: dict[str, dict[str, Any]] = {}
+        for row, task in enumerate(self._list(holder, key, where)):
+            place = f"{where}.{key}, entry {row + 1}"
+            if not isinstance(task, dict):
+                raise self._bad(f"{place}: is no object; give it as one")
+            label = task.get("id", task.get("name"))
+            if not isinstance(label, str) or not label:
+                raise self._bad(f"{place}: has no id and no name; give it one")
+            if label in result:
+                raise self._bad(f"{place}: the id {label!r} is there twice; rename one of them")
+            result[label] = task
+        if not result:
+            raise self._bad(f"{where}.{key} lists no task; give an instance with at least one")
+        return result
+
+    def _parents(self) -> dict[str, list[str]]:
+        known = {task: task for task in reversed(self.tasks)}
+        for task, facts in self.tasks.items():
+            # Up to version 1.4 tasks refer to each other by name.
+            if isinstance(facts.get("name"), str):
+                known.setdefault(facts["name"], task)
+        result: dict[str, dict[str, None]] = {task: {} for task in self.tasks}
+        for task, facts in self.tasks.items():
+            for key in ("parents", "children"):
+                for other in self._list(facts, key, f"task {task!r}"):
+                    if not isinstance(other, str) or other not in known:
+                        raise self._bad(f"task {task!r}: {key} names {other!r}, which is no task")
+                    before, after = known[other], task
+                    if key == "children":
+                        before, after = after, before
+                    result[after][before] = None
+        return {task: list(before) for task, before in result.items()}
+
+    # -- the frame ---------------------------------------------------------------------
+
+    def frame(self) -> pd.DataFrame:
+        """The tasks as rows, not yet canonical."""
+        rows = {task: self._row(task, facts) for task, facts in self.tasks.items()}
+        table = pd.DataFrame(list(rows.values()))
+        began = self._began()
+        starts = dict(zip(rows, table["start_s"].tolist(), strict=True))
+        runs = dict(zip(rows, table["run_s"].tolist(), strict=True))
+        told = self._starts_are_told(starts, runs)
+        ends: dict[str, float] = {}
+        submits: dict[str, float] = {}
+        for task in self._in_order():
+            ready = max((ends[parent] for parent in self.parents[task]), default=began)
+            start = starts[task] if told else ready
+            # Of a parent that streams to it a task need not see the end.
+            submits[task] = min(ready, start) if not math.isnan(start) else ready
+            run = 0.0 if math.isnan(runs[task]) else runs[task]
+            ends[task] = (ready if math.isnan(start) else start) + run
+            if not told:
+                starts[task] = start
+        self.replayed = 0 if told else len(rows)
+        table["submit_s"] = [submits[task] for task in rows]
+        table["start_s"] = [starts[task] for task in rows]
+        return table
+
+    def _starts_are_told(self, starts: dict[str, float], runs: dict[str, float]) -> bool:
+        """Whether there are starts that the graph does not contradict."""
+        if all(math.isnan(start) for start in starts.values()):
+            return False
+        early = [
+            # A second for clocks that were rounded.
+            starts[task] < starts[parent] + runs[parent] - 1
+            for task, before in self.parents.items()
+            for parent in before
+            if math.isfinite(starts[task] + starts[parent] + runs[parent])
+        ]
+        return not early or sum(early) <= _MOSTLY * len(early)
+
+    def _began(self) -> float:
+        """When the workflow started, seconds since the epoch; 0 where no time can be read.
+
+        Published instances write this time in many ways (``05-10-23T16:23:32Z``). It is only
+        the origin of all others, so the next best is taken: the instance's creation.
+        """
+        for holder, key in ((self.execution, "executedAt"), (self.content, "createdAt")):
+            seconds = _seconds(holder.get(key))
+            if np.isfinite(seconds):
+                return seconds
+        return 0.0
+
+    def _row(self, task: str, facts: dict[str, Any]) -> dict[str, Any]:
+        place = f"task {task!r}"
+        run_s = self._number(facts, ("runtimeInSeconds", "runtime"), place)
+        machines = facts.get("machines", facts.get("machine", ""))
+        name = facts.get("category") or _ITS_OWN.sub("", str(facts.get("name", task)))
+        return {
+            "job_id": task,
+            "run_s": run_s,
+            "start_s": self._moment(facts, "executedAt", place),
+            "cpus": self._number(facts, ("coreCount", "cores"), place),
+            "group": str(self.content.get("name", "")),
+            "app": str(name),
+            "partition": str(machines[0] if isinstance(machines, list) and machines else machines)
+            if machines
+            else "",
+            "outcome": "unknown" if math.isnan(run_s) else "completed",
+            "num_input_bytes": self._input_bytes(facts, place),
+        }
+
+    def _input_bytes(self, facts: dict[str, Any], place: str) -> float:
+        """Bytes of all input files; NaN where no files, or not all of their sizes, are told."""
+        if "inputFiles" in facts:
+            names = [str(name) for name in self._list(facts, "inputFiles", place)]
+            return float(sum(self.sizes.get(name, math.nan) for name in dict.fromkeys(names)))
+        if "files" not in facts:
+            return math.nan
+        total = 0.0
+        for file in self._list(facts, "files", place):
+            if not isinstance(file, dict):
+                raise self._bad(f"{place}: files holds {file!r}, which is no object")
+            if str(file.get("link", "")).lower() == "input":
+                total += self._number(file, ("sizeInBytes", "size"), f"{place}, files")
+        return total
+
+    def _in_order(self) -> list[str]:
+        """Tasks, parents before children."""
+        waiting = {task: len(before) for task, before in self.parents.items()}
+        children: dict[str, list[str]] = {task: [] for task in self.parents}
+        for task, before in self.parents.items():
+            for parent in before:
+                children[parent].append(task)
+        ready = [task for task, count in waiting.items() if count == 0]
+        for task in ready:
+            for child in children[task]:
+                waiting[child] -= 1
+                if waiting[child] == 0:
+                    ready.append(child)
+        if len(ready) < len(waiting):
+            stuck = next(task for task, count in waiting.items() if count)
+            raise self._bad(f"task {stuck!r} waits for itself through its parents; mend them")
+        return ready
+
+    def header(self) -> dict[str, str]:
+        """Facts of the execution for ``attrs["header"]``."""
+        machines = self._list(self.execution, "machines", "execution")
+        system = self.content.get("runtimeSystem", self.content.get("wms", {}))
+        facts = {
+            "Version": f"WfFormat {self.content['schemaVersion']}",
+            "Computer": str(system.get("name", "")) if isinstance(system, dict) else "",
+        }
+        cores = [_cores(machine) for machine in machines]
+        if cores and all(cores):
+            facts["MaxProcs"] = str(sum(cores))
+        return {key: value for key, value in facts.items() if value}
+
+    # -- values ------------------------------------------------------------------------
+
+    def _bad(self, text: str) -> BadLog:
+        return BadLog(f"{self.file}, {' '.join(text.split())}")
+
+    def _object(self, holder: dict[str, Any], key: str, where: str) -> dict[str, Any]:
+        value = holder.get(key)
+        if isinstance(value, dict):
+            return value
+        mend = "give an instance that ran" if key == "execution" else "mend the file"
+        raise self._bad(f"{where}: has no object {key}; {mend}")
+
+    def _list(self, holder: Mapping[str, Any], key: str, where: str) -> list[Any]:
+        value = holder.get(key) or []
+        if not isinstance(value, list):
+            raise self._bad(f"{where}: {key} is no list; give it as one")
+        return value
+
+    def _number(self, holder: dict[str, Any], keys: tuple[str, ...], place: str) -> float:
+        """The first of `keys` that is there, as a number of 0 or more; NaN where none is."""
+        for key in keys:
+            value = holder.get(key)
+            if value is None:
+                continue
+            known = isinstance(value, int | float) and not isinstance(value, bool)
+            if not known or not 0 <= value < 1e300:
+                raise self._bad(
+                    f"{place}, field {key}: {value!r} is not a number of 0 or more; "
+                    "mend it or leave it out"
+                )
+            return float(value)
+        return math.nan
+
+    def _moment(self, holder: dict[str, Any], key: str, place: str) -> float:
+        """A time as seconds since the epoch; NaN where it is not there."""
+        value = holder.get(key)
+        if value is None or value == "":
+            return math.nan
+        seconds = _seconds(value)
+        if not np.isfinite(seconds):
+            raise self._bad(
+                f"{place}, field {key}: {str(value)!r} is not a time like 2024-05-01T12:00:00Z; "
+                "mend it or leave it out"
+            )
+        return seconds
+
+
+def _seconds(value: Any) -> float:
+    """A time as seconds since the epoch, NaN where it is none."""
+    return float(epoch_seconds(pd.Series([str(value)], dtype=object), "UTC")[0])
+
+
+def _cores(machine: Any) -> int:
+    """Cores of an entry of ``machines``, 0 where it does not say."""
+    cpu = machine.get("cpu", {}) if isinstance(machine, dict) else {}
+    cores = cpu.get("coreCount", cpu.get("count", 0)) if isinstance(cpu, dict) else 0
+    return cores if isinstance(cores, int) and 0 < cores < 1_000_000 else 0

@@ -1,0 +1,52 @@
+"""``plancast evaluate``: its report, its options, its complaints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines.cli import main
+from pipelines.evaluate_log import parse_span
+from planner.generate import generate_log, write_swf
+
+
+def run(*arguments: str) -> int:
+    """The exit code of a command line."""
+    with pytest.raises(SystemExit) as leave:
+        main(arguments)
+    return int(leave.value.code or 0)
+
+
+def test_evaluate_writes_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command would not run, or its JSON lack what the issue promises."""
+    log, out = tmp_path / "log.swf", tmp_path / "report.json"
+    write_swf(generate_log(600, 8, 64, 0), log)
+    code = run("evaluate", str(log), "--refit", "20d", "--levels", ".5,.9", "--json", str(out))
+    assert code == 0
+    report = json.loads(out.read_text())
+    assert report["log"] == "log.swf"
+    assert report["evaluated"] <= 420
+    assert set(report["estimators"]["model"]["coverage"]) == {"0.5", "0.9"}
+    assert report["estimators"]["model"]["predict_p99_ms"] > 0
+    assert "last_two" in capsys.readouterr().out
+
+
+def test_bad_options_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A mistyped span or level would end in a traceback."""
+    log = tmp_path / "log.swf"
+    write_swf(generate_log(100, 4, 64, 0), log)
+    for option, value in (("--refit", "soon"), ("--refit", "0d"), ("--levels", ".9,.5")):
+        assert run("evaluate", str(log), option, value) == 2
+        said = capsys.readouterr().err
+        assert option in said
+        assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30d", 2592000.0), ("1.5h", 5400.0), ("90m", 5400.0), ("60", 60.0)]
+)
+def test_spans(text: str, seconds: float) -> None:
+    """A month would be read as thirty seconds."""
+    assert parse_span(text) == seconds
