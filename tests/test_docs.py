@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import typer
-from conftest import ROOT
 
 from pipelines.cli import app, main
 from pipelines.config import Config
@@ -23,6 +22,7 @@ from planner.messages import PlanRequest, Status
 from planner.solvers import SOLVERS
 from predictor import ESTIMATORS
 from predictor.logs import READERS
+from tests.conftest import ROOT
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]

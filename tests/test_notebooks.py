@@ -7,11 +7,11 @@ from pathlib import Path
 
 import jupytext
 import pytest
-from conftest import ROOT
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors import ExecutePreprocessor
 
 from pipelines.trial import kinds_of
+from tests.conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 SECONDS = 40
