@@ -21,9 +21,9 @@ from predictor.baselines import (
 from predictor.censoring import CENSORED
 from predictor.experts import owners_of
 from predictor.history import Floats, History
-from predictor.remaining import conditional_quantiles
+from predictor.remaining import FRACTIONS, conditional_quantiles
 from predictor.runtime import between_levels_or_middle
-from predictor.walk import FRACTIONS, Walk, walk_forward
+from predictor.walk import Walk, walk_forward
 
 RULES: tuple[str, ...] = ("requested", "last_two", "user_median", "global_median", "user_last20")
 """What the model is compared with."""

@@ -250,6 +250,10 @@ class OnlineCorrection:
         self._issued[self._count] = slip
         return self._count
 
+    def told(self, number: int) -> Floats:
+        """The log quantiles that a running job was given."""
+        return cast(Floats, self._issued[number][3])
+
     def ended(self, number: int, log_run: float) -> None:
         """Learn from a job that ended now; NaN: it never ran."""
         logs, owner, cohort, corrected, mixed, spread = self._issued.pop(number)

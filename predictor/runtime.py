@@ -36,11 +36,11 @@ from predictor.history import Floats, History, Key
 from predictor.metrics import score
 from predictor.online import OnlineCorrection
 from predictor.quantile import LEVELS, QuantileGBM, between_levels, check_levels
-from predictor.remaining import conditional_quantiles
+from predictor.remaining import RemainingCorrection
 from predictor.schema import COLUMNS, OUTCOMES, BadLog, canonical, extra_columns
 from predictor.splits import known_at_s, split_by_share
 
-FORMAT = 2
+FORMAT = 3
 """Version of the model folder; a folder of another one is refused."""
 
 MIN_TRAINING_ROWS = 20
@@ -48,6 +48,7 @@ MIN_TRAINING_ROWS = 20
 
 _HISTORY_FILE = "history.parquet"
 _CORRECTION_FILE = "correction.parquet"
+_REMAINING_FILE = "remaining.parquet"
 _CARD_FILE = "card.json"
 
 
@@ -117,6 +118,7 @@ class RuntimePredictor:
         self.history = History(window, decay)
         self.experts = Experts(self.levels, seed, self.trees)
         self.correction = OnlineCorrection(self.levels, len(EXPERTS), COHORTS)
+        self.remaining = RemainingCorrection(self.levels)
         self.grace_s = math.inf
         self.queue_limits_s: dict[str, float] = {}
         self._running: dict[Key, int] = {}
@@ -171,6 +173,7 @@ class RuntimePredictor:
             self.queue_limits_s = queue_limits(run[train], jobs["queue"].to_numpy()[train])
 
         self.correction = OnlineCorrection(self.levels, len(EXPERTS), COHORTS)
+        self.remaining = RemainingCorrection(self.levels)
         self._running = {}
         metrics: dict[str, float] = {}
         if len(held_out):
@@ -183,8 +186,11 @@ class RuntimePredictor:
             raw = np.exp(logs[:, 0])
             median = between_levels_or_middle(raw, self.levels)
             metrics = score(run[held_out], median, raw, self.levels)
-            self._replayed(
+            told = self._replayed(
                 self.correction, part, matrix[held_out], logs, submit[held_out], known[held_out]
+            )
+            self.remaining.replay(
+                told, run[held_out], begun[held_out], known[held_out], owners_of(part)
             )
 
         self.history = History(self.builder.window, self.builder.decay)
@@ -204,6 +210,7 @@ class RuntimePredictor:
         model = cls(walk.correction.levels, seed=walk.experts.seed, trees=walk.experts.trees)
         model.builder = walk.builder
         model.experts, model.correction = walk.experts, walk.correction
+        model.remaining = walk.remaining_correction
         model.grace_s, model.queue_limits_s = walk.grace_s, walk.queue_limits_s
         model.history = History(model.builder.window, model.builder.decay)
         model.history.see_log(walk.jobs)
@@ -234,7 +241,11 @@ class RuntimePredictor:
             number = self._running.pop((job["job_id"], job["submit_s"], job["user"]), None)
             if number is not None:
                 run = job["run_s"]
+                told = self.correction.told(number)
                 self.correction.ended(number, math.log(run) if run > 0 else math.nan)
+                if run > 0:
+                    owner = owner_of(job["user"], job["queue"])
+                    self.remaining.ended(self._seconds(told), run, owner)
         self.history.see_log(jobs[over])
         for job in jobs[~over].to_dict("records"):
             key = (job["job_id"], job["submit_s"], job["user"])
@@ -314,12 +325,11 @@ class RuntimePredictor:
 
         Notes
         -----
-        See ``conditional_quantiles``; the correction by elapsed share that ``walk_forward``
-        measures is not part of it.
+        See ``RemainingCorrection``.
         """
-        whole = self.predict_row(job, as_of_s)[None, :]
-        elapsed = np.array([float(elapsed_s)])
-        return conditional_quantiles(whole, self.levels, elapsed, self.levels)[0]
+        user, queue = (str(job.get(name) or "") for name in ("user", "queue"))
+        whole = self.predict_row(job, as_of_s)
+        return self.remaining.quantiles(whole, elapsed_s, owner_of(user, queue))
 
     # -- keeping -----------------------------------------------------------------------
 
@@ -340,9 +350,10 @@ class RuntimePredictor:
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
-            files = [*regressor.save(fresh), _HISTORY_FILE, _CORRECTION_FILE]
+            files = [*regressor.save(fresh), _HISTORY_FILE, _CORRECTION_FILE, _REMAINING_FILE]
             self.history.frame().to_parquet(fresh / _HISTORY_FILE, index=False)
             self.correction.frame().to_parquet(fresh / _CORRECTION_FILE, index=False)
+            self.remaining.frame().to_parquet(fresh / _REMAINING_FILE, index=False)
             card = {
                 **self.card,
                 "correction": self.correction.card(),
@@ -390,6 +401,7 @@ class RuntimePredictor:
             model.experts.spreads = np.array(card["experts"]["spreads"], dtype=np.float64)
             model.correction = OnlineCorrection.from_card(card["correction"])
             model.correction.take(pd.read_parquet(source / _CORRECTION_FILE))
+            model.remaining.take(pd.read_parquet(source / _REMAINING_FILE))
             grace = card["kill_grace_s"]
             model.grace_s = math.inf if grace is None else float(grace)
             model.queue_limits_s = {str(q): float(v) for q, v in card["queue_limits_s"].items()}

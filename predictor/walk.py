@@ -32,15 +32,12 @@ from predictor.features import FeatureBuilder
 from predictor.history import Floats, History
 from predictor.online import OnlineCorrection
 from predictor.quantile import LEVELS, between_levels, check_levels
-from predictor.remaining import conditional_quantiles
+from predictor.remaining import RemainingCorrection
 from predictor.runtime import MIN_TRAINING_ROWS, trainable
 from predictor.schema import OUTCOMES, BadLog, canonical
 from predictor.splits import known_at_s
 
 DAY_S = 86400.0
-
-FRACTIONS: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
-"""Elapsed times at which remaining times are forecast, as shares of the median forecast."""
 
 WARM_UP = 0.1
 """Share of a log before its first forecast; what is forecast before ``first`` only calibrates."""
@@ -83,6 +80,7 @@ class Walk:
     experts: Experts
     builder: FeatureBuilder
     correction: OnlineCorrection
+    remaining_correction: RemainingCorrection
     grace_s: float
     queue_limits_s: dict[str, float]
     refits: list[tuple[float, int, str]] = field(default_factory=list)
@@ -232,7 +230,16 @@ def walk_forward(
     quantiles = np.full((n, len(inner)), np.nan)
     quantiles[after] = np.exp(corrected)
     predict_s += time.perf_counter() - began
-    remaining = _remaining(quantiles, inner, asked, run, start, known, usable, owners, warm, begin)
+    left = RemainingCorrection(inner)
+    survivors = left.replay(quantiles, np.where(usable, run, np.nan), start, known, owners)
+    places = [inner.index(level) for level in asked]
+    remaining = {
+        fraction: (
+            found.rows[found.rows >= begin],
+            found.remaining_s[found.rows >= begin][:, places],
+        )
+        for fraction, found in survivors.items()
+    }
     return Walk(
         jobs=jobs,
         levels=asked,
@@ -243,6 +250,7 @@ def walk_forward(
         experts=experts,
         builder=builder,
         correction=correction,
+        remaining_correction=left,
         grace_s=grace,
         queue_limits_s=queue_limit,
         refits=refits,
@@ -259,44 +267,3 @@ def _first_fit(submit: Floats, known: Floats, usable: NDArray[np.bool_], n: int)
         return n
     enough = int(np.searchsorted(submit, ends[MIN_TRAINING_ROWS - 1]))
     return max(int(WARM_UP * n), enough)
-
-
-def _remaining(
-    quantiles: Floats,
-    inner: tuple[float, ...],
-    asked: tuple[float, ...],
-    run: Floats,
-    start: Floats,
-    known: Floats,
-    usable: NDArray[np.bool_],
-    owners: list[str],
-    warm: int,
-    begin: int,
-) -> dict[float, tuple[NDArray[np.int64], Floats]]:
-    """Remaining times at each fraction of the median forecast, calibrated as jobs end."""
-    result = {}
-    median = quantiles[:, inner.index(0.5)]
-    wanted = np.array(asked)
-    for fraction in FRACTIONS:
-        elapsed = fraction * median
-        rows = np.flatnonzero(usable & (run > elapsed) & np.isfinite(elapsed))
-        rows = rows[rows >= warm]
-        # A run time is forecast again at the moment at which the job has run that long.
-        moment = start[rows] + elapsed[rows]
-        rows = rows[np.argsort(moment, kind="stable")]
-        plain = conditional_quantiles(
-            np.minimum(quantiles[rows], 1e12), inner, elapsed[rows], wanted.tolist()
-        )
-        correction = OnlineCorrection(asked, 1, cohorts=1)
-        corrected, _ = correction.replay(
-            np.log(plain)[:, None, :],
-            np.log(run[rows] - elapsed[rows]),
-            start[rows] + elapsed[rows],
-            known[rows],
-            [owners[i] for i in rows],
-            np.zeros(len(rows), np.int64),
-            np.full(len(rows), np.inf),
-        )
-        counted = rows >= begin
-        result[fraction] = (rows[counted], np.exp(corrected[counted]))
-    return result

@@ -197,3 +197,33 @@ def test_sdsc_blue_replays_in_seconds(shared_data: Callable[[str], Path]) -> Non
     began = time.perf_counter()
     History().replay(log)
     assert time.perf_counter() - began < 8.0
+
+
+def test_quantiles_of_the_last_runs_are_numpys() -> None:
+    """The rule "the user's last 20 run times" would look at other jobs or interpolate otherwise."""
+    log = toy_log(300)
+    levels = np.array([0.1, 0.5, 0.95])
+    ladders = [(("user", "all"), 3), (("all",), 1)]
+    history = History(window=20)
+    told = history.replay_quantiles(log, ladders, levels)
+    end, run, user = (log[name].to_numpy() for name in ("end_s", "run_s", "user"))
+    for i in range(0, 300, 7):
+        now = float(log["submit_s"][i])
+        past = np.flatnonzero(end <= now)
+        past = past[np.argsort(end[past], kind="stable")]
+        own = past[user[past] == user[i]]
+        seen = own if len(own) >= 3 else past[len(past) :] if len(past) < 3 else past
+        for place, rows in enumerate((seen, past)):
+            if len(rows):
+                expected = np.quantile(run[rows[-20:]], levels)
+                np.testing.assert_allclose(told[i, place], expected, rtol=1e-9)
+            else:
+                assert np.isnan(told[i, place]).all()
+    history.see_log(log)
+    for i in (5, 150, 299):
+        job = log.iloc[i].to_dict()
+        later = float(log["end_s"].max()) + 1.0
+        one = history.ask_quantiles(job, ladders, levels, later)
+        frame = log.iloc[[i]].reset_index(drop=True)
+        many = history.replay_quantiles(frame, ladders, levels, later, see_ends=False)[0]
+        assert one.tobytes() == many.tobytes()

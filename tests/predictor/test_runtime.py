@@ -247,7 +247,14 @@ def test_the_card_keeps_the_logs_terms(log: pd.DataFrame) -> None:
     }
 
 
-FILES = ("card.json", "history.parquet", "correction.parquet", "quantile.json", "level-0.5.txt")
+FILES = (
+    "card.json",
+    "history.parquet",
+    "correction.parquet",
+    "remaining.parquet",
+    "quantile.json",
+    "level-0.5.txt",
+)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -263,7 +270,7 @@ def test_damage_is_named(folder: Path, name: str, damage: str) -> None:
     elif damage == "flipped" and name != "card.json":
         path.write_bytes(whole[:99] + bytes([whole[99] ^ 1]) + whole[100:])
     elif damage == "flipped":
-        path.write_bytes(whole.replace(b'"format": 2', b'"format": 9'))
+        path.write_bytes(whole.replace(b'"format": 3', b'"format": 9'))
     else:
         path.write_bytes(b"")
     with pytest.raises(BadModel, match=name) as error:

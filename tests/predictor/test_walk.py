@@ -130,8 +130,17 @@ def test_walked_model_goes_on_online(log: pd.DataFrame, walk: Walk, tmp_path: Pa
     assert np.isfinite(told).all()
     loaded = RuntimePredictor.load(model.save(tmp_path / "model"))
     np.testing.assert_array_equal(loaded.predict_row(job), told)
-    left = model.remaining_quantiles(job, float(told[1]))
-    assert (np.diff(left) >= 0).all()
+    for elapsed in (1.0, float(told[1]), 20 * float(told[1])):
+        left = model.remaining_quantiles(job, elapsed)
+        assert (np.diff(left) >= 0).all()
+        assert np.isfinite(left).all()
+        np.testing.assert_array_equal(loaded.remaining_quantiles(job, elapsed), left)
+    # A job that was noted and ends teaches the remaining times, too.
+    before = model.remaining.parts[0.25].settled
+    model.update(pd.DataFrame([{**job, "job_id": "x"}]))
+    done = {**job, "job_id": "x", "start_s": 1e6, "run_s": 9e5, "end_s": 1.9e6}
+    model.update(pd.DataFrame([done]))
+    assert model.remaining.parts[0.25].settled == before + 1
     assert model.card["known_weaknesses"]
 
 
