@@ -420,7 +420,9 @@ class SklearnRegressor(_PointForecaster):
 
     def _seconds(self, matrix: NDArray[Any], jobs: pd.DataFrame) -> Floats:
         # A linear model extrapolates: within a factor of e^20 nothing real is cut.
-        log_ratio = np.clip(self._regressor.predict(matrix[:, self._known]), -20.0, 20.0)
+        # In double precision: a sum in single precision depends on how many rows are asked for.
+        known = matrix[:, self._known].astype(np.float64)
+        log_ratio = np.clip(self._regressor.predict(known), -20.0, 20.0)
         seconds = np.exp(log_ratio + self.builder.anchor(matrix))
         requested = jobs["requested_s"].to_numpy(np.float64)
         if self.cap_at_request:

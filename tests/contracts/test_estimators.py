@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -82,12 +83,22 @@ def test_later_rows_do_not_matter(estimator: Forecaster) -> None:
     np.testing.assert_array_equal(whole[:200], head)
 
 
+def lived(jobs: pd.DataFrame, until_s: float) -> Iterator[pd.DataFrame]:
+    """What a master would tell of jobs, one at a time: that they wait, then that they ended."""
+    waiting = jobs.assign(start_s=np.nan, end_s=np.nan, run_s=np.nan, outcome="unknown")
+    events = [(at, 1, k) for k, at in enumerate(jobs["submit_s"])]
+    events += [(at, 0, k) for k, at in enumerate(jobs["end_s"]) if at <= until_s]
+    for _, submitted, k in sorted(events):
+        yield (waiting if submitted else jobs).iloc[k : k + 1]
+
+
 def test_update_is_a_replay(estimator: Forecaster) -> None:
-    """Folding jobs in would give other forecasts than replaying them in the log."""
+    """Folding jobs in as they come and end would give other forecasts than a replay of the log."""
     fresh = ESTIMATORS[estimator.name](LEVELS)
     fresh.fit(TRAIN)
     last = TEST.iloc[-1:]
-    fresh.update(TEST.iloc[:-1])
+    for row in lived(TEST.iloc[:-1], float(last["submit_s"].iloc[0])):
+        fresh.update(row)
     np.testing.assert_array_equal(fresh.forecast_log(last), estimator.forecast_log(TEST)[-1:])
 
 
