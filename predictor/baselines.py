@@ -397,7 +397,7 @@ class SklearnRegressor(_PointForecaster):
         self._known = np.flatnonzero(~np.isnan(matrix[train]).all(axis=0))
         self._regressor = self.make()
         self._regressor.fit(
-            matrix[np.ix_(train, self._known)],
+            matrix[np.ix_(train, self._known)].astype(np.float64),
             target[train] - self.builder.anchor(matrix[train]),
         )
         self._spread = _Spread()
@@ -420,7 +420,9 @@ class SklearnRegressor(_PointForecaster):
 
     def _seconds(self, matrix: NDArray[Any], jobs: pd.DataFrame) -> Floats:
         # A linear model extrapolates: within a factor of e^20 nothing real is cut.
-        log_ratio = np.clip(self._regressor.predict(matrix[:, self._known]), -20.0, 20.0)
+        log_ratio = np.clip(
+            self._regressor.predict(matrix[:, self._known].astype(np.float64)), -20.0, 20.0
+        )
         seconds = np.exp(log_ratio + self.builder.anchor(matrix))
         requested = jobs["requested_s"].to_numpy(np.float64)
         if self.cap_at_request:

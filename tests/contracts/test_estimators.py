@@ -86,9 +86,20 @@ def test_update_is_a_replay(estimator: Forecaster) -> None:
     """Folding jobs in would give other forecasts than replaying them in the log."""
     fresh = ESTIMATORS[estimator.name](LEVELS)
     fresh.fit(TRAIN)
-    last = TEST.iloc[-1:]
-    fresh.update(TEST.iloc[:-1])
-    np.testing.assert_array_equal(fresh.forecast_log(last), estimator.forecast_log(TEST)[-1:])
+    part = TEST.iloc[:120]
+    last, before = part.iloc[-1:], part.iloc[:-1]
+    if estimator.name == "model":
+        # Its calibration learns at the update itself, so jobs must come as they do in life.
+        now = float(last["submit_s"].iloc[0])
+        unknown = {"start_s": np.nan, "end_s": np.nan, "run_s": np.nan, "outcome": "unknown"}
+        events = [(s, 1, i) for i, s in enumerate(before["submit_s"])]
+        events += [(e, 0, i) for i, e in enumerate(before["end_s"]) if e <= now]
+        for _, submitted, i in sorted(events):
+            row = before.iloc[i : i + 1]
+            fresh.update(row.assign(**unknown) if submitted else row)
+    else:
+        fresh.update(before)
+    np.testing.assert_array_equal(fresh.forecast_log(last), estimator.forecast_log(part)[-1:])
 
 
 def test_order_of_rows_is_kept(estimator: Forecaster) -> None:
