@@ -124,7 +124,7 @@ class QuantileGBM(RegressorMixin, BaseEstimator):
         self.categorical = categorical
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> QuantileGBM:
+    def fit(self, X: Any, y: Any, row_weights: Any = None) -> QuantileGBM:
         """Train one model per level.
 
         Parameters
@@ -133,8 +133,9 @@ class QuantileGBM(RegressorMixin, BaseEstimator):
             NaN is "unknown".
         y : array, shape (n,)
             Seconds (any unit with ``target="identity"``).
-        sample_weight : array, shape (n,), optional
-            How much each row counts.
+        row_weights : array, shape (n,), optional
+            How much each row counts. Not scikit-learn's ``sample_weight``: a weight of 2 is not
+            a row twice, since each tree draws its own rows and leaves have a least number.
 
         Raises
         ------
@@ -161,7 +162,7 @@ class QuantileGBM(RegressorMixin, BaseEstimator):
         data = lightgbm.Dataset(
             X,
             label=y,
-            weight=None if sample_weight is None else np.asarray(sample_weight, np.float64),
+            weight=None if row_weights is None else np.asarray(row_weights, np.float64),
             categorical_feature=list(self.categorical),
             feature_name=[f"f{i}" for i in range(X.shape[1])],
             params=self._parameters(levels[0]),

@@ -101,7 +101,9 @@ class RemainingCorrection:
 
     def __init__(self, levels: Sequence[float]) -> None:
         self.levels = tuple(levels)
-        self.parts = {f: OnlineCorrection(self.levels, 1, cohorts=1) for f in FRACTIONS}
+        # One level alone is no distribution: it says nothing about what remains.
+        known = FRACTIONS if len(self.levels) > 1 else ()
+        self.parts = {f: OnlineCorrection(self.levels, 1, cohorts=1) for f in known}
 
     def replay(
         self,
@@ -148,6 +150,8 @@ class RemainingCorrection:
 
     def quantiles(self, quantiles_s: Floats, elapsed_s: float, owner: str) -> Floats:
         """Quantiles of what remains of one job, seconds, shape (levels,)."""
+        if not self.parts:
+            return np.maximum(quantiles_s - elapsed_s, 0.5)
         median = quantiles_s[self._middle()]
         told = np.where(np.isfinite(quantiles_s), quantiles_s, np.nanmax([median, 1.0]) * 1e3)
         plain = conditional_quantiles(
@@ -175,6 +179,8 @@ class RemainingCorrection:
     def frame(self) -> pd.DataFrame:
         """What it has learned, as a frame that ``take`` takes back."""
         frames = [part.frame().assign(fraction=f) for f, part in self.parts.items()]
+        if not frames:
+            return pd.DataFrame({"fraction": np.empty(0)})
         return pd.concat(frames, ignore_index=True)
 
     def take(self, frame: pd.DataFrame) -> None:
