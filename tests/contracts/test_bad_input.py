@@ -108,7 +108,7 @@ def _a_folder_for_a_log(home: Path) -> Arguments:
     return ["ingest", "folder", "-o", "out.parquet"]
 
 
-@case("'psv'", "swf, sacct, table")
+@case("'psv'", "swf, sacct, wfformat, table")
 def _an_unknown_format(home: Path) -> Arguments:
     return ["ingest", "log.swf", "--format", "psv", "-o", "out.parquet"]
 
