@@ -22,6 +22,9 @@ def evaluate(
     format: Annotated[str, typer.Option(help="auto, swf, sacct, table or wfformat.")] = "auto",
     columns: Annotated[Path | None, typer.Option(help="Column map (YAML) of a table.")] = None,
     seed: Seed = 0,
+    track: Annotated[
+        bool, typer.Option(help="Keep the evaluation and its model as a run in MLflow.")
+    ] = True,
 ) -> None:
     """Forecast every job of a log from its past, beside the rules of thumb.
 
@@ -32,7 +35,7 @@ def evaluate(
 
     asked, span = parse_levels(levels), parse_span(refit)
     with progress(f"walking {log.name}") as tell:
-        report, _ = evaluate_file(
+        report, walk = evaluate_file(
             log,
             levels=asked,
             refit_s=span,
@@ -41,6 +44,9 @@ def evaluate(
             seed=seed,
             progress=lambda text, share: tell(share, 1.0, text),
         )
+        if track:
+            tell(text="MLflow")
+            run_id = _tracked(report, walk, {"refit": refit, "levels": levels, "seed": seed})
     if json is not None and str(json) == "-":
         typer.echo(text_of.dumps(report, indent=1))
         return
@@ -48,6 +54,15 @@ def evaluate(
     if json is not None:
         write_text_atomic(json, text_of.dumps(report, indent=1) + "\n")
         console.print(f"wrote {json}")
+    if track:
+        console.print(f"tracking: run {run_id}")
+
+
+def _tracked(report: dict[str, Any], walk: Any, parameters: dict[str, Any]) -> str:
+    # Imported only now: MLflow takes seconds to load, and who does not track need not wait.
+    from pipelines.track_evaluation import track_evaluation
+
+    return track_evaluation(report, walk, parameters).run_id
 
 
 def estimator_table(report: dict[str, Any]) -> Any:

@@ -19,9 +19,11 @@ def run(*arguments: str) -> int:
     return int(leave.value.code or 0)
 
 
-def test_evaluate_writes_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The command would not run, or its JSON lack what the issue promises."""
-    log, out = tmp_path / "log.swf", tmp_path / "report.json"
+def test_evaluate_writes_its_report(store_here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command would not run, its JSON lack what is promised, or MLflow not know of it."""
+    from pipelines import tracking
+
+    log, out = store_here / "log.swf", store_here / "report.json"
     write_swf(generate_log(600, 8, 64, 0), log)
     code = run("evaluate", str(log), "--refit", "20d", "--levels", ".5,.9", "--json", str(out))
     assert code == 0
@@ -30,7 +32,22 @@ def test_evaluate_writes_its_report(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert report["evaluated"] <= 420
     assert set(report["estimators"]["model"]["coverage"]) == {"0.5", "0.9"}
     assert report["estimators"]["model"]["predict_p99_ms"] > 0
-    assert "last_two" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "last_two" in shown
+    run_id = shown.split("tracking: run ")[1].split()[0]
+    with tracking.continued(run_id):
+        pass  # refused if the store did not know it
+
+
+def test_an_evaluation_need_not_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever only looks would get a store, or a word beside the JSON."""
+    monkeypatch.chdir(tmp_path)
+    write_swf(generate_log(600, 8, 64, 0), "log.swf")
+    assert run("evaluate", "log.swf", "--levels", ".5,.9", "--json", "-", "--no-track") == 0
+    assert json.loads(capsys.readouterr().out)["log"] == "log.swf"
+    assert [path.name for path in tmp_path.iterdir()] == ["log.swf"]
 
 
 def test_bad_options_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
