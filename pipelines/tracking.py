@@ -196,11 +196,6 @@ def log_metrics(
     )
 
 
-def log_tag(key: str, value: str) -> None:
-    """A tag of the run."""
-    mlflow.set_tag(key, value)
-
-
 def log_files(*paths: Path) -> None:
     """Files as artefacts of the run."""
     for path in paths:

@@ -857,7 +857,7 @@ def _ruin(f, s, rule, wanted, taken, mark):
 
 
 @njit(cache=True)
-def search(f, s, times, free, count, rank, moves, hot, cold, most, looked_at, blink, seed):
+def search(f, s, times, free, count, rank, moves, temperature, most, looked_at, blink, seed):
     """Ruin and recreate `moves` times.
 
     Parameters
@@ -869,8 +869,8 @@ def search(f, s, times, free, count, rank, moves, hot, cold, most, looked_at, bl
     rank : float64 (orders, tasks)
         Priority values for the order of reinsertion, least first.
     moves : int
-    hot, cold : float
-        Temperature at the first and the last move, in units of cost.
+    temperature : float
+        Of the simulated annealing, in units of cost.
     most : int
         Most tasks that a ruin takes.
     looked_at : int
@@ -900,10 +900,7 @@ def search(f, s, times, free, count, rank, moves, hot, cold, most, looked_at, bl
     order = np.zeros(most + 1, np.int64)
     every = np.arange(workers)
     seen = np.zeros(looked_at + most + 1, np.int64)
-    cooling = 1.0 if moves < 2 or hot <= 0 else (cold / hot) ** (1.0 / (moves - 1))
-    temperature = hot
     for _ in range(moves):
-        temperature *= cooling
         wanted = 1 + np.random.randint(min(most, tasks))
         filled = _ruin(f, s, np.random.randint(RUIN_RULES), wanted, taken, mark)
         for k in range(filled):

@@ -76,7 +76,8 @@ class LargeNeighbourhood:
         state = _state(problem, incumbent)
         times, free = load_state(fixed, state, *(profile := problem.profile()))
         count = profile[2]
-        rank = np.array([priorities(problem)[name] for name in RANKS])
+        keys = priorities(problem)
+        rank = np.array([keys[name] for name in RANKS])
         best, best_cost = incumbent, problem.cost(incumbent)
         scale = best_cost / len(problem.tasks)
         done, chunk = 0, 200
@@ -88,7 +89,7 @@ class LargeNeighbourhood:
             tick = time.perf_counter()
             heat = self.hot * (self.cold / self.hot) ** spent * scale
             times, free, start, end, worker, _ = search(
-                fixed, state, times, free, count, rank, moves, heat, heat, self.most,
+                fixed, state, times, free, count, rank, moves, heat, self.most,
                 self.looked_at, self.blink, int(rng.integers(1 << 31)),
             )  # fmt: skip
             done += moves
