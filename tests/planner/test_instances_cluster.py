@@ -32,11 +32,11 @@ def test_the_example_is_priced_to_its_stated_terms(
     power_w = sum(w.idle_w for w in instance.request.snapshot.workers)
     assert found.terms["makespan_h"] * HOUR_S == pytest.approx(said["makespan_s"])
     assert found.terms["late_h"] * prices.late_h == pytest.approx(
-        said["tardiness_part"], rel=1e-4, abs=1e-3
+        said["tardiness_part"], rel=2e-4, abs=1e-3
     )
     on_time = found.terms["kwh"] * WATT_SECONDS_PER_KWH / power_w
-    assert on_time == pytest.approx(said["on_time_part"], rel=1e-4, abs=1e-3)
-    assert found.cost == pytest.approx(said["cost"], rel=1e-4, abs=1e-3)
+    assert on_time == pytest.approx(said["on_time_part"], rel=2e-4, abs=1e-3)
+    assert found.cost == pytest.approx(said["cost"], rel=2e-4, abs=1e-3)
     assert instance.lower_bound <= instance.best_known <= instance.reference_10s
 
 
