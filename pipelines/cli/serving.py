@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import json as text_of
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from pipelines.cli.common import stderr
+from pipelines.cli.common import Json, stderr
 from planner.domain import BadRequest
 
 TOKEN_VARIABLE = "PLANCAST_TOKEN"
@@ -30,6 +31,7 @@ def serve(
         Path | None,
         typer.Option(help=f"File with the bearer token; else ${TOKEN_VARIABLE} holds it."),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Serve the planner over HTTP, and hold one cluster's state and plan.
 
@@ -70,16 +72,20 @@ def serve(
         timeout_graceful_shutdown=int(max_budget) + 10,
     )
     server = uvicorn.Server(config)
-    started = server.startup
+    listen = server.startup
 
-    async def startup(sockets: object = None) -> None:
-        await started(sockets)  # type: ignore[arg-type]
+    async def startup(sockets: Any = None) -> None:
+        await listen(sockets)
         for listener in server.servers:
-            for socket in listener.sockets:
-                address, bound = socket.getsockname()[:2]
-                stderr.print(f"plancast serves http://{address}:{bound}", soft_wrap=True)
+            address, bound = listener.sockets[0].getsockname()[:2]
+            url = f"http://{f'[{address}]' if ':' in address else address}:{bound}"
+            if json:
+                typer.echo(text_of.dumps({"url": url}))
+            else:
+                stderr.print(f"plancast serves {url}", soft_wrap=True)
 
-    server.startup = startup  # type: ignore[method-assign, assignment]
+    # Only then is the port known that port 0 stands for.
+    server.startup = startup  # type: ignore[method-assign]
     server.run()
     if not server.started:
         raise typer.Exit(1)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from enum import Enum
 from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, Query, Request, Response
@@ -28,7 +27,7 @@ from planner.generate import generate_batch
 from planner.messages import Budget, PlanRequest, PlanResponse
 from planner.solvers import SOLVERS
 
-SolverName = Enum("SolverName", {name: name for name in ("auto", *SOLVERS)}, type=str)  # type: ignore[misc]
+SolverName = Annotated[str, Query(pattern=f"^(auto|{'|'.join(SOLVERS)})$")]
 
 Body = TypeVar("Body")
 
@@ -84,15 +83,18 @@ def create_app(
     service.add_routes(app)
     _add_faults(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
-    app.middleware("http")(service.count)
-    return Guard(app, token=token, most_bytes=most_bytes)
+    answered = service.metrics.answered
+    return Guard(app, token=token, most_bytes=most_bytes, answered=answered)
 
 
 class _Service:
     """Routes and what they share."""
 
     def __init__(
-        self, planners: Callable[[], Planners], forecast: Forecast | None, clock: Callable[[], float]
+        self,
+        planners: Callable[[], Planners],
+        forecast: Forecast | None,
+        clock: Callable[[], float],
     ) -> None:
         self.start_planners = planners
         self.planners: Planners | None = None
@@ -122,16 +124,6 @@ class _Service:
         else:
             self.planners = started
 
-    async def count(
-        self, request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        """Count every answer by the path of its route."""
-        response = await call_next(request)
-        route = request.scope.get("route")
-        path = getattr(route, "path", "other")
-        self.metrics.requests.labels(path, str(response.status_code)).inc()
-        return response
-
     def add_routes(self, app: FastAPI) -> None:
         """All paths."""
         post, get = ["POST"], ["GET"]
@@ -154,11 +146,13 @@ class _Service:
                 responses={200: _content(gives), **{f: _fault(f) for f in (*always, *faults)}},
                 openapi_extra={"requestBody": _takes(takes)} if takes else None,
             )
-        app.add_api_route("/healthz", self.healthz, response_model=None, responses={503: _fault(503)})
+        app.add_api_route(
+            "/healthz", self.healthz, response_model=None, responses={503: _fault(503)}
+        )
         app.add_api_route("/metrics", self.scrape, response_class=PlainTextResponse)
 
     async def plan(
-        self, request: Request, solver: SolverName = SolverName.auto, hold: bool = False
+        self, request: Request, solver: SolverName = "auto", hold: bool = False
     ) -> Response:
         """Plan a request. With hold=true it becomes the state that the other paths speak of."""
         received = time.monotonic()
@@ -170,7 +164,7 @@ class _Service:
             self.board.hold(asked, answer)
         return _answer(answer)
 
-    async def replan(self, request: Request, solver: SolverName = SolverName.auto) -> Response:
+    async def replan(self, request: Request, solver: SolverName = "auto") -> Response:
         """Plan what is held anew, with the plan in force as the incumbent, and put it in force."""
         received = time.monotonic()
         how = await _read(request, bodies.ReplanBody)
@@ -232,12 +226,10 @@ class _Service:
             self.metrics.lost.set(self.planners.lost)
         return Response(self.metrics.text(), media_type=CONTENT_TYPE)
 
-    async def _planned(
-        self, asked: PlanRequest, solver: SolverName, received: float
-    ) -> PlanResponse:
+    async def _planned(self, asked: PlanRequest, solver: str, received: float) -> PlanResponse:
         if self.planners is None:
             raise HTTPException(503, self.not_ready)
-        answer = await self.planners.plan(asked, solver.value, received)
+        answer = await self.planners.plan(asked, solver, received)
         self.metrics.planned(answer, time.monotonic() - received)
         return answer
 

@@ -1,4 +1,4 @@
-"""What the service holds between calls: the cluster as last told, the estimates, the plan in force."""
+"""What the service holds between calls: the cluster as told, the estimates, the plan in force."""
 
 from __future__ import annotations
 
@@ -100,9 +100,7 @@ class Board:
         snapshot = request.snapshot
         if now_s is not None:
             if now_s < snapshot.now_s:
-                raise BadRequest(
-                    f"now_s: {now_s} lies before the last event, at {snapshot.now_s}"
-                )
+                raise BadRequest(f"now_s: {now_s} lies before the last event, at {snapshot.now_s}")
             snapshot = replace(snapshot, now_s=now_s)
         plan = self.response.plan if self.response else None
         return replace(

@@ -7,21 +7,22 @@ import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from starlette.exceptions import HTTPException
+
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN_PATHS = frozenset({"/healthz"})
 """What needs no token: a load balancer asks it."""
 
 
-class _TooLarge(Exception):
-    """The body has grown past the limit."""
-
-
 class Guard:
     """Answers 401 without the right token and 413 past the size limit; else hands on.
+
+    A plain ASGI application: middleware that reads the body itself would hide its length.
 
     Parameters
     ----------
@@ -31,10 +32,20 @@ class Guard:
         None: no token is asked for.
     most_bytes : int
         Longest body of a request.
+    answered : callable
+        Told the path of the route and the status of every answer.
     """
 
-    def __init__(self, app: App, *, token: str | None, most_bytes: int) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        token: str | None,
+        most_bytes: int,
+        answered: Callable[[str, int], None],
+    ) -> None:
         self.app = app
+        self.answered = answered
         self.expected = None if token is None else f"Bearer {token}".encode()
         self.most_bytes = most_bytes
 
@@ -43,34 +54,35 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
-        if not self._welcome(scope["path"], headers.get(b"authorization", b"")):
-            await _refuse(send, 401, "send the header 'Authorization: Bearer TOKEN'")
-            return
-        length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self.most_bytes:
-            await _refuse(send, 413, self._too_large())
-            return
-        seen, answering = 0, False
 
-        async def counted() -> MutableMapping[str, Any]:
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "other")
+                self.answered(route, message["status"])
+            await send(message)
+
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        if not self._welcome(scope["path"], headers.get(b"authorization", b"")):
+            await _refuse(counted, 401, "send the header 'Authorization: Bearer TOKEN'")
+        elif length.isdigit() and int(length) > self.most_bytes:
+            await _refuse(counted, 413, self._too_large())
+        else:
+            await self.app(scope, self._measured(receive), counted)
+
+    def _measured(self, receive: Receive) -> Receive:
+        """The same, which ends a body without a length once it is too long."""
+        seen = 0
+
+        async def measured() -> Message:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self.most_bytes:
-                raise _TooLarge
+                raise HTTPException(413, self._too_large(), {"Connection": "close"})
             return message
 
-        async def noted(message: MutableMapping[str, Any]) -> None:
-            nonlocal answering
-            answering = True
-            await send(message)
-
-        try:
-            await self.app(scope, counted, noted)
-        except _TooLarge:
-            if not answering:
-                await _refuse(send, 413, self._too_large())
+        return measured
 
     def _welcome(self, path: str, given: bytes) -> bool:
         if self.expected is None or path in OPEN_PATHS:

@@ -37,6 +37,10 @@ class Metrics:
             "plancast_planners_lost", "Planners replaced since the start", registry=self.registry
         )
 
+    def answered(self, path: str, status: int) -> None:
+        """Count an answer by the path of its route."""
+        self.requests.labels(path, str(status)).inc()
+
     def planned(self, response: PlanResponse, seconds: float) -> None:
         """Count a response."""
         self.plans.labels(response.solver or "none", response.status.value).inc()

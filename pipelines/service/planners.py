@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import multiprocessing
 import signal
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -53,6 +54,8 @@ class _Planner:
 
     def __init__(self, work: Callable[[Connection], None]) -> None:
         self._work = work
+        self._changing = threading.Lock()
+        self._stopped = False
         self._start()
 
     def _start(self) -> None:
@@ -79,14 +82,20 @@ class _Planner:
         return found
 
     def stop(self) -> None:
-        """End the process, whatever it does."""
-        self._pipe.close()
-        self._process.kill()
-        self._process.join()
+        """End the process, whatever it does; who waits for its answer is told that it is lost."""
+        with self._changing:
+            self._stopped = True
+            # Killed and not closed: closing a pipe does not wake a thread that waits on it.
+            self._process.kill()
+            self._process.join()
 
     def _replace(self) -> None:
-        self.stop()
-        self._start()
+        with self._changing:
+            if not self._stopped:
+                self._process.kill()
+                self._process.join()
+                self._pipe.close()
+                self._start()
 
 
 class Planners:
@@ -201,6 +210,5 @@ class Planners:
     def close(self) -> None:
         """End all processes."""
         for planner in self._all:
-            with contextlib.suppress(OSError):
-                planner.stop()
+            planner.stop()
         self._threads.shutdown(wait=False, cancel_futures=True)

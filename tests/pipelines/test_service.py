@@ -1,8 +1,11 @@
-"""The service over real sockets: plans, the state that is held, misbehaving planners, and limits."""
+"""The service over real sockets: plans, what it holds, misbehaving planners, and limits."""
 
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +15,7 @@ from dataclasses import dataclass, replace
 from http.client import HTTPConnection
 from itertools import product
 from multiprocessing.connection import Connection
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -34,7 +38,7 @@ from pipelines.service.forecasts import ModelForecasts
 from pipelines.service.planners import Planners, answer
 from planner.domain import DurationEstimate, Estimates, Task
 from planner.evaluate import validate_response
-from planner.generate import generate_batch, generate_log, write_swf
+from planner.generate import generate_batch, generate_cluster, generate_log, write_swf
 from planner.messages import (
     Budget,
     PlanRequest,
@@ -48,6 +52,7 @@ from planner.messages import (
     to_json,
 )
 from predictor import RuntimePredictor, read_log
+from tests.oracles.misbehaving_planners import die_after_first, hang_after_first, slow
 
 READY_S = 240.0
 """Kernels may be compiled for the first time."""
@@ -62,12 +67,12 @@ class Client:
     port: int
     token: str | None = None
 
-    def send(self, method: str, path: str, body: Any = None, headers: Any = None) -> tuple[int, Any]:
+    def send(
+        self, method: str, path: str, body: Any = None, headers: Any = None
+    ) -> tuple[int, Any]:
         """Status, and the body as JSON (as text where it is none)."""
         text = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        headers = dict(headers or {})
-        if self.token is not None:
-            headers["Authorization"] = f"Bearer {self.token}"
+        headers = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
         link = HTTPConnection("127.0.0.1", self.port, timeout=READY_S)
         try:
             link.request(method, path, text, headers)
@@ -80,9 +85,11 @@ class Client:
         return response.status, got.decode()
 
     def post(self, path: str, body: Any) -> tuple[int, Any]:
+        """Send a body."""
         return self.send("POST", path, body)
 
     def get(self, path: str) -> tuple[int, Any]:
+        """Ask."""
         return self.send("GET", path)
 
 
@@ -93,7 +100,8 @@ def serving(
     """A service on a free port, with one planner."""
     pool = {k: options.pop(k) for k in ("grace_s", "most_s", "queue") if k in options}
     app = create_app(lambda: Planners(1, **{"queue": 64, **pool}, work=work), **options)
-    config = uvicorn.Config(app, port=0, log_level="error", lifespan="on")
+    config = uvicorn.Config(app, port=0, log_level="error", lifespan="on",
+                            timeout_graceful_shutdown=10)  # fmt: skip
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -112,6 +120,7 @@ def serving(
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
+    """A service that many tests share."""
     with serving() as found:
         yield found
 
@@ -264,25 +273,6 @@ def test_a_pod_passes_only_where_and_when_it_is_planned() -> None:
 # --------------------------------------------------------------------------- misbehaviour
 
 
-def hang_after_first(pipe: Connection) -> None:
-    """A planner that answers its warm-up only."""
-    from planner.plan import plan
-
-    request, _ = pipe.recv()
-    pipe.send(plan(request, "greedy"))
-    pipe.recv()
-    time.sleep(3_600)
-
-
-def die_after_first(pipe: Connection) -> None:
-    """A planner that dies over its second request."""
-    from planner.plan import plan
-
-    request, _ = pipe.recv()
-    pipe.send(plan(request, "greedy"))
-    pipe.recv()
-
-
 @pytest.mark.parametrize(
     ("work", "sentence"), [(hang_after_first, "no answer within"), (die_after_first, "died")]
 )
@@ -298,16 +288,6 @@ def test_a_planner_that_is_lost_is_told_and_replaced(
         # The one in its place has its own warm-up behind it, and is lost over this again.
         assert client.post("/v1/plan", asked)[0] == 503
         assert "plancast_planners_lost 2.0" in client.get("/metrics")[1]
-
-
-def slow(pipe: Connection) -> None:
-    """A planner that takes half a second, whatever it is asked."""
-    from planner.plan import plan
-
-    while True:
-        request, _ = pipe.recv()
-        time.sleep(0.5)
-        pipe.send(plan(request, "greedy"))
 
 
 def test_a_full_queue_says_come_back_later() -> None:
@@ -353,8 +333,8 @@ def test_a_body_past_the_limit_is_refused() -> None:
     with serving(slow, most_bytes=1_000, ready=False) as client:
         assert client.post("/v1/events", b" " * 1_001)[0] == 413
         chunks = iter([b" " * 600, b" " * 600])
-        link = HTTPConnection("127.0.0.1", client.port)
-        link.request("POST", "/v1/events", chunks, {"Transfer-Encoding": "chunked"})
+        link = HTTPConnection("127.0.0.1", client.port, timeout=30)
+        link.request("POST", "/v1/events", chunks)  # in chunks, as it has no length
         assert link.getresponse().status == 413
         link.close()
         assert client.post("/v1/events", b" " * 999)[0] == 422
@@ -435,3 +415,57 @@ def test_long_fuzzing_finds_no_fault(held: bool, forecasts: ModelForecasts) -> N
         if held:
             planned(client, SMALL, "/v1/plan?hold=true")
         fuzz(client, 300)
+
+
+@pytest.mark.slow
+def test_ten_thousand_tasks_are_planned_within_their_budget() -> None:
+    """A large cluster's master would wait for more than it asked for."""
+    with serving() as client:
+        asked = replace(generate_batch(10_000, generate_cluster(1_000)), budget=Budget(seconds=5.0))
+        began = time.monotonic()
+        response = planned(client, asked)
+        assert time.monotonic() - began <= 6.0
+        assert not validate_response(asked, response)
+
+
+# --------------------------------------------------------------------------- the command
+
+
+def serve(*options: str) -> subprocess.Popen[str]:
+    """``plancast serve`` in a process of its own."""
+    command = [sys.executable, "-c", "from pipelines.cli import main; main()", "serve", *options]
+    return subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True)
+
+
+def test_the_command_serves_until_it_is_told_to_stop() -> None:
+    """What is under way when the service is stopped would be lost."""
+    process = serve("--port", "0", "--json")
+    assert process.stdout is not None
+    client = Client(int(json.loads(process.stdout.readline())["url"].rsplit(":", 1)[1]))
+    while client.get("/healthz")[0] != 200:
+        time.sleep(0.1)
+    with ThreadPoolExecutor(1) as sender:
+        asked = replace(SMALL, budget=Budget(seconds=1.5))
+        response = sender.submit(planned, client, asked)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        assert not validate_response(asked, response.result())
+    assert process.wait(30) == -signal.SIGTERM, "ended by the signal, once all was answered"
+    assert process.communicate()[1] == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--host", "0.0.0.0"], "set a bearer token"),
+        (["--model", "nowhere"], "nowhere"),
+        (["--token-file", "nothing.txt"], "nothing.txt"),
+    ],
+)
+def test_what_cannot_be_served_is_told(options: list[str], sentence: str) -> None:
+    """The operator would find a traceback, or a port open to everybody."""
+    process = serve(*options)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    assert sentence in err
+    assert err.count("\n") == 1
