@@ -359,8 +359,8 @@ def _clique(problem: Problem, demand: Ints, workers: Bools, inside: Bools) -> Bo
     chosen: list[int] = []
     for d in np.argsort(-seconds, kind="stable"):
         beside = ((demand[:, None] + demand[d]) <= capacity[None]).all(axis=2)
-        together: Bools = np.logical_or.reduce(beside & fits & fits[d], axis=1)
-        if seconds[d] and not together[chosen].any() and (tasks[d] == 1 or not together[d]):
+        together = set(np.flatnonzero((beside & fits & fits[d]).any(axis=1)).tolist())
+        if seconds[d] and together.isdisjoint(chosen) and (tasks[d] == 1 or d not in together):
             chosen.append(int(d))
     return np.isin(np.arange(len(demand)), chosen if len(chosen) > 1 else [])
 
