@@ -355,10 +355,10 @@ def _clique(problem: Problem, demand: Ints, workers: Bools, inside: Bools) -> Bo
     seconds = np.bincount(of_task, (problem.shortest * inside)[known], minlength=len(demand))
     tasks = np.bincount(of_task, problem.shards[known], minlength=len(demand))
     capacity = problem.capacity[workers]
-    fits = (demand[:, None] <= capacity[None]).all(axis=2)
+    fits: Bools = np.all(demand[:, None] <= capacity[None], axis=2)
     chosen: list[int] = []
     for d in np.argsort(-seconds, kind="stable"):
-        beside = ((demand[:, None] + demand[d]) <= capacity[None]).all(axis=2)
+        beside: Bools = np.all(demand[:, None] + demand[d] <= capacity[None], axis=2)
         together = set(np.flatnonzero((beside & fits & fits[d]).any(axis=1)).tolist())
         if seconds[d] and together.isdisjoint(chosen) and (tasks[d] == 1 or d not in together):
             chosen.append(int(d))
