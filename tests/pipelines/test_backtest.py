@@ -38,7 +38,7 @@ def test(swf: Path) -> grid.Backtest:
     return grid.open_backtest(swf, cut_to_request=True)
 
 
-def __run(*words: str) -> int:
+def _run(*words: str) -> int:
     with pytest.raises(SystemExit) as left:
         main(["backtest", *words])
     return int(left.value.code or 0)
@@ -191,7 +191,7 @@ def test_forecasts_know_only_the_replay(test: grid.Backtest) -> None:
 
 def test_forecasts_learn(test: grid.Backtest) -> None:
     """After the first fit the forecasts differ from requests, and within the kill limit."""
-    forecaster = model(test.jobs)
+    forecaster = _model(test.jobs)
     told = replay(test.log, DISPATCHERS["easy-sjbf"], forecaster)
     assert forecaster.refits[0][1] >= FIRST_ROWS
     late = test.log.submit_s > forecaster.refits[0][0]
