@@ -24,7 +24,7 @@ def loose_requests(seeds: range) -> Iterator[PlanRequest]:
     """Small requests with tasks that may be preempted, and no plan in force."""
     for seed in seeds:
         request = random_request(seed, max_tasks=3, incumbent=False)
-        prices = replace(request.policy.prices, moves=float(seed % 3))
+        prices = replace(request.policy.prices, moves=float(seed % 4 == 0))
         request = replace(request, policy=replace(request.policy, prices=prices), budget=EXACT)
         if preemptible(request):
             yield request
@@ -33,7 +33,7 @@ def loose_requests(seeds: range) -> Iterator[PlanRequest]:
 def test_brute_force_over_all_sets_agrees() -> None:
     """A set of tasks whose preemption pays would be missed, or a plan be called optimal wrongly."""
     seen = stopped = impossible = 0
-    for request in loose_requests(range(20_000, 20_220)):
+    for request in loose_requests(range(20_000, 20_450)):
         best = optimum_with_preemption(request)
         response = plan(request, "astar")
         assert validate_response(request, response) == []
@@ -53,7 +53,7 @@ def test_brute_force_over_all_sets_agrees() -> None:
         assert response.status is Status.OPTIMAL
         stopped += bool(response.plan.preempted)
     assert seen > 40
-    assert stopped > 8
+    assert stopped > 5
     assert impossible > 0
 
 
