@@ -293,6 +293,8 @@ class _Choice:
         """No plan of the tasks that are planned costs less, whatever it preempts."""
         best_of: dict[tuple[str, ...], float] = {}
         for known in self.proven:
+            if known.bound == math.inf:
+                continue
             if known.left_out < self.best[0]:
                 return 0.0  # more could be planned: that is not comparable
             if known.left_out == self.best[0]:
@@ -301,7 +303,7 @@ class _Choice:
         bounds = list(best_of.values())
         if not self.all_sets:
             bounds.append(bound_of_any_set(self.request, self.loose))
-        return min(bounds)
+        return min(bounds, default=-math.inf)
 
     def _response(self, kept: PlanResponse) -> PlanResponse:
         assert self.plan is not None
