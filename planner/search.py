@@ -163,7 +163,8 @@ def search_space(problem: Problem, stop_at: float = math.inf) -> SearchSpace:
     price = [float(p) for p in problem.prices]
     kwh_price = price[5] / WATT_SECONDS_PER_KWH
     idle_price = kwh_price * problem.idle_w
-    boot_price = price[5] * problem.boot_kwh
+    # What is on already, though all that runs there is preempted, need not be booted.
+    boot_price = np.where(problem.on, 0.0, price[5] * problem.boot_kwh)
     edges: list[Assign] = []
     per_task = []
     for i in range(tasks):
