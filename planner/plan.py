@@ -30,6 +30,8 @@ CPSAT_TASKS = 14
 """Up to this many by CP-SAT; beyond, neither proves much in seconds, and LNS finds more."""
 BESIDE_TASKS = 30
 """Up to this many CP-SAT tries to prove beside LNS, a thread each."""
+TIMED_BOUND_S = 4.0
+"""With fewer seconds than this the relaxation with a clock would take too many of them."""
 RESERVE, RESERVE_S = 2.0, 0.02
 """Kept back of the budget for the response: so many times what judging a plan took, and seconds."""
 
@@ -90,7 +92,8 @@ def _plan(
             problem, budget=_left(request.budget, began, 0.0), rng=rng, observe=observe
         )
         contest.enter_schedule("greedy", greedy.schedule)
-        bound = lower_bound(problem)
+        seconds = request.budget.seconds
+        bound = lower_bound(problem, timed=seconds is None or seconds >= TIMED_BOUND_S)
         told = observe and _with_bound(observe, bound)
         chosen = _choose(problem, request.budget) if solver == "auto" else (solver,)
         if chosen != ("greedy",):
