@@ -133,7 +133,7 @@ def lower_bound(problem: Problem, *, timed: bool = False) -> float:
     gain = 0.0
     if priced[0] + priced[5] > 0 and (found := relax(problem)) is not None:
         gain = max(gain, found.cost * LP_TOLERANCE - float(priced[0] + priced[5]))
-    if timed and (least := timed_cost(problem)) is not None:
+    if timed and (least := timed_cost(problem, float(each[0]) * HOUR_S)) is not None:
         gain = max(gain, least * LP_TOLERANCE - float(priced[[0, 1, 2, 5]].sum()))
     return total + gain
 

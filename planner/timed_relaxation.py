@@ -88,13 +88,15 @@ class _Program:
         return float(found.fun) if found.status == 0 else None
 
 
-def timed_cost(problem: Problem) -> float | None:
+def timed_cost(problem: Problem, least_makespan_s: float = 0.0) -> float | None:
     """A lower bound on priced makespan, energy, lateness and misses together.
 
     Parameters
     ----------
     problem : Problem
         With at least one task.
+    least_makespan_s : float
+        A makespan that no schedule can beat, seconds; the longest chain is one.
 
     Returns
     -------
@@ -123,7 +125,8 @@ def timed_cost(problem: Problem) -> float | None:
     due, _, _ = dues(
         problem.deadline, problem.weight, problem.shortest, problem.pred_ptr, problem.pred
     )
-    least_s = max(int((head + tail).max()), int(problem.last_end.max(initial=0)))
+    least_s = max(float((head + tail).max()), float(problem.last_end.max(initial=0)))
+    least_s = max(least_s, least_makespan_s)
     if not (due < FAR // 2).any() or not (problem.prices[1] or problem.prices[2]):
         return None
     _, members = worker_groups(problem)
@@ -159,9 +162,9 @@ def _items(problem: Problem, head: Ints, due: Ints) -> _Items:
     )
 
 
-def _starts(due: Ints, least_s: int, cuts: int) -> Floats:
+def _starts(due: Ints, least_s: float, cuts: int) -> Floats:
     """Starts of the stretches: 0 and deadlines, evenly by number, within the least makespan."""
-    inside = np.sort(due[(due > 0) & (due < least_s)])
+    inside = np.sort(due[(due > 0) & (due <= least_s)])
     if not len(inside):
         return np.zeros(1)
     at = np.unique(np.linspace(0, len(inside) - 1, cuts).round().astype(np.int64))
