@@ -110,7 +110,7 @@ def _least_stretch(problem: Problem, head: Ints, run: Floats) -> Floats:
 
 
 def lower_bound(problem: Problem) -> float:
-    """No plan of the problem that preempts nothing costs less (``moves`` is bounded by 0).
+    """No plan of the problem costs less (``moves`` is bounded by 0).
 
     Notes
     -----

@@ -36,7 +36,8 @@ from tests.pipelines.conftest import SmallRun
 
 COMMANDS = (
     "generate log", "generate cluster", "generate batch", "ingest", "train", "predict", "plan",
-    "validate", "trial", "report", "run", "evaluate", "tune",
+    "validate", "trial", "report", "run", "evaluate", "tune", "serve", "bench",
+    "backtest", "promote",
 )  # fmt: skip
 
 
