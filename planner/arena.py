@@ -7,20 +7,18 @@ and what they believe, never ``actual``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from planner.domain import Assignment, BadRequest, Plan, Task, Worker
+from planner.domain import Assignment, BadRequest, Plan, Task, Worker, estimate_for
 from planner.evaluate import running_end_s
 from planner.kernels.dispatch import (
     ARRIVED,
     FAR,
     HOLDS,
     LOST_S,
-    NOW,
     RESTARTS,
-    RUNNING,
     WINDOWS,
     Cluster,
     Live,
@@ -30,7 +28,7 @@ from planner.kernels.dispatch import (
 )
 from planner.kernels.graph import successors
 from planner.messages import PlanRequest
-from planner.problem import Floats, Ints, Problem, encode, offsets
+from planner.problem import Floats, Ints, Problem, amounts, encode, offsets
 
 COUNTERS = HOLDS + 1
 
@@ -96,8 +94,7 @@ class Arena:
         return bool(run(self.cluster, rules, live, self.task_of, estimate, self.actual, pause))
 
     def outcome(self, live: Live) -> Plan:
-        """What ran, with true starts and ends, in order of start; tasks that never started are
-        missing from it."""
+        """What ran, with true starts and ends; tasks that never started are missing."""
         now, names = self.request.snapshot.now_s, [w.id for w in self.problem.workers]
         ptr = self.cluster.shard_ptr
         done = [
@@ -115,7 +112,7 @@ class Arena:
 
     def lost(self, live: Live) -> tuple[int, int]:
         """How many runs failures cut short, and the seconds that they had run."""
-        return int(live.count[RESTARTS]), int(live.count[LOST_S])
+        return int(live.clock[RESTARTS]), int(live.clock[LOST_S])
 
     def homes(self, plan: Plan) -> tuple[Floats, Ints]:
         """Start and workers that a plan gives each task, for ``Rules.rank`` and ``Rules.home``.
@@ -182,17 +179,13 @@ def arena_of(
         first = cluster.shard_ptr[i]
         live.worker[first : first + running.task.shards] = [index[w] for w in running.workers]
         told = run_s.get(running.task.id)
-        end_s = (
-            running.start_s + told if isinstance(told, int) else running_end_s(request, running)
-        )
+        end_s = running.start_s + told if isinstance(told, int) else running_end_s(request, running)
         begin(cluster, live, i, running.start_s - now, max(0, end_s - now))
     return arena
 
 
 def _estimates(request: PlanRequest, problem: Problem, tasks: Sequence[Task]) -> Ints:
     """Estimates of the planned and of the running tasks. Shape (tasks, classes)."""
-    from planner.domain import estimate_for
-
     estimate = np.zeros((len(tasks), len(problem.classes)), np.int64)
     planned = len(problem.tasks)
     estimate[:planned] = problem.duration
@@ -209,10 +202,7 @@ def _cluster(
     now, workers = request.snapshot.now_s, problem.workers
     planned = len(problem.tasks)
     extra = tasks[planned:]
-    demand = np.array(
-        [*problem.demand.tolist(), *([t.demand.get(r, 0) for r in problem.resources] for t in extra)],
-        np.int64,
-    ).reshape(len(tasks), len(problem.resources))
+    demand = np.concatenate([problem.demand, amounts([t.demand for t in extra], problem.resources)])
     # What runs has a row of its own: after a failure it may start again where it fits.
     allowed = np.array(
         [*problem.allowed.tolist(), *(_allowed(task, workers) for task in extra)], np.bool_
@@ -259,11 +249,11 @@ def _allowed(task: Task, workers: Sequence[Worker]) -> list[bool]:
 def _fresh(cluster: Cluster, task_of: Ints) -> Live:
     """Nothing runs, what is released at 0 has arrived."""
     tasks, workers, pieces = len(cluster.kind), len(cluster.capacity), len(task_of)
-    count = np.zeros(COUNTERS, np.int64)
-    count[ARRIVED] = int((cluster.release <= 0).sum())
-    count[WINDOWS] = int((cluster.shut_end <= 0).sum())
+    clock = np.zeros(COUNTERS, np.int64)
+    clock[ARRIVED] = int((cluster.release <= 0).sum())
+    clock[WINDOWS] = int((cluster.shut_end <= 0).sum())
     return Live(
-        count=count, free=cluster.capacity.copy(), state=np.zeros(tasks, np.int64),
+        clock=clock, free=cluster.capacity.copy(), state=np.zeros(tasks, np.int64),
         missing=np.diff(cluster.pred_ptr), start=np.full(tasks, FAR), end=np.full(tasks, FAR),
         worker=np.full(pieces, -1), head=np.full(workers, -1), following=np.full(pieces, -1),
         hold=np.full(workers, -1), held=np.zeros(tasks, np.int64),
@@ -281,6 +271,3 @@ def rules(arena: Arena, rank: Floats, **chosen: object) -> Rules:
         measure=0,
     )  # fmt: skip
     return neutral._replace(**chosen)  # type: ignore[arg-type]
-
-
-__all__ = ["NOW", "RUNNING", "Arena", "Outage", "arena_of", "replace", "rules"]

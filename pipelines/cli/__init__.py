@@ -16,6 +16,7 @@ from pipelines.cli import (
     backtesting,
     benching,
     evaluating,
+    executing,
     forecasting,
     generating,
     planning,
@@ -41,6 +42,7 @@ app = typer.Typer(
 app.add_typer(generating.app, name="generate")
 for module in (
     forecasting, evaluating, tuning, planning, running, backtesting, benching, serving,
+    executing,
 ):  # fmt: skip
     for command, function in module.COMMANDS.items():
         text, _, example = inspect.cleandoc(function.__doc__ or "").partition("\n\nExample: ")

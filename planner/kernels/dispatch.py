@@ -21,7 +21,7 @@ WAITING, RUNNING, ENDED = 0, 1, 2
 """States of a task; before its release a task waits without being known."""
 
 NOW, ARRIVED, OUTAGES, WINDOWS, RESTARTS, LOST_S, HOLDS = range(7)
-"""Places in ``Live.count``: the clock, how many of each list have been met, pieces of work
+"""Places in ``Live.clock``: the clock, how many of each list have been met, pieces of work
 that were lost to failures, the seconds they had run, and how many workers are held."""
 
 MEAN_FREE, LEAST_FREE, MOST_FREE = 0, 1, 2
@@ -124,7 +124,7 @@ class Live(NamedTuple):
 
     Parameters
     ----------
-    count : int64 (7,)
+    clock : int64 (7,)
     free : int64 (workers, resources)
     state : int64 (tasks,)
     missing : int64 (tasks,)
@@ -145,7 +145,7 @@ class Live(NamedTuple):
         Running tasks in the first places; the last holds their number.
     """
 
-    count: np.ndarray
+    clock: np.ndarray
     free: np.ndarray
     state: np.ndarray
     missing: np.ndarray
@@ -195,7 +195,7 @@ class Look(NamedTuple):
 def copy_of(s):
     """A state that may be changed without changing `s`."""
     return Live(
-        s.count.copy(), s.free.copy(), s.state.copy(), s.missing.copy(), s.start.copy(),
+        s.clock.copy(), s.free.copy(), s.state.copy(), s.missing.copy(), s.start.copy(),
         s.end.copy(), s.worker.copy(), s.head.copy(), s.following.copy(), s.hold.copy(),
         s.held.copy(), s.back.copy(), s.running.copy(),
     )  # fmt: skip
@@ -213,7 +213,7 @@ def begin(c, s, i, start, end):
         s.following[p] = s.head[w]
         s.head[w] = p
     if s.held[i] > 0:
-        s.count[HOLDS] -= s.held[i]
+        s.clock[HOLDS] -= s.held[i]
         s.held[i] = 0
         for w in range(s.hold.shape[0]):
             if s.hold[w] == i:
@@ -255,7 +255,7 @@ def believed_end(c, s, i, estimate, now):
 
 @njit(cache=True)
 def _fits(free, demand):
-    for q in range(free.shape[0]):
+    for q in range(free.shape[0]):  # noqa: SIM110 (numba)
         if free[q] < demand[q]:
             return False
     return True
@@ -368,9 +368,11 @@ def _place(c, r, s, k, i, limit, looked_at):
             break
         s.worker[placed] = w
         s.free[w] -= c.demand[i]  # so that the pieces of a gang see one another
+        k.beside[w] -= c.demand[i]
         placed += 1
     for p in range(first, placed):
         s.free[s.worker[p]] += c.demand[i]
+        k.beside[s.worker[p]] += c.demand[i]
     if placed < last:
         s.worker[first:last] = -1
     return placed == last
@@ -395,7 +397,8 @@ def _hold_for(c, r, s, k, i):
         if w >= 0:
             s.hold[w] = i
             s.held[i] += 1
-            s.count[HOLDS] += 1
+            s.clock[HOLDS] += 1
+            k.shadow[w] = -1
 
 
 @njit(cache=True)
@@ -403,7 +406,7 @@ def _turn(c, r, s, k, queue, waiting, fresh, some, limit, last, actual):
     """Go through the queue once, taking workers of a rate up to `limit`; how many still wait."""
     every = np.arange(s.hold.shape[0])
     missing, release, free, demand = s.missing, c.release, s.free, c.demand
-    allowed, kind, row, rate, bound = c.allowed, c.kind, r.row, r.rate, r.bound
+    allowed, kind, row, rate, bound, gang = c.allowed, c.kind, r.row, r.rate, r.bound, c.shards
     kept, blocked = 0, False
     for place in range(waiting):
         i = queue[place]
@@ -417,7 +420,7 @@ def _turn(c, r, s, k, queue, waiting, fresh, some, limit, last, actual):
                 if allowed[kind[i], w] and rate[row[i], w] <= limit and _fits(free[w], demand[i]):
                     room = True
                     break
-        if room and _place(c, r, s, k, i, limit, every if fresh[i] else some):
+        if room and _place(c, r, s, k, i, limit, every if fresh[i] or gang[i] > 1 else some):
             begin(c, s, i, k.now, k.now + _longest(c, s, i, actual))
             for p in range(c.shard_ptr[i], c.shard_ptr[i + 1]):
                 k.shadow[s.worker[p]] = -1
@@ -427,10 +430,10 @@ def _turn(c, r, s, k, queue, waiting, fresh, some, limit, last, actual):
         if bound:
             for p in range(c.shard_ptr[i], c.shard_ptr[i + 1]):
                 k.taken[r.home[p]] = True
-        elif ready and last:
+        elif ready and last and not blocked:
             fresh[i] = False
-            blocked = blocked or r.in_order
-            if s.held[i] == 0 and s.count[HOLDS] + c.shards[i] <= r.most_holds:
+            blocked = r.in_order
+            if s.held[i] == 0 and s.clock[HOLDS] + c.shards[i] <= r.most_holds:
                 _hold_for(c, r, s, k, i)
     return kept
 
@@ -440,17 +443,18 @@ def scan(c, r, s, task_of, queue, waiting, fresh, changed, estimate, actual):
     """Start what may start now; how many still wait.
 
     A task that found no room before is looked at only on workers where something changed
-    or that are held, a `fresh` one on all: elsewhere nothing can have become possible.
+    or that are held, a `fresh` one on all: elsewhere nothing can have become possible. Of a
+    gang, one piece at least needs such a worker.
     """
     workers, tasks = s.hold.shape[0], s.state.shape[0]
     look = Look(
-        s.count[NOW], task_of, estimate, np.full(workers, -1, np.int64),
+        s.clock[NOW], task_of, estimate, np.full(workers, -1, np.int64),
         np.zeros(s.free.shape, np.int64), np.zeros(tasks, np.int64),
         np.zeros(tasks, np.int64), np.zeros(s.free.shape[1], np.int64),
         np.zeros(workers, np.bool_),
     )  # fmt: skip
     some = np.flatnonzero(changed | (s.hold >= 0))
-    if r.kin < r.dearest and not r.bound:
+    if r.kin < r.dearest and not r.bound and not r.in_order:
         waiting = _turn(c, r, s, look, queue, waiting, fresh, some, r.kin, False, actual)
     return _turn(c, r, s, look, queue, waiting, fresh, some, r.dearest, True, actual)
 
@@ -458,16 +462,16 @@ def scan(c, r, s, task_of, queue, waiting, fresh, changed, estimate, actual):
 @njit(cache=True)
 def _next_moment(c, s):
     """When something happens next."""
-    now = s.count[NOW]
+    now = s.clock[NOW]
     moment = FAR
     for k in range(s.running[-1]):
         moment = min(moment, s.end[s.running[k]])
-    if s.count[ARRIVED] < c.arrivals.shape[0]:
-        moment = min(moment, c.release[c.arrivals[s.count[ARRIVED]]])
-    if s.count[OUTAGES] < c.outage_at.shape[0]:
-        moment = min(moment, c.outage_at[s.count[OUTAGES]])
-    if s.count[WINDOWS] < c.shut_end.shape[0]:
-        moment = min(moment, c.shut_end[s.count[WINDOWS]])
+    if s.clock[ARRIVED] < c.arrivals.shape[0]:
+        moment = min(moment, c.release[c.arrivals[s.clock[ARRIVED]]])
+    if s.clock[OUTAGES] < c.outage_at.shape[0]:
+        moment = min(moment, c.outage_at[s.clock[OUTAGES]])
+    if s.clock[WINDOWS] < c.shut_end.shape[0]:
+        moment = min(moment, c.shut_end[s.clock[WINDOWS]])
     for w in range(s.back.shape[0]):
         if s.back[w] > now:
             moment = min(moment, s.back[w])
@@ -477,8 +481,8 @@ def _next_moment(c, s):
 @njit(cache=True)
 def _advance(c, s, moment, fresh, changed):
     """Go to a moment and let everything of it happen; how many tasks ended, arrived, were lost."""
-    before = s.count[NOW]
-    s.count[NOW] = moment
+    before = s.clock[NOW]
+    s.clock[NOW] = moment
     told, kept = 0, 0
     for k in range(s.running[-1]):
         i = s.running[k]
@@ -498,19 +502,19 @@ def _advance(c, s, moment, fresh, changed):
     for w in range(s.back.shape[0]):
         if before < s.back[w] <= moment:
             changed[w] = True
-    while s.count[WINDOWS] < c.shut_end.shape[0] and c.shut_end[s.count[WINDOWS]] <= moment:
-        changed[c.shut_worker[s.count[WINDOWS]]] = True
-        s.count[WINDOWS] += 1
-    while s.count[ARRIVED] < c.arrivals.shape[0]:
-        i = c.arrivals[s.count[ARRIVED]]
+    while s.clock[WINDOWS] < c.shut_end.shape[0] and c.shut_end[s.clock[WINDOWS]] <= moment:
+        changed[c.shut_worker[s.clock[WINDOWS]]] = True
+        s.clock[WINDOWS] += 1
+    while s.clock[ARRIVED] < c.arrivals.shape[0]:
+        i = c.arrivals[s.clock[ARRIVED]]
         if c.release[i] > moment:
             break
         fresh[i] = True
         told += 1
-        s.count[ARRIVED] += 1
-    while s.count[OUTAGES] < c.outage_at.shape[0] and c.outage_at[s.count[OUTAGES]] <= moment:
-        told += _go_out(c, s, s.count[OUTAGES], fresh, changed)
-        s.count[OUTAGES] += 1
+        s.clock[ARRIVED] += 1
+    while s.clock[OUTAGES] < c.outage_at.shape[0] and c.outage_at[s.clock[OUTAGES]] <= moment:
+        told += _go_out(c, s, s.clock[OUTAGES], fresh, changed)
+        s.clock[OUTAGES] += 1
     return told
 
 
@@ -521,7 +525,7 @@ def _go_out(c, s, k, fresh, changed):
     s.back[w] = max(s.back[w], c.outage_back[k])
     if s.hold[w] >= 0:
         s.held[s.hold[w]] -= 1
-        s.count[HOLDS] -= 1
+        s.clock[HOLDS] -= 1
         s.hold[w] = -1
     if not c.outage_kills[k]:
         return 0
@@ -536,8 +540,8 @@ def _go_out(c, s, k, fresh, changed):
             kept += 1
             continue
         _leave(c, s, i, changed)
-        s.count[RESTARTS] += 1
-        s.count[LOST_S] += s.count[NOW] - s.start[i]
+        s.clock[RESTARTS] += 1
+        s.clock[LOST_S] += s.clock[NOW] - s.start[i]
         s.state[i], s.start[i], s.end[i] = WAITING, FAR, FAR
         fresh[i] = True
         lost += 1
@@ -575,10 +579,10 @@ def run(c, r, s, task_of, estimate, actual, pause):
     fresh = np.ones(tasks, np.bool_)
     changed = np.ones(workers, np.bool_)
     told = 0
-    lost = s.count[RESTARTS]
+    lost = s.clock[RESTARTS]
     while True:
-        if s.count[RESTARTS] > lost:  # what was lost waits again, in its place of the queue
-            lost = s.count[RESTARTS]
+        if s.clock[RESTARTS] > lost:  # what was lost waits again, in its place of the queue
+            lost = s.clock[RESTARTS]
             queue = np.argsort(r.rank, kind="mergesort")
             waiting = 0
             for k in range(tasks):
