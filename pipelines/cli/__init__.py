@@ -16,6 +16,7 @@ from pipelines.cli import (
     backtesting,
     benching,
     evaluating,
+    exporting,
     forecasting,
     generating,
     planning,
@@ -39,6 +40,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(generating.app, name="generate")
+app.add_typer(exporting.app, name="export")
 for module in (
     forecasting, evaluating, tuning, planning, running, backtesting, benching, serving,
 ):  # fmt: skip
