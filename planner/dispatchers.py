@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from planner.kernels import replay as kernel
 
 ORDERS: dict[str, int] = {
@@ -26,6 +29,7 @@ BACKFILLS: dict[str, int] = {
     "easy": kernel.EASY,
     "published": kernel.PUBLISHED,
     "conservative": kernel.CONSERVATIVE,
+    "planner": kernel.PLANNER,
 }
 """What may overtake the first of the queue: nothing; what does not delay it (also on spare
 processors); RLScheduler's rule; what delays nobody."""
@@ -51,6 +55,12 @@ class Dispatcher:
     fill: str = ""
     backfill: str = "easy"
     estimates: str = ""
+    params: tuple[float, ...] = ()
+    settings_from: str = ""
+
+    def settings(self) -> NDArray[np.float64]:
+        """The planner's rules as the kernel takes them."""
+        return np.array(self.params, np.float64)
 
     def __post_init__(self) -> None:
         for name, value, known in (

@@ -22,8 +22,11 @@ _TIMED_PASSES = 200_000
 class Estimator(Protocol):
     """Whoever forecasts run times while a log is replayed; it knows what it has been told."""
 
-    def at_submit(self, job: int, now_s: int) -> int:
-        """Estimate of a job that is submitted now, seconds, at least 1."""
+    levels: tuple[float, ...]
+    """Quantile levels of its forecasts; one level alone is a point forecast."""
+
+    def at_submit(self, job: int, now_s: int) -> Floats:
+        """Quantiles of a job that is submitted now, seconds, shape (levels,), rising."""
 
     def finished(self, job: int, run_s: int, now_s: int) -> None:
         """A job has ended now, after running for `run_s`."""
@@ -176,6 +179,7 @@ def replay(
     dispatcher: Dispatcher,
     estimates: Ints | Estimator | str = "requested",
     *,
+    level: float = 0.5,
     promises: bool = False,
     outages: Outages | None = None,
     progress: Callable[[float], None] | None = None,
@@ -190,6 +194,8 @@ def replay(
     estimates : array of int64 shape (n,), Estimator, or str
         Seconds; ``requested`` or ``last_two`` (the mean of the user's two latest run times,
         known on the replay's own clock, floored and at most the request; else the request).
+    level : float
+        The quantile of an estimator's forecast that a backfilling reserves.
     promises : bool
         Whether each job is told a start at its submission.
     outages : Outages, optional
@@ -202,8 +208,7 @@ def replay(
     overrun becomes the requested time, and a minute more beyond that; a correction triggers
     no pass.
     """
-    n = len(log)
-    jobs, live = _arrays(log, outages or Outages())
+    jobs, live = _arrays(log, dispatcher, estimates, outages or Outages())
     source = kernel.ASKED
     if isinstance(estimates, str):
         if estimates not in ("requested", "last_two"):
@@ -215,6 +220,7 @@ def replay(
         live.estimate[:] = estimates
         if live.estimate.min(initial=1) < 0:
             raise ValueError("an estimate is below 0")
+    live.quantile[:] = live.estimate[:, None]
     settings = (
         ORDERS[dispatcher.head],
         ORDERS[dispatcher.fill or dispatcher.head],
@@ -222,30 +228,50 @@ def replay(
         source,
         promises,
     )
-    step = -1 if progress is None else max(1, n // 50)
-    reported = 0
-    clock = live.clock
+    passes = -1 if progress is None else max(1, len(log) // 50)
+    told, clock = 0, live.clock
     while True:
-        state = kernel.advance(jobs, live, *settings, step)
+        state = kernel.advance(jobs, live, *settings, passes)
         if state == kernel.ARRIVALS:
             assert not isinstance(estimates, str | np.ndarray)
-            now = int(clock[kernel.NOW])
-            for job in live.ended[reported : clock[kernel.ENDED]].tolist():
-                estimates.finished(job, int(jobs.run[job]), int(live.end[job]))
-            reported = int(clock[kernel.ENDED])
-            job = int(clock[kernel.NEXT])
-            while job < n and log.submit_s[job] <= now:
-                live.estimate[job] = estimates.at_submit(job, now)
-                job += 1
-        if progress is not None:
-            progress(float(clock[kernel.NEXT]) / max(n, 1))
+            told = _tell(estimates, jobs, live, told)
+            _ask(estimates, log, live, level)
+        elif progress is not None:
+            progress(float(clock[kernel.ENDED]) / max(len(log), 1))
         if state == kernel.OVER:
-            break
-    return _outcome(log, live)
+            return _outcome(log, live)
 
 
-def _arrays(log: ReplayLog, outages: Outages) -> tuple[kernel.Jobs, kernel.Live]:
+def _tell(estimator: Estimator, jobs: kernel.Jobs, live: kernel.Live, told: int) -> int:
+    """Tell an estimator of the jobs that have ended since; how many it knows now."""
+    ended = int(live.clock[kernel.ENDED])
+    for job in live.ended[told:ended].tolist():
+        estimator.finished(job, int(jobs.run[job]), int(live.end[job]))
+    return ended
+
+
+def _ask(estimator: Estimator, log: ReplayLog, live: kernel.Live, level: float) -> None:
+    """Fill in the forecasts of the jobs that are submitted now."""
+    now, job = int(live.clock[kernel.NOW]), int(live.clock[kernel.NEXT])
+    levels = np.asarray(estimator.levels)
+    while job < len(log) and log.submit_s[job] <= now:
+        limit = float(log.requested_s[job])
+        # No promise of a finite quantile (infinity) leaves the kill limit.
+        seconds = np.minimum(np.maximum.accumulate(estimator.at_submit(job, now)), limit)
+        live.quantile[job] = np.maximum(seconds, 1.0)
+        point = kernel.quantile_at(levels, live.quantile[job], level)
+        live.estimate[job] = int(min(max(point, 1.0), limit))
+        job += 1
+
+
+def _arrays(
+    log: ReplayLog,
+    dispatcher: Dispatcher,
+    estimates: Ints | Estimator | str,
+    outages: Outages,
+) -> tuple[kernel.Jobs, kernel.Live]:
     n, more = len(log), len(outages.begin_s)
+    levels = (0.5,) if isinstance(estimates, str | np.ndarray) else estimates.levels
     jobs = kernel.Jobs(
         submit=np.concatenate([log.submit_s, outages.begin_s]),
         run=np.concatenate([log.run_s, outages.lasts_s]),
@@ -253,6 +279,8 @@ def _arrays(log: ReplayLog, outages: Outages) -> tuple[kernel.Jobs, kernel.Live]
         request=np.concatenate([log.requested_s, outages.lasts_s]),
         user=log.user,
         kills=outages.kills,
+        levels=np.array(levels, np.float64),
+        settings=dispatcher.settings(),
     )
     clock = np.zeros(kernel.CLOCK, np.int64)
     clock[kernel.NOW] = min(jobs.submit, default=0)
@@ -275,6 +303,10 @@ def _arrays(log: ReplayLog, outages: Outages) -> tuple[kernel.Jobs, kernel.Live]
         cpu_us=np.zeros(min(_TIMED_PASSES, 2 * (n + more)), np.int64),
         score=np.zeros(n + 1),
         lost=np.zeros(n, np.int64),
+        quantile=np.ones((n, len(levels))),
+        weight=np.zeros(n),
+        mean=np.zeros(n),
+        due=np.zeros(n, np.int64),
     )
     return jobs, live
 

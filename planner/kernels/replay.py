@@ -34,6 +34,7 @@ NONE = 0
 EASY = 1
 PUBLISHED = 2
 CONSERVATIVE = 3
+PLANNER = 4
 
 # Where estimates come from.
 GIVEN = 0
@@ -79,6 +80,8 @@ class Jobs(NamedTuple):
     request: np.ndarray
     user: np.ndarray
     kills: np.ndarray
+    levels: np.ndarray
+    settings: np.ndarray
 
 
 class Live(NamedTuple):
@@ -99,6 +102,10 @@ class Live(NamedTuple):
     cpu_us: np.ndarray
     score: np.ndarray
     lost: np.ndarray
+    quantile: np.ndarray
+    weight: np.ndarray
+    mean: np.ndarray
+    due: np.ndarray
 
 
 @njit(cache=True)
@@ -527,6 +534,162 @@ def _pass_conservative(jobs, live, head, times, free, starting):
         _close_ranks(live)
 
 
+# -- the planner -----------------------------------------------------------------------------
+
+ORDER = 0
+MOST_WAIT = 1
+MOST_STRETCH = 2
+LOW = 3
+FIRM = 4
+LEVEL = 5
+RESERVATIONS = 6
+HEADROOM = 7
+SHORT = 8
+LONG = 9
+OWN = 10
+
+
+@njit(cache=True)
+def quantile_at(levels, quantiles, level):
+    """Quantile at any level: log-linear in the logit of the level, beyond the ends too."""
+    n = levels.shape[0]
+    if n == 1:
+        return quantiles[0]
+    z = np.log(level / (1.0 - level))
+    k = 0
+    while k < n - 2 and level > levels[k + 1]:
+        k += 1
+    a = np.log(levels[k] / (1.0 - levels[k]))
+    b = np.log(levels[k + 1] / (1.0 - levels[k + 1]))
+    low, high = np.log(max(quantiles[k], 1.0)), np.log(max(quantiles[k + 1], 1.0))
+    return np.exp(min(low + (z - a) * (high - low) / (b - a), 30.0))
+
+
+@njit(cache=True)
+def level_of(levels, quantiles, seconds):
+    """Chance that a run time is at most `seconds`: the inverse of `quantile_at`."""
+    n = levels.shape[0]
+    if n == 1:
+        return 0.0 if seconds < quantiles[0] else 1.0
+    k = 0
+    while k < n - 2 and seconds > quantiles[k + 1]:
+        k += 1
+    a = np.log(levels[k] / (1.0 - levels[k]))
+    b = np.log(levels[k + 1] / (1.0 - levels[k + 1]))
+    low, high = np.log(max(quantiles[k], 1.0)), np.log(max(quantiles[k + 1], 1.0))
+    slope = max((high - low) / (b - a), 0.02)
+    z = a + (np.log(max(seconds, 1.0)) - low) / slope
+    return 1.0 / (1.0 + np.exp(-z))
+
+
+@njit(cache=True)
+def expected_end(jobs, live, job, level):
+    """Quantile of a running job's end, given that it still runs; at most its request."""
+    now, start = live.clock[NOW], live.start[job]
+    limit = start + jobs.request[job]
+    if limit <= now:
+        return limit + 60 * ((now - limit) // 60 + 1)
+    if level >= 1.0:
+        return limit
+    elapsed = float(now - start)
+    gone = level_of(jobs.levels, live.quantile[job], elapsed) if elapsed > 0.0 else 0.0
+    if gone > 0.999:
+        return limit
+    whole = quantile_at(jobs.levels, live.quantile[job], gone + level * (1.0 - gone))
+    return min(max(start + np.int64(np.ceil(min(whole, 1e9))), now + 1), limit)
+
+
+@njit(cache=True)
+def duration_of(jobs, live, job, level):
+    """What a plan reserves for a waiting job: a quantile, within 1 and the request."""
+    if level >= 1.0:
+        return jobs.request[job]
+    whole = quantile_at(jobs.levels, live.quantile[job], level)
+    return min(max(np.int64(min(whole, 1e9)), 1), jobs.request[job])
+
+
+@njit(cache=True)
+def _learn_of(jobs, live, job):
+    """What the planner derives from a forecast, once, at submission."""
+    mean, weight, points = 0.0, 0.0, 20
+    limit = float(jobs.request[job])
+    for k in range(points):
+        run = quantile_at(jobs.levels, live.quantile[job], (k + 0.5) / points)
+        run = min(max(run, 1.0), limit)
+        mean += run / points
+        weight += 1.0 / max(run, 10.0) / points
+    live.mean[job], live.weight[job] = mean, weight
+    low = quantile_at(jobs.levels, live.quantile[job], jobs.settings[LOW])
+    bound = jobs.settings[MOST_STRETCH] * max(min(low, limit), 10.0)
+    live.due[job] = jobs.submit[job] + np.int64(min(bound, jobs.settings[MOST_WAIT]))
+
+
+@njit(cache=True)
+def _pass_planner(jobs, live, times, free):
+    clock, settings = live.clock, jobs.settings
+    waiting, now = clock[WAITING], clock[NOW]
+    procs = clock[FREE]
+    aged = 0
+    for k in range(waiting):
+        if live.due[live.queue[k]] <= now:
+            aged += 1
+    level = settings[FIRM] if aged else settings[LEVEL]
+    for k in range(clock[RUNNING]):
+        job = live.running[k]
+        procs += jobs.procs[job]
+        if job < live.estimate.shape[0]:
+            live.expected[job] = expected_end(jobs, live, job, level)
+    _sort_running(live)
+    count = profile_of_running(jobs, live, times, free)
+    order_kind = settings[ORDER]
+    for k in range(waiting):
+        job = live.queue[k]
+        n = float(jobs.procs[job])
+        if live.due[job] <= now:
+            live.score[k] = -1e18 + live.due[job]
+        elif order_kind == 0:
+            live.score[k] = n * live.mean[job] / live.weight[job]
+        elif order_kind == 1:
+            live.score[k] = n * max(live.estimate[job], 10.0) ** 2
+        elif order_kind == 2:
+            live.score[k] = live.estimate[job]
+        elif order_kind == 3:
+            live.score[k] = n * live.estimate[job]
+        else:
+            live.score[k] = n / live.weight[job] ** 2
+    order = np.argsort(live.score[:waiting], kind="mergesort")
+    given = 0
+    most = settings[RESERVATIONS]
+    for k in range(waiting):
+        if clock[FREE] <= 0:
+            break
+        job = live.queue[order[k]]
+        n = jobs.procs[job]
+        old = live.due[job] <= now
+        if old:
+            duration = duration_of(jobs, live, job, settings[FIRM])
+        else:
+            if n > clock[FREE] and given >= most:
+                continue
+            duration = duration_of(jobs, live, job, settings[OWN] if aged == 0 else settings[FIRM])
+            if settings[HEADROOM] > 0.0 and n <= clock[FREE]:
+                x = np.log(live.mean[job] / settings[SHORT]) / np.log(
+                    settings[LONG] / settings[SHORT]
+                )
+                x = min(max(x, 0.0), 1.0)
+                if clock[FREE] - n < settings[HEADROOM] * x * procs and clock[FREE] < procs:
+                    continue
+        at = earliest(times, free, count, n, duration)
+        if at == now:
+            _start(jobs, live, job, duration)
+            count = reserve(times, free, count, n, at, duration)
+        elif at < FAR and (old or given < most):
+            count = reserve(times, free, count, n, at, duration)
+            if not old:
+                given += 1
+    _close_ranks(live)
+
+
 # -- the clock -------------------------------------------------------------------------------
 
 
@@ -538,6 +701,8 @@ def _arrive(jobs, live, until, source, n):
         job = clock[NEXT]
         if source == LAST_TWO:
             live.estimate[job] = _last_two(jobs, live, job)
+        if jobs.settings.shape[0] > 0:
+            _learn_of(jobs, live, job)
         live.queue[clock[WAITING]] = job
         clock[WAITING] += 1
         clock[NEXT] += 1
@@ -627,6 +792,9 @@ def advance(jobs, live, head, fill, backfill, source, promises, passes):
                 times, free = np.empty(room, np.int64), np.empty(room, np.int64)
             if backfill == PUBLISHED:
                 _pass_published(jobs, live, head)
+            elif backfill == PLANNER:
+                if clock[FREE] > 0:
+                    _pass_planner(jobs, live, times, free)
             elif backfill == CONSERVATIVE:
                 if clock[FREE] > 0 or first_new < clock[NEXT]:
                     _pass_conservative(jobs, live, head, times, free, True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from planner.dispatchers import DISPATCHERS, Dispatcher
 from planner.domain import BadRequest
@@ -130,14 +131,17 @@ def test_estimator_follows_the_replay() -> None:
     asked: list[int] = []
 
     class Listener:
-        def at_submit(self, job: int, now_s: int) -> int:
+        levels = (0.5,)
+
+        def at_submit(self, job: int, now_s: int) -> NDArray[np.float64]:
             assert now_s == log.submit_s[job]
             asked.append(job)
             mine = [j for j in heard if log.user[j] == log.user[job]]
             assert all(heard[j] <= now_s for j in mine)
             runs = [int(log.run_s[j]) for j in mine][-2:]
             request = int(log.requested_s[job])
-            return request if len(runs) < 2 else min(max(sum(runs) // 2, 1), request)
+            point = request if len(runs) < 2 else min(max(sum(runs) // 2, 1), request)
+            return np.array([float(point)])
 
         def finished(self, job: int, run_s: int, now_s: int) -> None:
             assert job not in heard
