@@ -20,6 +20,7 @@ from planner.explain import explain_waits
 from planner.messages import Budget, PlanRequest, PlanResponse, Status
 from planner.preempt import preemptible, with_preemption
 from planner.problem import Problem, Schedule, decode, encode
+from planner.shapes import is_project
 from planner.solvers import SOLVERS
 from planner.solvers.base import Observe
 
@@ -175,6 +176,8 @@ def _response(
 
 def _choose(problem: Problem) -> str:
     tasks = len(problem.tasks)
+    if tasks > CPSAT_TASKS and is_project(problem):
+        return "project"
     return "astar" if tasks <= ASTAR_TASKS else "cpsat" if tasks <= CPSAT_TASKS else "lns"
 
 

@@ -17,6 +17,7 @@ from pipelines.cli import (
     benching,
     evaluating,
     executing,
+    exporting,
     forecasting,
     generating,
     planning,
@@ -40,6 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(generating.app, name="generate")
+app.add_typer(exporting.app, name="export")
 for module in (
     forecasting, evaluating, tuning, planning, running, backtesting, benching, serving,
     executing,
