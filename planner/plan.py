@@ -21,6 +21,7 @@ from planner.explain import explain_waits
 from planner.messages import Budget, PlanRequest, PlanResponse, Status
 from planner.preempt import preemptible, with_preemption
 from planner.problem import Problem, Schedule, decode, encode
+from planner.shapes import is_project
 from planner.solvers import SOLVERS
 from planner.solvers.base import Observe, Solution
 
@@ -182,6 +183,7 @@ def _response(
 def _choose(problem: Problem, budget: Budget) -> tuple[str, ...]:
     """The engines that ``auto`` takes for a problem of this shape; one, or two side by side."""
     tasks = len(problem.tasks)
+<<<<<<< HEAD
     if tasks <= ASTAR_TASKS:
         return ("astar",)
     if tasks <= CPSAT_TASKS:
@@ -218,6 +220,11 @@ def _solve_beside(
 def _with_bound(observe: Observe, bound: float) -> Observe:
     """The same observer, told the best bound known beside each cost."""
     return lambda cost, own: observe(cost, max(own, bound))
+=======
+    if tasks > CPSAT_TASKS and is_project(problem):
+        return "project"
+    return "astar" if tasks <= ASTAR_TASKS else "cpsat" if tasks <= CPSAT_TASKS else "lns"
+>>>>>>> main
 
 
 def _left(budget: Budget, began: float, reserve_s: float) -> Budget:

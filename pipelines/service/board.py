@@ -101,7 +101,7 @@ class Board:
         if now_s is not None:
             if now_s < snapshot.now_s:
                 raise BadRequest(f"now_s: {now_s} lies before the last event, at {snapshot.now_s}")
-            snapshot = replace(snapshot, now_s=now_s)
+            snapshot = snapshot.evolved(now_s=now_s)
         plan = self.response.plan if self.response else None
         return replace(
             request,
@@ -140,7 +140,7 @@ class Board:
         if (run := snapshot.running_by_id.get(task)) is not None:
             return {"task": task, "state": "running", "workers": run.workers,
                     "start_s": run.start_s}  # fmt: skip
-        if (ended := next((f for f in snapshot.finished if f.id == task), None)) is not None:
+        if (ended := snapshot.finished_by_id.get(task)) is not None:
             return {"task": task, "state": ended.outcome.value, "end_s": ended.end_s}
         if task not in snapshot.pending_by_id:
             raise KeyError(task)
