@@ -183,11 +183,12 @@ def _response(
 def _choose(problem: Problem, budget: Budget) -> tuple[str, ...]:
     """The engines that ``auto`` takes for a problem of this shape; one, or two side by side."""
     tasks = len(problem.tasks)
-<<<<<<< HEAD
     if tasks <= ASTAR_TASKS:
         return ("astar",)
     if tasks <= CPSAT_TASKS:
         return ("cpsat",)
+    if is_project(problem):
+        return ("project",)
     if tasks <= BESIDE_TASKS and budget.steps is None:
         return ("lns", "cpsat")
     return ("lns",)
@@ -220,11 +221,6 @@ def _solve_beside(
 def _with_bound(observe: Observe, bound: float) -> Observe:
     """The same observer, told the best bound known beside each cost."""
     return lambda cost, own: observe(cost, max(own, bound))
-=======
-    if tasks > CPSAT_TASKS and is_project(problem):
-        return "project"
-    return "astar" if tasks <= ASTAR_TASKS else "cpsat" if tasks <= CPSAT_TASKS else "lns"
->>>>>>> main
 
 
 def _left(budget: Budget, began: float, reserve_s: float) -> Budget:
