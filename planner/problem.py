@@ -8,7 +8,7 @@ Times in a problem are whole seconds after now.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -95,6 +95,12 @@ class Problem:
         At the policy's level; 0 where the class is not eligible.
     pred_ptr, pred : int64
         Predecessors among `tasks`, CSR.
+    moved_after : int64 (tasks,)
+        A later start is a move against the incumbent; FAR where it does not know the task.
+    was_on : int64 (pieces,)
+        The incumbent's workers, sorted within each task; -1 for none, or where one is gone.
+    gone : int
+        Tasks of the incumbent that are left out now: moves whatever the schedule.
     capacity : int64 (workers, resources)
     worker_class, free_from, until : int64 (workers,)
     idle_w, busy_w, boot_kwh, health : float64 (workers,)
@@ -111,6 +117,8 @@ class Problem:
         What the running tasks add to each additive term (without idle power), and their
         makespan.
     prices : float64 (terms,)
+    memory : dict
+        What has been worked out from the rest once and for all (the relaxation).
     """
 
     request: PlanRequest
@@ -137,6 +145,9 @@ class Problem:
     duration: Ints
     pred_ptr: Ints
     pred: Ints
+    moved_after: Ints
+    was_on: Ints
+    gone: int
     capacity: Ints
     worker_class: Ints
     free_from: Ints
@@ -158,6 +169,7 @@ class Problem:
     owner_tasks: Floats
     base: Floats
     prices: Floats
+    memory: dict[str, Any] = field(default_factory=dict)
 
     @property
     def workers(self) -> tuple[Worker, ...]:
@@ -238,6 +250,15 @@ class Problem:
         """Price of a schedule without ``moves``."""
         return float(self.terms(schedule) @ self.prices)
 
+    def moves(self, schedule: Schedule) -> int:
+        """Number of tasks that a schedule moves against the incumbent, or leaves out."""
+        task = np.repeat(np.arange(len(self.tasks)), self.shards)
+        order = np.lexsort((schedule.worker, task))
+        elsewhere = np.zeros(len(self.tasks), np.bool_)
+        elsewhere[task[schedule.worker[order] != self.was_on]] = True
+        known = self.moved_after < FAR
+        return self.gone + int((known & (elsewhere | (schedule.start > self.moved_after))).sum())
+
 
 def encode(request: PlanRequest) -> Problem:
     """Arrays of a request.
@@ -264,8 +285,9 @@ def encode(request: PlanRequest) -> Problem:
     machines = worker_arrays(workers, resources, now)
     machines["worker_class"] = np.array([classes.index(w.machine_class) for w in workers], np.int64)
     busy = _running_arrays(request, running_end, resources)
-    task_arrays = _task_arrays(request, snapshot.pending, resources, classes, running_end)
+    task_arrays = _task_arrays(request, snapshot.pending, classes, running_end)
     kinds, kind_of = _kinds(snapshot.pending)
+    task_arrays["demand"] = amounts([k.demand for k in kinds], resources)[kind_of]
     allowed, share = _fit(kinds, workers, resources, machines["capacity"])
 
     profile = build_profile(
@@ -293,6 +315,7 @@ def encode(request: PlanRequest) -> Problem:
         owner_wait_h[owner_index[run.task.owner]] += waited
 
     shards = np.array([t.shards for t in tasks], np.int64)
+    moved_after, was_on = _incumbent_arrays(request, tasks, shards)
     return Problem(
         request=request,
         tasks=tasks,
@@ -305,6 +328,11 @@ def encode(request: PlanRequest) -> Problem:
         weight=np.array([t.weight for t in tasks], np.float64),
         shards=shards,
         shard_ptr=offsets(shards),
+        moved_after=moved_after,
+        was_on=was_on,
+        gone=sum(
+            request.incumbent is not None and t in request.incumbent.by_task for t in unplanned
+        ),
         owner=np.array([owner_index[t.owner] for t in tasks], np.int64),
         kind=kind_of[keep],
         allowed=allowed,
@@ -318,6 +346,28 @@ def encode(request: PlanRequest) -> Problem:
         **machines,
         **busy,
     )
+
+
+def _incumbent_arrays(
+    request: PlanRequest, tasks: Sequence[Task], shards: Ints
+) -> tuple[Ints, Ints]:
+    """``moved_after`` and ``was_on`` of ``Problem``."""
+    moved_after = np.full(len(tasks), FAR, np.int64)
+    was_on = np.full(int(shards.sum()), -1, np.int64)
+    if request.incumbent is None:
+        return moved_after, was_on
+    index = {w.id: k for k, w in enumerate(request.snapshot.workers)}
+    shard_ptr = offsets(shards)
+    for i, task in enumerate(tasks):
+        before = request.incumbent.by_task.get(task.id)
+        if before is None:
+            continue
+        latest = before.start_s + request.policy.move_tolerance_s
+        moved_after[i] = latest - request.snapshot.now_s
+        workers = sorted(index.get(w, -1) for w in before.workers)
+        if len(workers) == task.shards and workers[0] >= 0:
+            was_on[shard_ptr[i] : shard_ptr[i + 1]] = workers
+    return moved_after, was_on
 
 
 def decode(problem: Problem, schedule: Schedule) -> Plan:
@@ -428,7 +478,6 @@ def _running_arrays(
 def _task_arrays(
     request: PlanRequest,
     tasks: Sequence[Task],
-    resources: tuple[str, ...],
     classes: tuple[str, ...],
     running_end: dict[str, int],
 ) -> dict[str, Any]:
@@ -450,7 +499,6 @@ def _task_arrays(
                 duration[i, c] = estimate.at(policy.level)
     wait = policy.max_wait_s
     return {
-        "demand": amounts([t.demand for t in tasks], resources),
         "release": np.array(release, np.int64),
         "raw_release": np.array([t.release_s - now for t in tasks], np.int64),
         "deadline": np.array([_after_now(t.deadline_s, now) for t in tasks], np.int64),
@@ -522,7 +570,10 @@ def _unplaceable(
         or request.policy.max_wait_s is not None
         or request.policy.max_stretch is not None
     )
+    at_ease = _surely_placeable(task_arrays, machines, kind_of, allowed & for_ever)
     for i, task in enumerate(snapshot.pending):
+        if at_ease[i] and task.shards == 1 and not bounded and failed.keys().isdisjoint(task.after):
+            continue  # some time, everything else has ended
         durations = task_arrays["duration"][i, machines["worker_class"]]
         may = allowed[kind_of[i]] & (durations > 0)
         ended = next((b for b in task.after if b in failed), None)
@@ -539,7 +590,7 @@ def _unplaceable(
             not bounded
             and _pieces(task, snapshot.workers, may & for_ever, task.shards) >= task.shards
         ):
-            continue  # some time, everything else has ended
+            continue  # the same for a gang
         else:
             reason = _why_no_time(i, task, task_arrays, durations, may, profile, request)
             if reason is not None:
@@ -547,6 +598,18 @@ def _unplaceable(
                 (infeasible if hard else unplanned)[task.id] = text
     _drop_successors(snapshot.pending, unplanned)
     return unplanned, {t: why for t, why in infeasible.items() if t not in unplanned}
+
+
+def _surely_placeable(
+    task_arrays: dict[str, Any], machines: dict[str, Any], kind_of: Ints, allowed: Bools
+) -> Bools:
+    """Whether a piece of each task may run on some worker of a class that has an estimate."""
+    duration = task_arrays["duration"]
+    open_to = np.zeros((len(allowed), duration.shape[1]), np.bool_)
+    for c in range(duration.shape[1]):
+        open_to[:, c] = allowed[:, machines["worker_class"] == c].any(axis=1)
+    placeable: Bools = ((duration > 0) & open_to[kind_of]).any(axis=1)
+    return placeable
 
 
 def _pieces(task: Task, workers: Sequence[Worker], may: Bools, enough: int | None = None) -> int:
@@ -622,6 +685,8 @@ def _why_no_time(
 
 def _drop_successors(tasks: Sequence[Task], unplanned: dict[str, str]) -> None:
     """Add to `unplanned` every task that follows one of its tasks, at any distance."""
+    if not unplanned:
+        return
     followers: dict[str, list[str]] = {}
     for task in tasks:
         for before in task.after:

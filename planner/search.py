@@ -163,7 +163,8 @@ def search_space(problem: Problem, stop_at: float = math.inf) -> SearchSpace:
     price = [float(p) for p in problem.prices]
     kwh_price = price[5] / WATT_SECONDS_PER_KWH
     idle_price = kwh_price * problem.idle_w
-    boot_price = price[5] * problem.boot_kwh
+    # What is on already, though all that runs there is preempted, need not be booted.
+    boot_price = np.where(problem.on, 0.0, price[5] * problem.boot_kwh)
     edges: list[Assign] = []
     per_task = []
     for i in range(tasks):
@@ -176,7 +177,7 @@ def search_space(problem: Problem, stop_at: float = math.inf) -> SearchSpace:
     least_slope = np.full(tasks, math.inf)
     np.minimum.at(least_slope, columns["edge_task"], columns["slope"])
     least_slope[np.isinf(least_slope)] = 0.0
-    work, room, held, shared = _work_columns(problem, columns["demand"])
+    work, room, held, shared = _work_columns(problem, columns)
     density = least_slope[:, None] / np.maximum(work, 1)
     group = _worker_groups(problem, idle_price, boot_price)
     times, free, count = problem.profile()
@@ -264,14 +265,14 @@ def _edge_arrays(problem: Problem, edges: list[Assign]) -> dict[str, Any]:
     }
 
 
-def _work_columns(problem: Problem, demand: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+def _work_columns(problem: Problem, columns: dict[str, Any]) -> tuple[Ints, Ints, Ints, Ints]:
     """Amounts of work that no more than so many can be done of in a second.
 
     Parameters
     ----------
     problem : Problem
-    demand : int64 (demands, resources)
-        What an edge may take of a worker.
+    columns : dict
+        The arrays of the edges.
 
     Returns
     -------
@@ -297,7 +298,8 @@ def _work_columns(problem: Problem, demand: Ints) -> tuple[Ints, Ints, Ints, Int
     doi:10.1007/s101070100243.
     """
     tasks = len(problem.tasks)
-    capacity = problem.capacity
+    capacity, demand = problem.capacity, columns["demand"]
+    holders = _most_holders(columns)
     able = np.array([problem.durations_on(i) > 0 for i in range(tasks)])
     able = able.reshape(tasks, len(capacity))
     everywhere = np.ones((1, len(capacity)), np.bool_)
@@ -319,7 +321,7 @@ def _work_columns(problem: Problem, demand: Ints) -> tuple[Ints, Ints, Ints, Int
                 active = np.where(has[:, None], active, 0)
                 if amount.any() or number == 0:
                     found.append((amount * seconds, room, active, number == 0))
-        alone = _clique(problem, demand, workers, inside)
+        alone = _clique(problem, demand, holders, workers, inside)
         if alone.any():
             of_task = _rows_of(demand, problem.demand)
             amount = alone[of_task] & inside & (of_task >= 0)
@@ -343,24 +345,37 @@ def _rows_of(table: Ints, rows: Ints) -> Ints:
     return np.array([index.get(row.tobytes(), -1) for row in rows], np.int64)
 
 
-def _clique(problem: Problem, demand: Ints, workers: Bools, inside: Bools) -> Bools:
+def _most_holders(columns: dict[str, Any]) -> Ints:
+    """How many workers may hold each demand at once, if none holds it twice. Shape (demands,)."""
+    demands = len(columns["demand"])
+    edges = np.repeat(np.arange(len(columns["edge_task"])), np.diff(columns["piece_ptr"]))
+    pieces, count = np.unique(edges * demands + columns["piece_demand"], return_counts=True)
+    task = columns["edge_task"][pieces // max(demands, 1)]
+    most = np.zeros((int(columns["edge_task"].max(initial=-1)) + 1, demands), np.int64)
+    np.maximum.at(most, (task, pieces % max(demands, 1)), count)
+    return most.sum(axis=0)
+
+
+def _clique(problem: Problem, demand: Ints, holders: Ints, workers: Bools, inside: Bools) -> Bools:
     """Demands of which no two fit side by side on any of some workers. Shape (demands,).
 
     Taken greedily, the most seconds of tasks first. A demand that fits beside itself may be
-    among them only if no two tasks have it.
+    among them only if it is never held twice at once (by two tasks, by pieces of a gang, or by
+    a task and as much in two pieces of another).
     """
     of_task = _rows_of(demand, problem.demand)
     # A gang that is only ever on one worker has no single piece in the table.
     of_task, known = of_task[of_task >= 0], of_task >= 0
     seconds = np.bincount(of_task, (problem.shortest * inside)[known], minlength=len(demand))
-    tasks = np.bincount(of_task, problem.shards[known], minlength=len(demand))
+    pieces = np.bincount(of_task, problem.shards[known], minlength=len(demand))
+    once = (holders <= 1) & (pieces <= 1)
     capacity = problem.capacity[workers]
     fits: Bools = np.all(demand[:, None] <= capacity[None], axis=2)
     chosen: list[int] = []
     for d in np.argsort(-seconds, kind="stable"):
         beside: Bools = np.all(demand[:, None] + demand[d] <= capacity[None], axis=2)
         together = set(np.flatnonzero((beside & fits & fits[d]).any(axis=1)).tolist())
-        if seconds[d] and together.isdisjoint(chosen) and (tasks[d] == 1 or d not in together):
+        if seconds[d] and together.isdisjoint(chosen) and (once[d] or d not in together):
             chosen.append(int(d))
     return np.isin(np.arange(len(demand)), chosen if len(chosen) > 1 else [])
 

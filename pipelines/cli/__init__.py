@@ -16,10 +16,13 @@ from pipelines.cli import (
     backtesting,
     benching,
     evaluating,
+    executing,
+    exporting,
     forecasting,
     generating,
     planning,
     running,
+    serving,
     tuning,
 )
 from pipelines.cli.common import INTERRUPTED
@@ -38,7 +41,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(generating.app, name="generate")
-for module in (forecasting, evaluating, backtesting, tuning, planning, running, benching):
+app.add_typer(exporting.app, name="export")
+for module in (
+    forecasting, evaluating, tuning, planning, running, backtesting, benching, serving,
+    executing,
+):  # fmt: skip
     for command, function in module.COMMANDS.items():
         text, _, example = inspect.cleandoc(function.__doc__ or "").partition("\n\nExample: ")
         app.command(command, help=text, epilog=f"Example: {' '.join(example.split())}")(function)

@@ -189,6 +189,9 @@ class Search:
         self.best_end: Ints = np.zeros(tasks, np.int64)
         self.entries: kernel.Entries | None = None
         self.focus: kernel.Focus | None = None
+        room = parameters.batch * 8 + 2 * len(space.edges)
+        self.fresh: Ints = np.zeros(room, np.int64)
+        self.features: Floats = np.zeros((room, kernel.FEATURES))
         self.told = best_cost
         self.chunk = FIRST_CHUNK
         self.exhausted = False
@@ -339,10 +342,7 @@ class Search:
 
     def _expand(self, chosen: Ints, hand_over: Callable[[Ints, Floats], None]) -> bool:
         """Expand nodes and hand over what they lead to; False if time or memory ran out."""
-        guide = self.parameters.guide
-        room = max(1024, 2 * len(self.space.edges))
-        fresh = np.zeros(room, np.int64)
-        features = np.zeros((room if guide is not None else 1, kernel.FEATURES))
+        guide, fresh, features = self.parameters.guide, self.fresh, self.features
         first = 0
         while first < len(chosen):
             self.tally[kernel.ROWS] = 0
