@@ -25,12 +25,10 @@ from planner.kernels.jobshop import (
 from planner.kernels.jobshop import Shop as Machines
 from planner.messages import Budget, Status
 from planner.problem import Floats, Ints, Problem, Schedule
-from planner.shapes import MAKESPAN, is_shop
+from planner.shapes import MAKESPAN, SHOP_TASKS, is_shop
 from planner.solvers.base import Observe, Solution, Solver
 from planner.solvers.prover import Prover
 
-MOST_TASKS = 4_000
-"""Beyond this many the table of forbidden orders takes more than 64 MB."""
 MOST_INTERVALS = 6_000
 """Task-worker pairs beyond which the prover's model takes longer than it helps."""
 CHUNK_S = 0.02
@@ -85,7 +83,7 @@ class Shop:
     ) -> Solution:
         """See ``Solver.solve``."""
         began = time.perf_counter()
-        if len(problem.tasks) > MOST_TASKS or not is_shop(problem):
+        if len(problem.tasks) > SHOP_TASKS or not is_shop(problem):
             return self.start.solve(
                 problem, budget=budget, rng=rng, incumbent=incumbent, observe=observe
             )
