@@ -21,7 +21,7 @@ from planner.explain import explain_waits
 from planner.messages import Budget, PlanRequest, PlanResponse, Status
 from planner.preempt import preemptible, with_preemption
 from planner.problem import Problem, Schedule, decode, encode
-from planner.shapes import is_project
+from planner.shapes import SHOP_TASKS, is_project, is_shop
 from planner.solvers import SOLVERS
 from planner.solvers.base import Observe, Solution
 
@@ -189,6 +189,8 @@ def _choose(problem: Problem, budget: Budget) -> tuple[str, ...]:
         return ("cpsat",)
     if is_project(problem):
         return ("project",)
+    if is_shop(problem) and tasks <= SHOP_TASKS:
+        return ("shop",)
     if tasks <= BESIDE_TASKS and budget.steps is None:
         return ("lns", "cpsat")
     return ("lns",)
