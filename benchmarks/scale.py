@@ -3,7 +3,7 @@
 Run with ``make bench`` or ``python -m benchmarks.scale``. The whole command is timed as a
 process of its own, from start to exit; its parts are timed inside one process; what the
 kernels take to compile on a machine that has never run them is shown apart. The peer, in
-the same run on the same batch, is the reflex of ``benchmarks.reflex``; both plans are
+the same run on the same batch, is the reflex of ``pipelines.peers.reflex``; both plans are
 judged by the evaluator.
 """
 
@@ -19,6 +19,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import numpy as np
 
 from planner.generate import generate_batch, generate_cluster
 
@@ -55,7 +57,7 @@ def timed_process(arguments: list[str], environment: dict[str, str]) -> tuple[fl
 
 def timed_parts(folder: Path) -> dict[str, float]:
     """Seconds of reading, encoding, greedy and judging in this process, kernels compiled."""
-    from benchmarks.reflex import least_allocated
+    from pipelines.peers.reflex import reflex
     from pipelines.requests import request_from_files
     from planner.evaluate import evaluate
     from planner.messages import Budget
@@ -84,9 +86,9 @@ def timed_parts(folder: Path) -> dict[str, float]:
         lap("validate_s")
         if not found.valid:
             raise SystemExit(f"invalid plan: {found.violations[0].text}")
-    reflex = least_allocated(problem)
+    peer_schedule = reflex(problem, np.zeros(len(problem.tasks)), sign=1.0)
     lap("peer_s")
-    peer = evaluate(request, decode(problem, reflex))
+    peer = evaluate(request, decode(problem, peer_schedule))
     if not peer.valid:
         raise SystemExit(f"invalid plan of the peer: {peer.violations[0].text}")
     for term in ("makespan_h", "late_h", "misses", "wait_h"):

@@ -23,6 +23,7 @@ from typing import Any
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import mlflow
+import mlflow.artifacts
 import mlflow.pyfunc
 from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
@@ -421,3 +422,141 @@ def _register(name: str, model_id: str) -> tuple[str, str]:
         client.set_registered_model_alias(name, "champion", version)
         return version, version
     return version, str(aliases["champion"])
+
+
+# --------------------------------------------------------------------------- backtests
+
+
+def log_backtest(report: Mapping[str, Any], jobs: Any) -> str:
+    """A run for a backtest, a child run for each cell; the id of the parent.
+
+    Parameters
+    ----------
+    report : mapping
+        What ``plancast backtest --json`` prints.
+    jobs : DataFrame
+        The replayed log, canonical; each run names it with its digest.
+
+    Notes
+    -----
+    Cells with the model's estimates refer to the log's challenger, where one is registered:
+    a replay refits the model on its own clock, with that version's kind of trees.
+    """
+    _connect()
+    mlflow.clear_active_model()
+    name, digest = report["log"], report["digest"]
+    challenger = _version_of(registered_name(name), "challenger")
+    with mlflow.start_run(run_name=f"backtest {name}") as parent:
+        dataset = JobLog(jobs, name, digest, report["source"])
+        mlflow.log_input(dataset, context="backtest")
+        mlflow.set_tags({"kind": "backtest", "log": name, "data_digest": digest})
+        mlflow.log_params({"jobs": report["jobs"], "procs": report["procs"]})
+        mlflow.log_text(json.dumps(report, indent=1), "backtest.json")
+        for cell in report["cells"]:
+            model = challenger if cell["estimates"] == "model" else None
+            _log_cell(cell, name, dataset, digest, model)
+        return str(parent.info.run_id)
+
+
+_CELL_KEYS = ("dispatcher", "estimates", "level", "sigma", "seed", "settings_from", "sequences")
+
+
+def _log_cell(
+    cell: Mapping[str, Any], name: str, dataset: Any, digest: str, model: Any | None
+) -> None:
+    with mlflow.start_run(run_name=f"{cell['dispatcher']} {cell['estimates']}", nested=True):
+        mlflow.log_input(dataset, context="backtest")
+        mlflow.set_tags({"kind": "backtest cell", "log": name, "data_digest": digest})
+        mlflow.log_params({key: str(cell[key]) for key in _CELL_KEYS})
+        if model is not None:
+            mlflow.set_tag("model_version", model.version)
+        numbers = _flat({k: v for k, v in cell.items() if k not in _CELL_KEYS}, "")
+        for key in ("bsld_ci", "regret_ci", "against_first_ci"):
+            if cell[key] is not None:
+                numbers |= dict(zip((f"{key}/low", f"{key}/high"), cell[key], strict=True))
+        log_metrics(numbers, model_id=model.model_id if model else None, dataset=dataset)
+
+
+def _version_of(name: str, alias: str) -> Any | None:
+    """The registered version that bears an alias, or None."""
+    try:
+        return mlflow.MlflowClient().get_model_version_by_alias(name, alias)
+    except MlflowException:
+        return None
+
+
+# --------------------------------------------------------------------------- promotion
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A registered version, and how its model is made.
+
+    Parameters
+    ----------
+    version : str
+    model_id : str, optional
+    levels : tuple of float
+    trees : mapping
+        Parameters of its trees.
+    seed : int
+    """
+
+    version: str
+    model_id: str | None
+    levels: tuple[float, ...]
+    trees: Mapping[str, Any]
+    seed: int
+
+
+def contestants(log: str) -> tuple[Contestant | None, Contestant]:
+    """The champion (None where nobody is) and the challenger of a log.
+
+    Raises
+    ------
+    BadRequest
+        Where no challenger is registered.
+    """
+    _connect()
+    name = registered_name(log)
+    versions = [_version_of(name, alias) for alias in ("champion", "challenger")]
+    if versions[1] is None:
+        raise BadRequest(
+            f"{STORE}/mlflow.db: no model of the log {log} is registered; "
+            "run plancast evaluate on it first"
+        )
+    champion, challenger = (None if v is None else _contestant(v) for v in versions)
+    assert challenger is not None
+    return champion, challenger
+
+
+def _contestant(version: Any) -> Contestant:
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}"))
+    cards = sorted(folder.rglob("card.json"))
+    if not cards:
+        raise BadRequest(f"{STORE}: version {version.version} of {version.name} has no card.json")
+    card = json.loads(cards[0].read_text("utf-8"))
+    settings = card["settings"]
+    return Contestant(
+        str(version.version),
+        getattr(version, "model_id", None),
+        tuple(card["levels"]),
+        settings["trees"],
+        int(settings["seed"]),
+    )
+
+
+def log_promotion(log: str, verdict: Mapping[str, Any]) -> str:
+    """Keep a contest as a run, and move ``champion`` where the verdict says so; the run's id."""
+    _connect()
+    mlflow.clear_active_model()
+    name = registered_name(log)
+    with mlflow.start_run(run_name=f"promote {log}") as run:
+        mlflow.set_tags({"kind": "promote", "log": log, "promoted": str(verdict["promoted"])})
+        mlflow.log_params({k: str(verdict[k]) for k in ("champion", "challenger", "dispatcher")})
+        log_metrics(_flat(verdict, ""))
+        mlflow.log_text(json.dumps(verdict, indent=1), "promotion.json")
+    client = mlflow.MlflowClient()
+    if verdict["promoted"]:
+        client.set_registered_model_alias(name, "champion", str(verdict["challenger"]))
+    return str(run.info.run_id)

@@ -57,7 +57,7 @@ def term_bounds(problem: Problem) -> Floats:
     if problem.tasks:
         head, tail = heads_tails(problem)
         end = head + problem.shortest
-        bound[0] = max(bound[0], float((head + tail).max()) / HOUR_S, _area_makespan_h(problem))
+        bound[0] = max(bound[0], float((head + tail).max()) / HOUR_S, area_makespan_h(problem))
         late = np.maximum(0, end - problem.deadline)
         bound[1] += float((problem.weight * late).sum()) / HOUR_S
         bound[2] += float((problem.weight * (late > 0)).sum())
@@ -110,7 +110,7 @@ def _least_stretch(problem: Problem, head: Ints, run: Floats) -> Floats:
 
 
 def lower_bound(problem: Problem) -> float:
-    """No plan of the problem that preempts nothing costs less (``moves`` is bounded by 0).
+    """No plan of the problem costs less (``moves`` is bounded by 0).
 
     Notes
     -----
@@ -121,13 +121,13 @@ def lower_bound(problem: Problem) -> float:
     priced = each * problem.prices
     total = float(priced.sum())
     if problem.tasks and priced[0] + priced[5] > 0:
-        found = relax(problem, float(each[0]) * HOUR_S)
+        found = relax(problem)
         if found is not None:
             total += max(0.0, found.cost * LP_TOLERANCE - float(priced[0] + priced[5]))
     return total
 
 
-def _area_makespan_h(problem: Problem) -> float:
+def area_makespan_h(problem: Problem) -> float:
     """Work over capacity for each resource, hours, with running tasks taking their part."""
     capacity = problem.capacity.sum(axis=0).astype(np.float64)
     work = (problem.demand * (problem.shortest * problem.shards)[:, None]).sum(axis=0)

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from functools import cached_property
+from typing import Any
 
 ANY_CLASS = "*"
 """Key of an estimate that holds for every machine class without one of its own."""
@@ -265,6 +266,18 @@ class Snapshot:
         cycle = find_cycle({t.id: t.after for t in self.pending})
         _require(not cycle, f"precedence has a cycle: {' -> '.join(cycle)}; remove one 'after'")
 
+    def evolved(self, **changes: Any) -> Snapshot:
+        """A copy with fields replaced by who has made sure that they fit: nothing is checked.
+
+        To check ten thousand tasks anew takes a hundred times as long as one event.
+        """
+        copy = object.__new__(Snapshot)
+        copy.__dict__.update({**self.__dict__, **changes})
+        for name, index in _INDEX_OF.items():
+            if name in changes:
+                copy.__dict__.pop(index, None)
+        return copy
+
     @cached_property
     def worker_by_id(self) -> dict[str, Worker]:
         """Workers by their id."""
@@ -279,6 +292,20 @@ class Snapshot:
     def running_by_id(self) -> dict[str, Running]:
         """Running tasks by their task's id."""
         return {r.task.id: r for r in self.running}
+
+    @cached_property
+    def finished_by_id(self) -> dict[str, Finished]:
+        """Finished tasks by their id."""
+        return {f.id: f for f in self.finished}
+
+
+_INDEX_OF = {
+    "workers": "worker_by_id",
+    "pending": "pending_by_id",
+    "running": "running_by_id",
+    "finished": "finished_by_id",
+}
+"""Field of a snapshot to what is cached of it."""
 
 
 def _require_unique(what: str, ids: Sequence[str]) -> None:

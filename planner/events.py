@@ -62,7 +62,7 @@ def apply(snapshot: Snapshot, event: Event) -> Snapshot:
         )
     try:
         changes = _CHANGES[type(event)](snapshot, event)
-        return replace(snapshot, version=snapshot.version + 1, now_s=event.at_s, **changes)
+        return snapshot.evolved(version=snapshot.version + 1, now_s=event.at_s, **changes)
     except BadRequest as error:
         raise BadRequest(f"{what}: {error}") from None
 
@@ -75,6 +75,12 @@ def _submitted(snapshot: Snapshot, event: TaskSubmitted) -> Changes:
     state = _state(snapshot, event.task.id)
     if state != "unknown":
         raise BadRequest(f"task {event.task.id} is {state} already; give each task its own id")
+    for before in event.task.after:
+        # No cycle can come of it: nothing here follows a task that was not known.
+        if _state(snapshot, before) == "unknown":
+            raise BadRequest(
+                f"task {event.task.id}: after names {before!r}, which is not in the request"
+            )
     return {"pending": (*snapshot.pending, event.task)}
 
 
@@ -89,13 +95,10 @@ def _started(snapshot: Snapshot, event: TaskStarted) -> Changes:
         )
     if event.at_s < task.release_s:
         raise BadRequest(f"task {task.id} is released only at {task.release_s}")
-    completed = {f.id for f in snapshot.finished if f.outcome is Outcome.COMPLETED}
     for before in task.after:
-        if before not in completed:
-            raise BadRequest(
-                f"task {task.id} follows {before}, which is {_state(snapshot, before)}, "
-                "not completed"
-            )
+        state = _state(snapshot, before)
+        if state != Outcome.COMPLETED.value:
+            raise BadRequest(f"task {task.id} follows {before}, which is {state}, not completed")
     return {
         "pending": _without(snapshot.pending, task.id),
         "running": (*snapshot.running, Running(task, event.workers, event.at_s)),
@@ -174,7 +177,7 @@ def _state(snapshot: Snapshot, task_id: str) -> str:
         return "pending"
     if task_id in snapshot.running_by_id:
         return "running"
-    ended = next((f for f in snapshot.finished if f.id == task_id), None)
+    ended = snapshot.finished_by_id.get(task_id)
     return ended.outcome.value if ended else "unknown"
 
 

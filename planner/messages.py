@@ -107,6 +107,38 @@ class PlanRequest:
                 )
 
 
+@dataclass(frozen=True, slots=True)
+class RiskReport:
+    """What the executions of a plan cost under sampled run times.
+
+    Parameters
+    ----------
+    measure : str
+        ``mean``, or ``cvar:0.9``: the mean of the dearest tenth.
+    samples : int
+    level : float
+        Quantile level at which the plan taken was made.
+    value : float
+        The measure of its cost.
+    mean, cvar_90, worst : float
+        Mean of its cost, mean of the dearest tenth, and the dearest.
+    plain : float
+        The measure of the plan that plain planning gives; never below `value`.
+    candidates : int
+        How many plans were compared.
+    """
+
+    measure: str
+    samples: int
+    level: float
+    value: float
+    mean: float
+    cvar_90: float
+    worst: float
+    plain: float
+    candidates: int
+
+
 @dataclass(frozen=True)
 class PlanResponse:
     """A plan, what it costs and why, or why there is none.
@@ -136,6 +168,8 @@ class PlanResponse:
         Which solver's plan this is.
     estimate_source : str
         Sources of the estimates, comma-separated.
+    risk : RiskReport, optional
+        Where the plan was made against the distribution of the run times.
     wall_s : float
         Seconds from request to response.
     schema_version : int
@@ -154,6 +188,7 @@ class PlanResponse:
     why: Mapping[str, str] = field(default_factory=dict)
     solver: str = ""
     estimate_source: str = ""
+    risk: RiskReport | None = None
     wall_s: float = 0.0
     schema_version: int = SCHEMA_VERSION
 
@@ -252,8 +287,8 @@ Event = (
 """Everything that can happen to a cluster, told apart by `kind` in JSON."""
 
 _READ_STRICTLY: tuple[Any, ...] = (
-    Budget, DurationEstimate, Plan, PlanRequest, PlanResponse, Policy, Running, Snapshot, Task,
-    Worker,
+    Budget, DurationEstimate, Plan, PlanRequest, PlanResponse, Policy, RiskReport, Running,
+    Snapshot, Task, Worker,
 )  # fmt: skip
 for _kind in _READ_STRICTLY:
     # One place says how strictly JSON is read: a misspelt field must not pass in silence.

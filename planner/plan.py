@@ -18,7 +18,9 @@ from planner.evaluate import (
 )
 from planner.explain import explain_waits
 from planner.messages import Budget, PlanRequest, PlanResponse, Status
+from planner.preempt import preemptible, with_preemption
 from planner.problem import Problem, Schedule, decode, encode
+from planner.shapes import is_project
 from planner.solvers import SOLVERS
 from planner.solvers.base import Observe
 
@@ -53,6 +55,7 @@ def plan(
     -------
     PlanResponse
         Never dearer than the greedy plan under the same estimates, never an invalid plan;
+        preemptible running tasks are stopped where that is cheaper (``planner.preempt``);
         with ``budget.steps`` alone, a seed and the same request, the same plan.
 
     Raises
@@ -60,9 +63,18 @@ def plan(
     BadRequest
         For a solver that does not exist.
     """
-    began = time.perf_counter()
     if solver != "auto" and solver not in SOLVERS:
         raise BadRequest(f"there is no solver {solver!r}; choose auto or {', '.join(SOLVERS)}")
+    if preemptible(request):
+        return with_preemption(request, lambda r, o: _plan(r, solver, o, parameters), observe)
+    return _plan(request, solver, observe, parameters)
+
+
+def _plan(
+    request: PlanRequest, solver: str, observe: Observe | None, parameters: dict[str, Any]
+) -> PlanResponse:
+    """Plan a request, and preempt nothing."""
+    began = time.perf_counter()
     problem = encode(request)
     if problem.infeasible or (problem.unplanned and not problem.tasks):
         return _response(request, Status.INFEASIBLE, began, problem, why=problem.infeasible)
@@ -164,6 +176,8 @@ def _response(
 
 def _choose(problem: Problem) -> str:
     tasks = len(problem.tasks)
+    if tasks > CPSAT_TASKS and is_project(problem):
+        return "project"
     return "astar" if tasks <= ASTAR_TASKS else "cpsat" if tasks <= CPSAT_TASKS else "lns"
 
 

@@ -8,7 +8,7 @@ Times in a problem are whole seconds after now.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -95,6 +95,12 @@ class Problem:
         At the policy's level; 0 where the class is not eligible.
     pred_ptr, pred : int64
         Predecessors among `tasks`, CSR.
+    moved_after : int64 (tasks,)
+        A later start is a move against the incumbent; FAR where it does not know the task.
+    was_on : int64 (pieces,)
+        The incumbent's workers, sorted within each task; -1 for none, or where one is gone.
+    gone : int
+        Tasks of the incumbent that are left out now: moves whatever the schedule.
     capacity : int64 (workers, resources)
     worker_class, free_from, until : int64 (workers,)
     idle_w, busy_w, boot_kwh, health : float64 (workers,)
@@ -111,6 +117,8 @@ class Problem:
         What the running tasks add to each additive term (without idle power), and their
         makespan.
     prices : float64 (terms,)
+    memory : dict
+        What has been worked out from the rest once and for all (the relaxation).
     """
 
     request: PlanRequest
@@ -137,6 +145,9 @@ class Problem:
     duration: Ints
     pred_ptr: Ints
     pred: Ints
+    moved_after: Ints
+    was_on: Ints
+    gone: int
     capacity: Ints
     worker_class: Ints
     free_from: Ints
@@ -158,6 +169,7 @@ class Problem:
     owner_tasks: Floats
     base: Floats
     prices: Floats
+    memory: dict[str, Any] = field(default_factory=dict)
 
     @property
     def workers(self) -> tuple[Worker, ...]:
@@ -238,6 +250,15 @@ class Problem:
         """Price of a schedule without ``moves``."""
         return float(self.terms(schedule) @ self.prices)
 
+    def moves(self, schedule: Schedule) -> int:
+        """Number of tasks that a schedule moves against the incumbent, or leaves out."""
+        task = np.repeat(np.arange(len(self.tasks)), self.shards)
+        order = np.lexsort((schedule.worker, task))
+        elsewhere = np.zeros(len(self.tasks), np.bool_)
+        elsewhere[task[schedule.worker[order] != self.was_on]] = True
+        known = self.moved_after < FAR
+        return self.gone + int((known & (elsewhere | (schedule.start > self.moved_after))).sum())
+
 
 def encode(request: PlanRequest) -> Problem:
     """Arrays of a request.
@@ -293,6 +314,7 @@ def encode(request: PlanRequest) -> Problem:
         owner_wait_h[owner_index[run.task.owner]] += waited
 
     shards = np.array([t.shards for t in tasks], np.int64)
+    moved_after, was_on = _incumbent_arrays(request, tasks, shards)
     return Problem(
         request=request,
         tasks=tasks,
@@ -305,6 +327,11 @@ def encode(request: PlanRequest) -> Problem:
         weight=np.array([t.weight for t in tasks], np.float64),
         shards=shards,
         shard_ptr=offsets(shards),
+        moved_after=moved_after,
+        was_on=was_on,
+        gone=sum(
+            request.incumbent is not None and t in request.incumbent.by_task for t in unplanned
+        ),
         owner=np.array([owner_index[t.owner] for t in tasks], np.int64),
         kind=kind_of[keep],
         allowed=allowed,
@@ -318,6 +345,28 @@ def encode(request: PlanRequest) -> Problem:
         **machines,
         **busy,
     )
+
+
+def _incumbent_arrays(
+    request: PlanRequest, tasks: Sequence[Task], shards: Ints
+) -> tuple[Ints, Ints]:
+    """``moved_after`` and ``was_on`` of ``Problem``."""
+    moved_after = np.full(len(tasks), FAR, np.int64)
+    was_on = np.full(int(shards.sum()), -1, np.int64)
+    if request.incumbent is None:
+        return moved_after, was_on
+    index = {w.id: k for k, w in enumerate(request.snapshot.workers)}
+    shard_ptr = offsets(shards)
+    for i, task in enumerate(tasks):
+        before = request.incumbent.by_task.get(task.id)
+        if before is None:
+            continue
+        latest = before.start_s + request.policy.move_tolerance_s
+        moved_after[i] = latest - request.snapshot.now_s
+        workers = sorted(index.get(w, -1) for w in before.workers)
+        if len(workers) == task.shards and workers[0] >= 0:
+            was_on[shard_ptr[i] : shard_ptr[i + 1]] = workers
+    return moved_after, was_on
 
 
 def decode(problem: Problem, schedule: Schedule) -> Plan:

@@ -14,6 +14,7 @@ from scipy.optimize import linprog
 from scipy.sparse import coo_matrix
 
 from planner.evaluate import HOUR_S, WATT_SECONDS_PER_KWH
+from planner.kernels.graph import heads_and_tails
 from planner.problem import Floats, Ints, Problem
 
 MOST_VARIABLES = 60_000
@@ -32,22 +33,29 @@ class Relaxation:
         Workers of one group are interchangeable for it.
     share : float64 (kinds, groups)
         Part of each kind's work that goes to each group; rows of kinds with tasks sum to 1.
+    dearer : float64 (kinds, groups)
+        Reduced cost: by how much an hour of a kind's work on a group is dearer than where the
+        optimum has it; infinity where it may not run.
+    on_s : float64 (groups,)
+        Mean last end of the workers of each group, seconds after now.
+    makespan_s : float
     """
 
     cost: float
     worker_group: Ints
     share: Floats
+    dearer: Floats
+    on_s: Floats
+    makespan_s: float
 
 
-def relax(problem: Problem, least_makespan_s: float = 0.0) -> Relaxation | None:
-    """Solve the relaxation; None where it is too large or fails.
+def relax(problem: Problem) -> Relaxation | None:
+    """Solve the relaxation, once for a problem; None where it is too large or fails.
 
     Parameters
     ----------
     problem : Problem
         With at least one task.
-    least_makespan_s : float
-        A makespan that no schedule can beat (the longest chain, say), seconds.
 
     Notes
     -----
@@ -57,11 +65,18 @@ def relax(problem: Problem, least_makespan_s: float = 0.0) -> Relaxation | None:
         min  price_makespan M + price_kwh (sum_g idle_g O_g + sum_kg busy_g share_kg W_k y_kg)
         s.t. sum_g y_kg = 1                                for each k
              sum_k demand_kr W_k y_kg + B_gr <= cap_gr O_g   for each g and resource r
-             O_g <= n_g M,  O_g >= on-time of what runs,  M >= least makespan
+             O_g <= n_g M,  O_g >= on-time of what runs,  M >= longest chain
 
     where B_gr is what running tasks still take. Valid, since a worker can hold no more of
     a resource than its capacity while it is on, and is on until its last end.
     """
+    if "relaxation" not in problem.memory:
+        problem.memory["relaxation"] = _solve(problem)
+    found: Relaxation | None = problem.memory["relaxation"]
+    return found
+
+
+def _solve(problem: Problem) -> Relaxation | None:
     group, members = _groups(problem)
     kinds = np.unique(problem.kind)
     allowed = problem.allowed[:, [m[0] for m in members]]
@@ -120,14 +135,25 @@ def relax(problem: Problem, least_makespan_s: float = 0.0) -> Relaxation | None:
     ).tocsr()
     on_h = np.maximum(0, problem.last_end - problem.free_from) * problem.on / HOUR_S
     least_on = np.bincount(group, on_h, minlength=groups)
-    least_end = max(least_makespan_s, float(problem.last_end.max(initial=0))) / HOUR_S
+    head, tail = heads_and_tails(problem.release, problem.shortest, problem.pred_ptr, problem.pred)
+    least_end = max(float((head + tail).max()), float(problem.last_end.max(initial=0))) / HOUR_S
     bounds = [(0.0, 1.0)] * count + [(low, None) for low in least_on] + [(least_end, None)]
     found = linprog(objective, upper, limits, equal, np.ones(len(kinds)), bounds, method="highs")
     if found.status != 0:
         return None
     share = np.zeros((len(problem.allowed), groups))
     share[of_kind, of_group] = found.x[:count]
-    return Relaxation(float(found.fun), group, share)
+    dearer = np.full((len(problem.allowed), groups), np.inf)
+    reduced = np.maximum(0.0, found.lower.marginals[:count])
+    dearer[of_kind, of_group] = reduced / np.maximum(hours, 1e-12)
+    return Relaxation(
+        float(found.fun),
+        group,
+        share,
+        dearer,
+        found.x[on] / size * HOUR_S,
+        float(found.x[makespan]) * HOUR_S,
+    )
 
 
 def _groups(problem: Problem) -> tuple[Ints, list[Ints]]:

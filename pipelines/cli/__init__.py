@@ -12,7 +12,17 @@ from typing import Any
 
 import typer
 
-from pipelines.cli import evaluating, forecasting, generating, planning, running, tuning
+from pipelines.cli import (
+    backtesting,
+    benching,
+    evaluating,
+    forecasting,
+    generating,
+    planning,
+    running,
+    serving,
+    tuning,
+)
 from pipelines.cli.common import INTERRUPTED
 from pipelines.stage import BAD_INPUT, fault_of
 
@@ -29,7 +39,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(generating.app, name="generate")
-for module in (forecasting, evaluating, tuning, planning, running):
+for module in (
+    forecasting, evaluating, tuning, planning, running, backtesting, benching, serving,
+):  # fmt: skip
     for command, function in module.COMMANDS.items():
         text, _, example = inspect.cleandoc(function.__doc__ or "").partition("\n\nExample: ")
         app.command(command, help=text, epilog=f"Example: {' '.join(example.split())}")(function)

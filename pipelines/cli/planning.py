@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,6 +43,10 @@ def plan(
         int | None, typer.Option(min=0, help="Solver steps instead of seconds: repeatable.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed.")] = None,
+    risk: Annotated[
+        str | None, typer.Option(help="Plan against sampled run times: mean or cvar:0.9.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Samples of run times for --risk.")] = 200,
     gantt: Annotated[Path | None, typer.Option(help="Draw the plan to this HTML file.")] = None,
     json: Json = False,
 ) -> None:
@@ -53,7 +58,9 @@ def plan(
     -o plan.json --gantt plan.html
     """
     from planner.plan import plan as plan_request
+    from planner.risk import RiskMeasure, plan_under_risk
 
+    measure = None if risk is None else RiskMeasure.parse(risk)
     asked = _request(request, tasks, cluster, policy, model, estimates)
     asked = _limited(asked, budget, steps, seed)
     with progress("planning") as tell:
@@ -63,7 +70,12 @@ def plan(
             best.append(cost)
             tell(text=f"{len(best)} better plans, cost {cost:,.4g}")
 
-        response = plan_request(asked, solver, observe=observe)
+        if measure is None:
+            response = plan_request(asked, solver, observe=observe)
+        else:
+            response = plan_under_risk(
+                asked, measure, samples=samples, solver=solver, observe=observe
+            )
     _write(response, output, gantt, asked)
     if json:
         print_json(_facts(response, asked, output, gantt))
@@ -85,8 +97,6 @@ def validate(
 
     Example: plancast validate request.json response.json
     """
-    from dataclasses import asdict
-
     from planner.evaluate import validate_response
 
     asked = _read_message(PlanRequest, request)
@@ -190,6 +200,7 @@ def _facts(
         "moved": len(response.moved),
         "unplanned": dict(response.unplanned),
         "why": dict(response.why),
+        "risk": asdict(response.risk) if response.risk else None,
         "wall_s": response.wall_s,
         "written": [str(p) for p in (output, gantt if response.plan else None) if p is not None],
     }
@@ -215,6 +226,15 @@ def _print(response: PlanResponse, request: PlanRequest) -> None:
         console.print(
             f"no plan costs less than {response.lower_bound:,.6g}: gap {response.gap:.2%}"
         )
+        if response.risk is not None:
+            report = response.risk
+            console.print(
+                f"{report.measure} of the cost over {report.samples:,} sampled run times: "
+                f"{report.value:,.6g} (plain plan {report.plain:,.6g}); mean {report.mean:,.6g}, "
+                f"dearest tenth {report.cvar_90:,.6g}, worst {report.worst:,.6g}; made at level "
+                f"{report.level:g}, the best of {report.candidates} plans",
+                soft_wrap=True,
+            )
     _reasons("not planned", response.unplanned)
     _reasons("no plan because" if response.plan is None else "waiting", response.why)
 

@@ -109,3 +109,36 @@ def latest_ends(deadline, shortest, pred_ptr, pred):
         for p in range(pred_ptr[i], pred_ptr[i + 1]):
             latest[pred[p]] = min(latest[pred[p]], latest[i] - shortest[i])
     return latest
+
+
+@njit(cache=True)
+def dues(deadline, weight, shortest, pred_ptr, pred):
+    """What a task's end means for the tasks after it.
+
+    Parameters
+    ----------
+    deadline, shortest : int64 (tasks,)
+    weight : float64 (tasks,)
+    pred_ptr, pred : int64
+
+    Returns
+    -------
+    due : int64 (tasks,)
+        As ``latest_ends``.
+    due_weight : float64 (tasks,)
+        Largest weight of the deadlines that bind on the way.
+    rest : int64 (tasks,)
+        Longest chain after the task, itself left out.
+    """
+    order = priority_order(np.zeros(deadline.shape[0]), pred_ptr, pred)
+    due, due_weight = deadline.copy(), weight.copy()
+    rest = np.zeros(deadline.shape[0], np.int64)
+    for k in range(order.shape[0] - 1, -1, -1):
+        i = order[k]
+        for p in range(pred_ptr[i], pred_ptr[i + 1]):
+            before = pred[p]
+            rest[before] = max(rest[before], rest[i] + shortest[i])
+            if due[i] - shortest[i] < due[before]:
+                due[before] = due[i] - shortest[i]
+                due_weight[before] = max(due_weight[before], due_weight[i])
+    return due, due_weight, rest

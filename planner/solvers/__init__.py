@@ -27,11 +27,18 @@ def _lns(**parameters: Any) -> Solver:
     return LargeNeighbourhood(**{"start": Greedy(), **parameters})
 
 
+def _project(**parameters: Any) -> Solver:
+    from planner.solvers.project import Project
+
+    return Project(**{"start": Greedy(), **parameters})
+
+
 SOLVERS: dict[str, Callable[..., Solver]] = {
     "greedy": Greedy,
     "lns": _lns,
     "astar": _astar,
     "cpsat": _cpsat,
+    "project": _project,
 }
 """Name to factory; keyword arguments are the solver's parameters."""
 

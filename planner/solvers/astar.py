@@ -1,11 +1,14 @@
-"""A* over assignments; see ``planner.search`` for the states, the edges and the bound."""
+"""A* over assignments, exact, weighted, anytime, focal and beam, from one kernel.
+
+See ``planner.search`` for the states, the edges and why so many need not be followed, and
+``planner.kernels.astar`` for the bound.
+"""
 
 from __future__ import annotations
 
-import heapq
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,52 +16,93 @@ import numpy as np
 
 from planner.bounds import lower_bound
 from planner.domain import BadRequest
+from planner.guides import Guide
+from planner.kernels import astar as kernel
 from planner.messages import Budget, Status
-from planner.problem import Problem, Schedule
-from planner.search import Active, Assign, SearchSpace, State
+from planner.problem import Floats, Ints, Problem, Schedule
+from planner.search import (
+    SearchSpace,
+    edges_of,
+    grown,
+    make_entries,
+    make_focus,
+    make_nodes,
+    make_scratch,
+    root_of,
+    search_space,
+)
 from planner.solvers.base import ALL_BUT_MOVES, Observe, Solution
 
-SAME = 1e-9
-"""A schedule that is better by less than this, relative, is not looked for."""
-RELEASE_SHARE = 0.05
-"""Share of the seconds that giving back the memory of all states takes."""
-NOISE = 1e-12
-"""Relative error of a cost that doubles may make; costs closer than this count as equal."""
+FORMS = ("best", "anytime", "focal", "beam")
+CHUNK_S = 0.01
+"""Seconds of searching between two looks at the clock, about."""
+FIRST_CHUNK = 200
+FIRST_ROWS = 256
+"""Rows that a search begins with; they are doubled when they are full."""
+LEAST_WEIGHT = 1.01
+"""Anytime search goes to weight 1 from here."""
 
 
 @dataclass(frozen=True)
 class AStar:
-    """Best-first search that proves its plan optimal when it ends by itself.
+    """Search for the next assignment; proves its plan optimal when it ends by itself.
 
     Parameters
     ----------
+    form : str
+        ``best``: by least bound, or at a weight above 1 by cost so far + weight x the rest.
+        ``anytime``: the same with a falling weight, until 1. ``focal``: by the guide among
+        the states whose bound is at most `weight` times the least. ``beam``: the `width`
+        best states of each depth by the guide, then twice as many, and so on.
     weight : float
-        1 for A*; above 1 for weighted A*, which trusts the bound on what is still to come
-        that much more, and ends with a plan of at most `weight` times the least cost.
+        The plan costs at most `weight` times the least cost, whatever the guide says; anytime
+        search begins with it.
+    guide : callable, optional
+        Orders the focal list or the beam, see ``planner.guides``. Without one the focal list
+        prefers the state with most tasks placed, and the beam the least bound.
+    batch : int
+        States that focal search expands at a time, so that the guide is asked for many.
+    width : int
+        First width of the beam.
     max_nodes : int
-        States that may be held in memory; the search stops with what it has beyond.
+        States and open edges that may be held in memory; the search stops with what it has
+        beyond.
     max_edges : int
         Pairs of a task and a multiset of workers beyond which no search is begun.
+
+    Notes
+    -----
+    The certificate holds at every moment: no plan costs less than the least bound of all that
+    is open or was thrown away.
 
     References
     ----------
     Hart, Nilsson, Raphael (1968), "A formal basis for the heuristic determination of
-    minimum cost paths", doi:10.1109/TSSC.1968.300136.
+    minimum cost paths", doi:10.1109/TSSC.1968.300136. Likhachev, Gordon, Thrun (2003), "ARA*:
+    Anytime A* with provable bounds on sub-optimality". Pearl, Kim (1982), "Studies in
+    semi-admissible heuristics", doi:10.1109/TPAMI.1982.4767270.
     """
 
     name: ClassVar[str] = "astar"
     exact_terms: ClassVar[frozenset[str]] = ALL_BUT_MOVES
+    form: str = "best"
     weight: float = 1.0
-    max_nodes: int = 200_000
-    max_edges: int = 2_000
+    guide: Guide | None = None
+    batch: int = 16
+    width: int = 64
+    max_nodes: int = 1_000_000
+    max_edges: int = 20_000
 
     def __post_init__(self) -> None:
+        if self.form not in FORMS:
+            raise BadRequest(f"astar: form is {self.form!r}; choose {', '.join(FORMS)}")
         if not (math.isfinite(self.weight) and self.weight >= 1):
             raise BadRequest(f"astar: weight is {self.weight}; it must be finite, 1 or more")
-        if self.max_nodes < 1:
-            raise BadRequest(f"astar: max_nodes is {self.max_nodes}; it must be 1 or more")
-        if self.max_edges < 1:
-            raise BadRequest(f"astar: max_edges is {self.max_edges}; it must be 1 or more")
+        if self.guide is not None and not callable(self.guide):
+            raise BadRequest("astar: guide must be callable on batches of state features")
+        for name in ("batch", "width", "max_nodes", "max_edges"):
+            if getattr(self, name) < 1:
+                raise BadRequest(f"astar: {name} is {getattr(self, name)}; it must be 1 or more")
 
     def solve(
         self,
@@ -72,283 +116,329 @@ class AStar:
         """See ``Solver.solve``; a step is an expanded state, and `rng` is not needed."""
         stop_at = math.inf
         if budget.seconds is not None:
-            stop_at = time.perf_counter() + (1 - RELEASE_SHARE) * budget.seconds
-        most_steps = math.inf if budget.steps is None else budget.steps
-        cost = math.inf if incumbent is None else problem.cost(incumbent)
-        bound, exhausted, steps, schedule = -math.inf, False, 0, incumbent
-        space = self._space(problem, stop_at)
-        if space is not None:
-            search = _Search(space, self.weight, lower_bound(problem), cost, observe)
-            search.run(most_steps, stop_at, self.max_nodes)
-            cost, bound = search.best_cost, search.proven()
-            exhausted, steps = search.exhausted, search.steps
-            if search.best is not None:
-                schedule = space.schedule(search.best)
+            stop_at = time.perf_counter() + budget.seconds - CHUNK_S
+        space = None
+        if edges_of(problem) <= self.max_edges and time.perf_counter() < stop_at:
+            try:
+                space = search_space(problem, stop_at)
+            except TimeoutError:
+                space = None
+        best_cost = math.inf if incumbent is None else problem.cost(incumbent)
+        if space is None:
+            status = Status.NO_PLAN_IN_TIME if incumbent is None else Status.FEASIBLE
+            claimed = None if incumbent is None else best_cost
+            return Solution(status, incumbent, claimed=claimed)
+        search = Search(
+            self, space, lower_bound(problem), best_cost, observe,
+            Limits(stop_at, np.iinfo(np.int64).max if budget.steps is None else budget.steps),
+        )  # fmt: skip
+        {"best": search.best, "anytime": search.anytime, "focal": search.focal,
+         "beam": search.beam}[self.form]()  # fmt: skip
+        schedule = search.schedule() or incumbent
+        bound = search.proven()
         if schedule is None:
-            status = Status.INFEASIBLE if exhausted else Status.NO_PLAN_IN_TIME
-            return Solution(status, lower_bound=bound, steps=steps)
-        proven = cost - bound <= 2 * SAME * abs(cost)
+            status = Status.INFEASIBLE if search.exhausted else Status.NO_PLAN_IN_TIME
+            return Solution(status, lower_bound=bound, steps=search.steps)
+        cost = search.best_cost
+        proven = cost - bound <= 2 * kernel.SAME * abs(cost)
         status = Status.OPTIMAL if proven else Status.FEASIBLE
-        return Solution(status, schedule, min(bound, cost), cost, steps)
-
-    def _space(self, problem: Problem, stop_at: float) -> SearchSpace | None:
-        """The search space, None if it is too large, or takes too long to list."""
-        able = problem.allowed.sum(axis=1)[problem.kind]
-        multisets = (
-            math.comb(int(w) + int(k) - 1, int(k))
-            for w, k in zip(able, problem.shards, strict=True)
-        )
-        if sum(multisets) > self.max_edges:
-            return None
-        try:
-            return SearchSpace(problem, stop_at)
-        except TimeoutError:
-            return None
+        return Solution(status, schedule, min(bound, cost), cost, search.steps)
 
 
-class _Search:
-    """The open list, the best schedule so far, and the table of states seen.
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When to stop: ``time.perf_counter()``, and expanded states."""
 
-    Notes
-    -----
-    Let O be the schedules of least (cost, sum of starts). Listed by (start, index), each
-    task of a schedule in O starts at the earliest moment, not before the one listed ahead
-    of it, at which it fits beside those listed ahead: else it could start earlier at no
-    cost. So an edge need not be followed if its task starts together with the last one
-    placed and has a lower index; and of identical tasks, or of workers between which the
-    future sees no difference, the first will do.
+    stop_at: float
+    steps: int
 
-    A state B is dropped for a state A when A with whatever completes B has a lesser (cost,
-    sum of starts). That is so if both placed the same tasks and hold the same resources
-    from now on; A's floor is no later, nor are the ends that followers wait for; and what A
-    has cost, plus all it may lose to B in what is still open (longest mean wait, largest
-    load, workers that are on), is less, or as much with no larger sum of starts. The
-    makespan cannot differ: what is active is alike, and what has ended is outlived. Then if
-    B leads to a schedule in O, so does A.
+
+class Search:
+    """The arrays of one search, and the best schedule so far.
+
+    Parameters
+    ----------
+    parameters : AStar
+    space : SearchSpace
+    root_bound : float
+        No schedule costs less.
+    best_cost : float
+        Of a schedule that is known; infinity if none is.
+    observe : callable, optional
+    limits : Limits
     """
 
     def __init__(
         self,
+        parameters: AStar,
         space: SearchSpace,
-        weight: float,
         root_bound: float,
         best_cost: float,
         observe: Observe | None,
+        limits: Limits,
     ) -> None:
-        self.space = space
-        self.weight = weight
-        self.observe = observe
-        self.best: State | None = None
-        self.best_cost = best_cost
-        self.steps = 0
+        self.parameters, self.space, self.observe = parameters, space, observe
+        self.limits = limits
+        tasks = len(space.problem.tasks)
+        self.nodes = make_nodes(space, FIRST_ROWS)
+        self.buckets: Ints = np.full(2 * FIRST_ROWS, -1, np.int64)
+        self.scratch = make_scratch(space)
+        self.tally: Ints = np.zeros(10, np.int64)
+        self.value: Floats = np.array([best_cost, math.inf, 0.0, 1.0])
+        self.best_edge: Ints = np.full(tasks, -1, np.int64)
+        self.best_end: Ints = np.zeros(tasks, np.int64)
+        self.entries: kernel.Entries | None = None
+        self.focus: kernel.Focus | None = None
+        room = parameters.batch * 8 + 2 * len(space.edges)
+        self.fresh: Ints = np.zeros(room, np.int64)
+        self.features: Floats = np.zeros((room, kernel.FEATURES))
+        self.told = best_cost
+        self.chunk = FIRST_CHUNK
         self.exhausted = False
-        self.twin = _twins(space)
-        self.group = _worker_groups(space)
-        self.has_alike = len(set(self.group)) < len(self.group)
-        self.followers = [i for i, preds in enumerate(space.preds) if preds]
-        self.seen: dict[object, list[_View]] = {}
-        self.kept = 0
-        self.open: list[tuple[float, int, int, State]] = []
-        self.pushed = 0
-        self._push(space.root(root_bound))
+        self.thrown_away = math.inf
+        """Least bound of the states that a beam did not keep."""
+        root_of(space, self.nodes, root_bound)
+        self.tally[kernel.NODES] = 1
+        self.least = root_bound
+        """No schedule that is still to be found costs less."""
 
-    def run(self, most_steps: float, stop_at: float, max_nodes: int) -> None:
-        """Search until the proof is done or a limit is met."""
-        while self.open:
-            if self.weight > 1 and self.best_cost <= self.open[0][0]:
+    # ------------------------------------------------------------------ forms
+
+    def best(self) -> None:
+        """Best-first search at the weight of the parameters."""
+        self._open(self.parameters.weight)
+        self._run(self.parameters.weight)
+
+    def anytime(self) -> None:
+        """Weighted search whose weight falls by half of what it is above 1, each time it ends."""
+        weight = self.parameters.weight
+        self._open(weight)
+        while self._run(weight) and weight > 1.0:
+            weight = 1.0 + (weight - 1.0) / 2.0
+            weight = weight if weight > LEAST_WEIGHT else 1.0
+            kernel.reopen(self.entries, self.nodes, self.tally, weight)
+
+    def focal(self) -> None:
+        """Focal search, a batch of states at a time."""
+        parameters = self.parameters
+        self.focus = make_focus(len(self.nodes.start))
+        if not self._look_at_root():
+            return
+        kernel.put(self.nodes, self.focus, self.tally, np.zeros(1, np.int64), np.zeros(1))
+        chosen = np.zeros(parameters.batch, np.int64)
+        while True:
+            count = kernel.take(
+                self.nodes, self.focus, self.tally, self.value, parameters.weight, chosen
+            )
+            self.least = float(self.value[kernel.LEAST])
+            self._tell()
+            if count <= 0:
+                self.exhausted = count == 0
                 return
-            if self.steps >= most_steps or len(self.open) + self.kept > max_nodes:
+            left = min(count, self.limits.steps - self.steps)
+            if self._spent() or not self._expand(chosen[:left], self._put) or left < count:
                 return
-            if time.perf_counter() > stop_at:
+
+    def beam(self) -> None:
+        """Beams of growing width, until nothing is thrown away or the budget is spent."""
+        width = self.parameters.width
+        if not self._look_at_root():
+            return
+        root = kernel.Nodes(*[array[:1].copy() for array in self.nodes])
+        while not self._spent():
+            self.thrown_away = math.inf
+            if not self._one_beam(root, width):
                 return
-            key, _, _, state = heapq.heappop(self.open)
-            if state.dead or self._hopeless(state):
+            self.least = max(self.least, self.thrown_away)
+            if self.thrown_away >= self._worth_finding():
+                self.exhausted = True
+                return
+            width *= 2
+
+    def _one_beam(self, root: kernel.Nodes, width: int) -> bool:
+        """One beam; False if the budget or the memory ran out."""
+        kernel.copy_rows(root, self.nodes, np.zeros(1, np.int64))
+        self._forget(1)
+        layer = np.zeros(1, np.int64)
+        for _ in range(len(self.space.problem.tasks)):
+            fresh: list[Ints] = []
+            values: list[Floats] = []
+
+            def collect(
+                rows: Ints, found: Floats, fresh: list[Ints] = fresh, values: list[Floats] = values
+            ) -> None:
+                fresh.append(rows.copy())
+                values.append(found.copy())
+
+            if self._spent() or not self._expand(layer, collect):
+                return False
+            self._tell()
+            rows = np.concatenate([*fresh, np.zeros(0, np.int64)])
+            guide = np.concatenate([*values, np.zeros(0)])
+            alive = ~self.nodes.dead[rows]
+            rows, guide = rows[alive], np.where(np.isnan(guide), math.inf, guide)[alive]
+            bound = self.nodes.bound[rows]
+            if self.parameters.guide is None:
+                guide = bound
+            ranked = np.lexsort((rows, bound, guide))
+            self.thrown_away = min(
+                self.thrown_away, float(bound[ranked[width:]].min(initial=math.inf))
+            )
+            kept = np.sort(rows[ranked[:width]])
+            # Rows only move to the front, in order: none is overwritten before it is copied.
+            kernel.copy_rows(self.nodes, self.nodes, kept)
+            self._forget(len(kept))
+            layer = np.arange(len(kept))
+            if not len(kept):
+                break
+        return True
+
+    # ------------------------------------------------------------------ best first
+
+    def _open(self, weight: float) -> None:
+        self.entries = make_entries(max(FIRST_ROWS, 2 * len(self.space.edges) + 2))
+        self.tally[kernel.UNUSED] = len(self.entries.unused)
+        kernel.open_root(self.entries, self.tally, self.value, self.nodes, weight)
+
+    def _run(self, weight: float) -> bool:
+        """Whether the search ended by itself; then what it promises is proven."""
+        began = time.perf_counter()
+        while True:
+            looked = int(self.tally[kernel.LOOKS])
+            why = kernel.best_first(
+                self.space.arrays, self.nodes, self.entries, self.buckets, self.scratch,
+                self.tally, self.value, self.best_edge, self.best_end, weight,
+                self.limits.steps, self.chunk, self.parameters.max_nodes,
+            )  # fmt: skip
+            now = time.perf_counter()
+            self._pace(now - began, int(self.tally[kernel.LOOKS]) - looked)
+            began = now
+            if why == kernel.FULL:
+                self._make_room()
                 continue
-            if state.looked is None:
-                # Only states that come to the front are bounded in full.
-                self.space.look(state)
-                if self._hopeless(state) or self._needless(state):
-                    continue
-                if self._key(state) > key:
-                    self._push(state)
-                    continue
-            self._expand(state)
-        self.exhausted = True
+            ends = why in (kernel.EXHAUSTED, kernel.PROMISED)
+            stops = self._spent() or self._memory_is_full()
+            if ends or stops or why == kernel.FOUND:
+                self.least = float(kernel.least_open(self.entries, self.nodes, self.tally))
+                self._tell()
+            if ends:
+                self.exhausted = why == kernel.EXHAUSTED
+                return True
+            if stops:
+                return False
 
-    def proven(self) -> float:
-        """No schedule costs less: the least bound of all that was not followed to its end."""
-        bounds = (state.bound for *_, state in self.open if not state.dead)
-        return min(self._worth_finding(), min(bounds, default=math.inf))
+    # ------------------------------------------------------------------ focal and beam
 
-    def _worth_finding(self) -> float:
-        """Cost below which a schedule is looked for."""
-        if self.best_cost == math.inf:
-            return math.inf
-        return self.best_cost - SAME * abs(self.best_cost)
-
-    def _hopeless(self, state: State) -> bool:
-        return state.bound == math.inf or state.bound >= self._worth_finding()
-
-    def _key(self, state: State) -> float:
-        if self.weight == 1:
-            return state.bound
-        so_far = self.space.cost(state)
-        return so_far + self.weight * (state.bound - so_far)
-
-    def _push(self, state: State) -> None:
-        self.pushed += 1
-        # Among equal bounds the state with most tasks placed, then the oldest.
-        entry = (self._key(state), -state.done.bit_count(), self.pushed, state)
-        heapq.heappush(self.open, entry)
-
-    # ------------------------------------------------------------------ edges
-
-    def _expand(self, state: State) -> None:
-        self.steps += 1
-        for start, edge in self._edges(state):
-            child = self.space.assign(state, edge, start)
-            if child.done == self.space.all_done:
-                cost = self.space.cost(child)
-                if cost < self.best_cost:
-                    self.best, self.best_cost = child, cost
-                    if self.observe is not None:
-                        self.observe(cost, min(state.bound, self.proven()))
-            elif not self._hopeless(child):
-                self._push(child)
-        if state.looked is not None:
-            state.looked.edges.clear()  # the table of states seen needs them no more
-
-    def _edges(self, state: State) -> Iterator[tuple[int, Assign]]:
-        """The edges that need following."""
-        assert state.looked is not None
-        alike: set[object] = set()
-        for start, edge in state.looked.edges:
-            twin = self.twin[edge.task]
-            if twin >= 0 and not state.done >> twin & 1:
-                continue
-            if start == state.looked.floor and edge.task < state.tie:
-                continue
-            if self.has_alike:
-                looks = sorted((*self._looks(state, w), demand) for w, demand in edge.pieces)
-                look = (edge.task, *looks)
-                if look in alike:
-                    continue
-                alike.add(look)
-            yield start, edge
-
-    def _looks(self, state: State, w: int) -> tuple[int, Active, int, float]:
-        """All that the future can see of a worker."""
-        return self.group[w], state.active[w], state.last_end[w], state.loads[w]
-
-    # ------------------------------------------------------------------ states seen
-
-    def _needless(self, state: State) -> bool:
-        """Whether a state seen before makes this one needless; else it is kept."""
-        view = self._view(state)
-        rivals = self.seen.setdefault((state.done, view.active), [])
-        if any(self._beats(rival, view) for rival in rivals):
+    def _look_at_root(self) -> bool:
+        """Bound the root in full; False if nothing comes of it."""
+        lives = kernel.look(self.space.arrays, self.nodes, self.scratch, 0)
+        self.least = float(self.nodes.bound[0])
+        if lives and self.least < self._worth_finding():
+            self.value[kernel.ROOT_BOUND] = self.nodes.bound[0]
+            self.value[kernel.ROOT_SPAN] = self.scratch.facts[kernel.SPAN]
             return True
-        beaten = [rival for rival in rivals if self._beats(view, rival)]
-        for rival in beaten:
-            rival.state.dead = True
-            rivals.remove(rival)
-        rivals.append(view)
-        self.kept += 1 - len(beaten)
+        self.exhausted = True
         return False
 
-    def _view(self, state: State) -> _View:
-        assert state.looked is not None
-        floor = state.looked.floor
-        workers = list(range(len(self.group)))
-        if self.has_alike:
-            workers.sort(key=lambda w: self._looks(state, w))
-        heads = tuple(
-            max(floor, *(state.ends[p] for p in self.space.preds[i]))
-            for i in self.followers
-            if not state.done >> i & 1
-        )
-        active = tuple(state.active[w] for w in workers)
-        return _View(state, (floor, state.tie), tuple(workers), active, heads)
+    def _expand(self, chosen: Ints, hand_over: Callable[[Ints, Floats], None]) -> bool:
+        """Expand nodes and hand over what they lead to; False if time or memory ran out."""
+        guide, fresh, features = self.parameters.guide, self.fresh, self.features
+        first = 0
+        while first < len(chosen):
+            self.tally[kernel.ROWS] = 0
+            reached = kernel.expand(
+                self.space.arrays, self.nodes, self.buckets, self.scratch, self.tally,
+                self.value, self.best_edge, self.best_end, chosen, first, fresh, features,
+                guide is not None,
+            )  # fmt: skip
+            count = int(self.tally[kernel.ROWS])
+            if count:
+                values = np.zeros(count)
+                if guide is not None:
+                    values = np.asarray(guide(features[:count].copy()), np.float64)
+                    if values.shape != (count,):
+                        raise BadRequest(
+                            f"astar: the guide gave shape {values.shape} for {count} states; "
+                            f"it must give ({count},)"
+                        )
+                hand_over(fresh[:count], values)
+            elif reached < len(chosen):
+                if len(self.nodes.start) >= self.parameters.max_nodes:
+                    return False
+                self._make_room()
+            first = reached
+            if time.perf_counter() > self.limits.stop_at:
+                return False
+        return True
 
-    def _beats(self, view: _View, other: _View) -> bool:
-        """Whether what completes `other` completes `view` at a lesser (cost, sum of starts)."""
-        space, a, b = self.space, view.state, other.state
-        if view.floor > other.floor:
-            return False
-        if any(mine > its for mine, its in zip(view.heads, other.heads, strict=True)):
-            return False
-        loss = a.add - b.add
-        if space.unfair_price:
-            more = [mine - its for mine, its in zip(a.waits, b.waits, strict=True)]
-            loss += space.unfair_price * space.mean_wait_s(more)
-        if space.load_price or space.prices_power:
-            more_load = 0.0
-            for v, w in zip(view.workers, other.workers, strict=True):
-                more_load = max(more_load, a.loads[v] - b.loads[w])
-                # B paid for power that A may have to pay for yet.
-                longer = space.idle_s(w, b.last_end[w]) - space.idle_s(v, a.last_end[v])
-                loss += space.idle_price[w] * max(0, longer)
-                if b.last_end[w] and not a.last_end[v]:
-                    loss += space.boot_price[w]
-            loss += more_load
-        noise = NOISE * abs(b.bound)
-        return loss < -noise or (loss <= noise and a.sum_starts <= b.sum_starts)
+    def _put(self, fresh: Ints, values: Floats) -> None:
+        kernel.put(self.nodes, self.focus, self.tally, fresh, values)
 
+    def _forget(self, rows: int) -> None:
+        """Empty the table of states seen, and all rows but the first."""
+        self.tally[kernel.NODES], self.tally[kernel.KEPT] = rows, 0
+        self.buckets[:] = -1
 
-@dataclass(frozen=True, eq=False, slots=True)
-class _View:
-    """A state as it is compared: workers between which there is no difference are sorted.
+    # ------------------------------------------------------------------ room and time
 
-    Parameters
-    ----------
-    state : State
-    floor : tuple of (int, int)
-        Later tasks come after this in (start, index).
-    workers : tuple of int
-    active : tuple of Active
-        For each of `workers`.
-    heads : tuple of int
-        When each task to come that follows others may start.
-    """
+    def _make_room(self) -> None:
+        """Twice the rows where they are full, and twice the entries."""
+        used = int(self.tally[kernel.NODES])
+        if 2 * (used + len(self.space.edges)) > len(self.nodes.start):
+            rows = 2 * len(self.nodes.start) + len(self.space.edges)
+            self.nodes = kernel.Nodes(*grown(self.nodes, rows))
+            self.buckets = np.full(1 << (2 * rows - 1).bit_length(), -1, np.int64)
+            kernel.rehash(self.nodes, self.buckets, used)
+            if self.focus is not None:
+                self.focus = kernel.Focus(*grown(self.focus, rows))
+        if self.entries is not None:
+            size = len(self.entries.unused)
+            self.entries = kernel.Entries(*grown(self.entries, 2 * size))
+            unused = int(self.tally[kernel.UNUSED])
+            self.entries.unused[unused : unused + size] = np.arange(size, 2 * size)
+            self.tally[kernel.UNUSED] += size
 
-    state: State
-    floor: tuple[int, int]
-    workers: tuple[int, ...]
-    active: tuple[Active, ...]
-    heads: tuple[int, ...]
+    def _memory_is_full(self) -> bool:
+        held = int(self.tally[kernel.OPEN] + self.tally[kernel.KEPT])
+        return held > self.parameters.max_nodes
 
+    def _spent(self) -> bool:
+        return self.steps >= self.limits.steps or time.perf_counter() > self.limits.stop_at
 
-def _twins(space: SearchSpace) -> list[int]:
-    """For each task the last identical one before it, or -1."""
-    problem = space.problem
-    followers: list[list[int]] = [[] for _ in space.preds]
-    for i, preds in enumerate(space.preds):
-        for p in preds:
-            followers[p].append(i)
-    last: dict[object, int] = {}
-    twins = []
-    for i, preds in enumerate(space.preds):
-        key = (
-            int(problem.kind[i]), space.release[i], space.raw_release[i],
-            int(problem.deadline[i]), float(problem.weight[i]), int(problem.shards[i]),
-            space.owner[i], tuple(problem.duration[i].tolist()), preds, tuple(followers[i]),
-        )  # fmt: skip
-        twins.append(last.get(key, -1))
-        last[key] = i
-    return twins
+    def _pace(self, seconds: float, looks: int) -> None:
+        """Let a chunk last as long as it should."""
+        if looks and seconds > 0:
+            wanted = int(looks * CHUNK_S / seconds)
+            self.chunk = max(FIRST_CHUNK, min(1_000_000, wanted, 4 * self.chunk))
 
+    # ------------------------------------------------------------------ outcome
 
-def _worker_groups(space: SearchSpace) -> list[int]:
-    """The group of each worker; within one they differ in nothing but what is placed on them."""
-    problem = space.problem
-    groups: dict[object, int] = {}
-    result = []
-    for w, segments in enumerate(space.segments):
-        key = (
-            segments, int(problem.worker_class[w]), space.free_from[w],
-            tuple(problem.allowed[:, w].tolist()), tuple(problem.share[:, w].tolist()),
-            space.idle_price[w], space.boot_price[w], float(problem.busy_w[w]),
-            float(problem.health[w]), int(problem.last_end[w]), float(problem.load_h[w]),
-        )  # fmt: skip
-        result.append(groups.setdefault(key, len(groups)))
-    return result
+    @property
+    def steps(self) -> int:
+        """States expanded."""
+        return int(self.tally[kernel.STEPS])
+
+    @property
+    def best_cost(self) -> float:
+        """Cost of the best schedule known."""
+        return float(self.value[kernel.BEST])
+
+    def proven(self) -> float:
+        """No schedule costs less."""
+        return min(self._worth_finding(), self.least)
+
+    def schedule(self) -> Schedule | None:
+        """The best schedule found, None if nothing better than the one known."""
+        if (self.best_edge < 0).any():
+            return None
+        return self.space.schedule(self.best_edge.astype(np.int64), self.best_end)
+
+    def _worth_finding(self) -> float:
+        cost = self.best_cost
+        return cost if cost == math.inf else cost - kernel.SAME * abs(cost)
+
+    def _tell(self) -> None:
+        if self.best_cost < self.told:
+            self.told = self.best_cost
+            if self.observe is not None:
+                self.observe(self.best_cost, self.proven())

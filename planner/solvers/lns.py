@@ -2,27 +2,58 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from planner.domain import BadRequest
-from planner.kernels.graph import successors
-from planner.kernels.schedule import Fixed, State, load_state, search
+from planner.domain import TERMS, BadRequest
+from planner.guided import guided_schedules
+from planner.kernels.ruin import Fixed
+from planner.local_search import (
+    Shape,
+    Walk,
+    fixed_arrays,
+    full_cost,
+    join,
+    ranks,
+    split,
+    with_pool,
+)
 from planner.messages import Budget, Status
-from planner.priorities import priorities
-from planner.problem import Problem, Schedule
+from planner.problem import Ints, Problem, Schedule
+from planner.relaxation import relax
 from planner.solvers.base import Observe, Solution, Solver
 
-RANKS = ("slack", "area", "tail", "smith")
-"""Orders of ``priorities`` in which ruined tasks are put back, besides a random one."""
+STEPS_A_CALL = 500
+"""Moves of one call of the kernel with a step budget."""
+MOST_THREADS = 2
+SPLIT_TASKS = 400
+"""From so many tasks on two threads share one schedule, half of the workers each; below, each
+walks on its own and they exchange the best."""
+ROUND_S = 0.15
+"""Least length of a round between two exchanges, seconds."""
+ROUNDS = 24
+EXCHANGE = 6
+"""Rounds after which the worse of two walks goes on from where the better one is."""
+NO_RENT_FROM = 0.8
+"""Part of the budget after which workers' use is charged as it is."""
+END_S = 0.01
+"""Kept back for the last call of the kernel to end."""
+GUIDED_PART = 0.25
+"""Part of the budget that list schedules steered by the relaxation may take."""
 
 
 @dataclass(frozen=True)
 class LargeNeighbourhood:
     """Ruin and recreate with simulated annealing; anytime, proves nothing.
+
+    Starts from the best of the incumbent and of list schedules that the linear relaxation
+    steers. Two threads without a step budget, one with it.
 
     Parameters
     ----------
@@ -36,16 +67,22 @@ class LargeNeighbourhood:
         Chance to overlook one.
     hot, cold : float
         First and last temperature, as shares of the first cost over the number of tasks.
+    rent : float
+        Part of a worker's idle power that its use is charged for at first; none at the end.
+    threads : int
+        1 or 2.
     """
 
     name: ClassVar[str] = "lns"
-    exact_terms: ClassVar[frozenset[str]] = frozenset()
+    exact_terms: ClassVar[frozenset[str]] = frozenset(TERMS)
     start: Solver
-    most: int = 10
-    looked_at: int = 48
+    most: int = 20
+    looked_at: int = 16
     blink: float = 0.02
     hot: float = 0.3
-    cold: float = 0.003
+    cold: float = 0.03
+    rent: float = 0.3
+    threads: int = MOST_THREADS
 
     def __post_init__(self) -> None:
         if not callable(getattr(self.start, "solve", None)):
@@ -56,6 +93,10 @@ class LargeNeighbourhood:
             raise BadRequest(f"lns: blink is {self.blink}; it must lie in [0, 1)")
         if not 0 < self.cold <= self.hot:
             raise BadRequest("lns: cold and hot must be more than 0, cold not above hot")
+        if not 0 <= self.rent <= 1:
+            raise BadRequest(f"lns: rent is {self.rent}; it must lie in [0, 1]")
+        if not 1 <= self.threads <= MOST_THREADS:
+            raise BadRequest(f"lns: threads is {self.threads}; it must be 1 or {MOST_THREADS}")
 
     def solve(
         self,
@@ -68,81 +109,138 @@ class LargeNeighbourhood:
     ) -> Solution:
         """See ``Solver.solve``; a step is a move."""
         began = time.perf_counter()
+        seconds = float("inf") if budget.seconds is None else budget.seconds
         if incumbent is None:
             incumbent = self.start.solve(problem, budget=budget, rng=rng).schedule
         if incumbent is None:
             return Solution(Status.NO_PLAN_IN_TIME)
-        fixed = _fixed(problem)
-        state = _state(problem, incumbent)
-        times, free = load_state(fixed, state, *(profile := problem.profile()))
-        count = profile[2]
-        keys = priorities(problem)
-        rank = np.array([keys[name] for name in RANKS])
-        best, best_cost = incumbent, problem.cost(incumbent)
-        scale = best_cost / len(problem.tasks)
-        done, chunk = 0, 200
-        while True:
-            spent = _share_spent(budget, began, done)
-            if spent >= 1.0:
-                break
-            moves = chunk if budget.steps is None else min(chunk, budget.steps - done)
-            tick = time.perf_counter()
-            heat = self.hot * (self.cold / self.hot) ** spent * scale
-            times, free, start, end, worker, _ = search(
-                fixed, state, times, free, count, rank, moves, heat, self.most,
-                self.looked_at, self.blink, int(rng.integers(1 << 31)),
-            )  # fmt: skip
-            done += moves
-            found = Schedule(start, end, worker)
-            cost = problem.cost(found)
-            if cost < best_cost:
-                best, best_cost = found, cost
-                if observe is not None:
-                    observe(cost, float("-inf"))
-            # A chunk lasts about a fiftieth of a second, so that the budget is kept; with a
-            # step budget it must not depend on the clock.
-            if budget.steps is None:
-                pace = (time.perf_counter() - tick) / moves
-                chunk = max(20, min(20_000, int(0.02 / max(pace, 1e-7))))
-        return Solution(Status.FEASIBLE, best, claimed=best_cost, steps=done)
+        record = _Record(problem, incumbent, observe)
+        if budget.steps is None or budget.steps > 0:
+            relaxation = relax(problem) if seconds > 0 else None
+            if relaxation is not None:
+                until = began + GUIDED_PART * seconds
+                for schedule in guided_schedules(problem, relaxation, until=until):
+                    record.offer(schedule)
+            fixed = with_pool(fixed_arrays(problem), relaxation, rng)
+            search = _Search(self, problem, fixed, record, rng)
+            if budget.steps is not None:
+                search.by_steps(budget.steps, began, seconds)
+            else:
+                group = np.zeros(len(problem.workers), np.int64)
+                if relaxation is not None:
+                    group = relaxation.worker_group
+                search.by_clock(began, seconds, group)
+            moves = search.moves
+        else:
+            moves = 0
+        return Solution(Status.FEASIBLE, record.best, claimed=record.cost, steps=moves)
 
 
-def _share_spent(budget: Budget, began: float, done: int) -> float:
-    by_steps = done / budget.steps if budget.steps else 0.0 if budget.steps is None else 1.0
-    by_clock = 0.0
-    if budget.seconds is not None:
-        by_clock = (time.perf_counter() - began + 0.02) / max(budget.seconds, 1e-9)
-    return max(by_steps, by_clock)
+class _Record:
+    """The best schedule so far, told to whoever observes."""
+
+    def __init__(self, problem: Problem, first: Schedule, observe: Observe | None) -> None:
+        self.problem, self.observe = problem, observe
+        self.best, self.cost = first, full_cost(problem, first)
+
+    def offer(self, schedule: Schedule) -> None:
+        cost = full_cost(self.problem, schedule)
+        if cost < self.cost:
+            self.best, self.cost = schedule, cost
+            if self.observe is not None:
+                self.observe(cost, float("-inf"))
 
 
-def _fixed(problem: Problem) -> Fixed:
-    succ_ptr, succ = successors(problem.pred_ptr, problem.pred)
-    piece_task = np.repeat(np.arange(len(problem.tasks)), problem.shards)
-    return Fixed(
-        demand=problem.demand, release=problem.release, raw_release=problem.raw_release,
-        deadline=problem.deadline, hard_end=problem.hard_end, last_start=problem.last_start,
-        max_stretch=problem.max_stretch, weight=problem.weight, shards=problem.shards,
-        shard_ptr=problem.shard_ptr, piece_task=piece_task, owner=problem.owner,
-        kind=problem.kind, allowed=problem.allowed, share=problem.share,
-        duration=problem.duration, worker_class=problem.worker_class,
-        pred_ptr=problem.pred_ptr, pred=problem.pred, succ_ptr=succ_ptr, succ=succ,
-        idle_w=problem.idle_w, busy_w=problem.busy_w, boot_kwh=problem.boot_kwh,
-        free_from=problem.free_from, health=problem.health, base_end=problem.last_end,
-        base_on=problem.on, owner_tasks=problem.owner_tasks, prices=problem.prices,
-    )  # fmt: skip
+class _Search:
+    """The walks of one call, and how they cool."""
 
+    def __init__(
+        self,
+        lns: LargeNeighbourhood,
+        problem: Problem,
+        fixed: Fixed,
+        record: _Record,
+        rng: np.random.Generator,
+    ) -> None:
+        self.lns, self.problem, self.fixed = lns, problem, fixed
+        self.record, self.rng = record, rng
+        self.rank = ranks(problem)
+        tasks = len(problem.tasks)
+        # Small batches have few dear tasks rather than many cheap ones.
+        self.scale = record.cost / tasks * max(1.0, 400 / tasks)
+        horizon = max(1.0, float(record.best.end.max()))
+        tie = 1e-6 * record.cost / horizon / tasks + 1e-15
+        self.shape = Shape(lns.most, lns.looked_at, lns.blink, tie)
+        self.moves = 0
 
-def _state(problem: Problem, schedule: Schedule) -> State:
-    pieces = len(schedule.worker)
-    # What runs already: its additive terms, and idle power of the workers it keeps on.
-    on_s = np.maximum(0, problem.last_end - problem.free_from) * problem.on
-    idle_kwh = float((problem.idle_w * on_s).sum()) / 3.6e6
-    additive = problem.prices * problem.base
-    constant = float(additive[[1, 2, 3, 4, 5, 8]].sum() + problem.prices[5] * idle_kwh)
-    return State(
-        start=schedule.start.copy(), end=schedule.end.copy(), worker=schedule.worker.copy(),
-        last_end=problem.last_end.copy(), load_h=problem.load_h.copy(),
-        wait_h=problem.owner_wait_h.copy(), head=np.full(len(problem.workers), -1, np.int64),
-        following=np.full(pieces, -1, np.int64), previous=np.full(pieces, -1, np.int64),
-        additive=np.array([constant]),
-    )  # fmt: skip
+    def cooled(self, spent: float) -> tuple[float, float]:
+        """Temperature and rent after a part of the budget."""
+        heat = self.lns.hot * (self.lns.cold / self.lns.hot) ** spent * self.scale
+        return heat, self.lns.rent * max(0.0, 1.0 - spent / NO_RENT_FROM)
+
+    def walk(self, fixed: Fixed, start: Schedule) -> Walk:
+        fixed = fixed._replace(wf=fixed.wf.copy())
+        return Walk(self.problem, fixed, start, self.rank, int(self.rng.integers(1 << 31)))
+
+    def by_steps(self, steps: int, began: float, seconds: float) -> None:
+        """One walk that does not depend on the clock (but for stopping in time)."""
+        walk = self.walk(self.fixed, self.record.best)
+        while walk.moves < steps and time.perf_counter() - began < seconds:
+            moves = min(STEPS_A_CALL, steps - walk.moves)
+            walk.step(moves, *self.cooled(walk.moves / steps), self.shape)
+            self.record.offer(walk.best)
+        self.moves = walk.moves
+
+    def by_clock(self, began: float, seconds: float, group: Ints) -> None:
+        """Rounds on one or two threads until the time is up."""
+        threads = min(self.lns.threads, len(os.sched_getaffinity(0)))
+        until = began + seconds - END_S
+        length = max(ROUND_S, (until - time.perf_counter()) / ROUNDS)
+        with ThreadPoolExecutor(threads) as pool:
+
+            def run(walks: list[Walk], end: float) -> None:
+                """Every walk on its own thread until `end`."""
+                for done in [pool.submit(self._cool, w, began, end, seconds) for w in walks]:
+                    done.result()
+                self.moves += sum(walk.moves for walk in walks)
+
+            if threads == MOST_THREADS and len(self.problem.tasks) >= SPLIT_TASKS:
+                self._shared(run, until, length, group)
+            else:
+                self._apart(run, until, length, threads)
+
+    def _shared(
+        self, run: Callable[[list[Walk], float], None], until: float, length: float, group: Ints
+    ) -> None:
+        """Walks over one schedule, each on its half of the workers for a round."""
+        now = self.record.best
+        while (clock := time.perf_counter()) < until:
+            halves = split(self.fixed, now, group, self.rng)
+            walks = [self.walk(half, now) for half in halves]
+            run(walks, min(until, clock + length))
+            best = join(now, [(walk.fixed, walk.best) for walk in walks])
+            now = join(now, [(walk.fixed, walk.now()) for walk in walks])
+            self.record.offer(best)
+            self.record.offer(now)
+
+    def _apart(
+        self, run: Callable[[list[Walk], float], None], until: float, length: float, threads: int
+    ) -> None:
+        """Walks of their own; now and then the worse one goes on from where the better one is."""
+        walks = [self.walk(self.fixed, self.record.best) for _ in range(threads)]
+        rounds = 0
+        while (clock := time.perf_counter()) < until:
+            run(walks, min(until, clock + length))
+            rounds += 1
+            for walk in walks:
+                self.record.offer(walk.best)
+            if threads > 1 and rounds % EXCHANGE == 0:
+                walks.sort(key=lambda walk: full_cost(self.problem, walk.now()))
+                walks[-1].restart(walks[0].now())
+        self.moves = sum(walk.moves for walk in walks)
+
+    def _cool(self, walk: Walk, began: float, end: float, seconds: float) -> None:
+        """Let a walk go on, at falling temperature, until `end`."""
+        while (clock := time.perf_counter()) < end:
+            heat, rent = self.cooled((clock - began) / seconds)
+            walk.step_until(min(end, clock + seconds / 200 + 1e-3), heat, rent, self.shape)

@@ -52,8 +52,10 @@ class Case:
 
     @property
     def tasks(self) -> dict[str, Task]:
-        """Pending tasks by id."""
-        return self.request.snapshot.pending_by_id
+        """Pending tasks, and running ones that may be preempted and planned anew, by id."""
+        snapshot = self.request.snapshot
+        running = {name: r.task for name, r in snapshot.running_by_id.items()}
+        return {**snapshot.pending_by_id, **running}
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -105,7 +107,8 @@ def _drop_an_assignment(case: Case) -> Expected:
 @damage
 def _drop_a_task_as_unplaceable_and_price_the_rest(case: Case) -> Expected:
     followed = {before for task in case.tasks.values() for before in task.after}
-    if (row := case.row(lambda r, t: t.id not in followed)) is None:
+    pending = case.request.snapshot.pending_by_id
+    if (row := case.row(lambda r, t: t.id in pending and t.id not in followed)) is None:
         return None
     case.rows.remove(row)
     name = row["task"]

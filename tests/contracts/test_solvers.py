@@ -98,6 +98,9 @@ def test_solutions_are_valid_and_honest(name: str) -> None:
             continue
         found = judged(problem, solution)
         assert found.valid, found.violations
+        if "moves" in SOLVERS[name]().exact_terms:
+            plan = decode(problem, solution.schedule)
+            found = evaluate(problem.request, plan, unplanned=problem.unplanned)
         assert solution.claimed == pytest.approx(found.cost, rel=1e-6, abs=1e-12)
         if solution.status is Status.OPTIMAL:
             assert found.cost == pytest.approx(best.cost, rel=1e-6, abs=1e-12)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from itertools import combinations_with_replacement
+from itertools import combinations, combinations_with_replacement
 
 from planner.domain import MIN_STRETCH_S, Assignment, Plan, Task, Worker
 from planner.evaluate import (
@@ -21,8 +21,10 @@ from planner.evaluate import (
     evaluate,
     planned_duration_s,
     running_end_s,
+    unplanned_weight,
 )
 from planner.messages import PlanRequest
+from planner.problem import encode
 
 
 @dataclass(frozen=True)
@@ -205,6 +207,47 @@ def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | 
     assert found.valid, found.violations
     assert abs(found.cost - best_cost) <= 1e-9 * max(1.0, abs(found.cost)), (found, best_cost)
     return Optimum(found.cost, plan)
+
+
+def optimum_with_preemption(request: PlanRequest) -> tuple[tuple[float, float], Plan] | None:
+    """Least (weight left out, cost) over all sets of preemptible running tasks, with its plan.
+
+    For requests without an incumbent: there ``moves`` counts preempted tasks alone. What a set
+    of tasks leaves out is taken from ``encode``.
+    """
+    assert request.incumbent is None
+    snapshot = request.snapshot
+    known = {*snapshot.pending_by_id, *snapshot.running_by_id, *(f.id for f in snapshot.finished)}
+    loose = [r for r in snapshot.running if r.task.preemptible and known.issuperset(r.task.after)]
+    best: tuple[tuple[float, float], Plan] | None = None
+    for number in range(len(loose) + 1):
+        for stopped in combinations(loose, number):
+            names = {r.task.id for r in stopped}
+            on = {w for r in stopped for w in r.workers}
+            asked = replace(
+                request,
+                snapshot=replace(
+                    snapshot,
+                    pending=snapshot.pending + tuple(r.task for r in stopped),
+                    running=tuple(r for r in snapshot.running if r.task.id not in names),
+                    workers=tuple(
+                        replace(w, boot_kwh=0.0) if w.id in on else w for w in snapshot.workers
+                    ),
+                ),
+            )
+            problem = encode(asked)
+            if problem.infeasible or not names.isdisjoint(problem.unplanned):
+                continue
+            found = optimum(asked, problem.unplanned)
+            if found is None:
+                continue
+            plan = replace(found.plan, preempted=tuple(sorted(names)))
+            judged = evaluate(request, plan, unplanned=problem.unplanned)
+            assert judged.valid, judged.violations
+            rank = (unplanned_weight(request, plan), judged.cost)
+            if best is None or rank < best[0]:
+                best = rank, plan
+    return best
 
 
 def _idle_kwh(worker: Worker, now: int, end_s: int) -> float:

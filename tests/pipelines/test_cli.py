@@ -36,7 +36,8 @@ from tests.pipelines.conftest import SmallRun
 
 COMMANDS = (
     "generate log", "generate cluster", "generate batch", "ingest", "train", "predict", "plan",
-    "validate", "trial", "report", "run", "evaluate", "tune",
+    "validate", "trial", "report", "run", "evaluate", "tune", "serve", "bench",
+    "backtest", "promote",
 )  # fmt: skip
 
 
@@ -228,6 +229,28 @@ def test_a_steps_budget_and_a_seed_repeat_a_plan(run: Run, batch: Path, tmp_path
             "-o", path)  # fmt: skip
         answers.append(replace(from_json(PlanResponse, path.read_bytes()), wall_s=0))
     assert answers[0] == answers[1]
+
+
+def test_planning_against_the_distribution(run: Run, batch: Path, tmp_path: Path) -> None:
+    """What was asked by risk would not be told, or not be what the response says."""
+    answer = tmp_path / "r.json"
+    asked = ("plan", batch / "request.json", "--solver", "greedy", "--steps", 10)
+    ended = run(*asked, "--risk", "cvar:0.8", "--samples", 40, "-o", answer, "--json")
+    assert (ended.code, ended.err) == (0, "")
+    response = from_json(PlanResponse, answer.read_bytes())
+    assert validate_response(read_request(batch / "request.json"), response) == []
+    report = ended.facts["risk"]
+    assert (report["measure"], report["samples"]) == ("cvar:0.8", 40)
+    assert report["value"] <= report["plain"]
+    assert response.risk is not None
+    assert response.risk.value == report["value"]
+    assert run(*asked, "--json").facts["risk"] is None
+    told = run(*asked, "--risk", "mean").out
+    assert "mean of the cost over 200 sampled run times" in told
+    for wrong in ("median", "cvar:2"):
+        refused = run(*asked, "--risk", wrong)
+        assert refused.code == 2
+        assert "cvar" in refused.err
 
 
 def test_files_and_request_give_the_same_plan(run: Run, batch: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, get_args
 
 import pytest
@@ -239,6 +239,11 @@ def test_random_histories_keep_every_task_in_one_place(history: list[tuple[int, 
             assert set(run.workers) <= set(after.worker_by_id)
         for ended in after.finished:
             assert ended.end_s <= after.now_s
+        # What events build unchecked passes the checks, and what is cached of it is its own.
+        checked = Snapshot(**{f.name: getattr(after, f.name) for f in fields(Snapshot)})
+        assert checked == after
+        for index in ("worker_by_id", "pending_by_id", "running_by_id", "finished_by_id"):
+            assert getattr(checked, index) == getattr(after, index)
         now = after
 
 

@@ -2,39 +2,158 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from oracles.valid_schedules import plannable
 
-from planner.kernels.schedule import load_state, search, total_cost
+from planner.domain import Prices
+from planner.evaluate import evaluate
+from planner.generate import generate_batch, generate_cluster
+from planner.kernels.ruin import load, total_cost
+from planner.local_search import (
+    Shape,
+    Walk,
+    fixed_arrays,
+    full_cost,
+    join,
+    ranks,
+    split,
+    state_arrays,
+    with_pool,
+)
 from planner.messages import Budget
-from planner.priorities import priorities
-from planner.problem import Schedule
+from planner.problem import Problem, Schedule, decode, encode
 from planner.solvers import SOLVERS
-from planner.solvers.lns import RANKS, _fixed, _state
+
+TINY = Shape(most=4, looked_at=3, blink=0.1, tie=1e-12)
 
 
-def test_costs_kept_by_differences_are_the_costs_of_the_whole() -> None:
+def greedy(problem: Problem) -> Schedule | None:
+    """Some valid schedule."""
+    budget, rng = Budget(None, 1), np.random.default_rng(0)
+    return SOLVERS["greedy"]().solve(problem, budget=budget, rng=rng).schedule
+
+
+def with_incumbent(problem: Problem, price: float = 0.7) -> Problem:
+    """The same request, replanned: its greedy plan is the incumbent, and moves have a price."""
+    first = greedy(problem)
+    assert first is not None
+    policy = replace(problem.request.policy, move_tolerance_s=1)
+    policy = replace(policy, prices=replace(policy.prices, moves=price))
+    return encode(replace(problem.request, policy=policy, incumbent=decode(problem, first)))
+
+
+@pytest.mark.parametrize("rent", [0.0, 0.5])
+@pytest.mark.parametrize("moves_priced", [False, True])
+def test_costs_kept_by_differences_are_the_costs_of_the_whole(
+    rent: float, moves_priced: bool
+) -> None:
     """The search would climb on a cost that drifts away from the evaluator's."""
     moved = 0
-    for problem in plannable(range(7000, 7160), max_tasks=8):
-        budget, rng = Budget(None, 1), np.random.default_rng(0)
-        first = SOLVERS["greedy"]().solve(problem, budget=budget, rng=rng).schedule
+    for problem in plannable(range(7000, 7100), max_tasks=8):
+        first = greedy(problem)
         if first is None:
             continue
-        fixed, state = _fixed(problem), _state(problem, first)
-        times, free, count = problem.profile()
-        times, free = load_state(fixed, state, times, free, count)
-        assert total_cost(fixed, state) == pytest.approx(problem.cost(first), rel=1e-9, abs=1e-9)
-        keys = priorities(problem)
-        rank = np.array([keys[name] for name in RANKS])
-        # Hot enough to accept worse schedules too.
-        heat = problem.cost(first) / len(problem.tasks)
-        *_, start, end, worker, best = search(
-            fixed, state, times, free, count, rank, 300, heat, 4, 48, 0.1, 1
+        if moves_priced:
+            problem = with_incumbent(problem)
+        fixed = with_pool(fixed_arrays(problem), None, np.random.default_rng(0))
+        walk = Walk(problem, fixed, first, ranks(problem), seed=1)
+        assert total_cost(fixed, walk.state) == pytest.approx(
+            full_cost(problem, first), rel=1e-9, abs=1e-9
         )
-        assert best == pytest.approx(problem.cost(Schedule(start, end, worker)), rel=1e-9, abs=1e-9)
-        now = Schedule(state.start, state.end, state.worker)
-        assert total_cost(fixed, state) == pytest.approx(problem.cost(now), rel=1e-9, abs=1e-9)
-        moved += bool((state.start != first.start).any())
-    assert moved > 20
+        # Hot enough to accept worse schedules too.
+        for _ in range(3):
+            walk.step(100, full_cost(problem, first) / len(problem.tasks), rent, TINY)
+        fixed.wf[:] = fixed_arrays(problem).wf
+        now = walk.now()
+        assert total_cost(fixed, walk.state) == pytest.approx(
+            full_cost(problem, now), rel=1e-9, abs=1e-9
+        )
+        found = evaluate(problem.request, decode(problem, now), unplanned=problem.unplanned)
+        assert found.valid, found.violations
+        assert found.cost == pytest.approx(full_cost(problem, now), rel=1e-9, abs=1e-9)
+        best = evaluate(problem.request, decode(problem, walk.best), unplanned=problem.unplanned)
+        assert best.valid
+        assert best.cost == pytest.approx(walk.best_cost, rel=1e-9, abs=1e-9)
+        check_state(problem, walk)
+        moved += bool((now.start != first.start).any())
+    assert moved > 15
+
+
+def check_state(problem: Problem, walk: Walk) -> None:
+    """What the walk keeps beside times and workers is what a fresh load makes of them."""
+    state, profile = state_arrays(problem, walk.now())
+    fresh, items = load(walk.fixed, state, profile, 8)
+    for w in range(len(problem.workers)):
+        n = int(state.ws[w, 2])
+        assert walk.state.ws[w].tolist() == state.ws[w].tolist()
+        assert (walk.profile[w, :n] == fresh[w, :n]).all()
+        held = walk.items[w, : int(state.ws[w, 1])]
+        assert sorted(held) == sorted(items[w, : int(state.ws[w, 1])])
+    assert walk.state.load_s == pytest.approx(state.load_s, abs=1e-6)
+    assert walk.state.wait_s == pytest.approx(state.wait_s, abs=1e-6)
+
+
+def test_two_halves_never_meet() -> None:
+    """Two threads would put tasks on top of one another, or one before its predecessor."""
+    changed = 0
+    for seed in range(12):
+        request = generate_batch(60, generate_cluster(8, seed=seed), seed=seed)
+        problem = encode(request)
+        now = greedy(problem)
+        assert now is not None
+        rng = np.random.default_rng(seed)
+        fixed = with_pool(fixed_arrays(problem), None, rng)
+        group = np.arange(len(problem.workers)) // 2
+        for _ in range(4):
+            parts = []
+            for half in split(fixed, now, group, rng):
+                walk = Walk(problem, half, now, ranks(problem), int(rng.integers(100)))
+                walk.step(300, problem.cost(now) / 60, 0.2, TINY)
+                parts.append((half, walk.now()))
+            mixed = join(now, parts)
+            found = evaluate(request, decode(problem, mixed))
+            assert found.valid, found.violations
+            changed += bool((mixed.start != now.start).any())
+            now = mixed
+    assert changed > 24
+
+
+def test_moves_are_counted_as_the_evaluator_counts_them() -> None:
+    """Replanning would keep tasks where they are for nothing, or move them unaware."""
+    some = 0
+    for problem in plannable(range(300, 360)):
+        first = greedy(problem)
+        if first is None:
+            continue
+        problem = with_incumbent(problem, price=0.001)
+        rng = np.random.default_rng(0)
+        solution = SOLVERS["lns"]().solve(problem, budget=Budget(None, 300), rng=rng)
+        assert solution.schedule is not None
+        plan = decode(problem, solution.schedule)
+        found = evaluate(problem.request, plan, unplanned=problem.unplanned)
+        assert found.terms["moves"] == problem.moves(solution.schedule)
+        assert solution.claimed == pytest.approx(found.cost, rel=1e-9, abs=1e-9)
+        some += found.terms["moves"] > 0
+    assert some > 1
+
+
+def test_a_dear_move_is_not_made() -> None:
+    """The search would not know the price of a move."""
+    request = generate_batch(40, generate_cluster(5, seed=3), seed=3)
+    problem = encode(request)
+    first = greedy(problem)
+    assert first is not None
+    policy = replace(request.policy, prices=Prices(moves=1e6))
+    problem = encode(replace(request, policy=policy, incumbent=decode(problem, first)))
+    rng = np.random.default_rng(0)
+    budget = Budget(None, 3000)
+    solution = SOLVERS["lns"]().solve(problem, budget=budget, rng=rng, incumbent=first)
+    assert solution.schedule is not None
+    assert problem.moves(solution.schedule) == 0
+    cheap = encode(replace(request, incumbent=decode(problem, first)))
+    solution = SOLVERS["lns"]().solve(cheap, budget=budget, rng=rng, incumbent=first)
+    assert solution.schedule is not None
+    assert problem.moves(solution.schedule) > 0

@@ -1,0 +1,203 @@
+"""``plancast backtest``: a log replayed under dispatchers and estimates, and what came of it."""
+
+from __future__ import annotations
+
+import json as text_of
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.cli.common import Json, console, print_json, progress, table
+from planner.domain import BadRequest
+
+KEEP = Path("data/backtests")
+
+
+def backtest(
+    log: Annotated[Path, typer.Argument(help="A job log in any form that ingest takes.")],
+    dispatchers: Annotated[
+        str, typer.Option(help="Queueing disciplines, with commas; `list` prints all.")
+    ] = "easy,easy-sjbf,easypp,run2procs-saf",
+    estimates: Annotated[
+        str, typer.Option(help="requested, last_two, model[:LEVEL], oracle[:SIGMA], with commas.")
+    ] = "requested,last_two,oracle",
+    cut_to_request: Annotated[
+        bool, typer.Option("--cut-to-request", help="Jobs are killed at their requested time.")
+    ] = False,
+    procs: Annotated[
+        int | None, typer.Option(help="Processors of the machine; the log's by default.", min=1)
+    ] = None,
+    window: Annotated[
+        str | None, typer.Option(help="Part of the jobs to replay, as shares: 0.3:0.6.")
+    ] = None,
+    sequences: Annotated[
+        Path | None,
+        typer.Option(help="File of first rows: parts of 1,024 jobs, each from an empty machine."),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of the oracle's noise, with commas.")] = "0",
+    json: Annotated[
+        Path | None, typer.Option("--json", help="Where to write the report as JSON (- prints it).")
+    ] = None,
+    mlflow: Annotated[
+        bool, typer.Option("--mlflow", help="Keep each cell as a run in MLflow.")
+    ] = False,
+    jobs: Annotated[int, typer.Option(help="Processes.", min=1)] = 2,
+    dask: Annotated[
+        str | None, typer.Option(help="Dask scheduler whose workers replay: tcp://HOST:PORT.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option(help="Replay again what an earlier backtest has kept.")
+    ] = False,
+    format: Annotated[str, typer.Option(help="auto, swf, sacct, table or wfformat.")] = "auto",
+    columns: Annotated[Path | None, typer.Option(help="Column map (YAML) of a table.")] = None,
+) -> None:
+    """Replay a log under dispatchers and estimates, and judge what would have come of it.
+
+    Example: plancast backtest KTH-SP2-1996-2.swf.gz --cut-to-request --estimates requested,model
+    """
+    from pipelines import backtest as grid
+    from pipelines.files import write_text_atomic
+    from planner.dispatchers import DISPATCHERS
+
+    names = _words(dispatchers, "--dispatchers")
+    if names == ["list"]:
+        typer.echo("\n".join(DISPATCHERS))
+        return
+    told = [grid.parse_estimates(word) for word in _words(estimates, "--estimates")]
+    numbers = _words(seeds, "--seeds")
+    if not all(number.isdigit() for number in numbers):
+        raise BadRequest(f"--seeds {seeds!r}: write whole numbers, as in 0,1,2")
+    cells = grid.cells_of(names, told, [int(number) for number in numbers])
+    with progress(f"replaying {log.name}") as tell:
+        test = grid.open_backtest(
+            log,
+            format=format,
+            columns=str(columns) if columns else None,
+            cut_to_request=cut_to_request,
+            procs=procs,
+            window=window,
+            sequences=sequences,
+        )
+        report = grid.backtest(
+            test,
+            cells,
+            jobs=jobs,
+            keep=None if fresh else KEEP,
+            dask=dask,
+            progress=lambda done, of, text: tell(done, of, text),
+        )
+        if mlflow:
+            tell(text="MLflow")
+            # Imported only now: MLflow takes seconds to load.
+            from pipelines.tracking import log_backtest
+
+            run_id = log_backtest(report, test.jobs)
+    if json is not None and str(json) == "-":
+        typer.echo(text_of.dumps(report, indent=1))
+        return
+    console.print(cell_table(report))
+    if json is not None:
+        write_text_atomic(json, text_of.dumps(report, indent=1) + "\n")
+        console.print(f"wrote {json}")
+    if mlflow:
+        console.print(f"tracking: run {run_id}")
+
+
+def _words(text: str, option: str) -> list[str]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise BadRequest(f"{option} {text!r}: write names with commas between them")
+    return words
+
+
+def cell_table(report: dict[str, Any]) -> Any:
+    """The report's cells, a row each."""
+    rows = []
+    for cell in report["cells"]:
+        estimates = cell["estimates"]
+        if cell["level"] not in (None, 0.5):
+            estimates += f":{cell['level']:g}"
+        if cell["sigma"]:
+            estimates += f":{cell['sigma']:g} #{cell['seed']}"
+        low, high = cell["bsld_ci"]
+        late, error = cell["late_share"], cell["promise_error_mean_s"]
+        rows.append(
+            [
+                f"{cell['dispatcher']} {estimates}",
+                f"{cell['bsld_mean']:.2f}",
+                f"{low:.1f}-{high:.1f}",
+                f"{cell['bsld_p95']:,.0f}",
+                f"{cell['bsld_p99']:,.0f}",
+                f"{cell['bsld_max']:,.0f}",
+                f"{cell['wait_mean_s'] / 60:.1f}",
+                "-" if late is None else f"{100 * late:.1f}",
+                "-" if error is None else f"{error / 60:.0f}",
+                f"{100 * cell['misses']:.1f}",
+                "-" if cell["regret"] is None else f"{cell['regret']:.1f}",
+            ]
+        )
+    title = (
+        f"{report['log']}: {report['jobs']:,} jobs on {report['procs']:,} processors; "
+        "bounded slowdown,\nwaits and distance from the promised start in minutes"
+    )
+    columns = ["dispatcher", "mean", "95 %", "p95", "p99", "max", "wait", "late %", "off"]
+    return table(title, [*columns, "missed", "regret"], rows)
+
+
+def promote(
+    log: Annotated[Path, typer.Argument(help="The log whose models compete.")],
+    dispatcher: Annotated[
+        str, typer.Option(help="Who schedules with the forecasts.")
+    ] = "run2procs-saf",
+    cut_to_request: Annotated[
+        bool, typer.Option("--cut-to-request", help="Jobs are killed at their requested time.")
+    ] = False,
+    procs: Annotated[
+        int | None, typer.Option(help="Processors of the machine; the log's by default.", min=1)
+    ] = None,
+    window: Annotated[
+        str | None, typer.Option(help="Part of the jobs to replay, as shares: 0.3:0.6.")
+    ] = None,
+    json: Json = False,
+    format: Annotated[str, typer.Option(help="auto, swf, sacct, table or wfformat.")] = "auto",
+    columns: Annotated[Path | None, typer.Option(help="Column map (YAML) of a table.")] = None,
+) -> None:
+    """Make the challenger champion, where its forecasts make better schedules.
+
+    Example: plancast promote KTH-SP2-1996-2.swf.gz --cut-to-request --window 0.5:1
+    """
+    from pipelines import backtest as grid
+    from pipelines.promote import contest
+    from pipelines.tracking import contestants, log_promotion
+
+    grid.cells_of([dispatcher], [grid.Estimate("model")], [0])
+    with progress(f"replaying {log.name}") as tell:
+        test = grid.open_backtest(
+            log,
+            format=format,
+            columns=str(columns) if columns else None,
+            cut_to_request=cut_to_request,
+            procs=procs,
+            window=window,
+        )
+        champion, challenger = contestants(test.name)
+        verdict = contest(
+            test,
+            champion,
+            challenger,
+            dispatcher=dispatcher,
+            progress=lambda share, text: tell(share, 1.0, text),
+        )
+        tell(text="MLflow")
+        verdict["run"] = log_promotion(test.name, verdict)
+    if json:
+        print_json(verdict)
+        return
+    said = "promoted" if verdict["promoted"] else "not promoted"
+    console.print(f"version {verdict['challenger']} {said}: {verdict['why']}")
+    console.print(f"tracking: run {verdict['run']}")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"backtest": backtest, "promote": promote}

@@ -1,0 +1,111 @@
+"""``plancast bench``: solvers and peers on published instances."""
+
+from __future__ import annotations
+
+import json as text_of
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.cli.common import Seed, console, progress, table
+
+
+def bench(
+    path: Annotated[Path, typer.Argument(help="An archive, a folder or a file of instances.")],
+    kind: Annotated[str, typer.Option(help="rcpsp, rg300, jsp, fjsp, dag or cluster.")],
+    solvers: Annotated[
+        str,
+        typer.Option(
+            help="auto, solvers of plan, and peers: pyjobshop, model, kube, most, edf, heft."
+        ),
+    ] = "greedy,auto",
+    limit_s: Annotated[
+        float, typer.Option("--limit-s", help="Seconds for each instance and solver.")
+    ] = 10.0,
+    sample: Annotated[
+        int | None, typer.Option(help="So many instances, drawn with the seed; all without it.")
+    ] = None,
+    seed: Seed = 0,
+    only: Annotated[str, typer.Option(help="Names of instances, as in 'j60*,j30*'.")] = "*",
+    sizes: Annotated[
+        str | None, typer.Option(help="Sizes of cluster files, as in 50x10,1000x50.")
+    ] = None,
+    cpu_normalised: Annotated[
+        bool, typer.Option("--cpu-normalised", help="Limits count CPU seconds.")
+    ] = False,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="Where to write rows and summary (- prints them).")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep the rows that the JSON file has already.")
+    ] = False,
+) -> None:
+    """Run solvers and peers on published instances, side by side; the evaluator judges all.
+
+    Example: plancast bench j60.tar.xz --kind rcpsp --sample 20 --solvers auto,pyjobshop --json
+    bench.json
+    """
+    # Imported only now: the peers' libraries are not for those who only plan.
+    from pipelines.bench import Settings, kept_rows, read_set, run_bench
+    from pipelines.files import write_text_atomic
+    from planner.domain import BadRequest
+
+    if resume and (json is None or str(json) == "-"):
+        raise BadRequest("--resume needs --json with the file of the earlier run")
+    patterns = [f"cluster-{size}-*" for size in sizes.split(",")] if sizes else only.split(",")
+    settings = Settings(
+        solvers=tuple(solvers.split(",")),
+        limit_s=limit_s,
+        sample=sample,
+        only=tuple(patterns),
+        seed=seed,
+        cpu_normalised=cpu_normalised,
+    )
+    instances = read_set(path, kind)
+    to_file = json is not None and str(json) != "-"
+
+    def save(report: dict[str, Any]) -> None:
+        if to_file and json is not None:
+            write_text_atomic(json, text_of.dumps(report, indent=1, allow_nan=False) + "\n")
+
+    kept = kept_rows(json, settings) if resume and json is not None else {}
+    with progress(f"bench {path.name}") as tell:
+        report = run_bench(instances, settings, kept=kept, tell=tell, save=save)
+    if json is not None and not to_file:
+        typer.echo(text_of.dumps(report, indent=1, allow_nan=False))
+        return
+    console.print(summary_table(path.name, report))
+    if to_file:
+        console.print(f"wrote {json}")
+
+
+def summary_table(title: str, report: dict[str, Any]) -> Any:
+    """A row for each solver; a dash where it has nothing to say."""
+
+    def shown(value: Any, form: str) -> str:
+        return "-" if value is None else form.format(value)
+
+    rows = [
+        [
+            solver,
+            f"{found['answered']} of {found['instances']}",
+            shown(found["invalid"], "{:d}"),
+            shown(found["mean_gap"], "{:+.2%}"),
+            shown(found["mean_cost"], "{:,.6g}"),
+            shown(found["proved_share"], "{:.0%}"),
+            shown(found["mean_first_s"], "{:.3f}"),
+            shown(found["mean_wall_s"], "{:.2f}"),
+            shown(found["peak_mb"], "{:,.0f}"),
+        ]
+        for solver, found in report["summary"].items()
+    ]
+    settings = report["settings"]
+    clock = "CPU s" if settings["cpu_normalised"] else "s"
+    title = f"{title}: {settings['limit_s']:g} {clock} an instance, {settings['threads']} threads"
+    columns = ["solver", "planned", "invalid", "gap", "cost", "proved", "first s", "wall s", "MB"]
+    return table(title, columns, rows)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"bench": bench}

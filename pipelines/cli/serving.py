@@ -1,0 +1,112 @@
+"""``plancast serve``."""
+
+from __future__ import annotations
+
+import ipaddress
+import json as text_of
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.cli.common import Json, stderr
+from planner.domain import BadRequest
+
+TOKEN_VARIABLE = "PLANCAST_TOKEN"
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: a free one.")] = 8484,
+    model: Annotated[Path | None, typer.Option(help="Model for /v1/forecast.")] = None,
+    planners: Annotated[int, typer.Option(min=1, help="Processes that plan.")] = 1,
+    queue: Annotated[int, typer.Option(min=0, help="Requests that may wait for one.")] = 64,
+    max_budget: Annotated[
+        float, typer.Option(min=0.0, help="Longest budget granted, seconds.")
+    ] = 60.0,
+    max_body_mib: Annotated[int, typer.Option(min=1, help="Longest body, MiB.")] = 64,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help=f"File with the bearer token; else ${TOKEN_VARIABLE} holds it."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Serve the planner over HTTP, and hold one cluster's state and plan.
+
+    Listens on the loopback address; on any other it asks every caller for a bearer token.
+    Stops on SIGTERM or Ctrl-C once the requests under way are answered. The OpenAPI document
+    is at /openapi.json.
+
+    Example: plancast serve --port 8484 --model models/runtime --planners 2
+    """
+    import uvicorn
+
+    from pipelines.service.app import create_app
+    from pipelines.service.planners import Planners
+
+    token = _token(token_file)
+    if token is None and not _is_loopback(host):
+        raise BadRequest(
+            f"--host {host}: others can reach this address; set a bearer token in "
+            f"${TOKEN_VARIABLE} or --token-file"
+        )
+    forecast = None
+    if model is not None:
+        from pipelines.service.forecasts import ModelForecasts
+
+        forecast = ModelForecasts(model)
+    app = create_app(
+        lambda: Planners(planners, queue, most_s=max_budget),
+        forecast=forecast,
+        token=token,
+        most_bytes=max_body_mib << 20,
+    )
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        lifespan="on",
+        timeout_graceful_shutdown=int(max_budget) + 10,
+    )
+    server = uvicorn.Server(config)
+    listen = server.startup
+
+    async def startup(sockets: Any = None) -> None:
+        await listen(sockets)
+        for listener in server.servers:
+            address, bound = listener.sockets[0].getsockname()[:2]
+            url = f"http://{f'[{address}]' if ':' in address else address}:{bound}"
+            if json:
+                typer.echo(text_of.dumps({"url": url}))
+            else:
+                stderr.print(f"plancast serves {url}", soft_wrap=True)
+
+    # Only then is the port known that port 0 stands for.
+    server.startup = startup  # type: ignore[method-assign]
+    server.run()
+    if not server.started:
+        raise typer.Exit(1)
+
+
+def _token(path: Path | None) -> str | None:
+    if path is None:
+        return os.environ.get(TOKEN_VARIABLE) or None
+    from pipelines.files import read_text
+
+    token = read_text(path).strip()
+    if not token or not token.isascii() or not token.isprintable():
+        raise BadRequest(f"{path}: holds no token; write one line of printable ASCII")
+    return token
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"serve": serve}

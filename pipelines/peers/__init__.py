@@ -1,0 +1,38 @@
+"""Peers: other ways to plan, beside ours in one benchmark run.
+
+A peer takes a problem, a limit and a number of threads, and gives back a schedule and
+what it knows of the least cost; the evaluator judges it as it judges us.
+"""
+
+from __future__ import annotations
+
+from pipelines.peers.base import Answer, NotSuited, Peer, Rules
+from pipelines.peers.heft import heft
+from pipelines.peers.reflex import earliest_deadline_first, least_allocated, most_allocated
+from planner.problem import Problem
+
+
+def _model(problem: Problem, rules: Rules) -> Answer:
+    # Only who asks for a solver waits until its library is loaded.
+    from pipelines.peers.model import straightforward_model
+
+    return straightforward_model(problem, rules)
+
+
+def _pyjobshop(problem: Problem, rules: Rules) -> Answer:
+    from pipelines.peers.job_shop_library import pyjobshop
+
+    return pyjobshop(problem, rules)
+
+
+PEERS: dict[str, Peer] = {
+    "pyjobshop": _pyjobshop,
+    "model": _model,
+    "kube": least_allocated,
+    "most": most_allocated,
+    "edf": earliest_deadline_first,
+    "heft": heft,
+}
+"""Name to peer."""
+
+__all__ = ["PEERS", "Answer", "NotSuited", "Peer", "Rules"]

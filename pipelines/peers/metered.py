@@ -1,0 +1,98 @@
+"""CPU seconds in place of wall seconds, so that a busy machine favours no solver.
+
+Within ``cpu_seconds()`` this process's ``time.perf_counter`` advances by the CPU time of its
+busiest thread (of its child processes too): on idle cores that is the wall clock, on
+crowded ones it goes slower. CP-SAT reads the wall clock itself; there, a watcher stops the
+search when the limit is reached on this clock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 10.0
+"""How many times its limit CP-SAT may take on the wall clock before it stops by itself."""
+TICK_S = 0.02
+
+
+class BusiestThread:
+    """A clock that advances by the CPU time of the busiest thread between two readings."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen = _cpu_by_thread()
+        self._now_s = 0.0
+
+    def __call__(self) -> float:
+        """Seconds since the clock was made."""
+        with self._lock:
+            cpu = _cpu_by_thread()
+            steps = (at - self._seen.get(thread, 0.0) for thread, at in cpu.items())
+            self._now_s += max(0.0, *steps)
+            self._seen = cpu
+            return self._now_s
+
+
+def _cpu_by_thread() -> dict[str, float]:
+    """CPU seconds of every thread of this process and its children."""
+    found: dict[str, float] = {}
+    waiting = [Path("/proc/self/task")]
+    while waiting:
+        for thread in waiting.pop().iterdir():
+            try:
+                found[thread.name] = int((thread / "schedstat").read_text().split()[0]) / 1e9
+                children = (thread / "children").read_text().split()
+            except OSError:  # it has just ended
+                continue
+            waiting += [path for c in children if (path := Path(f"/proc/{c}/task")).exists()]
+    return found
+
+
+@contextmanager
+def cpu_seconds() -> Iterator[BusiestThread]:
+    """Let limits count CPU seconds inside the block (Linux only)."""
+    from ortools.sat.python import cp_model
+
+    clock = BusiestThread()
+    wall, solve = time.perf_counter, cp_model.CpSolver.solve
+    stop = threading.Event()
+
+    def tick() -> None:
+        while not stop.wait(TICK_S):
+            clock()  # threads that end between two readings of the solver's are not missed
+
+    def metered(solver: Any, *arguments: Any, **options: Any) -> Any:
+        limit_s = float(solver.parameters.max_time_in_seconds)
+        until_s = clock() + limit_s
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(TICK_S):
+                if clock() > until_s:
+                    solver.stop_search()
+
+        solver.parameters.max_time_in_seconds = PATIENCE * limit_s
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            return solve(solver, *arguments, **options)
+        finally:
+            ended.set()
+            watcher.join()
+            solver.parameters.max_time_in_seconds = limit_s
+
+    ticker = threading.Thread(target=tick, daemon=True)
+    time.perf_counter = clock
+    cp_model.CpSolver.solve = metered
+    ticker.start()
+    try:
+        yield clock
+    finally:
+        stop.set()
+        ticker.join()
+        time.perf_counter, cp_model.CpSolver.solve = wall, solve

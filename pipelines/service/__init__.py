@@ -1,0 +1,1 @@
+"""A planner over HTTP: requests answered, a cluster's state and plan held, a scheduler extended."""

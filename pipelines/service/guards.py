@@ -1,0 +1,104 @@
+"""What stands before every route: the bearer token, and the limit on a body's size."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from starlette.exceptions import HTTPException
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+OPEN_PATHS = frozenset({"/healthz"})
+"""What needs no token: a load balancer asks it."""
+
+
+class Guard:
+    """Answers 401 without the right token and 413 past the size limit; else hands on.
+
+    A plain ASGI application: middleware that reads the body itself would hide its length.
+
+    Parameters
+    ----------
+    app : callable
+        The ASGI application behind it.
+    token : str, optional
+        None: no token is asked for.
+    most_bytes : int
+        Longest body of a request.
+    answered : callable
+        Told the path of the route and the status of every answer.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        token: str | None,
+        most_bytes: int,
+        answered: Callable[[str, int], None],
+    ) -> None:
+        self.app = app
+        self.answered = answered
+        self.expected = None if token is None else f"Bearer {token}".encode()
+        self.most_bytes = most_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "other")
+                self.answered(route, message["status"])
+            await send(message)
+
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        if not self._welcome(scope["path"], headers.get(b"authorization", b"")):
+            await _refuse(counted, 401, "send the header 'Authorization: Bearer TOKEN'")
+        elif length.isdigit() and int(length) > self.most_bytes:
+            await _refuse(counted, 413, self._too_large())
+        else:
+            await self.app(scope, self._measured(receive), counted)
+
+    def _measured(self, receive: Receive) -> Receive:
+        """The same, which ends a body without a length once it is too long."""
+        seen = 0
+
+        async def measured() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self.most_bytes:
+                raise HTTPException(413, self._too_large(), {"Connection": "close"})
+            return message
+
+        return measured
+
+    def _welcome(self, path: str, given: bytes) -> bool:
+        if self.expected is None or path in OPEN_PATHS:
+            return True
+        return secrets.compare_digest(given, self.expected)
+
+    def _too_large(self) -> str:
+        return f"the body is longer than {self.most_bytes} bytes; raise --max-body-mib"
+
+
+async def _refuse(send: Send, status: int, sentence: str) -> None:
+    body = json.dumps({"error": sentence}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    # The rest of the body is not read: the connection cannot be used again.
+    headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

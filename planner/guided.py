@@ -1,0 +1,105 @@
+"""List schedules steered by the linear relaxation: which kinds of tasks belong on which workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from planner.evaluate import HOUR_S
+from planner.kernels import ruin
+from planner.kernels.graph import priority_order
+from planner.kernels.ruin import Fixed
+from planner.local_search import fixed_arrays, schedule_of, state_arrays
+from planner.priorities import priorities
+from planner.problem import Floats, Problem, Schedule
+from planner.relaxation import Relaxation
+
+PASSES: tuple[tuple[str, bool, float], ...] = (
+    ("latest", True, 0.02),
+    ("latest", False, 0.02),
+    ("latest", True, 0.5),
+    ("latest", False, 0.5),
+    ("slack", True, 0.02),
+    ("latest", False, 0.1),
+)
+"""Order of the tasks; whether the relaxation's shares are quotas, or only its reduced costs are
+prices; price of an end by the second, as a part of what a worker's second costs on average."""
+MAKESPAN_ROOM = 1.03
+"""Makespan that a schedule with quotas may use freely, over that of the relaxation."""
+SPARE = 16
+"""Pieces for which each row of a fresh state has room; it grows."""
+
+
+def guided_schedules(
+    problem: Problem, relaxation: Relaxation, *, until: float = float("inf"), passes: int = 99
+) -> Iterator[Schedule]:
+    """List schedules that follow the relaxation, the most promising first.
+
+    Parameters
+    ----------
+    problem : Problem
+    relaxation : Relaxation
+    until : float
+        ``time.perf_counter`` after which no further one is begun.
+    passes : int
+        How many of ``PASSES`` to make.
+
+    Yields
+    ------
+    Schedule
+        None for a pass in which some task found no place.
+
+    Notes
+    -----
+    A worker's price is what the relaxation says, not what it costs now: an hour of a kind's
+    work costs its reduced cost there, time beyond the worker's part of its group's on-time
+    costs its idle power, and the makespan is free up to the relaxation's. Groups that are on
+    for a part of the makespan are taken as some workers that are on for all of it.
+    """
+    keys = priorities(problem)
+    second = relaxation.cost / max(1.0, relaxation.makespan_s) / len(problem.workers)
+    guided = _guided(problem, relaxation)
+    work = np.bincount(
+        problem.kind, problem.shortest * problem.shards, minlength=len(problem.allowed)
+    )
+    free = relaxation.dearer <= 1e-9 * relaxation.cost
+    for name, quotas, part in PASSES[:passes]:
+        if time.perf_counter() > until:
+            return
+        order = priority_order(keys[name], problem.pred_ptr, problem.pred)
+        quota = relaxation.share * work[:, None] if quotas else np.where(free, 1e18, 0.0)
+        priced_to = relaxation.makespan_s * (MAKESPAN_ROOM if quotas else 1.0)
+        state, profile = state_arrays(problem, None)
+        profile, items = ruin.load(guided, state, profile, SPARE)
+        *_, failed = ruin.construct(
+            guided, state, profile, items, order, quota, relaxation.worker_group,
+            int(priced_to), 0.0, part * second + 1e-12, 0,
+        )  # fmt: skip
+        if failed < 0:
+            yield schedule_of(state.ts, state.ps)
+
+
+def _guided(problem: Problem, relaxation: Relaxation) -> Fixed:
+    """The arrays of a problem with the relaxation's prices for its own."""
+    fixed = fixed_arrays(problem)
+    group = relaxation.worker_group
+    dearer = np.where(np.isfinite(relaxation.dearer), relaxation.dearer, 0.0)[:, group]
+    wi, wf = fixed.wi.copy(), fixed.wf.copy()
+    wf[:, ruin.BUSY] = 1.0 / HOUR_S
+    wf[:, ruin.OVER] = wf[:, ruin.IDLE]
+    wf[:, ruin.IDLE] = wf[:, ruin.BOOT] = 0.0
+    wi[:, ruin.TARGET] = np.ceil(_on_until(relaxation))
+    return fixed._replace(wi=wi, wf=wf, share=dearer)
+
+
+def _on_until(relaxation: Relaxation) -> Floats:
+    """Part of its group's on-time of each worker, seconds: all of the makespan, or what is left."""
+    until = np.zeros(len(relaxation.worker_group))
+    for g, mean_s in enumerate(relaxation.on_s):
+        members = np.flatnonzero(relaxation.worker_group == g)
+        before = relaxation.makespan_s * np.arange(len(members))
+        left = mean_s * len(members) - before
+        until[members] = np.clip(left, 0.0, relaxation.makespan_s)
+    return until

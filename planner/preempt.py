@@ -1,0 +1,326 @@
+"""Preemption at the time of planning: which running tasks to stop, and what a bound then says.
+
+A preempted task loses its work and is pending again; ``moves`` charges 1 for it and the hours
+it had run. A set of tasks to preempt makes another request, in which they are pending: any
+solver answers it, and the evaluator judges the answer as a plan of the request at hand.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from planner.bounds import lower_bound
+from planner.domain import Finished, Plan, Running
+from planner.evaluate import (
+    HOUR_S,
+    RELATIVE_TOLERANCE,
+    evaluate,
+    moved_tasks,
+    relative_gap,
+    unplanned_weight,
+)
+from planner.explain import explain_waits
+from planner.messages import Budget, PlanRequest, PlanResponse, Status
+from planner.problem import encode
+from planner.solvers.base import Observe
+
+ALL_SETS_OF = 4
+"""Up to this many preemptible tasks every set of them is bounded, and tried if that lets it."""
+MOST_TRIED = 16
+"""Sets that are tried where there are more."""
+FIRST_SHARE = 0.5
+"""Share of the seconds for the plan that preempts nothing."""
+
+BOUND_SHARE = 0.1
+"""Share of the seconds, about, in which sets are bounded where there are many."""
+
+Answer = Callable[[PlanRequest, Observe | None], PlanResponse]
+
+
+def preemptible(request: PlanRequest) -> list[Running]:
+    """The running tasks that a plan may stop, those first that free most for least lost work.
+
+    Notes
+    -----
+    A task whose predecessor is in the request no more cannot be planned again.
+    """
+    snapshot = request.snapshot
+    known = set(snapshot.pending_by_id) | set(snapshot.running_by_id)
+    known |= {f.id for f in snapshot.finished}
+    loose = [r for r in snapshot.running if r.task.preemptible and known.issuperset(r.task.after)]
+
+    def lost_share(run: Running) -> float:
+        held = sum(snapshot.worker_by_id[w].dominant_share(run.task.demand) for w in run.workers)
+        return (snapshot.now_s - run.start_s + 1) / max(held, 1e-9)
+
+    return sorted(loose, key=lost_share)
+
+
+def preempting(request: PlanRequest, names: Collection[str]) -> PlanRequest:
+    """The request in which these running tasks are pending, and no task is preemptible.
+
+    Notes
+    -----
+    Where they ran the worker is on: it need not be booted. A plan of it costs as much as the
+    same plan with `names` preempted costs here, less ``stop_price``.
+    """
+    snapshot = request.snapshot
+    stopped = [r for r in snapshot.running if r.task.id in names]
+    on = {w for run in stopped for w in run.workers}
+    incumbent = request.incumbent
+    if incumbent is not None:
+        # It may tell of them from before they started; only pending tasks can move.
+        kept = tuple(a for a in incumbent.assignments if a.task not in names)
+        incumbent = replace(incumbent, assignments=kept)
+    return replace(
+        request,
+        snapshot=replace(
+            snapshot,
+            workers=tuple(replace(w, boot_kwh=0.0) if w.id in on else w for w in snapshot.workers),
+            pending=(*snapshot.pending, *(r.task for r in stopped)),
+            running=tuple(
+                replace(r, task=replace(r.task, preemptible=False))
+                for r in snapshot.running
+                if r.task.id not in names
+            ),
+        ),
+        incumbent=incumbent,
+    )
+
+
+def stop_price(request: PlanRequest, names: Collection[str]) -> float:
+    """What the ``moves`` of preempting these tasks cost."""
+    snapshot = request.snapshot
+    moves = sum(1 + (snapshot.now_s - snapshot.running_by_id[n].start_s) / HOUR_S for n in names)
+    return request.policy.prices.moves * moves
+
+
+def bound_of_any_set(request: PlanRequest, loose: Collection[Running]) -> float:
+    """No plan costs less, whichever of these tasks it preempts.
+
+    Notes
+    -----
+    The bound of the request without them, their workers left on. Each term is then at its
+    least: they hold nothing, nothing waits for them, and what they add to it is at least 0
+    (their waits so far excepted, which are added where they are below 0).
+    """
+    snapshot = request.snapshot
+    names = {r.task.id for r in loose}
+    on = {w for run in loose for w in run.workers}
+    bare = replace(
+        request,
+        snapshot=replace(
+            snapshot,
+            workers=tuple(replace(w, boot_kwh=0.0) if w.id in on else w for w in snapshot.workers),
+            running=tuple(r for r in snapshot.running if r.task.id not in names),
+            finished=(*snapshot.finished, *(Finished(n, snapshot.now_s) for n in sorted(names))),
+        ),
+    )
+    problem = encode(bare)
+    owner = {name: k for k, name in enumerate(problem.owners)}
+    tasks, waits = problem.owner_tasks.copy(), problem.owner_wait_h.copy()
+    early = 0.0
+    for run in loose:
+        wait_h = min(0.0, (run.start_s - run.task.release_s) / HOUR_S)
+        early += request.policy.prices.wait_h * run.task.weight * wait_h
+        if run.task.owner in owner:
+            tasks[owner[run.task.owner]] += 1
+            waits[owner[run.task.owner]] += wait_h
+    return lower_bound(replace(problem, owner_tasks=tasks, owner_wait_h=waits)) + early
+
+
+def with_preemption(
+    request: PlanRequest, answer: Answer, observe: Observe | None = None
+) -> PlanResponse:
+    """The best answer over sets of running tasks to preempt, the empty set among them.
+
+    Parameters
+    ----------
+    request : PlanRequest
+    answer : callable
+        Plans a request and preempts nothing; it is handed whom to tell of better schedules.
+    observe : callable, optional
+        Told the cost of each better schedule; of a bound nothing is known until the end.
+
+    Returns
+    -------
+    PlanResponse
+        Its lower bound holds whatever is preempted. A set is tried only if its bound is below
+        the best cost; with up to ``ALL_SETS_OF`` preemptible tasks every set is bounded, with
+        more each alone (and the best of them together), and the rest by
+        ``bound_of_any_set``. A budget in steps is spent on each set that is tried.
+    """
+    return _Choice(request, answer, preemptible(request), observe).made()
+
+
+@dataclass(frozen=True, slots=True)
+class _Set:
+    """Tasks to preempt; the weight surely left out then, and a cost no such plan is below."""
+
+    names: tuple[str, ...]
+    left_out: float
+    bound: float
+
+
+class _Choice:
+    """The best response so far, over the sets of tasks that are preempted."""
+
+    def __init__(
+        self,
+        request: PlanRequest,
+        answer: Answer,
+        loose: list[Running],
+        observe: Observe | None,
+    ) -> None:
+        self.request, self.answer, self.loose, self.observe = request, answer, loose, observe
+        self.began = time.perf_counter()
+        self.best: tuple[float, float] = (math.inf, math.inf)
+        self.told = math.inf
+        self.plan: Plan | None = None
+        self.solver = ""
+        self.unplanned: dict[str, str] = {}
+        self.all_sets = len(loose) <= ALL_SETS_OF
+        self.proven: list[_Set] = []
+
+    def made(self) -> PlanResponse:
+        """The response over all sets."""
+        kept, without = self._ask((), FIRST_SHARE)
+        impossible = kept.status is Status.INFEASIBLE
+        sets = sorted(self._sets(), key=lambda s: (s.left_out, s.bound))
+        gains: list[tuple[tuple[float, float], str]] = []
+        tried = 0
+        for number, candidate in enumerate(sets):
+            if self._hopeless(candidate) or self._budget(1.0).seconds == 0:
+                self.proven.append(candidate)
+                impossible = False
+                continue
+            tried += 1
+            response, rank = self._ask(candidate.names, 1.0 / (len(sets) - number), candidate)
+            impossible &= response.status is Status.INFEASIBLE
+            if rank < without:
+                gains.append((rank, candidate.names[0]))
+        if not self.all_sets:
+            impossible = False
+            self._grow([name for _, name in sorted(gains)])
+        if not tried and kept.status is not Status.OPTIMAL and self._budget(1.0).seconds:
+            self._ask((), 1.0)  # the time that was set aside
+        if self.plan is None:
+            status = Status.INFEASIBLE if impossible else Status.NO_PLAN_IN_TIME
+            return replace(kept, status=status, wall_s=time.perf_counter() - self.began)
+        return self._response(kept)
+
+    def _sets(self) -> Iterator[_Set]:
+        names = [r.task.id for r in self.loose]
+        if self.all_sets:
+            chosen = [c for n in range(1, len(names) + 1) for c in combinations(names, n)]
+        else:
+            chosen = [(name,) for name in names[:MOST_TRIED]]
+        for number, some in enumerate(chosen):
+            left_s = self._budget(1.0).seconds
+            if number and not self.all_sets and left_s is not None:
+                spent_s = time.perf_counter() - self.began
+                if left_s < (1.0 - FIRST_SHARE - BOUND_SHARE) * (left_s + spent_s):
+                    return
+            problem = encode(preempting(self.request, some))
+            waiting = self.request.snapshot.pending_by_id.keys()
+            if waiting and waiting <= problem.unplanned.keys():
+                continue  # nobody would gain by it
+            if not problem.infeasible and problem.unplanned.keys().isdisjoint(some):
+                left_out = self._weight(problem.unplanned)
+                bound = lower_bound(problem) + stop_price(self.request, some)
+                yield _Set(some, left_out, bound)
+
+    def _weight(self, names: Collection[str]) -> float:
+        tasks = self.request.snapshot.pending_by_id
+        return sum(tasks[name].weight for name in names)
+
+    def _grow(self, gainful: list[str]) -> None:
+        """Preempt together what was worth it alone, while it gets cheaper."""
+        names: tuple[str, ...] = tuple(gainful[:1])
+        for name in gainful[1:]:
+            before = self.best
+            if self._budget(1.0).seconds == 0:
+                return
+            if self._ask((*names, name), FIRST_SHARE)[1] <= before:
+                names = (*names, name)
+
+    def _hopeless(self, candidate: _Set) -> bool:
+        left_out, cost = self.best
+        least = candidate.bound * (1 + RELATIVE_TOLERANCE / 2)
+        return (candidate.left_out, least) >= (left_out, cost)
+
+    def _budget(self, share: float) -> Budget:
+        budget = self.request.budget
+        if budget.seconds is None:
+            return budget
+        left_s = budget.seconds - (time.perf_counter() - self.began)
+        return replace(budget, seconds=max(0.0, left_s * share))
+
+    def _ask(
+        self, names: tuple[str, ...], share: float, known: _Set | None = None
+    ) -> tuple[PlanResponse, tuple[float, float]]:
+        """The answer with these tasks preempted, and its (weight left out, cost)."""
+        rank = (math.inf, math.inf)
+        price = stop_price(self.request, names)
+        asked = replace(preempting(self.request, names), budget=self._budget(share))
+        response = self.answer(asked, lambda cost, _: self._tell(cost + price))
+        bound = -math.inf if response.lower_bound is None else response.lower_bound + price
+        if response.status is Status.INFEASIBLE:
+            bound = math.inf
+        if known is not None:
+            bound = max(bound, known.bound)
+        self.proven.append(_Set(names, self._weight(response.unplanned.keys() - {*names}), bound))
+        if response.plan is not None and response.unplanned.keys().isdisjoint(names):
+            plan = replace(response.plan, preempted=names)
+            found = evaluate(self.request, plan, unplanned=response.unplanned)
+            if found.valid:
+                rank = (unplanned_weight(self.request, plan), found.cost)
+            if rank < self.best:
+                self.best, self.plan, self.solver = rank, plan, response.solver
+                self.unplanned = dict(response.unplanned)
+        return response, rank
+
+    def _tell(self, cost: float) -> None:
+        if self.observe is not None and cost < self.told:
+            self.told = cost
+            self.observe(cost, -math.inf)
+
+    def _lower_bound(self) -> float:
+        """No plan of the tasks that are planned costs less, whatever it preempts."""
+        best_of: dict[tuple[str, ...], float] = {}
+        for known in self.proven:
+            if known.bound == math.inf:
+                continue
+            if known.left_out < self.best[0]:
+                return 0.0  # more could be planned: that is not comparable
+            if known.left_out == self.best[0]:
+                bound = best_of.get(known.names, -math.inf)
+                best_of[known.names] = max(bound, known.bound)
+        bounds = list(best_of.values())
+        if not self.all_sets:
+            bounds.append(bound_of_any_set(self.request, self.loose))
+        return min(bounds, default=-math.inf)
+
+    def _response(self, kept: PlanResponse) -> PlanResponse:
+        assert self.plan is not None
+        cost = self.best[1]
+        bound = min(self._lower_bound(), cost)
+        gap = relative_gap(cost, bound)
+        return replace(
+            kept,
+            status=Status.OPTIMAL if gap <= RELATIVE_TOLERANCE else Status.FEASIBLE,
+            plan=self.plan,
+            cost=cost,
+            terms=dict(evaluate(self.request, self.plan, unplanned=self.unplanned).terms),
+            lower_bound=bound,
+            gap=gap,
+            moved=tuple(moved_tasks(self.request, self.plan)),
+            unplanned=self.unplanned,
+            why=explain_waits(self.request, self.plan),
+            solver=self.solver,
+            wall_s=time.perf_counter() - self.began,
+        )
