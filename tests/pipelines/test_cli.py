@@ -37,7 +37,7 @@ from tests.pipelines.conftest import SmallRun
 COMMANDS = (
     "generate log", "generate cluster", "generate batch", "ingest", "train", "predict", "plan",
     "validate", "trial", "report", "run", "evaluate", "tune", "serve", "bench",
-    "backtest", "promote",
+    "backtest", "promote", "export pddl",
 )  # fmt: skip
 
 
@@ -109,6 +109,7 @@ def test_help_shows_an_example_that_parses(command: str, run: Run) -> None:
 def test_every_command_is_in_the_help(run: Run) -> None:
     """A command that nobody can find might as well not be there; one untested may be broken."""
     shown = run("--help").out + run("generate", "--help").out
+    shown += run("export", "--help").out
     listed = set(re.findall(r"^│ (\w+) ", shown, re.MULTILINE))
     assert listed == {word for command in COMMANDS for word in command.split()}
 
@@ -251,6 +252,32 @@ def test_planning_against_the_distribution(run: Run, batch: Path, tmp_path: Path
         refused = run(*asked, "--risk", wrong)
         assert refused.code == 2
         assert "cvar" in refused.err
+
+
+def test_exporting_to_classical_planners(run: Run, tmp_path: Path) -> None:
+    """The files would not be written, or half of a refused request be left behind."""
+    workers = (Worker("w", {"cpu": 1000}),)
+    tasks = (Task("a", {"cpu": 1000}), Task("b", {"cpu": 600}))
+    estimates = {t.id: {"*": DurationEstimate.certain(60)} for t in tasks}
+    request = PlanRequest("export", Snapshot(1, 0, workers, tasks), estimates)
+    asked, folder = tmp_path / "r.json", tmp_path / "pddl"
+    asked.write_bytes(to_json(request))
+    ended = run("export", "pddl", asked, "-o", folder, "--json")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.facts["step_s"] == 60
+    assert ended.facts["steps"] == 2
+    assert [Path(p).name for p in ended.facts["written"]] == ["domain.pddl", "problem.pddl"]
+    assert "(goal" not in (folder / "domain.pddl").read_text()
+    assert "(:goal (and (done t0) (done t1)))" in (folder / "problem.pddl").read_text()
+    assert "2 steps of 60 s" in run("export", "pddl", asked, "-o", folder).out
+
+    gang = replace(request, snapshot=replace(request.snapshot, pending=(replace(tasks[1], shards=1),
+                   Task("a", {"cpu": 100}, shards=2))))  # fmt: skip
+    asked.write_bytes(to_json(gang))
+    refused = run("export", "pddl", asked, "-o", tmp_path / "none")
+    assert refused.code == 2
+    assert "2 shards" in refused.err
+    assert not (tmp_path / "none").exists()
 
 
 def test_files_and_request_give_the_same_plan(run: Run, batch: Path) -> None:
