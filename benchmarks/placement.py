@@ -44,7 +44,7 @@ def targets(found: dict[str, dict[str, float]]) -> list[str]:
         ours = found["planner"][key]
         verdict = "met" if ours < best[0] else "MISSED"
         told.append(f"planner below every one-shot placer in {name}: {verdict} "
-                    f"({ours:.4g} against {best[0]:.4g} of {best[1]})")  # fmt: skip
+                    f"({ours:.4g} against {best[0]:.4g} of `{best[1]}`)")  # fmt: skip
     return told
 
 

@@ -12,6 +12,7 @@ from planner.evaluate import HOUR_S, WATT_SECONDS_PER_KWH
 from planner.kernels.graph import heads_and_tails
 from planner.problem import Floats, Ints, Problem
 from planner.relaxation import relax
+from planner.timed_relaxation import timed_cost
 
 LP_TOLERANCE = 1.0 - 1e-6
 """The LP solver meets its constraints within 1e-7; the bound gives that away, and more."""
@@ -109,22 +110,32 @@ def _least_stretch(problem: Problem, head: Ints, run: Floats) -> Floats:
     return result
 
 
-def lower_bound(problem: Problem) -> float:
+def lower_bound(problem: Problem, *, timed: bool = False) -> float:
     """No plan of the problem costs less (``moves`` is bounded by 0).
+
+    Parameters
+    ----------
+    problem : Problem
+    timed : bool
+        Whether to solve the relaxation with a clock too, which may take a second.
 
     Notes
     -----
     The sum of the priced ``term_bounds``, where makespan and energy are bounded together by
-    the linear relaxation if that is better: what saves energy may lengthen the plan.
+    the linear relaxation if that is better: what saves energy may lengthen the plan; and with
+    lateness and misses by the relaxation with a clock, if `timed` and if that is better still.
     """
     each = term_bounds(problem)
     priced = each * problem.prices
     total = float(priced.sum())
-    if problem.tasks and priced[0] + priced[5] > 0:
-        found = relax(problem)
-        if found is not None:
-            total += max(0.0, found.cost * LP_TOLERANCE - float(priced[0] + priced[5]))
-    return total
+    if not problem.tasks:
+        return total
+    gain = 0.0
+    if priced[0] + priced[5] > 0 and (found := relax(problem)) is not None:
+        gain = max(gain, found.cost * LP_TOLERANCE - float(priced[0] + priced[5]))
+    if timed and (least := timed_cost(problem, float(each[0]) * HOUR_S)) is not None:
+        gain = max(gain, least * LP_TOLERANCE - float(priced[[0, 1, 2, 5]].sum()))
+    return total + gain
 
 
 def area_makespan_h(problem: Problem) -> float:

@@ -54,7 +54,7 @@ def test_deadlines_reveal_no_run_time(tmp_path: Path) -> None:
 
 def test_bad_files_are_one_sentence(tmp_path: Path) -> None:
     """A missing or foreign file would end in a traceback."""
-    with pytest.raises(BadRequest, match="openb_node_list_all_node.csv: cannot be read"):
+    with pytest.raises(BadRequest, match=r"openb_node_list_all_node\.csv: cannot be read"):
         read_openb(tmp_path)
     write(tmp_path)
     (tmp_path / "openb_pod_list_gpuspec33.csv").write_text("a,b\n1,2\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from oracles.brute_force import optimum, without_moves
@@ -28,19 +30,20 @@ def test_no_schedule_beats_a_bound() -> None:
             assert (head <= schedule.start).all()
             assert (head + problem.shortest <= schedule.end).all()
             assert (head + tail).max() <= schedule.end.max()
-            assert lower_bound(problem) <= problem.cost(schedule) + 1e-9
+            assert lower_bound(problem, timed=True) <= problem.cost(schedule) + 1e-9
             seen += 1
     assert seen > 500
 
 
 def test_the_optimum_does_not_beat_a_bound() -> None:
     """A bound could exceed the least cost, and a worse plan be called optimal."""
-    tight, seen = 0, 0
+    tight, seen, timed = 0, 0, 0
     for problem in plannable(range(1000, 1100)):
         best = optimum(problem.request, problem.unplanned)
         if best is None:
             continue
-        bound = lower_bound(problem)
+        bound = lower_bound(problem, timed=True)
+        timed += bound > lower_bound(problem) + 1e-9
         found = evaluate(without_moves(problem.request), best.plan, unplanned=problem.unplanned)
         assert bound <= best.cost * (1 + 1e-9) + 1e-12
         for value, term in zip(term_bounds(problem), TERMS, strict=True):
@@ -49,6 +52,19 @@ def test_the_optimum_does_not_beat_a_bound() -> None:
         tight += bound >= best.cost * (1 - 1e-9)
     assert seen > 60
     assert tight > 10
+    assert timed > 5
+
+
+def test_lateness_that_follows_from_too_much_work_before_a_deadline() -> None:
+    """The bound would take every task for the only one, and nothing for late."""
+    request = batch(4, 1, deadline_s=10)
+    prices = Prices(makespan_h=0, late_h=3600, misses=7, wait_h=0)
+    problem = encode(replace(request, policy=Policy(prices)))
+    assert lower_bound(problem) == 0
+    # Two of the four fit side by side before 10 s; the others end at 20 s.
+    best = 2 * 10 + 2 * 7
+    bound = lower_bound(problem, timed=True)
+    assert 0.99 * best < bound <= best
 
 
 def batch(tasks: int, workers: int, **task: object) -> PlanRequest:
