@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -53,26 +54,28 @@ def _part(
     return Part(title, path, kind, settings, whole)
 
 
+J30_SAMPLE, J60_SAMPLE, SHOP_SAMPLE, DAG_SAMPLE = 60, 12, 8, 16
+"""What fits half an hour of two idle cores; the sets have 480, 480, 58 and 85, and 97."""
 PROJECTS = f"{PUBLISHED}/psplib_j30_j60.tar.xz"
 PARTS: dict[str, Part] = {
-    "j30": _part("PSPLIB j30", PROJECTS, "rcpsp", "480", "auto", 2.0, only=("j30*",), sample=480),
+    "j30": _part("PSPLIB j30", PROJECTS, "rcpsp", "480", "auto", 2.0, only=("j30*",), sample=J30_SAMPLE),
     "j60": _part(
-        "PSPLIB j60", PROJECTS, "rcpsp", "480", "auto,pyjobshop", 10.0, only=("j60*",), sample=30
+        "PSPLIB j60", PROJECTS, "rcpsp", "480", "auto,pyjobshop", 10.0, only=("j60*",), sample=J60_SAMPLE
     ),
     "rg300": _part(
         "RG300", f"{PUBLISHED}/rcpsp_rg300_dev.tar.xz", "rg300", "24", "auto", 10.0
     ),
     "jsp": _part(
         "Job shops ft, la, abz, orb", f"{PUBLISHED}/jsp_dev.tar.xz", "jsp", "58",
-        "auto,pyjobshop", 10.0, sample=16,
+        "auto,pyjobshop", 10.0, sample=SHOP_SAMPLE,
     ),
     "fjsp": _part(
         "Flexible job shops mk, kacem, edata", f"{PUBLISHED}/fjsp_dev.tar.xz", "fjsp", "85",
-        "auto,pyjobshop", 10.0, sample=16,
+        "auto,pyjobshop", 10.0, sample=SHOP_SAMPLE,
     ),
     "dag": _part(
         "Workflow graphs", "dags/wfinstances_tasks.csv.gz", "dag", "97", "auto,heft", 5.0,
-        sample=24,
+        sample=DAG_SAMPLE,
     ),
     "cluster": _part(
         "Cluster batches, up to 1,000 tasks", f"{PUBLISHED}/cluster", "cluster", "9",
@@ -225,8 +228,7 @@ def page(parts: dict[str, list[Row]]) -> str:
         "| target | met | measured |",
         "|---|---|---|",
     ]
-    shown = {True: "yes", False: "**no**", None: "-"}
-    lines += [f"| {text} | {shown[met]} | {told} |" for text, met, told in targets(parts)]
+    lines += [f"| {text} | {_verdict(met, told)} | {told} |" for text, met, told in targets(parts)]
     for name, part in PARTS.items():
         rows = parts.get(name)
         if not rows:
@@ -253,6 +255,15 @@ def page(parts: dict[str, list[Row]]) -> str:
             ]
             lines.append(f"| {solver} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _verdict(met: bool | None, told: str) -> str:
+    """Nothing is met on a part of a set that is asked of the whole."""
+    if met is None:
+        return "-"
+    counts = re.search(r"\((\d+) of (\d+) instances\)", told)
+    part = counts is not None and counts.group(1) != counts.group(2)
+    return ("yes, on these" if part else "yes") if met else "**no**"
 
 
 def _older(rows: Sequence[Row]) -> str:
