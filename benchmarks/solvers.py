@@ -58,9 +58,12 @@ J30_SAMPLE, J60_SAMPLE, SHOP_SAMPLE, DAG_SAMPLE = 60, 12, 8, 16
 """What fits half an hour of two idle cores; the sets have 480, 480, 58 and 85, and 97."""
 PROJECTS = f"{PUBLISHED}/psplib_j30_j60.tar.xz"
 PARTS: dict[str, Part] = {
-    "j30": _part("PSPLIB j30", PROJECTS, "rcpsp", "480", "auto", 2.0, only=("j30*",), sample=J30_SAMPLE),
+    "j30": _part(
+        "PSPLIB j30", PROJECTS, "rcpsp", "480", "auto", 2.0, only=("j30*",), sample=J30_SAMPLE
+    ),
     "j60": _part(
-        "PSPLIB j60", PROJECTS, "rcpsp", "480", "auto,pyjobshop", 10.0, only=("j60*",), sample=J60_SAMPLE
+        "PSPLIB j60", PROJECTS, "rcpsp", "480", "auto,pyjobshop", 10.0, only=("j60*",),
+        sample=J60_SAMPLE,
     ),
     "rg300": _part(
         "RG300", f"{PUBLISHED}/rcpsp_rg300_dev.tar.xz", "rg300", "24", "auto", 10.0
