@@ -119,8 +119,10 @@ class LargeNeighbourhood:
         if incumbent is None:
             return Solution(Status.NO_PLAN_IN_TIME)
         record = _Record(problem, incumbent, observe)
-        if budget.steps is None or budget.steps > 0:
-            relaxation = relax(problem) if seconds > 0 else None
+        # In large batches the arrays alone take a tenth of a second.
+        in_time = time.perf_counter() - began + END_S < seconds
+        if in_time and (budget.steps is None or budget.steps > 0):
+            relaxation = relax(problem)
             first = record.best
             if relaxation is not None:
                 until = began + GUIDED_PART * seconds
