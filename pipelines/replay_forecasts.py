@@ -16,7 +16,6 @@ from predictor.experts import (
     COHORTS,
     EXPERTS,
     LADDERS,
-    TRAINING_ROWS,
     Experts,
     cohorts_of,
     limit_log,
@@ -34,6 +33,9 @@ Floats = NDArray[np.float64]
 
 FIRST_ROWS = 300
 """Ended jobs before the first fit; until then the requested time is forecast."""
+
+ROWS = 20_000
+"""Latest ended jobs that train: half of what a walk takes, since a replay is made many times."""
 
 GROWTH = 1.25
 """A refit comes when so many times the jobs of the last one have ended, or on schedule."""
@@ -70,7 +72,7 @@ class ReplayForecaster:
         levels: Sequence[float] = LEVELS,
         *,
         refit_s: float = 30 * DAY_S,
-        rows: int = TRAINING_ROWS,
+        rows: int = ROWS,
         seed: int = 0,
         trees: Mapping[str, Any] | None = None,
     ) -> None:

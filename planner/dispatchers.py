@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,47 @@ processors); RLScheduler's rule; what delays nobody."""
 
 
 @dataclass(frozen=True, slots=True)
+class LookAhead:
+    """How the planner looks ahead; the order of the fields is the kernel's.
+
+    Parameters
+    ----------
+    level : float
+        Quantile at which running jobs are expected to end.
+    promise_level : float
+        Quantile at which the plan is laid out that a new job's start is promised from.
+    ageing : float
+        How much the price of waiting grows with the wait, by the risk of a bad slowdown.
+    humility : float
+        Chance that any job ends at once, whatever its forecast.
+    patience_s : float
+        Wait from which on the growth itself grows, seconds: nobody waits for ever.
+    moves : int
+        Orders tried at a decision besides the rules.
+    depth : int
+        Jobs of the queue that the search looks at.
+    """
+
+    level: float = 0.5
+    promise_level: float = 0.8
+    ageing: float = 0.001
+    humility: float = 0.05
+    patience_s: float = 43200.0
+    moves: int = 30
+    depth: int = 60
+
+    def __post_init__(self) -> None:
+        for name in ("level", "promise_level"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in (0, 1)")
+        for name, least in (("ageing", 0), ("humility", 0), ("moves", 0), ("depth", 1)):
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be {least} or more")
+        if not self.patience_s > 0:
+            raise ValueError(f"patience_s is {self.patience_s}; it must be above 0")
+
+
+@dataclass(frozen=True, slots=True)
 class Dispatcher:
     """A queueing discipline.
 
@@ -55,12 +96,12 @@ class Dispatcher:
     fill: str = ""
     backfill: str = "easy"
     estimates: str = ""
-    params: tuple[float, ...] = ()
+    rules: LookAhead | None = None
     settings_from: str = ""
 
     def settings(self) -> NDArray[np.float64]:
-        """The planner's rules as the kernel takes them."""
-        return np.array(self.params, np.float64)
+        """The planner's rules as the kernel takes them; none for a backfilling."""
+        return np.array([] if self.rules is None else astuple(self.rules), np.float64)
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -72,6 +113,10 @@ class Dispatcher:
                 raise ValueError(f"{name} {value!r} is none of {', '.join(known)}")
 
 
+SOURCES = "SDSC-BLUE rows 60,000-90,000 and 150,000-180,000 of the jobs that ran"
+"""Where the planner's default rules were chosen."""
+
+
 def _registry() -> dict[str, Dispatcher]:
     found = {
         "easy": Dispatcher("fcfs"),
@@ -79,6 +124,7 @@ def _registry() -> dict[str, Dispatcher]:
         "easypp": Dispatcher("fcfs", "sjf", estimates="last_two"),
         "conservative": Dispatcher("fcfs", backfill="conservative"),
         "run2procs-saf": Dispatcher("run2procs", "saf"),
+        "planner": Dispatcher("fcfs", backfill="planner", rules=LookAhead(), settings_from=SOURCES),
     }
     for order in ORDERS:
         found[order] = Dispatcher(order, backfill="none")

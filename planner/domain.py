@@ -178,12 +178,12 @@ class Worker:
 
     def dominant_share(self, demand: Mapping[str, int]) -> float:
         """Largest share of any one resource that `demand` takes here, in [0, 1] where it fits."""
-        shares = [
-            amount / self.capacity[name]
-            for name, amount in demand.items()
-            if amount > 0 and self.capacity.get(name, 0) > 0
-        ]
-        return max(shares, default=0.0)
+        most = 0.0
+        for name, amount in demand.items():
+            have = self.capacity.get(name, 0)
+            if amount > 0 and have > 0:
+                most = max(most, amount / have)
+        return most
 
     def satisfies(self, requires: Sequence[str]) -> bool:
         """Whether every label group in `requires` holds; ``a|b`` is any-of."""

@@ -113,6 +113,8 @@ class _Span:
     workers: tuple[Worker, ...]
     start_s: int
     end_s: int
+    shares: tuple[float, ...]
+    """Dominant share that one piece takes of each worker."""
 
 
 def evaluate(
@@ -139,12 +141,14 @@ def evaluate(
     Evaluation
         Of an invalid plan too; assignments of unknown tasks or workers are not priced.
     """
-    amounts = terms(request, plan)
+    # A plan of ten thousand tasks is judged often: what is made of it once is handed on.
+    spans = list(_spans(request, plan))
+    amounts = _terms(request, plan, spans)
     return Evaluation(
-        violations=tuple(validate(request, plan, unplanned=unplanned, realised=realised)),
+        violations=tuple(_violations(request, plan, spans, unplanned, realised)),
         terms=amounts,
         cost=price(request.policy.prices, amounts),
-        utilisation_variance=_utilisation_variance(request, plan),
+        utilisation_variance=_utilisation_variance(request, spans),
     )
 
 
@@ -248,8 +252,11 @@ def terms(request: PlanRequest, plan: Plan) -> dict[str, float]:
     request, unless the plan preempts them. For a gang, ``failures`` counts pieces: an
     upper bound on the expected number of failed gangs that is linear in the placement.
     """
+    return _terms(request, plan, list(_spans(request, plan)))
+
+
+def _terms(request: PlanRequest, plan: Plan, spans: list[_Span]) -> dict[str, float]:
     now = request.snapshot.now_s
-    spans = list(_spans(request, plan))
     result = dict.fromkeys(TERMS, 0.0)
     last_end: dict[str, int] = {}
     load_h: dict[str, float] = defaultdict(float)
@@ -267,8 +274,7 @@ def terms(request: PlanRequest, plan: Plan) -> dict[str, float]:
         planned_s = max(span.end_s - span.start_s, MIN_STRETCH_S)
         result["stretch"] += task.weight * (span.end_s - task.release_s) / planned_s
         ahead_s = span.end_s - max(span.start_s, now)
-        for worker in span.workers:
-            share = worker.dominant_share(task.demand)
+        for worker, share in zip(span.workers, span.shares, strict=True):
             result["kwh"] += worker.busy_w * share * ahead_s / WATT_SECONDS_PER_KWH
             result["failures"] += 1.0 - worker.health ** (ahead_s / HOUR_S)
             load_h[worker.id] += share * ahead_s / HOUR_S
@@ -320,30 +326,41 @@ def moved_tasks(request: PlanRequest, plan: Plan) -> list[str]:
 
 def _spans(request: PlanRequest, plan: Plan) -> Iterator[_Span]:
     snapshot = request.snapshot
+    pending, running, worker_by_id = (
+        snapshot.pending_by_id,
+        snapshot.running_by_id,
+        snapshot.worker_by_id,
+    )
     told = set()
     for assignment in plan.assignments:
-        run = snapshot.running_by_id.get(assignment.task)
-        task = snapshot.pending_by_id.get(assignment.task) or (run.task if run else None)
-        workers = [snapshot.worker_by_id.get(w) for w in assignment.workers]
-        if task is not None and None not in workers:
-            told.add(task.id)
-            known = tuple(w for w in workers if w is not None)
-            yield _Span(task, known, assignment.start_s, assignment.end_s)
+        task = pending.get(assignment.task)
+        if task is None and assignment.task in running:
+            task = running[assignment.task].task
+        if task is None or not all(w in worker_by_id for w in assignment.workers):
+            continue
+        told.add(task.id)
+        workers = tuple([worker_by_id[w] for w in assignment.workers])
+        yield _span(task, workers, assignment.start_s, assignment.end_s)
     for run in snapshot.running:
         if run.task.id not in told and run.task.id not in plan.preempted:
-            workers_of_run = tuple(snapshot.worker_by_id[w] for w in run.workers)
-            yield _Span(run.task, workers_of_run, run.start_s, running_end_s(request, run))
+            workers = tuple([worker_by_id[w] for w in run.workers])
+            yield _span(run.task, workers, run.start_s, running_end_s(request, run))
 
 
-def _utilisation_variance(request: PlanRequest, plan: Plan) -> float:
+def _span(task: Task, workers: tuple[Worker, ...], start_s: int, end_s: int) -> _Span:
+    shares = tuple([worker.dominant_share(task.demand) for worker in workers])
+    return _Span(task, workers, start_s, end_s, shares)
+
+
+def _utilisation_variance(request: PlanRequest, spans: list[_Span]) -> float:
     now = request.snapshot.now_s
     busy_s: dict[str, float] = {w.id: 0.0 for w in request.snapshot.workers}
     horizon_s = 0
-    for span in _spans(request, plan):
+    for span in spans:
         ahead_s = span.end_s - max(span.start_s, now)
         horizon_s = max(horizon_s, span.end_s - now)
-        for worker in span.workers:
-            busy_s[worker.id] += worker.dominant_share(span.task.demand) * ahead_s
+        for worker, share in zip(span.workers, span.shares, strict=True):
+            busy_s[worker.id] += share * ahead_s
     if horizon_s <= 0:
         return 0.0
     use = [b / horizon_s for b in busy_s.values()]
@@ -362,11 +379,16 @@ def validate(
     realised: bool = False,
 ) -> list[Violation]:
     """Everything that is wrong with a plan; parameters as in ``evaluate``."""
-    return list(_violations(request, plan, unplanned, realised))
+    spans = list(_spans(request, plan))
+    return list(_violations(request, plan, spans, unplanned, realised))
 
 
 def _violations(
-    request: PlanRequest, plan: Plan, unplanned: Collection[str], realised: bool
+    request: PlanRequest,
+    plan: Plan,
+    spans: list[_Span],
+    unplanned: Collection[str],
+    realised: bool,
 ) -> Iterator[Violation]:
     snapshot = request.snapshot
     kind = ViolationKind
@@ -402,27 +424,30 @@ def _violations(
                 task_id,
             )
 
+    finished = {f.id: f for f in snapshot.finished}
     for assignment in plan.assignments:
         task = to_place.get(assignment.task)
         if task is not None:
-            yield from _assignment_violations(request, plan, assignment, task, realised)
+            yield from _assignment_violations(request, assignment, task, realised)
+            if task.after:
+                yield from _precedence_violations(request, plan, finished, assignment, task)
         elif not (realised and assignment.task in snapshot.running_by_id):
             yield Violation(
                 kind.UNKNOWN_TASK,
                 f"assignment of {assignment.task!r}, which is no pending task",
                 assignment.task,
             )
-    yield from _capacity_violations(request, plan)
+    yield from _capacity_violations(request, plan, spans)
 
 
 def _assignment_violations(
-    request: PlanRequest, plan: Plan, assignment: Assignment, task: Task, realised: bool
+    request: PlanRequest, assignment: Assignment, task: Task, realised: bool
 ) -> Iterator[Violation]:
     snapshot, policy, kind = request.snapshot, request.policy, ViolationKind
-    name, start_s, end_s = f"task {task.id}", assignment.start_s, assignment.end_s
+    start_s, end_s = assignment.start_s, assignment.end_s
 
     def wrong(what: ViolationKind, text: str, worker: str | None = None) -> Violation:
-        return Violation(what, f"{name} {text}", task.id, worker)
+        return Violation(what, f"task {task.id} {text}", task.id, worker)
 
     if len(assignment.workers) != task.shards:
         yield wrong(
@@ -434,7 +459,6 @@ def _assignment_violations(
         yield wrong(
             kind.BEFORE_RELEASE, f"starts at {start_s}, before its release at {task.release_s}"
         )
-    yield from _precedence_violations(request, plan, assignment, task)
 
     workers = []
     for worker_id in dict.fromkeys(assignment.workers):
@@ -500,10 +524,13 @@ def _assignment_violations(
 
 
 def _precedence_violations(
-    request: PlanRequest, plan: Plan, assignment: Assignment, task: Task
+    request: PlanRequest,
+    plan: Plan,
+    finished: Mapping[str, Finished],
+    assignment: Assignment,
+    task: Task,
 ) -> Iterator[Violation]:
     snapshot, kind = request.snapshot, ViolationKind
-    finished: dict[str, Finished] = {f.id: f for f in snapshot.finished}
     for before in task.after:
         ended = finished.get(before)
         planned = plan.by_task.get(before)
@@ -534,15 +561,18 @@ def _precedence_violations(
             )
 
 
-def _capacity_violations(request: PlanRequest, plan: Plan) -> Iterator[Violation]:
+def _capacity_violations(
+    request: PlanRequest, plan: Plan, spans: list[_Span]
+) -> Iterator[Violation]:
     """One violation for each worker and resource, at the first moment it is over capacity.
 
     What runs already may exceed a worker's capacity (real logs do); only the starts of
     planned tasks are the plan's fault.
     """
     changes: dict[str, list[tuple[int, int, int, Task]]] = defaultdict(list)
-    for span in _spans(request, plan):
-        runs = span.task.id in request.snapshot.running_by_id
+    running = request.snapshot.running_by_id
+    for span in spans:
+        runs = span.task.id in running
         placed = int(not runs or span.task.id in plan.preempted)
         for worker in span.workers:
             changes[worker.id].append((span.start_s, 1, placed, span.task))
@@ -551,11 +581,11 @@ def _capacity_violations(request: PlanRequest, plan: Plan) -> Iterator[Violation
         worker = request.snapshot.worker_by_id[worker_id]
         # Ends come before starts, and what runs before what is planned for the same moment.
         steps.sort(key=lambda step: (step[0], step[1], step[2]))
-        in_use: Counter[str] = Counter()
+        in_use: dict[str, int] = dict.fromkeys(worker.capacity, 0)
         blamed: set[str] = set()
         for at_s, sign, placed, task in steps:
             for resource, amount in task.demand.items():
-                in_use[resource] += sign * amount
+                in_use[resource] = in_use.get(resource, 0) + sign * amount
             if sign < 0 or not placed:
                 continue
             for resource, amount in task.demand.items():

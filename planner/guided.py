@@ -16,18 +16,17 @@ from planner.priorities import priorities
 from planner.problem import Floats, Problem, Schedule
 from planner.relaxation import Relaxation
 
-PASSES: tuple[tuple[str, bool, float], ...] = (
-    ("latest", True, 0.02),
-    ("latest", False, 0.02),
-    ("latest", True, 0.5),
-    ("latest", False, 0.5),
-    ("slack", True, 0.02),
-    ("latest", False, 0.1),
+PASSES: tuple[tuple[str, bool, float, float], ...] = (
+    ("latest", False, 1.05, 0.005),
+    ("latest", False, 1.02, 0.005),
+    ("latest", True, 1.02, 0.02),
+    ("latest", False, 1.1, 0.02),
+    ("latest", False, 1.0, 0.02),
+    ("broad", False, 1.02, 0.005),
 )
 """Order of the tasks; whether the relaxation's shares are quotas, or only its reduced costs are
-prices; price of an end by the second, as a part of what a worker's second costs on average."""
-MAKESPAN_ROOM = 1.03
-"""Makespan that a schedule with quotas may use freely, over that of the relaxation."""
+prices; makespan and on-times that are free, over the relaxation's; price of an end by the second,
+as a part of what a worker's second costs on average."""
 SPARE = 16
 """Pieces for which each row of a fresh state has room; it grows."""
 
@@ -58,39 +57,41 @@ def guided_schedules(
     costs its idle power, and the makespan is free up to the relaxation's. Groups that are on
     for a part of the makespan are taken as some workers that are on for all of it.
     """
-    keys = priorities(problem)
+    keys = priorities(problem, relaxation.makespan_s)
     second = relaxation.cost / max(1.0, relaxation.makespan_s) / len(problem.workers)
-    guided = _guided(problem, relaxation)
+    fixed = fixed_arrays(problem)
+    fitted: dict[float, Fixed] = {}
     work = np.bincount(
         problem.kind, problem.shortest * problem.shards, minlength=len(problem.allowed)
     )
     free = relaxation.dearer <= 1e-9 * relaxation.cost
-    for name, quotas, part in PASSES[:passes]:
+    for name, quotas, room, part in PASSES[:passes]:
         if time.perf_counter() > until:
             return
         order = priority_order(keys[name], problem.pred_ptr, problem.pred)
         quota = relaxation.share * work[:, None] if quotas else np.where(free, 1e18, 0.0)
-        priced_to = relaxation.makespan_s * (MAKESPAN_ROOM if quotas else 1.0)
+        if room not in fitted:
+            fitted[room] = _guided(fixed, relaxation, room)
+        guided = fitted[room]
         state, profile = state_arrays(problem, None)
         profile, items = ruin.load(guided, state, profile, SPARE)
         *_, failed = ruin.construct(
             guided, state, profile, items, order, quota, relaxation.worker_group,
-            int(priced_to), 0.0, part * second + 1e-12, 0,
+            int(room * relaxation.makespan_s), 0.0, part * second + 1e-12, 0,
         )  # fmt: skip
         if failed < 0:
             yield schedule_of(state.ts, state.ps)
 
 
-def _guided(problem: Problem, relaxation: Relaxation) -> Fixed:
-    """The arrays of a problem with the relaxation's prices for its own."""
-    fixed = fixed_arrays(problem)
+def _guided(fixed: Fixed, relaxation: Relaxation, room: float) -> Fixed:
+    """The arrays of a problem with the prices of the relaxation, and its times with some room."""
     group = relaxation.worker_group
     dearer = np.where(np.isfinite(relaxation.dearer), relaxation.dearer, 0.0)[:, group]
     wi, wf = fixed.wi.copy(), fixed.wf.copy()
     wf[:, ruin.BUSY] = 1.0 / HOUR_S
     wf[:, ruin.OVER] = wf[:, ruin.IDLE]
     wf[:, ruin.IDLE] = wf[:, ruin.BOOT] = 0.0
-    wi[:, ruin.TARGET] = np.ceil(_on_until(relaxation))
+    wi[:, ruin.TARGET] = np.ceil(room * _on_until(relaxation))
     return fixed._replace(wi=wi, wf=wf, share=dearer)
 
 

@@ -153,9 +153,9 @@ def schedule_of(ts: Ints, ps: Ints) -> Schedule:
     return Schedule(ts[:, ruin.START].copy(), ts[:, ruin.END].copy(), ps[:, ruin.ON].copy())
 
 
-def ranks(problem: Problem) -> Floats:
+def ranks(problem: Problem, makespan_s: float | None = None) -> Floats:
     """Priority values for the order of reinsertion. Shape (orders, tasks)."""
-    keys = priorities(problem)
+    keys = priorities(problem, makespan_s)
     return np.array([keys[name] for name in RANKS])
 
 
@@ -243,7 +243,9 @@ def split(
     """Two searches over one schedule that cannot meet: each has half of the workers of each group.
 
     A task belongs to a half if all its workers do. Where one half's task comes before the
-    other's, a moment between its end and the other's start is drawn that neither may pass.
+    other's, a moment between its end and the other's start is drawn that neither may pass. Each
+    half pays half of the makespan's price for its own latest end: with the other half's in
+    sight neither would gain from ending sooner.
 
     Parameters
     ----------
@@ -276,7 +278,11 @@ def split(
         np.maximum.at(ti[:, ruin.RELEASE], after, between)
         np.minimum.at(ti[:, ruin.HARD_END], before, between)
         active = np.flatnonzero(side == mine)
-        halves.append(fixed._replace(ti=ti, wi=wi, wf=fixed.wf.copy(), active=active))
+        prices = fixed.prices.copy()
+        prices[ruin.MAKESPAN_S] /= 2.0
+        halves.append(
+            fixed._replace(ti=ti, wi=wi, wf=fixed.wf.copy(), active=active, prices=prices)
+        )
     return halves[0], halves[1]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -20,16 +21,20 @@ from planner.explain import explain_waits
 from planner.messages import Budget, PlanRequest, PlanResponse, Status
 from planner.preempt import preemptible, with_preemption
 from planner.problem import Problem, Schedule, decode, encode
-from planner.shapes import is_project
+from planner.shapes import SHOP_TASKS, is_project, is_shop
 from planner.solvers import SOLVERS
-from planner.solvers.base import Observe
+from planner.solvers.base import Observe, Solution
 
 ASTAR_TASKS = 6
 """Up to this many tasks ``auto`` proves by A*."""
 CPSAT_TASKS = 14
 """Up to this many by CP-SAT; beyond, neither proves much in seconds, and LNS finds more."""
-RESERVE_S = 0.02
-"""Seconds of the budget kept for the response itself, besides another pricing."""
+BESIDE_TASKS = 30
+"""Up to this many CP-SAT tries to prove beside LNS, a thread each."""
+TIMED_BOUND_S = 4.0
+"""With fewer seconds than this the relaxation with a clock would take too many of them."""
+RESERVE, RESERVE_S = 2.0, 0.02
+"""Kept back of the budget for the response: so many times what judging a plan took, and seconds."""
 
 
 def plan(
@@ -78,32 +83,33 @@ def _plan(
     problem = encode(request)
     if problem.infeasible or (problem.unplanned and not problem.tasks):
         return _response(request, Status.INFEASIBLE, began, problem, why=problem.infeasible)
-    chosen = _choose(problem) if solver == "auto" else solver
-
     contest = _Contest(request, problem)
-    bound = lower_bound(problem)
     if request.incumbent is not None:
         contest.enter("incumbent", _restamped(request.incumbent, problem))
-    status = Status.FEASIBLE
+    status, bound = Status.FEASIBLE, float("-inf")
     if problem.tasks:
         rng = np.random.default_rng(request.seed)
         greedy = SOLVERS["greedy"]().solve(
             problem, budget=_left(request.budget, began, 0.0), rng=rng, observe=observe
         )
         contest.enter_schedule("greedy", greedy.schedule)
-        if chosen != "greedy":
-            solution = SOLVERS[chosen](**parameters).solve(
-                problem,
-                budget=_left(request.budget, began, contest.slowest_s + RESERVE_S),
-                rng=rng,
-                incumbent=greedy.schedule,
-                observe=observe,
+        seconds = request.budget.seconds
+        bound = lower_bound(problem, timed=seconds is None or seconds >= TIMED_BOUND_S)
+        told = observe and _with_bound(observe, bound)
+        chosen = _choose(problem, request.budget) if solver == "auto" else (solver,)
+        if chosen != ("greedy",):
+            budget = _left(request.budget, began, RESERVE * contest.slowest_s + RESERVE_S)
+            solutions = _solve_beside(
+                chosen, parameters, problem, budget, rng, greedy.schedule, told
             )
-            contest.enter_schedule(chosen, solution.schedule)
-            bound = max(bound, solution.lower_bound)
-            status = solution.status
+            for name, solution in zip(chosen, solutions, strict=True):
+                contest.enter_schedule(name, solution.schedule)
+                bound = max(bound, solution.lower_bound)
+            if any(solution.status is Status.INFEASIBLE for solution in solutions):
+                status = Status.INFEASIBLE
     else:
-        contest.enter(chosen, decode(problem, _empty_schedule()))
+        bound = lower_bound(problem)
+        contest.enter(solver, decode(problem, _empty_schedule()))
     if contest.plan is None:
         impossible = status is Status.INFEASIBLE
         return _response(
@@ -174,11 +180,49 @@ def _response(
     )
 
 
-def _choose(problem: Problem) -> str:
+def _choose(problem: Problem, budget: Budget) -> tuple[str, ...]:
+    """The engines that ``auto`` takes for a problem of this shape; one, or two side by side."""
     tasks = len(problem.tasks)
-    if tasks > CPSAT_TASKS and is_project(problem):
-        return "project"
-    return "astar" if tasks <= ASTAR_TASKS else "cpsat" if tasks <= CPSAT_TASKS else "lns"
+    if tasks <= ASTAR_TASKS:
+        return ("astar",)
+    if tasks <= CPSAT_TASKS:
+        return ("cpsat",)
+    if is_project(problem):
+        return ("project",)
+    if is_shop(problem) and tasks <= SHOP_TASKS:
+        return ("shop",)
+    if tasks <= BESIDE_TASKS and budget.steps is None:
+        return ("lns", "cpsat")
+    return ("lns",)
+
+
+def _solve_beside(
+    names: tuple[str, ...],
+    parameters: dict[str, Any],
+    problem: Problem,
+    budget: Budget,
+    rng: np.random.Generator,
+    incumbent: Schedule | None,
+    observe: Observe | None,
+) -> list[Solution]:
+    """Solve with each engine, one thread each where there are two; the solutions in that order."""
+
+    def solve(name: str, **more: Any) -> Solution:
+        solver = SOLVERS[name](**{**more, **parameters})
+        return solver.solve(problem, budget=budget, rng=rng, incumbent=incumbent, observe=observe)
+
+    if len(names) == 1:
+        return [solve(names[0])]
+    # CP-SAT first: it proves, and need not wait for what the other one finds.
+    with ThreadPoolExecutor(1) as pool:
+        prover = pool.submit(solve, names[1])
+        found = solve(names[0], threads=1)
+        return [found, prover.result()]
+
+
+def _with_bound(observe: Observe, bound: float) -> Observe:
+    """The same observer, told the best bound known beside each cost."""
+    return lambda cost, own: observe(cost, max(own, bound))
 
 
 def _left(budget: Budget, began: float, reserve_s: float) -> Budget:

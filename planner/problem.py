@@ -285,8 +285,9 @@ def encode(request: PlanRequest) -> Problem:
     machines = worker_arrays(workers, resources, now)
     machines["worker_class"] = np.array([classes.index(w.machine_class) for w in workers], np.int64)
     busy = _running_arrays(request, running_end, resources)
-    task_arrays = _task_arrays(request, snapshot.pending, resources, classes, running_end)
+    task_arrays = _task_arrays(request, snapshot.pending, classes, running_end)
     kinds, kind_of = _kinds(snapshot.pending)
+    task_arrays["demand"] = amounts([k.demand for k in kinds], resources)[kind_of]
     allowed, share = _fit(kinds, workers, resources, machines["capacity"])
 
     profile = build_profile(
@@ -477,7 +478,6 @@ def _running_arrays(
 def _task_arrays(
     request: PlanRequest,
     tasks: Sequence[Task],
-    resources: tuple[str, ...],
     classes: tuple[str, ...],
     running_end: dict[str, int],
 ) -> dict[str, Any]:
@@ -499,7 +499,6 @@ def _task_arrays(
                 duration[i, c] = estimate.at(policy.level)
     wait = policy.max_wait_s
     return {
-        "demand": amounts([t.demand for t in tasks], resources),
         "release": np.array(release, np.int64),
         "raw_release": np.array([t.release_s - now for t in tasks], np.int64),
         "deadline": np.array([_after_now(t.deadline_s, now) for t in tasks], np.int64),
@@ -571,7 +570,10 @@ def _unplaceable(
         or request.policy.max_wait_s is not None
         or request.policy.max_stretch is not None
     )
+    at_ease = _surely_placeable(task_arrays, machines, kind_of, allowed & for_ever)
     for i, task in enumerate(snapshot.pending):
+        if at_ease[i] and task.shards == 1 and not bounded and failed.keys().isdisjoint(task.after):
+            continue  # some time, everything else has ended
         durations = task_arrays["duration"][i, machines["worker_class"]]
         may = allowed[kind_of[i]] & (durations > 0)
         ended = next((b for b in task.after if b in failed), None)
@@ -588,7 +590,7 @@ def _unplaceable(
             not bounded
             and _pieces(task, snapshot.workers, may & for_ever, task.shards) >= task.shards
         ):
-            continue  # some time, everything else has ended
+            continue  # the same for a gang
         else:
             reason = _why_no_time(i, task, task_arrays, durations, may, profile, request)
             if reason is not None:
@@ -596,6 +598,18 @@ def _unplaceable(
                 (infeasible if hard else unplanned)[task.id] = text
     _drop_successors(snapshot.pending, unplanned)
     return unplanned, {t: why for t, why in infeasible.items() if t not in unplanned}
+
+
+def _surely_placeable(
+    task_arrays: dict[str, Any], machines: dict[str, Any], kind_of: Ints, allowed: Bools
+) -> Bools:
+    """Whether a piece of each task may run on some worker of a class that has an estimate."""
+    duration = task_arrays["duration"]
+    open_to = np.zeros((len(allowed), duration.shape[1]), np.bool_)
+    for c in range(duration.shape[1]):
+        open_to[:, c] = allowed[:, machines["worker_class"] == c].any(axis=1)
+    placeable: Bools = ((duration > 0) & open_to[kind_of]).any(axis=1)
+    return placeable
 
 
 def _pieces(task: Task, workers: Sequence[Worker], may: Bools, enough: int | None = None) -> int:
@@ -671,6 +685,8 @@ def _why_no_time(
 
 def _drop_successors(tasks: Sequence[Task], unplanned: dict[str, str]) -> None:
     """Add to `unplanned` every task that follows one of its tasks, at any distance."""
+    if not unplanned:
+        return
     followers: dict[str, list[str]] = {}
     for task in tasks:
         for before in task.after:

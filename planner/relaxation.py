@@ -77,7 +77,7 @@ def relax(problem: Problem) -> Relaxation | None:
 
 
 def _solve(problem: Problem) -> Relaxation | None:
-    group, members = _groups(problem)
+    group, members = worker_groups(problem)
     kinds = np.unique(problem.kind)
     allowed = problem.allowed[:, [m[0] for m in members]]
     pairs = np.argwhere(allowed[kinds])
@@ -156,8 +156,8 @@ def _solve(problem: Problem) -> Relaxation | None:
     )
 
 
-def _groups(problem: Problem) -> tuple[Ints, list[Ints]]:
-    """Group of each worker, and the workers of each group."""
+def worker_groups(problem: Problem) -> tuple[Ints, list[Ints]]:
+    """Group of each worker, and the workers of each group; those of one group are alike."""
     columns = np.column_stack(
         [
             problem.capacity,

@@ -220,7 +220,7 @@ def replay(
         live.estimate[:] = estimates
         if live.estimate.min(initial=1) < 0:
             raise ValueError("an estimate is below 0")
-    live.quantile[:] = live.estimate[:, None]
+    live.quantile[:] = np.maximum(live.estimate, 1)[:, None]
     settings = (
         ORDERS[dispatcher.head],
         ORDERS[dispatcher.fill or dispatcher.head],
@@ -304,9 +304,9 @@ def _arrays(
         score=np.zeros(n + 1),
         lost=np.zeros(n, np.int64),
         quantile=np.ones((n, len(levels))),
-        weight=np.zeros(n),
         mean=np.zeros(n),
-        due=np.zeros(n, np.int64),
+        weight=np.zeros(n),
+        square=np.zeros(n),
     )
     return jobs, live
 

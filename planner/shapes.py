@@ -8,6 +8,8 @@ from planner.domain import TERMS
 from planner.problem import Problem
 
 MAKESPAN = TERMS.index("makespan_h")
+SHOP_TASKS = 4_000
+"""Beyond this many the shop's table of forbidden orders takes more than 64 MB."""
 
 
 def prices_makespan_alone(problem: Problem) -> bool:

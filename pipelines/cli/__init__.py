@@ -16,6 +16,7 @@ from pipelines.cli import (
     backtesting,
     benching,
     evaluating,
+    executing,
     exporting,
     forecasting,
     generating,
@@ -43,6 +44,7 @@ app.add_typer(generating.app, name="generate")
 app.add_typer(exporting.app, name="export")
 for module in (
     forecasting, evaluating, tuning, planning, running, backtesting, benching, serving,
+    executing,
 ):  # fmt: skip
     for command, function in module.COMMANDS.items():
         text, _, example = inspect.cleandoc(function.__doc__ or "").partition("\n\nExample: ")

@@ -19,7 +19,7 @@ def backtest(
     log: Annotated[Path, typer.Argument(help="A job log in any form that ingest takes.")],
     dispatchers: Annotated[
         str, typer.Option(help="Queueing disciplines, with commas; `list` prints all.")
-    ] = "easy,easy-sjbf,easypp,run2procs-saf",
+    ] = "easy,easy-sjbf,easypp,planner",
     estimates: Annotated[
         str, typer.Option(help="requested, last_two, model[:LEVEL], oracle[:SIGMA], with commas.")
     ] = "requested,last_two,oracle",
@@ -148,9 +148,7 @@ def cell_table(report: dict[str, Any]) -> Any:
 
 def promote(
     log: Annotated[Path, typer.Argument(help="The log whose models compete.")],
-    dispatcher: Annotated[
-        str, typer.Option(help="Who schedules with the forecasts.")
-    ] = "run2procs-saf",
+    dispatcher: Annotated[str, typer.Option(help="Who schedules with the forecasts.")] = "planner",
     cut_to_request: Annotated[
         bool, typer.Option("--cut-to-request", help="Jobs are killed at their requested time.")
     ] = False,

@@ -103,9 +103,9 @@ class Live(NamedTuple):
     score: np.ndarray
     lost: np.ndarray
     quantile: np.ndarray
-    weight: np.ndarray
     mean: np.ndarray
-    due: np.ndarray
+    weight: np.ndarray
+    square: np.ndarray
 
 
 @njit(cache=True)
@@ -536,38 +536,38 @@ def _pass_conservative(jobs, live, head, times, free, starting):
 
 # -- the planner -----------------------------------------------------------------------------
 
-ORDER = 0
-MOST_WAIT = 1
-MOST_STRETCH = 2
-LOW = 3
-FIRM = 4
-LEVEL = 5
-RESERVATIONS = 6
-HEADROOM = 7
-SHORT = 8
-LONG = 9
-OWN = 10
+# Places in Jobs.settings.
+LEVEL = 0
+PROMISE_LEVEL = 1
+AGEING = 2
+HUMILITY = 3
+PATIENCE = 4
+MOVES = 5
+DEPTH = 6
+
+_POINTS = 20
+_RULES = 5
 
 
 @njit(cache=True)
 def quantile_at(levels, quantiles, level):
-    """Quantile at any level: log-linear in the logit of the level, beyond the ends too."""
+    """Quantile at any level, seconds: log-linear in the logit of the level, beyond the ends too."""
     n = levels.shape[0]
     if n == 1:
         return quantiles[0]
-    z = np.log(level / (1.0 - level))
     k = 0
     while k < n - 2 and level > levels[k + 1]:
         k += 1
     a = np.log(levels[k] / (1.0 - levels[k]))
     b = np.log(levels[k + 1] / (1.0 - levels[k + 1]))
-    low, high = np.log(max(quantiles[k], 1.0)), np.log(max(quantiles[k + 1], 1.0))
+    low, high = np.log(quantiles[k]), np.log(quantiles[k + 1])
+    z = np.log(level / (1.0 - level))
     return np.exp(min(low + (z - a) * (high - low) / (b - a), 30.0))
 
 
 @njit(cache=True)
 def level_of(levels, quantiles, seconds):
-    """Chance that a run time is at most `seconds`: the inverse of `quantile_at`."""
+    """Chance that a run time is at most `seconds`: the inverse of ``quantile_at``."""
     n = levels.shape[0]
     if n == 1:
         return 0.0 if seconds < quantiles[0] else 1.0
@@ -576,118 +576,231 @@ def level_of(levels, quantiles, seconds):
         k += 1
     a = np.log(levels[k] / (1.0 - levels[k]))
     b = np.log(levels[k + 1] / (1.0 - levels[k + 1]))
-    low, high = np.log(max(quantiles[k], 1.0)), np.log(max(quantiles[k + 1], 1.0))
+    low, high = np.log(quantiles[k]), np.log(quantiles[k + 1])
     slope = max((high - low) / (b - a), 0.02)
-    z = a + (np.log(max(seconds, 1.0)) - low) / slope
-    return 1.0 / (1.0 + np.exp(-z))
+    return 1.0 / (1.0 + np.exp(-(a + (np.log(seconds) - low) / slope)))
 
 
 @njit(cache=True)
 def expected_end(jobs, live, job, level):
-    """Quantile of a running job's end, given that it still runs; at most its request."""
+    """Quantile of a running job's end given that it still runs, within its request.
+
+    ``Q(F(e) + level (1 - F(e)))`` after `e` seconds; where nothing is left of the distribution
+    the request, then a minute more each time.
+    """
     now, start = live.clock[NOW], live.start[job]
     limit = start + jobs.request[job]
     if limit <= now:
         return limit + 60 * ((now - limit) // 60 + 1)
-    if level >= 1.0:
-        return limit
-    elapsed = float(now - start)
-    gone = level_of(jobs.levels, live.quantile[job], elapsed) if elapsed > 0.0 else 0.0
+    gone = 0.0
+    if now > start:
+        gone = level_of(jobs.levels, live.quantile[job], float(now - start))
     if gone > 0.999:
         return limit
     whole = quantile_at(jobs.levels, live.quantile[job], gone + level * (1.0 - gone))
-    return min(max(start + np.int64(np.ceil(min(whole, 1e9))), now + 1), limit)
+    return min(max(start + np.int64(np.ceil(whole)), now + 1), limit)
 
 
 @njit(cache=True)
-def duration_of(jobs, live, job, level):
-    """What a plan reserves for a waiting job: a quantile, within 1 and the request."""
-    if level >= 1.0:
-        return jobs.request[job]
-    whole = quantile_at(jobs.levels, live.quantile[job], level)
-    return min(max(np.int64(min(whole, 1e9)), 1), jobs.request[job])
+def _derive(jobs, live, job):
+    """What the planner derives from a forecast, once, at submission.
 
-
-@njit(cache=True)
-def _learn_of(jobs, live, job):
-    """What the planner derives from a forecast, once, at submission."""
-    mean, weight, points = 0.0, 0.0, 20
+    ``E[run]``, ``E[1 / max(run, 10)]`` and ``E[1 / max(run, 10)^2]``, over twenty equal shares of
+    the distribution.
+    """
+    mean, weight, square = 0.0, 0.0, 0.0
     limit = float(jobs.request[job])
-    for k in range(points):
-        run = quantile_at(jobs.levels, live.quantile[job], (k + 0.5) / points)
+    for k in range(_POINTS):
+        run = quantile_at(jobs.levels, live.quantile[job], (k + 0.5) / _POINTS)
         run = min(max(run, 1.0), limit)
-        mean += run / points
-        weight += 1.0 / max(run, 10.0) / points
-    live.mean[job], live.weight[job] = mean, weight
-    low = quantile_at(jobs.levels, live.quantile[job], jobs.settings[LOW])
-    bound = jobs.settings[MOST_STRETCH] * max(min(low, limit), 10.0)
-    live.due[job] = jobs.submit[job] + np.int64(min(bound, jobs.settings[MOST_WAIT]))
+        mean += run
+        weight += 1.0 / max(run, 10.0)
+        square += 1.0 / max(run, 10.0) ** 2
+    live.mean[job] = mean / _POINTS
+    live.weight[job] = weight / _POINTS
+    live.square[job] = square / _POINTS
 
 
 @njit(cache=True)
-def _pass_planner(jobs, live, times, free):
-    clock, settings = live.clock, jobs.settings
-    waiting, now = clock[WAITING], clock[NOW]
-    procs = clock[FREE]
-    aged = 0
-    for k in range(waiting):
-        if live.due[live.queue[k]] <= now:
-            aged += 1
-    level = settings[FIRM] if aged else settings[LEVEL]
-    for k in range(clock[RUNNING]):
+def _profile_at(jobs, live, level, times, free):
+    """The running jobs' profile, each expected to end at a quantile; the number of segments."""
+    for k in range(live.clock[RUNNING]):
         job = live.running[k]
-        procs += jobs.procs[job]
+        # Outages follow the jobs; their ends are known.
         if job < live.estimate.shape[0]:
             live.expected[job] = expected_end(jobs, live, job, level)
     _sort_running(live)
-    count = profile_of_running(jobs, live, times, free)
-    order_kind = settings[ORDER]
+    return profile_of_running(jobs, live, times, free)
+
+
+@njit(cache=True)
+def _price(jobs, live, plan, order, bound):
+    """Lay jobs out in an order, each at its earliest; the sum of weight x wait from now on.
+
+    It stops where the sum reaches `bound`. Starts are written into ``plan.begin``.
+    """
+    times, free = plan.times, plan.free
+    # Of jobs that this order does not come to, an earlier order must not speak.
+    plan.begin[:] = FAR
+    count = plan.base_times.shape[0]
+    times[:count] = plan.base_times
+    free[:count] = plan.base_free
+    total = 0.0
+    for place in order:
+        procs = jobs.procs[live.queue[place]]
+        at = earliest(times, free, count, procs, plan.duration[place])
+        plan.begin[place] = at
+        if at == FAR:
+            continue
+        total += plan.weight[place] * (at - live.clock[NOW])
+        if total >= bound:
+            break
+        count = reserve(times, free, count, procs, at, plan.duration[place])
+    return total
+
+
+class _Sketch(NamedTuple):
+    """The look-ahead's workspace; all but the profile by place in the queue."""
+
+    base_times: np.ndarray
+    base_free: np.ndarray
+    times: np.ndarray
+    free: np.ndarray
+    duration: np.ndarray
+    weight: np.ndarray
+    begin: np.ndarray
+
+
+@njit(cache=True)
+def _weigh(jobs, live, place):
+    """Price of a second's wait: expected slowdown, and the growing risk of a very bad one.
+
+    ``E[1 / max(run, 10)] + ageing x wait x (E[1 / max(run, 10)^2] + humility / 100)
+    x (1 + (wait / patience)^2)``. Humility is the chance that any job, whatever its forecast,
+    ends at once: no distribution is that certain. A point estimate is taken at its word.
+    """
+    settings, job = jobs.settings, live.queue[place]
+    wait = float(live.clock[NOW] - jobs.submit[job])
+    risk = live.square[job]
+    if jobs.levels.shape[0] > 1:
+        risk += settings[HUMILITY] / 100.0
+    growth = 1.0 + (wait / settings[PATIENCE]) ** 2
+    return live.weight[job] + settings[AGEING] * wait * risk * growth
+
+
+@njit(cache=True)
+def _rules(jobs, live, plan):
+    """Scores of the queue by each rule that the look-ahead begins with, shape (rules, waiting)."""
+    waiting = live.clock[WAITING]
+    score = np.empty((_RULES, waiting))
     for k in range(waiting):
         job = live.queue[k]
-        n = float(jobs.procs[job])
-        if live.due[job] <= now:
-            live.score[k] = -1e18 + live.due[job]
-        elif order_kind == 0:
-            live.score[k] = n * live.mean[job] / live.weight[job]
-        elif order_kind == 1:
-            live.score[k] = n * max(live.estimate[job], 10.0) ** 2
-        elif order_kind == 2:
-            live.score[k] = live.estimate[job]
-        elif order_kind == 3:
-            live.score[k] = n * live.estimate[job]
-        else:
-            live.score[k] = n / live.weight[job] ** 2
-    order = np.argsort(live.score[:waiting], kind="mergesort")
-    given = 0
-    most = settings[RESERVATIONS]
-    for k in range(waiting):
-        if clock[FREE] <= 0:
-            break
-        job = live.queue[order[k]]
-        n = jobs.procs[job]
-        old = live.due[job] <= now
-        if old:
-            duration = duration_of(jobs, live, job, settings[FIRM])
-        else:
-            if n > clock[FREE] and given >= most:
+        procs, weight = float(jobs.procs[job]), plan.weight[k]
+        point = max(float(live.estimate[job]), 10.0)
+        score[0, k] = procs * live.mean[job] / weight
+        score[1, k] = procs * point / weight
+        score[2, k] = procs * point**2
+        score[3, k] = point
+        score[4, k] = procs * point
+    return score
+
+
+@njit(cache=True)
+def _best_order(jobs, live, plan):
+    """The cheapest order found: the best of the rules, bettered by bringing jobs forward.
+
+    Only the first ``DEPTH`` places of an order are searched; the others follow.
+    """
+    settings = jobs.settings
+    score = _rules(jobs, live, plan)
+    depth = min(int(settings[DEPTH]), live.clock[WAITING])
+    best, bound = np.argsort(score[0], kind="mergesort"), np.inf
+    begin = plan.begin.copy()
+    for rule in range(_RULES):
+        order = np.argsort(score[rule], kind="mergesort")
+        price = _price(jobs, live, plan, order[:depth], bound)
+        if price < bound:
+            best, bound = order, price
+            begin[:] = plan.begin
+    if depth > 1:
+        order = best.copy()
+        for step in range(int(settings[MOVES])):
+            # Steps spread over the places by a multiplier that shares no factor with them.
+            place = (step * 7919 + 13) % depth
+            to = place * (step % 3) // 3
+            if place == to:
                 continue
-            duration = duration_of(jobs, live, job, settings[OWN] if aged == 0 else settings[FIRM])
-            if settings[HEADROOM] > 0.0 and n <= clock[FREE]:
-                x = np.log(live.mean[job] / settings[SHORT]) / np.log(
-                    settings[LONG] / settings[SHORT]
-                )
-                x = min(max(x, 0.0), 1.0)
-                if clock[FREE] - n < settings[HEADROOM] * x * procs and clock[FREE] < procs:
-                    continue
-        at = earliest(times, free, count, n, duration)
-        if at == now:
-            _start(jobs, live, job, duration)
-            count = reserve(times, free, count, n, at, duration)
-        elif at < FAR and (old or given < most):
-            count = reserve(times, free, count, n, at, duration)
-            if not old:
-                given += 1
+            order[:] = best
+            for k in range(place, to, -1):
+                order[k] = order[k - 1]
+            order[to] = best[place]
+            price = _price(jobs, live, plan, order[:depth], bound)
+            if price < bound:
+                best[:], bound = order, price
+                begin[:] = plan.begin
+    plan.begin[:] = begin
+    return best
+
+
+@njit(cache=True)
+def _pass_planner(jobs, live, times, free, arrived):
+    """Look ahead: find the cheapest order of the queue, and start what that plan starts now.
+
+    References
+    ----------
+    Smith (1956), doi:10.1002/nav.3800030106, for the order by time over weight; Bertsekas,
+    Castanon (1999), "Rollout algorithms for stochastic scheduling problems",
+    doi:10.1023/A:1009634810396, for judging rules by laying them out.
+    """
+    clock, settings = live.clock, jobs.settings
+    waiting, some = clock[WAITING], arrived
+    for k in range(waiting):
+        some = some or jobs.procs[live.queue[k]] <= clock[FREE]
+    if not some:
+        return
+    count = _profile_at(jobs, live, settings[LEVEL], times, free)
+    plan = _Sketch(
+        times[:count].copy(),
+        free[:count].copy(),
+        times,
+        free,
+        np.empty(waiting, np.int64),
+        np.empty(waiting),
+        np.full(waiting, FAR),
+    )
+    for k in range(waiting):
+        plan.duration[k] = max(live.estimate[live.queue[k]], 1)
+        plan.weight[k] = _weigh(jobs, live, k)
+    order = _best_order(jobs, live, plan)
+    starts = plan.begin == clock[NOW]
+    if arrived:
+        _promise(jobs, live, order, starts, times, free)
+    for place in order:
+        if starts[place]:
+            job = live.queue[place]
+            _start(jobs, live, job, max(live.estimate[job], 1))
     _close_ranks(live)
+
+
+@njit(cache=True)
+def _promise(jobs, live, order, starts, times, free):
+    """Tell the new jobs a start: the plan laid out once more, by a quantile that is safe."""
+    now, level = live.clock[NOW], jobs.settings[PROMISE_LEVEL]
+    count = _profile_at(jobs, live, level, times, free)
+    for now_only in (True, False):
+        for place in order:
+            if starts[place] != now_only:
+                continue
+            job = live.queue[place]
+            whole = quantile_at(jobs.levels, live.quantile[job], level)
+            duration = max(min(np.int64(np.ceil(whole)), jobs.request[job]), 1)
+            at = now
+            if not now_only:
+                at = earliest(times, free, count, jobs.procs[job], duration)
+            if live.promise[job] < 0:
+                live.promise[job] = at
+            if at < FAR:
+                count = reserve(times, free, count, jobs.procs[job], at, duration)
 
 
 # -- the clock -------------------------------------------------------------------------------
@@ -702,7 +815,9 @@ def _arrive(jobs, live, until, source, n):
         if source == LAST_TWO:
             live.estimate[job] = _last_two(jobs, live, job)
         if jobs.settings.shape[0] > 0:
-            _learn_of(jobs, live, job)
+            if source == LAST_TWO:
+                live.quantile[job, 0] = max(live.estimate[job], 1)
+            _derive(jobs, live, job)
         live.queue[clock[WAITING]] = job
         clock[WAITING] += 1
         clock[NEXT] += 1
@@ -793,8 +908,7 @@ def advance(jobs, live, head, fill, backfill, source, promises, passes):
             if backfill == PUBLISHED:
                 _pass_published(jobs, live, head)
             elif backfill == PLANNER:
-                if clock[FREE] > 0:
-                    _pass_planner(jobs, live, times, free)
+                _pass_planner(jobs, live, times, free, promises and first_new < clock[NEXT])
             elif backfill == CONSERVATIVE:
                 if clock[FREE] > 0 or first_new < clock[NEXT]:
                     _pass_conservative(jobs, live, head, times, free, True)

@@ -314,11 +314,12 @@ def _worst_off(prices, owner_tasks, load_s, wait_s, makespan):
 
 
 @njit(cache=True, nogil=True)
-def _makespan(ws):
-    """Latest last end."""
+def _makespan(wi, ws):
+    """Latest last end of our workers."""
     makespan = 0
     for w in range(ws.shape[0]):
-        makespan = max(makespan, ws[w, LAST])
+        if wi[w, OURS] == 1:
+            makespan = max(makespan, ws[w, LAST])
     return makespan
 
 
@@ -338,7 +339,7 @@ def total_cost(f, s):
             cost += prices[MOVE]
         for p in range(ti[i, FIRST], ti[i, BEYOND]):
             cost += _piece_cost(ti, wf, share, prices, i, ps[p, ON], ts[i, END] - ts[i, START])
-    return cost + _worst_off(prices, owner_tasks, load_s, wait_s, _makespan(ws))
+    return cost + _worst_off(prices, owner_tasks, load_s, wait_s, _makespan(wi, ws))
 
 
 # ----------------------------------------------------------------------------- the state
@@ -646,7 +647,7 @@ def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, 
     every_ptr, every, prices, max_stretch = f.every_ptr, f.every, f.prices, f.max_stretch
     ts, ps, ws, load_s, wait_s = s.ts, s.ps, s.ws, s.load_s, s.wait_s
     np.random.seed(seed)
-    makespan, most_load = max(priced_to, _makespan(ws)), load_s.max()
+    makespan, most_load = max(priced_to, _makespan(wi, ws)), load_s.max()
     seen = np.zeros(ws.shape[0], np.int64)
     for i in order:
         row, shards = ti[i, KIND], ti[i, SHARDS]
@@ -1085,7 +1086,7 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
     np.random.seed(seed)
     tasks, workers = ts.shape[0], ws.shape[0]
     best_ts, best_ps = ts.copy(), ps.copy()
-    makespan = _makespan(ws)
+    makespan = _makespan(wi, ws)
     current = total_cost(f, s)
     additive = current - _worst_off(prices, owner_tasks, load_s, wait_s, makespan)
     best, unsaved = current, False
@@ -1127,7 +1128,7 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
                 ti, tf, wi, wf, pi, share, prices, ts, ps, ws, load_s, wait_s, profile, items, i,
             )  # fmt: skip
         if lowered:
-            makespan = _makespan(ws)
+            makespan = _makespan(wi, ws)
         most_load = 0.0
         if prices[LOAD_S] > 0.0:
             most_load = load_s.max()
@@ -1176,7 +1177,7 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
             )  # fmt: skip
         if saved > 0.0:
             additive -= saved
-            makespan = _makespan(ws)
+            makespan = _makespan(wi, ws)
             current = additive + _worst_off(prices, owner_tasks, load_s, wait_s, makespan)
         if current < best - 1e-12 * abs(best):
             best, unsaved = current, True

@@ -33,12 +33,19 @@ def _project(**parameters: Any) -> Solver:
     return Project(**{"start": Greedy(), **parameters})
 
 
+def _shop(**parameters: Any) -> Solver:
+    from planner.solvers.shop import Shop
+
+    return Shop(**{"start": Greedy(), **parameters})
+
+
 SOLVERS: dict[str, Callable[..., Solver]] = {
     "greedy": Greedy,
     "lns": _lns,
     "astar": _astar,
     "cpsat": _cpsat,
     "project": _project,
+    "shop": _shop,
 }
 """Name to factory; keyword arguments are the solver's parameters."""
 

@@ -33,13 +33,13 @@ class Greedy:
     Parameters
     ----------
     work : int
-        Task-worker pairs that may be looked at altogether; the first two of ``PASSES`` are
-        made however large the problem is.
+        Task-worker pairs that may be looked at altogether. However large the problem is, the
+        pass for deadlines is made, and the one for waiting where waiting has a price.
     """
 
     name: ClassVar[str] = "greedy"
     exact_terms: ClassVar[frozenset[str]] = frozenset()
-    work: int = 20_000_000
+    work: int = 2_000_000
 
     def __post_init__(self) -> None:
         if self.work < 1:
@@ -57,7 +57,8 @@ class Greedy:
         """See ``Solver.solve``; `rng` and `incumbent` are not needed."""
         began = time.perf_counter()
         pairs = max(1, len(problem.tasks) * len(problem.workers))
-        passes = PASSES[: max(2, self.work // pairs)]
+        passes = [p for p in PASSES if p[0] != "smith" or _waiting_costs(problem)]
+        passes = passes[: max(1 + _waiting_costs(problem), self.work // pairs)]
         keys = priorities(problem)
         best: Schedule | None = None
         best_cost = float("inf")
@@ -74,6 +75,11 @@ class Greedy:
         if best is None:
             return Solution(Status.NO_PLAN_IN_TIME, steps=len(passes))
         return Solution(Status.FEASIBLE, best, claimed=best_cost, steps=len(passes))
+
+
+def _waiting_costs(problem: Problem) -> bool:
+    """Whether anything is priced by the start of single tasks: waits, stretch, fairness."""
+    return bool(problem.prices[[3, 4, 6]].any())
 
 
 def schedule_in_order(problem: Problem, order: Ints, rule: int) -> Schedule | None:

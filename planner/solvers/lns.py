@@ -26,24 +26,28 @@ from planner.local_search import (
 )
 from planner.messages import Budget, Status
 from planner.problem import Ints, Problem, Schedule
-from planner.relaxation import relax
+from planner.relaxation import Relaxation, relax
 from planner.solvers.base import Observe, Solution, Solver
 
 STEPS_A_CALL = 500
 """Moves of one call of the kernel with a step budget."""
 MOST_THREADS = 2
-SPLIT_TASKS = 400
+SPLIT_TASKS = 8_000
 """From so many tasks on two threads share one schedule, half of the workers each; below, each
 walks on its own and they exchange the best."""
 ROUND_S = 0.15
 """Least length of a round between two exchanges, seconds."""
 ROUNDS = 24
+FEW_TASKS = 2_000
+"""Up to here there is time for large moves."""
 EXCHANGE = 6
 """Rounds after which the worse of two walks goes on from where the better one is."""
 NO_RENT_FROM = 0.8
 """Part of the budget after which workers' use is charged as it is."""
 END_S = 0.01
 """Kept back for the last call of the kernel to end."""
+GUIDED_HANDICAP = 1.03
+"""A guided schedule is started from even if it is this much dearer than another."""
 GUIDED_PART = 0.25
 """Part of the budget that list schedules steered by the relaxation may take."""
 
@@ -60,7 +64,7 @@ class LargeNeighbourhood:
     start : Solver
         Makes the first schedule where no incumbent is given.
     most : int
-        Most tasks that one move takes out.
+        Most tasks that one move takes out; half as many in large batches.
     looked_at : int
         Workers looked at for each insertion.
     blink : float
@@ -76,12 +80,12 @@ class LargeNeighbourhood:
     name: ClassVar[str] = "lns"
     exact_terms: ClassVar[frozenset[str]] = frozenset(TERMS)
     start: Solver
-    most: int = 20
+    most: int = 40
     looked_at: int = 16
     blink: float = 0.02
-    hot: float = 0.3
-    cold: float = 0.03
-    rent: float = 0.3
+    hot: float = 0.1
+    cold: float = 0.005
+    rent: float = 0.6
     threads: int = MOST_THREADS
 
     def __post_init__(self) -> None:
@@ -117,12 +121,12 @@ class LargeNeighbourhood:
         record = _Record(problem, incumbent, observe)
         if budget.steps is None or budget.steps > 0:
             relaxation = relax(problem) if seconds > 0 else None
+            first = record.best
             if relaxation is not None:
                 until = began + GUIDED_PART * seconds
-                for schedule in guided_schedules(problem, relaxation, until=until):
-                    record.offer(schedule)
+                first = self._guided(problem, relaxation, record, until)
             fixed = with_pool(fixed_arrays(problem), relaxation, rng)
-            search = _Search(self, problem, fixed, record, rng)
+            search = _Search(self, problem, fixed, record, first, rng)
             if budget.steps is not None:
                 search.by_steps(budget.steps, began, seconds)
             else:
@@ -134,6 +138,20 @@ class LargeNeighbourhood:
         else:
             moves = 0
         return Solution(Status.FEASIBLE, record.best, claimed=record.cost, steps=moves)
+
+    def _guided(
+        self, problem: Problem, relaxation: Relaxation, record: _Record, until: float
+    ) -> Schedule:
+        """The schedule to start from: one that follows the relaxation, unless that is far dearer.
+
+        Who works where is harder to mend by small moves than when.
+        """
+        best, least = record.best, record.cost * GUIDED_HANDICAP
+        for schedule in guided_schedules(problem, relaxation, until=until):
+            record.offer(schedule)
+            if (cost := full_cost(problem, schedule)) < least:
+                best, least = schedule, cost
+        return best
 
 
 class _Record:
@@ -160,17 +178,19 @@ class _Search:
         problem: Problem,
         fixed: Fixed,
         record: _Record,
+        first: Schedule,
         rng: np.random.Generator,
     ) -> None:
-        self.lns, self.problem, self.fixed = lns, problem, fixed
+        self.lns, self.problem, self.fixed, self.first = lns, problem, fixed, first
         self.record, self.rng = record, rng
-        self.rank = ranks(problem)
+        self.rank = ranks(problem, float(first.end.max()))
         tasks = len(problem.tasks)
         # Small batches have few dear tasks rather than many cheap ones.
-        self.scale = record.cost / tasks * max(1.0, 400 / tasks)
+        self.scale = record.cost / tasks * max(1.0, 1000 / tasks)
         horizon = max(1.0, float(record.best.end.max()))
         tie = 1e-6 * record.cost / horizon / tasks + 1e-15
-        self.shape = Shape(lns.most, lns.looked_at, lns.blink, tie)
+        most = lns.most if tasks <= FEW_TASKS else (lns.most + 1) // 2
+        self.shape = Shape(most, lns.looked_at, lns.blink, tie)
         self.moves = 0
 
     def cooled(self, spent: float) -> tuple[float, float]:
@@ -179,12 +199,12 @@ class _Search:
         return heat, self.lns.rent * max(0.0, 1.0 - spent / NO_RENT_FROM)
 
     def walk(self, fixed: Fixed, start: Schedule) -> Walk:
-        fixed = fixed._replace(wf=fixed.wf.copy())
+        fixed = fixed._replace(wi=fixed.wi.copy(), wf=fixed.wf.copy())
         return Walk(self.problem, fixed, start, self.rank, int(self.rng.integers(1 << 31)))
 
     def by_steps(self, steps: int, began: float, seconds: float) -> None:
         """One walk that does not depend on the clock (but for stopping in time)."""
-        walk = self.walk(self.fixed, self.record.best)
+        walk = self.walk(self.fixed, self.first)
         while walk.moves < steps and time.perf_counter() - began < seconds:
             moves = min(STEPS_A_CALL, steps - walk.moves)
             walk.step(moves, *self.cooled(walk.moves / steps), self.shape)
@@ -213,7 +233,7 @@ class _Search:
         self, run: Callable[[list[Walk], float], None], until: float, length: float, group: Ints
     ) -> None:
         """Walks over one schedule, each on its half of the workers for a round."""
-        now = self.record.best
+        now = self.first
         while (clock := time.perf_counter()) < until:
             halves = split(self.fixed, now, group, self.rng)
             walks = [self.walk(half, now) for half in halves]
@@ -227,7 +247,7 @@ class _Search:
         self, run: Callable[[list[Walk], float], None], until: float, length: float, threads: int
     ) -> None:
         """Walks of their own; now and then the worse one goes on from where the better one is."""
-        walks = [self.walk(self.fixed, self.record.best) for _ in range(threads)]
+        walks = [self.walk(self.fixed, self.first) for _ in range(threads)]
         rounds = 0
         while (clock := time.perf_counter()) < until:
             run(walks, min(until, clock + length))

@@ -17,6 +17,8 @@ class PlainReplay:
     dispatcher: Dispatcher
     estimates: list[int] | str
     outages: Outages = field(default_factory=Outages)
+    levels: tuple[float, ...] = (0.5,)
+    quantiles: list[list[float]] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.log)
@@ -151,6 +153,141 @@ class PlainReplay:
         used = [sum(p for b, e, p in holds if b <= at < e) for at in edges]
         return all(u + self.procs[job] <= capacity for u in used)
 
+    # -- the planner ----------------------------------------------------------------------
+
+    def _known(self, job: int) -> list[float]:
+        if self.quantiles is not None:
+            return [max(1.0, min(q, self.request[job])) for q in self.quantiles[job]]
+        return [float(max(self.estimate[job], 1))]
+
+    def _segment(self, inside: list[bool]) -> tuple[int, float, float]:
+        """Which two levels to interpolate between, and their logits."""
+        k = min(sum(inside), len(self.levels) - 2)
+        a, b = (math.log(p / (1 - p)) for p in self.levels[k : k + 2])
+        return k, a, b
+
+    def _quantile(self, job: int, level: float) -> float:
+        known = self._known(job)
+        if len(known) == 1:
+            return known[0]
+        k, a, b = self._segment([level > p for p in self.levels[1:]])
+        low, high = math.log(known[k]), math.log(known[k + 1])
+        z = math.log(level / (1 - level))
+        return math.exp(min(low + (z - a) * (high - low) / (b - a), 30.0))
+
+    def _level(self, job: int, seconds: float) -> float:
+        known = self._known(job)
+        if len(known) == 1:
+            return 0.0 if seconds < known[0] else 1.0
+        k, a, b = self._segment([seconds > q for q in known[1:]])
+        low, high = math.log(known[k]), math.log(known[k + 1])
+        slope = max((high - low) / (b - a), 0.02)
+        return 1 / (1 + math.exp(-(a + (math.log(seconds) - low) / slope)))
+
+    def _expect_ends(self, now: int, level: float) -> None:
+        for job in self.running:
+            began = self._end_of(job) - self.run[job]
+            limit = began + self.request[job]
+            gone = self._level(job, float(now - began)) if now > began else 0.0
+            if limit <= now:
+                while limit <= now:
+                    limit += 60
+                self.expected[job] = limit
+            elif gone > 0.999:
+                self.expected[job] = limit
+            else:
+                whole = self._quantile(job, gone + level * (1 - gone))
+                self.expected[job] = min(max(began + math.ceil(whole), now + 1), limit)
+
+    def _moments(self, job: int) -> tuple[float, float, float]:
+        runs = [
+            min(max(self._quantile(job, (k + 0.5) / 20), 1.0), float(self.request[job]))
+            for k in range(20)
+        ]
+        bounded = [max(run, 10.0) for run in runs]
+        total = [0.0, 0.0, 0.0]
+        for run, least in zip(runs, bounded, strict=True):
+            total = [total[0] + run, total[1] + 1.0 / least, total[2] + 1.0 / least**2]
+        return total[0] / 20, total[1] / 20, total[2] / 20
+
+    def _spread_out(
+        self, now: int, jobs: list[tuple[int, int]], weight: dict[int, float], bound: float
+    ) -> tuple[float, dict[int, int]]:
+        """Price and starts of (job, duration) laid out in turn; cut short at the bound."""
+        holds = [(now, end, procs) for end, procs in self._releases()]
+        capacity = self.free + sum(procs for _, procs in self._releases())
+        price, begins = 0.0, {}
+        for job, last in jobs:
+            moments = sorted({now, *(e for _, e, _ in holds)})
+            at = next((m for m in moments if self._fits(holds, capacity, job, m, m + last)), None)
+            if at is None:
+                continue
+            begins[job] = at
+            price += weight.get(job, 0.0) * (at - now)
+            if price >= bound:
+                break
+            holds.append((at, at + last, self.procs[job]))
+        return price, begins
+
+    def _pass_planner(self, now: int, arrived: bool) -> None:
+        rules = self.dispatcher.rules
+        assert rules is not None
+        if not arrived and not any(self.procs[job] <= self.free for job in self.queue):
+            return
+        self._expect_ends(now, rules.level)
+        lasts = {job: max(self.estimate[job], 1) for job in self.queue}
+        weight, scores = {}, []
+        for job in self.queue:
+            mean, slowdown, square = self._moments(job)
+            wait, procs = float(now - self.submit[job]), float(self.procs[job])
+            growth = 1.0 + (wait / rules.patience_s) ** 2
+            risk = square + (rules.humility / 100.0 if len(self.levels) > 1 else 0.0)
+            w = weight[job] = slowdown + rules.ageing * wait * risk * growth
+            point = max(float(self.estimate[job]), 10.0)
+            scores.append(
+                (procs * mean / w, procs * point / w, procs * point**2, point, procs * point)
+            )
+
+        def price(order: list[int], bound: float) -> tuple[float, dict[int, int]]:
+            jobs = [(job, lasts[job]) for job in order[: rules.depth]]
+            return self._spread_out(now, jobs, weight, bound)
+
+        best, bound, begins = list(self.queue), math.inf, dict[int, int]()
+        for rule in range(5):
+            ranked = sorted(range(len(self.queue)), key=lambda k: (scores[k][rule], k))
+            order = [self.queue[k] for k in ranked]
+            cost, found = price(order, bound)
+            if cost < bound:
+                best, bound, begins = order, cost, found
+        depth = min(rules.depth, len(best))
+        for step in range(rules.moves if depth > 1 else 0):
+            place = (step * 7919 + 13) % depth
+            to = place * (step % 3) // 3
+            if place == to:
+                continue
+            order = list(best)
+            order.insert(to, order.pop(place))
+            cost, found = price(order, bound)
+            if cost < bound:
+                best, bound, begins = order, cost, found
+        starts = [job for job in best if begins.get(job) == now]
+        if arrived:
+            self._expect_ends(now, rules.promise_level)
+            turn = starts + [job for job in best if job not in starts]
+            safe = {
+                job: max(
+                    min(math.ceil(self._quantile(job, rules.promise_level)), self.request[job]), 1
+                )
+                for job in turn
+            }
+            _, told = self._spread_out(now, [(j, safe[j]) for j in turn], {}, math.inf)
+            for job in turn:
+                if self.promise[job] is None:
+                    self.promise[job] = now if job in starts else told.get(job)
+        for job in starts:
+            self._launch(job, now)
+            self.expected[job] = now + lasts[job]
+
     # -- time -----------------------------------------------------------------------------
 
     def go(self) -> PlainReplay:
@@ -202,6 +339,8 @@ class PlainReplay:
                     self.expected[job] = limit
             if one_by_one:
                 self._pass_published(now)
+            elif self.dispatcher.backfill == "planner":
+                self._pass_planner(now, arrival <= now)
             elif self.dispatcher.backfill == "conservative":
                 self._lay_out(now, starting=True)
             else:

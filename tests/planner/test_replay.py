@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from planner.dispatchers import DISPATCHERS, Dispatcher
+from planner.dispatchers import DISPATCHERS, Dispatcher, LookAhead
 from planner.domain import BadRequest
 from planner.replay import Outages, ReplayLog, bounded_slowdown, replay, seeded_outages
 from tests.oracles.plain_replay import PlainReplay
@@ -64,7 +65,41 @@ def test_twin(name: str, log: ReplayLog, data: st.DataObject) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(log=toy_logs(), data=st.data(), name=st.sampled_from(["easy", "sjf", "conservative"]))
+@given(log=toy_logs(), data=st.data())
+def test_twin_of_the_planner(log: ReplayLog, data: st.DataObject) -> None:
+    """With distributions, few places searched and impatience: the same starts and promises."""
+    rules = LookAhead(
+        level=data.draw(st.sampled_from([0.3, 0.5])),
+        ageing=data.draw(st.sampled_from([0.0, 0.01])),
+        patience_s=data.draw(st.sampled_from([20.0, 1e6])),
+        moves=data.draw(st.integers(0, 9)),
+        depth=data.draw(st.integers(1, 5)),
+    )
+    dispatcher = replace(DISPATCHERS["planner"], rules=rules)
+    levels = (0.1, 0.5, 0.9)
+    numbers = st.lists(st.integers(1, 150), min_size=3, max_size=3).map(sorted)
+    told = [[float(q) for q in data.draw(numbers)] for _ in range(len(log))]
+
+    class Teller:
+        def __init__(self) -> None:
+            self.levels = levels
+
+        def at_submit(self, job: int, now_s: int) -> NDArray[np.float64]:
+            return np.array(told[job])
+
+        def finished(self, job: int, run_s: int, now_s: int) -> None: ...
+
+    fast = replay(log, dispatcher, Teller(), promises=True)
+    slow = PlainReplay(log, dispatcher, fast.estimate_s.tolist(), levels=levels, quantiles=told)
+    slow.go()
+    assert fast.start_s.tolist() == slow.start
+    assert fast.promise_s.tolist() == [p if p is not None else -1 for p in slow.promise]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    log=toy_logs(), data=st.data(), name=st.sampled_from(["easy", "sjf", "conservative", "planner"])
+)
 def test_twin_with_outages(log: ReplayLog, data: st.DataObject, name: str) -> None:
     """Failures kill and queue again, drains wait, as in the plain twin."""
     count = data.draw(st.integers(1, 3))
@@ -89,7 +124,7 @@ def test_twin_with_outages(log: ReplayLog, data: st.DataObject, name: str) -> No
     assert fast.start_s.tolist() == slow.start
 
 
-@pytest.mark.parametrize("name", ["easy", "sjf-easy", "conservative", "f1-published"])
+@pytest.mark.parametrize("name", ["easy", "sjf-easy", "conservative", "f1-published", "planner"])
 def test_machine_is_never_overfull(name: str) -> None:
     """At no moment do more processors run than there are, and no job starts before it comes."""
     log = random_log(400, 32, seed=3)
@@ -101,7 +136,7 @@ def test_machine_is_never_overfull(name: str) -> None:
     assert use.max() <= 32
 
 
-@pytest.mark.parametrize("name", ["easy", "sjf-easy", "conservative"])
+@pytest.mark.parametrize("name", ["easy", "sjf-easy", "conservative", "planner"])
 def test_truth_stays_hidden(name: str) -> None:
     """Other run times from some moment on change no start before it."""
     log = random_log(300, 32, seed=5)
