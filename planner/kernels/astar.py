@@ -512,7 +512,8 @@ def look(space, nodes, scratch, s):
     scratch.listed[0] = 0
     scratch.waits[:] = nodes.waits[s]
     scratch.work[:] = 0
-    makespan, floor = nodes.makespan[s], np.int64(FAR)
+    # The sum keeps numba from compiling what takes the floor for the constant as well.
+    makespan, floor = nodes.makespan[s], FAR + 0 * last
     most_load = _most_loaded(nodes, s)
     load = 0.0
     if space.load_price > 0.0:

@@ -369,12 +369,16 @@ class _Model:
                 return
             size = lengths[0]
             if len(lengths) > 1:
-                size = self._int(lengths[0], lengths[-1], lambda f, i=i: f.end[i] - f.start[i])
+                size = self._length(i, lengths[0], lengths[-1])
             spans.append(self.model.new_interval_var(start, size, end, ""))
         for r, capacity in enumerate(problem.capacity.sum(axis=0).tolist()):
             demands = (problem.demand[:, r] * problem.shards).tolist()
             if 0 < capacity < sum(demands):
                 self.model.add_cumulative(spans, demands, capacity)
+
+    def _length(self, i: int, least: int, most: int) -> Any:
+        """How long a task runs."""
+        return self._int(least, most, lambda f: f.end[i] - f.start[i])
 
     def _add_area(self, w: int, seconds: Any) -> None:
         """What is placed on a worker is no more work than it can do in so many seconds; redundant.
