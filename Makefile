@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: run test check bench bench-forecast bench-solvers clean help
+.PHONY: run test check bench bench-forecast bench-placement bench-execution clean help bench-solvers
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -43,6 +43,12 @@ bench: .venv/dev
 
 bench-forecast: .venv/dev
 	$(BIN)/python -m benchmarks.forecasts
+
+bench-placement: .venv/dev
+	$(BIN)/python -m benchmarks.placement
+
+bench-execution: .venv/dev
+	$(BIN)/python -m benchmarks.execution
 
 bench-solvers: .venv/dev
 	$(BIN)/python -m benchmarks.solvers $(ARGS)
