@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: run test check bench bench-forecast bench-replay clean help
+.PHONY: run test check bench bench-forecast bench-replay bench-placement bench-execution clean help bench-solvers
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -46,6 +46,15 @@ bench-forecast: .venv/dev
 
 bench-replay: .venv/dev
 	$(BIN)/python -m benchmarks.replay
+
+bench-placement: .venv/dev
+	$(BIN)/python -m benchmarks.placement
+
+bench-execution: .venv/dev
+	$(BIN)/python -m benchmarks.execution
+
+bench-solvers: .venv/dev
+	$(BIN)/python -m benchmarks.solvers $(ARGS)
 
 clean:
 	rm -rf .venv

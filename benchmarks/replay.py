@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.replay [NAME ...]`` runs the named parts (all by default), keeps each in
 ``docs/benchmarks/replay.json`` as soon as it stands, and writes ``docs/benchmarks/replay.md``
-from that file alone. Finished cells are kept under ``data/backtests`` and not run again.
+from that file alone. Finished cells are kept under ``data/backtests`` and not run again. With
+``--no-model`` cells that forecast as they go (minutes each) are left out, unless they are kept.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.backtest import Backtest, Cell, backtest, open_backtest, parse_estimates
+from pipelines.backtest import Backtest, Cell, backtest, is_kept, open_backtest, parse_estimates
 from pipelines.files import write_text_atomic
 from planner.dispatchers import DISPATCHERS
 from planner.replay import ReplayLog, replay
@@ -79,8 +80,8 @@ PUBLISHED: dict[tuple[str, str], tuple[float, float, bool]] = {
 Rows = list[tuple[str, bool, str]]
 
 
-def run_log(name: str) -> dict[str, Any]:
-    """The report of one log's cells."""
+def run_log(name: str, *, model: bool = True) -> dict[str, Any]:
+    """The report of one log's cells; without `model` those that are kept or forecast nothing."""
     path = LOGS / FILES[name]
     if name.startswith("Lublin"):
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as rows:
@@ -92,7 +93,9 @@ def run_log(name: str) -> dict[str, Any]:
     cells = []
     for text in CELLS[name]:
         dispatcher, estimates = text.split()
-        cells.append(Cell(dispatcher, parse_estimates(estimates)))
+        cell = Cell(dispatcher, parse_estimates(estimates))
+        if model or estimates != "model" or is_kept(test, cell, KEEP):
+            cells.append(cell)
     report = backtest(
         test, cells, keep=KEEP, progress=lambda done, of, text: print(name, done, of, text)
     )
@@ -283,18 +286,21 @@ def _table(log: str, report: dict[str, Any]) -> list[str]:
 def main(names: list[str]) -> None:
     """Run the named parts, in this order, and write the page."""
     known = [*FILES, "million"]
+    model = "--no-model" not in names
+    names = [name for name in names if name != "--no-model"] or known
     unknown = [name for name in names if name not in known]
     if unknown:
         sys.exit(f"there is no part {unknown[0]!r}; the parts are {', '.join(known)}")
     for name in names:
         if len(names) > 1:
             # A process for each, or the memory of one would count for the next.
-            subprocess.run([sys.executable, "-m", "benchmarks.replay", name], check=True)
+            flags = [] if model else ["--no-model"]
+            subprocess.run([sys.executable, "-m", "benchmarks.replay", name, *flags], check=True)
             continue
         if name != "million" and not (LOGS / FILES[name]).is_file():
             print(f"{name}: ../shared/data/logs/{FILES[name]} is missing, its last report stands")
             continue
-        report = run_million() if name == "million" else run_log(name)
+        report = run_million() if name == "million" else run_log(name, model=model)
         facts = json.loads(FACTS.read_text("utf-8")) if FACTS.is_file() else {}
         facts[name] = report
         ordered = {n: facts[n] for n in known if n in facts}
@@ -303,4 +309,4 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or [*FILES, "million"])
+    main(sys.argv[1:])

@@ -158,6 +158,7 @@ def run_bench(
     kept: Mapping[tuple[str, str], Row] | None = None,
     tell: Tell | None = None,
     save: Callable[[dict[str, Any]], None] | None = None,
+    goes_on: Callable[[], bool] = lambda: True,
 ) -> dict[str, Any]:
     """Every asked solver on every drawn instance.
 
@@ -171,6 +172,8 @@ def run_bench(
         Told (done, all, what comes next).
     save : callable, optional
         Given the report so far after each new row.
+    goes_on : callable, optional
+        Asked before each instance; the run ends where it says no.
 
     Returns
     -------
@@ -182,6 +185,8 @@ def run_bench(
     done = 0
     with _Processes(settings) as processes:
         for name in names:
+            if not goes_on():
+                break
             instance = None
             for solver in settings.solvers:
                 row = (kept or {}).get((name, solver))

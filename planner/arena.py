@@ -32,6 +32,9 @@ from planner.problem import Floats, Ints, Problem, amounts, encode, offsets
 
 COUNTERS = HOLDS + 1
 
+RunS = Mapping[str, int] | Mapping[str, Mapping[str, int]]
+"""True run time of each task, seconds; or that on each machine class."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outage:
@@ -138,7 +141,7 @@ class Arena:
 
 def arena_of(
     request: PlanRequest,
-    run_s: Mapping[str, int] | Mapping[str, Mapping[str, int]],
+    run_s: RunS,
     outages: Sequence[Outage] = (),
 ) -> Arena:
     """An arena.

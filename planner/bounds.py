@@ -9,11 +9,13 @@ import numpy as np
 
 from planner.domain import MIN_STRETCH_S
 from planner.evaluate import HOUR_S, WATT_SECONDS_PER_KWH
-from planner.kernels.graph import heads_and_tails
+from planner.kernels.graph import heads_and_tails, least_busy_times
 from planner.problem import Floats, Ints, Problem
 from planner.relaxation import relax
 from planner.timed_relaxation import timed_cost
 
+ROUNDING = 1.0 - 1e-9
+"""What sums of floats give away."""
 LP_TOLERANCE = 1.0 - 1e-6
 """The LP solver meets its constraints within 1e-7; the bound gives that away, and more."""
 
@@ -42,7 +44,8 @@ def term_bounds(problem: Problem) -> Floats:
     Notes
     -----
     Every task starts at its head (release and chain of predecessors) or later, takes its
-    shortest duration or longer, and for energy, load and failures its cheapest worker.
+    shortest duration or longer, and for energy, load and failures its cheapest worker. Waits,
+    stretch and unfairness know the queue: all tasks share what the workers have.
     The makespan is also at least the work of all tasks over what all workers have of a
     resource (energetic reasoning on the whole horizon). Each term is bounded alone; the
     sum of priced bounds is therefore a bound on the cost.
@@ -63,7 +66,8 @@ def term_bounds(problem: Problem) -> Floats:
         bound[1] += float((problem.weight * late).sum()) / HOUR_S
         bound[2] += float((problem.weight * (late > 0)).sum())
         wait_h = (head - problem.raw_release) / HOUR_S
-        bound[3] += float((problem.weight * wait_h).sum())
+        queued = _Queue(problem, head)
+        bound[3] += queued.waits_h(problem.weight)
         np.add.at(owner_wait_h, problem.owner, wait_h)
         # A slow piece of a gang holds the fast ones back, and none ends before its own time:
         # for gangs the shortest run is the safe one.
@@ -84,14 +88,61 @@ def term_bounds(problem: Problem) -> Floats:
             """Sum over the pieces of their least amount over the classes."""
             return float((problem.shards * np.where(runs, each, np.inf).min(axis=1)).sum())
 
-        bound[4] += float((problem.weight * _least_stretch(problem, head, run)).sum())
+        each_alone = float((problem.weight * _least_stretch(problem, head, run)).sum())
+        bound[4] += max(each_alone, _queued_stretch(problem, run, queued))
         watt_h = least(amounts(problem.busy_w * problem.share))
         bound[5] += watt_h * HOUR_S / WATT_SECONDS_PER_KWH
         bound[8] += least(-np.expm1(-amounts(-np.log(problem.health))))
         load_h += least(amounts(problem.share))
+        # The worst-off owner waits as long as all do on average.
+        everyone = float(problem.owner_wait_h.sum()) + queued.waits_h(np.ones(len(problem.tasks)))
+        bound[6] = max(bound[6], everyone / float(problem.owner_tasks.sum()))
     bound[6] = max(bound[6], float((owner_wait_h / problem.owner_tasks).max(initial=0.0)))
     bound[7] = max(float(problem.load_h.max()), load_h / len(problem.workers))
     return bound
+
+
+class _Queue:
+    """Waits of tasks that share the workers, as if these were one machine of each resource."""
+
+    def __init__(self, problem: Problem, head: Ints) -> None:
+        self.problem, self.head = problem, head
+        self.capacity = problem.capacity.sum(axis=0).astype(np.float64)
+
+    def waits_h(self, weight: Floats) -> float:
+        """A lower bound on the weighted sum of waits, hours.
+
+        Notes
+        -----
+        A task that starts at s is half done at s + d / 2, wherever it runs; its first d
+        seconds, d its shortest duration, take no more than their area of any resource. The
+        mean busy times are those of the best schedule that may stop and resume; tasks that
+        take nothing of the resource start at their heads.
+        """
+        problem = self.problem
+        alone = float((weight * (self.head - problem.raw_release)).sum())
+        best = alone
+        for r, rate in enumerate(self.capacity):
+            area = (problem.demand[:, r] * problem.shortest * problem.shards).astype(np.float64)
+            takes = area > 0
+            if not takes.any():
+                continue
+            busy = least_busy_times(area[takes], self.head[takes], weight[takes], float(rate))
+            before = problem.shortest[takes] / 2 + problem.raw_release[takes]
+            rest = (weight * (self.head - problem.raw_release))[~takes].sum()
+            best = max(best, ROUNDING * busy - float((weight[takes] * before).sum()) + float(rest))
+        return best / HOUR_S
+
+
+def _queued_stretch(problem: Problem, run: Floats, queue: _Queue) -> float:
+    """A lower bound on the weighted sum of bounded slowdowns, from waits in the queue.
+
+    ``(s - r + d) / max(d, 10)``: the wait over the longest duration, and the least of the rest.
+    """
+    longest = np.maximum(problem.duration.max(axis=1), MIN_STRETCH_S).astype(np.float64)
+    own = np.minimum(run, MIN_STRETCH_S) / MIN_STRETCH_S
+    waits_s = queue.waits_h(problem.weight / longest) * HOUR_S
+    return waits_s + float((problem.weight * own.min(axis=1)).sum())
 
 
 def _least_stretch(problem: Problem, head: Ints, run: Floats) -> Floats:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from planner.arena import Arena, Outage, arena_of, rules
+from planner.arena import Arena, Outage, RunS, arena_of, rules
 from planner.beliefs import Belief, believe
 from planner.domain import BadRequest, DurationEstimate, Plan, Running, Snapshot
 from planner.kernels.dispatch import (
@@ -60,9 +60,6 @@ class Executed:
     spread: float = 0.0
     restarts: int = 0
     lost_s: int = 0
-
-
-RunS = Mapping[str, int] | Mapping[str, Mapping[str, int]]
 
 
 def static(

@@ -47,3 +47,19 @@ def test_log_to_plan_runs_and_gives_its_verdict(
     assert sum("image/svg+xml" in out.get("data", {}) for out in outputs) == 2
     text, _ = HTMLExporter().from_notebook_node(notebook)
     assert "waits" in text
+
+
+def test_energy_against_lateness_draws_a_front(tmp_path: Path) -> None:
+    """The notebook on prices would not run, or dear energy would save none."""
+    notebook = jupytext.read(ROOT / "notebooks" / "04_energy_against_lateness.py")
+    runner = ExecutePreprocessor(timeout=3 * SECONDS, kernel_name="python3")
+    runner.preprocess(notebook, {"metadata": {"path": str(tmp_path)}})
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    outputs = [out for cell in cells for out in cell.outputs]
+    assert [out for out in outputs if out.get("name") == "stderr"] == []
+    drawn = [
+        out["data"]["image/svg+xml"] for out in outputs if "image/svg+xml" in out.get("data", {})
+    ]
+    assert len(drawn) == 3
+    assert drawn[0].count("<circle") == 7
+    assert "saves" in cells[-1].outputs[-1]["text"]

@@ -142,3 +142,55 @@ def dues(deadline, weight, shortest, pred_ptr, pred):
                 due[before] = due[i] - shortest[i]
                 due_weight[before] = max(due_weight[before], due_weight[i])
     return due, due_weight, rest
+
+
+@njit(cache=True)
+def least_busy_times(area, release, weight, rate):
+    """Least weighted sum of mean busy times of work on one machine that may stop and resume.
+
+    Parameters
+    ----------
+    area : float64 (tasks,)
+        Work of each task, more than 0.
+    release : int64 (tasks,)
+    weight : float64 (tasks,)
+    rate : float
+        Work that the machine does in a second.
+
+    Returns
+    -------
+    float
+        Sum of weight times the mean moment at which the task's work is done, seconds.
+
+    Notes
+    -----
+    At every moment the released task of largest weight per work runs, which is optimal.
+
+    References
+    ----------
+    Goemans, Queyranne, Schulz, Skutella, Wang (2002), "Single machine scheduling with release
+    dates", doi:10.1137/S089548019936223X.
+    """
+    order = np.argsort(release)
+    left = area.copy()
+    waiting = [(0.0, -1)]
+    waiting.pop()
+    total, now, k = 0.0, 0.0, 0
+    while k < order.shape[0] or len(waiting) > 0:
+        if len(waiting) == 0:
+            now = max(now, float(release[order[k]]))
+        while k < order.shape[0] and release[order[k]] <= now:
+            i = order[k]
+            heapq.heappush(waiting, (-weight[i] / area[i], i))
+            k += 1
+        _, i = waiting[0]
+        until = now + left[i] / rate
+        if k < order.shape[0] and release[order[k]] < until:
+            until = float(release[order[k]])
+        done = min(left[i], (until - now) * rate)
+        total += weight[i] * done / area[i] * (now + until) / 2.0
+        left[i] -= done
+        now = until
+        if left[i] <= 1e-9 * area[i]:
+            heapq.heappop(waiting)
+    return total

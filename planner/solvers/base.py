@@ -47,7 +47,7 @@ class Solver(Protocol):
 
     name: ClassVar[str]
     exact_terms: ClassVar[frozenset[str]]
-    """Terms that the solver optimises exactly; on the others it only looks good."""
+    """Terms that the solver sees as the evaluator prices them; on the others it only looks good."""
 
     def solve(
         self,

@@ -38,6 +38,8 @@ walks on its own and they exchange the best."""
 ROUND_S = 0.15
 """Least length of a round between two exchanges, seconds."""
 ROUNDS = 24
+FEW_TASKS = 2_000
+"""Up to here there is time for large moves."""
 EXCHANGE = 6
 """Rounds after which the worse of two walks goes on from where the better one is."""
 NO_RENT_FROM = 0.8
@@ -62,7 +64,7 @@ class LargeNeighbourhood:
     start : Solver
         Makes the first schedule where no incumbent is given.
     most : int
-        Most tasks that one move takes out.
+        Most tasks that one move takes out; half as many in large batches.
     looked_at : int
         Workers looked at for each insertion.
     blink : float
@@ -78,12 +80,12 @@ class LargeNeighbourhood:
     name: ClassVar[str] = "lns"
     exact_terms: ClassVar[frozenset[str]] = frozenset(TERMS)
     start: Solver
-    most: int = 20
+    most: int = 40
     looked_at: int = 16
     blink: float = 0.02
     hot: float = 0.1
     cold: float = 0.005
-    rent: float = 0.3
+    rent: float = 0.6
     threads: int = MOST_THREADS
 
     def __post_init__(self) -> None:
@@ -187,7 +189,8 @@ class _Search:
         self.scale = record.cost / tasks * max(1.0, 1000 / tasks)
         horizon = max(1.0, float(record.best.end.max()))
         tie = 1e-6 * record.cost / horizon / tasks + 1e-15
-        self.shape = Shape(lns.most, lns.looked_at, lns.blink, tie)
+        most = lns.most if tasks <= FEW_TASKS else (lns.most + 1) // 2
+        self.shape = Shape(most, lns.looked_at, lns.blink, tie)
         self.moves = 0
 
     def cooled(self, spent: float) -> tuple[float, float]:

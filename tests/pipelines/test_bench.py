@@ -279,3 +279,30 @@ def test_bad_usage_is_told(words: list[str], said: str, capsys: pytest.CaptureFi
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error
+
+
+def test_a_target_is_met_only_by_rows_that_meet_it() -> None:
+    """A benchmark page would call a target met that was missed, or not measured."""
+    from benchmarks.solvers import page, targets
+
+    row = {"instance": "a", "solver": "auto", "objective": 10.0, "lower_bound": 8.0,
+           "best_known": 10.0, "gap": 0.01, "status": "feasible", "proved": False, "valid": True,
+           "first_s": 0.1, "wall_s": 1.0, "peak_mb": 1.0, "code": "x"}  # fmt: skip
+    slower = {**row, "solver": "pyjobshop", "gap": 0.03, "objective": 11.0}
+    longer = {**row, "solver": "heft", "objective": 9.0}
+    met = {
+        text: verdict
+        for text, verdict, _ in targets(
+            {"jsp": [row, slower], "dag": [row, longer], "rg300": [row]}
+        )
+    }
+    assert met["Job shops at 10 s: at most half of PyJobShop's mean gap, or 0"] is True
+    assert met["Workflows: never longer than HEFT"] is False
+    assert met["RG300 at 10 s: mean gap at most 2.5 %"] is True
+    assert met["j30: all optimal and proved, mean at most 0.5 s"] is None
+    missed = {**slower, "gap": 0.015}
+    again = {text: verdict for text, verdict, _ in targets({"jsp": [row, missed]})}
+    assert again["Job shops at 10 s: at most half of PyJobShop's mean gap, or 0"] is False
+    text = page({"rg300": [row]})
+    assert "| yes, on these | mean gap 1.00% (1 of 24 instances) |" in text
+    assert "1 of 1 rows were made by another state of the code" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from oracles.valid_schedules import plannable, random_schedules
 from planner.bounds import heads_tails, lower_bound, term_bounds
 from planner.domain import TERMS, DurationEstimate, Policy, Prices, Snapshot, Task, Worker
 from planner.evaluate import evaluate
+from planner.kernels.graph import least_busy_times
 from planner.messages import PlanRequest
 from planner.problem import encode
 
@@ -23,6 +25,7 @@ def test_no_schedule_beats_a_bound() -> None:
     for problem in plannable(range(300)):
         bounds = term_bounds(problem)
         head, tail = heads_tails(problem)
+        whole = lower_bound(problem, timed=True)
         for schedule in random_schedules(problem, rng, 4):
             terms = problem.terms(schedule)
             worse = [t for t, b, x in zip(TERMS, bounds, terms, strict=True) if b > x + 1e-9]
@@ -30,7 +33,7 @@ def test_no_schedule_beats_a_bound() -> None:
             assert (head <= schedule.start).all()
             assert (head + problem.shortest <= schedule.end).all()
             assert (head + tail).max() <= schedule.end.max()
-            assert lower_bound(problem, timed=True) <= problem.cost(schedule) + 1e-9
+            assert whole <= problem.cost(schedule) + 1e-9
             seen += 1
     assert seen > 500
 
@@ -86,3 +89,34 @@ def test_makespan_by_work(tasks: int, workers: int, seconds: int) -> None:
 def test_gang_takes_the_work_of_all_its_pieces() -> None:
     """A gang would be bounded as if it were one of its pieces."""
     assert lower_bound(encode(batch(2, 2, shards=4))) == pytest.approx(20)
+
+
+def test_waits_know_the_queue() -> None:
+    """The bound would let every task start at once, however many there are."""
+    prices = Prices(makespan_h=0, late_h=0, misses=0, wait_h=3600, stretch=5, unfair_h=3600)
+    problem = encode(replace(batch(8, 1), policy=Policy(prices)))
+    # Pairs at 0, 10, 20 and 30 s: the waits sum to 120 s, 15 s each, and the stretches to 20.
+    best = 120 + 5 * 20 + 15
+    assert 0.85 * best < lower_bound(problem) <= best
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_least_busy_times(seed: int) -> None:
+    """The waits of a queue would be bounded by more than its best order has."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 6))
+    area, release = rng.integers(1, 6, n), rng.integers(0, 8, n)
+    weight = rng.integers(0, 4, n).astype(float)
+    found = least_busy_times(area.astype(float), release, weight, 1.0)
+    best = np.inf
+    for order in permutations(range(n)):
+        # Unit by unit, each unit to the first released task of the order: all that can be best.
+        left, now, total = area.copy(), 0, 0.0
+        while left.any():
+            ready = [i for i in order if left[i] and release[i] <= now]
+            if ready:
+                left[ready[0]] -= 1
+                total += weight[ready[0]] * (now + 0.5) / area[ready[0]]
+            now += 1
+        best = min(best, total)
+    assert found == pytest.approx(best)

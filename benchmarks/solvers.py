@@ -1,0 +1,313 @@
+"""Solvers on published instances, beside peers, against the targets.
+
+``python -m benchmarks.solvers [PART ...]`` runs the named parts (all by default), keeps every
+row in ``docs/benchmarks/solvers.json`` as soon as it stands, and writes
+``docs/benchmarks/solvers.md`` from that file alone. ``--minutes`` ends early; the next run goes
+on where this one stopped. Rows of another state of the code are run again; ``--keep`` keeps
+them. ``--page`` only writes the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from pipelines.bench import Settings, drawn, read_set, run_bench, summary
+from pipelines.files import write_text_atomic
+from pipelines.peers import PEERS
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT.parent / "shared" / "data"
+OUT = ROOT / "docs" / "benchmarks"
+FACTS = OUT / "solvers.json"
+PUBLISHED = "benchmarks"
+KEPT = ("instance", "solver", "objective", "lower_bound", "best_known", "gap", "status", "proved",
+        "valid", "first_s", "wall_s", "peak_mb", "reference_10s")  # fmt: skip
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One table: which instances, how long, and who runs on them."""
+
+    title: str
+    path: str
+    kind: str
+    settings: Settings
+    whole: str
+    """What the sample is drawn from."""
+
+
+def _part(
+    title: str, path: str, kind: str, whole: str, solvers: str, limit_s: float, **more: Any
+) -> Part:
+    settings = Settings(tuple(solvers.split(",")), limit_s, cpu_normalised=True, **more)
+    return Part(title, path, kind, settings, whole)
+
+
+J30_SAMPLE, J60_SAMPLE, SHOP_SAMPLE, DAG_SAMPLE = 60, 12, 8, 16
+"""What fits half an hour of two idle cores; the sets have 480, 480, 58 and 85, and 97."""
+PROJECTS = f"{PUBLISHED}/psplib_j30_j60.tar.xz"
+PARTS: dict[str, Part] = {
+    "j30": _part(
+        "PSPLIB j30", PROJECTS, "rcpsp", "480", "auto", 2.0, only=("j30*",), sample=J30_SAMPLE
+    ),
+    "j60": _part(
+        "PSPLIB j60", PROJECTS, "rcpsp", "480", "auto,pyjobshop", 10.0, only=("j60*",),
+        sample=J60_SAMPLE,
+    ),
+    "rg300": _part(
+        "RG300", f"{PUBLISHED}/rcpsp_rg300_dev.tar.xz", "rg300", "24", "auto", 10.0
+    ),
+    "jsp": _part(
+        "Job shops ft, la, abz, orb", f"{PUBLISHED}/jsp_dev.tar.xz", "jsp", "58",
+        "auto,pyjobshop", 10.0, sample=SHOP_SAMPLE,
+    ),
+    "fjsp": _part(
+        "Flexible job shops mk, kacem, edata", f"{PUBLISHED}/fjsp_dev.tar.xz", "fjsp", "85",
+        "auto,pyjobshop", 10.0, sample=SHOP_SAMPLE,
+    ),
+    "dag": _part(
+        "Workflow graphs", "dags/wfinstances_tasks.csv.gz", "dag", "97", "auto,heft", 5.0,
+        sample=DAG_SAMPLE,
+    ),
+    "cluster": _part(
+        "Cluster batches, up to 1,000 tasks", f"{PUBLISHED}/cluster", "cluster", "9",
+        "auto,greedy,kube,most,edf", 10.0,
+        only=("cluster-50x10-*", "cluster-200x20-*", "cluster-1000x50-*"),
+    ),
+    "large": _part(
+        "Cluster batches, 5,000 and 10,000 tasks", f"{PUBLISHED}/cluster", "cluster", "6",
+        "auto,greedy,kube", 10.0, only=("cluster-5000x200-*", "cluster-10000x1000-*"),
+    ),
+}  # fmt: skip
+
+
+def code_of(solver: str) -> str:
+    """A name for the state of the code that a row was made with."""
+    folder = "pipelines/peers" if solver in PEERS else "planner"
+    digest = hashlib.sha256()
+    for file in sorted((ROOT / folder).rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:10]
+
+
+def run(name: str, rows: list[Row], stop_at: float, save: Callable[[list[Row]], None]) -> list[Row]:
+    """The rows of one part, those that stand already among them."""
+    part = PARTS[name]
+    instances = read_set(DATA / part.path, part.kind)
+    names = drawn(instances.names, part.settings)
+    codes = {solver: code_of(solver) for solver in part.settings.solvers}
+    kept = {
+        (row["instance"], row["solver"]): row
+        for row in rows
+        if row["instance"] in names and row["solver"] in codes
+    }
+
+    def keep(report: dict[str, Any]) -> None:
+        for row in report["rows"]:
+            slim = {key: row[key] for key in KEPT if key in row}
+            code = row.get("code", codes[row["solver"]])
+            kept[row["instance"], row["solver"]] = {**slim, "code": code}
+        save(list(kept.values()))
+
+    run_bench(
+        instances,
+        part.settings,
+        kept=dict(kept),
+        save=keep,
+        goes_on=lambda: time.monotonic() < stop_at,
+    )
+    return list(kept.values())
+
+
+# ------------------------------------------------------------------ targets
+
+
+def paired(rows: Sequence[Row], one: str, other: str) -> list[tuple[Row, Row]]:
+    """Rows of two solvers on the same instance, where both have a valid plan."""
+    by = {(row["instance"], row["solver"]): row for row in rows if row["objective"] is not None}
+    names = dict.fromkeys(row["instance"] for row in rows)
+    return [(by[n, one], by[n, other]) for n in names if (n, one) in by and (n, other) in by]
+
+
+Verdict = tuple[str, bool | None, str]
+"""What is asked, whether it is met (None: not measured), the numbers."""
+
+
+def targets(parts: dict[str, list[Row]]) -> list[Verdict]:
+    """Each target that these parts can speak to."""
+    found: list[Verdict] = []
+
+    def add(text: str, name: str, judge: Callable[[list[Row]], tuple[bool, str]]) -> None:
+        rows = parts.get(name, [])
+        mine = [row for row in rows if row["solver"] == "auto" and row["objective"] is not None]
+        if not mine:
+            found.append((text, None, "not measured"))
+            return
+        met, told = judge(rows)
+        found.append((text, met, f"{told} ({len(mine)} of {PARTS[name].whole} instances)"))
+
+    def means(rows: Sequence[Row], key: str, solver: str = "auto") -> float:
+        return mean(row[key] for row in rows if row["solver"] == solver and row[key] is not None)
+
+    def j30(rows: list[Row]) -> tuple[bool, str]:
+        proved, gap, wall = means(rows, "proved"), means(rows, "gap"), means(rows, "wall_s")
+        met = proved == 1 and gap == 0 and wall <= 0.5
+        return met, f"proved {proved:.1%}, mean gap {gap:.3%}, mean {wall:.2f} s"
+
+    def j60(rows: list[Row]) -> tuple[bool, str]:
+        gap, proved = means(rows, "gap"), means(rows, "proved")
+        other, its = means(rows, "gap", "pyjobshop"), means(rows, "proved", "pyjobshop")
+        told = f"mean gap {gap:.2%} (PyJobShop {other:.2%}), proved {proved:.0%} ({its:.0%})"
+        return gap <= 0.001 and proved >= its, told
+
+    def rg300(rows: list[Row]) -> tuple[bool, str]:
+        return means(rows, "gap") <= 0.025, f"mean gap {means(rows, 'gap'):.2%}"
+
+    def shop(rows: list[Row]) -> tuple[bool, str]:
+        both = paired(rows, "auto", "pyjobshop")
+        mine, other = mean(a["gap"] for a, _ in both), mean(b["gap"] for _, b in both)
+        return mine <= max(0.0, other / 2), f"mean gap {mine:.2%}, PyJobShop {other:.2%}"
+
+    def dag_never(rows: list[Row]) -> tuple[bool, str]:
+        both = paired(rows, "auto", "heft")
+        worse = sum(a["objective"] > b["objective"] * (1 + 1e-9) for a, b in both)
+        return worse == 0, f"longer on {worse}"
+
+    def dag_better(rows: list[Row]) -> tuple[bool, str]:
+        both = paired(rows, "auto", "heft")
+        open_ = [(a, b) for a, b in both if b["objective"] >= 1.05 * a["lower_bound"]]
+        if not open_:
+            return True, "HEFT is within 5 % of the bound everywhere"
+        saved = mean(1 - a["objective"] / b["objective"] for a, b in open_)
+        return saved >= 0.05, f"{saved:.1%} on the {len(open_)} where HEFT is 5 % above the bound"
+
+    def cluster(rows: list[Row]) -> tuple[bool, str]:
+        sizes: dict[str, list[float]] = {}
+        for row in rows:
+            if row["solver"] == "auto" and row["gap"] is not None:
+                sizes.setdefault(row["instance"].split("-")[1], []).append(row["gap"])
+        told = ", ".join(f"{size} {mean(gaps):+.2%}" for size, gaps in sizes.items())
+        return all(mean(gaps) <= 1e-9 for gaps in sizes.values()), told
+
+    add("j30: all optimal and proved, mean at most 0.5 s", "j30", j30)
+    add("j60 at 10 s: mean gap at most 0.10 %, proved no less than PyJobShop", "j60", j60)
+    add("RG300 at 10 s: mean gap at most 2.5 %", "rg300", rg300)
+    add("Job shops at 10 s: at most half of PyJobShop's mean gap, or 0", "jsp", shop)
+    add("Flexible job shops at 10 s: the same", "fjsp", shop)
+    add("Workflows: never longer than HEFT", "dag", dag_never)
+    add("Workflows: 5 % shorter where HEFT is 5 % above the bound", "dag", dag_better)
+    add("Clusters at 10 s: mean of each size no dearer than the best known", "cluster", cluster)
+    add("The same at 5,000 and 10,000 tasks", "large", cluster)
+    return found
+
+
+# ------------------------------------------------------------------ page
+
+
+def page(parts: dict[str, list[Row]]) -> str:
+    """The page of all parts that have rows."""
+    lines = [
+        "# Solvers on published instances",
+        "",
+        "Made by `make bench-solvers` from `solvers.json`; do not edit. Limits count the CPU",
+        "seconds of a solver's busiest thread; two threads each; the evaluator judges every plan.",
+        "Gap: to the best known cost, negative where the plan is cheaper. First: seconds to the",
+        "first plan. MB: peak memory, libraries included. Where fewer instances are shown than a",
+        "set has, they are drawn with seed 0, or those that time allowed, in order.",
+        "",
+        "## Targets",
+        "",
+        "| target | met | measured |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {text} | {_verdict(met, told)} | {told} |" for text, met, told in targets(parts)]
+    for name, part in PARTS.items():
+        rows = parts.get(name)
+        if not rows:
+            continue
+        lines += [
+            "",
+            f"## {part.title}",
+            "",
+            f"{len({row['instance'] for row in rows})} of {part.whole} instances, "
+            f"{part.settings.limit_s:g} CPU s each." + _older(rows),
+            "",
+            "| solver | planned | invalid | mean gap | proved | first s | wall s | MB |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        for solver, found in summary(rows).items():
+            cells = [
+                f"{found['answered']} of {found['instances']}",
+                str(found["invalid"]),
+                _shown(found["mean_gap"], "{:+.2%}"),
+                _shown(found["proved_share"], "{:.0%}"),
+                _shown(found["mean_first_s"], "{:.3f}"),
+                _shown(found["mean_wall_s"], "{:.2f}"),
+                _shown(found["peak_mb"], "{:,.0f}"),
+            ]
+            lines.append(f"| {solver} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _verdict(met: bool | None, told: str) -> str:
+    """Nothing is met on a part of a set that is asked of the whole."""
+    if met is None:
+        return "-"
+    counts = re.search(r"\((\d+) of (\d+) instances\)", told)
+    part = counts is not None and counts.group(1) != counts.group(2)
+    return ("yes, on these" if part else "yes") if met else "**no**"
+
+
+def _older(rows: Sequence[Row]) -> str:
+    codes = [row["code"] for row in rows]
+    older = sum(code != code_of(row["solver"]) for code, row in zip(codes, rows, strict=True))
+    return f" {older} of {len(rows)} rows were made by another state of the code." if older else ""
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)
+
+
+def main() -> None:
+    """Run what is asked, and write facts and page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART")
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--page", action="store_true")
+    options = parser.parse_args()
+    parts: dict[str, list[Row]] = {}
+    if FACTS.exists():
+        parts = json.loads(FACTS.read_text(encoding="utf-8"))
+    stop_at = time.monotonic() + 60 * options.minutes
+    for name in [] if options.page else options.parts or PARTS:
+        if not (DATA / PARTS[name].path).exists():
+            print(f"{name}: needs ../shared/data/{PARTS[name].path}; left out")
+            continue
+        rows = parts.get(name, [])
+        if not options.keep:
+            rows = [row for row in rows if row["code"] == code_of(row["solver"])]
+
+        def save(rows: list[Row], name: str = name) -> None:
+            parts[name] = rows
+            write_text_atomic(FACTS, json.dumps(parts, indent=0, allow_nan=False) + "\n")
+
+        parts[name] = run(name, rows, stop_at, save)
+    write_text_atomic(OUT / "solvers.md", page(parts))
+    for text, met, told in targets(parts):
+        print(f"{'met   ' if met else '-     ' if met is None else 'MISSED'} {text}: {told}")
+
+
+if __name__ == "__main__":
+    main()
