@@ -20,7 +20,7 @@ from predictor.baselines import (
 )
 from predictor.censoring import CENSORED
 from predictor.experts import owners_of
-from predictor.history import Floats, History
+from predictor.history import Floats, History, Ladder
 from predictor.remaining import FRACTIONS, conditional_quantiles
 from predictor.runtime import between_levels_or_middle
 from predictor.walk import Walk, walk_forward
@@ -240,7 +240,7 @@ def _rule(
     """A rule's quantiles of the rows from `begin` on, and the seconds to fit and to forecast."""
     if name == "user_last20":
         began = time.perf_counter()
-        ladder = [(("user", "queue", "all"), 1)]
+        ladder = [Ladder(("user", "queue", "all"), 1)]
         told = History().replay_quantiles(jobs, ladder, np.array(levels))[begin:, 0]
         told = np.maximum(np.where(np.isnan(told), NOTHING_KNOWN_S, told), 1.0)
         # Interpolation rounds; a running maximum keeps the order exact.

@@ -16,12 +16,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from predictor.features import FeatureBuilder
-from predictor.history import Floats
+from predictor.history import Floats, Ladder
 from predictor.quantile import QuantileGBM, check_levels
 
 EXPERTS: tuple[str, ...] = (
     "trees",
     "similar",
+    "similar_long",
     "last20",
     "constant",
     "last_two",
@@ -29,23 +30,25 @@ EXPERTS: tuple[str, ...] = (
 )
 """Names of the experts, in the order of their forecasts."""
 
-LADDERS: tuple[tuple[tuple[str, ...], int], ...] = (
-    (
-        (
-            "user_requested_cpus",
-            "user_requested",
-            "user_app",
-            "user_cpus",
-            "user",
-            "app",
-            "queue",
-            "all",
-        ),
-        4,
-    ),
-    (("user", "queue", "all"), 1),
+_SIMILAR = (
+    "user_like",
+    "user_requested_cpus",
+    "user_requested",
+    "user_app",
+    "user_cpus",
+    "user",
+    "like",
+    "app",
+    "queue",
+    "all",
 )
-"""Whose last run times ``similar`` and ``last20`` look at: the first kind that has enough."""
+
+LADDERS: tuple[Ladder, ...] = (
+    Ladder(_SIMILAR, 2),
+    Ladder(_SIMILAR, 4, long=True),
+    Ladder(("user", "queue", "all"), 1),
+)
+"""Whose last run times ``similar``, ``similar_long`` and ``last20`` look at."""
 
 TRAINING_ROWS = 40_000
 """Latest ended jobs that train: more cost time and hardly bettered the next month's forecasts."""
@@ -120,18 +123,18 @@ class Experts:
         ----------
         builder, matrix, requested_s
             As of ``fit``.
-        ladders_s : array, shape (n, 2, levels)
+        ladders_s : array, shape (n, ladders, levels)
             From ``History.replay_quantiles`` with ``LADDERS``.
         """
         assert self.regressor is not None
         result = np.empty((len(matrix), len(EXPERTS), len(self.levels)))
         result[:, 0] = self.regressor.raw_of(matrix) + builder.anchor(matrix)[:, None]
         constant = self.spreads[0]
-        result[:, 1:3] = np.where(np.isnan(ladders_s), constant, np.log(ladders_s))
-        result[:, 3] = constant
+        result[:, 1:4] = np.where(np.isnan(ladders_s), constant, np.log(ladders_s))
+        result[:, 4] = constant
         two, request = self._rules(builder, matrix, requested_s)
-        result[:, 4] = two[:, None] + self.spreads[1]
-        result[:, 5] = request[:, None] + self.spreads[2]
+        result[:, 5] = two[:, None] + self.spreads[1]
+        result[:, 6] = request[:, None] + self.spreads[2]
         return result
 
     def card(self) -> dict[str, Any]:

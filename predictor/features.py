@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from predictor.history import HISTORY_NAMES, KINDS, Floats, History
+from predictor.history import HISTORY_NAMES, KINDS, STATS, Floats, History
 from predictor.schema import extra_columns
 
 DESCRIPTION_NAMES: tuple[str, ...] = (
@@ -29,16 +29,21 @@ DESCRIPTION_NAMES: tuple[str, ...] = (
 )
 """What the request itself says; the three ``whole`` columns are habits of rounding it."""
 
-ANCHORS: tuple[str, ...] = (
-    "user_requested_last_two",
-    "user_cpus_last_two",
-    "user_last_two",
-    "log_requested",
-    "app_median",
-    "queue_median",
-    "all_median",
+ANCHORS: tuple[tuple[str, int], ...] = (
+    ("user_requested_last_two", 1),
+    ("user_like_median", 4),
+    ("user_app_median", 4),
+    ("user_cpus_median", 4),
+    ("user_median", 4),
+    ("user_last_two", 1),
+    ("log_requested", 0),
+    ("like_median", 4),
+    ("app_median", 1),
+    ("queue_median", 1),
+    ("all_median", 1),
 )
-"""The anchor of a job is the first of these that is known: a plain guess of its log run time."""
+"""The anchor of a job is the first of these that is known of at least so many ended jobs: a
+plain guess of its log run time."""
 
 NO_ANCHOR = float(np.float32(math.log(3600.0)))
 """Anchor of a job of which nothing is known: an hour, a mere convention."""
@@ -226,8 +231,13 @@ _RELATIVE = [
 
 def _anchor(described: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float32]:
     anchor = np.full(len(known), np.nan, dtype=np.float32)
-    for name in ANCHORS:
-        guess = described[:, 0] if name == "log_requested" else known[:, HISTORY_NAMES.index(name)]
+    for name, least in ANCHORS:
+        if name == "log_requested":
+            guess = described[:, 0]
+        else:
+            kind = next(k for k in KINDS if name.removeprefix(f"{k}_") in STATS)
+            enough = known[:, HISTORY_NAMES.index(f"{kind}_count")] >= least
+            guess = np.where(enough, known[:, HISTORY_NAMES.index(name)], np.float32(np.nan))
         anchor = np.where(np.isnan(anchor), guess, anchor)
     return np.where(np.isnan(anchor), np.float32(NO_ANCHOR), anchor)
 

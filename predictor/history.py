@@ -25,7 +25,7 @@ import heapq
 import math
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import pandas as pd
@@ -35,7 +35,6 @@ from numpy.typing import NDArray
 from predictor.schema import canonical
 
 Key = tuple[str, float, str]
-Ladder = tuple[Sequence[str], int]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -48,9 +47,16 @@ KINDS: dict[str, tuple[str, ...]] = {
     "group": ("group",),
     "app": ("app",),
     "queue": ("queue",),
+    "user_like": ("user", "app", "queue", "partition", "requested_s", "cpus", "gpus", "mem_mib"),
+    "like": ("app", "queue", "partition", "requested_s", "cpus", "gpus", "mem_mib"),
     "all": (),
 }
-"""Whose history: name to the columns that make the key. A key with an unknown part has none."""
+"""Whose history: name to the columns that make the key. A key with an unknown part has none,
+but for the kinds in ``LIKE``."""
+
+LIKE: dict[str, tuple[str, ...]] = {"user_like": ("user",), "like": ()}
+"""The kinds that compare whole submissions, "unknown" being a value like any other; and the
+columns that must be known all the same."""
 
 STATS: tuple[str, ...] = (
     "count",
@@ -89,12 +95,56 @@ ROW: tuple[str, ...] = (
     "app",
     "queue",
     "outcome",
+    "gpus",
+    "mem_mib",
+    "partition",
 )
 """The columns of a job that a history keeps."""
 
+LONG_WINDOW = 100
+"""Latest run times of a key that a long ladder looks at."""
+
+
+class Ladder(NamedTuple):
+    """Whose last run times a rule looks at: the first kind of which enough jobs had ended.
+
+    Parameters
+    ----------
+    kinds : sequence of str
+        Of ``KINDS``, from fine to coarse.
+    least : int
+        Ended jobs that a kind needs.
+    long : bool
+        Whether it looks at the last ``LONG_WINDOW`` run times instead of the last `window`.
+    """
+
+    kinds: Sequence[str]
+    least: int
+    long: bool = False
+
+
+class _Tables(NamedTuple):
+    """The statistics of all slots; see the kernels for their columns."""
+
+    ring: Floats
+    ordered: Floats
+    sums: Floats
+
+
+class _LongTables(NamedTuple):
+    """The long windows, kept only of slots that have seen more jobs than the short one holds.
+
+    ``place`` (slots): the row of a slot in the others, or -1.
+    """
+
+    place: Ints
+    ring: Floats
+    ordered: Floats
+
+
 _CENSORED = ("timeout", "cancelled")
 _BAD = ("failed", "timeout", "cancelled")
-_TEXTS = ("job_id", "user", "group", "app", "queue", "outcome")
+_TEXTS = ("job_id", "user", "group", "app", "queue", "outcome", "partition")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -144,6 +194,11 @@ class History:
     def known_until_s(self) -> float:
         """Latest end it knows, seconds; -inf where it knows none."""
         return max((row[2] for row in self._rows), default=-math.inf)
+
+    def has_ended(self, row: Mapping[str, Any]) -> bool:
+        """Whether the end of this very job is known (never, where a job has no ``job_id``)."""
+        job = _clean(row)
+        return _key(job[0], job[1], job[6]) in self._ended
 
     # -- one row at a time -------------------------------------------------------------
 
@@ -263,7 +318,9 @@ class History:
         result = np.empty((len(ladders), len(levels)))
         rungs, least = _rungs(ladders)
         slots = self._slots_of(job, create=False)
-        _answer_quantiles(self._ordered, self._sums, slots, rungs, least, levels, result)
+        _answer_quantiles(
+            self._ordered, self._sums, *self._long[::2], slots, rungs, least, levels, result
+        )
         return result
 
     def replay_quantiles(
@@ -281,8 +338,7 @@ class History:
         ----------
         jobs, as_of_s, see_ends
             As of ``replay``.
-        ladders : sequence of (kinds, least)
-            Each a rule: the first of the kinds of which at least `least` jobs had ended.
+        ladders : sequence of Ladder
         levels : array, shape (levels,)
             Quantile levels in (0, 1).
 
@@ -359,6 +415,8 @@ class History:
         self._waiting: list[tuple[float, int]] = []
         self._slots: dict[tuple[Any, ...], int] = {}
         self._ring, self._ordered, self._sums = _tables(0, self.window)
+        self._long = _long_tables(np.full(0, -1, np.int64), 0)
+        self._long_used = 0
 
     def _fold_until(self, as_of: float) -> None:
         if self._stale:
@@ -369,12 +427,15 @@ class History:
             end, place = heapq.heappop(self._waiting)
             row = self._rows[place]
             slots = self._slots_of(row, create=True)
+            event = _event(row[3], row[4], row[10])
+            self._give_long_rows(slots)
+            _absorb_long(*self._long, self._sums, slots, event[1])
             _absorb(
                 self._ring,
                 self._ordered,
                 self._sums,
                 slots,
-                *_event(row[3], row[4], row[10]),
+                *event,
                 end,
                 self.decay,
             )
@@ -383,11 +444,12 @@ class History:
     def _slots_of(self, row: tuple[Any, ...], *, create: bool) -> Ints:
         job = dict(zip(ROW, row, strict=True))
         slots = np.full(len(KINDS), -1, dtype=np.int64)
-        for k, parts in enumerate(KINDS.values()):
-            values = tuple(job[part] for part in parts)
-            if any(v == "" or v != v for v in values):
+        for k, (kind, parts) in enumerate(KINDS.items()):
+            needed = LIKE.get(kind, parts)
+            if any(job[part] == "" or job[part] != job[part] for part in needed):
                 continue
-            key = (k, *values)
+            # NaN equals nothing, itself included: as a part of a key it is None.
+            key = (k, *(None if job[part] != job[part] else job[part] for part in parts))
             slot = self._slots.get(key, -1)
             if slot < 0 and create:
                 slot = len(self._slots)
@@ -402,6 +464,24 @@ class History:
         self._ring = np.concatenate([self._ring, more[0]])
         self._ordered = np.concatenate([self._ordered, more[1]])
         self._sums = np.concatenate([self._sums, more[2]])
+        place = np.concatenate([self._long.place, np.full(len(more[0]), -1, np.int64)])
+        self._long = self._long._replace(place=place)
+
+    def _give_long_rows(self, slots: Ints) -> None:
+        """A row of the long tables for each slot whose short window is full."""
+        place, ring, ordered = self._long
+        for s in slots[slots >= 0].tolist():
+            if place[s] >= 0 or self._sums[s, 0] < self.window:
+                continue
+            if self._long_used == len(ring):
+                more = np.zeros((max(64, len(ring)), LONG_WINDOW))
+                ring, ordered = (np.concatenate([table, more]) for table in (ring, ordered))
+                self._long = _LongTables(place, ring, ordered)
+            kept = min(self.window, LONG_WINDOW)
+            place[s] = self._long_used
+            ring[place[s], :kept] = self._ring[s, -kept:]
+            ordered[place[s], :kept] = self._ordered[s, :kept]
+            self._long_used += 1
 
     def _activity(self, job: tuple[Any, ...], as_of: float) -> tuple[float, float]:
         """Count the user's other jobs that are active, and the time since the last submission."""
@@ -451,11 +531,8 @@ class History:
         events = np.array(
             [_event(run[i], requested[i], outcome[i]) for i in order], dtype=np.float64
         ).reshape(-1, 4)
-        ring, ordered, sums = _tables(slot_count, self.window)
-        arguments = (
-            ring,
-            ordered,
-            sums,
+        tables = _tables(slot_count, self.window)
+        asked: tuple[Any, ...] = (
             slots[order],
             events,
             end[order],
@@ -465,9 +542,13 @@ class History:
             np.argsort(as_of, kind="stable"),
         )
         if quantiles is None:
-            _replay(*arguments, result)
+            _replay(*(*tables, *asked, result))
         else:
-            _replay_quantiles(*arguments, *quantiles, result)
+            taken = slots[order]
+            count = np.bincount(taken[taken >= 0], minlength=slot_count)
+            place = np.where(count > self.window, np.cumsum(count > self.window) - 1, -1)
+            long = _long_tables(place, int(np.sum(place >= 0)))
+            _replay_quantiles(*(*tables, *long, *asked, *quantiles, result))
         assert len(result) == n
 
     def _replay_activity(
@@ -571,13 +652,16 @@ def _slot_table(columns: dict[str, list[Any]]) -> tuple[Ints, int]:
         codes[part] = (np.array(code, dtype=np.int64), len(names))
     table = np.empty((n, len(KINDS)), dtype=np.int64)
     used = 0
-    for k, parts in enumerate(KINDS.values()):
+    for k, (kind, parts) in enumerate(KINDS.items()):
         key = np.zeros(n, dtype=np.int64)
         missing = np.zeros(n, dtype=bool)
         for part in parts:
             code, size = codes[part]
-            missing |= code < 0
-            key = key * size + code
+            if part in LIKE.get(kind, parts):
+                missing |= code < 0
+            if size:
+                # Made dense at every step, so that the product of many sizes cannot overflow.
+                key = np.array(pd.factorize(key * (size + 1) + code + 1)[0], dtype=np.int64)
         key[missing] = -1
         distinct, slot = np.unique(key[~missing], return_inverse=True)
         table[missing, k] = -1
@@ -587,16 +671,24 @@ def _slot_table(columns: dict[str, list[Any]]) -> tuple[Ints, int]:
 
 
 def _rungs(ladders: Sequence[Ladder]) -> tuple[Ints, Ints]:
-    """Kind numbers of each ladder, shape (ladders, longest), -1 after its end; and the least."""
+    """Kind numbers of each ladder, shape (ladders, longest), -1 after its end.
+
+    And what each needs, shape (ladders, 2): the least number of jobs, and whether it is long.
+    """
     names = list(KINDS)
-    rungs = np.full((len(ladders), max(len(kinds) for kinds, _ in ladders)), -1, dtype=np.int64)
-    for place, (kinds, _) in enumerate(ladders):
-        rungs[place, : len(kinds)] = [names.index(kind) for kind in kinds]
-    return rungs, np.array([least for _, least in ladders], dtype=np.int64)
+    rungs = np.full((len(ladders), max(len(one.kinds) for one in ladders)), -1, dtype=np.int64)
+    for place, one in enumerate(ladders):
+        rungs[place, : len(one.kinds)] = [names.index(kind) for kind in one.kinds]
+    return rungs, np.array([[one.least, int(one.long)] for one in ladders], dtype=np.int64)
 
 
-def _tables(slots: int, window: int) -> tuple[Floats, Floats, Floats]:
-    return np.zeros((slots, window)), np.zeros((slots, window)), np.zeros((slots, 9))
+def _tables(slots: int, window: int) -> _Tables:
+    return _Tables(np.zeros((slots, window)), np.zeros((slots, window)), np.zeros((slots, 9)))
+
+
+def _long_tables(place: Ints, rows: int) -> _LongTables:
+    shape = (rows, LONG_WINDOW)
+    return _LongTables(place.astype(np.int64), np.zeros(shape), np.zeros(shape))
 
 
 # -- kernels: arrays in, arrays out ----------------------------------------------------------
@@ -658,6 +750,32 @@ def _absorb(
         sums[s, 3] = sums[s, 2]
         sums[s, 2] = run_s
         sums[s, 4] = end_s
+
+
+@_jit
+def _absorb_long(
+    place: Ints, ring: Floats, ordered: Floats, sums: Floats, slots: Ints, log_run: float
+) -> None:
+    """Called before ``_absorb``, which counts the job."""
+    window = ring.shape[1]
+    for k in range(slots.shape[0]):
+        s = slots[k]
+        if s < 0 or place[s] < 0:
+            continue
+        r, seen = place[s], int(sums[s, 0])
+        kept = min(seen, window)
+        if kept == window:
+            oldest = ring[r, seen % window]
+            i = np.searchsorted(ordered[r], oldest)
+            kept -= 1
+            for j in range(i, kept):
+                ordered[r, j] = ordered[r, j + 1]
+        i = kept
+        while i > 0 and ordered[r, i - 1] > log_run:
+            ordered[r, i] = ordered[r, i - 1]
+            i -= 1
+        ordered[r, i] = log_run
+        ring[r, seen % window] = log_run
 
 
 @_jit
@@ -737,6 +855,8 @@ def _replay(
 def _answer_quantiles(
     ordered: Floats,
     sums: Floats,
+    long_place: Ints,
+    long_ordered: Floats,
     slots: Ints,
     rungs: Ints,
     least: Ints,
@@ -750,17 +870,19 @@ def _answer_quantiles(
             if k < 0:
                 break
             s = slots[k]
-            if s < 0 or sums[s, 0] < least[r]:
+            if s < 0 or sums[s, 0] < least[r, 0]:
                 continue
-            kept = min(int(sums[s, 0]), ordered.shape[1])
+            latest = ordered[s]
+            if least[r, 1] == 1 and long_place[s] >= 0:
+                latest = long_ordered[long_place[s]]
+            kept = min(int(sums[s, 0]), latest.shape[0])
             for p in range(levels.shape[0]):
                 position = levels[p] * (kept - 1)
                 low = min(int(position), kept - 1)
                 high = min(low + 1, kept - 1)
                 share = position - low
-                answer[r, p] = (1.0 - share) * np.exp(ordered[s, low]) + share * np.exp(
-                    ordered[s, high]
-                )
+                lower, upper = np.exp(latest[low]), np.exp(latest[high])
+                answer[r, p] = (1.0 - share) * lower + share * upper
             break
 
 
@@ -769,6 +891,9 @@ def _replay_quantiles(
     ring: Floats,
     ordered: Floats,
     sums: Floats,
+    long_place: Ints,
+    long_ring: Floats,
+    long_ordered: Floats,
     event_slots: Ints,
     events: Floats,
     ends: Floats,
@@ -785,6 +910,7 @@ def _replay_quantiles(
     for q in range(order.shape[0]):
         i = order[q]
         while e < ends.shape[0] and ends[e] <= as_of[i]:
+            _absorb_long(long_place, long_ring, long_ordered, sums, event_slots[e], events[e, 1])
             _absorb(
                 ring,
                 ordered,
@@ -798,7 +924,9 @@ def _replay_quantiles(
                 decay,
             )
             e += 1
-        _answer_quantiles(ordered, sums, slots[i], rungs, least, levels, result[i])
+        _answer_quantiles(
+            ordered, sums, long_place, long_ordered, slots[i], rungs, least, levels, result[i]
+        )
 
 
 def history_of(frame: pd.DataFrame, window: int = 20, decay: float = 0.3) -> History:

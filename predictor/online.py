@@ -26,6 +26,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+SENIORITIES: tuple[int, ...] = (10, 40, 150)
+"""Numbers of an owner's ended jobs at which the owner's seniority changes."""
+
 MIN_COHORT = 100
 """Ended jobs of a cohort below which it is corrected with everyone's scores."""
 
@@ -49,10 +52,19 @@ class Settings(NamedTuple):
         Jobs over which an expert's loss is averaged.
     sharpness : float
         How strongly a smaller loss is preferred.
-    rate, owner_rate : float
-        Step of the adaptive level for a cohort and for one owner (user).
+    rate, owner_rate, senior_rate : float
+        Step of the adaptive level for a cohort, for one owner (user), and for all owners of
+        like seniority.
+    reach, senior_reach : float
+        How far the lift of a cohort or an owner, and that of a seniority, may go.
     slack : float
         How far the adaptive level may stray below the nominal one.
+    pull, pull_memory, pull_reach : float
+        How strongly a level leans against the excess of misses over the last jobs of all; over
+        how many jobs; and by how much at most.
+    raise_to : float
+        How far the calibration may raise a forecast beyond what everybody's median misses,
+        log seconds.
     owner_memory, owner_prior : float
         Jobs over which an owner's own losses are averaged, and the number of the cohort's jobs
         that they are weighed against.
@@ -61,11 +73,18 @@ class Settings(NamedTuple):
     """
 
     window: int = 2000
-    memory: float = 2000.0
+    memory: float = 1000.0
     sharpness: float = 30.0
     rate: float = 0.005
     owner_rate: float = 0.02
-    slack: float = 0.05
+    senior_rate: float = 0.002
+    reach: float = 0.05
+    senior_reach: float = 0.15
+    slack: float = 0.1
+    pull: float = 12.0
+    pull_memory: float = 20_000.0
+    pull_reach: float = 0.08
+    raise_to: float = 0.25
     owner_memory: float = 200.0
     owner_prior: float = 100.0
     spread_from: float = 0.3
@@ -80,6 +99,8 @@ class State(NamedTuple):
     size; ``lift`` (cohorts, levels) and ``owner_lift`` (owners, levels): what is added to the
     nominal levels; ``pending`` (cohorts) and ``owner_pending`` (owners): jobs not yet ended;
     ``owner_loss`` (owners, levels, experts) and ``owner_ended`` (owners);
+    ``senior_lift`` (seniorities, levels) and ``senior_pending`` (seniorities);
+    ``excess`` (levels): misses beyond 1 - p, a mean over the last jobs;
     ``longest`` (1): the largest log run time that has ended.
     """
 
@@ -93,6 +114,9 @@ class State(NamedTuple):
     owner_pending: Ints
     owner_loss: Floats
     owner_ended: Ints
+    senior_lift: Floats
+    senior_pending: Ints
+    excess: Floats
     longest: Floats
 
 
@@ -114,15 +138,22 @@ class OnlineCorrection:
     Mixture, by level: L is the mean pinball loss of log run times over the last jobs of the
     cohort, moved towards the owner's own as more of the owner's jobs end. An expert weighs
     ``exp(-sharpness (L / min L - 1))``; the mixture is the weighted mean of log quantiles, so
-    the best rule among the experts is never far.
+    the best rule among the experts is never far. At the middle level it is the weighted median:
+    run times repeat, and between two experts who each name a likely one lies an unlikely one.
 
     Calibration: the score of an ended job is ``r = (log t - b) / s``, b the mixture and s its
     distance from the median to a high level. The corrected quantile at level p is
-    ``b + s R(p + lift)``, R the conformal rank among the window's scores. On each end, ``lift``
+    ``b + s R(p + lift)``, R the conformal rank among the window's scores. On each end a lift
     moves by ``rate ([t > q] - (1 - p))``, over the number of jobs that still run: the adaptive
-    conformal inference of Gibbs and Candes, with steps that stay stable under delay. An owner
-    has a lift of its own. Below ``p / (1 - p)`` ended jobs no finite quantile is promised: the
-    kill limit stands in, or infinity. Quantiles never cross: each is at least the one below.
+    conformal inference of Gibbs and Candes, with steps that stay stable under delay. The lift
+    of a job is the sum of its cohort's, its owner's, and that of all owners of whom about as
+    many jobs had ended (their seniority: what is wrong with new users' forecasts is not what
+    is wrong with old ones'), and of ``pull`` times the excess of misses over the last jobs of
+    all, so that errors of long bursts are made good in the long run. A forecast is raised by
+    at most ``raise_to`` and what the medians of all jobs miss: scores of jobs that err by
+    factors must not blow up the others, and a jump of the whole log must be followed. Below
+    ``p / (1 - p)`` ended jobs no finite quantile is promised: the kill limit stands in, or
+    infinity. Quantiles never cross: each is at least the one below.
 
     References
     ----------
@@ -239,13 +270,15 @@ class OnlineCorrection:
             corrected,
             mixed,
         )
-        return corrected, (expert_logs.copy(), owner, cohort, corrected, mixed, spread)
+        senior = int(_seniority(self.state, slot))
+        return corrected, (expert_logs.copy(), owner, cohort, corrected, mixed, spread, senior)
 
     def submitted(self, slip: tuple[Any, ...]) -> int:
         """Count a forecast job as running; returns the number that ``ended`` takes."""
         slot = self._owner_slots([slip[1]])[0]
         self.state.pending[slip[2]] += 1
         self.state.owner_pending[slot] += 1
+        self.state.senior_pending[slip[6]] += 1
         self._count += 1
         self._issued[self._count] = slip
         return self._count
@@ -256,7 +289,7 @@ class OnlineCorrection:
 
     def ended(self, number: int, log_run: float) -> None:
         """Learn from a job that ended now; NaN: it never ran."""
-        logs, owner, cohort, corrected, mixed, spread = self._issued.pop(number)
+        logs, owner, cohort, corrected, mixed, spread, senior = self._issued.pop(number)
         _settle(
             self.state,
             self.settings,
@@ -265,6 +298,7 @@ class OnlineCorrection:
             log_run,
             self.owners[owner],
             cohort,
+            senior,
             corrected,
             mixed,
             spread,
@@ -288,7 +322,7 @@ class OnlineCorrection:
         """
         parts = []
         for name, array in self.state._asdict().items():
-            if name in ("pending", "owner_pending"):
+            if name.endswith("pending"):
                 continue
             parts.append(
                 pd.DataFrame({"array": name, "value": array.astype(np.float64).ravel(), "key": ""})
@@ -307,7 +341,7 @@ class OnlineCorrection:
         values = frame["value"].to_numpy()
         kept = {}
         for name, array in fresh._asdict().items():
-            if name not in ("pending", "owner_pending"):
+            if not name.endswith("pending"):
                 array = values[names == name].reshape(array.shape).astype(array.dtype)
             kept[name] = array
         self.state = State(**kept)
@@ -355,6 +389,9 @@ def _empty(levels: int, experts: int, cohorts: int, window: int, owners: int) ->
         owner_pending=np.zeros(owners, np.int64),
         owner_loss=np.zeros((owners, levels, experts)),
         owner_ended=np.zeros(owners, np.int64),
+        senior_lift=np.zeros((len(SENIORITIES) + 1, levels)),
+        senior_pending=np.zeros(len(SENIORITIES) + 1, np.int64),
+        excess=np.zeros(levels),
         longest=np.zeros(1),
     )
 
@@ -389,6 +426,29 @@ def _ranked(ordered: Floats, kept: int, level: float) -> float:
 
 
 @_jit
+def _weighted_median(values: Floats, weights: Floats, total: float) -> float:
+    """The smallest value below or at which half of the weight lies."""
+    order = np.argsort(values)
+    passed = 0.0
+    for place in order:
+        passed += weights[place]
+        if passed >= 0.5 * total:
+            return values[place]
+    return values[order[-1]]
+
+
+@_jit
+def _seniority(state: State, owner: int) -> int:
+    """By how many of the owner's jobs had ended, in classes."""
+    ended = state.owner_ended[owner] if owner >= 0 else 0
+    senior = 0
+    for bound in SENIORITIES:
+        if ended >= bound:
+            senior += 1
+    return senior
+
+
+@_jit
 def _issue(
     state: State,
     settings: Settings,
@@ -405,7 +465,9 @@ def _issue(
     if owner >= 0:
         own = min(float(state.owner_ended[owner]), settings.owner_memory)
     own = own / (own + settings.owner_prior)
-    loss = np.empty(experts)
+    loss, weight = np.empty(experts), np.empty(experts)
+    middle = int(np.argmin(np.abs(levels - 0.5)))
+    high = int(np.argmin(np.abs(levels - 0.9)))
     for k in range(size):
         for e in range(experts):
             loss[e] = (1.0 - own) * state.loss[cohort, k, e]
@@ -415,17 +477,24 @@ def _issue(
         total, value = 0.0, 0.0
         for e in range(experts):
             excess = (loss[e] - best) / max(best, 1e-9)
-            weight = np.exp(-settings.sharpness * excess)
-            total += weight
-            value += weight * logs[e, k]
+            weight[e] = np.exp(-settings.sharpness * excess)
+            total += weight[e]
+            value += weight[e] * logs[e, k]
         mixed[k] = value / total
+        if k == middle:
+            mixed[k] = _weighted_median(logs[:, k], weight, total)
         if k > 0:
             mixed[k] = max(mixed[k], mixed[k - 1])
-    middle = int(np.argmin(np.abs(levels - 0.5)))
-    high = int(np.argmin(np.abs(levels - 0.9)))
     spread = mixed[high] - mixed[middle]
     spread = min(max(spread, settings.spread_from), settings.spread_to)
+    senior = _seniority(state, owner)
     everyone = state.ended.shape[0] - 1
+    # How far a forecast may rise: a little, and as far as everybody's median has risen.
+    highest = settings.raise_to
+    if state.ended[everyone] > 0:
+        kept = min(state.ended[everyone], state.ring.shape[2])
+        risen = spread * _ranked(state.ordered[everyone, middle], kept, 0.5)
+        highest += max(risen, 0.0)
     group = cohort if state.ended[cohort] >= MIN_COHORT else everyone
     seen = state.ended[group]
     kept = min(seen, state.ring.shape[2])
@@ -437,10 +506,12 @@ def _issue(
             lift = state.lift[cohort, k]
             if owner >= 0:
                 lift += state.owner_lift[owner, k]
+            lift += state.senior_lift[senior, k]
+            pull = settings.pull * state.excess[k]
+            lift += min(max(pull, -settings.pull_reach), settings.pull_reach)
             level = min(max(p + lift, max(p - settings.slack, 0.5 * p)), p + 0.75 * (1.0 - p))
             shift = _ranked(state.ordered[group, k], kept, level)
-            # A score of another scale must not throw a forecast up by more than a factor of e^2.
-            shift = min(max(shift, -6.0 / spread), 2.0 / spread)
+            shift = min(max(shift, -6.0 / spread), highest / spread)
             corrected[k] = min(mixed[k] + spread * shift, state.longest[0])
         corrected[k] = min(max(corrected[k], 0.0), limit)
     for k in range(1, size):
@@ -457,12 +528,14 @@ def _settle(
     log_run: float,
     owner: int,
     cohort: int,
+    senior: int,
     corrected: Floats,
     mixed: Floats,
     spread: float,
 ) -> None:
     state.pending[cohort] -= 1
     state.owner_pending[owner] -= 1
+    state.senior_pending[senior] -= 1
     if np.isnan(log_run):
         return
     everyone = state.ended.shape[0] - 1
@@ -481,12 +554,18 @@ def _settle(
             _insert(state.ring[group, k], state.ordered[group, k], state.ended[group], score)
         missed = 1.0 if log_run > corrected[k] else 0.0
         move = missed - (1.0 - p)
-        reach = min(settings.slack, p, 1.0 - p)
+        reach = min(settings.reach, p, 1.0 - p)
         lift = state.lift[cohort, k] + settings.rate * move / (1.0 + 0.01 * state.pending[cohort])
         state.lift[cohort, k] = min(max(lift, -reach), reach)
         own = state.owner_lift[owner, k]
         own += settings.owner_rate * move / (1.0 + 0.1 * state.owner_pending[owner])
         state.owner_lift[owner, k] = min(max(own, -reach), reach)
+        reach = min(settings.senior_reach, p, 1.0 - p)
+        lift = state.senior_lift[senior, k]
+        lift += settings.senior_rate * move / (1.0 + 0.01 * state.senior_pending[senior])
+        state.senior_lift[senior, k] = min(max(lift, -reach), reach)
+        seen = max(min(state.ended[everyone] + 1.0, settings.pull_memory), 1000.0)
+        state.excess[k] += (move - state.excess[k]) / seen
     state.owner_ended[owner] += 1
     state.ended[cohort] += 1
     state.ended[everyone] += 1
@@ -510,6 +589,7 @@ def _replay(
     spread: Floats,
 ) -> None:
     e = 0
+    senior = np.zeros(log_run.shape[0], np.int64)
     for i in range(log_run.shape[0]):
         while e < order.shape[0] and known_s[order[e]] <= issue_s[i] and order[e] < i:
             j = order[e]
@@ -521,6 +601,7 @@ def _replay(
                 log_run[j],
                 owners[j],
                 cohorts[j],
+                senior[j],
                 corrected[j],
                 mixed[j],
                 spread[j],
@@ -537,8 +618,10 @@ def _replay(
             corrected[i],
             mixed[i],
         )
+        senior[i] = _seniority(state, owners[i])
         state.pending[cohorts[i]] += 1
         state.owner_pending[owners[i]] += 1
+        state.senior_pending[senior[i]] += 1
     # What ends after the last forecast is learned from too, up to the end of the log.
     while e < order.shape[0] and known_s[order[e]] < np.inf:
         j = order[e]
@@ -550,6 +633,7 @@ def _replay(
             log_run[j],
             owners[j],
             cohorts[j],
+            senior[j],
             corrected[j],
             mixed[j],
             spread[j],

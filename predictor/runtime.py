@@ -40,7 +40,7 @@ from predictor.remaining import RemainingCorrection
 from predictor.schema import COLUMNS, OUTCOMES, BadLog, canonical, extra_columns
 from predictor.splits import known_at_s, split_by_share
 
-FORMAT = 3
+FORMAT = 4
 """Version of the model folder; a folder of another one is refused."""
 
 MIN_TRAINING_ROWS = 20
@@ -233,19 +233,26 @@ class RuntimePredictor:
         Notes
         -----
         A job that was first noted as waiting is forecast then, and calibrates when it ends.
-        One that is only noted at its end enters the history alone.
+        One that is only noted at its end is forecast then as of its submission (what ended
+        later is hidden from its features) and calibrates too. That replays the history, once
+        for all such rows of a call: note jobs as they are submitted where updates must be
+        fast. A job whose submission is unknown enters the history alone.
         """
         jobs = canonical(rows)
         over = jobs["end_s"].notna().to_numpy() | (jobs["outcome"] != "unknown").to_numpy()
-        for job in jobs[over].sort_values("end_s", kind="stable").to_dict("records"):
+        unnoted = []
+        for place, job in jobs[over].sort_values("end_s", kind="stable").iterrows():
             number = self._running.pop((job["job_id"], job["submit_s"], job["user"]), None)
-            if number is not None:
+            if number is None:
+                unnoted.append(place)
+            else:
                 run = job["run_s"]
                 told = self.correction.told(number)
                 self.correction.ended(number, math.log(run) if run > 0 else math.nan)
                 if run > 0:
                     owner = owner_of(job["user"], job["queue"])
                     self.remaining.ended(self._seconds(told), run, owner)
+        self._calibrate_late(jobs.loc[sorted(unnoted)])
         self.history.see_log(jobs[over])
         for job in jobs[~over].to_dict("records"):
             key = (job["job_id"], job["submit_s"], job["user"])
@@ -253,6 +260,26 @@ class RuntimePredictor:
                 _, slip = self._issued(job, None)
                 self._running[key] = self.correction.submitted(slip)
             self.history.see(job)
+
+    def _calibrate_late(self, ended: pd.DataFrame) -> None:
+        """Learn from ended jobs that were never noted as waiting, before the history sees them."""
+        new = trainable(ended, self.outcomes) & ended["end_s"].notna().to_numpy()
+        new &= np.array([not self.history.has_ended(j) for j in ended.to_dict("records")], bool)
+        same = ended.duplicated(["job_id", "submit_s", "user"]) & (ended["job_id"] != "")
+        jobs = canonical(ended[new & ~same.to_numpy()])
+        if not len(jobs) or self.experts.regressor is None:
+            return
+        submit, start, run = (
+            jobs[name].to_numpy(np.float64, copy=True) for name in ("submit_s", "start_s", "run_s")
+        )
+        matrix = self.builder.transform(jobs, self.history)
+        ladders = self.history.replay_quantiles(jobs, LADDERS, np.array(self.levels))
+        known = known_at_s(jobs)
+        told = self._replayed(
+            self.correction, jobs, matrix, self._logs(jobs, matrix, ladders), submit, known
+        )
+        start = np.where(np.isnan(start), submit, start)
+        self.remaining.replay(told, run, start, known, owners_of(jobs))
 
     # -- forecasting -------------------------------------------------------------------
 

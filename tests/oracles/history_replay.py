@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from predictor.history import KINDS
+from predictor.history import KINDS, LIKE
 
 BAD = ("failed", "timeout", "cancelled")
 
@@ -40,12 +40,18 @@ def answer_slowly(
         key=lambda j: (j["end_s"], j["place"]),
     )
     answer: list[float] = []
-    for parts in KINDS.values():
-        wanted = [query[part] for part in parts]
-        known = all(value not in ("",) and value == value for value in wanted)
-        mine = [j for j in ended if known and [j[part] for part in parts] == wanted]
+    for kind, parts in KINDS.items():
+        wanted = [comparable(query[part]) for part in parts]
+        needed = [comparable(query[part]) for part in LIKE.get(kind, parts)]
+        known = all(value is not None for value in needed)
+        mine = [j for j in ended if known and [comparable(j[part]) for part in parts] == wanted]
         answer += statistics(mine, as_of_s, window, decay)
     return answer + activity(jobs, query, as_of_s)
+
+
+def comparable(value: Any) -> Any:
+    """A part of a key; None where it is unknown, so that unknown equals unknown."""
+    return None if value == "" or value != value else value
 
 
 def statistics(

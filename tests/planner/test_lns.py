@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +26,8 @@ from planner.local_search import (
     state_arrays,
     with_pool,
 )
-from planner.messages import Budget
+from planner.messages import Budget, to_json
+from planner.plan import plan
 from planner.problem import Problem, Schedule, decode, encode
 from planner.solvers import SOLVERS
 
@@ -121,6 +125,31 @@ def test_two_halves_never_meet() -> None:
     assert changed > 24
 
 
+ANOTHER_PROCESS = """
+import sys
+from dataclasses import replace
+from planner.messages import PlanRequest, from_json, to_json
+from planner.plan import plan
+response = plan(from_json(PlanRequest, sys.stdin.buffer.read()))
+sys.stdout.buffer.write(to_json(replace(response, wall_s=0.0)))
+"""
+
+
+def test_another_process_makes_the_same_plan_with_the_same_steps() -> None:
+    """Hash seeds, thread timing or the order of a set would reach the plan."""
+    request = generate_batch(60, generate_cluster(8, seed=4), seed=4)
+    request = replace(request, budget=Budget(None, 2000), seed=9)
+    mine = to_json(replace(plan(request), wall_s=0.0))
+    done = subprocess.run(
+        [sys.executable, "-c", ANOTHER_PROCESS],
+        input=to_json(request),
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "12345"},
+    )
+    assert done.stdout == mine
+
+
 def test_moves_are_counted_as_the_evaluator_counts_them() -> None:
     """Replanning would keep tasks where they are for nothing, or move them unaware."""
     some = 0
@@ -132,8 +161,8 @@ def test_moves_are_counted_as_the_evaluator_counts_them() -> None:
         rng = np.random.default_rng(0)
         solution = SOLVERS["lns"]().solve(problem, budget=Budget(None, 300), rng=rng)
         assert solution.schedule is not None
-        plan = decode(problem, solution.schedule)
-        found = evaluate(problem.request, plan, unplanned=problem.unplanned)
+        made = decode(problem, solution.schedule)
+        found = evaluate(problem.request, made, unplanned=problem.unplanned)
         assert found.terms["moves"] == problem.moves(solution.schedule)
         assert solution.claimed == pytest.approx(found.cost, rel=1e-9, abs=1e-9)
         some += found.terms["moves"] > 0

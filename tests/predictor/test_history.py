@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from oracles.history_replay import answer_slowly
 from oracles.toy_logs import toy_log, wild_logs
 
-from predictor.history import HISTORY_NAMES, History, history_of
+from predictor.history import HISTORY_NAMES, LONG_WINDOW, History, Ladder, history_of
 from predictor.logs import read_log
 from predictor.schema import canonical
 
@@ -203,7 +203,12 @@ def test_quantiles_of_the_last_runs_are_numpys() -> None:
     """The rule "the user's last 20 run times" would look at other jobs or interpolate otherwise."""
     log = toy_log(300)
     levels = np.array([0.1, 0.5, 0.95])
-    ladders = [(("user", "all"), 3), (("all",), 1)]
+    ladders = [
+        Ladder(("user", "all"), 3),
+        Ladder(("all",), 1),
+        Ladder(("user", "all"), 3, long=True),
+        Ladder(("all",), 1, long=True),
+    ]
     history = History(window=20)
     told = history.replay_quantiles(log, ladders, levels)
     end, run, user = (log[name].to_numpy() for name in ("end_s", "run_s", "user"))
@@ -213,9 +218,10 @@ def test_quantiles_of_the_last_runs_are_numpys() -> None:
         past = past[np.argsort(end[past], kind="stable")]
         own = past[user[past] == user[i]]
         seen = own if len(own) >= 3 else past[len(past) :] if len(past) < 3 else past
-        for place, rows in enumerate((seen, past)):
+        for place, rows in enumerate((seen, past, seen, past)):
             if len(rows):
-                expected = np.quantile(run[rows[-20:]], levels)
+                latest = rows[-20:] if place < 2 else rows[-LONG_WINDOW:]
+                expected = np.quantile(run[latest], levels)
                 np.testing.assert_allclose(told[i, place], expected, rtol=1e-9)
             else:
                 assert np.isnan(told[i, place]).all()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -152,6 +153,47 @@ def test_update_folds_in_at_once(log: pd.DataFrame) -> None:
     )
 
 
+def test_a_job_told_only_at_its_end_calibrates(log: pd.DataFrame) -> None:
+    """A master that tells nothing but finished jobs would keep stale quantiles for ever."""
+    model = RuntimePredictor(trees=TREES).fit(log.iloc[:1000])
+    settled, left = model.correction.settled, model.remaining.parts[0.25].settled
+    slower = log.iloc[1000:1200].assign(run_s=log["run_s"] * 5.0)
+    slower = slower.assign(end_s=slower["start_s"] + slower["run_s"])
+    stale = RuntimePredictor(trees=TREES).fit(log.iloc[:1000])
+    stale.history.see_log(slower)
+    model.update(slower)
+    assert model.correction.settled == settled + 200
+    assert model.remaining.parts[0.25].settled > left
+    # Told once more, the same jobs teach nothing.
+    model.update(slower.iloc[:50])
+    assert model.correction.settled == settled + 200
+    # A job that never ran, or was submitted nobody knows when, has no forecast to learn from.
+    odd = {"job_id": ["x", "y"], "submit_s": [1e7, np.nan], "end_s": [1e7, 2e7]}
+    model.update(pd.DataFrame({**odd, "run_s": [0.0, 50.0], "outcome": ["cancelled", "completed"]}))
+    assert model.correction.settled == settled + 200
+    rest = log.iloc[1200:1300]
+    told, before = (m.predict_quantiles(rest, as_of_s=2e7) for m in (model, stale))
+    run = rest["run_s"].to_numpy()[:, None] * 5.0
+    gaps = [np.abs((run <= q).mean(axis=0) - LEVELS).max() for q in (told, before)]
+    assert gaps[0] < gaps[1]
+
+
+def test_late_calibration_hides_what_ended_later(log: pd.DataFrame) -> None:
+    """A job told at its end would be judged by a forecast that knew what ended after it came."""
+    model = RuntimePredictor(trees=TREES).fit(log.iloc[:1000])
+    told = model.forecast_log(log.iloc[1000:1100])
+    seen: list[np.ndarray] = []
+    replayed = model._replayed
+
+    def spied(*arguments: Any) -> np.ndarray:
+        seen.append(replayed(*arguments))
+        return seen[-1]
+
+    model._replayed = spied  # type: ignore[method-assign]
+    model.update(log.iloc[1000:1100])
+    np.testing.assert_array_equal(seen[0], told)
+
+
 def test_levels_can_be_chosen_within_the_trained(
     trained: RuntimePredictor, log: pd.DataFrame
 ) -> None:
@@ -270,7 +312,7 @@ def test_damage_is_named(folder: Path, name: str, damage: str) -> None:
     elif damage == "flipped" and name != "card.json":
         path.write_bytes(whole[:99] + bytes([whole[99] ^ 1]) + whole[100:])
     elif damage == "flipped":
-        path.write_bytes(whole.replace(b'"format": 3', b'"format": 9'))
+        path.write_bytes(whole.replace(b'"format": 4', b'"format": 9'))
     else:
         path.write_bytes(b"")
     with pytest.raises(BadModel, match=name) as error:

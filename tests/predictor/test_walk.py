@@ -54,6 +54,30 @@ def test_no_forecast_knows_the_future(log: pd.DataFrame, walk: Walk, share: floa
     assert before == [refit for refit in other.refits if refit[0] <= moment]
 
 
+def test_drift_brings_a_refit_forward() -> None:
+    """Trees of another time would go on until the schedule; or drift be seen before it came."""
+    log = toy_log(6000)
+    jump = float(log["submit_s"].iloc[3500])
+    run = np.where(log["submit_s"] >= jump, log["run_s"] * 40.0, log["run_s"])
+    drifted = log.assign(run_s=run, end_s=log["start_s"] + run, requested_s=np.nan)
+
+    def walked(jobs: pd.DataFrame) -> Walk:
+        return walk_forward(jobs, refit_s=1000 * DAY_S, trees=TREES)
+
+    calm, moved = walked(log.assign(requested_s=np.nan)), walked(drifted)
+    assert "drift" not in {why for _, _, why in calm.refits}
+    at = [moment for moment, _, why in moved.refits if why == "drift"]
+    assert at
+    assert min(at) > jump
+    # Whether there is drift is decided by what had ended, and by nothing later.
+    moment = min(at) + 1.0
+    other = walked(changed_after(drifted, moment))
+    early = (drifted["submit_s"] <= moment).to_numpy()
+    assert moved.quantiles_s[early].tobytes() == other.quantiles_s[early].tobytes()
+    before = [refit for refit in moved.refits if refit[0] <= moment]
+    assert before == [refit for refit in other.refits if refit[0] <= moment]
+
+
 def test_forecasts_cover_and_never_cross(walk: Walk) -> None:
     """A plan would be promised quantiles that hold less often than they say."""
     told = walk.quantiles_s[walk.begin :]
@@ -130,10 +154,14 @@ def test_walked_model_goes_on_online(log: pd.DataFrame, walk: Walk, tmp_path: Pa
     assert np.isfinite(told).all()
     loaded = RuntimePredictor.load(model.save(tmp_path / "model"))
     np.testing.assert_array_equal(loaded.predict_row(job), told)
-    for elapsed in (1.0, float(told[1]), 20 * float(told[1])):
+    middle = float(told[1])
+    for elapsed, share in ((1.0, 0.25), (middle, 1.0), (20 * middle, 2.0)):
         left = model.remaining_quantiles(job, elapsed)
         assert (np.diff(left) >= 0).all()
-        assert np.isfinite(left).all()
+        # Where few jobs have run so long no finite quantile is promised at the high levels.
+        settled = model.remaining.parts[share].settled
+        promised = (settled + 1) * np.array(model.levels) <= settled
+        assert (np.isfinite(left) == promised).all()
         np.testing.assert_array_equal(loaded.remaining_quantiles(job, elapsed), left)
     # A job that was noted and ends teaches the remaining times, too.
     before = model.remaining.parts[0.25].settled
