@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: run test check bench bench-forecast bench-placement bench-execution clean help bench-solvers
+.PHONY: run test check bench bench-forecast bench-replay bench-placement bench-execution clean help bench-solvers
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -43,6 +43,9 @@ bench: .venv/dev
 
 bench-forecast: .venv/dev
 	$(BIN)/python -m benchmarks.forecasts
+
+bench-replay: .venv/dev
+	$(BIN)/python -m benchmarks.replay
 
 bench-placement: .venv/dev
 	$(BIN)/python -m benchmarks.placement

@@ -509,6 +509,11 @@ def _kept(test: Backtest, cell: Cell, keep: Path | None) -> dict[str, Any] | Non
     return result if len(result["_slowdown"]) == result["jobs"] else None
 
 
+def is_kept(test: Backtest, cell: Cell, keep: Path) -> bool:
+    """Whether a finished cell stands in a folder."""
+    return _kept(test, cell, keep) is not None
+
+
 def _keep(test: Backtest, cell: Cell, result: dict[str, Any], keep: Path) -> None:
     path = _file_of(test, cell, keep)
     path.parent.mkdir(parents=True, exist_ok=True)

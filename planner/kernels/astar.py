@@ -180,10 +180,15 @@ class Scratch(NamedTuple):
 SPAN, REST, WAIT_COST, SO_FAR = range(4)
 
 
+inner = njit(cache=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""For functions that only kernels call: a wrapper that takes all these arrays from Python costs
+seconds of compiling."""
+
+
 # --------------------------------------------------------------------------- heaps
 
 
-@njit(cache=True)
+@inner
 def heap_push(key, rank, item, size, new_key, new_rank, new_item):
     """Put an item into a binary heap of `size` items, least (key, rank) first."""
     k = size
@@ -196,7 +201,7 @@ def heap_push(key, rank, item, size, new_key, new_rank, new_item):
     key[k], rank[k], item[k] = new_key, new_rank, new_item
 
 
-@njit(cache=True)
+@inner
 def heap_pop(key, rank, item, size):
     """Take the least item out of a binary heap of `size` items."""
     last = size - 1
@@ -218,7 +223,7 @@ def heap_pop(key, rank, item, size):
     key[k], rank[k], item[k] = moved_key, moved_rank, moved_item
 
 
-@njit(cache=True)
+@inner
 def _rank(tally, placed):
     """Among equal keys the node with most tasks placed, then the oldest."""
     tally[SERIAL] += 1
@@ -251,7 +256,7 @@ def gather(space, nodes, scratch, s, at):
             scratch.active[w] += 1
 
 
-@njit(cache=True)
+@inner
 def _differ(space, nodes, scratch, s, v, w):
     """Order of two workers of one group by what the future can see of them; 0 if nothing."""
     most = min(scratch.active[v], scratch.active[w])
@@ -269,7 +274,7 @@ def _differ(space, nodes, scratch, s, v, w):
     return 0
 
 
-@njit(cache=True)
+@inner
 def _sort_workers(space, nodes, scratch, s):
     """Sort the workers of each group, and tell for each which like it comes before, or -1."""
     workers = space.segments.shape[0]
@@ -296,7 +301,7 @@ def _sort_workers(space, nodes, scratch, s):
                 scratch.alike[w] = v
 
 
-@njit(cache=True)
+@inner
 def _is_first_of_its_like(space, scratch, e):
     """Whether, of the edges that differ only in workers that are alike, this one will do.
 
@@ -318,7 +323,7 @@ def _is_first_of_its_like(space, scratch, e):
 # --------------------------------------------------------------------------- earliest starts
 
 
-@njit(cache=True)
+@inner
 def _first_fit(space, scratch, w, d, start, duration):
     """Earliest start on one worker; what is active only ever comes free."""
     resources = space.demand.shape[1]
@@ -355,7 +360,7 @@ def _first_fit(space, scratch, w, d, start, duration):
     return FAR
 
 
-@njit(cache=True)
+@inner
 def _earliest(space, scratch, e, not_before):
     """Earliest start of an edge at which all its pieces fit, FAR if there is none."""
     first, beyond = space.piece_ptr[e], space.piece_ptr[e + 1]
@@ -376,7 +381,7 @@ def _earliest(space, scratch, e, not_before):
 # --------------------------------------------------------------------------- costs
 
 
-@njit(cache=True)
+@inner
 def _own_cost(space, i, e, start):
     """Price of the additive terms of a task, power of idle workers aside."""
     cost = space.fixed[e] + space.slope[e] * start
@@ -385,13 +390,13 @@ def _own_cost(space, i, e, start):
     return cost
 
 
-@njit(cache=True)
+@inner
 def _idle_s(space, w, last_end):
     """Seconds for which a worker is on, if it is on until `last_end` (0 for never)."""
     return max(0, last_end - space.free_from[w])
 
 
-@njit(cache=True)
+@inner
 def _power_rise(space, nodes, s, e, start):
     """Price of switching an edge's workers on, and keeping them on until its end."""
     rise = 0.0
@@ -407,7 +412,7 @@ def _power_rise(space, nodes, s, e, start):
     return rise
 
 
-@njit(cache=True)
+@inner
 def _longest_mean(space, waits):
     """Longest mean wait of an owner, at least 0."""
     longest = 0.0
@@ -416,7 +421,7 @@ def _longest_mean(space, waits):
     return longest
 
 
-@njit(cache=True)
+@inner
 def _most_loaded(nodes, s):
     most = nodes.loads[s, 0]
     for w in range(1, nodes.loads.shape[1]):
@@ -433,7 +438,7 @@ def cost_so_far(space, nodes, s):
     return cost
 
 
-@njit(cache=True)
+@inner
 def _joint_after(space, nodes, scratch, s, e, start, makespan):
     """Price of the max terms of a node's placed tasks after an edge more."""
     i = space.edge_task[e]
@@ -507,7 +512,8 @@ def look(space, nodes, scratch, s):
     scratch.listed[0] = 0
     scratch.waits[:] = nodes.waits[s]
     scratch.work[:] = 0
-    makespan, floor = nodes.makespan[s], FAR
+    # The sum keeps numba from compiling what takes the floor for the constant as well.
+    makespan, floor = nodes.makespan[s], FAR + 0 * last
     most_load = _most_loaded(nodes, s)
     load = 0.0
     if space.load_price > 0.0:
@@ -596,7 +602,7 @@ def look(space, nodes, scratch, s):
     return True
 
 
-@njit(cache=True)
+@inner
 def _unlist_like_edges(space, scratch):
     """Once more workers are alike, drop the listed edges that another does for."""
     left = 0
@@ -607,7 +613,7 @@ def _unlist_like_edges(space, scratch):
     scratch.listed[0] = left
 
 
-@njit(cache=True)
+@inner
 def _work_done_by(space, scratch, floor):
     """A time before which the workers of no column can have done its work to come."""
     for w in range(space.segments.shape[0]):
@@ -621,7 +627,7 @@ def _work_done_by(space, scratch, floor):
     return floor + done
 
 
-@njit(cache=True)
+@inner
 def _shared_wait(space, nodes, scratch, s, floor):
     """Least priced sum of starts of the tasks to come, if all workers were one.
 
@@ -690,7 +696,7 @@ def _shared_wait(space, nodes, scratch, s, floor):
 # --------------------------------------------------------------------------- nodes seen
 
 
-@njit(cache=True)
+@inner
 def _canonical(space, nodes, s, place, out):
     """What is active beyond a node's floor: sorted (place in `order`, end, demand)."""
     for k in range(nodes.order.shape[1]):
@@ -718,7 +724,7 @@ def _canonical(space, nodes, s, place, out):
     return size
 
 
-@njit(cache=True)
+@inner
 def _mix(h, x):
     """One step of a 64-bit hash (the finaliser of MurmurHash3)."""
     h ^= np.uint64(x)
@@ -772,7 +778,7 @@ def beats(space, nodes, a, b):
     return loss < -noise or (loss <= noise and nodes.sum_starts[a] <= nodes.sum_starts[b])
 
 
-@njit(cache=True)
+@inner
 def keep(space, nodes, buckets, scratch, tally, s):
     """Whether no node seen before makes `s` needless; if so it is kept, and what it beats dies."""
     place = scratch.place
@@ -826,7 +832,7 @@ def rehash(nodes, buckets, used):
             buckets[slot] = s
 
 
-@njit(cache=True)
+@inner
 def _worth_finding(value):
     """Cost below which a schedule is looked for."""
     if value[BEST] == np.inf:
@@ -834,12 +840,12 @@ def _worth_finding(value):
     return value[BEST] - SAME * abs(value[BEST])
 
 
-@njit(cache=True)
+@inner
 def _hopeless(bound, value):
     return bound == np.inf or bound >= _worth_finding(value)
 
 
-@njit(cache=True)
+@inner
 def _follow(space, nodes, s, e, begin):
     """Whether an edge of a looked-at node needs following."""
     i = space.edge_task[e]
@@ -849,7 +855,7 @@ def _follow(space, nodes, s, e, begin):
     return not (begin == nodes.floor[s] and i < nodes.tie[s])
 
 
-@njit(cache=True)
+@inner
 def _child(space, nodes, scratch, s, e, begin):
     """Cost so far and cheap bound of what an edge leads to, from a ``look`` at node `s`."""
     i = space.edge_task[e]
@@ -864,7 +870,7 @@ def _child(space, nodes, scratch, s, e, begin):
     return so_far, max(nodes.bound[s], add + rest + joint)
 
 
-@njit(cache=True)
+@inner
 def _complete(space, nodes, value, best_edge, best_end, s, e, begin, cost):
     """Take a whole schedule if it is the best so far."""
     if cost >= value[BEST]:
@@ -880,7 +886,7 @@ def _complete(space, nodes, value, best_edge, best_end, s, e, begin, cost):
 # --------------------------------------------------------------------------- best first
 
 
-@njit(cache=True)
+@inner
 def _push_entry(entries, tally, x, placed, weight):
     so_far, bound = entries.so_far[x], entries.bound[x]
     key = bound if weight == 1.0 else so_far + weight * (bound - so_far)
@@ -888,7 +894,7 @@ def _push_entry(entries, tally, x, placed, weight):
     tally[OPEN] += 1
 
 
-@njit(cache=True)
+@inner
 def _new_entry(entries, tally):
     tally[UNUSED] -= 1
     return entries.unused[tally[UNUSED]]

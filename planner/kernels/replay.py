@@ -231,8 +231,8 @@ def _sort_running(live):
 
 
 @njit(cache=True)
-def _correct(jobs, live):
-    """Expected ends that have passed become the requested time, then a minute more each time.
+def _correct(jobs, live, past):
+    """Expected ends before `past` become the requested time, then a minute more each time.
 
     References
     ----------
@@ -243,7 +243,7 @@ def _correct(jobs, live):
     now = live.clock[NOW]
     for k in range(live.clock[RUNNING]):
         job = live.running[k]
-        if live.expected[job] <= now:
+        if live.expected[job] < past:
             live.clock[CORRECTIONS] += 1
             limit = live.start[job] + jobs.request[job]
             if limit <= now:
@@ -900,7 +900,8 @@ def advance(jobs, live, head, fill, backfill, source, promises, passes):
         began = _cpu_us()
         first_new = clock[TOLD]
         clock[TOLD] = clock[NEXT]
-        _correct(jobs, live)
+        # One by one, a job that ends at this instant may not have been told of yet.
+        _correct(jobs, live, clock[NOW] + (0 if backfill == PUBLISHED else 1))
         if clock[WAITING] > 0 and (clock[FREE] > 0 or promises):
             while clock[WAITING] + clock[RUNNING] > room // 4:
                 room *= 4

@@ -28,6 +28,8 @@ ROUNDING = 1e-9
 LARGEST_UNIT = 1_000_000
 """Most parts into which a second of load or mean wait is divided to have it exact."""
 STEPS_PER_DETERMINISTIC_S = 1000
+MOST_TOGETHER = 500
+"""Most tasks that are put in cumulatives of all workers together."""
 PROBED_INTERVALS = 1_000
 """Most intervals whose literals are probed one by one before the search: with 6,000 that
 took 3.5 s of 4, and the search did not begin."""
@@ -187,6 +189,8 @@ class _Model:
         self.pieces: list[list[_Piece]] = []
         self.on_worker: list[list[tuple[int, _Piece]]] = [[] for _ in problem.workers]
         self.unit_error = 0.0
+        self.last: Any = None
+        """End of everything, where the makespan is priced."""
         for i in range(len(problem.tasks)):
             self._add_task(i)
             if time.perf_counter() > stop_at:
@@ -196,6 +200,7 @@ class _Model:
             self._add_capacity(w)
             if time.perf_counter() > stop_at:
                 raise TimeoutError
+        self._add_whole_capacity()
         self._add_objective()
 
     # ------------------------------------------------------------------ variables
@@ -349,6 +354,47 @@ class _Model:
                     demands.append(used)
             self.model.add_cumulative(busy, demands, capacity)
 
+    def _add_whole_capacity(self) -> None:
+        """One cumulative for each resource of all workers together; redundant.
+
+        A task is in it whichever worker it is on, so that it binds before anything is decided.
+        """
+        problem = self.problem
+        if len(problem.workers) < 2 or len(problem.tasks) > MOST_TOGETHER:
+            return
+        spans = []
+        for i, (start, end) in enumerate(zip(self.start, self.end, strict=True)):
+            lengths = sorted({p.duration for p in self.pieces[i]})
+            if not lengths:
+                return
+            size = lengths[0]
+            if len(lengths) > 1:
+                size = self._length(i, lengths[0], lengths[-1])
+            spans.append(self.model.new_interval_var(start, size, end, ""))
+        for r, capacity in enumerate(problem.capacity.sum(axis=0).tolist()):
+            demands = (problem.demand[:, r] * problem.shards).tolist()
+            if 0 < capacity < sum(demands):
+                self.model.add_cumulative(spans, demands, capacity)
+
+    def _length(self, i: int, least: int, most: int) -> Any:
+        """How long a task runs."""
+        return self._int(least, most, lambda f: f.end[i] - f.start[i])
+
+    def _add_area(self, w: int, seconds: Any) -> None:
+        """What is placed on a worker is no more work than it can do in so many seconds; redundant.
+
+        The linear relaxation knows nothing else of how long many tasks take side by side.
+        """
+        for r, capacity in enumerate(self.problem.capacity[w].tolist()):
+            amounts = [p.duration * int(self.problem.demand[i, r]) for i, p in self.on_worker[w]]
+            whole = math.gcd(capacity, *amounts)
+            if capacity and any(amounts):
+                done = sum(
+                    amount // whole * p.count
+                    for amount, (_, p) in zip(amounts, self.on_worker[w], strict=True)
+                )
+                self.model.add(done <= capacity // whole * seconds)
+
     # ------------------------------------------------------------------ objective
 
     def _charge(self, price: float, variable: Any, largest: float, value: Value) -> None:
@@ -387,6 +433,7 @@ class _Model:
         last = self._int(least, self.horizon, last_end)
         for end in self.end:
             self.model.add(last >= end)
+        self.last = last
         self._charge(price, last, self.horizon, last_end)
 
     def _charge_wait(self, i: int, price: float) -> None:
@@ -460,6 +507,11 @@ class _Model:
             for i, p in here:
                 self.model.add(on >= self.end[i] - free_from).only_enforce_if(p.present)
             self._charge(idle_price, on, self.horizon, seconds_on)
+            self._add_area(w, on)
+            if self.last is not None and free_from == 0:
+                self.model.add(on <= self.last)
+        elif self.last is not None:
+            self._add_area(w, self.last)
         if boot_price and not problem.on[w]:
 
             def used(f: _Facts) -> bool:
@@ -539,7 +591,8 @@ class _Model:
 
     def _minimise(self) -> None:
         """Scale the prices to integers: exactly if a small factor does, else as far as we dare."""
-        aim = ROUNDING * abs(lower_bound(self.problem))
+        least = lower_bound(self.problem)
+        aim = ROUNDING * abs(least)
         for power in range(SMALLEST_POWER, 16):
             scale = HOUR_S * 10.0**power
             whole = [round(price * scale) for price, *_ in self.costs]
@@ -553,9 +606,13 @@ class _Model:
             self.scale, self.error, self.coefficients = scale, error, whole
             if error <= aim:
                 break
-        self.model.minimize(
-            sum(n * cost[1] for n, cost in zip(self.coefficients, self.costs, strict=True))
-        )
+        objective = sum(n * cost[1] for n, cost in zip(self.coefficients, self.costs, strict=True))
+        self.model.minimize(objective)
+        noise = 1e-9 * (abs(self.constant) + abs(least))
+        known = (least - self.constant - self.error - self.unit_error - noise) * self.scale
+        if self.costs and known > 0:
+            # Ours is often the better bound from the start: a schedule that meets it is proven.
+            self.model.add(objective >= math.floor(known))
 
     def cost_of(self, objective: float) -> float:
         """Cost of a schedule from the solver's objective, as near as its rounding lets it."""

@@ -332,7 +332,8 @@ class PlainReplay:
                 while coming and self.submit[coming[0]] <= now:
                     self._arrive(coming.pop(0))
             for job in self.running:
-                if self.expected[job] <= now:
+                # One by one, what ends at this instant may still be among the running.
+                if self.expected[job] < now + (0 if one_by_one else 1):
                     limit = self._end_of(job) - self.run[job] + self.request[job]
                     while limit <= now:
                         limit += 60
