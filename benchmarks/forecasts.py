@@ -207,7 +207,7 @@ def targets(reports: dict[str, Any]) -> list[tuple[str, bool, str]]:
 
 def _of_other_code(reports: dict[str, Any]) -> list[str]:
     """A warning where a report is not of the predictor as it stands."""
-    others = [name for name, report in reports.items() if report["code"] != code()]
+    others = [name for name, report in reports.items() if report.get("code") != code()]
     if not others:
         return []
     return [

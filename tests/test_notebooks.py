@@ -63,3 +63,28 @@ def test_energy_against_lateness_draws_a_front(tmp_path: Path) -> None:
     assert len(drawn) == 3
     assert drawn[0].count("<circle") == 7
     assert "saves" in cells[-1].outputs[-1]["text"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("02_what_a_forecast_is_worth", ("run2procs-saf", "closed", "sigma 1")),
+        ("03_who_waits", ("planner", "Jain", "17 and more")),
+    ],
+)
+def test_the_replays_are_told(
+    name: str, shown: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notebook on replays would not run, or not show what it was written to show."""
+    monkeypatch.delenv("LOG", raising=False)
+    notebook = jupytext.read(ROOT / "notebooks" / f"{name}.py")
+    runner = ExecutePreprocessor(timeout=3 * SECONDS, kernel_name="python3")
+    runner.preprocess(notebook, {"metadata": {"path": str(tmp_path)}})
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    outputs = [out for cell in cells for out in cell.outputs]
+    assert [out for out in outputs if out.get("name") == "stderr"] == []
+    tables = "".join(out.get("data", {}).get("text/html", "") for out in outputs)
+    assert "NaN" not in tables
+    for text in shown:
+        assert text in tables
