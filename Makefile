@@ -35,7 +35,12 @@ check: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check
+# Compiled once, beside the checks, and not by each of the two test processes.
+kernels-%: .venv/dev
+	@$(BIN)/python -m tests.warm_kernels $*
+
+test: .venv/dev
+	@$(MAKE) --no-print-directory -j 2 check kernels-plans kernels-searches
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 bench: .venv/dev

@@ -1,0 +1,51 @@
+"""Compile every family of kernels once, so that two test processes do not each compile them.
+
+``python -m tests.warm_kernels plans|searches``: two halves of about the same length, for two
+cores. Anything left out is compiled by the first test that calls it.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+
+from pipelines.execute_batch import Sweep, sweep
+from planner.dispatchers import DISPATCHERS
+from planner.generate import generate_batch, generate_cluster
+from planner.instances.jobshop import parse_jobshop
+from planner.instances.psplib import parse_psplib
+from planner.messages import Budget
+from planner.plan import plan
+from planner.replay import ReplayLog, replay
+from planner.risk import RiskMeasure, plan_under_risk
+from tests.conftest import ROOT
+
+FEW = Budget(None, 20)
+INSTANCES = ROOT / "tests" / "data" / "instances"
+
+
+def plans() -> None:
+    """List scheduling, ruin and recreate, executions, risk."""
+    request = generate_batch(12, generate_cluster(4), gang_share=0.2)
+    plan(replace(request, budget=FEW), "lns")
+    sweep(request, Sweep((0.5,), seeds=1, budget=FEW))
+    plan_under_risk(replace(request, budget=FEW), RiskMeasure(), samples=4, solver="greedy")
+
+
+def searches() -> None:
+    """A*, activity lists, job shops, replays of logs."""
+    plan(replace(generate_batch(4, generate_cluster(3)), budget=FEW), "astar")
+    project = parse_psplib("tiny", (INSTANCES / "projects" / "tiny.sm").read_text())
+    plan(replace(project, budget=FEW), "project")
+    shop = parse_jobshop("tiny", (INSTANCES / "shops" / "tiny.jsp").read_text())
+    plan(replace(shop, budget=FEW), "shop")
+    times = np.arange(1, 9)
+    log = ReplayLog("tiny", 4, times, times * 5, times % 3 + 1, times * 9, times % 2)
+    for name in ("easy", "planner"):
+        replay(log, DISPATCHERS[name], promises=True)
+
+
+if __name__ == "__main__":
+    {"plans": plans, "searches": searches}[sys.argv[1]]()
