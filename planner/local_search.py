@@ -21,6 +21,8 @@ SPARE = 64
 """Pieces for which each row of a fresh state has room; it grows."""
 SLICE_S = 0.02
 """A call of the kernel lasts about this long, so that a deadline is kept."""
+MOST_FASTER = 4.0
+"""From one call to the next no more than so many times as many moves are trusted."""
 RANKS = ("slack", "area", "tail", "smith", "latest", "scarce")
 """Orders of ``priorities`` in which ruined tasks are put back, besides a random one."""
 ODDS = np.cumsum([0.3, 0.2, 0.15, 0.15, 0.1, 0.1])
@@ -220,7 +222,9 @@ class Walk:
             moves = max(4, int(min(left, SLICE_S) * self._moves_a_second))
             began = time.perf_counter()
             self.step(moves, heat, rent, shape)
-            self._moves_a_second = moves / max(1e-6, time.perf_counter() - began)
+            # A coarse clock may say that a call took no time at all.
+            rate = moves / max(1e-6, time.perf_counter() - began)
+            self._moves_a_second = min(rate, MOST_FASTER * self._moves_a_second)
 
     def offer(self, schedule: Schedule) -> None:
         """Keep a schedule if it is the best so far."""
