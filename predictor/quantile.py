@@ -107,7 +107,7 @@ class QuantileGBM(RegressorMixin, BaseEstimator):
         colsample_bytree: float = 0.4,
         subsample: float = 0.7,
         reg_lambda: float = 1.0,
-        max_bin: int = 63,
+        max_bin: int = 31,
         categorical: Sequence[int] = (),
         random_state: int = 0,
     ) -> None:
