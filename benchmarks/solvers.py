@@ -10,12 +10,14 @@ them. ``--page`` only writes the page.
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
 import json
 import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -29,6 +31,8 @@ DATA = ROOT.parent / "shared" / "data"
 OUT = ROOT / "docs" / "benchmarks"
 FACTS = OUT / "solvers.json"
 PUBLISHED = "benchmarks"
+OURS = ("planner.plan", "planner")
+"""The module that plans, and where its own code is."""
 KEPT = ("instance", "solver", "objective", "lower_bound", "best_known", "gap", "status", "proved",
         "valid", "first_s", "wall_s", "peak_mb", "reference_10s")  # fmt: skip
 
@@ -92,13 +96,36 @@ PARTS: dict[str, Part] = {
 }  # fmt: skip
 
 
+@cache
 def code_of(solver: str) -> str:
-    """A name for the state of the code that a row was made with."""
-    folder = "pipelines/peers" if solver in PEERS else "planner"
+    """A name for the state of the code that a row was made with: of what a solve may load."""
+    start, folder = ("pipelines.peers", "pipelines/peers") if solver in PEERS else OURS
     digest = hashlib.sha256()
-    for file in sorted((ROOT / folder).rglob("*.py")):
+    for file in loaded(start, ROOT / folder):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:10]
+
+
+def loaded(start: str, folder: Path) -> list[Path]:
+    """The files of a folder that a module imports, at whatever remove, sorted.
+
+    Imports within functions count too; what a package holds and nobody imports does not.
+    """
+    found: set[Path] = set()
+    names = [start]
+    while names:
+        name = names.pop()
+        at = ROOT / name.replace(".", "/")
+        file = at / "__init__.py" if at.is_dir() else at.with_suffix(".py")
+        if file in found or not file.is_relative_to(folder) or not file.exists():
+            continue
+        found.add(file)
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return sorted(found)
 
 
 def run(name: str, rows: list[Row], stop_at: float, save: Callable[[list[Row]], None]) -> list[Row]:

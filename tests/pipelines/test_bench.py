@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -306,3 +308,23 @@ def test_a_target_is_met_only_by_rows_that_meet_it() -> None:
     text = page({"rg300": [row]})
     assert "| yes, on these | mean gap 1.00% (1 of 24 instances) |" in text
     assert "1 of 1 rows were made by another state of the code" in text
+
+
+def test_a_row_is_stale_only_when_what_a_solve_loads_has_changed() -> None:
+    """Each change to the replay would throw away hours of solver rows, or none would be thrown."""
+    from benchmarks.solvers import OURS, ROOT, loaded
+
+    files = {str(file.relative_to(ROOT)) for file in loaded(OURS[0], ROOT / OURS[1])}
+    assert "planner/replay.py" not in files
+    loads = (
+        "import sys, planner.plan\n"
+        "from planner.solvers import SOLVERS\n"
+        "for make in SOLVERS.values(): make()\n"
+        "print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('planner.')))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", loads], capture_output=True, text=True, check=True
+    ).stdout
+    at_run_time = {str(Path(name).relative_to(ROOT)) for name in told.split()}
+    assert "planner/solvers/cpsat.py" in at_run_time
+    assert at_run_time - files <= {"planner/__init__.py"}
