@@ -52,7 +52,24 @@ CATEGORY_COLUMNS: tuple[str, ...] = ("app", "queue", "partition")
 """Text columns that become integer codes, learned in ``fit``; an unknown value is NaN.
 Users and groups are described by their history instead: codes of theirs made forecasts worse."""
 
-_LOG_RUN_TIMES = ("last", "last_two", "median", "q10", "q90", "mean")
+_RELATIVE = slice(STATS.index("last"), STATS.index("mean") + 1)
+"""The statistics of a kind that are log run times."""
+
+
+def _guesses() -> list[tuple[int, int, int]]:
+    """``ANCHORS`` as columns of the history: the guess (-1: the request), its count, the least."""
+    columns = []
+    for name, least in ANCHORS:
+        kind = next((k for k in KINDS if name.removeprefix(f"{k}_") in STATS), None)
+        if kind is None:
+            columns.append((-1, -1, least))
+        else:
+            at = HISTORY_NAMES.index
+            columns.append((at(name), at(f"{kind}_count"), least))
+    return columns
+
+
+_GUESSES = _guesses()
 
 _NUMBERS = ("submit_s", "requested_s", "cpus", "mem_mib", "gpus")
 
@@ -204,8 +221,8 @@ class FeatureBuilder:
         width = len(DESCRIPTION_NAMES)
         described = _described(columns).astype(np.float32)
         anchor = _anchor(described, known)
-        for column in _RELATIVE:
-            known[:, column] -= anchor
+        of_kinds = known[:, : len(KINDS) * len(STATS)].reshape(len(known), len(KINDS), len(STATS))
+        of_kinds[:, :, _RELATIVE] -= anchor[:, None, None]
         matrix[:, : width - 2] = described
         matrix[:, width - 2] = anchor
         matrix[:, width - 1] = described[:, 0] - anchor
@@ -222,23 +239,16 @@ class FeatureBuilder:
         return matrix
 
 
-_RELATIVE = [
-    i
-    for i, name in enumerate(HISTORY_NAMES)
-    if any(name == f"{kind}_{stat}" for kind in KINDS for stat in _LOG_RUN_TIMES)
-]
-
-
 def _anchor(described: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float32]:
     anchor = np.full(len(known), np.nan, dtype=np.float32)
-    for name, least in ANCHORS:
-        if name == "log_requested":
+    for column, count, least in _GUESSES:
+        if column < 0:
             guess = described[:, 0]
         else:
-            kind = next(k for k in KINDS if name.removeprefix(f"{k}_") in STATS)
-            enough = known[:, HISTORY_NAMES.index(f"{kind}_count")] >= least
-            guess = np.where(enough, known[:, HISTORY_NAMES.index(name)], np.float32(np.nan))
+            guess = np.where(known[:, count] >= least, known[:, column], np.float32(np.nan))
         anchor = np.where(np.isnan(anchor), guess, anchor)
+        if not np.isnan(anchor).any():
+            return anchor
     return np.where(np.isnan(anchor), np.float32(NO_ANCHOR), anchor)
 
 

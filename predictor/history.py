@@ -25,6 +25,7 @@ import heapq
 import math
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -110,7 +111,7 @@ class Ladder(NamedTuple):
 
     Parameters
     ----------
-    kinds : sequence of str
+    kinds : tuple of str
         Of ``KINDS``, from fine to coarse.
     least : int
         Ended jobs that a kind needs.
@@ -118,7 +119,7 @@ class Ladder(NamedTuple):
         Whether it looks at the last ``LONG_WINDOW`` run times instead of the last `window`.
     """
 
-    kinds: Sequence[str]
+    kinds: tuple[str, ...]
     least: int
     long: bool = False
 
@@ -141,6 +142,12 @@ class _LongTables(NamedTuple):
     ring: Floats
     ordered: Floats
 
+
+_PLACES: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = tuple(
+    (tuple(map(ROW.index, LIKE.get(kind, parts))), tuple(map(ROW.index, parts)))
+    for kind, parts in KINDS.items()
+)
+"""Of each kind the places in ``ROW`` of the columns that must be known and of those of its key."""
 
 _CENSORED = ("timeout", "cancelled")
 _BAD = ("failed", "timeout", "cancelled")
@@ -214,7 +221,7 @@ class History:
 
     def see_log(self, frame: pd.DataFrame) -> None:
         """Take in every row of a canonical frame, in row order."""
-        for row in zip(*(_column(frame, name) for name in ROW), strict=True):
+        for row in zip(*(frame[name].tolist() for name in ROW), strict=True):
             self._note(row)
 
     def ask(self, row: Mapping[str, Any], as_of_s: float | None = None) -> Floats:
@@ -274,17 +281,16 @@ class History:
         """
         n = len(jobs)
         as_of = moments(jobs, as_of_s)
-        columns = {name: _column(jobs, name) for name in ROW}
-        own_end, keys, first, ended_before, known_before = self._own_ends(columns, see_ends)
+        columns = _columns(jobs)
+        keyed, own_end, first, ended_before, known_before = self._own_ends(columns, see_ends)
         repeated = first != np.arange(n)
 
         result = np.empty((n, len(HISTORY_NAMES))) if out is None else out
         self._replay_statistics(columns, np.where(repeated, np.nan, own_end), as_of, result)
 
-        submit = np.array(columns["submit_s"], dtype=np.float64)
+        submit = columns["submit_s"]
         # Same rule as in `_note`: a row that has ended at an unknown time is not active.
-        waits = np.array([o == "unknown" for o in columns["outcome"]], dtype=bool)
-        waits &= np.array([key is not None for key in keys], dtype=bool)
+        waits = keyed & (columns["outcome"] == "unknown")
         counted = ~known_before & ~repeated & ~np.isnan(submit)
         if see_ends:
             counted &= ~np.isnan(own_end) | waits
@@ -316,7 +322,7 @@ class History:
             return self.replay_quantiles(frame, ladders, levels, moment, see_ends=False)[0]
         self._fold_until(as_of)
         result = np.empty((len(ladders), len(levels)))
-        rungs, least = _rungs(ladders)
+        rungs, least = _rungs(tuple(ladders))
         slots = self._slots_of(job, create=False)
         _answer_quantiles(
             self._ordered, self._sums, *self._long[::2], slots, rungs, least, levels, result
@@ -348,15 +354,15 @@ class History:
             Seconds, linear between order statistics; NaN where no kind has enough.
         """
         as_of = moments(jobs, as_of_s)
-        columns = {name: _column(jobs, name) for name in ROW}
-        own_end, _, first, _, _ = self._own_ends(columns, see_ends)
+        columns = _columns(jobs)
+        _, own_end, first, _, _ = self._own_ends(columns, see_ends)
         result = np.empty((len(jobs), len(ladders), len(levels)))
         self._replay_statistics(
             columns,
             np.where(first != np.arange(len(jobs)), np.nan, own_end),
             as_of,
             result,
-            (*_rungs(ladders), levels),
+            (*_rungs(tuple(ladders)), levels),
         )
         return result
 
@@ -427,7 +433,7 @@ class History:
             end, place = heapq.heappop(self._waiting)
             row = self._rows[place]
             slots = self._slots_of(row, create=True)
-            event = _event(row[3], row[4], row[10])
+            event = _event(row[3], row[4], float(row[10] in _BAD))
             self._give_long_rows(slots)
             _absorb_long(*self._long, self._sums, slots, event[1])
             _absorb(
@@ -442,14 +448,13 @@ class History:
             self._clock = end
 
     def _slots_of(self, row: tuple[Any, ...], *, create: bool) -> Ints:
-        job = dict(zip(ROW, row, strict=True))
+        # NaN equals nothing, itself included: as a part of a key it is None.
+        job = [None if value == "" or value != value else value for value in row]
         slots = np.full(len(KINDS), -1, dtype=np.int64)
-        for k, (kind, parts) in enumerate(KINDS.items()):
-            needed = LIKE.get(kind, parts)
-            if any(job[part] == "" or job[part] != job[part] for part in needed):
+        for k, (needed, parts) in enumerate(_PLACES):
+            if any(job[place] is None for place in needed):
                 continue
-            # NaN equals nothing, itself included: as a part of a key it is None.
-            key = (k, *(None if job[part] != job[part] else job[part] for part in parts))
+            key = (k, *[job[place] for place in parts])
             slot = self._slots.get(key, -1)
             if slot < 0 and create:
                 slot = len(self._slots)
@@ -499,45 +504,58 @@ class History:
         return float(active), since
 
     def _own_ends(
-        self, columns: dict[str, list[Any]], see_ends: bool
-    ) -> tuple[Floats, list[Key | None], Ints, Floats, NDArray[np.bool_]]:
-        """The ends that the jobs themselves tell, and what was known of the jobs before."""
-        names = (columns[name] for name in ("job_id", "submit_s", "user"))
-        keys = [_key(*parts) for parts in zip(*names, strict=True)]
-        ended_before = np.array([self._ended.get(key, math.nan) for key in keys], dtype=np.float64)
-        known_before = np.array([key in self._ended or key in self._open for key in keys], bool)
-        own_end = np.array(columns["end_s"], dtype=np.float64)
-        own_end = np.where(np.isnan(ended_before) & see_ends, own_end, np.nan)
-        return own_end, keys, _first_rows(keys, own_end), ended_before, known_before
+        self, columns: dict[str, NDArray[Any]], see_ends: bool
+    ) -> tuple[NDArray[np.bool_], Floats, Ints, Floats, NDArray[np.bool_]]:
+        """Which jobs can be told apart; the ends that they tell, and what was known before.
+
+        With the rows that count for each job, see ``_first_rows``.
+        """
+        names = ("job_id", "submit_s", "user")
+        keyed = (columns["job_id"] != "") & ~np.isnan(columns["submit_s"])
+        ended_before = np.full(len(keyed), np.nan)
+        known_before = np.zeros(len(keyed), dtype=bool)
+        if self._ended or self._open:
+            rows = zip(*(columns[name].tolist() for name in names), strict=True)
+            for i, key in enumerate(rows):
+                if keyed[i]:
+                    ended_before[i] = self._ended.get(key, math.nan)
+                    known_before[i] = key in self._ended or key in self._open
+        own_end = np.where(np.isnan(ended_before) & see_ends, columns["end_s"], np.nan)
+        job = np.zeros(len(keyed), dtype=np.int64)
+        for name in names:
+            job = _joined(job, *_codes(columns[name]))
+        return keyed, own_end, _first_rows(keyed, job, own_end), ended_before, known_before
 
     def _replay_statistics(
         self,
-        columns: dict[str, list[Any]],
+        columns: dict[str, NDArray[Any]],
         own_end: Floats,
         as_of: Floats,
         result: NDArray[Any],
         quantiles: tuple[Ints, Ints, Floats] | None = None,
     ) -> None:
-        n, stored = len(as_of), self._rows
-        fields = list(zip(*stored, strict=True)) if stored else [()] * len(ROW)
-        both = {name: [*fields[i], *columns[name]] for i, name in enumerate(ROW)}
-        slots, slot_count = _slot_table(both)
-
-        end = np.concatenate([np.array(fields[2], dtype=np.float64), own_end])
-        run = np.array(both["run_s"], dtype=np.float64)
-        order = np.argsort(end, kind="stable")
-        order = order[~np.isnan(end[order]) & (run[order] > 0)]
-        requested, outcome = both["requested_s"], both["outcome"]
-        events = np.array(
-            [_event(run[i], requested[i], outcome[i]) for i in order], dtype=np.float64
-        ).reshape(-1, 4)
+        stored = len(self._rows)
+        if stored:
+            known = _columns(pd.DataFrame(self._rows, columns=list(ROW)))
+            columns = {name: np.concatenate([known[name], columns[name]]) for name in ROW}
+            own_end = np.concatenate([known["end_s"], own_end])
+        slots, slot_count = _slot_table(columns)
+        order = np.argsort(own_end, kind="stable")
+        order = order[~np.isnan(own_end[order]) & (columns["run_s"][order] > 0)]
+        events = np.empty((len(order), 4))
+        _events(
+            columns["run_s"][order],
+            columns["requested_s"][order],
+            np.isin(columns["outcome"][order].astype(str), _BAD).astype(np.float64),
+            events,
+        )
         tables = _tables(slot_count, self.window)
         asked: tuple[Any, ...] = (
             slots[order],
             events,
-            end[order],
+            own_end[order],
             self.decay,
-            slots[len(stored) :],
+            slots[stored:],
             as_of,
             np.argsort(as_of, kind="stable"),
         )
@@ -549,11 +567,10 @@ class History:
             place = np.where(count > self.window, np.cumsum(count > self.window) - 1, -1)
             long = _long_tables(place, int(np.sum(place >= 0)))
             _replay_quantiles(*(*tables, *long, *asked, *quantiles, result))
-        assert len(result) == n
 
     def _replay_activity(
         self,
-        users: list[str],
+        users: NDArray[np.object_],
         submit: Floats,
         counted: NDArray[np.bool_],
         noted: NDArray[np.bool_],
@@ -562,7 +579,7 @@ class History:
         result: Floats,
     ) -> None:
         """Do what `_activity` does: `counted` rows join the stored jobs, `noted` ones are known."""
-        codes, names = pd.factorize(np.array(users, dtype=object))
+        codes, names = pd.factorize(users)
         by_user = np.argsort(codes, kind="stable")
         bounds = np.searchsorted(codes[by_user], np.arange(len(names) + 1))
         for u, user in enumerate(names):
@@ -608,8 +625,9 @@ def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-def _column(frame: pd.DataFrame, name: str) -> list[Any]:
-    return cast(list[Any], frame[name].tolist())
+def _columns(frame: pd.DataFrame) -> dict[str, NDArray[Any]]:
+    """The columns of ``ROW``: texts as objects, the rest as float64."""
+    return {name: frame[name].to_numpy(object if name in _TEXTS else np.float64) for name in ROW}
 
 
 def _key(job_id: str, submit_s: float, user: str) -> Key | None:
@@ -617,52 +635,51 @@ def _key(job_id: str, submit_s: float, user: str) -> Key | None:
     return (job_id, submit_s, user) if job_id and submit_s == submit_s else None
 
 
-def _first_rows(keys: list[Key | None], ends: Floats) -> Ints:
-    """For each row the row that counts for its job: the first with an end, else the first."""
-    chosen: dict[Key, int] = {}
-    for i, key in enumerate(keys):
-        if key is None:
-            continue
-        before = chosen.get(key)
-        if before is None or (math.isnan(ends[before]) and not math.isnan(ends[i])):
-            chosen[key] = i
-    return np.array([i if k is None else chosen[k] for i, k in enumerate(keys)], dtype=np.int64)
+def _first_rows(keyed: NDArray[np.bool_], job: Ints, ends: Floats) -> Ints:
+    """For each row the row that counts for its job: the first with an end, else the first.
 
-
-def _event(run_s: float, requested_s: float, outcome: str) -> tuple[float, float, float, float]:
-    """Run time, its log, log(run / requested) and whether it did not complete.
-
-    The logarithm is Python's, in both forms: vectorised ones may differ in the last bit.
+    Parameters
+    ----------
+    keyed : array of bool, shape (n,)
+        Rows whose job cannot be told count for themselves.
+    job : array of int, shape (n,)
+        A number for each job.
+    ends : array, shape (n,)
     """
-    log_run = math.log(run_s)
-    ratio = log_run - math.log(requested_s) if requested_s > 0 else math.nan
-    return float(run_s), log_run, ratio, float(outcome in _BAD)
+    chosen = np.arange(len(job))
+    rows = np.flatnonzero(keyed)
+    order = rows[np.lexsort((rows, np.isnan(ends[rows]), job[rows]))]
+    _, at, group = np.unique(job[order], return_index=True, return_inverse=True)
+    chosen[order] = order[at[group]]
+    return chosen
 
 
-def _slot_table(columns: dict[str, list[Any]]) -> tuple[Ints, int]:
+def _codes(values: NDArray[Any]) -> tuple[Ints, int]:
+    """A number for each distinct value, -1 where it is unknown; and how many there are."""
+    codes, names = pd.factorize(values)
+    if values.dtype == object:
+        codes[np.isin(codes, np.flatnonzero(names == ""))] = -1
+    return np.array(codes, dtype=np.int64), len(names)
+
+
+def _joined(key: Ints, code: Ints, size: int) -> Ints:
+    """A number for each pair of codes; dense, so that a product of many sizes cannot overflow."""
+    return np.array(pd.factorize(key * (size + 1) + code + 1)[0], dtype=np.int64)
+
+
+def _slot_table(columns: dict[str, NDArray[Any]]) -> tuple[Ints, int]:
     """Slots of all rows and kinds, shape (n, kinds), -1 where unknown; and their number."""
     n = len(columns["user"])
-    codes: dict[str, tuple[Ints, int]] = {}
-    for part in {p for parts in KINDS.values() for p in parts}:
-        if part in _TEXTS:
-            values = np.array([v or None for v in columns[part]], dtype=object)
-        else:
-            values = np.array(columns[part], dtype=np.float64)
-        code, names = pd.factorize(values)
-        codes[part] = (np.array(code, dtype=np.int64), len(names))
+    codes = {part: _codes(columns[part]) for parts in KINDS.values() for part in parts}
     table = np.empty((n, len(KINDS)), dtype=np.int64)
     used = 0
     for k, (kind, parts) in enumerate(KINDS.items()):
         key = np.zeros(n, dtype=np.int64)
         missing = np.zeros(n, dtype=bool)
         for part in parts:
-            code, size = codes[part]
             if part in LIKE.get(kind, parts):
-                missing |= code < 0
-            if size:
-                # Made dense at every step, so that the product of many sizes cannot overflow.
-                key = np.array(pd.factorize(key * (size + 1) + code + 1)[0], dtype=np.int64)
-        key[missing] = -1
+                missing |= codes[part][0] < 0
+            key = _joined(key, *codes[part])
         distinct, slot = np.unique(key[~missing], return_inverse=True)
         table[missing, k] = -1
         table[~missing, k] = used + slot
@@ -670,7 +687,8 @@ def _slot_table(columns: dict[str, list[Any]]) -> tuple[Ints, int]:
     return table, used
 
 
-def _rungs(ladders: Sequence[Ladder]) -> tuple[Ints, Ints]:
+@cache
+def _rungs(ladders: tuple[Ladder, ...]) -> tuple[Ints, Ints]:
     """Kind numbers of each ladder, shape (ladders, longest), -1 after its end.
 
     And what each needs, shape (ladders, 2): the least number of jobs, and whether it is long.
@@ -695,6 +713,22 @@ def _long_tables(place: Ints, rows: int) -> _LongTables:
 # `ring` holds a slot's latest log run times in order of arrival, `ordered` the same ones sorted.
 # Columns of `sums`: 0 jobs seen, 1 not completed, 2 last run, 3 the one before, 4 last end,
 # 5 decayed mean, 6 decayed variance, 7 jobs with a request, 8 decayed mean of the log ratio.
+
+
+@_jit
+def _event(run_s: float, requested_s: float, bad: float) -> tuple[float, float, float, float]:
+    """Run time, its log, log(run / requested) and whether it did not complete."""
+    log_run = np.log(run_s)
+    ratio = log_run - np.log(requested_s) if requested_s > 0.0 else np.nan
+    return run_s, log_run, ratio, bad
+
+
+@_jit
+def _events(run_s: Floats, requested_s: Floats, bad: Floats, events: Floats) -> None:
+    for i in range(run_s.shape[0]):
+        row = _event(run_s[i], requested_s[i], bad[i])
+        for j in range(4):
+            events[i, j] = row[j]
 
 
 @_jit

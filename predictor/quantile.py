@@ -107,7 +107,7 @@ class QuantileGBM(RegressorMixin, BaseEstimator):
         colsample_bytree: float = 0.4,
         subsample: float = 0.7,
         reg_lambda: float = 1.0,
-        max_bin: int = 127,
+        max_bin: int = 31,
         categorical: Sequence[int] = (),
         random_state: int = 0,
     ) -> None:
@@ -240,7 +240,7 @@ class QuantileGBM(RegressorMixin, BaseEstimator):
             "seed": self.random_state,
             "num_threads": 1,
             "deterministic": True,
-            "force_row_wise": True,
+            "force_col_wise": True,
             "verbosity": -1,
         }
 
