@@ -193,7 +193,7 @@ class Walk:
         """The schedule where the walk is."""
         return schedule_of(self.state.ts, self.state.ps)
 
-    def step(self, moves: int, heat: float, rent: float, shape: Shape) -> None:
+    def step(self, moves: int, heat: float, rent: float, shape: Shape, odds: Floats = ODDS) -> None:
         """Make so many moves at one temperature.
 
         Parameters
@@ -205,10 +205,12 @@ class Walk:
             Part of a worker's idle power that is charged for its use by the second, beside the
             on-time itself: otherwise only the last task on a worker seems to cost anything.
         shape : Shape
+        odds : float64 (ruin rules,)
+            Their cumulated chances.
         """
         self.fixed.wf[:, ruin.BUSY] = self.busy + rent * self.idle
         self.profile, self.items, ts, ps, _, _ = ruin.search(
-            self.fixed, self.state, self.profile, self.items, self.rank, ODDS, moves, heat,
+            self.fixed, self.state, self.profile, self.items, self.rank, odds, moves, heat,
             shape.most, shape.looked_at, shape.blink, shape.tie, int(self.rng.integers(1 << 31)),
         )  # fmt: skip
         self.moves += moves

@@ -536,7 +536,8 @@ def _fit(
     for r in range(len(resources)):
         need, have = demand[:, r, None], capacity[None, :, r]
         allowed &= need <= have
-        share = np.maximum(share, need / np.maximum(have, 1) * (have > 0))
+        # In place: another memory layout would have every kernel compiled once more.
+        np.maximum(share, need / np.maximum(have, 1) * (have > 0), out=share)
     # Label sets repeat: match each distinct requirement with each distinct set once.
     label_sets = list(dict.fromkeys(w.labels for w in workers))
     example = {w.labels: w for w in workers}

@@ -8,7 +8,8 @@ at a time; both run the same kernels, so that their results are equal bit for bi
 Rules
 -----
 * At one moment ends come before submissions, ends in the order of the submissions.
-* A job teaches nothing before its end. A forecast that was never issued teaches nothing.
+* A job teaches nothing before its end. A forecast that was never issued teaches nothing, and
+  one that promised no finite quantile does not move the levels: it could not miss.
 """
 
 from __future__ import annotations
@@ -220,6 +221,7 @@ class OnlineCorrection:
         corrected = np.empty((len(log_run), len(self.levels)))
         mixed = np.empty_like(corrected)
         spread = np.empty(len(log_run))
+        promised = np.zeros(len(log_run), np.int64)
         # Ends in order of time; at the same time in order of submission.
         known = np.maximum(
             np.where(np.isnan(end_s), np.asarray(issue_s) + GIVEN_UP_S, end_s), issue_s
@@ -240,6 +242,7 @@ class OnlineCorrection:
             corrected,
             mixed,
             spread,
+            promised,
         )
         return corrected, mixed
 
@@ -259,7 +262,7 @@ class OnlineCorrection:
         """
         corrected, mixed = np.empty(len(self.levels)), np.empty(len(self.levels))
         slot = self.owners.get(owner, -1)
-        spread = _issue(
+        spread, promised = _issue(
             self.state,
             self.settings,
             self._levels,
@@ -271,7 +274,8 @@ class OnlineCorrection:
             mixed,
         )
         senior = int(_seniority(self.state, slot))
-        return corrected, (expert_logs.copy(), owner, cohort, corrected, mixed, spread, senior)
+        slip = (expert_logs.copy(), owner, cohort, corrected, mixed, spread, senior, promised)
+        return corrected, slip
 
     def submitted(self, slip: tuple[Any, ...]) -> int:
         """Count a forecast job as running; returns the number that ``ended`` takes."""
@@ -289,7 +293,7 @@ class OnlineCorrection:
 
     def ended(self, number: int, log_run: float) -> None:
         """Learn from a job that ended now; NaN: it never ran."""
-        logs, owner, cohort, corrected, mixed, spread, senior = self._issued.pop(number)
+        logs, owner, cohort, corrected, mixed, spread, senior, promised = self._issued.pop(number)
         _settle(
             self.state,
             self.settings,
@@ -302,6 +306,7 @@ class OnlineCorrection:
             corrected,
             mixed,
             spread,
+            promised,
         )
 
     # -- keeping -----------------------------------------------------------------------
@@ -449,6 +454,12 @@ def _seniority(state: State, owner: int) -> int:
 
 
 @_jit
+def _pull_window(state: State, settings: Settings) -> float:
+    """Over how many jobs the excess of misses is a mean."""
+    return max(min(state.ended[-1] + 1.0, settings.pull_memory), 1000.0)
+
+
+@_jit
 def _issue(
     state: State,
     settings: Settings,
@@ -459,7 +470,8 @@ def _issue(
     limit: float,
     corrected: Floats,
     mixed: Floats,
-) -> float:
+) -> tuple[float, int]:
+    """Fill in the quantiles; their spread, and how many of them, from the lowest, are promised."""
     size, experts = levels.shape[0], logs.shape[0]
     own = 0.0
     if owner >= 0:
@@ -498,16 +510,22 @@ def _issue(
     group = cohort if state.ended[cohort] >= MIN_COHORT else everyone
     seen = state.ended[group]
     kept = min(seen, state.ring.shape[2])
+    # While many jobs run the excess tells of old forecasts: leaning harder than in proportion
+    # would swing.
+    pending = settings.pull * np.sum(state.pending) / _pull_window(state, settings)
+    strength = settings.pull / (1.0 + pending)
+    promised = 0
     for k in range(size):
         p = levels[k]
         if (seen + 1) * p > seen:
             corrected[k] = np.inf
         else:
+            promised = k + 1
             lift = state.lift[cohort, k]
             if owner >= 0:
                 lift += state.owner_lift[owner, k]
             lift += state.senior_lift[senior, k]
-            pull = settings.pull * state.excess[k]
+            pull = strength * state.excess[k]
             lift += min(max(pull, -settings.pull_reach), settings.pull_reach)
             level = min(max(p + lift, max(p - settings.slack, 0.5 * p)), p + 0.75 * (1.0 - p))
             shift = _ranked(state.ordered[group, k], kept, level)
@@ -516,7 +534,7 @@ def _issue(
         corrected[k] = min(max(corrected[k], 0.0), limit)
     for k in range(1, size):
         corrected[k] = max(corrected[k], corrected[k - 1])
-    return spread
+    return spread, promised
 
 
 @_jit
@@ -532,6 +550,7 @@ def _settle(
     corrected: Floats,
     mixed: Floats,
     spread: float,
+    promised: int,
 ) -> None:
     state.pending[cohort] -= 1
     state.owner_pending[owner] -= 1
@@ -552,6 +571,8 @@ def _settle(
         score = (log_run - mixed[k]) / spread
         for group in (cohort, everyone):
             _insert(state.ring[group, k], state.ordered[group, k], state.ended[group], score)
+        if k >= promised:
+            continue
         missed = 1.0 if log_run > corrected[k] else 0.0
         move = missed - (1.0 - p)
         reach = min(settings.reach, p, 1.0 - p)
@@ -564,8 +585,7 @@ def _settle(
         lift = state.senior_lift[senior, k]
         lift += settings.senior_rate * move / (1.0 + 0.01 * state.senior_pending[senior])
         state.senior_lift[senior, k] = min(max(lift, -reach), reach)
-        seen = max(min(state.ended[everyone] + 1.0, settings.pull_memory), 1000.0)
-        state.excess[k] += (move - state.excess[k]) / seen
+        state.excess[k] += (move - state.excess[k]) / _pull_window(state, settings)
     state.owner_ended[owner] += 1
     state.ended[cohort] += 1
     state.ended[everyone] += 1
@@ -587,6 +607,7 @@ def _replay(
     corrected: Floats,
     mixed: Floats,
     spread: Floats,
+    promised: Ints,
 ) -> None:
     e = 0
     senior = np.zeros(log_run.shape[0], np.int64)
@@ -605,9 +626,10 @@ def _replay(
                 corrected[j],
                 mixed[j],
                 spread[j],
+                promised[j],
             )
             e += 1
-        spread[i] = _issue(
+        spread[i], promised[i] = _issue(
             state,
             settings,
             levels,
@@ -637,5 +659,6 @@ def _replay(
             corrected[j],
             mixed[j],
             spread[j],
+            promised[j],
         )
         e += 1

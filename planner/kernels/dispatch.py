@@ -455,8 +455,8 @@ def scan(c, r, s, task_of, queue, waiting, fresh, changed, estimate, actual):
     )  # fmt: skip
     some = np.flatnonzero(changed | (s.hold >= 0))
     if r.kin < r.dearest and not r.bound and not r.in_order:
-        waiting = _turn(c, r, s, look, queue, waiting, fresh, some, r.kin, False, actual)
-    return _turn(c, r, s, look, queue, waiting, fresh, some, r.dearest, True, actual)
+        waiting = _turn(c, r, s, look, queue, waiting, fresh, some, r.kin, np.bool_(False), actual)
+    return _turn(c, r, s, look, queue, waiting, fresh, some, r.dearest, np.bool_(True), actual)
 
 
 @njit(cache=True)
@@ -571,7 +571,7 @@ def run(c, r, s, task_of, estimate, actual, pause):
     """
     tasks, workers = s.state.shape[0], s.hold.shape[0]
     queue = np.argsort(r.rank, kind="mergesort")
-    waiting = 0
+    waiting = np.int64(0)  # not a literal, for which numba would compile `scan` once more
     for k in range(tasks):
         if s.state[queue[k]] == WAITING:
             queue[waiting] = queue[k]
@@ -584,7 +584,7 @@ def run(c, r, s, task_of, estimate, actual, pause):
         if s.clock[RESTARTS] > lost:  # what was lost waits again, in its place of the queue
             lost = s.clock[RESTARTS]
             queue = np.argsort(r.rank, kind="mergesort")
-            waiting = 0
+            waiting = np.int64(0)
             for k in range(tasks):
                 if s.state[queue[k]] == WAITING:
                     queue[waiting] = queue[k]

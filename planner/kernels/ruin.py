@@ -699,6 +699,130 @@ def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, 
     return profile, items, -1
 
 
+# ----------------------------------------------------------------------------------- mend
+
+
+@njit(cache=True, nogil=True)
+def _earliest_at_home(ti, ps, ws, profile, i, moment, duration, latest):
+    """Earliest start of task i on its workers in `ps`, all pieces at once, or FAR."""
+    first, beyond = ti[i, FIRST], ti[i, BEYOND]
+    while moment <= latest:
+        fits = True
+        for p in range(first, beyond):
+            w, pieces = ps[p, ON], 0
+            for q in range(first, beyond):
+                pieces += ps[q, ON] == w
+            n = ws[w, COUNT]
+            if _pieces_that_fit(profile, n, w, ti, i, moment, duration, pieces) < pieces:
+                # Something must come free there first.
+                k = _segment(profile, n, w, moment) + 1
+                if k == n:
+                    return FAR
+                moment, fits = profile[w, k, 0], False
+                break
+        if fits:
+            return moment
+    return FAR
+
+
+@njit(cache=True, nogil=True)
+def mend(f, s, profile, items, line, floor, order, tie, seed):
+    """Put back what a plan says that still holds, and insert the rest where it adds least.
+
+    Parameters
+    ----------
+    f, s : Fixed, State
+        Nothing is placed; ``s.ps`` has the workers of the tasks that keep theirs.
+    profile, items
+        Of ``load``.
+    line : int64 (tasks in line,)
+        Tasks by planned start. One that keeps its workers starts there as early as those before
+        it in the line let it; another one is inserted when it is its turn.
+    floor : int64 (tasks,)
+        No task of the line starts earlier.
+    order : int64 (tasks,)
+        A topological order, in which the other tasks are inserted. Where one finds no place
+        between its predecessors and its successors, these are taken out and inserted anew.
+    tie, seed
+        As in ``search``.
+
+    Returns
+    -------
+    profile, items
+        Perhaps grown.
+    inserted : bool (tasks,)
+    failed : int
+        -1, or the first task for which no place was found.
+    """
+    ti, tf, wi, wf, pi, run_s = f.ti, f.tf, f.wi, f.wf, f.pi, f.run_s
+    allowed, share, prices, max_stretch = f.allowed, f.share, f.prices, f.max_stretch
+    pred_ptr, pred, succ_ptr, succ = f.pred_ptr, f.pred, f.succ_ptr, f.succ
+    every_ptr, every = f.every_ptr, f.every
+    ts, ps, ws, load_s, wait_s = s.ts, s.ps, s.ws, s.load_s, s.wait_s
+    np.random.seed(seed)
+    inserted = np.zeros(ts.shape[0], np.bool_)
+    for k in range(line.shape[0] + order.shape[0]):
+        i = line[k] if k < line.shape[0] else order[k - line.shape[0]]
+        if ts[i, START] < FAR:
+            continue
+        kept = k < line.shape[0] and ps[ti[i, FIRST], ON] >= 0
+        begin, finish, shards = FAR, FAR, ti[i, SHARDS]
+        if kept:
+            duration, begin = 1, max(ti[i, RELEASE], floor[i])
+            for p in range(ti[i, FIRST], ti[i, BEYOND]):
+                duration = max(duration, run_s[i, wi[ps[p, ON], CLASS]])
+            for p in range(pred_ptr[i], pred_ptr[i + 1]):
+                # One that is not placed yet will have to end before this one starts.
+                if ts[pred[p], END] < FAR:
+                    begin = max(begin, ts[pred[p], END])
+            _, latest_end, _ = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i)
+            latest = _latest_start(ti, max_stretch, i, latest_end, duration)
+            begin = _earliest_at_home(ti, ps, ws, profile, i, begin, duration, latest)
+            if begin >= FAR:
+                continue  # it is inserted with the others
+            finish = begin + duration
+        else:
+            inserted[i] = True
+            makespan, most_load = _makespan(wi, ws), load_s.max()
+            while True:
+                if shards > 1:
+                    begin, finish = _place_gang(
+                        ti, wi, run_s, allowed, pred_ptr, pred, succ_ptr, succ, max_stretch, ts,
+                        ps, ws, profile, i,
+                    )  # fmt: skip
+                else:
+                    seen = every[every_ptr[ti[i, KIND]] : every_ptr[ti[i, KIND] + 1]]
+                    w, begin, finish = _insert(
+                        ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, prices,
+                        max_stretch, ts, ws, load_s, profile, i, seen, seen.shape[0], 0.0, tie,
+                        makespan, most_load,
+                    )  # fmt: skip
+                    ps[ti[i, FIRST], ON] = w
+                if begin < FAR:
+                    break
+                freed = False
+                for p in range(succ_ptr[i], succ_ptr[i + 1]):
+                    if ts[succ[p], START] < FAR:
+                        _take(
+                            ti, tf, wi, wf, pi, share, prices, ts, ps, ws, load_s, wait_s, profile,
+                            items, succ[p],
+                        )  # fmt: skip
+                        freed = True
+                if not freed:
+                    return profile, items, inserted, i
+        _put(
+            ti, tf, wi, wf, pi, share, prices, ts, ps, ws, load_s, wait_s, profile, items, i, begin,
+            finish,
+        )  # fmt: skip
+        for p in range(ti[i, FIRST], ti[i, BEYOND]):
+            w = ps[p, ON]
+            if ws[w, COUNT] + 4 + 2 * shards > profile.shape[1]:
+                profile = _wider(profile, 2 * profile.shape[1] + 4)
+            if ws[w, NUMBER] + 1 + shards > items.shape[1]:
+                items = _longer(items, 2 * items.shape[1] + 1)
+    return profile, items, inserted, -1
+
+
 # ----------------------------------------------------------------------------------- ruin
 
 

@@ -58,6 +58,19 @@ def test_coverage_holds_through_a_jump_and_delayed_ends() -> None:
     assert (jobs["log_run"][4000:] <= jobs["logs"][4000:, 0, 0]).mean() < 0.1
 
 
+def test_levels_stand_while_thousands_of_ends_are_awaited() -> None:
+    """What was promised nothing would teach that all is too long, and then levels would swing."""
+    jobs = stream(9000)
+    jobs["log_run"] = np.random.default_rng(1).normal(5.0, 0.5, 9000)
+    jobs["end"] = jobs["issue"] + 25_000.0  # about 2,500 jobs later
+    jobs["owner"][:] = "q one"
+    levels = (0.1, *LEVELS)
+    jobs["logs"] = 5.0 + 0.5 * np.tile([-1.28, 0.0, 0.84, 1.64], (9000, 2, 1))
+    covered = jobs["log_run"][:, None] <= replayed(OnlineCorrection(levels, 2), jobs)
+    for stretch in np.split(covered[3000:], 3):
+        np.testing.assert_allclose(stretch.mean(axis=0), levels, atol=0.05)
+
+
 def test_the_useless_expert_is_left_out() -> None:
     """An expert that is off by e^4 would spoil the mixture, as long as the log stays the same."""
     jobs = stream(1000)
