@@ -367,6 +367,7 @@ def _joined(replays: Sequence[Replay]) -> Replay:
         passes=sum(r.passes for r in replays),
         corrections=sum(r.corrections for r in replays),
         killed=sum(r.killed for r in replays),
+        put_off=None if replays[0].put_off is None else sum(r.put_off or 0 for r in replays),
         **arrays,
     )
 
