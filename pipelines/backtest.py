@@ -422,8 +422,8 @@ def backtest(
     dict
         ``{"log", "jobs", "procs", "digest", "failures", "drains", "cells"}``, JSON values.
         ``regret`` is the mean bounded slowdown above that of the same dispatcher with oracle
-        estimates, where that is in the grid; ``against_first`` above the first cell's. Intervals are 95 %, paired,
-        over weeks (over sequences, where there are some).
+        estimates, where that is in the grid; ``against_first`` above the first cell's.
+        Intervals are 95 %, paired, over weeks (over sequences, where there are some).
     """
     found: dict[Cell, dict[str, Any]] = {}
     wanted = []
