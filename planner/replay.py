@@ -141,6 +141,24 @@ def seeded_outages(
     return Outages(begin[apart], lasts[apart], procs[apart], np.ones(int(apart.sum()), np.bool_))
 
 
+def joined_outages(first: Outages, second: Outages) -> Outages:
+    """Both in order of begin; of the second only those that meet none of the first."""
+    ends = second.begin_s + second.lasts_s
+    apart = np.array(
+        [
+            not ((first.begin_s <= end) & (begin <= first.begin_s + first.lasts_s)).any()
+            for begin, end in zip(second.begin_s, ends, strict=True)
+        ],
+        dtype=bool,
+    )
+    names = ("begin_s", "lasts_s", "procs", "kills")
+    columns = [
+        np.concatenate([getattr(first, name), getattr(second, name)[apart]]) for name in names
+    ]
+    order = np.argsort(columns[0], kind="mergesort")
+    return Outages(*(column[order] for column in columns))
+
+
 @dataclass(frozen=True)
 class Replay:
     """What came of each job of a replayed log.
