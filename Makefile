@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: run test check bench bench-forecast bench-replay bench-placement bench-execution bench-repair clean help bench-solvers
+.PHONY: run test check bench bench-forecast bench-replay bench-placement bench-execution bench-repair demo-dask demo-slurm clean help bench-solvers
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -57,6 +57,12 @@ bench-placement: .venv/dev
 
 bench-execution: .venv/dev
 	$(BIN)/python -m benchmarks.execution
+
+demo-dask: .venv/dev
+	$(BIN)/python -m benchmarks.demo dask
+
+demo-slurm: .venv/dev
+	$(BIN)/python -m benchmarks.demo slurm
 
 bench-repair: .venv/dev
 	$(BIN)/python -m benchmarks.repair $(ARGS)
