@@ -151,7 +151,8 @@ def fresh(path: Path, engine: SimEngine, request: PlanRequest) -> Master:
 @pytest.mark.parametrize("part", range(3))
 def test_nothing_is_lost_under_random_faults(part: int, tmp_path: Path) -> None:
     """Losses, doubles, delays, clock steps, deaths and kills together could lose or repeat work."""
-    for seed in range(part * 8, part * 8 + 8):
+    # 3127: the clock steps back between the news of a death and what is made of it.
+    for seed in (*range(part * 8, part * 8 + 8), *((3127,) if part == 0 else ())):
         random_run(seed, tmp_path)
 
 
