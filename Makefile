@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: run test check bench bench-forecast bench-replay bench-placement bench-execution clean help bench-solvers
+.PHONY: run test check bench bench-forecast bench-replay bench-placement bench-execution bench-repair clean help bench-solvers
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -57,6 +57,9 @@ bench-placement: .venv/dev
 
 bench-execution: .venv/dev
 	$(BIN)/python -m benchmarks.execution
+
+bench-repair: .venv/dev
+	$(BIN)/python -m benchmarks.repair $(ARGS)
 
 bench-solvers: .venv/dev
 	$(BIN)/python -m benchmarks.solvers $(ARGS)

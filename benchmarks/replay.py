@@ -49,11 +49,17 @@ CELLS: dict[str, tuple[str, ...]] = {
         "run2procs-saf oracle",
         "easy-sjbf model",
         "planner model",
+        "planner-firm model",
+        "planner-search model",
         "planner oracle",
+        "planner-search oracle",
     ),
     "Lublin-1": tuple(
         f"{name} oracle"
-        for name in ("fcfs-published", "sjf-published", "f1-published", "run2procs-saf", "planner")
+        for name in (
+            *("fcfs-published", "sjf-published", "f1-published", "run2procs-saf"),
+            *("planner", "planner-search"),
+        )
     ),
 }
 CELLS["Lublin-2"] = CELLS["Lublin-1"]
@@ -227,9 +233,10 @@ def page(facts: dict[str, Any]) -> str:
         "Made by `make bench-replay` from `replay.json`; do not edit. What the columns mean:",
         "[replays](../backtests.md). Jobs are killed at their requested time; those without a",
         "positive run time are left out. Slowdown is bounded at 10 s; intervals are 95 %, drawing",
-        "whole weeks (Lublin: sequences) again. The planner's settings were fixed on parts of",
-        "SDSC-BLUE. KTH-SP2 was in view while the form of its price was found,",
-        "so its row there is not untouched; HPC2N, LLNL-Atlas and the Lublin logs are.",
+        "whole weeks (Lublin: sequences) again. The planner's settings were chosen on parts of",
+        "SDSC-BLUE and HPC2N (20,000 jobs each, two of either), so their rows are not untouched.",
+        "KTH-SP2 and the Lublin sequences were in view while the form of the planner was",
+        "found; LLNL-Atlas was not.",
         "",
         "## Targets",
         "",

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pipelines.config import name_of_log
 from pipelines.files import write_text_atomic
 from pipelines.ingest import ingest_log
+from pipelines.outages import UP, Away
 from pipelines.replay_forecasts import ReplayForecaster
 from planner.dispatchers import DISPATCHERS
 from planner.domain import BadRequest
@@ -30,7 +31,7 @@ from predictor.schema import usable
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-FORMAT = 1
+FORMAT = 2
 """Version of a kept cell; cells of another one are replayed again."""
 
 SEQUENCE_JOBS = 1024
@@ -107,6 +108,8 @@ class Backtest:
     digest : str
         Of the rows.
     has_requests : bool
+    away : Away
+        Failures and drains of the machine.
     """
 
     name: str
@@ -116,6 +119,7 @@ class Backtest:
     sequences: tuple[tuple[int, int], ...]
     digest: str
     has_requests: bool
+    away: Away = UP
 
 
 def open_backtest(
@@ -127,6 +131,7 @@ def open_backtest(
     procs: int | None = None,
     window: str | None = None,
     sequences: str | Path | None = None,
+    away: Away = UP,
 ) -> Backtest:
     """Read a log for a backtest.
 
@@ -145,6 +150,8 @@ def open_backtest(
     sequences : path-like, optional
         A text file with a first row (from 0), and optionally a number of jobs (1,024), a
         line: each part is replayed from an empty machine.
+    away : Away
+        Failures and drains of the machine; not with `sequences`.
 
     Notes
     -----
@@ -164,11 +171,16 @@ def open_backtest(
         log = log.cut_to_request()
     log = log.part(slice(first, last))
     parts = () if sequences is None else _sequences(Path(sequences), len(log))
+    if parts and away != UP:
+        raise BadRequest(
+            "--sequences: parts are replayed on a whole machine; leave out --failures and --drains"
+        )
+    away.outages(log, 0)  # a drain that does not fit is told of before anything is replayed
     has_requests = bool((jobs["requested_s"] > 0).any())
     if cut_to_request and not has_requests:
         raise BadRequest(f"{source}: names no requested times; leave out --cut-to-request")
     return Backtest(
-        name_of_log(source), log, jobs, first, parts, data_digest(jobs)[:16], has_requests
+        name_of_log(source), log, jobs, first, parts, data_digest(jobs)[:16], has_requests, away
     )
 
 
@@ -256,11 +268,16 @@ class Cell:
 
 
 def cells_of(
-    dispatchers: Sequence[str], estimates: Sequence[Estimate], seeds: Sequence[int]
+    dispatchers: Sequence[str],
+    estimates: Sequence[Estimate],
+    seeds: Sequence[int],
+    *,
+    failures: bool = False,
 ) -> list[Cell]:
     """The grid without repetitions.
 
-    Seeds matter to noise alone, and some disciplines are defined with estimates of their own.
+    Seeds matter to noise and to `failures` alone, and some disciplines are defined with
+    estimates of their own.
     """
     found: dict[Cell, None] = {}
     for name in dispatchers:
@@ -268,7 +285,7 @@ def cells_of(
             raise BadRequest(f"--dispatchers {name!r}: is none of {', '.join(DISPATCHERS)}")
         own = DISPATCHERS[name].estimates
         for estimate in [Estimate(own)] if own else estimates:
-            for seed in seeds if estimate.sigma > 0 else seeds[:1]:
+            for seed in seeds if estimate.sigma > 0 or failures else seeds[:1]:
                 found[Cell(name, estimate, seed)] = None
     return list(found)
 
@@ -306,9 +323,9 @@ def run_cell(test: Backtest, cell: Cell, settings: dict[str, Any] | None = None)
     replays = []
     for part in parts:
         told = estimates_for(test, cell, part, settings)
-        replays.append(
-            replay(test.log.part(part), dispatcher, told, level=cell.estimate.level, promises=True)
-        )
+        log, level = test.log.part(part), cell.estimate.level
+        away = test.away.outages(log, cell.seed)
+        replays.append(replay(log, dispatcher, told, level=level, promises=True, outages=away))
     took = time.perf_counter() - began
     slowdown = np.concatenate([bounded_slowdown(r) for r in replays])
     block = np.repeat(np.arange(len(parts)), [len(r.start_s) for r in replays])
@@ -367,6 +384,7 @@ def _joined(replays: Sequence[Replay]) -> Replay:
         passes=sum(r.passes for r in replays),
         corrections=sum(r.corrections for r in replays),
         killed=sum(r.killed for r in replays),
+        put_off=None if replays[0].put_off is None else sum(r.put_off or 0 for r in replays),
         **arrays,
     )
 
@@ -402,10 +420,10 @@ def backtest(
     Returns
     -------
     dict
-        ``{"log", "jobs", "procs", "digest", "cells"}``, JSON values. ``regret`` is the mean
-        bounded slowdown above that of the same dispatcher with oracle estimates, where that
-        is in the grid; ``against_first`` above the first cell's. Intervals are 95 %, paired,
-        over weeks (over sequences, where there are some).
+        ``{"log", "jobs", "procs", "digest", "failures", "drains", "cells"}``, JSON values.
+        ``regret`` is the mean bounded slowdown above that of the same dispatcher with oracle
+        estimates, where that is in the grid; ``against_first`` above the first cell's.
+        Intervals are 95 %, paired, over weeks (over sequences, where there are some).
     """
     found: dict[Cell, dict[str, Any]] = {}
     wanted = []
@@ -434,6 +452,8 @@ def backtest(
         "jobs": len(test.log),
         "procs": test.log.procs,
         "digest": test.digest,
+        "failures": None if test.away.failures is None else list(test.away.failures),
+        "drains": [list(drain) for drain in test.away.drains],
         "cells": told,
     }
 
@@ -473,12 +493,37 @@ def _compare(test: Backtest, cells: Sequence[dict[str, Any]]) -> None:
             interval = weekly_interval(difference, test.log.submit_s)
         return float(difference.mean()), list(interval)
 
-    oracles = {c["dispatcher"]: c for c in cells if c["estimates"] == "oracle" and c["sigma"] == 0}
+    def met(cell: dict[str, Any]) -> tuple[str, int]:
+        # Only with failures of the same seed is the machine the same.
+        return cell["dispatcher"], cell["seed"] if test.away.failures else 0
+
+    oracles = {met(c): c for c in cells if c["estimates"] == "oracle" and c["sigma"] == 0}
     for cell in cells:
-        if cell["dispatcher"] in oracles:
-            cell["regret"], cell["regret_ci"] = pair(cell, oracles[cell["dispatcher"]])
+        if met(cell) in oracles:
+            cell["regret"], cell["regret_ci"] = pair(cell, oracles[met(cell)])
         if cell is not cells[0]:
             cell["against_first"], cell["against_first_ci"] = pair(cell, cells[0])
+
+
+def code_of(model: bool) -> str:
+    """Digest of the sources that a cell's numbers come from.
+
+    Parameters
+    ----------
+    model : bool
+        Whether the cell forecasts: then the predictor's sources count too.
+    """
+    root = Path(__file__).parents[1]
+    paths = [root / "pipelines" / "backtest.py", root / "pipelines" / "outages.py"]
+    paths += [root / "planner" / f"{name}.py" for name in ("replay", "judgement")]
+    paths.append(root / "planner" / "kernels" / "replay.py")
+    if model:
+        paths.append(root / "pipelines" / "replay_forecasts.py")
+        paths += sorted((root / "predictor").rglob("*.py"))
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _file_of(test: Backtest, cell: Cell, keep: Path) -> Path:
@@ -491,6 +536,8 @@ def _file_of(test: Backtest, cell: Cell, keep: Path) -> Path:
         "sequences": test.sequences,
         "cell": asdict(cell),
         "dispatcher": asdict(DISPATCHERS[cell.dispatcher]),
+        "away": asdict(test.away),
+        "code": code_of(cell.estimate.kind == "model"),
     }
     text = json.dumps(facts, sort_keys=True)
     name = hashlib.sha256(text.encode()).hexdigest()[:20]

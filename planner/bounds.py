@@ -16,6 +16,8 @@ from planner.timed_relaxation import timed_cost
 
 ROUNDING = 1.0 - 1e-9
 """What sums of floats give away."""
+CERTIFIED = 1.0 - 1e-11
+"""What the sums of a bound from dual prices give away."""
 LP_TOLERANCE = 1.0 - 1e-6
 """The LP solver meets its constraints within 1e-7; the bound gives that away, and more."""
 
@@ -183,7 +185,7 @@ def lower_bound(problem: Problem, *, timed: bool = False) -> float:
         return total
     gain = 0.0
     if priced[0] + priced[5] > 0 and (found := relax(problem)) is not None:
-        gain = max(gain, found.cost * LP_TOLERANCE - float(priced[0] + priced[5]))
+        gain = max(gain, found.bound * CERTIFIED - float(priced[0] + priced[5]))
     if timed and (least := timed_cost(problem, float(each[0]) * HOUR_S)) is not None:
         gain = max(gain, least * LP_TOLERANCE - float(priced[[0, 1, 2, 5]].sum()))
     return total + gain

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from operator import itemgetter
 
 from planner.domain import (
     MIN_STRETCH_S,
@@ -580,7 +581,7 @@ def _capacity_violations(
     for worker_id, steps in changes.items():
         worker = request.snapshot.worker_by_id[worker_id]
         # Ends come before starts, and what runs before what is planned for the same moment.
-        steps.sort(key=lambda step: (step[0], step[1], step[2]))
+        steps.sort(key=itemgetter(0, 1, 2))
         in_use: dict[str, int] = dict.fromkeys(worker.capacity, 0)
         blamed: set[str] = set()
         for at_s, sign, placed, task in steps:

@@ -51,7 +51,9 @@ def judge(replayed: Replay, seed: int = 0) -> dict[str, Any]:
         Bounded slowdown (``bsld_*``), waits, promises (``late_share``: of the promised jobs;
         ``promise_error_mean_s``: mean of ``|start - promise|``), share of missed deadlines,
         ``utilisation`` (work over processors times span), ``energy_kwh``, ``fairness`` between
-        users, ``by_size``, ``replans`` (scheduling passes), and processor time of a decision.
+        users, ``by_size``, ``replans`` (scheduling passes), ``plan_churn`` (how often a job's
+        planned start was put off by more than a minute, mean over jobs), and processor time
+        of a decision.
 
     Notes
     -----
@@ -87,6 +89,7 @@ def judge(replayed: Replay, seed: int = 0) -> dict[str, Any]:
         "fairness": _fairness(wait, log.user),
         "by_size": _by_size(slowdown, wait, log.width),
         "replans": replayed.passes,
+        "plan_churn": None if replayed.put_off is None else replayed.put_off / len(log),
         "corrections": replayed.corrections,
         "killed": replayed.killed,
         "decision_p50_ms": _percentile(decision_ms, 50),

@@ -14,6 +14,7 @@ from planner.kernels.ruin import FAR, Fixed, State
 from planner.priorities import priorities
 from planner.problem import Floats, Ints, Problem, Schedule
 from planner.relaxation import Relaxation
+from planner.words import words_of
 
 PLACES = 256
 """Workers in the pool of each kind."""
@@ -21,6 +22,8 @@ SPARE = 64
 """Pieces for which each row of a fresh state has room; it grows."""
 SLICE_S = 0.02
 """A call of the kernel lasts about this long, so that a deadline is kept."""
+MOST_FASTER = 4.0
+"""From one call to the next no more than so many times as many moves are trusted."""
 RANKS = ("slack", "area", "tail", "smith", "latest", "scarce")
 """Orders of ``priorities`` in which ruined tasks are put back, besides a random one."""
 ODDS = np.cumsum([0.3, 0.2, 0.15, 0.15, 0.1, 0.1])
@@ -44,7 +47,7 @@ def fixed_arrays(problem: Problem) -> Fixed:
 
     Its ``pool`` is empty; ``with_pool`` makes one.
     """
-    ti = np.zeros((len(problem.tasks), ruin.TASK_INTS + len(problem.resources)), np.int64)
+    ti = np.zeros((len(problem.tasks), ruin.TASK_INTS), np.int64)
     for column, values in (
         (ruin.RELEASE, problem.release), (ruin.RAW_RELEASE, problem.raw_release),
         (ruin.DEADLINE, problem.deadline), (ruin.HARD_END, problem.hard_end),
@@ -54,7 +57,7 @@ def fixed_arrays(problem: Problem) -> Fixed:
         (ruin.MOVED_AFTER, problem.moved_after), (ruin.MINE, np.int64(1)),
     ):  # fmt: skip
         ti[:, column] = values
-    ti[:, ruin.TASK_INTS :] = problem.demand
+    ti = np.concatenate([ti, words_of(problem).needs(problem.demand)], axis=1)
     due, due_weight, rest = dues(
         problem.deadline, problem.weight, problem.shortest, problem.pred_ptr, problem.pred
     )
@@ -143,9 +146,18 @@ def state_arrays(problem: Problem, schedule: Schedule | None) -> tuple[State, In
         ts[:, ruin.START], ts[:, ruin.END] = schedule.start, schedule.end
         ps[:, ruin.ON] = schedule.worker
     ws = np.zeros((workers, 3), np.int64)
-    ws[:, ruin.COUNT] = count
     state = State(ts, ps, ws, np.zeros(workers), np.zeros(len(problem.owners)))
-    return state, np.concatenate([times[:, :, None], free], axis=2)
+    words = words_of(problem).free(free)
+    # Amounts that differ too little to matter are alike in words: such segments are one.
+    keep = np.arange(times.shape[1]) < count[:, None]
+    keep[:, 1:] &= (words[:, 1:] != words[:, :-1]).any(axis=2)
+    worker, segment = np.nonzero(keep)
+    place = keep.cumsum(axis=1)[worker, segment] - 1
+    profile = np.zeros((*times.shape, 1 + words.shape[2]), np.int64)
+    profile[worker, place, 0] = times[worker, segment]
+    profile[worker, place, 1:] = words[worker, segment]
+    ws[:, ruin.COUNT] = keep.sum(axis=1)
+    return state, profile
 
 
 def schedule_of(ts: Ints, ps: Ints) -> Schedule:
@@ -193,7 +205,7 @@ class Walk:
         """The schedule where the walk is."""
         return schedule_of(self.state.ts, self.state.ps)
 
-    def step(self, moves: int, heat: float, rent: float, shape: Shape) -> None:
+    def step(self, moves: int, heat: float, rent: float, shape: Shape, odds: Floats = ODDS) -> None:
         """Make so many moves at one temperature.
 
         Parameters
@@ -205,10 +217,12 @@ class Walk:
             Part of a worker's idle power that is charged for its use by the second, beside the
             on-time itself: otherwise only the last task on a worker seems to cost anything.
         shape : Shape
+        odds : float64 (ruin rules,)
+            Their cumulated chances.
         """
         self.fixed.wf[:, ruin.BUSY] = self.busy + rent * self.idle
         self.profile, self.items, ts, ps, _, _ = ruin.search(
-            self.fixed, self.state, self.profile, self.items, self.rank, ODDS, moves, heat,
+            self.fixed, self.state, self.profile, self.items, self.rank, odds, moves, heat,
             shape.most, shape.looked_at, shape.blink, shape.tie, int(self.rng.integers(1 << 31)),
         )  # fmt: skip
         self.moves += moves
@@ -220,7 +234,9 @@ class Walk:
             moves = max(4, int(min(left, SLICE_S) * self._moves_a_second))
             began = time.perf_counter()
             self.step(moves, heat, rent, shape)
-            self._moves_a_second = moves / max(1e-6, time.perf_counter() - began)
+            # A coarse clock may say that a call took no time at all.
+            rate = moves / max(1e-6, time.perf_counter() - began)
+            self._moves_a_second = min(rate, MOST_FASTER * self._moves_a_second)
 
     def offer(self, schedule: Schedule) -> None:
         """Keep a schedule if it is the best so far."""

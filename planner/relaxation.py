@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linprog
-from scipy.sparse import coo_matrix
+from scipy.optimize import OptimizeResult, linprog
+from scipy.sparse import coo_matrix, csr_matrix
 
 from planner.evaluate import HOUR_S, WATT_SECONDS_PER_KWH
 from planner.kernels.graph import heads_and_tails
@@ -19,6 +19,8 @@ from planner.problem import Floats, Ints, Problem
 
 MOST_VARIABLES = 60_000
 """Beyond this many (kind, class) pairs the program takes longer than a list schedule."""
+ALMOST_ONE = 1.0 - 1e-12
+"""What a product of floats gives away."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +30,9 @@ class Relaxation:
     Parameters
     ----------
     cost : float
-        No schedule has a lower sum of priced makespan and energy.
+        The optimum, within the tolerances of the LP solver.
+    bound : float
+        No schedule has a lower sum of priced makespan and energy; see ``_certified``.
     worker_group : int64 (workers,)
         Workers of one group are interchangeable for it.
     share : float64 (kinds, groups)
@@ -42,6 +46,7 @@ class Relaxation:
     """
 
     cost: float
+    bound: float
     worker_group: Ints
     share: Floats
     dearer: Floats
@@ -146,14 +151,60 @@ def _solve(problem: Problem) -> Relaxation | None:
     dearer = np.full((len(problem.allowed), groups), np.inf)
     reduced = np.maximum(0.0, found.lower.marginals[:count])
     dearer[of_kind, of_group] = reduced / np.maximum(hours, 1e-12)
+    low = np.concatenate([np.zeros(count), least_on, [least_end]])
     return Relaxation(
         float(found.fun),
+        _certified(objective, upper, limits, equal, low, size, found),
         group,
         share,
         dearer,
         found.x[on] / size * HOUR_S,
         float(found.x[makespan]) * HOUR_S,
     )
+
+
+def _certified(
+    cost: Floats,
+    upper: csr_matrix,
+    limits: Floats,
+    equal: csr_matrix,
+    low: Floats,
+    size: Ints,
+    found: OptimizeResult,
+) -> float:
+    """A bound that holds however far the LP solver is from its optimum.
+
+    Notes
+    -----
+    For any y <= 0 and z the sum ``limits y + sum(z) + min over the box of (cost - A'y - E'z) x``
+    is at most the optimum. The shares lie in [0, 1]; on-times and makespan have no upper end, so
+    their reduced costs must not be negative: where they are, the prices of the last rows
+    (``O_g <= n_g M``) are made smaller, and then those of each group's resources.
+
+    References
+    ----------
+    Neumaier, Shcherbina (2004), "Safe bounds in linear and mixed-integer linear programming",
+    doi:10.1007/s10107-003-0433-3.
+    """
+    groups = len(size)
+    shares = len(cost) - groups - 1
+    y = np.minimum(0.0, found.ineqlin.marginals)
+    z = found.eqlin.marginals
+    of_resource, of_makespan = y[:-groups].reshape(groups, -1), y[-groups:]
+    of_makespan *= _within(np.array([size @ of_makespan]), cost[-1:])
+    room = cost[shares:-1] - of_makespan
+    of_resource *= _within(of_resource.sum(axis=1), room)[:, None]
+    reduced = cost - upper.T @ y - equal.T @ z
+    reduced[shares:] = np.maximum(0.0, reduced[shares:])
+    box = np.minimum(0.0, reduced[:shares]).sum() + reduced[shares:] @ low[shares:]
+    return float(limits @ y + z.sum() + box)
+
+
+def _within(sums: Floats, room: Floats) -> Floats:
+    """Factors in [0, 1] that keep sums, none of them positive, from falling below ``-room``."""
+    factor = ALMOST_ONE * room / np.maximum(-sums, 1e-300)
+    result: Floats = np.where(-sums > room, factor, 1.0)
+    return result
 
 
 def worker_groups(problem: Problem) -> tuple[Ints, list[Ints]]:

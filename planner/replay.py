@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.dispatchers import BACKFILLS, ORDERS, Dispatcher
+from planner.dispatchers import BACKFILLS, ORDERS, PLANNING, Dispatcher
 from planner.domain import BadRequest
 from planner.kernels import replay as kernel
 
@@ -141,6 +141,24 @@ def seeded_outages(
     return Outages(begin[apart], lasts[apart], procs[apart], np.ones(int(apart.sum()), np.bool_))
 
 
+def joined_outages(first: Outages, second: Outages) -> Outages:
+    """Both in order of begin; of the second only those that meet none of the first."""
+    ends = second.begin_s + second.lasts_s
+    apart = np.array(
+        [
+            not ((first.begin_s <= end) & (begin <= first.begin_s + first.lasts_s)).any()
+            for begin, end in zip(second.begin_s, ends, strict=True)
+        ],
+        dtype=bool,
+    )
+    names = ("begin_s", "lasts_s", "procs", "kills")
+    columns = [
+        np.concatenate([getattr(first, name), getattr(second, name)[apart]]) for name in names
+    ]
+    order = np.argsort(columns[0], kind="mergesort")
+    return Outages(*(column[order] for column in columns))
+
+
 @dataclass(frozen=True)
 class Replay:
     """What came of each job of a replayed log.
@@ -156,6 +174,9 @@ class Replay:
         where none was asked for or none was possible.
     passes, corrections, killed : int
         Scheduling passes, overrun estimates that were corrected, runs lost to failures.
+    put_off : int, optional
+        How often a new plan had a waiting job start more than a minute later than the plan
+        before; None of disciplines that plan no starts.
     lost_s : array of int64, shape (n,)
         Seconds of runs lost to failures.
     decision_us : array of int64
@@ -170,6 +191,7 @@ class Replay:
     passes: int
     corrections: int
     killed: int
+    put_off: int | None
     lost_s: Ints
     decision_us: Ints
 
@@ -224,7 +246,7 @@ def replay(
     settings = (
         ORDERS[dispatcher.head],
         ORDERS[dispatcher.fill or dispatcher.head],
-        BACKFILLS[dispatcher.backfill],
+        BACKFILLS[dispatcher.backfill_with(len(jobs.levels))],
         source,
         promises,
     )
@@ -239,7 +261,8 @@ def replay(
         elif progress is not None:
             progress(float(clock[kernel.ENDED]) / max(len(log), 1))
         if state == kernel.OVER:
-            return _outcome(log, live)
+            plans = dispatcher.backfill in PLANNING
+            return _outcome(log, live, plans)
 
 
 def _tell(estimator: Estimator, jobs: kernel.Jobs, live: kernel.Live, told: int) -> int:
@@ -294,6 +317,7 @@ def _arrays(
         estimate=np.ones(n, np.int64),
         expected=np.zeros(n + more, np.int64),
         promise=np.full(n, -1, np.int64),
+        planned=np.full(n, -1, np.int64),
         queue=np.zeros(n + 1, np.int64),
         running=np.zeros(log.procs + more + 1, np.int64),
         heap=np.zeros(log.procs + more + 1, np.int64),
@@ -311,7 +335,7 @@ def _arrays(
     return jobs, live
 
 
-def _outcome(log: ReplayLog, live: kernel.Live) -> Replay:
+def _outcome(log: ReplayLog, live: kernel.Live, plans: bool) -> Replay:
     n, clock = len(log), live.clock
     start, promise = live.start[:n].copy(), live.promise.copy()
     at_once = (promise < 0) & (start == log.submit_s)
@@ -326,6 +350,7 @@ def _outcome(log: ReplayLog, live: kernel.Live) -> Replay:
         passes=int(clock[kernel.PASSES]),
         corrections=int(clock[kernel.CORRECTIONS]),
         killed=int(clock[kernel.KILLED]),
+        put_off=int(clock[kernel.PUT_OFF]) if plans else None,
         lost_s=live.lost.copy(),
         decision_us=live.cpu_us[: clock[kernel.PASSES]].copy(),
     )

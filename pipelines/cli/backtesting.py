@@ -14,6 +14,16 @@ from planner.domain import BadRequest
 
 KEEP = Path("data/backtests")
 
+CutToRequest = Annotated[
+    bool, typer.Option("--cut-to-request", help="Jobs are killed at their requested time.")
+]
+Procs = Annotated[
+    int | None, typer.Option(help="Processors of the machine; the log's by default.", min=1)
+]
+Window = Annotated[str | None, typer.Option(help="Part of the jobs to replay, as shares: 0.3:0.6.")]
+Format = Annotated[str, typer.Option(help="auto, swf, sacct, table or wfformat.")]
+Columns = Annotated[Path | None, typer.Option(help="Column map (YAML) of a table.")]
+
 
 def backtest(
     log: Annotated[Path, typer.Argument(help="A job log in any form that ingest takes.")],
@@ -23,20 +33,23 @@ def backtest(
     estimates: Annotated[
         str, typer.Option(help="requested, last_two, model[:LEVEL], oracle[:SIGMA], with commas.")
     ] = "requested,last_two,oracle",
-    cut_to_request: Annotated[
-        bool, typer.Option("--cut-to-request", help="Jobs are killed at their requested time.")
-    ] = False,
-    procs: Annotated[
-        int | None, typer.Option(help="Processors of the machine; the log's by default.", min=1)
-    ] = None,
-    window: Annotated[
-        str | None, typer.Option(help="Part of the jobs to replay, as shares: 0.3:0.6.")
-    ] = None,
+    cut_to_request: CutToRequest = False,
+    procs: Procs = None,
+    window: Window = None,
     sequences: Annotated[
         Path | None,
         typer.Option(help="File of first rows: parts of 1,024 jobs, each from an empty machine."),
     ] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds of the oracle's noise, with commas.")] = "0",
+    failures: Annotated[
+        str | None,
+        typer.Option(help="DAYS:HOURS:SHARE between failures, until repair, of the processors."),
+    ] = None,
+    drains: Annotated[
+        Path | None, typer.Option(help="File of drains: begin, seconds, processors a line.")
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option(help="Seeds of failures and of the oracle's noise, with commas.")
+    ] = "0",
     json: Annotated[
         Path | None, typer.Option("--json", help="Where to write the report as JSON (- prints it).")
     ] = None,
@@ -50,8 +63,8 @@ def backtest(
     fresh: Annotated[
         bool, typer.Option(help="Replay again what an earlier backtest has kept.")
     ] = False,
-    format: Annotated[str, typer.Option(help="auto, swf, sacct, table or wfformat.")] = "auto",
-    columns: Annotated[Path | None, typer.Option(help="Column map (YAML) of a table.")] = None,
+    format: Format = "auto",
+    columns: Columns = None,
 ) -> None:
     """Replay a log under dispatchers and estimates, and judge what would have come of it.
 
@@ -59,6 +72,7 @@ def backtest(
     """
     from pipelines import backtest as grid
     from pipelines.files import write_text_atomic
+    from pipelines.outages import Away, parse_failures, read_drains
     from planner.dispatchers import DISPATCHERS
 
     names = _words(dispatchers, "--dispatchers")
@@ -69,7 +83,12 @@ def backtest(
     numbers = _words(seeds, "--seeds")
     if not all(number.isdigit() for number in numbers):
         raise BadRequest(f"--seeds {seeds!r}: write whole numbers, as in 0,1,2")
-    cells = grid.cells_of(names, told, [int(number) for number in numbers])
+    away = Away(
+        None if failures is None else parse_failures(failures),
+        () if drains is None else read_drains(drains),
+    )
+    whole = [int(number) for number in numbers]
+    cells = grid.cells_of(names, told, whole, failures=away.failures is not None)
     with progress(f"replaying {log.name}") as tell:
         test = grid.open_backtest(
             log,
@@ -79,6 +98,7 @@ def backtest(
             procs=procs,
             window=window,
             sequences=sequences,
+            away=away,
         )
         report = grid.backtest(
             test,
@@ -120,7 +140,9 @@ def cell_table(report: dict[str, Any]) -> Any:
         if cell["level"] not in (None, 0.5):
             estimates += f":{cell['level']:g}"
         if cell["sigma"]:
-            estimates += f":{cell['sigma']:g} #{cell['seed']}"
+            estimates += f":{cell['sigma']:g}"
+        if cell["sigma"] or report["failures"]:
+            estimates += f" #{cell['seed']}"
         low, high = cell["bsld_ci"]
         late, error = cell["late_share"], cell["promise_error_mean_s"]
         rows.append(
@@ -149,18 +171,12 @@ def cell_table(report: dict[str, Any]) -> Any:
 def promote(
     log: Annotated[Path, typer.Argument(help="The log whose models compete.")],
     dispatcher: Annotated[str, typer.Option(help="Who schedules with the forecasts.")] = "planner",
-    cut_to_request: Annotated[
-        bool, typer.Option("--cut-to-request", help="Jobs are killed at their requested time.")
-    ] = False,
-    procs: Annotated[
-        int | None, typer.Option(help="Processors of the machine; the log's by default.", min=1)
-    ] = None,
-    window: Annotated[
-        str | None, typer.Option(help="Part of the jobs to replay, as shares: 0.3:0.6.")
-    ] = None,
+    cut_to_request: CutToRequest = False,
+    procs: Procs = None,
+    window: Window = None,
     json: Json = False,
-    format: Annotated[str, typer.Option(help="auto, swf, sacct, table or wfformat.")] = "auto",
-    columns: Annotated[Path | None, typer.Option(help="Column map (YAML) of a table.")] = None,
+    format: Format = "auto",
+    columns: Columns = None,
 ) -> None:
     """Make the challenger champion, where its forecasts make better schedules.
 

@@ -18,39 +18,55 @@ from typing import Any
 PATIENCE = 10.0
 """How many times its limit CP-SAT may take on the wall clock before it stops by itself."""
 TICK_S = 0.02
+WINDOW_S = 0.05
+"""Threads that take turns within this time count as one that is as busy as the busiest."""
 
 
 class BusiestThread:
-    """A clock that advances by the CPU time of the busiest thread between two readings."""
+    """A clock that advances by the CPU time of the busiest thread, window by window."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._seen = _cpu_by_thread()
-        self._now_s = 0.0
+        self._opened, self._at_s = _cpu_by_thread(), 0.0
 
     def __call__(self) -> float:
         """Seconds since the clock was made."""
         with self._lock:
             cpu = _cpu_by_thread()
-            steps = (at - self._seen.get(thread, 0.0) for thread, at in cpu.items())
-            self._now_s += max(0.0, *steps)
-            self._seen = cpu
-            return self._now_s
+            steps = (at - self._opened.get(thread, 0.0) for thread, at in cpu.items())
+            step_s = max(0.0, *steps)
+            now_s = self._at_s + step_s
+            if step_s >= WINDOW_S:
+                self._opened, self._at_s = cpu, now_s
+            return now_s
 
 
 def _cpu_by_thread() -> dict[str, float]:
     """CPU seconds of every thread of this process and its children."""
-    found: dict[str, float] = {}
-    waiting = [Path("/proc/self/task")]
+    found = {}
+    children = []
+    for thread in Path("/proc/self/task").iterdir():
+        try:
+            # Up to this moment; what /proc tells of a thread that runs is some ticks old.
+            found[thread.name] = time.clock_gettime(_clock_of(int(thread.name)))
+            children += (thread / "children").read_text().split()
+        except OSError:  # it has just ended
+            continue
+    waiting = [Path(f"/proc/{c}/task") for c in children]
     while waiting:
-        for thread in waiting.pop().iterdir():
-            try:
+        try:
+            for thread in waiting.pop().iterdir():
                 found[thread.name] = int((thread / "schedstat").read_text().split()[0]) / 1e9
                 children = (thread / "children").read_text().split()
-            except OSError:  # it has just ended
-                continue
-            waiting += [path for c in children if (path := Path(f"/proc/{c}/task")).exists()]
+                waiting += [Path(f"/proc/{c}/task") for c in children]
+        except OSError:
+            continue
     return found
+
+
+def _clock_of(thread: int) -> int:
+    """The CPU clock of a thread of this process: MAKE_THREAD_CPUCLOCK of linux/posix-timers.h."""
+    return (~thread << 3) | 6
 
 
 @contextmanager

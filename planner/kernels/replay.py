@@ -35,6 +35,7 @@ EASY = 1
 PUBLISHED = 2
 CONSERVATIVE = 3
 PLANNER = 4
+BOUNDED = 5
 
 # Where estimates come from.
 GIVEN = 0
@@ -61,7 +62,11 @@ CORRECTIONS = 10
 NEXT_OUTAGE = 11
 TOLD = 12
 KILLED = 13
-CLOCK = 14
+PUT_OFF = 14
+CLOCK = 15
+
+TOLERANCE_S = 60
+"""A planned start that moves later by no more than this does not count as put off."""
 
 _cpu_us = types.ExternalFunction("clock", types.int64())
 
@@ -93,6 +98,7 @@ class Live(NamedTuple):
     estimate: np.ndarray
     expected: np.ndarray
     promise: np.ndarray
+    planned: np.ndarray
     queue: np.ndarray
     running: np.ndarray
     heap: np.ndarray
@@ -336,19 +342,22 @@ def profile_of_running(jobs, live, times, free):
 
 
 @njit(cache=True)
-def earliest(times, free, count, procs, duration):
-    """First moment from which on `procs` processors are free for `duration`; FAR if never."""
+def earliest(times, free, count, procs, duration, since):
+    """First moment from `since` on at which processors are free for `duration`; FAR if never."""
     k = 0
+    while k + 1 < count and times[k + 1] <= since:
+        k += 1
     while k < count:
         if free[k] < procs:
             k += 1
             continue
-        end = times[k] + duration
+        begin = max(times[k], since)
+        end = begin + duration
         j = k + 1
         while j < count and times[j] < end and free[j] >= procs:
             j += 1
         if j == count or times[j] >= end:
-            return times[k]
+            return begin
         k = j + 1
     return FAR
 
@@ -396,6 +405,14 @@ def _ordered(jobs, live, order):
             order, jobs.submit[job], jobs.procs[job], live.estimate[job], live.clock[NOW]
         )
     return np.argsort(live.score[:n], kind="mergesort")
+
+
+@njit(cache=True)
+def _note(live, job, at):
+    """Keep a job's planned start; count where the last plan had it earlier."""
+    if live.planned[job] >= 0 and at > live.planned[job] + TOLERANCE_S:
+        live.clock[PUT_OFF] += 1
+    live.planned[job] = at
 
 
 @njit(cache=True)
@@ -521,7 +538,7 @@ def _pass_conservative(jobs, live, head, times, free, starting):
         if starting and clock[FREE] <= 0 and unpromised == 0:
             break
         duration = max(live.estimate[job], 1)
-        at = earliest(times, free, count, jobs.procs[job], duration)
+        at = earliest(times, free, count, jobs.procs[job], duration, clock[NOW])
         if live.promise[job] < 0:
             live.promise[job] = at
             unpromised -= 1
@@ -544,6 +561,9 @@ HUMILITY = 3
 PATIENCE = 4
 MOVES = 5
 DEPTH = 6
+RULES = 7
+SLACK = 8
+MOST_SLACK = 9
 
 _POINTS = 20
 _RULES = 5
@@ -622,6 +642,13 @@ def _derive(jobs, live, job):
 
 
 @njit(cache=True)
+def _safe_duration(jobs, live, job):
+    """The upper quantile of a waiting job's run time that promises are made by, seconds."""
+    whole = quantile_at(jobs.levels, live.quantile[job], jobs.settings[PROMISE_LEVEL])
+    return max(min(np.int64(np.ceil(whole)), jobs.request[job]), 1)
+
+
+@njit(cache=True)
 def _profile_at(jobs, live, level, times, free):
     """The running jobs' profile, each expected to end at a quantile; the number of segments."""
     for k in range(live.clock[RUNNING]):
@@ -648,7 +675,7 @@ def _price(jobs, live, plan, order, bound):
     total = 0.0
     for place in order:
         procs = jobs.procs[live.queue[place]]
-        at = earliest(times, free, count, procs, plan.duration[place])
+        at = earliest(times, free, count, procs, plan.duration[place], live.clock[NOW])
         plan.begin[place] = at
         if at == FAR:
             continue
@@ -707,7 +734,7 @@ def _rules(jobs, live, plan):
 
 @njit(cache=True)
 def _best_order(jobs, live, plan):
-    """The cheapest order found: the best of the rules, bettered by bringing jobs forward.
+    """The cheapest order found: the best of ``RULES`` rules, bettered by bringing jobs forward.
 
     Only the first ``DEPTH`` places of an order are searched; the others follow.
     """
@@ -716,7 +743,7 @@ def _best_order(jobs, live, plan):
     depth = min(int(settings[DEPTH]), live.clock[WAITING])
     best, bound = np.argsort(score[0], kind="mergesort"), np.inf
     begin = plan.begin.copy()
-    for rule in range(_RULES):
+    for rule in range(min(_RULES, int(settings[RULES]))):
         order = np.argsort(score[rule], kind="mergesort")
         price = _price(jobs, live, plan, order[:depth], bound)
         if price < bound:
@@ -773,6 +800,10 @@ def _pass_planner(jobs, live, times, free, arrived):
         plan.weight[k] = _weigh(jobs, live, k)
     order = _best_order(jobs, live, plan)
     starts = plan.begin == clock[NOW]
+    for k in range(waiting):
+        # A job beyond the depth has no place in this plan.
+        if plan.begin[k] < FAR:
+            _note(live, live.queue[k], plan.begin[k])
     if arrived:
         _promise(jobs, live, order, starts, times, free)
     for place in order:
@@ -792,15 +823,86 @@ def _promise(jobs, live, order, starts, times, free):
             if starts[place] != now_only:
                 continue
             job = live.queue[place]
-            whole = quantile_at(jobs.levels, live.quantile[job], level)
-            duration = max(min(np.int64(np.ceil(whole)), jobs.request[job]), 1)
+            duration = _safe_duration(jobs, live, job)
             at = now
             if not now_only:
-                at = earliest(times, free, count, jobs.procs[job], duration)
+                at = earliest(times, free, count, jobs.procs[job], duration, now)
             if live.promise[job] < 0:
                 live.promise[job] = at
             if at < FAR:
                 count = reserve(times, free, count, jobs.procs[job], at, duration)
+
+
+# -- the planner with bounds -----------------------------------------------------------------
+
+
+@njit(cache=True)
+def _pass_bounded(jobs, live, times, free, arrived):
+    """Start what breaks no promise, the cheapest first; tell each new job its latest start.
+
+    A promise is a reservation that stays where it is: nothing starts that, by upper quantiles,
+    would be in its way. Only runs that outlast their quantile, and failures, push it back. A
+    job that finds no room now is promised the first start that the others' promises leave,
+    and later by ``min(SLACK x its own duration, MOST_SLACK)``: so long may cheaper jobs pass.
+
+    References
+    ----------
+    Mu'alem, Feitelson (2001), doi:10.1109/71.932708, for reservations that are kept; Talby,
+    Feitelson (1999), "Supporting priorities and improving utilization of the IBM SP scheduler
+    using slack-based backfilling", doi:10.1109/IPPS.1999.760525, for the slack.
+    """
+    clock, settings = live.clock, jobs.settings
+    waiting, some = clock[WAITING], arrived
+    for k in range(waiting):
+        some = some or jobs.procs[live.queue[k]] <= clock[FREE]
+    if not some:
+        return
+    now = clock[NOW]
+    count = _profile_at(jobs, live, settings[PROMISE_LEVEL], times, free)
+    duration, begin = np.empty(waiting, np.int64), np.full(waiting, FAR)
+    score, told = np.empty(waiting), np.empty(waiting, np.int64)
+    for k in range(waiting):
+        job = live.queue[k]
+        duration[k], told[k] = _safe_duration(jobs, live, job), live.promise[job]
+        score[k] = jobs.procs[job] * live.mean[job] / _weigh(jobs, live, k)
+    for k in np.argsort(told, kind="mergesort"):
+        if 0 <= told[k] < FAR:
+            procs = jobs.procs[live.queue[k]]
+            begin[k] = earliest(times, free, count, procs, duration[k], max(told[k], now))
+            if begin[k] < FAR:
+                count = reserve(times, free, count, procs, begin[k], duration[k])
+    order = np.argsort(score, kind="mergesort")
+    for k in order:
+        if 0 <= told[k] < FAR:
+            continue
+        # With machines down a job may have no start yet; it is told one as soon as there is.
+        procs = jobs.procs[live.queue[k]]
+        at = earliest(times, free, count, procs, duration[k], now)
+        if at < FAR:
+            at += np.int64(min(settings[SLACK] * duration[k], settings[MOST_SLACK]))
+            at = earliest(times, free, count, procs, duration[k], at)
+        if at < FAR:
+            count = reserve(times, free, count, procs, at, duration[k])
+        live.promise[live.queue[k]] = begin[k] = at
+    for k in order:
+        job = live.queue[k]
+        procs = jobs.procs[job]
+        if procs > clock[FREE]:
+            continue
+        if begin[k] < FAR:
+            # Its own reservation is not in its way.
+            count = reserve(times, free, count, -procs, begin[k], duration[k])
+        if earliest(times, free, count, procs, duration[k], now) == now:
+            begin[k] = now
+            _start(jobs, live, job, duration[k])
+            if told[k] < 0:
+                live.promise[job] = now
+        if begin[k] < FAR:
+            count = reserve(times, free, count, procs, begin[k], duration[k])
+    for k in range(waiting):
+        if begin[k] < FAR:
+            _note(live, live.queue[k], begin[k])
+    _close_ranks(live)
 
 
 # -- the clock -------------------------------------------------------------------------------
@@ -902,7 +1004,7 @@ def advance(jobs, live, head, fill, backfill, source, promises, passes):
         clock[TOLD] = clock[NEXT]
         # One by one, a job that ends at this instant may not have been told of yet.
         _correct(jobs, live, clock[NOW] + (0 if backfill == PUBLISHED else 1))
-        if clock[WAITING] > 0 and (clock[FREE] > 0 or promises):
+        if clock[WAITING] > 0 and (clock[FREE] > 0 or promises or backfill == BOUNDED):
             while clock[WAITING] + clock[RUNNING] > room // 4:
                 room *= 4
                 times, free = np.empty(room, np.int64), np.empty(room, np.int64)
@@ -910,6 +1012,8 @@ def advance(jobs, live, head, fill, backfill, source, promises, passes):
                 _pass_published(jobs, live, head)
             elif backfill == PLANNER:
                 _pass_planner(jobs, live, times, free, promises and first_new < clock[NEXT])
+            elif backfill == BOUNDED:
+                _pass_bounded(jobs, live, times, free, first_new < clock[NEXT])
             elif backfill == CONSERVATIVE:
                 if clock[FREE] > 0 or first_new < clock[NEXT]:
                     _pass_conservative(jobs, live, head, times, free, True)

@@ -9,9 +9,9 @@ One family in one file: numba's cache does not see changes in other files. Array
 wide: handing a tuple of fifty arrays to a function costs more than most of what is done here.
 
 A *profile* tells what is free on each worker over time: ``profile[w, k, 0]`` is the start of
-segment k and ``profile[w, k, 1 + r]`` what is free of resource r in it (-1: the worker takes
-nothing); ``ws[w, COUNT]`` is the number of segments, and the last one lasts for ever. Times are
-seconds after now, int64; ``FAR`` means never.
+segment k and ``profile[w, k, 1 + c]`` what is free in it, resources side by side in words
+(``planner.words``); ``ws[w, COUNT]`` is the number of segments, and the last one lasts for ever.
+Times are seconds after now, int64; ``FAR`` means never.
 """
 
 from __future__ import annotations
@@ -28,9 +28,13 @@ TASK_INTS = 14
     RELEASE, RAW_RELEASE, DEADLINE, HARD_END, LAST_START, OWNER, KIND, SHARDS, FIRST, BEYOND,
     MOVED_AFTER, DUE, REST, MINE,
 ) = range(TASK_INTS)  # fmt: skip
-"""Columns of ``Fixed.ti``; the demand of each resource follows. Pieces FIRST to BEYOND - 1 are
+"""Columns of ``Fixed.ti``; those of each word follow. Pieces FIRST to BEYOND - 1 are
 the task's. A start after MOVED_AFTER is a move. DUE and REST: deadline by which it must end,
 and longest chain after it, where its successors are still to be placed. MINE: 0 or 1."""
+WORD_INTS = 3
+TAKE, NEED, GUARD = range(TASK_INTS, TASK_INTS + WORD_INTS)
+"""Columns of the first word: what a piece takes, what must be free, and the guard bits; those of
+the next word are WORD_INTS further."""
 WEIGHT, DUE_WEIGHT, OWNER_PART = range(3)
 """Columns of ``Fixed.tf``; OWNER_PART is 1 over the number of the owner's tasks."""
 CLASS, FREE_FROM, BASE_END, BASE_ON, OURS, TARGET = range(6)
@@ -128,18 +132,21 @@ def _segment(profile, n, w, at):
 @njit(cache=True, nogil=True)
 def _earliest(profile, n, w, ti, i, not_before, duration, latest):
     """Earliest start of task i on worker w within [not_before, latest], or FAR."""
-    resources = profile.shape[2] - 1
+    words = profile.shape[2] - 1
+    need, guard = ti[i, NEED], ti[i, GUARD]
     k = _segment(profile, n, w, not_before)
     start = not_before
     while start <= latest:
         end = start + duration
         j = k
         while True:
+            if (profile[w, j, 1] - need) & guard != guard:
+                break
             fits = True
-            for r in range(resources):
-                if profile[w, j, r + 1] < ti[i, TASK_INTS + r]:
-                    fits = False
-                    break
+            for c in range(1, words):
+                other = ti[i, GUARD + c * WORD_INTS]
+                left = profile[w, j, c + 1] - ti[i, NEED + c * WORD_INTS]
+                fits = fits and left & other == other
             if not fits:
                 break
             j += 1
@@ -150,6 +157,16 @@ def _earliest(profile, n, w, ti, i, not_before, duration, latest):
             return FAR
         start = profile[w, k, 0]
     return FAR
+
+
+@njit(cache=True, nogil=True)
+def _fits_in(profile, w, k, ti, i):
+    """Whether task i fits into segment k of worker w."""
+    for c in range(profile.shape[2] - 1):
+        guard = ti[i, GUARD + c * WORD_INTS]
+        if (profile[w, k, c + 1] - ti[i, NEED + c * WORD_INTS]) & guard != guard:
+            return False
+    return True
 
 
 @njit(cache=True, nogil=True)
@@ -188,8 +205,8 @@ def _fill(profile, ws, w, start, end, ti, i, sign):
     first = _split(profile, ws, w, start)
     after = _split(profile, ws, w, end)
     for k in range(first, after):
-        for r in range(profile.shape[2] - 1):
-            profile[w, k, r + 1] -= sign * ti[i, TASK_INTS + r]
+        for c in range(profile.shape[2] - 1):
+            profile[w, k, c + 1] -= sign * ti[i, TAKE + c * WORD_INTS]
     _join(profile, ws, w, after)
     _join(profile, ws, w, first)
 
@@ -217,12 +234,13 @@ def _pieces_that_fit(profile, n, w, ti, i, start, duration, most):
     end = start + duration
     k = _segment(profile, n, w, start)
     while True:
-        for r in range(profile.shape[2] - 1):
-            if profile[w, k, r + 1] < 0:
-                return 0
-            need = ti[i, TASK_INTS + r]
-            if need > 0:
-                pieces = min(pieces, profile[w, k, r + 1] // need)
+        for c in range(profile.shape[2] - 1):
+            take, need, guard = TAKE + c * WORD_INTS, NEED + c * WORD_INTS, GUARD + c * WORD_INTS
+            free, fit = profile[w, k, c + 1], 0
+            while fit < pieces and (free - ti[i, need]) & ti[i, guard] == ti[i, guard]:
+                free -= ti[i, take]
+                fit += 1
+            pieces = fit
         k += 1
         if pieces == 0 or k == n or profile[w, k, 0] >= end:
             return pieces
@@ -414,14 +432,14 @@ def load(f, s, profile, spare):
     Parameters
     ----------
     f, s : Fixed, State
-    profile : int64 (workers, segments, 1 + resources)
+    profile : int64 (workers, segments, 1 + words)
         Before anything is planned, with its ``s.ws[:, COUNT]``.
     spare : int
         Pieces for which each worker has room afterwards.
 
     Returns
     -------
-    profile : int64 (workers, segments, 1 + resources)
+    profile : int64 (workers, segments, 1 + words)
     items : int64 (workers, places)
         The pieces on each worker, in no order.
     """
@@ -699,6 +717,130 @@ def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, 
     return profile, items, -1
 
 
+# ----------------------------------------------------------------------------------- mend
+
+
+@njit(cache=True, nogil=True)
+def _earliest_at_home(ti, ps, ws, profile, i, moment, duration, latest):
+    """Earliest start of task i on its workers in `ps`, all pieces at once, or FAR."""
+    first, beyond = ti[i, FIRST], ti[i, BEYOND]
+    while moment <= latest:
+        fits = True
+        for p in range(first, beyond):
+            w, pieces = ps[p, ON], 0
+            for q in range(first, beyond):
+                pieces += ps[q, ON] == w
+            n = ws[w, COUNT]
+            if _pieces_that_fit(profile, n, w, ti, i, moment, duration, pieces) < pieces:
+                # Something must come free there first.
+                k = _segment(profile, n, w, moment) + 1
+                if k == n:
+                    return FAR
+                moment, fits = profile[w, k, 0], False
+                break
+        if fits:
+            return moment
+    return FAR
+
+
+@njit(cache=True, nogil=True)
+def mend(f, s, profile, items, line, floor, order, tie, seed):
+    """Put back what a plan says that still holds, and insert the rest where it adds least.
+
+    Parameters
+    ----------
+    f, s : Fixed, State
+        Nothing is placed; ``s.ps`` has the workers of the tasks that keep theirs.
+    profile, items
+        Of ``load``.
+    line : int64 (tasks in line,)
+        Tasks by planned start. One that keeps its workers starts there as early as those before
+        it in the line let it; another one is inserted when it is its turn.
+    floor : int64 (tasks,)
+        No task of the line starts earlier.
+    order : int64 (tasks,)
+        A topological order, in which the other tasks are inserted. Where one finds no place
+        between its predecessors and its successors, these are taken out and inserted anew.
+    tie, seed
+        As in ``search``.
+
+    Returns
+    -------
+    profile, items
+        Perhaps grown.
+    inserted : bool (tasks,)
+    failed : int
+        -1, or the first task for which no place was found.
+    """
+    ti, tf, wi, wf, pi, run_s = f.ti, f.tf, f.wi, f.wf, f.pi, f.run_s
+    allowed, share, prices, max_stretch = f.allowed, f.share, f.prices, f.max_stretch
+    pred_ptr, pred, succ_ptr, succ = f.pred_ptr, f.pred, f.succ_ptr, f.succ
+    every_ptr, every = f.every_ptr, f.every
+    ts, ps, ws, load_s, wait_s = s.ts, s.ps, s.ws, s.load_s, s.wait_s
+    np.random.seed(seed)
+    inserted = np.zeros(ts.shape[0], np.bool_)
+    for k in range(line.shape[0] + order.shape[0]):
+        i = line[k] if k < line.shape[0] else order[k - line.shape[0]]
+        if ts[i, START] < FAR:
+            continue
+        kept = k < line.shape[0] and ps[ti[i, FIRST], ON] >= 0
+        begin, finish, shards = FAR, FAR, ti[i, SHARDS]
+        if kept:
+            duration, begin = 1, max(ti[i, RELEASE], floor[i])
+            for p in range(ti[i, FIRST], ti[i, BEYOND]):
+                duration = max(duration, run_s[i, wi[ps[p, ON], CLASS]])
+            for p in range(pred_ptr[i], pred_ptr[i + 1]):
+                # One that is not placed yet will have to end before this one starts.
+                if ts[pred[p], END] < FAR:
+                    begin = max(begin, ts[pred[p], END])
+            _, latest_end, _ = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i)
+            latest = _latest_start(ti, max_stretch, i, latest_end, duration)
+            begin = _earliest_at_home(ti, ps, ws, profile, i, begin, duration, latest)
+            if begin >= FAR:
+                continue  # it is inserted with the others
+            finish = begin + duration
+        else:
+            inserted[i] = True
+            makespan, most_load = _makespan(wi, ws), load_s.max()
+            while True:
+                if shards > 1:
+                    begin, finish = _place_gang(
+                        ti, wi, run_s, allowed, pred_ptr, pred, succ_ptr, succ, max_stretch, ts,
+                        ps, ws, profile, i,
+                    )  # fmt: skip
+                else:
+                    seen = every[every_ptr[ti[i, KIND]] : every_ptr[ti[i, KIND] + 1]]
+                    w, begin, finish = _insert(
+                        ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, prices,
+                        max_stretch, ts, ws, load_s, profile, i, seen, seen.shape[0], 0.0, tie,
+                        makespan, most_load,
+                    )  # fmt: skip
+                    ps[ti[i, FIRST], ON] = w
+                if begin < FAR:
+                    break
+                freed = False
+                for p in range(succ_ptr[i], succ_ptr[i + 1]):
+                    if ts[succ[p], START] < FAR:
+                        _take(
+                            ti, tf, wi, wf, pi, share, prices, ts, ps, ws, load_s, wait_s, profile,
+                            items, succ[p],
+                        )  # fmt: skip
+                        freed = True
+                if not freed:
+                    return profile, items, inserted, i
+        _put(
+            ti, tf, wi, wf, pi, share, prices, ts, ps, ws, load_s, wait_s, profile, items, i, begin,
+            finish,
+        )  # fmt: skip
+        for p in range(ti[i, FIRST], ti[i, BEYOND]):
+            w = ps[p, ON]
+            if ws[w, COUNT] + 4 + 2 * shards > profile.shape[1]:
+                profile = _wider(profile, 2 * profile.shape[1] + 4)
+            if ws[w, NUMBER] + 1 + shards > items.shape[1]:
+                items = _longer(items, 2 * items.shape[1] + 1)
+    return profile, items, inserted, -1
+
+
 # ----------------------------------------------------------------------------------- ruin
 
 
@@ -869,6 +1011,12 @@ def _settle(
         earliest, _, _ = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i)
         if earliest >= start:
             continue
+        # Either into the segment just before its start, or into a gap before that.
+        before = _segment(profile, ws[w, COUNT], w, start - 1)
+        if not _fits_in(profile, w, before, ti, i) and (
+            _earliest(profile, ws[w, COUNT], w, ti, i, earliest, d, start - d) >= FAR
+        ):
+            continue
         _fill(profile, ws, w, start, start + d, ti, i, -1)
         begin = _earliest(profile, ws[w, COUNT], w, ti, i, earliest, d, start)
         _fill(profile, ws, w, begin, begin + d, ti, i, 1)
@@ -938,6 +1086,19 @@ def _undo(
         for k in range(ws[w, COUNT]):
             for c in range(profile.shape[2]):
                 profile[w, k, c] = was_row[q, k, c]
+
+
+@njit(cache=True, nogil=True)
+def _as_before(ti, ts, ps, was_ts, was_ps, taken, filled):
+    """Whether every task is back where the notes say it was."""
+    for k in range(filled):
+        i = taken[k]
+        if ts[i, START] != was_ts[k, START] or ts[i, END] != was_ts[k, END]:
+            return False
+        for p in range(ti[i, FIRST], ti[i, BEYOND]):
+            if ps[p, ON] != was_ps[k, p - ti[i, FIRST]]:
+                return False
+    return True
 
 
 @njit(cache=True, nogil=True)
@@ -1170,6 +1331,8 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
                     best_ps[p, ON] = was_ps[k, p - ti[i, FIRST]]
             unsaved = False
         current, saved = fresh, 0.0
+        if _as_before(ti, ts, ps, was_ts, was_ps, taken, filled):
+            continue
         for q in range(noted):
             saved += _settle(
                 ti, tf, wi, wf, pi, pred_ptr, pred, succ_ptr, succ, prices, ts, ps, ws, wait_s,

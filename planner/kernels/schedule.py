@@ -80,6 +80,42 @@ def earliest_start(times, free, count, demand, not_before, duration):
 
 
 @njit(cache=True)
+def _earliest_by(times, free, count, w, demand, i, not_before, duration, latest):
+    """The same for task i on worker w, but FAR where it is later than `latest`.
+
+    Whole arrays and indices: a view of an array costs as much as what is done here.
+    """
+    last = count[w] - 1
+    k, high = 0, last
+    while k < high:
+        middle = (k + high + 1) >> 1
+        if times[w, middle] <= not_before:
+            k = middle
+        else:
+            high = middle - 1
+    start = not_before
+    while start <= latest:
+        end = start + duration
+        j = k
+        while True:
+            fits = True
+            for r in range(demand.shape[1]):
+                if free[w, j, r] < demand[i, r]:
+                    fits = False
+                    break
+            if not fits:
+                break
+            if j == last or times[w, j + 1] >= end:
+                return start
+            j += 1
+        if j == last:
+            return FAR
+        k = j + 1
+        start = times[w, k]
+    return FAR
+
+
+@njit(cache=True)
 def _pieces_that_fit(times, free, count, demand, start, duration, most):
     """How many pieces of `demand` fit at once over [start, start + duration), at most `most`."""
     pieces = most
@@ -311,12 +347,11 @@ def list_schedule(
                 d = duration[i, worker_class[w]]
                 if d == 0:
                     continue
-                if rule == EARLIEST_END and not_before + d > finish:
-                    continue  # cannot end earlier than the best so far
-                s = earliest_start(times[w], free[w], count[w], demand[i], not_before, d)
-                if s >= FAR or s > latest_start(
-                    hard_end[i], last_start[i], raw_release[i], max_stretch, d
-                ):
+                latest = latest_start(hard_end[i], last_start[i], raw_release[i], max_stretch, d)
+                if rule == EARLIEST_END:
+                    latest = min(latest, finish - d)  # else it ends later than the best so far
+                s = _earliest_by(times, free, count, w, demand, i, not_before, d, latest)
+                if s >= FAR:
                     continue
                 e = s + d
                 work_w = busy_w[w] * share[row, w] * d

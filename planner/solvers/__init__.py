@@ -39,6 +39,13 @@ def _shop(**parameters: Any) -> Solver:
     return Shop(**{"start": Greedy(), **parameters})
 
 
+def _repair(**parameters: Any) -> Solver:
+    from planner.solvers.astar import AStar
+    from planner.solvers.repair import Repair
+
+    return Repair(**{"start": _lns(), "exact": AStar(max_edges=1000), **parameters})
+
+
 SOLVERS: dict[str, Callable[..., Solver]] = {
     "greedy": Greedy,
     "lns": _lns,
@@ -46,6 +53,7 @@ SOLVERS: dict[str, Callable[..., Solver]] = {
     "cpsat": _cpsat,
     "project": _project,
     "shop": _shop,
+    "repair": _repair,
 }
 """Name to factory; keyword arguments are the solver's parameters."""
 

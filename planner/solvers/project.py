@@ -8,16 +8,16 @@ from typing import ClassVar
 
 import numpy as np
 
-from planner.bounds import heads_tails, term_bounds
+from planner.bounds import heads_tails
 from planner.domain import BadRequest
-from planner.evaluate import HOUR_S
 from planner.kernels.activity import Project as Activities
 from planner.kernels.activity import Room, anneal, justify, serial
 from planner.kernels.graph import priority_order, successors
-from planner.messages import Budget, Status
+from planner.messages import Budget
 from planner.problem import Ints, Problem, Schedule
-from planner.shapes import MAKESPAN, is_project
+from planner.shapes import is_project
 from planner.solvers.base import Observe, Solution, Solver
+from planner.solvers.makespan import MakespanSearch
 from planner.solvers.prover import Prover
 
 WORD = 62
@@ -102,7 +102,7 @@ class Project:
         return search.solution()
 
 
-class _Search:
+class _Search(MakespanSearch):
     def __init__(
         self,
         settings: Project,
@@ -112,12 +112,8 @@ class _Search:
         incumbent: Schedule | None,
         observe: Observe | None,
     ) -> None:
-        self.settings, self.problem, self.activities = settings, problem, activities
-        self.rng, self.observe = rng, observe
-        self.price = float(problem.prices[MAKESPAN]) / HOUR_S
-        self.lower_s = int(np.ceil(term_bounds(problem)[MAKESPAN] * HOUR_S - 1e-6))
-        self.best = incumbent
-        self.upper_s = 1 << 60 if incumbent is None else int(incumbent.end.max())
+        super().__init__(problem, rng, incumbent, observe)
+        self.settings, self.activities = settings, activities
         n = len(problem.tasks)
         horizon = int(activities.duration.sum() + activities.release.max()) + 1
         nothing = np.zeros(n, np.int64)
@@ -126,28 +122,6 @@ class _Search:
             nothing.copy(), nothing.copy(),
         )  # fmt: skip
         self.tail = heads_tails(problem)[1].astype(np.float64)
-        self.steps = 0
-
-    # ------------------------------------------------------------------ what is known
-
-    def enter(self, schedule: Schedule) -> None:
-        """Keep a schedule if it is shorter than the best."""
-        makespan = int(schedule.end.max())
-        if makespan < self.upper_s:
-            self.best, self.upper_s = schedule, makespan
-            if self.observe is not None:
-                self.observe(self.price * makespan, self.price * min(self.lower_s, makespan))
-
-    def solution(self) -> Solution:
-        """The best schedule and what is proved of it."""
-        if self.best is None:
-            return Solution(Status.NO_PLAN_IN_TIME, steps=self.steps)
-        lower_s = min(self.lower_s, self.upper_s)
-        status = Status.OPTIMAL if lower_s == self.upper_s else Status.FEASIBLE
-        cost = self.price * self.upper_s
-        return Solution(status, self.best, self.price * lower_s, cost, self.steps)
-
-    # ------------------------------------------------------------------ search
 
     def run(self, budget: Budget, began: float) -> None:
         """Search until the budget is spent or nothing shorter is possible."""
@@ -179,7 +153,7 @@ class _Search:
             if provers and spent_s >= prove_from_s:
                 alone = is_small and spent_s >= SETTLED_S
                 for prover in provers if alone else provers[:1]:
-                    self._share(prover, limit_s - spent_s)
+                    self.share(prover, limit_s - spent_s)
                 if alone and any(prover.is_running for prover in provers):
                     time.sleep(0.002)
                     continue
@@ -194,19 +168,6 @@ class _Search:
             if provers:
                 pace_s = (time.perf_counter() - began - spent_s) / chunk
                 chunk = max(1, min(2 * chunk, int(CHUNK_S / max(pace_s, 1e-7))))
-
-    def _share(self, prover: Prover, left_s: float) -> None:
-        """Exchange bounds and schedules with the prover; ask anew when it has an old question."""
-        if prover.found is not None:
-            self.enter(prover.found)
-        if prover.lower_s > self.lower_s:
-            self.lower_s = prover.lower_s
-            if self.observe is not None:
-                bound_s = min(self.lower_s, self.upper_s)
-                self.observe(self.price * self.upper_s, self.price * bound_s)
-        if prover.upper_s != self.upper_s and self.lower_s < self.upper_s:
-            assert self.best is not None
-            prover.start(self.best, left_s)
 
     def _begin_round(self, bias: float) -> None:
         """A new list by longest tail; with a bias each tail counts by chance."""
@@ -240,10 +201,6 @@ class _Search:
             self.room.free, end,
         )  # fmt: skip
         return Schedule(end - p.duration, end, np.zeros(len(order), np.int64))
-
-    def seed(self) -> int:
-        """A seed for a kernel or the prover."""
-        return int(self.rng.integers(1 << 31))
 
 
 def _activities(problem: Problem) -> Activities | None:

@@ -10,9 +10,7 @@ import numpy as np
 from scipy.optimize import linprog
 from scipy.sparse import coo_matrix
 
-from planner.bounds import term_bounds
 from planner.domain import BadRequest
-from planner.evaluate import HOUR_S
 from planner.kernels.graph import priority_order, successors
 from planner.kernels.jobshop import (
     Orders,
@@ -25,10 +23,11 @@ from planner.kernels.jobshop import (
     tabu,
 )
 from planner.kernels.jobshop import Shop as Machines
-from planner.messages import Budget, Status
+from planner.messages import Budget
 from planner.problem import Floats, Ints, Problem, Schedule
-from planner.shapes import MAKESPAN, SHOP_TASKS, is_shop
+from planner.shapes import SHOP_TASKS, is_shop
 from planner.solvers.base import Observe, Solution, Solver
+from planner.solvers.makespan import MakespanSearch
 from planner.solvers.prover import Prover
 
 MOST_SHARES = 20_000
@@ -96,7 +95,7 @@ class Shop:
         return search.solution()
 
 
-class _Search:
+class _Search(MakespanSearch):
     def __init__(
         self,
         settings: Shop,
@@ -105,11 +104,8 @@ class _Search:
         incumbent: Schedule | None,
         observe: Observe | None,
     ) -> None:
-        self.settings, self.problem, self.rng, self.observe = settings, problem, rng, observe
-        self.price = float(problem.prices[MAKESPAN]) / HOUR_S
-        self.lower_s = int(np.ceil(term_bounds(problem)[MAKESPAN] * HOUR_S - 1e-6))
-        self.best = incumbent
-        self.upper_s = 1 << 60 if incumbent is None else int(incumbent.end.max())
+        super().__init__(problem, rng, incumbent, observe)
+        self.settings = settings
         tasks = range(len(problem.tasks))
         self.shop = Machines(
             np.array([problem.durations_on(i) for i in tasks], np.int64), problem.release,
@@ -122,30 +118,10 @@ class _Search:
         self.clock = np.zeros(1, np.int64)
         self.room = np.zeros(n, np.int64)
         self.tenure = 10 + n // (m * m)
-        self.steps = 0
         self.elite: list[tuple[int, Orders]] = []
         self.stop_at = np.inf
         self.most = np.inf
         self.prover: Prover | None = None
-
-    # ------------------------------------------------------------------ what is known
-
-    def enter(self, schedule: Schedule) -> None:
-        """Keep a schedule if it is shorter than the best."""
-        makespan = int(schedule.end.max())
-        if makespan < self.upper_s:
-            self.best, self.upper_s = schedule, makespan
-            if self.observe is not None:
-                self.observe(self.price * makespan, self.price * min(self.lower_s, makespan))
-
-    def solution(self) -> Solution:
-        """The best schedule and what is proved of it."""
-        if self.best is None:
-            return Solution(Status.NO_PLAN_IN_TIME, steps=self.steps)
-        lower_s = min(self.lower_s, self.upper_s)
-        status = Status.OPTIMAL if lower_s == self.upper_s else Status.FEASIBLE
-        cost = self.price * self.upper_s
-        return Solution(status, self.best, self.price * lower_s, cost, self.steps)
 
     # ------------------------------------------------------------------ search
 
@@ -155,7 +131,7 @@ class _Search:
         if budget.seconds is not None:
             self.stop_at = began + budget.seconds - CHUNK_S
             if int((self.shop.duration > 0).sum()) <= MOST_INTERVALS:
-                self.prover = Prover(self.problem, self.lower_s, self._seed())
+                self.prover = Prover(self.problem, self.lower_s, self.seed())
         self.prove_at = began + PROVE_FROM_S
         try:
             if self._goes_on():
@@ -184,24 +160,15 @@ class _Search:
         """Whether there is anything left to find, and time for it; talks with the prover."""
         now = time.perf_counter() if self.prover is not None or self.most == np.inf else 0.0
         if self.prover is not None and now >= self.prove_at and self.best is not None:
-            self._share(self.prover, self.stop_at - now)
+            self._talk(self.prover, self.stop_at - now)
         return self.lower_s < self.upper_s and now < self.stop_at and self.steps < self.most
 
-    def _share(self, prover: Prover, left_s: float) -> None:
-        """Exchange bounds and schedules with the prover; ask anew when it has an old question."""
-        if prover.found is not None:
-            if int(prover.found.end.max()) < self.upper_s:
-                x = self._loaded(prover.found.start, prover.found.worker)
-                self._keep(x, self._makespan(x))
-            self.enter(prover.found)
-        if prover.lower_s > self.lower_s:
-            self.lower_s = prover.lower_s
-            if self.observe is not None:
-                bound_s = min(self.lower_s, self.upper_s)
-                self.observe(self.price * self.upper_s, self.price * bound_s)
-        if prover.upper_s != self.upper_s and self.lower_s < self.upper_s and left_s > 0:
-            assert self.best is not None
-            prover.start(self.best, left_s)
+    def _talk(self, prover: Prover, left_s: float) -> None:
+        """As ``share``; what the prover found joins the elite."""
+        found = self.share(prover, left_s)
+        if found is not None:
+            x = self._loaded(found.start, found.worker)
+            self._keep(x, self._makespan(x))
 
     def _improved(self, x: Orders) -> tuple[Orders, int]:
         """The best solution of a tabu search from `x`, told of as it comes."""
@@ -216,7 +183,7 @@ class _Search:
             rounds = int(min(chunk, self.most - self.steps, self.settings.patience - since))
             makespan, made = tabu(
                 self.shop, x, best, rounds, rounds + 1, self.tenure, self.banned, self.away,
-                self.clock, self._seed(),
+                self.clock, self.seed(),
             )  # fmt: skip
             self.steps += max(1, made)
             since += max(1, made)
@@ -237,7 +204,7 @@ class _Search:
         copy_orders(self.elite[int(one)][1], x)
         guide = self.elite[int(other)][1]
         measure(self.shop, guide, self.room)
-        relink(self.shop, x, guide, float(self.rng.uniform(0.3, 0.6)), self._seed())
+        relink(self.shop, x, guide, float(self.rng.uniform(0.3, 0.6)), self.seed())
         return x
 
     def _keep(self, x: Orders, makespan: int) -> None:
@@ -273,9 +240,6 @@ class _Search:
     def _schedule(self, x: Orders) -> Schedule:
         measure(self.shop, x, self.room)
         return Schedule(x.head.copy(), x.head + x.length, x.machine.copy())
-
-    def _seed(self) -> int:
-        return int(self.rng.integers(1 << 31))
 
 
 def _upward_rank(shop: Machines, problem: Problem) -> Floats:

@@ -35,6 +35,9 @@ class PlainReplay:
         self.done: list[int] = []
         self.free = self.log.procs
         self.committed: tuple[int, float] | None = None
+        self.planned: dict[int, int] = {}
+        self.put_off = 0
+        self.asked: set[int] = set()  # have been told a start, or that none is known
 
     def _key(self, order: str, job: int, now: int) -> float:
         r, n = float(max(self.estimate[job], 1)), float(self.procs[job])
@@ -80,6 +83,11 @@ class PlainReplay:
         if len(mine) < 2:
             return self.request[job]
         return min(max(sum(mine) // 2, 1), self.request[job])
+
+    def _note(self, begins: dict[int, int]) -> None:
+        for job, at in begins.items():
+            self.put_off += job in self.planned and at > self.planned[job] + 60
+            self.planned[job] = at
 
     def _releases(self) -> list[tuple[int, int]]:
         held = [(self.expected[j], self.procs[j]) for j in self.running]
@@ -229,6 +237,14 @@ class PlainReplay:
             holds.append((at, at + last, self.procs[job]))
         return price, begins
 
+    def _price_of_wait(self, job: int, now: int, slowdown: float, square: float) -> float:
+        rules = self.dispatcher.rules
+        assert rules is not None
+        wait = float(now - self.submit[job])
+        growth = 1.0 + (wait / rules.patience_s) ** 2
+        risk = square + (rules.humility / 100.0 if len(self.levels) > 1 else 0.0)
+        return slowdown + rules.ageing * wait * risk * growth
+
     def _pass_planner(self, now: int, arrived: bool) -> None:
         rules = self.dispatcher.rules
         assert rules is not None
@@ -239,10 +255,8 @@ class PlainReplay:
         weight, scores = {}, []
         for job in self.queue:
             mean, slowdown, square = self._moments(job)
-            wait, procs = float(now - self.submit[job]), float(self.procs[job])
-            growth = 1.0 + (wait / rules.patience_s) ** 2
-            risk = square + (rules.humility / 100.0 if len(self.levels) > 1 else 0.0)
-            w = weight[job] = slowdown + rules.ageing * wait * risk * growth
+            procs = float(self.procs[job])
+            w = weight[job] = self._price_of_wait(job, now, slowdown, square)
             point = max(float(self.estimate[job]), 10.0)
             scores.append(
                 (procs * mean / w, procs * point / w, procs * point**2, point, procs * point)
@@ -253,7 +267,7 @@ class PlainReplay:
             return self._spread_out(now, jobs, weight, bound)
 
         best, bound, begins = list(self.queue), math.inf, dict[int, int]()
-        for rule in range(5):
+        for rule in range(min(rules.rules, 5)):
             ranked = sorted(range(len(self.queue)), key=lambda k: (scores[k][rule], k))
             order = [self.queue[k] for k in ranked]
             cost, found = price(order, bound)
@@ -271,6 +285,7 @@ class PlainReplay:
             if cost < bound:
                 best, bound, begins = order, cost, found
         starts = [job for job in best if begins.get(job) == now]
+        self._note(begins)
         if arrived:
             self._expect_ends(now, rules.promise_level)
             turn = starts + [job for job in best if job not in starts]
@@ -288,6 +303,68 @@ class PlainReplay:
             self._launch(job, now)
             self.expected[job] = now + lasts[job]
 
+    # -- the planner with bounds ----------------------------------------------------------
+
+    def _first(
+        self, holds: list[tuple[int, int, int]], capacity: int, job: int, since: int, last: int
+    ) -> int | None:
+        """The first moment from `since` on at which a job fits, by testing every candidate."""
+        moments = sorted({since, *(e for _, e, _ in holds if e > since)})
+        return next((m for m in moments if self._fits(holds, capacity, job, m, m + last)), None)
+
+    def _pass_bounded(self, now: int, arrived: bool) -> None:
+        rules = self.dispatcher.rules
+        assert rules is not None
+        if not arrived and not any(self.procs[job] <= self.free for job in self.queue):
+            return
+        self._expect_ends(now, rules.promise_level)
+        busy = [(now, end, procs) for end, procs in self._releases()]
+        capacity = self.free + sum(procs for _, procs in self._releases())
+        lasts, score = dict[int, int](), dict[int, float]()
+        for job in self.queue:
+            safe = math.ceil(self._quantile(job, rules.promise_level))
+            lasts[job] = max(min(safe, self.request[job]), 1)
+            mean, slowdown, square = self._moments(job)
+            score[job] = self.procs[job] * mean / self._price_of_wait(job, now, slowdown, square)
+        by_score = sorted(self.queue, key=lambda job: (score[job], job))
+        held: dict[int, tuple[int, int, int]] = {}
+
+        def holds() -> list[tuple[int, int, int]]:
+            return busy + list(held.values())
+
+        def hold(job: int, at: int | None) -> None:
+            if at is not None:
+                held[job] = (at, at + lasts[job], self.procs[job])
+
+        new = [job for job in by_score if self.promise[job] is None]
+        fresh = {job for job in new if job not in self.asked}
+        for job in sorted(self.queue, key=lambda j: (self.promise[j] or 0, j)):
+            told = self.promise[job]
+            if told is not None:
+                since = max(told, now)
+                hold(job, self._first(holds(), capacity, job, since, lasts[job]))
+        for job in new:
+            at = self._first(holds(), capacity, job, now, lasts[job])
+            if at is not None:
+                at += int(min(rules.slack * lasts[job], rules.most_slack_s))
+                at = self._first(holds(), capacity, job, at, lasts[job])
+            hold(job, at)
+            self.promise[job] = at
+            self.asked.add(job)
+        for job in by_score:
+            if self.procs[job] > self.free:
+                continue
+            own = held.pop(job, None)
+            if self._first(holds(), capacity, job, now, lasts[job]) == now:
+                hold(job, now)
+                self._launch(job, now)
+                self.expected[job] = now + lasts[job]
+                if job in fresh:
+                    self.promise[job] = now
+            elif own is not None:
+                held[job] = own
+        self._note({job: at for job, (at, _, _) in held.items()})
+
     # -- time -----------------------------------------------------------------------------
 
     def go(self) -> PlainReplay:
@@ -303,7 +380,8 @@ class PlainReplay:
                 strict=True,
             )
         )
-        one_by_one = self.dispatcher.backfill == "published"
+        backfill = self.dispatcher.backfill_with(len(self.levels))
+        one_by_one = backfill == "published"
         while True:
             arrival = self.submit[coming[0]] if coming else math.inf
             ends = sorted((self._end_of(j), j) for j in self.running)
@@ -340,9 +418,11 @@ class PlainReplay:
                     self.expected[job] = limit
             if one_by_one:
                 self._pass_published(now)
-            elif self.dispatcher.backfill == "planner":
+            elif backfill == "planner":
                 self._pass_planner(now, arrival <= now)
-            elif self.dispatcher.backfill == "conservative":
+            elif backfill == "bounded":
+                self._pass_bounded(now, arrival <= now)
+            elif backfill == "conservative":
                 self._lay_out(now, starting=True)
             else:
                 self._pass_easy(now)

@@ -126,6 +126,13 @@ def test_sequences(test: grid.Backtest, swf: Path, tmp_path: Path) -> None:
         (["--dispatchers", "easy,"], "write names with commas"),
         (["--sequences", "rows.txt"], "rows.txt, line 2: '900'"),
         (["--sequences", "none.txt"], "none.txt: cannot be read"),
+        (["--failures", "7:4"], "'7:4': write DAYS:HOURS:SHARE"),
+        (["--failures", "7:4:2"], "'7:4:2': write DAYS:HOURS:SHARE"),
+        (["--drains", "none.txt"], "none.txt: cannot be read"),
+        (["--drains", "rows.txt"], "rows.txt, line 1: '0 100'"),
+        (["--drains", "over.txt"], "over.txt, line 2: begins before"),
+        (["--drains", "wide.txt"], "drain 2 takes 99 processors; the machine has 32"),
+        (["--drains", "wide.txt", "--sequences", "first.txt"], "leave out --failures"),
     ],
 )
 def test_bad_input(
@@ -139,12 +146,61 @@ def test_bad_input(
     """Bad input ends with exit code 2 and one sentence that names it; nothing is written."""
     monkeypatch.chdir(tmp_path)
     Path("rows.txt").write_text("0 100\n900\n")
+    Path("over.txt").write_text("0 100 1\n100 5 1\n")
+    Path("wide.txt").write_text("0 100 1\n200 5 99  # too many\n")
+    Path("first.txt").write_text("0 100\n")
     code = _run(str(swf), "--estimates", "oracle", "--json", "out.json", *words)
     said = capsys.readouterr().err.strip()
     assert code == 2
     assert text in said
     assert "Traceback" not in said
     assert not Path("out.json").exists()
+
+
+def test_failures_and_drains(swf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failures follow the seed and kill; a drain kills nobody; regret compares like with like."""
+    monkeypatch.chdir(tmp_path)
+    Path("drains.txt").write_text("# begin seconds processors\n40000 90000 31\n")
+    words = [str(swf), "--cut-to-request", "--dispatchers", "easy", "--jobs", "1", "--fresh"]
+    words += ["--estimates", "requested,oracle", "--json", "out.json", "--seeds", "0,1"]
+    found = {}
+    for name, more in (
+        ("whole", []),
+        ("fails", ["--failures", "0.3:2:0.5"]),
+        ("drains", ["--drains", "drains.txt"]),
+        ("both", ["--drains", "drains.txt", "--failures", "0.3:2:0.5"]),
+    ):
+        assert _run(*words, *more) == 0
+        report = json.loads(Path("out.json").read_text())
+        found[name] = {(c["estimates"], c["seed"]): c for c in report["cells"]}
+        assert bool(report["drains"]) == (name in ("drains", "both"))
+    assert len(found["whole"]) == len(found["drains"]) == 2
+    assert len(found["fails"]) == len(found["both"]) == 4
+    killed = {name: [c["killed"] for c in cells.values()] for name, cells in found.items()}
+    assert not any(killed["whole"])
+    assert not any(killed["drains"])
+    assert all(killed["fails"])
+    first, second = (found["fails"]["requested", seed] for seed in (0, 1))
+    assert first["bsld_mean"] != second["bsld_mean"]
+    for seed in (0, 1):
+        known = found["fails"]["oracle", seed]["bsld_mean"]
+        asked = found["fails"]["requested", seed]
+        assert asked["regret"] == pytest.approx(asked["bsld_mean"] - known)
+    whole = found["whole"]["requested", 0]["bsld_mean"]
+    assert found["drains"]["requested", 0]["bsld_mean"] > whole
+    assert found["both"]["requested", 0]["bsld_mean"] > whole
+
+
+def test_kept_cells_know_their_code(
+    test: grid.Backtest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cell that other code has made does not stand for this code's."""
+    cells = grid.cells_of(["easy"], [grid.Estimate("requested")], [0])
+    grid.backtest(test, cells, keep=tmp_path)
+    assert grid.is_kept(test, cells[0], tmp_path)
+    assert grid.code_of(model=True) != grid.code_of(model=False)
+    monkeypatch.setattr(grid, "code_of", lambda model: "other")
+    assert not grid.is_kept(test, cells[0], tmp_path)
 
 
 def test_log_without_requests(tmp_path: Path, swf: Path) -> None:
@@ -241,3 +297,56 @@ def test_mlflow(test: grid.Backtest, store_here: Path) -> None:
     assert {r.data.tags["data_digest"] for r in runs} == {test.digest}
     told = {r.data.params["estimates"]: r.data.metrics["bsld_mean"] for r in runs}
     assert told == {c["estimates"]: c["bsld_mean"] for c in report["cells"]}
+
+
+def test_promote_moves_the_alias(
+    test: grid.Backtest, swf: Path, store_here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The registry's champion moves where the verdict says so, and stays where it does not."""
+    import mlflow
+
+    from pipelines import tracking
+    from pipelines.train import train_model
+
+    name = tracking.registered_name(test.name)
+
+    def champion() -> str:
+        client = mlflow.MlflowClient()
+        return str(client.get_registered_model(name).aliases["champion"])
+
+    words = ["promote", str(swf), "--cut-to-request", "--dispatcher", "sjf-easy", "--json"]
+    words += ["--window", "0:0.6"]
+
+    def promote() -> tuple[int, str]:
+        with pytest.raises(SystemExit) as left:
+            main(words)
+        told = capsys.readouterr()
+        return int(left.value.code or 0), told.out or told.err
+
+    code, said = promote()
+    assert code == 2
+    assert "no model of the log" in said
+    for place, trees in enumerate((1, 12)):
+        settings = {"trees": {"n_estimators": trees, "min_child_samples": 10}}
+        train_model(test.jobs, store_here / f"m{place}", levels=(0.5, 0.9), settings=settings)
+        result = {"log": test.name, "jobs": 1, "evaluated": 1, "censored": {}, "estimators": {}}
+        tracking.log_evaluation(
+            result, test.name, parameters={}, model=Path(f"m{place}"), jobs=test.jobs
+        )
+    old, new = tracking.contestants(test.name)
+    assert old is not None
+    assert (old.version, new.version) == ("1", "2")
+    assert (old.trees["n_estimators"], new.trees["n_estimators"]) == (1, 12)
+    assert new.levels == (0.5, 0.9)
+    code, said = promote()
+    verdict = json.loads(said)
+    assert code == 0
+    assert verdict["why"].startswith("mean bounded slowdown")
+    assert champion() == ("2" if verdict["promoted"] else "1")
+    run = mlflow.MlflowClient().get_run(verdict["run"])
+    assert run.data.tags["promoted"] == str(verdict["promoted"])
+    assert run.data.metrics["difference"] == pytest.approx(verdict["difference"])
+    for version, promoted in (("1", True), ("2", False), ("2", True)):
+        before = champion()
+        tracking.log_promotion(test.name, {**verdict, "challenger": version, "promoted": promoted})
+        assert champion() == (version if promoted else before)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -258,6 +261,30 @@ def test_cpu_seconds_stand_still_while_nothing_runs() -> None:
     assert time.perf_counter is not clock
     assert idle < 0.15
     assert busy > idle
+
+
+def test_two_threads_side_by_side_use_up_a_limit_no_faster_than_one() -> None:
+    """A solver with two threads would be stopped after half of its time."""
+    used = {}
+
+    def work(clock: Callable[[], float]) -> None:
+        data = bytes(200_000)
+        while time.thread_time() < 0.3:
+            hashlib.sha256(data).digest()  # lets go of the interpreter's lock
+            clock()
+        used[threading.get_ident()] = time.thread_time()
+
+    with cpu_seconds() as clock:
+        began = clock()
+        threads = [threading.Thread(target=work, args=(clock,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        passed = clock() - began
+    assert len(used) == 2
+    assert passed < 0.75 * sum(used.values())
+    assert passed > 0.9 * max(used.values())
 
 
 @pytest.mark.parametrize(

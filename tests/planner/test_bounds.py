@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
 from oracles.brute_force import optimum, without_moves
 from oracles.valid_schedules import plannable, random_schedules
+from scipy.optimize import linprog
 
+from planner import relaxation
 from planner.bounds import heads_tails, lower_bound, term_bounds
 from planner.domain import TERMS, DurationEstimate, Policy, Prices, Snapshot, Task, Worker
 from planner.evaluate import evaluate
+from planner.generate import generate_batch, generate_cluster
+from planner.instances.cluster import read_cluster
 from planner.kernels.graph import least_busy_times
 from planner.messages import PlanRequest
 from planner.problem import encode
+from planner.relaxation import relax
 
 
 def test_no_schedule_beats_a_bound() -> None:
@@ -120,3 +127,44 @@ def test_least_busy_times(seed: int) -> None:
             now += 1
         best = min(best, total)
     assert found == pytest.approx(best)
+
+
+@pytest.mark.parametrize("noise", [1e-6, 1e-2, 1.0])
+def test_the_bound_holds_however_wrong_the_dual_prices_are(
+    noise: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A solver that stops within its tolerances would prove plans that can be beaten."""
+    rng = np.random.default_rng(1)
+    near = 0
+    for seed in range(20):
+        request = generate_batch(20, generate_cluster(6, seed=seed), seed=seed)
+        prices = Prices(makespan_h=float(seed % 3), kwh=1.0, late_h=0, misses=0, wait_h=0)
+        request = replace(request, policy=replace(request.policy, prices=prices))
+        exact = relax(encode(request))
+        assert exact is not None
+        assert exact.bound <= exact.cost * (1 + 1e-9)
+        assert exact.bound >= exact.cost * (1 - 1e-6)
+
+        def shaken(*arguments: object, **options: object) -> object:
+            found = linprog(*arguments, **options)
+            for part in (found.ineqlin, found.eqlin):
+                part.marginals = part.marginals + noise * rng.standard_normal(len(part.marginals))
+            return found
+
+        with monkeypatch.context() as context:
+            context.setattr(relaxation, "linprog", shaken)
+            wrong = relax(encode(request))
+        assert wrong is not None
+        assert wrong.bound <= exact.cost * (1 + 1e-9)
+        near += wrong.bound > 0.5 * exact.cost
+    assert noise > 1e-6 or near == 20
+
+
+@pytest.mark.parametrize("size", ["50x10", "200x20"])
+def test_never_below_the_bound_of_a_cluster_file(
+    size: str, shared_data: Callable[[str], Path]
+) -> None:
+    """What the solver's tolerance takes would be given away in every certificate."""
+    for seed in range(3):
+        found = read_cluster(shared_data(f"benchmarks/cluster/cluster-{size}-{seed}.json.gz"))
+        assert lower_bound(encode(found.request)) >= found.lower_bound - 0.0005  # rounded

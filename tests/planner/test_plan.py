@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from pipelines.peers.metered import cpu_seconds
 from planner.domain import (
     Assignment,
     BadRequest,
@@ -114,6 +115,36 @@ def test_the_wall_clock_budget_is_kept(solver: str) -> None:
     # Generous for a loaded machine; the benchmark shows the true overshoot.
     assert time.perf_counter() - began < 2.0
     assert validate_response(request, response) == []
+
+
+@pytest.mark.parametrize(("tasks", "workers"), [(60, 8), (1000, 50)])
+def test_auto_is_never_late(tasks: int, workers: int) -> None:
+    """A budget that is overrun by a tenth is a tick of the master that is missed."""
+    request = generate_batch(tasks, generate_cluster(workers, seed=2), seed=2)
+    for _ in range(2):  # load and compile first
+        plan(replace(request, budget=Budget(0.3)))
+    for seconds in (0.3, 1.5):
+        # By CPU seconds: what else the machine does is not the planner's fault.
+        with cpu_seconds() as clock:
+            began = clock()
+            response = plan(replace(request, budget=Budget(seconds)))
+            spent_s = clock() - began
+        assert response.plan is not None
+        assert spent_s <= seconds + max(0.05 * seconds, 0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("tasks", "workers"), [(200, 20), (5000, 200), (10_000, 1000)])
+def test_auto_is_never_late_in_large_batches(tasks: int, workers: int) -> None:
+    """Judging ten thousand tasks takes a fifth of a second that must have been kept back."""
+    request = generate_batch(tasks, generate_cluster(workers, seed=3), seed=3)
+    plan(replace(request, budget=Budget(3.0)))
+    for seconds in (2.0, 5.0):
+        with cpu_seconds() as clock:
+            began = clock()
+            plan(replace(request, budget=Budget(seconds)))
+            spent_s = clock() - began
+        assert spent_s <= seconds + max(0.05 * seconds, 0.05)
 
 
 def test_no_time_at_all_still_gives_the_greedy_plan() -> None:

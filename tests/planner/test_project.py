@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from oracles.activity_list import justified, serial_ends
 
-from planner.domain import DurationEstimate, Snapshot, Task, Worker
+from planner.domain import DurationEstimate, Running, Snapshot, Task, Window, Worker
 from planner.evaluate import evaluate
 from planner.instances.base import MAKESPAN_SECONDS
 from planner.instances.psplib import psplib_set
@@ -103,6 +103,15 @@ def test_small_projects_are_proved_and_agree_with_cpsat() -> None:
         assert mine.cost == pytest.approx(other.cost)
 
 
+def running_one(request: PlanRequest) -> PlanRequest:
+    """The same request while its first task runs already."""
+    first, *rest = request.snapshot.pending
+    running = Running(replace(first, after=()), (request.snapshot.workers[0].id,), 0)
+    return replace(
+        request, snapshot=replace(request.snapshot, pending=tuple(rest), running=(running,))
+    )
+
+
 def test_what_is_no_project_goes_to_the_inner_solver() -> None:
     """Deadlines, other prices or a second worker would be left out of the plan's cost."""
     request = random_project(1)
@@ -125,6 +134,13 @@ def test_what_is_no_project_goes_to_the_inner_solver() -> None:
             request,
             snapshot=replace(snapshot, workers=(replace(snapshot.workers[0], until_s=10**6),)),
         ),
+        replace(
+            request,
+            snapshot=replace(
+                snapshot, workers=(replace(snapshot.workers[0], blocked=(Window(3, 9),)),)
+            ),
+        ),
+        running_one(request),
     )
     for other in others:
         problem = encode(other)

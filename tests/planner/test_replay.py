@@ -45,6 +45,7 @@ def _same(log: ReplayLog, dispatcher: Dispatcher, estimates: list[int] | str) ->
     slow = PlainReplay(log, dispatcher, estimates).go()
     assert fast.start_s.tolist() == slow.start
     assert fast.estimate_s.tolist() == slow.estimate
+    assert fast.put_off in (None, slow.put_off)
     if dispatcher.backfill != "published":
         starts = zip(slow.promise, slow.start, log.submit_s.tolist(), strict=True)
         assert fast.promise_s.tolist() == [s if p is None else p for p, s, _ in starts]
@@ -64,9 +65,10 @@ def test_twin(name: str, log: ReplayLog, data: st.DataObject) -> None:
     _same(log, DISPATCHERS[name], estimates)
 
 
+@pytest.mark.parametrize("name", ["planner", "planner-search"])
 @settings(max_examples=60, deadline=None)
 @given(log=toy_logs(), data=st.data())
-def test_twin_of_the_planner(log: ReplayLog, data: st.DataObject) -> None:
+def test_twin_of_the_planner(name: str, log: ReplayLog, data: st.DataObject) -> None:
     """With distributions, few places searched and impatience: the same starts and promises."""
     rules = LookAhead(
         level=data.draw(st.sampled_from([0.3, 0.5])),
@@ -74,8 +76,11 @@ def test_twin_of_the_planner(log: ReplayLog, data: st.DataObject) -> None:
         patience_s=data.draw(st.sampled_from([20.0, 1e6])),
         moves=data.draw(st.integers(0, 9)),
         depth=data.draw(st.integers(1, 5)),
+        rules=data.draw(st.sampled_from([1, 5])),
+        slack=data.draw(st.sampled_from([0.0, 0.5, 4.0])),
+        most_slack_s=data.draw(st.sampled_from([30.0, 1e6])),
     )
-    dispatcher = replace(DISPATCHERS["planner"], rules=rules)
+    dispatcher = replace(DISPATCHERS[name], rules=rules)
     levels = (0.1, 0.5, 0.9)
     numbers = st.lists(st.integers(1, 150), min_size=3, max_size=3).map(sorted)
     told = [[float(q) for q in data.draw(numbers)] for _ in range(len(log))]
@@ -93,12 +98,15 @@ def test_twin_of_the_planner(log: ReplayLog, data: st.DataObject) -> None:
     slow = PlainReplay(log, dispatcher, fast.estimate_s.tolist(), levels=levels, quantiles=told)
     slow.go()
     assert fast.start_s.tolist() == slow.start
+    assert fast.put_off == slow.put_off
     assert fast.promise_s.tolist() == [p if p is not None else -1 for p in slow.promise]
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    log=toy_logs(), data=st.data(), name=st.sampled_from(["easy", "sjf", "conservative", "planner"])
+    log=toy_logs(),
+    data=st.data(),
+    name=st.sampled_from(["easy", "sjf", "conservative", "planner", "planner-firm"]),
 )
 def test_twin_with_outages(log: ReplayLog, data: st.DataObject, name: str) -> None:
     """Failures kill and queue again, drains wait, as in the plain twin."""
@@ -124,7 +132,23 @@ def test_twin_with_outages(log: ReplayLog, data: st.DataObject, name: str) -> No
     assert fast.start_s.tolist() == slow.start
 
 
-@pytest.mark.parametrize("name", ["easy", "sjf-easy", "conservative", "f1-published", "planner"])
+@settings(max_examples=40, deadline=None)
+@given(log=toy_logs())
+def test_promises_are_kept(log: ReplayLog) -> None:
+    """Where no run outlasts what was believed, no job starts after the start it was promised."""
+    log = log.cut_to_request()
+    for rules in (LookAhead(slack=0.0), LookAhead(slack=2.0, most_slack_s=40.0)):
+        dispatcher = replace(DISPATCHERS["planner-firm"], rules=rules)
+        kept = replay(log, dispatcher, "requested", promises=True)
+        assert (kept.promise_s >= log.submit_s).all()
+        assert (kept.start_s <= kept.promise_s).all()
+        # Whether somebody asks for the promises changes nothing.
+        assert (replay(log, dispatcher, "requested").start_s == kept.start_s).all()
+
+
+@pytest.mark.parametrize(
+    "name", ["easy", "sjf-easy", "conservative", "f1-published", "planner", "planner-firm"]
+)
 def test_machine_is_never_overfull(name: str) -> None:
     """At no moment do more processors run than there are, and no job starts before it comes."""
     log = random_log(400, 32, seed=3)
@@ -136,7 +160,7 @@ def test_machine_is_never_overfull(name: str) -> None:
     assert use.max() <= 32
 
 
-@pytest.mark.parametrize("name", ["easy", "sjf-easy", "conservative", "planner"])
+@pytest.mark.parametrize("name", ["easy", "sjf-easy", "conservative", "planner", "planner-firm"])
 def test_truth_stays_hidden(name: str) -> None:
     """Other run times from some moment on change no start before it."""
     log = random_log(300, 32, seed=5)

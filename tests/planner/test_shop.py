@@ -11,7 +11,7 @@ import pytest
 from oracles.shop_graph import longest_paths
 
 from pipelines.peers.heft import heft_schedule
-from planner.domain import DurationEstimate, Snapshot, Task, Worker
+from planner.domain import DurationEstimate, Running, Snapshot, Task, Window, Worker
 from planner.evaluate import evaluate
 from planner.instances.base import MAKESPAN_SECONDS
 from planner.instances.dag import dag_set
@@ -201,10 +201,17 @@ def test_what_is_no_shop_goes_to_the_inner_solver() -> None:
     snapshot = request.snapshot
     wide = tuple(replace(w, capacity={"slot": 2}) for w in snapshot.workers)
     drained = (replace(snapshot.workers[0], until_s=10**6), *snapshot.workers[1:])
+    blocked = (replace(snapshot.workers[0], blocked=(Window(3, 9),)), *snapshot.workers[1:])
+    running = Running(snapshot.pending[0], (snapshot.workers[0].id,), 0)
     prices = replace(request.policy.prices, late_h=1.0)
     others = (
         replace(request, snapshot=replace(snapshot, workers=wide)),
         replace(request, snapshot=replace(snapshot, workers=drained)),
+        replace(request, snapshot=replace(snapshot, workers=blocked)),
+        replace(
+            request,
+            snapshot=replace(snapshot, pending=snapshot.pending[1:], running=(running,)),
+        ),
         replace(request, policy=replace(request.policy, prices=prices)),
         replace(request, policy=replace(request.policy, max_stretch=100.0)),
     )

@@ -1,0 +1,248 @@
+"""A simulated cluster on a clock of its own, which can be made to misbehave.
+
+It outlives its master, as a real cluster does: a new master may be put before the same engine.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipelines.engines.base import (
+    Ended,
+    Key,
+    Order,
+    Standing,
+    Started,
+    Told,
+    WorkerDown,
+    WorkerUp,
+)
+from planner.domain import BadRequest, Outcome, Worker
+
+IDLE_STEP_S = 60
+"""How far the clock goes where nothing is scheduled to happen."""
+
+
+@dataclass(frozen=True)
+class Faults:
+    """How the simulated cluster misbehaves.
+
+    Parameters
+    ----------
+    lost, twice, late : float
+        Chance that a message to the master is lost, comes twice, comes late.
+    late_s : int
+        Most seconds by which a late one is late.
+    deaf : float
+        Chance that an order to the engine is lost on its way.
+    clock_s : int
+        The clock that messages carry is off by up to so many seconds, either way.
+    deaths : sequence of (int, str, int or None)
+        When a worker dies, which, and how many seconds later it is back (None: never).
+    fail : float
+        Chance that a task fails by itself.
+    """
+
+    lost: float = 0.0
+    twice: float = 0.0
+    late: float = 0.0
+    late_s: int = 120
+    deaf: float = 0.0
+    clock_s: int = 0
+    deaths: Sequence[tuple[int, str, int | None]] = ()
+    fail: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("lost", "twice", "late", "deaf", "fail"):
+            if not 0 <= getattr(self, name) < 1:
+                raise BadRequest(f"faults: {name} is {getattr(self, name)}; must lie in [0, 1)")
+
+
+@dataclass
+class Run:
+    """One run of an order, as it really was."""
+
+    key: Key
+    workers: tuple[str, ...]
+    demand: Mapping[str, int]
+    start_s: int
+    end_s: int | None = None
+    cause: str = ""
+    """``completed``, ``failed``, ``timeout``, ``cancelled``, or ``died`` with its worker."""
+
+
+@dataclass
+class SimEngine:
+    """The cluster, its clock, and the truth about what ran.
+
+    Parameters
+    ----------
+    machines : sequence of Worker
+    run_s : callable
+        True run time of a task on a machine class, whole seconds: ``run_s(task, class)``.
+    start_s : int
+        The clock at the beginning.
+    faults : Faults
+    seed : int
+    """
+
+    machines: Sequence[Worker]
+    run_s: Callable[[str, str], int]
+    start_s: int = 0
+    faults: Faults = field(default_factory=Faults)
+    seed: int = 0
+    name: str = "sim"
+
+    def __post_init__(self) -> None:
+        self.clock = self.start_s
+        self.rng = np.random.default_rng(self.seed)
+        self.up: dict[str, Worker] = {w.id: w for w in self.machines}
+        self.runs: dict[Key, Run] = {}
+        self._agenda: list[tuple[int, int, Callable[[], None]]] = []
+        self._mail: list[tuple[int, int, Told]] = []
+        self._number = itertools.count()
+        home = {w.id: w for w in self.machines}
+        for at_s, worker, back_s in self.faults.deaths:
+            self._at(at_s, lambda w=worker: self._dies(w))  # type: ignore[misc]
+            if back_s is not None:
+                self._at(at_s + back_s, lambda w=home[worker]: self._returns(w))  # type: ignore[misc]
+
+    # ------------------------------------------------------------------ the interface
+
+    def now_s(self) -> int:
+        """The clock as the master reads it."""
+        return self.clock + self._skew()
+
+    def workers(self) -> tuple[Worker, ...]:
+        """The workers that are up."""
+        return tuple(self.up.values())
+
+    def start(self, order: Order) -> None:
+        """Begin a run, unless the key has had its run, or the order gets lost."""
+        if self._chance(self.faults.deaf) or order.key in self.runs:
+            return
+        if any(name not in self.up for name in order.workers):
+            return
+        run = Run(order.key, order.workers, dict(order.demand), self.clock)
+        self.runs[order.key] = run
+        task = order.key[0]
+        classes = {self.up[name].machine_class for name in order.workers}
+        seconds, cause = max(self.run_s(task, name) for name in classes), "completed"
+        if self._chance(self.faults.fail):
+            seconds, cause = max(1, seconds // 2), "failed"
+        if order.limit_s is not None and seconds > order.limit_s:
+            seconds, cause = order.limit_s, "timeout"
+        self._tell(Started(order.key, self._stamp()))
+        self._at(self.clock + seconds, lambda: self._ends(run, cause))
+
+    def cancel(self, key: Key) -> None:
+        """Stop a run."""
+        run = self.runs.get(key)
+        if run is not None and run.end_s is None:
+            self._ends(run, "cancelled")
+
+    def events(self, wait_s: float) -> list[Told]:
+        """Messages that are due; if there are none the clock goes on to the next thing."""
+        until = self.clock + int(wait_s)
+        while not (self._mail and self._mail[0][0] <= self.clock):
+            moments = [q[0][0] for q in (self._agenda, self._mail) if q]
+            if min(moments, default=until + 1) > until:
+                self.clock = max(self.clock, until)
+                break
+            self.clock = max(self.clock, min(moments))
+            while self._agenda and self._agenda[0][0] <= self.clock:
+                heapq.heappop(self._agenda)[2]()
+        found = []
+        while self._mail and self._mail[0][0] <= self.clock:
+            found.append(heapq.heappop(self._mail)[2])
+        return found
+
+    def status(self, keys: Collection[Key]) -> dict[Key, Standing]:
+        """The truth."""
+        return {key: self._standing(key) for key in keys}
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    # ------------------------------------------------------------------ inside
+
+    def _standing(self, key: Key) -> Standing:
+        run = self.runs.get(key)
+        if run is None:
+            return Standing("unknown")
+        if run.end_s is None:
+            return Standing("running", run.start_s)
+        if run.cause == "died":
+            return Standing("lost", run.start_s, run.end_s)
+        return Standing("ended", run.start_s, run.end_s, Outcome(run.cause))
+
+    def _at(self, at_s: int, what: Callable[[], None]) -> None:
+        heapq.heappush(self._agenda, (at_s, next(self._number), what))
+
+    def _ends(self, run: Run, cause: str) -> None:
+        if run.end_s is None:
+            run.end_s, run.cause = self.clock, cause
+            self._tell(Ended(run.key, run.start_s, self._stamp(), Outcome(cause)))
+
+    def _dies(self, worker: str) -> None:
+        if self.up.pop(worker, None) is None:
+            return
+        for run in self.runs.values():
+            if run.end_s is None and worker in run.workers:
+                run.end_s, run.cause = self.clock, "died"
+        # A loss is told for certain: masters watch connections, not messages.
+        self._post(WorkerDown(worker, self._stamp()), self.clock)
+
+    def _returns(self, worker: Worker) -> None:
+        self.up[worker.id] = worker
+        self._post(WorkerUp(worker, self._stamp()), self.clock)
+
+    def _tell(self, message: Told) -> None:
+        if self._chance(self.faults.lost):
+            return
+        due = self.clock
+        if self._chance(self.faults.late):
+            due += int(self.rng.integers(1, self.faults.late_s + 1))
+        self._post(message, due)
+        if self._chance(self.faults.twice):
+            self._post(message, due + int(self.rng.integers(0, self.faults.late_s + 1)))
+
+    def _post(self, message: Told, due_s: int) -> None:
+        heapq.heappush(self._mail, (due_s, next(self._number), message))
+
+    def _stamp(self) -> int:
+        return self.clock + self._skew()
+
+    def _skew(self) -> int:
+        off = self.faults.clock_s
+        return int(self.rng.integers(-off, off + 1)) if off else 0
+
+    def _chance(self, chance: float) -> bool:
+        return chance > 0 and bool(self.rng.random() < chance)
+
+
+def overloads(engine: SimEngine) -> list[str]:
+    """Where workers really were over capacity, in words; to judge a master by."""
+    capacity = {w.id: w.capacity for w in engine.machines}
+    changes: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for run in engine.runs.values():
+        end_s = engine.clock if run.end_s is None else run.end_s
+        for worker, pieces in Counter(run.workers).items():
+            for resource, amount in run.demand.items():
+                steps = changes.setdefault((worker, resource), [])
+                steps += [(run.start_s, amount * pieces), (end_s, -amount * pieces)]
+    found = []
+    for (worker, resource), steps in changes.items():
+        used = 0
+        # Ends come before starts at the same second.
+        for at_s, step in sorted(steps):
+            used += step
+            if used > capacity[worker].get(resource, 0):
+                found.append(f"{worker}: {used} of {resource} at {at_s}")
+    return found

@@ -1,0 +1,1 @@
+"""The master: collects what happens, asks the planner, starts tasks, and remembers all of it."""

@@ -1,0 +1,93 @@
+"""One call from request to response where a plan is in force: in tens of milliseconds.
+
+``plan(request, "repair")`` gives the repaired plan beside greedy ones and a strong bound, and
+takes as long as any solver. ``repair`` leaves these out: it is for a master that has to answer
+an event at once, and may plan anew afterwards.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from planner.evaluate import RELATIVE_TOLERANCE, evaluate, moved_tasks, relative_gap
+from planner.explain import explain_waits
+from planner.messages import Budget, PlanRequest, PlanResponse, Status
+from planner.plan import plan
+from planner.preempt import preemptible, with_preemption
+from planner.problem import decode, encode
+from planner.solvers import SOLVERS
+
+RESERVE, RESERVE_S = 2.5, 0.002
+"""Kept back of the budget to judge and to explain the plan: so many times what it took to encode
+the request, and seconds. On a machine that is busy both take longer."""
+LEAST_S = 0.003
+"""Seconds that are always granted: to mend takes no longer."""
+
+
+def repair(request: PlanRequest, **parameters: Any) -> PlanResponse:
+    """Repair the request's incumbent for its snapshot.
+
+    Parameters
+    ----------
+    request : PlanRequest
+        With an incumbent, made for an older version of the snapshot.
+    **parameters
+        Of ``solvers.repair.Repair``.
+
+    Returns
+    -------
+    PlanResponse
+        Never an invalid plan. Running tasks that are preemptible are stopped, and perhaps
+        placed elsewhere, where that is cheaper. Where nothing can be repaired (no incumbent,
+        a task without a place, an evaluator that refuses) it is what ``plan`` answers.
+    """
+    if request.incumbent is None:
+        return plan(request)
+    if preemptible(request):
+        return with_preemption(request, lambda asked, _: _repaired(asked, parameters))
+    return _repaired(request, parameters)
+
+
+def _repaired(request: PlanRequest, parameters: dict[str, Any]) -> PlanResponse:
+    began = time.perf_counter()
+    problem = encode(request)
+    if problem.infeasible or not problem.tasks:
+        return plan(request)
+    solver = SOLVERS["repair"](**parameters)
+    budget = request.budget
+    if budget.seconds is not None:
+        spent_s = time.perf_counter() - began
+        left_s = budget.seconds - spent_s - RESERVE * spent_s - RESERVE_S
+        budget = Budget(max(LEAST_S, left_s), budget.steps)
+    solution = solver.solve(problem, budget=budget, rng=np.random.default_rng(request.seed))
+    if solution.schedule is None:
+        return plan(request)
+    repaired = decode(problem, solution.schedule)
+    found = evaluate(request, repaired, unplanned=problem.unplanned)
+    if not found.valid:
+        return plan(replace(request, incumbent=None))
+    bound = min(solution.lower_bound, found.cost)
+    known = bound > float("-inf")
+    gap = relative_gap(found.cost, bound) if known else None
+    sources = {e.source for by_class in request.estimates.values() for e in by_class.values()}
+    return PlanResponse(
+        request_id=request.request_id,
+        snapshot_version=request.snapshot.version,
+        status=Status.OPTIMAL if known and gap is not None and gap <= RELATIVE_TOLERANCE
+        else Status.FEASIBLE,
+        plan=repaired,
+        cost=found.cost,
+        terms=dict(found.terms),
+        lower_bound=bound if known else None,
+        gap=gap,
+        moved=tuple(moved_tasks(request, repaired)),
+        unplanned=problem.unplanned,
+        why=explain_waits(request, repaired),
+        solver=solver.name,
+        estimate_source=",".join(sorted(sources - {""})),
+        wall_s=time.perf_counter() - began,
+    )  # fmt: skip

@@ -1,0 +1,273 @@
+"""Repair: the plan in force with no more changes than the new state of the cluster needs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from planner.bounds import term_bounds
+from planner.domain import TERMS, BadRequest
+from planner.kernels import ruin
+from planner.kernels.ruin import Fixed
+from planner.local_search import (
+    PLACES,
+    Shape,
+    Walk,
+    fixed_arrays,
+    full_cost,
+    ranks,
+)
+from planner.mending import Standing, mended, neighbours, shaken, standing
+from planner.messages import Budget, Status
+from planner.problem import Bools, Floats, Ints, Problem, Schedule
+from planner.rest import rest_of
+from planner.solvers.base import Observe, Solution, Solver
+
+MOVE = TERMS.index("moves")
+ODDS = np.cumsum([0.1, 0.2, 0.5, 0.1, 0.05, 0.05])
+"""Cumulated chances of ``ruin``'s rules: half of the moves begin with a task that is late."""
+MOVES_A_CALL = 50
+"""Moves between two looks at the clock and at how much was moved; about 2 ms."""
+EXACT_PART = 0.25
+"""Part of the budget that the exact search of a small neighbourhood may take."""
+HEAT = 0.01
+"""Temperature, as a share of the cost over the number of tasks (of a thousand at least)."""
+DEARER = 2.0
+"""Factor on the price of a move each time that too much was moved."""
+CALM = 1e-3
+"""Part of the temperature that is left at the end."""
+
+
+@dataclass(frozen=True)
+class Repair:
+    """Keeps what still holds of the request's incumbent, and mends the rest from the inside out.
+
+    First all that keeps its workers is timed anew in the planned order, and only what cannot
+    keep them is inserted. If that is a few tasks, the best way to insert them is found by A*.
+    Then ruin and recreate, in neighbourhoods that widen ring by ring: the tasks that were
+    touched; what shares their time; everything that is not frozen.
+
+    Parameters
+    ----------
+    start : Solver
+        Plans where there is nothing to repair, and where a task finds no place.
+    exact : Solver
+        Places the tasks of a small neighbourhood where all others stay.
+    exact_tasks : int
+        Up to so many; 0 for never.
+    frozen_s : int
+        A task planned to start within so many seconds keeps its workers and its place if it
+        can.
+    most_moved : float
+        Share of the tasks that may be moved, as far as mending alone lets it be.
+    allowed : float
+        The neighbourhood is not widened any more once the plan costs at most this much more
+        than the bound, relative.
+    most, looked_at : int
+        Most tasks of one ruin; workers looked at for each insertion.
+    """
+
+    name: ClassVar[str] = "repair"
+    exact_terms: ClassVar[frozenset[str]] = frozenset(TERMS)
+    start: Solver
+    exact: Solver
+    exact_tasks: int = 4
+    frozen_s: int = 0
+    most_moved: float = 0.15
+    allowed: float = 0.0
+    most: int = 40
+    looked_at: int = 48
+
+    def __post_init__(self) -> None:
+        for name in ("start", "exact"):
+            if not callable(getattr(getattr(self, name), "solve", None)):
+                raise BadRequest(f"repair: {name} must be a solver")
+        for name in ("exact_tasks", "frozen_s", "allowed"):
+            if getattr(self, name) < 0:
+                raise BadRequest(f"repair: {name} is {getattr(self, name)}; it must be 0 or more")
+        if not 0 <= self.most_moved <= 1:
+            raise BadRequest(f"repair: most_moved is {self.most_moved}; it must lie in [0, 1]")
+        for name in ("most", "looked_at"):
+            if getattr(self, name) < 1:
+                raise BadRequest(f"repair: {name} is {getattr(self, name)}; it must be 1 or more")
+
+    def solve(
+        self,
+        problem: Problem,
+        *,
+        budget: Budget,
+        rng: np.random.Generator,
+        incumbent: Schedule | None = None,
+        observe: Observe | None = None,
+    ) -> Solution:
+        """See ``Solver.solve``; the plan that is repaired is the request's, a step is a move.
+
+        `incumbent` is only what the repaired plan has to be cheaper than.
+        """
+        began = time.perf_counter()
+        stands = standing(problem)
+        work = _Work(self, problem, stands, budget, began, rng, observe)
+        first = work.mend() if stands.keeps.any() else None
+        if first is None:
+            return self.start.solve(
+                problem, budget=budget, rng=rng, incumbent=incumbent, observe=observe
+            )
+        if incumbent is not None:
+            work.offer(incumbent, any_moves=True)
+        work.insert_exactly()
+        work.widen()
+        return Solution(Status.FEASIBLE, work.best, work.bound, claimed=work.cost, steps=work.steps)
+
+
+class _Work:
+    """One repair: the best schedule so far, and what is left of the budget."""
+
+    def __init__(
+        self,
+        repair: Repair,
+        problem: Problem,
+        stands: Standing,
+        budget: Budget,
+        began: float,
+        rng: np.random.Generator,
+        observe: Observe | None,
+    ) -> None:
+        self.repair, self.problem, self.stands = repair, problem, stands
+        self.rng, self.observe, self.budget, self.began = rng, observe, budget, began
+        seconds = budget.seconds
+        self.until = float("inf") if seconds is None else began + seconds
+        self.fixed: Fixed = fixed_arrays(problem)
+        self.rank: Floats = ranks(problem)
+        self.best: Schedule
+        self.cost = float("inf")
+        self.inserted: Bools
+        self.bound = float("-inf")
+        self.steps = 0
+        self.most_moved = len(problem.tasks)
+
+    def mend(self) -> Schedule | None:
+        """Keep what can be kept and insert the rest; None if it finds no place."""
+        tried = [
+            mended(self.problem, self.fixed, self.stands, self.rank[0], 1e-9, in_turn)
+            for in_turn in (False, True)
+        ]
+        found = [one for one in tried if one is not None]
+        if not found:
+            return None
+        moves = [self.problem.moves(schedule) for schedule, _ in found]
+        # Nobody is asked to move less than had to be moved anyway.
+        wanted = int(self.repair.most_moved * len(self.problem.tasks))
+        self.most_moved = max(wanted, min(moves))
+        for schedule, inserted in found:
+            if self.offer(schedule):
+                self.inserted = inserted
+        self.bound = float(term_bounds(self.problem) @ self.problem.prices)
+        return self.best
+
+    def offer(self, schedule: Schedule, *, any_moves: bool = False) -> bool:
+        """Keep a schedule if it is the cheapest so far and moves no more than it may."""
+        cost = full_cost(self.problem, schedule)
+        if cost >= self.cost or not (any_moves or self.modest(schedule)):
+            return False
+        self.best, self.cost = schedule, cost
+        if self.observe is not None:
+            self.observe(cost, self.bound)
+        return True
+
+    def modest(self, schedule: Schedule) -> bool:
+        """Whether a schedule moves no more than it may."""
+        return self.problem.moves(schedule) <= self.most_moved
+
+    def insert_exactly(self) -> None:
+        """Find the best way to place the inserted tasks, if they are few."""
+        few = 0 < int(self.inserted.sum()) <= self.repair.exact_tasks
+        budget = self._budget(EXACT_PART)
+        if not few or budget.seconds == 0 or budget.steps == 0:
+            return
+        rest = rest_of(self.problem, self.fixed, self.best, self.inserted)
+        found = self.repair.exact.solve(
+            rest, budget=budget, rng=self.rng, incumbent=rest.part_of(self.best)
+        )
+        if found.schedule is not None:
+            self.offer(rest.joined(found.schedule))
+
+    def widen(self) -> None:
+        """Ruin and recreate, ring by ring, until the plan is cheap enough or time is up."""
+        frozen = self.stands.frozen(self.repair.frozen_s)
+        loose = ~frozen | self.inserted
+        touched = shaken(self.problem, self.best, self.inserted)
+        rings = [touched, neighbours(self.problem, self.best, touched), np.ones_like(touched)]
+        rings = [ring & loose for ring in rings]
+        rings = [ring for k, ring in enumerate(rings)
+                 if ring.any() and (k == 2 or ring.sum() < rings[k + 1].sum())]  # fmt: skip
+        fixed = self.fixed._replace(pool=_any_worker(self.fixed, self.rng))
+        for number, ring in enumerate(rings):
+            if self._good_enough():
+                return
+            self._search(fixed, ring, self._budget(1.0 / (len(rings) - number)))
+
+    def _good_enough(self) -> bool:
+        return self.cost <= (1.0 + self.repair.allowed) * self.bound
+
+    def _budget(self, part: float) -> Budget:
+        """A part of what is left."""
+        seconds, steps = self.budget.seconds, self.budget.steps
+        if seconds is not None:
+            seconds = max(0.0, part * (self.until - time.perf_counter()))
+        if steps is not None:
+            steps = int(part * (steps - self.steps))
+        return Budget(seconds, steps)
+
+    def _search(self, fixed: Fixed, ring: Bools, budget: Budget) -> None:
+        """Move only tasks of a ring."""
+        problem, repair = self.problem, self.repair
+        ti = fixed.ti.copy()
+        ti[:, ruin.MINE] = ring
+        fixed = fixed._replace(
+            ti=ti, wi=fixed.wi.copy(), wf=fixed.wf.copy(), prices=fixed.prices.copy(),
+            active=np.flatnonzero(ring),
+        )  # fmt: skip
+        walk = Walk(problem, fixed, self.best, self.rank, int(self.rng.integers(1 << 31)))
+        shape = Shape(repair.most, repair.looked_at, 0.02, 1e-9 * max(1e-9, self.cost))
+        # As in ``lns``: small batches have few dear tasks rather than many cheap ones.
+        tasks = len(problem.tasks)
+        scale = HEAT * self.cost / tasks * max(1.0, 1000 / tasks)
+        began = time.perf_counter()
+        spent = 0.0
+        while spent < 1.0 and not self._good_enough():
+            moves = MOVES_A_CALL
+            if budget.steps is not None:
+                moves = min(moves, budget.steps - walk.moves)
+                if moves <= 0:
+                    break
+            walk.step(moves, scale * CALM**spent, 0.0, shape, ODDS)
+            if walk.best_cost < self.cost and not self.offer(walk.best):
+                # Too much was moved: back to the best there is, and moves become dearer.
+                least = self.cost / len(problem.tasks) / 100
+                fixed.prices[MOVE] = max(DEARER * fixed.prices[MOVE], least)
+                walk.best, walk.best_cost = self.best, full_cost(problem, self.best)
+                walk.restart(self.best)
+            spent = self._spent(budget, began, walk.moves)
+        self.steps += walk.moves
+
+    def _spent(self, budget: Budget, began: float, moves: int) -> float:
+        """Share of a budget that is used up."""
+        parts = [0.0]
+        if budget.seconds is not None:
+            parts.append((time.perf_counter() - began) / max(1e-9, budget.seconds))
+        if budget.steps is not None:
+            parts.append(moves / max(1, budget.steps))
+        return max(parts)
+
+
+def _any_worker(fixed: Fixed, rng: np.random.Generator) -> Ints:
+    """The pool of ``Fixed``: workers that may hold each kind, drawn alike. (kinds, PLACES)."""
+    kinds = len(fixed.every_ptr) - 1
+    able = np.diff(fixed.every_ptr)[:, None]
+    drawn = (rng.random((kinds, PLACES)) * able).astype(np.int64)
+    # A kind that nothing may hold has no task; any worker will do.
+    places = np.minimum(fixed.every_ptr[:-1, None] + drawn, max(0, len(fixed.every) - 1))
+    return fixed.every[places]
