@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: run test check bench bench-forecast bench-replay bench-placement bench-execution bench-repair clean help bench-solvers
+.PHONY: run test check bench bench-forecast bench-replay bench-placement bench-execution bench-repair demo-dask demo-slurm clean help bench-solvers
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -57,6 +57,15 @@ bench-placement: .venv/dev
 
 bench-execution: .venv/dev
 	$(BIN)/python -m benchmarks.execution
+
+demo-dask: .venv/dev
+	$(BIN)/python -m benchmarks.demo dask
+
+# In a network namespace of its own, as root, with Debian's Slurm.
+demo-slurm: .venv/dev
+	@dir=$$(mktemp -d /tmp/plancast-XXXXXX); trap '.ci/slurm-up $$dir down; rm -rf $$dir' EXIT; \
+	.ci/slurm-up $$dir && nsenter --net=$$dir/net env SLURM_CONF=$$dir/slurm.conf \
+	  $(BIN)/python -m benchmarks.demo slurm --nodes n1,n2,n3
 
 bench-repair: .venv/dev
 	$(BIN)/python -m benchmarks.repair $(ARGS)

@@ -98,6 +98,8 @@ widths.round(0)
 
 # %% [markdown]
 # ## The ten who waited longest under the order with the best mean
+#
+# Replayed with known run times: they wait because of the order, not because of an error.
 
 # %%
 best = found["bsld_mean"].idxmin()

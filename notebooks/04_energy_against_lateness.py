@@ -37,11 +37,20 @@ from planner.plot import gantt_svg
 # ## A batch and a cluster
 #
 # Eight kinds of machines, from small to GPU servers, each with its power when idle and when busy,
-# and what it takes to switch it on. Half of the tasks have deadlines.
+# and what it takes to switch it on. Four of five tasks have deadlines; they are halved here, so
+# that not all can be met.
 
 # %%
 cluster = generate_cluster(16, seed=2)
-batch = generate_batch(120, cluster, seed=2, due_share=0.5)
+batch = generate_batch(120, cluster, seed=2, due_share=0.8)
+now_s = batch.snapshot.now_s
+tasks = tuple(
+    task
+    if task.deadline_s is None
+    else replace(task, deadline_s=now_s + (task.deadline_s - now_s) // 2)
+    for task in batch.snapshot.pending
+)
+batch = replace(batch, snapshot=replace(batch.snapshot, pending=tasks))
 machines = pd.DataFrame(
     [(w.machine_class, w.idle_w, w.busy_w, w.boot_kwh) for w in cluster],
     columns=["machine", "idle, W", "busy, W more", "boot, kWh"],
@@ -51,17 +60,17 @@ machines.groupby("machine").first().assign(machines=machines.groupby("machine").
 # %% [markdown]
 # ## One plan for each price
 #
-# A late hour costs 10 and an hour of the whole batch 1, whatever energy costs. The price of a
+# A late hour costs 10 and an hour of the whole batch 0.1, whatever energy costs. The price of a
 # kilowatt-hour rises from nothing. Every plan is judged by the evaluator; a step budget and a
 # seed make the page the same on every run.
 
 # %%
-KWH_PRICES = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+KWH_PRICES = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 
 
 def planned(price_kwh: float):
     """The request with this price of energy, and its plan."""
-    prices = Prices(makespan_h=1.0, late_h=10.0, misses=0.0, wait_h=0.0, kwh=price_kwh)
+    prices = Prices(makespan_h=0.1, late_h=10.0, misses=0.0, wait_h=0.0, kwh=price_kwh)
     request = replace(batch, policy=Policy(prices), budget=Budget(seconds=None, steps=1500), seed=1)
     response = plan(request, "lns")
     assert response.plan is not None
@@ -105,11 +114,12 @@ front.round(3)
 def scatter(points: pd.DataFrame, width: int = 620, height: int = 340) -> SVG:
     """Energy over lateness, with the price of energy beside each point."""
     left, top, right, bottom = 60, 20, width - 30, height - 50
-    most_late = max(points.late_h.max(), 1e-9) * 1.12
+    room = max(points.late_h.max() - points.late_h.min(), 1e-9) * 0.1
+    least_late, most_late = points.late_h.min() - room, points.late_h.max() + room
     low, high = points.kwh.min() * 0.97, points.kwh.max() * 1.03
 
     def at(late_h: float, kwh: float) -> tuple[float, float]:
-        x = left + (right - left) * late_h / most_late
+        x = left + (right - left) * (late_h - least_late) / (most_late - least_late)
         return x, bottom - (bottom - top) * (kwh - low) / (high - low)
 
     parts = [
@@ -122,18 +132,22 @@ def scatter(points: pd.DataFrame, width: int = 620, height: int = 340) -> SVG:
         'text-anchor="middle">energy, kWh</text>',
     ]
     for share in (0.0, 0.5, 1.0):
-        late_h, kwh = most_late * share, low + (high - low) * share
+        late_h = least_late + (most_late - least_late) * share
+        kwh = low + (high - low) * share
         x, y = at(late_h, kwh)
-        parts.append(f'<text x="{x}" y="{bottom + 16}" text-anchor="middle">{late_h:.1f}</text>')
-        parts.append(f'<text x="{left - 6}" y="{y + 4}" text-anchor="end">{kwh:.1f}</text>')
+        parts.append(f'<text x="{x}" y="{bottom + 16}" text-anchor="middle">{late_h:.2f}</text>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4}" text-anchor="end">{kwh:.2f}</text>')
     best = points[points["on the front"]].sort_values("late_h")
     line = " ".join("{:.1f},{:.1f}".format(*at(r.late_h, r.kwh)) for r in best.itertuples())
     parts.append(f'<polyline points="{line}" fill="none" stroke="#2a6f97"/>')
     for price, row in points.iterrows():
         x, y = at(row.late_h, row.kwh)
-        fill = "#2a6f97" if row["on the front"] else "white"
+        shown = row["on the front"]
+        fill, side, anchor = ("#2a6f97", 9, "start") if shown else ("white", -9, "end")
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{fill}" stroke="#2a6f97"/>')
-        parts.append(f'<text x="{x + 9:.1f}" y="{y - 7:.1f}">{price:g}</text>')
+        parts.append(
+            f'<text x="{x + side:.1f}" y="{y - 7:.1f}" text-anchor="{anchor}">{price:g}</text>'
+        )
     return SVG("".join([*parts, "</svg>"]))
 
 

@@ -20,6 +20,7 @@ from pipelines.cli import (
     exporting,
     forecasting,
     generating,
+    mastering,
     planning,
     running,
     serving,
@@ -44,6 +45,7 @@ app.add_typer(generating.app, name="generate")
 app.add_typer(exporting.app, name="export")
 for module in (
     forecasting, evaluating, tuning, planning, running, backtesting, benching, serving,
+    mastering,
     executing,
 ):  # fmt: skip
     for command, function in module.COMMANDS.items():

@@ -135,6 +135,13 @@ class State:
         """Keep the request that a batch begins with."""
         self.set_fact("request", to_json(request))
 
+    def first_request(self) -> PlanRequest:
+        """The request that the batch began with."""
+        text = self.fact("request")
+        if text is None:
+            raise BadRequest(f"{self.path}: no batch has begun in it")
+        return from_json(PlanRequest, text, source=str(self.path))
+
     def add_event(self, event: Event, estimates: Estimates | None = None) -> None:
         """Keep an event that was folded in."""
         told = None if not estimates else _estimates_json(estimates)

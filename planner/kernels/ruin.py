@@ -1102,8 +1102,13 @@ def _as_before(ti, ts, ps, was_ts, was_ps, taken, filled):
 
 
 @njit(cache=True, nogil=True)
-def _candidates(wi, allowed, every_ptr, every, pool, row, looked_at, touched, ruined, seen):
-    """Fill `seen` with the workers to look at for a task of a kind; their number."""
+def _candidates(
+    wi, allowed, every_ptr, every, pool, row, looked_at, touched, ruined, seen, listed,
+):  # fmt: skip
+    """Fill `seen` with the workers to look at for a task of a kind, each once; their number.
+
+    ``listed[w]`` is the number of the last call that listed worker w; its last entry counts calls.
+    """
     low, high = every_ptr[row], every_ptr[row + 1]
     looked = 0
     if high - low <= looked_at:
@@ -1115,30 +1120,56 @@ def _candidates(wi, allowed, every_ptr, every, pool, row, looked_at, touched, ru
                 seen[looked] = w
                 looked += 1
         return looked
+    listed[-1] += 1
+    call = listed[-1]
     for q in range(ruined):
-        if allowed[row, touched[q]]:
-            seen[looked] = touched[q]
+        w = touched[q]
+        if allowed[row, w]:
+            listed[w] = call
+            seen[looked] = w
             looked += 1
     for _ in range(looked_at):
         w = pool[row, _chance(pool.shape[1])]
-        if wi[w, OURS] == 1:
+        if wi[w, OURS] == 1 and listed[w] != call:
+            listed[w] = call
             seen[looked] = w
             looked += 1
     return looked
 
 
 @njit(cache=True, nogil=True)
+def _least_costs(ti, wf, run_s, share, every_ptr, every):
+    """The least that the use of workers by each task costs, rent included. Shape (tasks,)."""
+    rate = np.full(share.shape[0], np.inf)
+    for row in range(share.shape[0]):
+        for q in range(every_ptr[row], every_ptr[row + 1]):
+            rate[row] = min(rate[row], wf[every[q], BUSY] * share[row, every[q]])
+    least = np.zeros(ti.shape[0])
+    for i in range(ti.shape[0]):
+        shortest = FAR
+        for c in range(run_s.shape[1]):
+            if run_s[i, c] > 0:
+                shortest = min(shortest, run_s[i, c])
+        # A hair less, for what is summed up and taken away again.
+        least[i] = (1.0 - 1e-9) * rate[ti[i, KIND]] * shortest * ti[i, SHARDS]
+    return least
+
+
+@njit(cache=True, nogil=True)
 def _recreate(
     ti, tf, wi, wf, pi, run_s, allowed, share, pred_ptr, pred, succ_ptr, succ, every_ptr, every,
     pool, prices, max_stretch, ts, ps, ws, load_s, wait_s, profile, items, stamp, touched, was_ws,
-    was_load, was_row, noted, order, filled, seen, move, limit, additive, makespan, most_load,
-    looked_at, blink, tie,
+    was_load, was_row, noted, order, filled, seen, listed, least, move, limit, additive, makespan,
+    most_load, looked_at, blink, tie,
 ):  # fmt: skip
     """Put the tasks of `order` back; (complete, noted, additive cost, makespan).
 
-    Gives up as soon as the cost exceeds `limit`: what is still to come can only add.
+    Gives up as soon as the cost, with the `least` that each task still to come adds, exceeds
+    `limit`.
     """
-    ruined, placed, progress = noted, 0, True
+    ruined, placed, progress, to_come = noted, 0, True, 0.0
+    for k in range(filled):
+        to_come += least[order[k]]
     while placed < filled and progress:
         progress = False
         for k in range(filled):
@@ -1158,7 +1189,7 @@ def _recreate(
             else:
                 looked = _candidates(
                     wi, allowed, every_ptr, every, pool, ti[i, KIND], looked_at, touched, ruined,
-                    seen,
+                    seen, listed,
                 )  # fmt: skip
                 w, begin, finish = _insert(
                     ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, prices,
@@ -1183,7 +1214,8 @@ def _recreate(
                 most_load = max(most_load, load_s[ps[p, ON]])
             placed += 1
             progress = True
-            if additive + prices[MAKESPAN_S] * makespan > limit:
+            to_come -= least[i]
+            if additive + to_come + prices[MAKESPAN_S] * makespan > limit:
                 return False, noted, additive, makespan
     return placed == filled, noted, additive, makespan
 
@@ -1264,7 +1296,8 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
     was_row = np.zeros((2 * pieces, profile.shape[1], profile.shape[2]), np.int64)
     was_ts, was_ps = np.zeros((most + 1, 2), np.int64), np.zeros((most + 1, longest), np.int64)
     seen = np.zeros(max(workers, looked_at + pieces), np.int64)
-    line = np.zeros(MOST_SETTLED, np.int64)
+    line, listed = np.zeros(MOST_SETTLED, np.int64), np.zeros(workers + 1, np.int64)
+    least = _least_costs(ti, wf, run_s, share, every_ptr, every)
     for move in range(1, moves + 1):
         draw, rule = np.random.random(), 0
         while rule < RUIN_RULES - 1 and draw >= odds[rule]:
@@ -1306,8 +1339,8 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
         complete, noted, additive, makespan = _recreate(
             ti, tf, wi, wf, pi, run_s, allowed, share, pred_ptr, pred, succ_ptr, succ, every_ptr,
             every, pool, prices, max_stretch, ts, ps, ws, load_s, wait_s, profile, items, stamp,
-            touched, was_ws, was_load, was_row, noted, order, filled, seen, move, limit, additive,
-            makespan, most_load, looked_at, blink, tie,
+            touched, was_ws, was_load, was_row, noted, order, filled, seen, listed, least, move,
+            limit, additive, makespan, most_load, looked_at, blink, tie,
         )  # fmt: skip
         fresh = additive + _worst_off(
             prices, owner_tasks, load_s, wait_s, makespan,

@@ -1,0 +1,333 @@
+"""Dask distributed as an engine: scheduler, workers and tasks are processes.
+
+Every piece of an order is one Dask task, pinned to one worker's address, with the worker's
+resources. The scheduler keeps books that outlive the master (``dask_books``); a worker that
+comes back has another address, so that nothing of before runs there again by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.engines.base import (
+    Ended,
+    Key,
+    Order,
+    Standing,
+    Started,
+    Told,
+    WorkerDown,
+    WorkerUp,
+)
+from pipelines.engines.shift import begun_at
+from planner.domain import BadRequest, Outcome, Worker
+from planner.messages import PlanRequest
+
+POLL_S = 0.05
+"""How often the books are read while a master waits."""
+READY_S = 60.0
+"""Longest time that scheduler and workers may take to come up."""
+THREADS = 64
+"""Threads of a worker: each only waits for a process; its resources say how many there may be."""
+WORST = (Outcome.CANCELLED, Outcome.TIMEOUT, Outcome.FAILED)
+"""Of the pieces of a gang the outcome that is told."""
+
+
+class DaskEngine:
+    """A running Dask scheduler as an engine.
+
+    Parameters
+    ----------
+    address : str
+        Of the scheduler.
+    machines : sequence of Worker
+        What the workers are, by their Dask names.
+    pids : mapping of str to int, optional
+        Processes that belong to this engine: ``stop`` ends them.
+    """
+
+    name = "dask"
+
+    def __init__(
+        self, address: str, machines: Sequence[Worker], pids: Mapping[str, int] | None = None
+    ) -> None:
+        from distributed import Client
+
+        from pipelines.engines.dask_books import Books
+
+        self.machines = {w.id: w for w in machines}
+        self.pids = dict(pids or {})
+        self.client: Any = Client(  # type: ignore[no-untyped-call]
+            address, timeout=READY_S, set_as_default=False
+        )
+        self.client.register_plugin(Books())
+        self.seen = 0
+        self.address_of: dict[str, str] = {}
+        self.name_of: dict[str, str] = {}
+        self._read()  # what was before is asked for by ``status``
+
+    def now_s(self) -> int:
+        """The clock of the machine at hand."""
+        return int(time.time())
+
+    def workers(self) -> tuple[Worker, ...]:
+        """Workers that are connected now."""
+        return tuple(self.machines[n] for n in self.address_of if n in self.machines)
+
+    def start(self, order: Order) -> None:
+        """Submit every piece, pinned; a key that the scheduler knows is not submitted again."""
+        from distributed import fire_and_forget
+
+        from pipelines.engines.dask_books import name_of, read_runs, run_command
+
+        known = self.client.run_on_scheduler(read_runs, [order.key])[order.key]
+        pieces = len(order.workers)
+        for number, worker in enumerate(order.workers):
+            name = name_of(*order.key, number, pieces)
+            address = self.address_of.get(worker)
+            if name in known or address is None:
+                continue
+            future = self.client.submit(
+                run_command, name, order.command, order.limit_s, key=name, workers=[address],
+                allow_other_workers=False, pure=False, retries=0,
+                resources={r: a for r, a in order.demand.items() if a},
+            )  # fmt: skip
+            # It goes on without us, and its result is let go of when it ends.
+            fire_and_forget(future)  # type: ignore[no-untyped-call]
+
+    def cancel(self, key: Key) -> None:
+        """Kill what runs of an order, and take back what does not."""
+        from distributed import Future
+
+        from pipelines.engines.dask_books import call_off, read_runs
+
+        for name, run in self.client.run_on_scheduler(read_runs, [key])[key].items():
+            if run["state"] == "ended":
+                continue
+            if run["address"] in self.address_of.values():
+                killed = self.client.run(call_off, name, workers=[run["address"]])
+                if any(killed.values()):
+                    continue
+            self.client.cancel([Future(name, client=self.client)], force=True)
+
+    def events(self, wait_s: float) -> list[Told]:
+        """What the books have that is new."""
+        until = time.monotonic() + wait_s
+        while True:
+            found = self._read()
+            if found or time.monotonic() >= until:
+                return found
+            time.sleep(min(POLL_S, max(0.0, until - time.monotonic())))
+
+    def status(self, keys: Collection[Key]) -> dict[Key, Standing]:
+        """What the books say of orders."""
+        from pipelines.engines.dask_books import read_runs
+
+        runs = self.client.run_on_scheduler(read_runs, list(keys))
+        return {key: _together(runs[key]) for key in keys}
+
+    def close(self) -> None:
+        """Let go of the scheduler; everything runs on."""
+        self.client.close()
+
+    def stop(self) -> None:
+        """End the processes that belong to this engine."""
+        self.close()
+        for pid in self.pids.values():
+            _kill(pid)
+
+    # ------------------------------------------------------------------ inside
+
+    def _read(self) -> list[Told]:
+        from pipelines.engines.dask_books import read_log
+
+        found: list[Told] = []
+        for entry in self.client.run_on_scheduler(read_log, self.seen):
+            self.seen = entry["number"] + 1
+            told = self._told(entry)
+            if told is not None:
+                found.append(told)
+        return found
+
+    def _told(self, entry: dict[str, Any]) -> Told | None:
+        from pipelines.engines.dask_books import parsed
+
+        at_s = int(entry["at"])
+        if entry["kind"] == "up":
+            name = entry["worker"]
+            self.address_of[name], self.name_of[entry["address"]] = entry["address"], name
+            machine = self.machines.get(name)
+            return None if machine is None else WorkerUp(machine, at_s)
+        if entry["kind"] == "down":
+            name = self.name_of.get(entry["address"], "")
+            if self.address_of.get(name) != entry["address"]:
+                return None  # it is back already, under another address
+            del self.address_of[name]
+            return WorkerDown(name, at_s)
+        key = parsed(entry["key"])[:2]
+        # A gang begins and ends with all its pieces: only the whole is told of.
+        stands = self.status([key])[key]
+        if stands.state == "running" and stands.start_s is not None:
+            return Started(key, stands.start_s)
+        if stands.state == "ended":
+            end_s = at_s if stands.end_s is None else stands.end_s
+            start_s = end_s if stands.start_s is None else stands.start_s
+            return Ended(key, start_s, end_s, stands.outcome or Outcome.FAILED)
+        return None
+
+
+def _together(runs: Mapping[str, dict[str, Any]]) -> Standing:
+    """Where an order stands, from its pieces by Dask key."""
+    from pipelines.engines.dask_books import parsed
+
+    known = list(runs.values())
+    if not known or len(known) < parsed(next(iter(runs)))[3]:
+        return Standing("unknown")  # not every piece was sent
+    starts = [run["start"] for run in known if run["start"] is not None]
+    start_s = int(max(starts)) if starts else None
+    if any(run["state"] == "lost" for run in known):
+        return Standing("lost", start_s, int(max(run["end"] or 0 for run in known)))
+    if any(run["state"] == "waiting" for run in known):
+        return Standing("waiting")
+    if any(run["state"] == "running" for run in known):
+        return Standing("running", start_s)
+    outcomes = [Outcome(run["outcome"]) for run in known]
+    worst = next((o for o in WORST if o in outcomes), Outcome.COMPLETED)
+    end_s = math.ceil(max(run["end"] for run in known))
+    return Standing("ended", start_s, max(end_s, start_s or 0), worst)
+
+
+# ------------------------------------------------------------------ processes of our own
+
+
+def local_cluster(machines: Sequence[Worker], folder: Path) -> tuple[str, dict[str, int]]:
+    """Start a scheduler and a process for each worker on this machine, on the loopback address.
+
+    They belong to no terminal, and go on when their starter is killed.
+
+    Returns
+    -------
+    address : str
+    pids : dict of str to int
+        ``(scheduler)`` and the workers' names.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    book = folder / "scheduler.json"
+    book.unlink(missing_ok=True)
+    pids = {
+        "(scheduler)": _spawn(
+            ["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0",
+             "--no-dashboard", "--scheduler-file", str(book)], folder / "scheduler.log",
+        )
+    }  # fmt: skip
+    until = time.monotonic() + READY_S
+    while not book.exists() or not book.read_text().strip():
+        if time.monotonic() > until:
+            raise BadRequest(f"dask: the scheduler does not come up; see {folder}/scheduler.log")
+        time.sleep(0.05)
+    address = str(json.loads(book.read_text())["address"])
+    for machine in machines:
+        pids[machine.id] = spawn_worker(address, machine, folder)
+    return address, pids
+
+
+def spawn_worker(address: str, machine: Worker, folder: Path) -> int:
+    """Start the process of one worker; its pid."""
+    resources = " ".join(f"{r}={a}" for r, a in machine.capacity.items())
+    return _spawn(
+        ["distributed.cli.dask_worker", address, "--name", machine.id, "--nthreads", str(THREADS),
+         "--no-nanny", "--no-dashboard", "--memory-limit", "0", "--resources", resources,
+         "--host", "127.0.0.1", "--local-directory", str(folder / "scratch"),
+         "--death-timeout", "60"],
+        folder / f"{machine.id}.log",
+    )  # fmt: skip
+
+
+def _spawn(arguments: list[str], log: Path) -> int:
+    with log.open("ab") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *arguments], stdout=out, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+    return process.pid
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    except (ProcessLookupError, ChildProcessError):
+        return
+
+
+def wait_for(engine: DaskEngine, workers: int) -> None:
+    """Wait until so many workers are connected."""
+    until = time.monotonic() + READY_S
+    while len(engine.workers()) < workers:
+        if time.monotonic() > until:
+            raise BadRequest(
+                f"dask: {len(engine.workers())} of {workers} workers came up in {READY_S:g} s"
+            )
+        engine.events(0.2)
+
+
+def started(
+    request: PlanRequest, losses: Sequence[tuple[str, int]], folder: Path
+) -> tuple[DaskEngine, PlanRequest, Callable[[Any], None]]:
+    """The cluster of a folder, started if it is not there; the request from now on.
+
+    Parameters
+    ----------
+    request : PlanRequest
+    losses : sequence of (str, int)
+        Workers to kill -9, and how many seconds after the beginning.
+    folder : Path
+        Keeps the scheduler's address, the processes' ids and their logs.
+
+    Returns
+    -------
+    engine, request, on_step
+        The last kills what is to be killed, when it is time.
+    """
+    machines = request.snapshot.workers
+    for name, _ in losses:
+        if name not in request.snapshot.worker_by_id:
+            raise BadRequest(f"--lose {name}: there is no such worker")
+    note = folder / "cluster.json"
+    engine = _attached(note, machines)
+    if engine is None:
+        address, pids = local_cluster(machines, folder)
+        note.write_text(json.dumps({"address": address, "pids": pids}))
+        engine = DaskEngine(address, machines, pids)
+        wait_for(engine, len(machines))
+    began = time.time()
+    left = dict(losses)
+
+    def on_step(_: Any) -> None:
+        for name, after_s in list(left.items()):
+            if time.time() - began >= after_s:
+                del left[name]
+                _kill(engine.pids[name])
+
+    return engine, begun_at(request, engine.now_s()), on_step
+
+
+def _attached(note: Path, machines: Sequence[Worker]) -> DaskEngine | None:
+    """The engine of a cluster that an earlier master left behind, if it is still there."""
+    if not note.exists():
+        return None
+    known = json.loads(note.read_text())
+    try:
+        os.kill(known["pids"]["(scheduler)"], 0)
+        return DaskEngine(known["address"], machines, known["pids"])
+    except (OSError, TimeoutError):
+        return None

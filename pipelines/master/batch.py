@@ -1,0 +1,162 @@
+"""A whole batch on an engine: from the request to the account of what it cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.engines.base import Engine
+from pipelines.engines.sim import Faults, SimEngine
+from pipelines.master.joblog import append_log
+from pipelines.master.loop import Command, Master, Options, master_of
+from pipelines.master.state import State
+from pipelines.master.view import facts
+from planner.controller import ControlPolicy
+from planner.domain import BadRequest, Plan, Task
+from planner.evaluate import evaluate
+from planner.messages import PlanRequest
+
+SIM_STEP_S, REAL_STEP_S = 60.0, 1.0
+"""Longest wait for a message: on a simulated clock, and on the world's."""
+LOG_EVERY_S = 60.0
+"""Seconds of the world between two writings of the log."""
+
+Show = Callable[[Master], None]
+
+
+def simulated(request: PlanRequest, seed: int, lose: list[tuple[str, int]]) -> SimEngine:
+    """An engine whose run times are drawn from the estimates themselves.
+
+    Parameters
+    ----------
+    request : PlanRequest
+    seed : int
+    lose : list of (str, int)
+        Workers, and how many seconds after the beginning they die.
+    """
+    rng = np.random.default_rng(seed)
+    level = {t.id: float(rng.uniform(0.02, 0.98)) for t in request.snapshot.pending}
+
+    def run_s(task: str, machine_class: str) -> int:
+        by_class = request.estimates[task]
+        estimate = by_class.get(machine_class) or by_class["*"]
+        return estimate.at(level[task])
+
+    now = request.snapshot.now_s
+    known = request.snapshot.worker_by_id
+    for name, _ in lose:
+        if name not in known:
+            raise BadRequest(f"--lose {name}: there is no such worker; choose {', '.join(known)}")
+    deaths = tuple((now + at_s, name, None) for name, at_s in lose)
+    return SimEngine(request.snapshot.workers, run_s, now, Faults(deaths=deaths), seed)
+
+
+def carry_out(
+    request: PlanRequest,
+    engine: Engine,
+    path: Path,
+    *,
+    control: ControlPolicy,
+    command: Command | None = None,
+    options: Options | None = None,
+    log: Path | None = None,
+    show: Show | None = None,
+    on_step: Callable[[Master], None] | None = None,
+) -> dict[str, Any]:
+    """Carry a batch out to its end.
+
+    Parameters
+    ----------
+    request : PlanRequest
+        Of a new batch. If `path` holds one already, that one is gone on with.
+    engine : Engine
+    path : Path
+        The master's state.
+    control, command, options
+        As in ``master_of``.
+    log : Path, optional
+        Canonical log that finished tasks are added to.
+    show : callable, optional
+        Called with the master after each step.
+    on_step : callable, optional
+        The same, for whoever has something to do in the meantime.
+
+    Returns
+    -------
+    dict
+        Of ``view.facts``, with planned and realised cost.
+    """
+    state = State(path)
+    try:
+        master = master_of(state, engine, request, control, command=command, options=options)
+        wait_s = SIM_STEP_S if isinstance(engine, SimEngine) else REAL_STEP_S
+        written = time.monotonic()
+        while not master.done:
+            master.step(wait_s)
+            if show is not None:
+                show(master)
+            if on_step is not None:
+                on_step(master)
+            if log is not None and time.monotonic() - written > LOG_EVERY_S:
+                append_log(master, log)
+                written = time.monotonic()
+        told = {**facts(master), **account(master)}
+        if log is not None:
+            told["logged"] = append_log(master, log)
+        return told
+    finally:
+        state.close()
+
+
+def account(master: Master) -> dict[str, Any]:
+    """What the first plan promised, and what the batch cost as it really ran.
+
+    Notes
+    -----
+    The realised batch is priced by the evaluator under the request that it began with, over
+    the tasks that ran to an end; ``planned_cost`` is the first plan's, of the same evaluator.
+    """
+    first = master.state.first_request()
+    snapshot = first.snapshot
+    ran = master.realised()
+    rows = tuple(ran[t.id] for t in snapshot.pending if t.id in ran)
+    realised = Plan(rows, (), snapshot.now_s, snapshot.version)
+    free = replace(first.policy.prices, moves=0.0)
+    priced = replace(first, policy=replace(first.policy, prices=free))
+    missing = [t.id for t in snapshot.pending if t.id not in ran]
+    found = evaluate(priced, realised, unplanned=missing, realised=True)
+    plans = master.state.plans()
+    return {
+        "planned_cost": plans[0].cost if plans else None,
+        "realised_cost": found.cost,
+        "realised_terms": dict(found.terms),
+    }
+
+
+def command_of(template: str) -> Command:
+    """Commands from one template with ``{id}``, ``{app}``, ``{owner}``, ``{requested_s}``.
+
+    Raises
+    ------
+    BadRequest
+        Where the template names something else.
+    """
+
+    def command(task: Task) -> str:
+        try:
+            return template.format(
+                id=task.id, app=task.app, owner=task.owner, requested_s=task.requested_s or ""
+            )
+        except (KeyError, IndexError, ValueError) as error:
+            raise BadRequest(
+                f"--command {template!r}: {error} is no field; use {{id}}, {{app}}, {{owner}} or "
+                "{requested_s}"
+            ) from None
+
+    command(Task("probe", {}))
+    return command

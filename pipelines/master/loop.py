@@ -1,0 +1,441 @@
+"""The loop: hear, decide, promise, start, check.
+
+An order is written down before it is sent, and what is heard is written down before anything
+is done about it. A master that is killed finds in its file what it may have sent; it asks the
+engine where those orders stand, and sends those again that never arrived: a key is carried out
+at most once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pipelines.engines.base import (
+    Ended,
+    Engine,
+    Key,
+    Order,
+    Standing,
+    Started,
+    Told,
+    WorkerDown,
+    WorkerUp,
+)
+from pipelines.master.state import OPEN, OrderRow, State
+from planner.controller import Choice, Controller, ControlPolicy, Refused
+from planner.domain import Assignment, BadRequest, Outcome, Task, Worker
+from planner.messages import (
+    Event,
+    PlanRequest,
+    PlanResponse,
+    TaskFinished,
+    TaskOverran,
+    TaskStarted,
+    WorkerJoined,
+    WorkerLost,
+)
+from planner.plan import plan
+
+NOBODY = Worker("(no worker)", {})
+"""Stands in the snapshot while there is no other: a cluster cannot be empty. It holds nothing."""
+
+Ask = Callable[[PlanRequest, Choice], PlanResponse]
+Command = Callable[[Task], str]
+
+
+class NoAnswer(Exception):
+    """A planner that did not answer in time, or died over it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a master watches.
+
+    Parameters
+    ----------
+    check_s : int
+        Least seconds between two looks at where orders stand.
+    tries : int
+        How often a task is run again after its worker died.
+    strikes : int
+        Losses of a worker after which it is trusted no more for `banned_s`.
+    banned_s : int
+    """
+
+    check_s: int = 30
+    tries: int = 5
+    strikes: int = 3
+    banned_s: int = 600
+    patience_s: int = 900
+
+
+@dataclass
+class Master:
+    """Carries a batch out on an engine.
+
+    Parameters
+    ----------
+    state : State
+    engine : Engine
+    mind : Controller
+        Of ``State.restored``, or a new one.
+    ask : callable, optional
+        Plans; the controller's own planner if not given. May raise ``NoAnswer``.
+    command : callable
+        What a shell runs for a task.
+    options : Options
+    """
+
+    state: State
+    engine: Engine
+    mind: Controller
+    ask: Ask | None = None
+    command: Command = field(default=lambda task: "")
+    options: Options = field(default_factory=Options)
+
+    def __post_init__(self) -> None:
+        self.orders: dict[Key, OrderRow] = {row.key: row for row in self.state.orders()}
+        self.open: dict[str, OrderRow] = {
+            row.key[0]: row for row in self.orders.values() if row.state in OPEN
+        }
+        self.attempts: dict[str, int] = {}
+        for task, attempt in self.orders:
+            self.attempts[task] = max(attempt, self.attempts.get(task, 0))
+        self.losses: dict[str, list[int]] = {}
+        self.banned: dict[str, tuple[int, Worker]] = {}
+        self.refused: list[str] = []
+        self.reason = ""
+        self.checked_s: int | None = None
+        self.idle_since_s: int | None = None
+
+    # ------------------------------------------------------------------ the loop
+
+    def recover(self) -> None:
+        """Make the books and the engine agree: after a start, whatever was before."""
+        there = {w.id: w for w in self.engine.workers()}
+        known = set(self.mind.snapshot.worker_by_id) - {NOBODY.id}
+        now = self._now()
+        for worker in there.values():
+            if worker.id not in known:
+                self._hear(WorkerUp(worker, now))
+        self._check()
+        for name in sorted(known - set(there)):
+            self._hear(WorkerDown(name, now))
+        self.mind.advance(now)
+        self._think()
+        self._start_due()
+
+    def step(self, wait_s: float) -> None:
+        """Hear what has happened, think, and start what is due."""
+        for told in self.engine.events(wait_s):
+            self._hear(told)
+        now = self._now()
+        if self.checked_s is None or now - self.checked_s >= self.options.check_s:
+            self._check()
+        self._pardon(now)
+        self.mind.advance(now)
+        self._think()
+        self._start_due()
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing runs, and nothing that waits can run or will be able to.
+
+        After the loss of a worker what waits for it is given ``Options.patience_s``.
+        """
+        snapshot = self.mind.snapshot
+        if self.open or snapshot.running:
+            self.idle_since_s = None
+            return False
+        if not snapshot.pending:
+            return True
+        if not snapshot.pending_by_id.keys() <= self.mind.hopeless().keys():
+            self.idle_since_s = None
+            return False
+        if not self.losses and not self.banned:
+            return True
+        now = self._now()
+        if self.idle_since_s is None:
+            self.idle_since_s = now
+        return now - self.idle_since_s >= self.options.patience_s
+
+    # ------------------------------------------------------------------ hearing
+
+    def _hear(self, told: Told) -> None:
+        """Fold one message in, if it says something new."""
+        if isinstance(told, Started):
+            self._started(told.key, told.at_s)
+        elif isinstance(told, Ended):
+            self._ended(told)
+        elif isinstance(told, WorkerDown):
+            self._down(told.worker)
+        else:
+            self._up(told.worker)
+
+    def _started(self, key: Key, at_s: int) -> None:
+        row = self.open.get(key[0])
+        if row is None or row.key != key or row.state != "ordered":
+            return  # of an earlier attempt, or told twice
+        row.state, row.start_s = "running", at_s
+        with self.state.together():
+            self._tell_start(row)
+            self.state.put_order(row)
+
+    def _tell_start(self, row: OrderRow) -> None:
+        """The snapshot has a task run from when it was ordered: its room is taken from then."""
+        task = row.key[0]
+        if task in self.mind.snapshot.pending_by_id:
+            self._tell(TaskStarted(self._now(), task, row.workers))
+
+    def _ended(self, told: Ended) -> None:
+        row = self.open.get(told.key[0])
+        if row is None or row.key != told.key:
+            return
+        row.state, row.outcome = "ended", told.outcome
+        row.start_s, row.end_s = told.start_s, max(told.at_s, told.start_s)
+        del self.open[told.key[0]]
+        with self.state.together():
+            self._tell_start(row)
+            self._tell(TaskFinished(self._now(), told.key[0], told.outcome))
+            self.state.put_order(row)
+
+    def _down(self, name: str) -> None:
+        snapshot = self.mind.snapshot
+        if name not in snapshot.worker_by_id:
+            self.banned.pop(name, None)
+            return
+        now = self._now()
+        hit = [row for row in self.open.values() if name in row.workers]
+        # The news of an end may still be on its way: what has ended does not run again.
+        for key, stands in self.engine.status([row.key for row in hit]).items():
+            if stands.state == "ended":
+                self._settle(self.open[key[0]], stands)
+        hit = [row for row in hit if row.state in OPEN]
+        with self.state.together():
+            if len(snapshot.workers) == 1:
+                self._tell(WorkerJoined(now, NOBODY))
+            self._tell(WorkerLost(now, name))
+            for row in hit:
+                row.state = "void"
+                del self.open[row.key[0]]
+                self.state.put_order(row)
+                self._give_up(row.key)
+        for row in hit:
+            # Where the worker is only out of sight, its old runs must not go on.
+            self.engine.cancel(row.key)
+        self.losses.setdefault(name, []).append(now)
+
+    def _give_up(self, key: Key) -> None:
+        """A task that has taken its worker with it too often is not tried again."""
+        task, attempt = key
+        if attempt >= self.options.tries and task in self.mind.snapshot.pending_by_id:
+            row = OrderRow(key, (), "void", self._now())
+            self._tell_failed(task, row)
+
+    def _tell_failed(self, task: str, row: OrderRow) -> None:
+        from planner.messages import TaskCancelled
+
+        self._tell(TaskCancelled(self._now(), task))
+        row.outcome = Outcome.FAILED
+
+    def _up(self, worker: Worker) -> None:
+        if worker.id in self.mind.snapshot.worker_by_id:
+            return
+        now = self._now()
+        recent = [at for at in self.losses.get(worker.id, ()) if now - at < self.options.banned_s]
+        if len(recent) >= self.options.strikes:
+            self.banned[worker.id] = (now + self.options.banned_s, worker)
+            return
+        with self.state.together():
+            self._tell(WorkerJoined(now, worker))
+            if NOBODY.id in self.mind.snapshot.worker_by_id:
+                self._tell(WorkerLost(now, NOBODY.id))
+
+    def _pardon(self, now: int) -> None:
+        """Trust workers again that have flapped, after a while."""
+        for name, (until_s, worker) in list(self.banned.items()):
+            if now >= until_s:
+                del self.banned[name]
+                self.losses.pop(name, None)
+                self._up(worker)
+
+    def _tell(self, event: Event) -> None:
+        """Fold an event in and write it down; both, or neither."""
+        before = self.mind.request
+        self.mind.tell(event)
+        try:
+            self.state.add_event(event)
+        except BaseException:
+            self.mind.request = before
+            raise
+
+    def _now(self) -> int:
+        """The engine's clock, which may step back; ours does not."""
+        return max(self.engine.now_s(), self.mind.snapshot.now_s)
+
+    # ------------------------------------------------------------------ checking
+
+    def _check(self) -> None:
+        """Ask the engine where the open orders stand: messages may have been lost."""
+        self.checked_s = self._now()
+        if not self.open:
+            return
+        standing = self.engine.status([row.key for row in self.open.values()])
+        for key, now in standing.items():
+            row = self.open.get(key[0])
+            if row is None or row.key != key:
+                continue
+            self._settle(row, now)
+
+    def _settle(self, row: OrderRow, now: Standing) -> None:
+        if now.state == "unknown":
+            self.engine.start(self._order(row))
+        elif now.state == "running" and now.start_s is not None:
+            self._started(row.key, now.start_s)
+        elif now.state == "ended":
+            start_s = row.ordered_s if now.start_s is None else now.start_s
+            end_s = self._now() if now.end_s is None else now.end_s
+            self._ended(Ended(row.key, start_s, end_s, now.outcome or Outcome.FAILED))
+        elif now.state == "lost":
+            self._void(row)
+
+    def _void(self, row: OrderRow) -> None:
+        """Its worker died with it, and may be back already: the task waits again."""
+        down = [name for name in row.workers if name in self.mind.snapshot.worker_by_id]
+        for name in down[:1]:
+            worker = self.mind.snapshot.worker_by_id[name]
+            self._down(name)
+            if name in {w.id for w in self.engine.workers()}:
+                self._up(worker)
+        if row.state in OPEN and row.key[0] in self.open:
+            row.state = "void"
+            del self.open[row.key[0]]
+            self.state.put_order(row)
+
+    # ------------------------------------------------------------------ deciding, starting
+
+    def _think(self) -> None:
+        decision = self.mind.decide()
+        if decision.choice is Choice.KEEP:
+            return
+        asked = self.mind.ask(decision.choice)
+        response = self._answer(asked, decision.choice)
+        # What came in the meantime makes the answer an old one; then it is asked again.
+        for told in self.engine.events(0.0):
+            self._hear(told)
+        try:
+            self.mind.commit(asked, response, decision.choice)
+        except Refused as why:
+            self.refused.append(str(why))
+            if response.snapshot_version != self.mind.snapshot.version:
+                return
+            self._fall_back(decision.choice)
+            return
+        self.reason = decision.reason
+        with self.state.together():
+            self.state.add_plan(self.mind, decision.choice, decision.reason, len(response.moved))
+
+    def _answer(self, asked: PlanRequest, choice: Choice) -> PlanResponse:
+        if self.ask is None:
+            return self.mind.answer(asked, choice)
+        try:
+            return self.ask(asked, choice)
+        except NoAnswer as why:
+            self.refused.append(str(why))
+            return plan(asked, "greedy")
+
+    def _fall_back(self, choice: Choice) -> None:
+        """A planner that answers nonsense is not asked twice about the same state."""
+        if self.ask is None:
+            return
+        asked = self.mind.ask(choice)
+        response = plan(asked, "greedy")
+        try:
+            self.mind.commit(asked, response, choice)
+        except Refused as why:
+            self.refused.append(str(why))
+            return
+        with self.state.together():
+            self.state.add_plan(self.mind, choice, "the planner failed", len(response.moved))
+
+    def _start_due(self) -> None:
+        """Write down what is due, then send it."""
+        due = self.mind.due()
+        for row in due:
+            if row.task not in self.open:
+                self._order_task(row)
+
+    def _order_task(self, due: Assignment) -> None:
+        attempt = self.attempts.get(due.task, 0) + 1
+        now = self._now()
+        row = OrderRow((due.task, attempt), due.workers, "ordered", now)
+        try:
+            with self.state.together():
+                # Its room is taken from the moment of the order, not of the acknowledgement.
+                self._tell(TaskStarted(now, due.task, due.workers))
+                self.state.put_order(row)
+        except BadRequest as why:
+            self.refused.append(str(why))
+            return
+        self.attempts[due.task] = attempt
+        self.orders[row.key] = self.open[due.task] = row
+        self.engine.start(self._order(row))
+
+    def _order(self, row: OrderRow) -> Order:
+        task = self.mind.snapshot.running_by_id[row.key[0]].task
+        return Order(row.key, row.workers, task.demand, task.requested_s, self.command(task))
+
+    # ------------------------------------------------------------------ outcome
+
+    def realised(self) -> Mapping[str, Assignment]:
+        """What really ran to its end, by the engine's times."""
+        return {
+            row.key[0]: Assignment(row.key[0], row.workers, row.start_s, row.end_s)
+            for row in self.orders.values()
+            if row.state == "ended" and row.start_s is not None and row.end_s is not None
+        }
+
+
+def master_of(
+    state: State,
+    engine: Engine,
+    request: PlanRequest,
+    control: ControlPolicy,
+    *,
+    ask: Ask | None = None,
+    command: Command | None = None,
+    options: Options | None = None,
+) -> Master:
+    """A master for a batch: a new one, or the one whose file this is.
+
+    Parameters
+    ----------
+    state : State
+    engine : Engine
+    request : PlanRequest
+        Of a new batch; a file that has one goes on with that.
+    control : ControlPolicy
+    ask, command, options
+        As in ``Master``.
+    """
+    mind = state.restored(control)
+    if mind is None:
+        with state.together():
+            state.begin(request)
+        mind = Controller(request, control)
+    master = Master(state, engine, mind, ask, command or (lambda task: ""), options or Options())
+    master.recover()
+    return master
+
+
+def overdue(master: Master) -> list[TaskOverran]:
+    """Running tasks that have outlived what their estimates say, as events."""
+    snapshot = master.mind.snapshot
+    found = []
+    for run in snapshot.running:
+        by_class = master.mind.request.estimates.get(run.task.id, {})
+        longest = max((e.seconds[-1] for e in by_class.values()), default=0)
+        if snapshot.now_s - run.start_s > longest:
+            found.append(TaskOverran(snapshot.now_s, run.task.id))
+    return found

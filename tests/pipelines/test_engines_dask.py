@@ -1,0 +1,213 @@
+"""Real Dask processes: what runs is what was ordered, and a kill -9 loses nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.engines.base import Ended, Order, Started, WorkerDown, WorkerUp
+from pipelines.engines.dask import (
+    DaskEngine,
+    _kill,
+    local_cluster,
+    spawn_worker,
+    started,
+    wait_for,
+)
+from pipelines.engines.dask_books import name_of, parsed
+from pipelines.master.batch import carry_out, command_of
+from pipelines.master.loop import Options
+from planner.controller import ControlPolicy
+from planner.domain import DurationEstimate, Outcome, Snapshot, Task, Worker
+from planner.messages import Budget, PlanRequest
+
+pytestmark = pytest.mark.xdist_group("dask")
+TWO = (Worker("w0", {"cpu": 2000}), Worker("w1", {"cpu": 2000}))
+QUICK = ControlPolicy(repair_budget=Budget(None, 20), replan_budget=Budget(None, 20))
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[DaskEngine]:
+    """A scheduler and two workers."""
+    address, pids = local_cluster(TWO, tmp_path / "dask")
+    found = DaskEngine(address, TWO, pids)
+    wait_for(found, 2)
+    yield found
+    found.stop()
+
+
+def heard(engine: DaskEngine, until: int, seconds: float = 20.0) -> list[object]:
+    """Messages, until there are so many."""
+    found: list[object] = []
+    stop = time.monotonic() + seconds
+    while len(found) < until and time.monotonic() < stop:
+        found += engine.events(0.2)
+    return found
+
+
+def one(key: str, command: str, worker: str = "w0", limit_s: int | None = None) -> Order:
+    """An order of one core."""
+    return Order((key, 1), (worker,), {"cpu": 1000}, limit_s, command)
+
+
+def test_every_way_to_end_is_told(engine: DaskEngine, tmp_path: Path) -> None:
+    """A failure could be told as an end, a limit not be kept, an order run twice."""
+    count = tmp_path / "count"
+    good = one("good", f"echo x >> {count}")
+    engine.start(good)
+    engine.start(good)
+    engine.start(one("a-bad-one", "exit 3"))
+    engine.start(one("long", "sleep 60", "w1", limit_s=1))
+    told = heard(engine, 6)
+    ends = {t.key[0]: t.outcome for t in told if isinstance(t, Ended)}
+    assert ends == {
+        "good": Outcome.COMPLETED, "a-bad-one": Outcome.FAILED, "long": Outcome.TIMEOUT,
+    }  # fmt: skip
+    assert {t.key[0] for t in told if isinstance(t, Started)} <= set(ends)
+    engine.start(good)  # what has ended is not run again either
+    engine.events(0.5)
+    assert count.read_text() == "x\n"
+    assert engine.status([("good", 1)])["good", 1].state == "ended"
+    assert engine.status([("never", 1)])["never", 1].state == "unknown"
+
+
+def test_resources_gangs_and_cancelling(engine: DaskEngine) -> None:
+    """Workers could be overloaded, half of a gang be taken for all, a run go on unwanted."""
+    engine.start(Order(("gang", 1), ("w0", "w1"), {"cpu": 2000}, None, "sleep 30"))
+    assert isinstance(heard(engine, 1)[0], Started)
+    engine.start(one("waits", "true"))
+    time.sleep(1.5)
+    assert not [t for t in engine.events(0.0) if isinstance(t, Ended)]
+    engine.cancel(("gang", 1))
+    ends: dict[str, Ended] = {}
+    while len(ends) < 2:
+        ends |= {t.key[0]: t for t in heard(engine, 1) if isinstance(t, Ended)}
+    assert ends["gang"].outcome is Outcome.CANCELLED
+    assert ends["waits"].outcome is Outcome.COMPLETED
+    assert ends["waits"].start_s >= ends["gang"].start_s + 1
+
+
+def test_a_killed_worker_takes_its_runs_with_it(engine: DaskEngine, tmp_path: Path) -> None:
+    """A task could go on beside its second run, or be run again by Dask itself."""
+    alive = tmp_path / "alive"
+    engine.start(one("task", f"while true; do date > {alive}; sleep 0.1; done"))
+    heard(engine, 1)
+    while not alive.exists():
+        time.sleep(0.05)
+    _kill(engine.pids["w0"])
+    told = heard(engine, 1)
+    assert told == [WorkerDown("w0", told[0].at_s)]  # type: ignore[attr-defined]
+    assert engine.status([("task", 1)])["task", 1].state == "lost"
+    time.sleep(0.5)
+    alive.unlink()
+    engine.pids["w0"] = spawn_worker(engine.client.scheduler.address, TWO[0], tmp_path / "dask")
+    assert isinstance(heard(engine, 1)[0], WorkerUp)
+    time.sleep(0.7)
+    assert not alive.exists()
+
+
+def test_names_of_runs_can_be_read_back() -> None:
+    """A task id with dashes could be taken for another one."""
+    for task in ("t", "a-b-c", "1of2-x"):
+        assert parsed(name_of(task, 3, 0, 2)) == (task, 3, 0, 2)
+
+
+def tasks_of(count: int, folder: Path, seconds: float) -> tuple[PlanRequest, str]:
+    """A batch of short commands, each of which writes down that it has ended."""
+    tasks = tuple(Task(f"t{k}", {"cpu": 1000}) for k in range(count))
+    estimates = {t.id: {"*": DurationEstimate.certain(max(1, round(seconds)))} for t in tasks}
+    request = PlanRequest("dask", Snapshot(0, 0, TWO, tasks), estimates)
+    return request, f"sleep {seconds} && echo {{id}} >> {folder}/done"
+
+
+def test_a_batch_survives_the_kill_of_a_worker(tmp_path: Path) -> None:
+    """The demo at a small size: a worker is killed half-way, and all tasks end."""
+    request, command = tasks_of(12, tmp_path, 0.8)
+    engine, begun, on_step = started(request, [("w1", 2)], tmp_path / "dask")
+    try:
+        told = carry_out(
+            begun, engine, tmp_path / "m.db", control=QUICK, command=command_of(command),
+            options=Options(patience_s=5), on_step=on_step,
+        )  # fmt: skip
+    finally:
+        engine.stop()
+    assert told["completed"] == 12
+    assert told["runs_lost_with_their_worker"] >= 1
+    assert any(p["choice"] == "repair" for p in told["plans"])
+    done = (tmp_path / "done").read_text().split()
+    assert sorted(done) == sorted(t.id for t in request.snapshot.pending)
+
+
+MASTER = """
+import sys
+from pathlib import Path
+sys.path[:0] = [{tests!r}]
+from test_engines_dask import QUICK, tasks_of
+from pipelines.engines.dask import started
+from pipelines.master.batch import carry_out, command_of
+folder = Path({folder!r})
+request, command = tasks_of({count}, folder, {seconds})
+engine, begun, _ = started(request, [], folder / "dask")
+told = carry_out(begun, engine, folder / "m.db", control=QUICK, command=command_of(command))
+(folder / "told").write_text(str(told["completed"]))
+engine.stop()
+"""
+
+
+def killed_again_and_again(folder: Path, count: int, kills: int, seconds: float) -> None:
+    """A master that is killed -9 at random moments, and begun again each time."""
+    script = MASTER.format(
+        tests=str(Path(__file__).parent), folder=str(folder), count=count, seconds=seconds
+    )
+    rng = np.random.default_rng(kills)
+    for left in range(kills, -1, -1):
+        process = subprocess.Popen([sys.executable, "-c", script])
+        if left:
+            # Importing takes a second or more: a kill before anything is begun tells little.
+            time.sleep(1.5 + float(rng.random()) * 1.5)
+            process.send_signal(signal.SIGKILL)
+        code = process.wait(300)
+        if (folder / "told").exists():
+            break
+        assert left, f"the last master ended with {code}"
+    assert (folder / "told").read_text() == str(count)
+    done = (folder / "done").read_text().split()
+    assert sorted(done) == sorted(f"t{k}" for k in range(count))
+
+
+def stop_left_over(folder: Path) -> None:
+    """End a cluster that no master has ended."""
+    note = folder / "dask" / "cluster.json"
+    if note.exists():
+        for pid in json.loads(note.read_text())["pids"].values():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+
+def test_a_master_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
+    """A kill between two writes could lose a task, or run it twice."""
+    try:
+        killed_again_and_again(tmp_path, count=10, kills=2, seconds=0.5)
+    finally:
+        stop_left_over(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_master_killed_a_hundred_times_loses_nothing(tmp_path: Path) -> None:
+    """The same, with 200 tasks and 100 kills."""
+    try:
+        killed_again_and_again(tmp_path, count=200, kills=100, seconds=3.0)
+    finally:
+        stop_left_over(tmp_path)
