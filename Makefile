@@ -47,7 +47,7 @@ bench: .venv/dev
 	$(BIN)/python -m benchmarks.scale
 
 bench-forecast: .venv/dev
-	$(BIN)/python -m benchmarks.forecasts
+	$(BIN)/python -m benchmarks.forecasts $(if $(LOG),'$(LOG)')
 
 bench-replay: .venv/dev
 	$(BIN)/python -m benchmarks.replay
