@@ -181,6 +181,12 @@ def targets(facts: dict[str, Any]) -> Rows:
             rows.append((f"{log} planner: mean <= {most:g}", mean <= most, f"{mean:.2f}"))
     for log in ("SDSC-BLUE", "HPC2N", "LLNL-Atlas"):
         rows += _planner_elsewhere(facts, log)
+    for log, names in CELLS.items():
+        rows += [
+            (f"{log} {name}", False, "not measured")
+            for name in names
+            if name.endswith(" model") and cell_of(facts, log, name) is None
+        ]
     if (found := facts.get("SDSC-BLUE")) and "easy_s" in found:
         took = found["easy_s"]
         rows.append(("EASY on SDSC-BLUE <= 5 s after compilation", took <= 5, f"{took:.1f} s"))
