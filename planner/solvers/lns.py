@@ -50,6 +50,8 @@ GUIDED_HANDICAP = 1.03
 """A guided schedule is started from even if it is this much dearer than another."""
 GUIDED_PART = 0.25
 """Part of the budget that list schedules steered by the relaxation may take."""
+PAIR_S = 8e-8
+"""What one of them takes at most for each task and worker that it may run on."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,9 @@ class LargeNeighbourhood:
             first = record.best
             if relaxation is not None:
                 until = began + GUIDED_PART * seconds
-                first = self._guided(problem, relaxation, record, until)
+                pairs = float(problem.allowed.sum(axis=1)[problem.kind].sum())
+                if time.perf_counter() + PAIR_S * pairs < began + seconds:
+                    first = self._guided(problem, relaxation, record, until)
             fixed = with_pool(fixed_arrays(problem), relaxation, rng)
             search = _Search(self, problem, fixed, record, first, rng)
             if budget.steps is not None:
