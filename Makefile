@@ -47,7 +47,7 @@ bench: .venv/dev
 	$(BIN)/python -m benchmarks.scale
 
 bench-forecast: .venv/dev
-	$(BIN)/python -m benchmarks.forecasts
+	$(BIN)/python -m benchmarks.forecasts $(if $(LOG),'$(LOG)')
 
 bench-replay: .venv/dev
 	$(BIN)/python -m benchmarks.replay
@@ -61,8 +61,11 @@ bench-execution: .venv/dev
 demo-dask: .venv/dev
 	$(BIN)/python -m benchmarks.demo dask
 
+# In a network namespace of its own, as root, with Debian's Slurm.
 demo-slurm: .venv/dev
-	$(BIN)/python -m benchmarks.demo slurm
+	@dir=$$(mktemp -d /tmp/plancast-XXXXXX); trap '.ci/slurm-up $$dir down; rm -rf $$dir' EXIT; \
+	.ci/slurm-up $$dir && nsenter --net=$$dir/net env SLURM_CONF=$$dir/slurm.conf \
+	  $(BIN)/python -m benchmarks.demo slurm --nodes n1,n2,n3
 
 bench-repair: .venv/dev
 	$(BIN)/python -m benchmarks.repair $(ARGS)

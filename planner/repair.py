@@ -8,7 +8,6 @@ an event at once, and may plan anew afterwards.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -69,7 +68,7 @@ def _repaired(request: PlanRequest, parameters: dict[str, Any]) -> PlanResponse:
     repaired = decode(problem, solution.schedule)
     found = evaluate(request, repaired, unplanned=problem.unplanned)
     if not found.valid:
-        return plan(replace(request, incumbent=None))
+        return plan(request)
     bound = min(solution.lower_bound, found.cost)
     known = bound > float("-inf")
     gap = relative_gap(found.cost, bound) if known else None

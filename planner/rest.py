@@ -14,6 +14,7 @@ import numpy as np
 from planner.evaluate import HOUR_S
 from planner.kernels import ruin
 from planner.kernels.ruin import Fixed
+from planner.kernels.schedule import occupy, with_room
 from planner.local_search import SPARE, state_arrays
 from planner.problem import Bools, Floats, Ints, Problem, Profile, Schedule, offsets
 
@@ -84,9 +85,7 @@ def rest_of(problem: Problem, fixed: Fixed, schedule: Schedule, out: Bools) -> R
     piece_out = np.repeat(out, problem.shards)
     state, profile = state_arrays(problem, schedule)
     state.ts[places] = ruin.FAR
-    profile, _ = ruin.load(fixed, state, profile, SPARE)
-    count = state.ws[:, ruin.COUNT]
-    held = (profile[:, :, 0].copy(), profile[:, :, 1:].copy(), count.copy())
+    ruin.load(fixed, state, profile, SPARE)
     place = np.full(len(out), -1, np.int64)
     place[places] = np.arange(len(places))
     preds = [[place[b] for b in problem.predecessors(int(i)) if out[b]] for i in places]
@@ -114,7 +113,7 @@ def rest_of(problem: Problem, fixed: Fixed, schedule: Schedule, out: Bools) -> R
         load_h=state.load_s / HOUR_S,
         owner_wait_h=state.wait_s / HOUR_S,
         base=_base(problem, schedule, stay),
-        held=held,
+        held=_held(problem, schedule, stay),
         whole=problem,
         places=places,
         kept=schedule,
@@ -128,6 +127,17 @@ _AS_THEY_ARE = (
     "shut_start", "shut_end", "owner_tasks", "prices",
 )  # fmt: skip
 """Fields that the rest has as the whole has them."""
+
+
+def _held(problem: Problem, schedule: Schedule, stay: Ints) -> Profile:
+    """What is free beside the tasks that stay."""
+    times, free, count = problem.profile()
+    for i in stay:
+        for p in range(problem.shard_ptr[i], problem.shard_ptr[i + 1]):
+            w = schedule.worker[p]
+            times, free = with_room(times, free, count, w)
+            occupy(times, free, count, w, schedule.start[i], schedule.end[i], problem.demand[i])
+    return times, free, count
 
 
 def _bounds(problem: Problem, fixed: Fixed, schedule: Schedule, out: Bools) -> tuple[Ints, Ints]:

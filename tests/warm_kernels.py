@@ -27,9 +27,10 @@ INSTANCES = ROOT / "tests" / "data" / "instances"
 
 
 def plans() -> None:
-    """List scheduling, ruin and recreate, executions, risk."""
+    """List scheduling, ruin and recreate, repair, executions, risk."""
     request = generate_batch(12, generate_cluster(4), gang_share=0.2)
-    plan(replace(request, budget=FEW), "lns")
+    first = plan(replace(request, budget=FEW), "lns").plan
+    plan(replace(request, budget=FEW, incumbent=first), "repair")
     sweep(request, Sweep((0.5,), seeds=1, budget=FEW))
     plan_under_risk(replace(request, budget=FEW), RiskMeasure(), samples=4, solver="greedy")
 

@@ -34,7 +34,7 @@ from planner.messages import PlanRequest
 
 PREFIX = "plancast"
 POLL_S = 0.5
-COMMANDS = ("sbatch", "scontrol", "scancel", "squeue", "sacct", "sinfo")
+COMMANDS = ("sbatch", "scontrol", "scancel", "squeue", "sacct")
 OUTCOMES = {
     "COMPLETED": Outcome.COMPLETED,
     "TIMEOUT": Outcome.TIMEOUT,
@@ -46,7 +46,11 @@ OUTCOMES = {
 }
 LOST = ("NODE_FAIL", "BOOT_FAIL")
 RUNS = ("RUNNING", "COMPLETING", "SUSPENDED")
-DOWN = ("down", "fail", "unknown", "not_responding", "power_down", "drain")
+DOWN = frozenset(
+    ("DOWN", "DRAIN", "ERROR", "FAIL", "FAILING", "NOT_RESPONDING", "POWERED_DOWN",
+     "POWERING_DOWN", "UNKNOWN")
+)  # fmt: skip
+"""States of a node, or flags of one, with which it takes no job."""
 
 Run = Callable[[Sequence[str]], str]
 """Runs a command and gives its standard output; raises ``CommandFailed``."""
@@ -83,8 +87,6 @@ class SlurmEngine:
         By the names of their nodes.
     run : callable
         Runs a command; the tests give it recorded answers.
-    user : str
-        Whose jobs are looked at; everyone's by default.
     """
 
     name = "slurm"
@@ -186,13 +188,16 @@ class SlurmEngine:
         return found
 
     def _nodes_up(self) -> set[str]:
-        """Nodes of ours that Slurm can use, by ``sinfo``."""
-        rows = self.run(["sinfo", "-h", "-N", "-o", "%N|%T"]).split()
-        states: dict[str, str] = dict(row.split("|", 1) for row in rows if "|" in row)
+        """Nodes of ours that Slurm can use.
+
+        ``sinfo`` shows a node that went down under a job as completing; this shows both.
+        """
+        text = self.run(["scontrol", "show", "nodes", "--oneliner"])
+        states = dict(re.findall(r"^NodeName=(\S+).*?\bState=(\S+)", text, re.MULTILINE))
         return {
             name for name in self.machines
-            if name in states and not states[name].rstrip("*~#!%$@^-").startswith(DOWN)
-            and not states[name].endswith("*")
+            if name in states and not states[name].endswith("*")
+            and DOWN.isdisjoint(states[name].rstrip("~#!%$@^-").split("+"))
         }  # fmt: skip
 
     def _jobs(self, keys: Collection[Key] | None) -> dict[Key, Job]:
@@ -287,7 +292,7 @@ def attached(
     there = {worker.id for worker in engine.workers()}
     if not there:
         raise BadRequest(
-            f"slurm: none of the workers is a node that is up; sinfo knows others than "
+            f"slurm: none of the workers is a node that is up; Slurm knows others than "
             f"{', '.join(list(engine.machines)[:3])}"
         )
     known = tuple(w for w in request.snapshot.workers if w.id in there)

@@ -9,7 +9,7 @@ at most once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipelines.engines.base import (
     Ended,
@@ -29,8 +29,8 @@ from planner.messages import (
     Event,
     PlanRequest,
     PlanResponse,
+    TaskCancelled,
     TaskFinished,
-    TaskOverran,
     TaskStarted,
     WorkerJoined,
     WorkerLost,
@@ -230,14 +230,7 @@ class Master:
         """A task that has taken its worker with it too often is not tried again."""
         task, attempt = key
         if attempt >= self.options.tries and task in self.mind.snapshot.pending_by_id:
-            row = OrderRow(key, (), "void", self._now())
-            self._tell_failed(task, row)
-
-    def _tell_failed(self, task: str, row: OrderRow) -> None:
-        from planner.messages import TaskCancelled
-
-        self._tell(TaskCancelled(self._now(), task))
-        row.outcome = Outcome.FAILED
+            self._tell(TaskCancelled(self._now(), task))
 
     def _up(self, worker: Worker) -> None:
         if worker.id in self.mind.snapshot.worker_by_id:
@@ -263,6 +256,9 @@ class Master:
     def _tell(self, event: Event) -> None:
         """Fold an event in and write it down; both, or neither."""
         before = self.mind.request
+        if event.at_s < self.mind.snapshot.now_s:
+            # The engine's clock stepped back between two looks at it.
+            event = replace(event, at_s=self.mind.snapshot.now_s)
         self.mind.tell(event)
         try:
             self.state.add_event(event)
@@ -427,15 +423,3 @@ def master_of(
     master = Master(state, engine, mind, ask, command or (lambda task: ""), options or Options())
     master.recover()
     return master
-
-
-def overdue(master: Master) -> list[TaskOverran]:
-    """Running tasks that have outlived what their estimates say, as events."""
-    snapshot = master.mind.snapshot
-    found = []
-    for run in snapshot.running:
-        by_class = master.mind.request.estimates.get(run.task.id, {})
-        longest = max((e.seconds[-1] for e in by_class.values()), default=0)
-        if snapshot.now_s - run.start_s > longest:
-            found.append(TaskOverran(snapshot.now_s, run.task.id))
-    return found

@@ -20,28 +20,39 @@ def clock(at_s: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(at_s))
 
 
+def nodes(first: str, second: str) -> str:
+    """Lines of ``scontrol show nodes --oneliner``, shortened."""
+    return (
+        f"NodeName=n1 Arch=x86_64 CPUTot=4 State={first} ThreadsPerCore=1 \n"
+        f"NodeName=n2 Arch=x86_64 CPUTot=4 State={second} ThreadsPerCore=1 \n"
+        "NodeName=other Arch=x86_64 CPUTot=4 State=IDLE ThreadsPerCore=1 \n"
+    )
+
+
 class Recorded:
     """Answers of Slurm's commands; what was asked is kept."""
 
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
-        self.nodes = "n1|idle\nn2|mixed\nother|idle\n"
+        self.nodes = nodes("IDLE", "MIXED")
         self.queue: list[dict[str, object]] = []
         self.accounts = ""
+        self.number = "41\n"
 
     def __call__(self, arguments: Sequence[str]) -> str:
         """The answer to a command."""
         self.asked.append(list(arguments))
+        if arguments[:3] == ["scontrol", "show", "nodes"]:
+            return self.nodes
         return {
-            "sinfo": self.nodes,
             "squeue": json.dumps({"meta": {}, "errors": [], "jobs": self.queue}),
             "sacct": self.accounts,
-            "sbatch": "41\n",
+            "sbatch": self.number,
         }.get(arguments[0], "")
 
     def commands(self, name: str) -> list[list[str]]:
         """What a command was asked."""
-        return [a for a in self.asked if a[0] == name]
+        return [a for a in self.asked if a[0] == name and a[1] != "show"]
 
 
 def old(name: str, number: int, state: str, start: int = 0) -> dict[str, object]:
@@ -135,10 +146,10 @@ def test_nodes_that_go_and_come_are_told() -> None:
     slurm = Recorded()
     engine = SlurmEngine(NODES, slurm)
     assert [w.id for w in engine.workers()] == ["n1", "n2"]
-    slurm.nodes = "n1|idle*\nn2|mixed\n"
+    slurm.nodes = nodes("IDLE+NOT_RESPONDING", "MIXED")
     told = engine.events(0.0)
     assert [type(t) for t in told] == [WorkerDown]
-    slurm.nodes = "n1|idle\nn2|drained\n"
+    slurm.nodes = nodes("IDLE", "DOWN+COMPLETING")
     told = engine.events(0.0)
     assert [type(t) for t in told] == [WorkerDown, WorkerUp]
     assert [w.id for w in engine.workers()] == ["n1"]
@@ -151,7 +162,6 @@ def test_what_slurm_cannot_do_is_said() -> None:
     with pytest.raises(BadRequest, match="equally many pieces"):
         engine.start(Order(("g", 1), ("n1", "n1", "n2"), {"cpu": 1000}, None, "true"))
     assert engine.submission(Order(("g", 1), ("n1", "n2"), {"cpu": 1000}, None, "x"))[5] == "n1,n2"
+    slurm.number = "denied"
     with pytest.raises(CommandFailed, match="not a job's number"):
-        SlurmEngine(NODES, lambda a: "n1|idle" if a[0] == "sinfo" else "{\"jobs\": []}"
-                    if a[0] == "squeue" else "" if a[0] == "sacct" else "denied").start(
-            Order(("t", 1), ("n1",), {"cpu": 1000}, None, "true"))  # fmt: skip
+        engine.start(Order(("t", 1), ("n1",), {"cpu": 1000}, None, "true"))

@@ -148,10 +148,11 @@ def fresh(path: Path, engine: SimEngine, request: PlanRequest) -> Master:
     return master_of(State(path), engine, request, QUICK, ask=quick_plan, options=options)
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", range(3))
 def test_nothing_is_lost_under_random_faults(part: int, tmp_path: Path) -> None:
     """Losses, doubles, delays, clock steps, deaths and kills together could lose or repeat work."""
-    for seed in range(part * 10, part * 10 + 10):
+    # 3127: the clock steps back between the news of a death and what is made of it.
+    for seed in (*range(part * 8, part * 8 + 8), *((3127,) if part == 0 else ())):
         random_run(seed, tmp_path)
 
 
@@ -175,7 +176,7 @@ def test_a_kill_at_every_write_loses_nothing(tmp_path: Path) -> None:
     drive(dying_master(tmp_path / "whole.db", engine, request, left))
     total = 10**9 - left[0]
     assert total > 20
-    for moment in range(1, total, 2):
+    for moment in range(1, total, 5):
         engine = engine_for(request, 3, FAULTY)
         path = tmp_path / f"{moment}.db"
         with pytest.raises(Killed):

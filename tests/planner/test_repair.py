@@ -124,7 +124,7 @@ def what_happens(request: PlanRequest, rng: np.random.Generator) -> PlanRequest:
     return replace(request, snapshot=request.snapshot.evolved(now_s=now + 900))
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(16))
 def test_every_repaired_plan_is_valid_and_honest(seed: int) -> None:
     """A repaired plan could break a rule, or the response say too much of it."""
     rng = np.random.default_rng(seed)
@@ -139,7 +139,7 @@ def test_every_repaired_plan_is_valid_and_honest(seed: int) -> None:
 def test_tiny_requests_are_repaired_under_every_rule() -> None:
     """Labels, hard deadlines, windows, gangs, wait bounds: a case that batches do not have."""
     repaired = 0
-    for seed in range(300, 420):
+    for seed in range(300, 380):
         request = random_request(np.random.default_rng(seed), max_tasks=6)
         first = plan(replace(request, incumbent=None, budget=FEW), "greedy")
         if first.plan is None or len(request.snapshot.workers) < 2:
@@ -153,7 +153,7 @@ def test_tiny_requests_are_repaired_under_every_rule() -> None:
         response = repair(changed)
         assert validate_response(changed, response) == [], seed
         repaired += response.solver == "repair"
-    assert repaired > 30
+    assert repaired > 20
 
 
 def test_nothing_has_happened_and_nothing_changes() -> None:
