@@ -410,13 +410,16 @@ def master_of(
     state : State
     engine : Engine
     request : PlanRequest
-        Of a new batch; a file that has one goes on with that.
+        Of a new batch; a file that has one goes on with that. Its tasks count as not
+        preemptible: an engine cannot preempt, and a plan must not count on it.
     control : ControlPolicy
     ask, command, options
         As in ``Master``.
     """
     mind = state.restored(control)
     if mind is None:
+        pending = tuple(replace(t, preemptible=False) for t in request.snapshot.pending)
+        request = replace(request, snapshot=replace(request.snapshot, pending=pending))
         with state.together():
             state.begin(request)
         mind = Controller(request, control)

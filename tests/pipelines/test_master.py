@@ -282,6 +282,30 @@ def test_answers_for_an_old_state_are_never_followed(tmp_path: Path) -> None:
     check_truth(engine, request, master)
 
 
+def test_no_plan_counts_on_preemption(tmp_path: Path) -> None:
+    """A plan would stop a task that goes on, and the master would repair for ever."""
+    request = batch(3)
+    pending = tuple(replace(t, preemptible=True) for t in request.snapshot.pending)
+    request = replace(request, snapshot=replace(request.snapshot, pending=pending))
+    engine = SimEngine(request.snapshot.workers, truth(request, 3), request.snapshot.now_s)
+    asked: list[PlanRequest] = []
+
+    def ask(told: PlanRequest, choice: Choice) -> PlanResponse:
+        asked.append(told)
+        return quick_plan(told, choice)
+
+    state = State(tmp_path / "master.db")
+    master = master_of(state, engine, request, QUICK, ask=ask)
+    for _ in range(200):
+        if not master.done:
+            master.step(60.0)
+    state.close()
+    assert master.done
+    assert asked
+    tasks = [t for a in asked for t in (*a.snapshot.pending, *(r.task for r in a.snapshot.running))]
+    assert not any(t.preemptible for t in tasks)
+
+
 def test_a_worker_that_flaps_is_left_alone_for_a_while(tmp_path: Path) -> None:
     """Tasks could be sent again and again to a worker that dies under each."""
     request = batch(4, tasks=8, workers=2)
