@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from pipelines.engines.base import Ended, Order, Started, WorkerDown, WorkerUp
@@ -185,14 +184,10 @@ def killed_again_and_again(folder: Path, count: int, kills: int, seconds: float)
 
 
 def stop_left_over(folder: Path) -> None:
-    """End a cluster that no master has ended."""
-    note = folder / "dask" / "cluster.json"
-    if note.exists():
-        for pid in json.loads(note.read_text())["pids"].values():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+    """End what no master has ended: clusters, and those whose start was cut short."""
+    for process in psutil.process_iter(["cmdline"]):
+        if any(str(folder) in part for part in process.info["cmdline"] or ()):
+            process.kill()
 
 
 def test_a_master_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:

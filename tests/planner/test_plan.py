@@ -117,33 +117,27 @@ def test_the_wall_clock_budget_is_kept(solver: str) -> None:
     assert validate_response(request, response) == []
 
 
-@pytest.mark.parametrize(("tasks", "workers"), [(60, 8), (1000, 50)])
-def test_auto_is_never_late(tasks: int, workers: int) -> None:
-    """A budget that is overrun by a tenth is a tick of the master that is missed."""
-    request = generate_batch(tasks, generate_cluster(workers, seed=2), seed=2)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("tasks", "workers", "budgets_s"),
+    [(60, 8, (0.3, 1.5)), (200, 20, (2.0, 5.0)), (1000, 50, (0.3, 1.5)), (5000, 200, (2.0, 5.0)),
+     (10_000, 1000, (2.0, 5.0))],
+)  # fmt: skip
+def test_auto_is_never_late(tasks: int, workers: int, budgets_s: tuple[float, ...]) -> None:
+    """A budget that is overrun by a tenth is a tick of the master that is missed.
+
+    Slow: caches that are shared with other tests cost processor seconds too.
+    """
+    request = generate_batch(tasks, generate_cluster(workers, seed=3), seed=3)
     for _ in range(2):  # load and compile first
-        plan(replace(request, budget=Budget(0.3)))
-    for seconds in (0.3, 1.5):
+        plan(replace(request, budget=Budget(budgets_s[0])))
+    for seconds in budgets_s:
         # By CPU seconds: what else the machine does is not the planner's fault.
         with cpu_seconds() as clock:
             began = clock()
             response = plan(replace(request, budget=Budget(seconds)))
             spent_s = clock() - began
         assert response.plan is not None
-        assert spent_s <= seconds + max(0.05 * seconds, 0.05)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("tasks", "workers"), [(200, 20), (5000, 200), (10_000, 1000)])
-def test_auto_is_never_late_in_large_batches(tasks: int, workers: int) -> None:
-    """Judging ten thousand tasks takes a fifth of a second that must have been kept back."""
-    request = generate_batch(tasks, generate_cluster(workers, seed=3), seed=3)
-    plan(replace(request, budget=Budget(3.0)))
-    for seconds in (2.0, 5.0):
-        with cpu_seconds() as clock:
-            began = clock()
-            plan(replace(request, budget=Budget(seconds)))
-            spent_s = clock() - began
         assert spent_s <= seconds + max(0.05 * seconds, 0.05)
 
 
