@@ -24,7 +24,7 @@ from pipelines.engines.dask import (
 )
 from pipelines.engines.dask_books import name_of, parsed
 from pipelines.master.batch import carry_out, command_of
-from pipelines.master.loop import Options
+from pipelines.master.loop import Master, Options
 from planner.controller import ControlPolicy
 from planner.domain import DurationEstimate, Outcome, Snapshot, Task, Worker
 from planner.messages import Budget, PlanRequest
@@ -131,11 +131,20 @@ def tasks_of(count: int, folder: Path, seconds: float) -> tuple[PlanRequest, str
 def test_a_batch_survives_the_kill_of_a_worker(tmp_path: Path) -> None:
     """The demo at a small size: a worker is killed half-way, and all tasks end."""
     request, command = tasks_of(12, tmp_path, 0.8)
-    engine, begun, on_step = started(request, [("w1", 2)], tmp_path / "dask")
+    engine, begun, _ = started(request, [], tmp_path / "dask")
+    seen: set[str] = set()
+
+    def lose(master: Master) -> None:
+        """Kill w1 as soon as its second pair of tasks has begun: by then nothing is idle."""
+        mine = {r.task.id for r in master.mind.snapshot.running if "w1" in r.workers}
+        if mine - seen and 2 <= len(seen) < 4:
+            _kill(engine.pids["w1"])
+        seen.update(mine)
+
     try:
         told = carry_out(
             begun, engine, tmp_path / "m.db", control=QUICK, command=command_of(command),
-            options=Options(patience_s=5), on_step=on_step,
+            options=Options(patience_s=5), on_step=lose,
         )  # fmt: skip
     finally:
         engine.stop()
