@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.engines.base import (
+    PREEMPT,
     Ended,
     Key,
     Order,
@@ -56,6 +57,7 @@ class DaskEngine:
     """
 
     name = "dask"
+    capabilities = frozenset({PREEMPT})
 
     def __init__(
         self, address: str, machines: Sequence[Worker], pids: Mapping[str, int] | None = None
@@ -113,10 +115,12 @@ class DaskEngine:
         for name, run in self.client.run_on_scheduler(read_runs, [key])[key].items():
             if run["state"] == "ended":
                 continue
-            if run["address"] in self.address_of.values():
-                killed = self.client.run(call_off, name, workers=[run["address"]])
-                if any(killed.values()):
-                    continue
+            # One that has no worker yet may get it in this moment: then every one is told.
+            known = set(self.address_of.values())
+            where = sorted(known & {run["address"]} or known)
+            killed = self.client.run(call_off, name, workers=where, on_error="ignore")
+            if any(killed.values()):
+                continue
             self.client.cancel([Future(name, client=self.client)], force=True)
 
     def events(self, wait_s: float) -> list[Told]:
