@@ -504,7 +504,7 @@ def _place_gang(
         if wi[w, OURS] == 1 and allowed[ti[i, KIND], w]:
             durations[w] = run_s[i, wi[w, CLASS]]
     pieces = np.zeros(workers, np.int64)
-    best_start, best_end, limit = FAR, FAR, 0
+    best_start, best_end, limit = FAR, FAR, np.int64(0)
     while True:
         shorter, limit = limit, np.int64(FAR)
         for w in range(workers):
