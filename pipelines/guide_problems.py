@@ -233,7 +233,9 @@ def _of_openb(path: Path) -> Cut:
         name: {ANY_CLASS: DurationEstimate.certain(seconds)}
         for name, seconds in trace.run_s.items()
     }
-    pending = tuple(replace(t, release_s=0, deadline_s=None) for t in trace.request.snapshot.pending)
+    pending = tuple(
+        replace(t, release_s=0, deadline_s=None) for t in trace.request.snapshot.pending
+    )
     snapshot = replace(trace.request.snapshot, pending=pending)
     whole = replace(trace.request, snapshot=snapshot, estimates=certain)
 
@@ -244,7 +246,8 @@ def _of_openb(path: Path) -> Cut:
         due = _due(seconds, float(seconds.sum()) / workers, chance)
         dated = tuple(replace(t, deadline_s=d) for t, d in zip(chosen, due, strict=True))
         power = tuple(
-            replace(w, idle_w=100.0 + w.capacity.get("gpu", 0) / 20.0) for w in part.snapshot.workers
+            replace(w, idle_w=100.0 + w.capacity.get("gpu", 0) / 20.0)
+            for w in part.snapshot.workers
         )
         snapshot = replace(part.snapshot, pending=dated, workers=power)
         return replace(part, snapshot=snapshot, policy=_policy(chance))
@@ -288,7 +291,8 @@ def _part(
 
 def _holds(workers: Sequence[Worker], task: Task) -> bool:
     return task.shards == 1 and any(
-        w.satisfies(task.requires) and all(w.capacity.get(r, 0) >= a for r, a in task.demand.items())
+        w.satisfies(task.requires)
+        and all(w.capacity.get(r, 0) >= a for r, a in task.demand.items())
         for w in workers
     )
 
@@ -315,9 +319,7 @@ def _connected(tasks: Sequence[Task], count: int, chance: np.random.Generator) -
     return [t for t in tasks if t.id in seen]
 
 
-def _due(
-    asked_s: np.ndarray, span_s: float, chance: np.random.Generator
-) -> list[int | None]:
+def _due(asked_s: np.ndarray, span_s: float, chance: np.random.Generator) -> list[int | None]:
     """Deadlines of a share of the tasks: what was asked for, and a part of the batch's span."""
     dated = chance.random(len(asked_s)) < DUE_SHARE
     at = asked_s + chance.uniform(0.1, 1.0, len(asked_s)) * span_s
@@ -335,9 +337,7 @@ def _is_dag_table(path: Path) -> bool:
     return path.is_file() and set(DAG_COLUMNS) <= set(first_line(path).strip().split(","))
 
 
-def sources_of(
-    paths: Sequence[str], columns: Sequence[str] = (), terms: str = ""
-) -> list[Source]:
+def sources_of(paths: Sequence[str], columns: Sequence[str] = (), terms: str = "") -> list[Source]:
     """The sources of some files; a column map belongs to the log of its name.
 
     Parameters

@@ -32,7 +32,7 @@ CANDIDATES: Mapping[str, TreeSettings] = {
 UNGUIDED = "none"
 WEIGHTS = (1.05, 1.1)
 """At which the candidates search."""
-FEWEST = 8
+FEWEST = 4
 """Problems that are needed to train, and to judge."""
 MOST_STEPS = 20_000
 """Expansions after which a search of the contest is stopped."""
@@ -150,7 +150,7 @@ def contest(
     -------
     dict
         For each guide, geometric means over the problems: at each weight ``expansions_W``,
-        ``cpu_s_W`` (CPU seconds, the guide's own included) and ``cost_W`` over the best known; of the
+        ``cpu_s_W`` (CPU seconds, the guide's included) and ``cost_W`` over the best known; of the
         first dive of one state a depth ``dive_cost``; ``score``, CPU seconds x cost over all
         weights, relative to the search without a guide.
     """
@@ -183,13 +183,13 @@ def contest(
         for name, log in logs.items()
     }
     base = result.get(UNGUIDED)
-    for found in result.values():
+    for told in result.values():
         ratios = [
-            math.log(found[f"{what}_{w:g}"] / (base or found)[f"{what}_{w:g}"])
+            math.log(told[f"{what}_{w:g}"] / (base or told)[f"{what}_{w:g}"])
             for w in weights
             for what in ("cpu_s", "cost")
         ]
-        found["score"] = math.exp(2.0 * float(np.mean(ratios)))
+        told["score"] = math.exp(2.0 * float(np.mean(ratios)))
     return result
 
 

@@ -132,9 +132,7 @@ class LearnedGuide:
 
     def __post_init__(self) -> None:
         if self.meaning not in MEANINGS:
-            raise BadRequest(
-                f"guide: meaning is {self.meaning!r}; choose {' or '.join(MEANINGS)}"
-            )
+            raise BadRequest(f"guide: meaning is {self.meaning!r}; choose {' or '.join(MEANINGS)}")
         self.trees.must_fit(len(FEATURES))
 
     def __call__(self, features: Floats) -> Floats:
@@ -180,7 +178,9 @@ def guide_from_text(text: str | bytes, source: str) -> LearnedGuide:
     try:
         whole = json.loads(text)
     except ValueError:
-        raise BadRequest(f"{source}: is no guide (not JSON); make one with plancast guide train") from None
+        raise BadRequest(
+            f"{source}: is no guide (not JSON); make one with plancast guide train"
+        ) from None
     if not isinstance(whole, dict) or whole.get("format") != FORMAT:
         found = whole.get("format") if isinstance(whole, dict) else None
         raise BadRequest(
@@ -188,9 +188,7 @@ def guide_from_text(text: str | bytes, source: str) -> LearnedGuide:
             "make one with plancast guide train"
         )
     if tuple(whole.get("features", ())) != FEATURES:
-        raise BadRequest(
-            f"{source}: features are not those of this version; train the guide again"
-        )
+        raise BadRequest(f"{source}: features are not those of this version; train the guide again")
     trees, card = whole.get("trees"), whole.get("card", {})
     if not isinstance(trees, dict) or not isinstance(card, dict):
         raise BadRequest(f"{source}: trees and card must be JSON objects; train the guide again")

@@ -194,7 +194,8 @@ class _Walk:
             {
                 "features": told, "bound": self.nodes.bound[rows].copy(), "cost": cost,
                 "exact": exact, "chosen": cost <= cost.min() * (1.0 + 1e-9),
-                "parent": np.full(len(rows), self.parents), "placed": self.nodes.placed[rows].copy(),
+                "parent": np.full(len(rows), self.parents),
+                "placed": self.nodes.placed[rows].copy(),
             }
         )  # fmt: skip
         self.parents += 1
@@ -218,9 +219,7 @@ class _Walk:
 
     def states(self, whole: Search) -> States:
         """All that was noted."""
-        columns = {
-            name: np.concatenate([row[name] for row in self.rows]) for name in self.rows[0]
-        }
+        columns = {name: np.concatenate([row[name] for row in self.rows]) for name in self.rows[0]}
         return States(
             **columns, best=whole.best_cost, proven=whole.exhausted, expansions=whole.steps
         )

@@ -92,7 +92,8 @@ class ValueModel:
             "num_threads": 1, "deterministic": True, "force_row_wise": True, "verbosity": -1,
             "label_gain": [2.0**k - 1.0 for k in range(len(GRADES) + 1)],
         }  # fmt: skip
-        target, group = excess, None
+        target: NDArray[Any] = excess
+        group = None
         if settings.loss == RANK:
             target, group = grades(excess, features[:, 0], siblings), _sizes(siblings)
         data = lgb.Dataset(features, target, group=group, free_raw_data=True)
@@ -106,8 +107,11 @@ class ValueModel:
         return -said if self.settings.loss == RANK else said
 
     def trees(self) -> dict[str, NDArray[Any]]:
-        """The trees as arrays: ``root`` (trees,); per node ``left``, ``right`` (-1 at leaves),
-        ``feature``, ``threshold``, ``value``, ``nan``. Their sum is what ``predict`` says."""
+        """The trees as arrays, whose sum is what ``predict`` says.
+
+        ``root`` (trees,); per node ``left``, ``right`` (-1 at leaves), ``feature``,
+        ``threshold``, ``value`` and ``nan``.
+        """
         assert self.booster is not None, "fit first"
         return tree_arrays(self.booster, -1.0 if self.settings.loss == RANK else 1.0)
 

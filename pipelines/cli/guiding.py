@@ -18,7 +18,7 @@ app = typer.Typer(
 
 @app.command(
     "collect",
-    epilog="Example: plancast guide collect --from KTH-SP2-1996-2.swf.gz --problems 100 -o lessons/",
+    epilog="Example: plancast guide collect --from KTH-SP2-1996-2.swf.gz --problems 90 -o lessons/",
 )
 def collect_command(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")],

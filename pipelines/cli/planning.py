@@ -51,7 +51,10 @@ def plan(
         Path | None, typer.Option(help="Search with this guide (plancast guide train).")
     ] = None,
     weight: Annotated[
-        float, typer.Option(min=1, help="astar: be content with a plan proven so many times the least cost.")
+        float,
+        typer.Option(
+            min=1, help="astar: be content with a plan proven so many times the least cost."
+        ),
     ] = 1.0,
     gantt: Annotated[Path | None, typer.Option(help="Draw the plan to this HTML file.")] = None,
     json: Json = False,

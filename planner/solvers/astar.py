@@ -117,9 +117,7 @@ class AStar:
             raise BadRequest(f"astar: weight is {self.weight}; it must be finite, 1 or more")
         if self.guide is not None and not callable(self.guide):
             raise BadRequest("astar: guide must be callable on batches of state features")
-        if self.form == "guided" and not isinstance(
-            self.guide, LearnedGuide | TreeEnsemble | None
-        ):
+        if self.form == "guided" and not isinstance(self.guide, LearnedGuide | TreeEnsemble | None):
             raise BadRequest("astar: guided search needs a LearnedGuide or a TreeEnsemble as guide")
         for name in ("batch", "width", "dive", "max_nodes", "max_edges"):
             if getattr(self, name) < 1:

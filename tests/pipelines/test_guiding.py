@@ -27,7 +27,7 @@ from planner.search import FEATURES
 from planner.solvers.astar import AStar
 from predictor.guide import MEAN, TreeSettings, ValueModel
 
-SMALL = Settings(problems=18, tasks=(5, 6), workers=(2, 3), turns=1, steps=300)
+SMALL = Settings(problems=24, tasks=(5, 6), workers=(2, 3), turns=1, steps=300)
 FEW_TREES = {"mean": TreeSettings(MEAN, trees=10, least=5)}
 
 
@@ -160,7 +160,9 @@ def test_the_contest_counts_what_searches_need(collected: Path) -> None:
     assert 1.0 - 1e-9 <= found["cost_1.3"] <= 1.3
     assert found["expansions_1.3"] <= found["expansions_1"]
     steps = [
-        AStar(form="guided").solve(p, budget=Budget(None, 10**6), rng=np.random.default_rng(0)).steps
+        AStar(form="guided")
+        .solve(p, budget=Budget(None, 10**6), rng=np.random.default_rng(0))
+        .steps
         for p in problems.values()
     ]
     assert found["expansions_1"] == pytest.approx(float(np.exp(np.mean(np.log(steps)))))
@@ -189,7 +191,7 @@ def test_from_lessons_to_a_plan(
     assert facts["best"] in facts["candidates"]
     guide = guide_from_text(Path("guide.json").read_text(), "guide.json")
     assert guide.card["name"] == facts["best"]
-    (tmp_path / "request.json").write_text(to_json(read_problem(collected, "generated-0")))
+    (tmp_path / "request.json").write_bytes(to_json(read_problem(collected, "generated-0")))
     plain = ["plan", "request.json", "--solver", "astar", "--json"]
     assert run(*plain, "--guide", "guide.json", "--weight", "1.05") == 0
     told = json.loads(capsys.readouterr().out)
@@ -218,7 +220,7 @@ def test_bad_input_is_told_in_a_sentence(
     """A wrong option or file would end in a traceback, or leave half a folder behind."""
     monkeypatch.chdir(tmp_path)
     request = generate_batch(3, generate_cluster(2))
-    (tmp_path / "r.json").write_text(to_json(request))
+    (tmp_path / "r.json").write_bytes(to_json(request))
     (tmp_path / "g.json").write_text("{}")
     assert run(*arguments) == 2
     told = capsys.readouterr().err

@@ -50,7 +50,9 @@ def random_trees(seed: int, trees: int = 5, leaves: tuple[float, ...] = ()) -> T
         return place
 
     roots = [grow(4) for _ in range(trees)]
-    left, right, feature, threshold, value, nan = (np.array(column) for column in zip(*rows, strict=True))
+    left, right, feature, threshold, value, nan = (
+        np.array(column) for column in zip(*rows, strict=True)
+    )
     return TreeEnsemble(np.array(roots), left, right, feature, threshold, value, nan)
 
 

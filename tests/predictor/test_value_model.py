@@ -64,14 +64,10 @@ def test_what_cannot_be_walked_is_refused() -> None:
     features, target = chance.integers(0, 5, (500, 3)).astype(float), chance.random(500)
     target += features[:, 0] == 3
     settings = {"verbosity": -1, "num_threads": 1, "min_data_per_group": 5}
-    by_category = lgb.train(
-        settings, lgb.Dataset(features, target, categorical_feature=[0]), 3
-    )
+    by_category = lgb.train(settings, lgb.Dataset(features, target, categorical_feature=[0]), 3)
     with pytest.raises(ValueError, match="categories"):
         tree_arrays(by_category)
-    zeros = lgb.train(
-        {**settings, "zero_as_missing": True}, lgb.Dataset(features, target), 3
-    )
+    zeros = lgb.train({**settings, "zero_as_missing": True}, lgb.Dataset(features, target), 3)
     with pytest.raises(ValueError, match="zeros"):
         tree_arrays(zeros)
     linear = lgb.train({**settings, "linear_tree": True}, lgb.Dataset(features, target), 3)
@@ -101,7 +97,9 @@ def test_grades_fall_with_what_a_sibling_costs_more() -> None:
     assert grades(excess, np.ones(5), siblings).tolist() == [5, 4, 2, 0, 5]
 
 
-@pytest.mark.parametrize(("change", "fault"), [({"loss": "luck"}, "loss"), ({"alpha": 1.0}, "alpha")])
+@pytest.mark.parametrize(
+    ("change", "fault"), [({"loss": "luck"}, "loss"), ({"alpha": 1.0}, "alpha")]
+)
 def test_settings_are_checked(change: dict[str, object], fault: str) -> None:
     """A misspelt loss would be trained as something else."""
     with pytest.raises(ValueError, match=fault):
