@@ -86,7 +86,9 @@ def guided_schedules(
 def _guided(fixed: Fixed, relaxation: Relaxation, room: float) -> Fixed:
     """The arrays of a problem with the prices of the relaxation, and its times with some room."""
     group = relaxation.worker_group
-    dearer = np.where(np.isfinite(relaxation.dearer), relaxation.dearer, 0.0)[:, group]
+    dearer = np.where(np.isfinite(relaxation.dearer), relaxation.dearer, 0.0)
+    # Columns by number come in another memory layout, for which all would be compiled again.
+    dearer = np.ascontiguousarray(dearer[:, group])
     wi, wf = fixed.wi.copy(), fixed.wf.copy()
     wf[:, ruin.BUSY] = 1.0 / HOUR_S
     wf[:, ruin.OVER] = wf[:, ruin.IDLE]

@@ -7,6 +7,7 @@ differences and summed anew at every call; the solver prices every better schedu
 
 One family in one file: numba's cache does not see changes in other files. Arrays are few and
 wide: handing a tuple of fifty arrays to a function costs more than most of what is done here.
+What is handed on is no literal, for which numba would compile the function once more.
 
 A *profile* tells what is free on each worker over time: ``profile[w, k, 0]`` is the start of
 segment k and ``profile[w, k, 1 + c]`` what is free in it, resources side by side in words
@@ -503,9 +504,9 @@ def _place_gang(
         if wi[w, OURS] == 1 and allowed[ti[i, KIND], w]:
             durations[w] = run_s[i, wi[w, CLASS]]
     pieces = np.zeros(workers, np.int64)
-    best_start, best_end, limit = FAR, FAR, 0
+    best_start, best_end, limit = FAR, FAR, np.int64(0)
     while True:
-        shorter, limit = limit, FAR
+        shorter, limit = limit, np.int64(FAR)
         for w in range(workers):
             if durations[w] > shorter:
                 limit = min(limit, durations[w])
@@ -679,7 +680,7 @@ def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, 
             )  # fmt: skip
         else:
             low, high = every_ptr[row], every_ptr[row + 1]
-            w, begin, finish, looked = -1, FAR, FAR, 0
+            w, begin, finish, looked = -1, FAR, FAR, np.int64(0)
             for q in range(low, high):
                 w = every[q]
                 if quota[row, group[w]] >= 0.5 * run_s[i, wi[w, CLASS]]:
@@ -727,7 +728,7 @@ def _earliest_at_home(ti, ps, ws, profile, i, moment, duration, latest):
     while moment <= latest:
         fits = True
         for p in range(first, beyond):
-            w, pieces = ps[p, ON], 0
+            w, pieces = ps[p, ON], np.int64(0)
             for q in range(first, beyond):
                 pieces += ps[q, ON] == w
             n = ws[w, COUNT]
@@ -786,7 +787,7 @@ def mend(f, s, profile, items, line, floor, order, tie, seed):
         kept = k < line.shape[0] and ps[ti[i, FIRST], ON] >= 0
         begin, finish, shards = FAR, FAR, ti[i, SHARDS]
         if kept:
-            duration, begin = 1, max(ti[i, RELEASE], floor[i])
+            duration, begin = np.int64(1), max(ti[i, RELEASE], floor[i])
             for p in range(ti[i, FIRST], ti[i, BEYOND]):
                 duration = max(duration, run_s[i, wi[ps[p, ON], CLASS]])
             for p in range(pred_ptr[i], pred_ptr[i + 1]):
@@ -863,7 +864,7 @@ def _add(ti, i, taken, mark, filled):
 def _add_near(ti, pi, ts, ws, items, w, moment, taken, mark, filled, wanted):
     """Add to `taken` the tasks on worker w whose run is nearest to `moment`, up to `wanted`."""
     while filled < wanted:
-        nearest, choice = FAR, -1
+        nearest, choice = FAR, np.int64(-1)
         for k in range(ws[w, NUMBER]):
             i = pi[items[w, k], TASK]
             distance = max(0, ts[i, START] - moment, moment - ts[i, END] + 1)
@@ -943,18 +944,20 @@ def _ruin(
         w = ps[ti[pivot, FIRST], ON]
         moment = ws[w, LAST]
         part = wanted if rule == WORKER else 1 + wanted // 2
-        filled = _add_near(ti, pi, ts, ws, items, w, moment, taken, mark, 0, min(part, wanted))
+        filled = _add_near(
+            ti, pi, ts, ws, items, w, moment, taken, mark, np.int64(0), min(part, wanted)
+        )  # fmt: skip
         if rule == WORKER or filled == 0:
             return filled
         return _add_around(
             ti, pi, pool, ts, ws, items, taken[0], moment, taken, mark, filled, wanted,
         )  # fmt: skip
-    filled, moment = 0, ts[pivot, START]
+    filled, moment = np.int64(0), ts[pivot, START]
     if rule == LATE:
         pivot = _late_one(ti, tf, active, prices, ts, pivot)
         # What makes it late may be that its predecessors were.
         while filled < wanted - 1 and np.random.random() < 0.6:
-            last, latest = -1, ti[pivot, RELEASE]
+            last, latest = np.int64(-1), ti[pivot, RELEASE]
             for p in range(pred_ptr[pivot], pred_ptr[pivot + 1]):
                 if ts[pred[p], END] > latest and ti[pred[p], MINE] == 1:
                     last, latest = pred[p], ts[pred[p], END]
@@ -1306,7 +1309,8 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
             ti, tf, wf, pi, pred_ptr, pred, succ_ptr, succ, pool, active, prices, ts, ps, ws, items,
             rule, 1 + _chance(most), taken, mark,
         )  # fmt: skip
-        was_additive, was_makespan, noted, lowered, first = additive, makespan, 0, False, FAR
+        was_additive, was_makespan, lowered = additive, makespan, False
+        noted, first = np.int64(0), np.int64(FAR)
         for k in range(filled):
             i = taken[k]
             was_ts[k, START], was_ts[k, END] = ts[i, START], ts[i, END]
