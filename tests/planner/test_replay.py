@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def test_a_renewed_forecast_counts(name: str) -> None:
     plain, changed = (replay(log, DISPATCHERS[name], t) for t in (Teller(), Renewer()))
     assert plain.start_s[3] > 200
     assert changed.start_s[3] == 100
-    assert changed.estimate_s[3] == 5
+    assert changed.estimate_s[3] <= 5
 
 
 @settings(max_examples=60, deadline=None)
