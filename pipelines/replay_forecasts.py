@@ -154,9 +154,10 @@ class ReplayForecaster:
             row = self._builder.row(record, self._history, float(now_s))
             # Trees learned what was active, and since when nothing came, at submissions.
             row[0, self._activity] = self._matrix[job, self._activity]
-            yield job - self._first, self._issue(
-                row, self._requested[job : job + 1], record, float(now_s)
-            )[0]
+            yield (
+                job - self._first,
+                self._issue(row, self._requested[job : job + 1], record, float(now_s))[0],
+            )
 
     def finished(self, job: int, run_s: int, now_s: int) -> None:
         """Learn that a job has ended now, after running for `run_s`."""
