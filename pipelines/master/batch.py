@@ -98,7 +98,7 @@ def carry_out(
             state, engine, request, control, ask=ask, command=command, options=options
         )
         wait_s = SIM_STEP_S if isinstance(engine, SimEngine) else REAL_STEP_S
-        written = time.monotonic()
+        written, logged = time.monotonic(), 0
         while not master.done:
             master.step(wait_s)
             if show is not None:
@@ -106,11 +106,11 @@ def carry_out(
             if on_step is not None:
                 on_step(master)
             if log is not None and time.monotonic() - written > LOG_EVERY_S:
-                append_log(master, log)
+                logged += append_log(master, log)
                 written = time.monotonic()
         told = {**facts(master), **account(master)}
         if log is not None:
-            told["logged"] = append_log(master, log)
+            told["logged"] = logged + append_log(master, log)
         return told
     finally:
         state.close()
