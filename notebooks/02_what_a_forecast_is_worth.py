@@ -41,7 +41,7 @@ def path_of_log() -> str:
     if LOG:
         return LOG
     path = Path(tempfile.mkdtemp()) / "generated.swf"
-    write_swf(generate_log(jobs=600, users=15, procs=64, seed=4), path)
+    write_swf(generate_log(jobs=450, users=15, procs=64, seed=4), path)
     return str(path)
 
 

@@ -239,6 +239,35 @@ def _flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**rest, **settings.get("trees", {})}
 
 
+# --------------------------------------------------------------------------- guides
+
+
+def log_guides(facts: Mapping[str, Any], name: str) -> str:
+    """A run for a contest of guides, a child run for each; the id of the parent.
+
+    Parameters
+    ----------
+    facts : mapping
+        Of ``pipelines.guide_train.train``: its candidates have settings, ``loss`` (what the
+        model is trained for) and ``search`` (expansions, CPU seconds and costs of plans).
+    name : str
+        Of the lessons.
+    """
+    _connect()
+    with mlflow.start_run(run_name=f"guide {name}") as parent:
+        mlflow.set_tags({"kind": "guide", "lessons": name, "best": facts["best"]})
+        kept = ("states", "train_problems", "judge_problems", "held_out", "weights", "seed")
+        mlflow.log_params({key: facts[key] for key in kept})
+        mlflow.log_metrics(_flat(facts["candidates"][facts["best"]]["search"], "search"))
+        for candidate, told in facts["candidates"].items():
+            with mlflow.start_run(run_name=candidate, nested=True):
+                best = str(candidate == facts["best"]).lower()
+                mlflow.set_tags({"kind": "guide candidate", "best": best})
+                mlflow.log_params(told["settings"])
+                mlflow.log_metrics(_flat({key: told[key] for key in ("loss", "search")}, ""))
+        return str(parent.info.run_id)
+
+
 # --------------------------------------------------------------------------- evaluations
 
 

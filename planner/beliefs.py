@@ -20,7 +20,7 @@ Bools = NDArray[np.bool_]
 
 ROUNDS = 12
 """Rounds of the fit; it gains little after the first five."""
-PRIOR_TASKS = 4.0
+PRIOR_TASKS = 1.0
 """How many tasks the first belief is worth."""
 LEAST_SPREAD = 0.005
 

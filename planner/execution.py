@@ -171,7 +171,7 @@ class _Loop:
         self.planned, self.home = arena.homes(plan)
         self.rates = suitability(arena)
         self.followed: dict[str, int] = {}
-        self.last = ""
+        self.last = PLAN
         self.spread = settings.first_spread
 
     def execute(self) -> Executed:
@@ -218,6 +218,9 @@ class _Loop:
         return result
 
     def _choose(self, belief: Belief, age: Floats, estimate: Ints) -> Rules:
+        if not (self.live.state == ENDED).any():
+            # How wrong the forecasts are is not known yet; what is left now, is left for good.
+            return rules(self.arena, self.planned, home=self.home, bound=True)
         futures = []
         tasks = len(self.arena.tasks)
         for _ in range(self.settings.futures or int(np.clip(FUTURE_TASKS // tasks, 3, 32))):
@@ -235,11 +238,10 @@ class _Loop:
             candidates[PLAN] = mended
             costs[PLAN] = np.array([self._price(mended, estimate, f) for f in futures])
             best = min(costs, key=lambda n: costs[n].mean())
-        if self.last:
-            gain = costs[self.last] - costs[best]
-            error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else 0.0
-            if gain.mean() <= self.settings.loyal * error:
-                best = self.last
+        gain = costs[self.last] - costs[best]
+        error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else 0.0
+        if gain.mean() <= self.settings.loyal * error:
+            best = self.last
         self.last = best
         return candidates[best]
 

@@ -1,24 +1,35 @@
 """Guides of the search: what a learned value may do, and a tree ensemble as arrays.
 
-A guide gives each state a number; less is better. It orders equals, the focal list or the
-beam, and never enters a bound: whatever it says, what is proven stays true. NaN orders last.
+A guide gives each state a number; less is better. It orders equals, the focal list, the dives
+or the beam, and never enters a bound: whatever it says, what is proven stays true. NaN orders
+last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.domain import BadRequest
-from planner.kernels.trees import tree_sums
+from planner.kernels.trees import LEFT, RIGHT, ZERO, Forest, add_sums, forest_of
+from planner.search import FEATURES
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Guide = Callable[[Floats], Floats]
 """Features of states, float64 (n, features) as ``search.FEATURES`` names them, to float64 (n,)."""
+
+EXCESS, RANK = "excess", "rank"
+MEANINGS = (EXCESS, RANK)
+"""What the trees say of a state: the natural logarithm of the cost of the best plan that continues
+it over its bound; or a number that is only good for comparing states of one depth."""
+FORMAT = "plancast guide 1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +46,8 @@ class TreeEnsemble:
         A row goes left where this feature is at most the threshold.
     threshold, value : float64 (nodes,)
         Value of each leaf.
+    nan : int64 (nodes,), optional
+        Where a NaN goes: ``kernels.trees.RIGHT`` (also if not given), ``LEFT`` or ``ZERO``.
 
     Raises
     ------
@@ -48,14 +61,14 @@ class TreeEnsemble:
     feature: Ints
     threshold: Floats
     value: Floats
+    nan: Ints | None = None
 
     def __post_init__(self) -> None:
         nodes = len(self.left)
-        for name in ("right", "feature", "threshold", "value"):
-            if len(getattr(self, name)) != nodes:
-                raise BadRequest(
-                    f"tree ensemble: {name} has {len(getattr(self, name))} nodes, left {nodes}"
-                )
+        for name in ("right", "feature", "threshold", "value", "nan"):
+            column = getattr(self, name)
+            if column is not None and len(column) != nodes:
+                raise BadRequest(f"tree ensemble: {name} has {len(column)} nodes, left {nodes}")
         inner = self.left >= 0
         if (inner != (self.right >= 0)).any():
             raise BadRequest("tree ensemble: a node has one child; it must have two or none")
@@ -68,15 +81,133 @@ class TreeEnsemble:
             raise BadRequest("tree ensemble: a root is no node")
         if (self.feature[inner] < 0).any():
             raise BadRequest("tree ensemble: feature must be 0 or more")
+        if self.nan is not None and not np.isin(self.nan, (RIGHT, LEFT, ZERO)).all():
+            raise BadRequest(f"tree ensemble: nan must be {RIGHT}, {LEFT} or {ZERO}")
+
+    @cached_property
+    def forest(self) -> Forest:
+        """The trees as the kernels walk them."""
+        nan = np.zeros(len(self.left), np.int64) if self.nan is None else self.nan
+        return Forest(
+            *forest_of(
+                self.root, self.left, self.right, self.feature, self.threshold, self.value, nan
+            )
+        )
+
+    def must_fit(self, features: int) -> None:
+        """``BadRequest`` where a tree splits on a feature beyond so many."""
+        most = int(self.feature[self.left >= 0].max(initial=-1))
+        if most >= features:
+            raise BadRequest(f"tree ensemble: it splits on feature {most}; there are {features}")
 
     def __call__(self, features: Floats) -> Floats:
         """Value of each row. Shape (n,)."""
-        most = int(self.feature.max(initial=-1))
-        if most >= features.shape[1]:
-            raise BadRequest(
-                f"tree ensemble: it splits on feature {most}; there are {features.shape[1]}"
-            )
-        result: Floats = tree_sums(
-            features, self.root, self.left, self.right, self.feature, self.threshold, self.value
-        )
+        self.must_fit(features.shape[1])
+        result: Floats = np.zeros(len(features))
+        add_sums(np.ascontiguousarray(features), len(features), self.forest, result)
         return result
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedGuide:
+    """Trees, and what they say of a state; a ``Guide``.
+
+    Parameters
+    ----------
+    trees : TreeEnsemble
+    meaning : str
+        One of ``MEANINGS``.
+    card : mapping
+        What it was trained on and how good it was, for people.
+
+    Raises
+    ------
+    BadRequest
+        For another meaning, or trees that split on features that are not there.
+    """
+
+    trees: TreeEnsemble
+    meaning: str = EXCESS
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.meaning not in MEANINGS:
+            raise BadRequest(f"guide: meaning is {self.meaning!r}; choose {' or '.join(MEANINGS)}")
+        self.trees.must_fit(len(FEATURES))
+
+    def __call__(self, features: Floats) -> Floats:
+        """The guide's number for each state. Shape (n,).
+
+        Notes
+        -----
+        Of trees that tell the excess it is the estimate of the whole plan's cost, over the
+        root's bound: ``bound_rise x exp(max(excess, 0))``.
+        """
+        said = self.trees(features)
+        if self.meaning == RANK:
+            return said
+        return features[:, 0] * np.exp(np.maximum(said, 0.0))
+
+    def to_text(self) -> str:
+        """The guide as JSON, for ``guide_from_text``."""
+        trees = {
+            name: None if column is None else column.tolist()
+            for name, column in asdict(self.trees).items()
+        }
+        whole = {
+            "format": FORMAT, "meaning": self.meaning, "features": list(FEATURES),
+            "card": dict(self.card), "trees": trees,
+        }  # fmt: skip
+        return json.dumps(whole, allow_nan=True)
+
+
+def guide_from_text(text: str | bytes, source: str) -> LearnedGuide:
+    """The guide that ``LearnedGuide.to_text`` wrote.
+
+    Parameters
+    ----------
+    text : str or bytes
+    source : str
+        Its file, for messages.
+
+    Raises
+    ------
+    BadRequest
+        One sentence with the file and what is wrong with it.
+    """
+    try:
+        whole = json.loads(text)
+    except ValueError:
+        raise BadRequest(
+            f"{source}: is no guide (not JSON); make one with plancast guide train"
+        ) from None
+    if not isinstance(whole, dict) or whole.get("format") != FORMAT:
+        found = whole.get("format") if isinstance(whole, dict) else None
+        raise BadRequest(
+            f"{source}: is no guide (format {found!r}, not {FORMAT!r}); "
+            "make one with plancast guide train"
+        )
+    if tuple(whole.get("features", ())) != FEATURES:
+        raise BadRequest(f"{source}: features are not those of this version; train the guide again")
+    trees, card = whole.get("trees"), whole.get("card", {})
+    if not isinstance(trees, dict) or not isinstance(card, dict):
+        raise BadRequest(f"{source}: trees and card must be JSON objects; train the guide again")
+    columns: dict[str, Any] = {}
+    for name, kind in _COLUMNS.items():
+        try:
+            column = np.asarray(trees.get(name), kind)
+        except (TypeError, ValueError, OverflowError):
+            column = np.zeros((0, 0), kind)
+        if column.ndim != 1:
+            raise BadRequest(f"{source}: trees.{name} is no list of numbers; train the guide again")
+        columns[name] = column
+    try:
+        return LearnedGuide(TreeEnsemble(**columns), str(whole.get("meaning")), card)
+    except BadRequest as error:
+        raise BadRequest(f"{source}: {error}") from None
+
+
+_COLUMNS: dict[str, Any] = {
+    "root": np.int64, "left": np.int64, "right": np.int64, "feature": np.int64,
+    "threshold": np.float64, "value": np.float64, "nan": np.int64,
+}  # fmt: skip

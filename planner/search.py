@@ -59,6 +59,12 @@ FEATURES: tuple[str, ...] = (
     "late_share",
     "least_slack",
     "wait_share",
+    "barred_share",
+    "barred_length",
+    "now_share",
+    "makespan_share",
+    "rest_share",
+    "idle_behind",
 )
 """What a guide is told of a node, free of the size of the problem. With *span* for the root's
 bound on the makespan, *floor* for the node's earliest next start, and tasks *to come*:
@@ -87,6 +93,16 @@ bound on the makespan, *floor* for the node's earliest next start, and tasks *to
     Least of deadline less earliest end, in spans, within [-10, 10]; 10 without deadlines.
 ``wait_share``
     Least price of what is still to be waited over the bound.
+``barred_share``, ``barred_length``
+    Tasks to come that fit at the floor but may no longer start there, since tasks of one start
+    are placed in the order of their index; over those to come; their shortest durations over the
+    workers, in spans.
+``now_share``
+    Tasks to come that fit at the floor and may start there, over those to come.
+``makespan_share``, ``rest_share``
+    Price of the makespan, and least own costs of the tasks to come, over the bound.
+``idle_behind``
+    Of what all workers have until the floor, the share that no task took (of the first resource).
 """
 
 
@@ -448,7 +464,7 @@ def root_of(space: SearchSpace, nodes: kernel.Nodes, bound: float) -> None:
     nodes.bound[0] = bound
     nodes.waits[0] = problem.owner_wait_h * HOUR_S
     nodes.loads[0] = problem.prices[7] * problem.load_h
-    nodes.tie[0], nodes.kept[0], nodes.dead[0] = -1, False, False
+    nodes.tie[0], nodes.kept[0], nodes.dead[0], nodes.shut[0] = -1, False, False, False
 
 
 def make_nodes(space: SearchSpace, rows: int) -> kernel.Nodes:
@@ -466,7 +482,7 @@ def make_nodes(space: SearchSpace, rows: int) -> kernel.Nodes:
         order=np.zeros((rows, workers), np.int32), add=np.zeros(rows), bound=np.zeros(rows),
         waits=np.zeros((rows, len(problem.owners))), loads=np.zeros((rows, workers)),
         hash=np.zeros(rows, np.uint64), next=ints(), kept=np.zeros(rows, np.bool_),
-        dead=np.zeros(rows, np.bool_),
+        dead=np.zeros(rows, np.bool_), shut=np.zeros(rows, np.bool_), guess=np.full(rows, np.nan),
     )  # fmt: skip
 
 

@@ -65,7 +65,6 @@ def test_energy_against_lateness_draws_a_front(tmp_path: Path) -> None:
     assert "saves" in cells[-1].outputs[-1]["text"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "shown"),
     [

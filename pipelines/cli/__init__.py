@@ -20,6 +20,7 @@ from pipelines.cli import (
     exporting,
     forecasting,
     generating,
+    guiding,
     mastering,
     planning,
     running,
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 app.add_typer(generating.app, name="generate")
 app.add_typer(exporting.app, name="export")
+app.add_typer(guiding.app, name="guide")
 for module in (
     forecasting, evaluating, tuning, planning, running, backtesting, benching, serving,
     mastering,

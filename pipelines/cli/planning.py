@@ -47,6 +47,15 @@ def plan(
         str | None, typer.Option(help="Plan against sampled run times: mean or cvar:0.9.")
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Samples of run times for --risk.")] = 200,
+    guide: Annotated[
+        Path | None, typer.Option(help="Search with this guide (plancast guide train).")
+    ] = None,
+    weight: Annotated[
+        float,
+        typer.Option(
+            min=1, help="astar: be content with a plan proven so many times the least cost."
+        ),
+    ] = 1.0,
     gantt: Annotated[Path | None, typer.Option(help="Draw the plan to this HTML file.")] = None,
     json: Json = False,
 ) -> None:
@@ -61,6 +70,7 @@ def plan(
     from planner.risk import RiskMeasure, plan_under_risk
 
     measure = None if risk is None else RiskMeasure.parse(risk)
+    search = _search_options(solver, guide, weight, risk)
     asked = _request(request, tasks, cluster, policy, model, estimates)
     asked = _limited(asked, budget, steps, seed)
     with progress("planning") as tell:
@@ -71,7 +81,7 @@ def plan(
             tell(text=f"{len(best)} better plans, cost {cost:,.4g}")
 
         if measure is None:
-            response = plan_request(asked, solver, observe=observe)
+            response = plan_request(asked, solver, observe=observe, **search)
         else:
             response = plan_under_risk(
                 asked, measure, samples=samples, solver=solver, observe=observe
@@ -153,6 +163,26 @@ def _request(
     from pipelines.requests import request_from_files
 
     return request_from_files(tasks, cluster, policy=policy, model=model, estimates=estimates)
+
+
+def _search_options(
+    solver: str, guide: Path | None, weight: float, risk: str | None
+) -> dict[str, Any]:
+    """Parameters of A* for a guide and a weight; none where neither is given."""
+    if guide is None and weight == 1.0:
+        return {}
+    asked = "--guide" if guide is not None else "--weight"
+    if solver != "astar":
+        raise BadRequest(f"{asked}: only astar searches so; add --solver astar")
+    if risk is not None:
+        raise BadRequest(f"{asked}: plans against samples are not made by A*; leave out --risk")
+    if guide is None:
+        return {"form": "guided", "weight": weight}
+    from pipelines.files import read_bytes
+    from planner.guides import guide_from_text
+
+    learned = guide_from_text(read_bytes(guide), str(guide))
+    return {"form": "guided", "weight": weight, "guide": learned}
 
 
 def _limited(

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from planner.kernels.trees import add_sums
+
 FAR = 1 << 50
 SAME = 1e-9
 """A schedule that is better by less than this, relative, is not looked for."""
@@ -28,9 +30,11 @@ full; a better schedule was found."""
 # Places in `tally`.
 NODES, KEPT, STEPS, LOOKS, SERIAL, OPEN, WAITING, FOCAL, UNUSED, ROWS = range(10)
 # Places in `value`.
-BEST, LEAST, ROOT_BOUND, ROOT_SPAN = range(4)
+BEST, LEAST, ROOT_BOUND, ROOT_SPAN, DROPPED = range(5)
+"""Cost of the best schedule; of focal search the least bound of what is open; of the root;
+least bound of what a search with a promise did not open."""
 
-FEATURES = 16
+FEATURES = 22
 
 
 class Space(NamedTuple):
@@ -91,7 +95,8 @@ class Nodes(NamedTuple):
     a worker is off. ``floor`` and ``tie``: later tasks come after this in (start, index).
     ``order`` lists the workers so that those between which there is no difference are
     sorted. ``add`` prices the additive terms of what is placed, power included; ``bound``:
-    no schedule that continues the node costs less. ``dead``: another node makes it needless.
+    no schedule that continues the node costs less. ``dead``: another node makes it needless;
+    ``shut``: it was expanded. ``guess``: what a guide says of it, NaN where none was asked.
     """
 
     edge: np.ndarray
@@ -112,6 +117,8 @@ class Nodes(NamedTuple):
     next: np.ndarray
     kept: np.ndarray
     dead: np.ndarray
+    shut: np.ndarray
+    guess: np.ndarray
 
 
 class Entries(NamedTuple):
@@ -483,7 +490,8 @@ def assign(space, nodes, parent, e, start, s):
         nodes.last_end[s, w] = max(nodes.last_end[s, w], end)
         nodes.loads[s, w] += space.piece_load[p]
     nodes.bound[s] = nodes.bound[parent]
-    nodes.kept[s], nodes.dead[s] = False, False
+    nodes.kept[s], nodes.dead[s], nodes.shut[s] = False, False, False
+    nodes.guess[s] = np.nan
     nodes.tie[s] = i  # ``look`` says whether it counts
 
 
@@ -900,6 +908,17 @@ def _new_entry(entries, tally):
     return entries.unused[tally[UNUSED]]
 
 
+@inner
+def _worth_opening(bound, value, enough):
+    """Whether a bound must come to the front before the best schedule is good enough."""
+    if _hopeless(bound, value):
+        return False
+    if enough > 1.0 and enough * bound >= value[BEST]:
+        value[DROPPED] = min(value[DROPPED], bound)
+        return False
+    return True
+
+
 @njit(cache=True)
 def open_root(entries, tally, value, nodes, weight):
     """Open row 0."""
@@ -928,7 +947,7 @@ def least_open(entries, nodes, tally):
     for k in range(tally[OPEN]):
         x = entries.item[k]
         s = entries.node[x]
-        needless = nodes.dead[s] if s >= 0 else nodes.dead[entries.parent[x]]
+        needless = nodes.dead[s] or nodes.shut[s] if s >= 0 else nodes.dead[entries.parent[x]]
         if not needless:
             least = min(least, entries.bound[x])
     return least
@@ -936,13 +955,14 @@ def least_open(entries, nodes, tally):
 
 @njit(cache=True)
 def best_first(
-    space, nodes, entries, buckets, scratch, tally, value, best_edge, best_end, weight,
+    space, nodes, entries, buckets, scratch, tally, value, best_edge, best_end, weight, enough,
     most_steps, most_looks, most_held,
 ):  # fmt: skip
     """Search by least bound (or, above weight 1, by cost so far + weight x the rest).
 
     Only nodes that come to the front are made and looked at; until then an entry is an edge
-    of its parent with a cheap bound.
+    of its parent with a cheap bound. It ends when the best schedule costs at most `enough`
+    times the least of these; what can then no longer come to the front is not opened.
 
     Returns
     -------
@@ -953,7 +973,7 @@ def best_first(
     edges = space.edge_task.shape[0]
     looks = 0
     while tally[OPEN] > 0:
-        if weight > 1.0 and value[BEST] <= entries.key[0]:
+        if (weight > 1.0 or enough > 1.0) and value[BEST] <= enough * entries.key[0]:
             return PROMISED
         if tally[STEPS] >= most_steps or looks >= most_looks:
             return PAUSED
@@ -966,7 +986,8 @@ def best_first(
         tally[OPEN] -= 1
         s, parent = entries.node[x], entries.parent[x]
         put_back = s >= 0 and nodes.kept[s]
-        if _hopeless(entries.bound[x], value) or (nodes.dead[s] if s >= 0 else nodes.dead[parent]):
+        needless = nodes.dead[s] or nodes.shut[s] if s >= 0 else nodes.dead[parent]
+        if needless or _hopeless(entries.bound[x], value):
             entries.unused[tally[UNUSED]] = x
             tally[UNUSED] += 1
             continue
@@ -996,6 +1017,7 @@ def best_first(
         if not lives:
             continue
         tally[STEPS] += 1
+        nodes.shut[s] = True
         found = False
         for k in range(scratch.listed[0]):
             e, begin = scratch.edges[k], scratch.begins[k]
@@ -1005,7 +1027,7 @@ def best_first(
             if nodes.placed[s] + 1 == tasks:
                 if _complete(space, nodes, value, best_edge, best_end, s, e, begin, so_far):
                     found = True
-            elif not _hopeless(bound, value):
+            elif _worth_opening(bound, value, enough):
                 x = _new_entry(entries, tally)
                 entries.bound[x], entries.so_far[x] = bound, so_far
                 entries.parent[x], entries.edge[x], entries.start[x] = s, e, begin
@@ -1081,6 +1103,146 @@ def expand(
 
 
 @njit(cache=True)
+def dive(
+    space, nodes, entries, buckets, scratch, tally, value, best_edge, best_end, forest, weighs,
+    layer, count, layers, fresh, features, guess, enough,
+):  # fmt: skip
+    """Go down from some nodes, following the few of each depth that the guide likes best.
+
+    What a layer leads to and is not followed is opened for ``best_first``.
+
+    Parameters
+    ----------
+    forest : trees.Forest
+        Without trees the bound guides.
+    weighs : bool
+        Whether the trees tell the log of cost over bound (else only an order).
+    layer : int64 (width,)
+        Its first `count` nodes are expanded; then the best of what they lead to, and so on. At
+        the end it holds the next layer.
+    layers : int
+        How many to expand.
+    fresh, features, guess : (room,), (room, FEATURES), (room,)
+        Room for what a layer leads to.
+    enough : float
+        As for ``best_first``.
+
+    Returns
+    -------
+    int
+        How many nodes the next layer has; -1 where room ran out, with everything open.
+    """
+    guided = forest.root.shape[0] > 0
+    while count > 0 and layers > 0:
+        layers -= 1
+        reached = 0
+        tally[ROWS] = 0
+        if tally[UNUSED] >= fresh.shape[0] + 2 * layer.shape[0]:
+            for c in range(count):
+                nodes.shut[layer[c]] = True
+            reached = expand(
+                space, nodes, buckets, scratch, tally, value, best_edge, best_end,
+                layer[:count], 0, fresh, features, guided,
+            )  # fmt: skip
+        for c in range(reached, count):
+            nodes.shut[layer[c]] = False
+            _open_node(entries, nodes, tally, value, layer[c], enough)
+        stops = reached < count
+        rows = tally[ROWS]
+        if guided:
+            add_sums(features, rows, forest, guess)
+        for k in range(rows):
+            bound = nodes.bound[fresh[k]]
+            likes = bound
+            if guided:
+                likes = bound * np.exp(max(0.0, guess[k])) if weighs else guess[k]
+                if np.isnan(guess[k]) or np.isnan(likes):
+                    likes = np.inf
+            nodes.guess[fresh[k]] = likes
+        count = 0 if stops else _best_of(nodes, value, fresh, rows, layer)
+        for k in range(rows):
+            if fresh[k] >= 0:
+                _open_node(entries, nodes, tally, value, fresh[k], enough)
+        if stops:
+            return -1
+    return count
+
+
+@njit(cache=True)
+def open_layer(entries, nodes, tally, value, layer, count, enough):
+    """Open the nodes of a layer that is not followed."""
+    for c in range(count):
+        _open_node(entries, nodes, tally, value, layer[c], enough)
+
+
+@inner
+def _open_node(entries, nodes, tally, value, s, enough):
+    """Open a node that was looked at, if it may have to come to the front."""
+    if nodes.dead[s] or not _worth_opening(nodes.bound[s], value, enough):
+        return
+    x = _new_entry(entries, tally)
+    entries.node[x], entries.parent[x] = s, -1
+    entries.bound[x], entries.so_far[x] = nodes.bound[s], nodes.bound[s]
+    _push_entry(entries, tally, x, nodes.placed[s], 1.0)
+
+
+@inner
+def _best_of(nodes, value, fresh, rows, layer):
+    """Move the rows of least guess to the layer (and -1 to their place); how many."""
+    count = 0
+    while count < layer.shape[0]:
+        best = -1
+        for k in range(rows):
+            s = fresh[k]
+            if s < 0 or nodes.dead[s] or _hopeless(nodes.bound[s], value):
+                continue
+            if best < 0:
+                best = k
+                continue
+            b = fresh[best]
+            if nodes.guess[s] < nodes.guess[b] or (
+                nodes.guess[s] == nodes.guess[b] and nodes.bound[s] < nodes.bound[b]
+            ):
+                best = k
+        if best < 0:
+            break
+        layer[count] = fresh[best]
+        fresh[best] = -1
+        count += 1
+    return count
+
+
+@njit(cache=True)
+def most_promising(nodes, tally, value, weighs, layer):
+    """The nodes of least guess that were not expanded, in `layer`; how many.
+
+    Where guesses of different depths cannot be compared, those of least bound.
+    """
+    count = 0
+    for s in range(tally[NODES]):
+        if np.isnan(nodes.guess[s]) or nodes.shut[s] or nodes.dead[s]:
+            continue
+        if _hopeless(nodes.bound[s], value):
+            continue
+        mine = nodes.guess[s] if weighs else nodes.bound[s]
+        k = min(count, layer.shape[0] - 1)
+        if count == layer.shape[0]:
+            last = nodes.guess[layer[k]] if weighs else nodes.bound[layer[k]]
+            if mine >= last:
+                continue
+        else:
+            count += 1
+        while k > 0:
+            other = nodes.guess[layer[k - 1]] if weighs else nodes.bound[layer[k - 1]]
+            if other <= mine:
+                break
+            layer[k] = layer[k - 1]
+            k -= 1
+        layer[k] = s
+    return count
+
+
+@njit(cache=True)
 def describe(space, nodes, scratch, value, s, out):
     """The features of a node that was just looked at; ``planner.search.FEATURES`` names them."""
     tasks = nodes.edge.shape[1]
@@ -1089,11 +1251,20 @@ def describe(space, nodes, scratch, value, s, out):
     bound = max(nodes.bound[s], 1e-300)
     to_come, ready, due, late = 0, 0, 0, 0
     mean_slack, least_slack, mean_length, longest, mean_start = 0.0, np.inf, 0.0, 0.0, 0.0
+    barred, barred_length, now, done = 0, 0.0, 0, 0.0
     last_ready = -1
     for i in range(tasks):
         if nodes.edge[s, i] >= 0:
+            if space.room.shape[0] > 0:
+                done += space.work[i, 0]
             continue
         to_come += 1
+        if scratch.opt_start[i] == floor:
+            if i < nodes.tie[s]:
+                barred += 1
+                barred_length += space.shortest[i]
+            else:
+                now += 1
         mean_length += space.shortest[i]
         longest = max(longest, float(space.shortest[i]))
         mean_start += scratch.opt_start[i] - floor
@@ -1115,6 +1286,7 @@ def describe(space, nodes, scratch, value, s, out):
                 each = space.held[w, scratch.held[w, a], b]
                 in_use += each
                 active += each * (scratch.until[w, a] - floor)
+        done -= active if b == 0 else 0.0
         work = scratch.work[b] - (active if space.makespan_price > 0.0 else 0.0)
         area = max(area, work / space.room[b])
         busy = max(busy, in_use / space.room[b])
@@ -1141,6 +1313,14 @@ def describe(space, nodes, scratch, value, s, out):
     out[13] = late / max(1, due)
     out[14] = max(-10.0, min(10.0, least_slack / span)) if due > 0 else 10.0
     out[15] = scratch.facts[WAIT_COST] / bound
+    out[16] = barred / count
+    out[17] = barred_length / workers / span
+    out[18] = now / count
+    out[19] = space.makespan_price * scratch.facts[SPAN] / bound
+    out[20] = scratch.facts[REST] / bound
+    out[21] = 0.0
+    if floor > 0 and space.room.shape[0] > 0:
+        out[21] = max(-1.0, 1.0 - done / space.room[0] / floor)
 
 
 @njit(cache=True)
@@ -1227,4 +1407,5 @@ def copy_rows(source, target, rows):
         target.last_end[k], target.order[k] = source.last_end[s], source.order[s]
         target.add[k], target.bound[k] = source.add[s], source.bound[s]
         target.waits[k], target.loads[k] = source.waits[s], source.loads[s]
-        target.kept[k], target.dead[k] = False, False
+        target.kept[k], target.dead[k], target.shut[k] = False, False, False
+        target.guess[k] = source.guess[s]

@@ -1,38 +1,113 @@
-"""Sums of regression trees, walked row by row."""
+"""Sums of regression trees, walked tree by tree.
+
+``kernels.astar`` calls ``add_sums``: whoever changes it empties the caches of both files.
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
+RIGHT, LEFT, ZERO = range(3)
+"""Where a NaN goes at a node: right, left, or as if the feature were 0."""
+
+
+class Forest(NamedTuple):
+    """Trees as the kernel walks them.
+
+    ``root`` and ``depth`` (trees,): a tree is left after ``depth`` steps, for a leaf leads to
+    itself. ``child`` (2 x nodes,): where a node leads if its feature is at most, or above, its
+    threshold. ``nan`` (nodes,) is one of the above.
+    """
+
+    root: np.ndarray
+    depth: np.ndarray
+    child: np.ndarray
+    feature: np.ndarray
+    threshold: np.ndarray
+    value: np.ndarray
+    nan: np.ndarray
+
 
 @njit(cache=True)
-def tree_sums(rows, root, left, right, feature, threshold, value):
-    """Sum over trees of the leaf that each row falls into.
+def forest_of(root, left, right, feature, threshold, value, nan):
+    """The trees with leaves that lead to themselves, and their depths.
+
+    Parameters
+    ----------
+    root : int64 (trees,)
+        Node of each tree's root.
+    left, right : int64 (nodes,)
+        Children, after their parent; -1 at a leaf.
+    feature : int64 (nodes,)
+    threshold, value : float64 (nodes,)
+    nan : int64 (nodes,)
+    """
+    nodes = left.shape[0]
+    child = np.zeros(2 * nodes, np.int32)
+    which = np.zeros(nodes, np.int32)
+    bar = np.full(nodes, np.inf)
+    below = np.zeros(nodes, np.int32)
+    for k in range(nodes - 1, -1, -1):
+        child[2 * k] = child[2 * k + 1] = k
+        if left[k] >= 0:
+            child[2 * k], child[2 * k + 1] = left[k], right[k]
+            which[k], bar[k] = feature[k], threshold[k]
+            below[k] = 1 + max(below[left[k]], below[right[k]])
+    depth = np.zeros(root.shape[0], np.int32)
+    for t in range(root.shape[0]):
+        depth[t] = below[root[t]]
+    return root.astype(np.int32), depth, child, which, bar, value.copy(), nan.astype(np.int8)
+
+
+@njit(cache=True)
+def _leaf_with_gaps(row, forest, node):
+    """The leaf of a row in which some features are NaN."""
+    while forest.child[2 * node] != node:
+        x = row[forest.feature[node]]
+        goes_right = x > forest.threshold[node]
+        if np.isnan(x):
+            if forest.nan[node] == ZERO:
+                goes_right = forest.threshold[node] < 0.0
+            else:
+                goes_right = forest.nan[node] == RIGHT
+        node = forest.child[2 * node + goes_right]
+    return node
+
+
+@njit(cache=True)
+def add_sums(rows, count, forest, result):
+    """Sum over trees of the leaf that each of the first `count` rows falls into.
 
     Parameters
     ----------
     rows : float64 (rows, features)
-        A row goes left where its feature is at most the threshold; NaN goes right.
-    root : int64 (trees,)
-        Node of each tree's root.
-    left, right : int64 (nodes,)
-        Children; -1 at a leaf.
-    feature : int64 (nodes,)
-    threshold, value : float64 (nodes,)
+        A row goes left where its feature is at most the threshold.
+    count : int
+    forest : Forest
+    result : float64 (rows,)
+        Filled. Trees are added up in their order.
 
-    Returns
-    -------
-    float64 (rows,)
+    Notes
+    -----
+    A tree is walked by all rows before the next, in as many steps for each: nothing is branched
+    on, and the walks of several rows overlap in the processor.
     """
-    result = np.zeros(rows.shape[0])
-    for k in range(rows.shape[0]):
-        total = 0.0
-        for tree in root:
-            node = tree
-            while left[node] >= 0:
-                goes_left = rows[k, feature[node]] <= threshold[node]
-                node = left[node] if goes_left else right[node]
-            total += value[node]
-        result[k] = total
-    return result
+    gaps = False
+    for k in range(count):
+        result[k] = 0.0
+        for j in range(rows.shape[1]):
+            gaps = gaps or np.isnan(rows[k, j])
+    for t in range(forest.root.shape[0]):
+        root, steps = forest.root[t], forest.depth[t]
+        for k in range(count):
+            node = root
+            if gaps:
+                node = _leaf_with_gaps(rows[k], forest, node)
+            else:
+                for _ in range(steps):
+                    goes_right = rows[k, forest.feature[node]] > forest.threshold[node]
+                    node = forest.child[2 * node + goes_right]
+            result[k] += forest.value[node]

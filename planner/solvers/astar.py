@@ -16,7 +16,7 @@ import numpy as np
 
 from planner.bounds import lower_bound
 from planner.domain import BadRequest
-from planner.guides import Guide
+from planner.guides import EXCESS, Guide, LearnedGuide, TreeEnsemble
 from planner.kernels import astar as kernel
 from planner.messages import Budget, Status
 from planner.problem import Floats, Ints, Problem, Schedule
@@ -33,7 +33,7 @@ from planner.search import (
 )
 from planner.solvers.base import ALL_BUT_MOVES, Observe, Solution
 
-FORMS = ("best", "anytime", "focal", "beam")
+FORMS = ("best", "anytime", "focal", "beam", "guided")
 CHUNK_S = 0.01
 """Seconds of searching between two looks at the clock, about."""
 FIRST_CHUNK = 200
@@ -41,6 +41,15 @@ FIRST_ROWS = 256
 """Rows that a search begins with; they are doubled when they are full."""
 LEAST_WEIGHT = 1.01
 """Anytime search goes to weight 1 from here."""
+MANY_EDGES = 500
+"""With more pairs of tasks and workers a layer of a dive takes milliseconds."""
+FIRST_SHARE, EXACT_SHARE = 0.2, 0.03
+"""Expansions of dives after the first, over all: to begin with, and at weight 1."""
+LEAST_SHARE, MOST_SHARE = 0.01, 0.5
+"""The share doubles with each dive that finds a better plan, within these, else it halves."""
+
+
+NO_TREES = TreeEnsemble(*np.zeros((4, 0), np.int64), *np.zeros((2, 0)))
 
 
 @dataclass(frozen=True)
@@ -53,17 +62,21 @@ class AStar:
         ``best``: by least bound, or at a weight above 1 by cost so far + weight x the rest.
         ``anytime``: the same with a falling weight, until 1. ``focal``: by the guide among
         the states whose bound is at most `weight` times the least. ``beam``: the `width`
-        best states of each depth by the guide, then twice as many, and so on.
+        best states of each depth by the guide, then twice as many, and so on. ``guided``: dives by
+        the guide find plans, and a search by least bound proves them good enough.
     weight : float
         The plan costs at most `weight` times the least cost, whatever the guide says; anytime
         search begins with it.
     guide : callable, optional
-        Orders the focal list or the beam, see ``planner.guides``. Without one the focal list
-        prefers the state with most tasks placed, and the beam the least bound.
+        Orders the focal list, the beam or the dives, see ``planner.guides``; of dives it must be
+        a ``LearnedGuide`` or a ``TreeEnsemble``. Without one the focal list prefers the state
+        with most tasks placed, beam and dives the least bound.
     batch : int
         States that focal search expands at a time, so that the guide is asked for many.
     width : int
         First width of the beam.
+    dive : int
+        States of each depth that a dive follows.
     max_nodes : int
         States and open edges that may be held in memory; the search stops with what it has
         beyond.
@@ -73,7 +86,10 @@ class AStar:
     Notes
     -----
     The certificate holds at every moment: no plan costs less than the least bound of all that
-    is open or was thrown away.
+    is open or was thrown away. Who proves that a plan of cost C is at most `weight` times too
+    dear must expand every state whose bound is below C / `weight`: ``guided`` expands these in
+    order, so that what a guide can save is all but them, and what it can waste is its dives,
+    which are a share of all expansions that they have to earn.
 
     References
     ----------
@@ -90,6 +106,7 @@ class AStar:
     guide: Guide | None = None
     batch: int = 16
     width: int = 64
+    dive: int = 4
     max_nodes: int = 1_000_000
     max_edges: int = 20_000
 
@@ -100,7 +117,9 @@ class AStar:
             raise BadRequest(f"astar: weight is {self.weight}; it must be finite, 1 or more")
         if self.guide is not None and not callable(self.guide):
             raise BadRequest("astar: guide must be callable on batches of state features")
-        for name in ("batch", "width", "max_nodes", "max_edges"):
+        if self.form == "guided" and not isinstance(self.guide, LearnedGuide | TreeEnsemble | None):
+            raise BadRequest("astar: guided search needs a LearnedGuide or a TreeEnsemble as guide")
+        for name in ("batch", "width", "dive", "max_nodes", "max_edges"):
             if getattr(self, name) < 1:
                 raise BadRequest(f"astar: {name} is {getattr(self, name)}; it must be 1 or more")
 
@@ -133,7 +152,7 @@ class AStar:
             Limits(stop_at, np.iinfo(np.int64).max if budget.steps is None else budget.steps),
         )  # fmt: skip
         {"best": search.best, "anytime": search.anytime, "focal": search.focal,
-         "beam": search.beam}[self.form]()  # fmt: skip
+         "beam": search.beam, "guided": search.guided}[self.form]()  # fmt: skip
         schedule = search.schedule() or incumbent
         bound = search.proven()
         if schedule is None:
@@ -184,7 +203,7 @@ class Search:
         self.buckets: Ints = np.full(2 * FIRST_ROWS, -1, np.int64)
         self.scratch = make_scratch(space)
         self.tally: Ints = np.zeros(10, np.int64)
-        self.value: Floats = np.array([best_cost, math.inf, 0.0, 1.0])
+        self.value: Floats = np.array([best_cost, math.inf, 0.0, 1.0, math.inf])
         self.best_edge: Ints = np.full(tasks, -1, np.int64)
         self.best_end: Ints = np.zeros(tasks, np.int64)
         self.entries: kernel.Entries | None = None
@@ -192,6 +211,8 @@ class Search:
         room = parameters.batch * 8 + 2 * len(space.edges)
         self.fresh: Ints = np.zeros(room, np.int64)
         self.features: Floats = np.zeros((room, kernel.FEATURES))
+        self.guess: Floats = np.zeros(0)
+        self.layer: Ints = np.zeros(1, np.int64)
         self.told = best_cost
         self.chunk = FIRST_CHUNK
         self.exhausted = False
@@ -255,6 +276,77 @@ class Search:
                 return
             width *= 2
 
+    def guided(self) -> None:
+        """Dives by the guide, and between them search by least bound until that is enough."""
+        weight, width = self.parameters.weight, self.parameters.dive
+        if not self._look_at_root() or self.best_cost <= weight * self.least:
+            return
+        room = width * len(self.space.edges)
+        self.fresh = np.zeros(room, np.int64)
+        self.features = np.zeros((room, kernel.FEATURES))
+        self.guess = np.zeros(room)
+        self.layer = np.zeros(width, np.int64)
+        self.entries = make_entries(max(FIRST_ROWS, 4 * room + 4 * width))
+        self.tally[kernel.UNUSED] = len(self.entries.unused)
+        share = EXACT_SHARE
+        cost = width * len(self.space.problem.tasks)
+        if weight > 1.0:
+            share = FIRST_SHARE
+            cost = self._dive(1)
+        else:
+            kernel.open_root(self.entries, self.tally, self.value, self.nodes, 1.0)
+        while not self._run(1.0, weight, self.steps + math.ceil(max(1, cost) / share)):
+            if self._spent() or self._memory_is_full():
+                return
+            before = self.best_cost
+            cost = self._dive(self._most_promising())
+            share = 2 * share if self.best_cost < before else share / 2
+            share = min(MOST_SHARE, max(LEAST_SHARE, share))
+
+    def _dive(self, count: int) -> int:
+        """A dive from the first nodes of ``layer``; how many were expanded."""
+        guide = self.parameters.guide
+        trees = guide.trees if isinstance(guide, LearnedGuide) else guide
+        forest = (trees if isinstance(trees, TreeEnsemble) else NO_TREES).forest
+        before, width = self.steps, len(self.layer)
+        # A large layer takes milliseconds: then the clock is looked at after each.
+        layers = len(self.space.problem.tasks) if len(self.space.edges) < MANY_EDGES else 1
+        while count > 0:
+            affordable = min(layers, (self.limits.steps - self.steps) // width)
+            if self._spent() or affordable < 1:
+                kernel.open_layer(
+                    self.entries, self.nodes, self.tally, self.value, self.layer, count,
+                    self.parameters.weight,
+                )  # fmt: skip
+                break
+            count = kernel.dive(
+                self.space.arrays, self.nodes, self.entries, self.buckets, self.scratch,
+                self.tally, self.value, self.best_edge, self.best_end, forest, self._weighs,
+                self.layer, count, affordable, self.fresh, self.features, self.guess,
+                self.parameters.weight,
+            )  # fmt: skip
+            if count < 0 and len(self.nodes.start) < self.parameters.max_nodes:
+                self._make_room()
+                count = self._most_promising()
+        self.least = self._least_open()
+        self._tell()
+        return self.steps - before
+
+    def _most_promising(self) -> int:
+        return int(
+            kernel.most_promising(self.nodes, self.tally, self.value, self._weighs, self.layer)
+        )
+
+    @property
+    def _weighs(self) -> bool:
+        """Whether guesses are estimates of a plan's cost."""
+        guide = self.parameters.guide
+        return guide is None or (isinstance(guide, LearnedGuide) and guide.meaning == EXCESS)
+
+    def _least_open(self) -> float:
+        least = kernel.least_open(self.entries, self.nodes, self.tally)
+        return min(float(least), float(self.value[kernel.DROPPED]))
+
     def _one_beam(self, root: kernel.Nodes, width: int) -> bool:
         """One beam; False if the budget or the memory ran out."""
         kernel.copy_rows(root, self.nodes, np.zeros(1, np.int64))
@@ -300,15 +392,19 @@ class Search:
         self.tally[kernel.UNUSED] = len(self.entries.unused)
         kernel.open_root(self.entries, self.tally, self.value, self.nodes, weight)
 
-    def _run(self, weight: float) -> bool:
-        """Whether the search ended by itself; then what it promises is proven."""
+    def _run(self, weight: float, enough: float = 1.0, until: int | None = None) -> bool:
+        """Whether the search ended by itself; then what it promises is proven.
+
+        It also comes back at so many steps, `until`.
+        """
         began = time.perf_counter()
+        most_steps = self.limits.steps if until is None else min(until, self.limits.steps)
         while True:
             looked = int(self.tally[kernel.LOOKS])
             why = kernel.best_first(
                 self.space.arrays, self.nodes, self.entries, self.buckets, self.scratch,
-                self.tally, self.value, self.best_edge, self.best_end, weight,
-                self.limits.steps, self.chunk, self.parameters.max_nodes,
+                self.tally, self.value, self.best_edge, self.best_end, weight, enough,
+                most_steps, self.chunk, self.parameters.max_nodes,
             )  # fmt: skip
             now = time.perf_counter()
             self._pace(now - began, int(self.tally[kernel.LOOKS]) - looked)
@@ -317,9 +413,9 @@ class Search:
                 self._make_room()
                 continue
             ends = why in (kernel.EXHAUSTED, kernel.PROMISED)
-            stops = self._spent() or self._memory_is_full()
+            stops = self._spent() or self._memory_is_full() or self.steps >= most_steps
             if ends or stops or why == kernel.FOUND:
-                self.least = float(kernel.least_open(self.entries, self.nodes, self.tally))
+                self.least = self._least_open()
                 self._tell()
             if ends:
                 self.exhausted = why == kernel.EXHAUSTED

@@ -101,8 +101,12 @@ def test_the_closed_loop_repeats_itself() -> None:
     assert loop(noisy, planned(noisy), truth) == loop(noisy, planned(noisy), truth)
 
 
-def test_thinking_anew_beats_a_plan_under_great_errors_and_keeps_it_under_none() -> None:
+def test_thinking_anew_beats_a_plan_under_great_errors_and_keeps_it_under_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The closed loop would not be worth its name."""
+    loop = ClosedLoop(thoughts=12, futures=8, moves=200)
+    monkeypatch.setitem(EXECUTORS, "closed", loop)
     found = sweep(batch(120, 5, 0.0), Sweep((0.0, 1.0), seeds=1, budget=Budget(None, 100)))
     mean = means(found)
     assert mean["closed"][0.0] <= 1.03 * min(mean["static"][0.0], mean["online"][0.0])
