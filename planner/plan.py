@@ -35,7 +35,7 @@ CPSAT_TASKS = 14
 BESIDE_TASKS = 30
 """Up to this many CP-SAT tries to prove beside LNS, a thread each."""
 BOUND_TASKS, BOUND_S = 60, 4.0
-"""Up to this many it does so for its bound alone, with so many seconds; LNS has its plan by then."""
+"""Up to this many it does so for its bound, with so many seconds: LNS has its plan by then."""
 TIMED_BOUND_S = 4.0
 """With fewer seconds than this the relaxation with a clock would take too many of them."""
 RESERVE, RESERVE_S = 2.0, 0.02
