@@ -16,7 +16,7 @@ from planner.cp.coarse import coarse, in_ticks, retimed
 from planner.cp.model import Model
 from planner.messages import Budget, Status
 from planner.problem import Ints, Problem, Schedule
-from planner.solvers.base import ALL_BUT_MOVES, Observe, Solution, at_least
+from planner.solvers.base import ALL_BUT_MOVES, Observe, Solution, at_least, within
 
 STEPS_PER_DETERMINISTIC_S = 1000
 PROBED_INTERVALS = 1_000
@@ -80,6 +80,7 @@ class CpSat:
     def __post_init__(self) -> None:
         at_least(self, 1, "threads", "max_intervals")
         at_least(self, 0, "tick_s")
+        within(self, 0, 1, "by_class")
 
     def solve(
         self,

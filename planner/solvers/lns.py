@@ -116,7 +116,7 @@ class LargeNeighbourhood:
         at_least(self, self.cold, "hot")
         within(self, 0, 1, "rent", "polish")
         within(self, 1, MOST_THREADS, "threads")
-        if self.polish:
+        if self.polish or self.polisher is not None:
             solves(self, "polisher")
 
     def solve(
