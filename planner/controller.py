@@ -1,11 +1,12 @@
 """The master's side of planning: what is known, the plan in force, and when to change it.
 
-Nothing here reads a clock, starts a process or keeps a file: the same events at the same times
-lead to the same decisions, so that a master can be replayed, tested and restarted.
+No decision reads a clock, and nothing here starts a process or keeps a file: the same events at
+the same times lead to the same decisions, so that a master can be replayed and restarted.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -29,12 +30,16 @@ from planner.messages import (
     PlanResponse,
     Status,
     TaskOverran,
+    TaskPreempted,
     TaskStarted,
 )
 from planner.outlook import Outlook, outlooks
 from planner.plan import plan
 from planner.problem import decode, encode
-from planner.repair import repair
+from planner.repair import repair, response_of
+
+KEPT = "kept"
+"""Said to be the solver of a plan that was in force already."""
 
 
 class Choice(str, Enum):
@@ -110,6 +115,10 @@ class Controller:
         When a full plan was last committed.
     unplanned : mapping of str to str
         Tasks that the plan in force leaves out, each with the reason.
+    stopping : frozenset of str
+        Running tasks that a plan in force preempts and that have not stopped yet.
+    firm : frozenset of str
+        Tasks that are not preempted, whatever they say of themselves.
     """
 
     request: PlanRequest
@@ -118,6 +127,8 @@ class Controller:
     cost: float | None = None
     planned_at_s: int | None = None
     unplanned: Mapping[str, str] = field(default_factory=dict)
+    stopping: frozenset[str] = frozenset()
+    firm: frozenset[str] = frozenset()
     vain_version: int | None = None
     """Version of the snapshot for which no plan was found: asking again would find none."""
 
@@ -125,6 +136,29 @@ class Controller:
     def snapshot(self) -> Snapshot:
         """The cluster as told so far."""
         return self.request.snapshot
+
+    @property
+    def expected(self) -> PlanRequest:
+        """The request that plans are made for: what is being stopped waits already.
+
+        Notes
+        -----
+        Of the same version. A task that is told to stop holds its room until it is told to have
+        stopped; plans look ahead to that, starts do not.
+        """
+        snapshot = self.snapshot
+        for name in sorted(self.stopping):
+            stopped = events.apply(snapshot, TaskPreempted(snapshot.now_s, name))
+            snapshot = stopped.evolved(version=self.snapshot.version)
+        if any(r.task.preemptible and r.task.id in self.firm for r in snapshot.running):
+            running = tuple(
+                replace(r, task=replace(r.task, preemptible=False)) if r.task.id in self.firm else r
+                for r in snapshot.running
+            )
+            snapshot = snapshot.evolved(running=running)
+        if snapshot is self.snapshot:
+            return self.request
+        return replace(self.request, snapshot=snapshot)
 
     # ------------------------------------------------------------------ what happens
 
@@ -147,6 +181,7 @@ class Controller:
         if estimates:
             known = {**known, **estimates}
         self.request = replace(self.request, snapshot=snapshot, estimates=known)
+        self.stopping = self.stopping.intersection(snapshot.running_by_id)
         if not isinstance(event, TaskStarted | TaskOverran):
             # What had no place may have one now.
             self.unplanned = {}
@@ -167,12 +202,15 @@ class Controller:
             The same workers, and on each worker the same order; None where some task has no
             plan that could be kept.
         """
+        return self._timed(self.expected)
+
+    def _timed(self, request: PlanRequest) -> Plan | None:
         if self.plan is None:
             return None
-        problem = encode(replace(self.request, incumbent=self.plan))
+        problem = encode(replace(request, incumbent=self.plan))
         if problem.infeasible:
             return None
-        snapshot = self.snapshot
+        snapshot = request.snapshot
         if not problem.tasks:
             return Plan((), (), snapshot.now_s, snapshot.version)
         stands = standing(problem)
@@ -185,7 +223,7 @@ class Controller:
 
     def decide(self) -> Decision:
         """Keep the plan in force, repair it, or plan anew."""
-        snapshot, control = self.snapshot, self.control
+        snapshot, control = self.expected.snapshot, self.control
         waiting = [t for t in snapshot.pending if t.id not in self.unplanned]
         if not snapshot.pending:
             return Decision(Choice.KEEP, "nothing waits")
@@ -224,7 +262,7 @@ class Controller:
 
     def hopeless(self) -> dict[str, str]:
         """Waiting tasks that can be planned by no means as things stand, each with the reason."""
-        return encode(self.request).unplanned
+        return encode(self.expected).unplanned
 
     def ask(self, choice: Choice) -> PlanRequest:
         """The request that a choice asks a planner."""
@@ -238,6 +276,30 @@ class Controller:
         if choice is Choice.REPAIR:
             return repair(request, frozen_s=self.control.frozen_s)
         return plan(request)
+
+    def kept(self) -> PlanResponse | None:
+        """The plan in force, timed anew, as a response; None where it does not hold."""
+        began = time.perf_counter()
+        asked, made = self._asked(Budget(0.0)), self.retimed()
+        if made is None:
+            return None
+        left_out = {
+            task: reason for task, reason in self.hopeless().items() if task not in made.by_task
+        }
+        found = evaluate(asked, made, unplanned=left_out)
+        if not found.valid:
+            return None
+        return response_of(asked, made, found, began, solver=KEPT, unplanned=left_out)
+
+    def rethought(self) -> tuple[Decision, PlanResponse]:
+        """A decision and what comes of it: the plan in force as it stands, or another one."""
+        decision = self.decide()
+        if decision.choice is Choice.KEEP:
+            kept = self.kept()
+            if kept is not None:
+                return decision, kept
+            decision = Decision(Choice.REPLAN, decision.reason)
+        return decision, self.answer(self.ask(decision.choice), decision.choice)
 
     def commit(self, request: PlanRequest, response: PlanResponse, choice: Choice) -> None:
         """Put a plan in force.
@@ -273,6 +335,7 @@ class Controller:
             raise Refused(f"it is invalid: {found.violations[0].text}")
         self.plan, self.cost = response.plan, found.cost
         self.unplanned = dict(response.unplanned)
+        self.stopping |= set(response.plan.preempted)
         if choice is Choice.REPLAN:
             self.planned_at_s = snapshot.now_s
 
@@ -283,9 +346,9 @@ class Controller:
         -----
         Of the plan as it is timed now: a task starts once those before it have ended, whatever
         the hour. A retimed plan is valid for the snapshot, so that what starts now fits beside
-        what runs.
+        what runs, what is being stopped included.
         """
-        kept = self.retimed()
+        kept = self._timed(self.request)
         if kept is None:
             return []
         snapshot = self.snapshot
@@ -304,21 +367,20 @@ class Controller:
     # ------------------------------------------------------------------ inside
 
     def _asked(self, budget: Budget) -> PlanRequest:
-        return replace(self.request, incumbent=self.plan, budget=budget)
+        return replace(self.expected, incumbent=self.plan, budget=budget)
 
     def _cost_of(self, kept: Plan) -> float:
         free = replace(self.request.policy, prices=replace(self.request.policy.prices, moves=0.0))
-        missing = [t.id for t in self.snapshot.pending if t.id not in kept.by_task]
-        return evaluate(
-            replace(self._asked(Budget(0.0)), policy=free), kept, unplanned=missing
-        ).cost
+        asked = replace(self._asked(Budget(0.0)), policy=free)
+        missing = [t.id for t in asked.snapshot.pending if t.id not in kept.by_task]
+        return evaluate(asked, kept, unplanned=missing).cost
 
     def _cost_as_promised(self) -> float:
         """What the tasks that wait would cost at their promised times, where these lie ahead."""
         assert self.plan is not None
         now = self.snapshot.now_s
         rows = []
-        for task in self.snapshot.pending:
+        for task in self.expected.snapshot.pending:
             row = self.plan.by_task.get(task.id)
             if row is not None:
                 late = max(0, now - row.start_s)
@@ -330,7 +392,7 @@ class Controller:
         """The first waiting task that has no plan to keep, and why."""
         assert self.plan is not None
         known = self.snapshot.worker_by_id
-        for task in self.snapshot.pending:
+        for task in self.expected.snapshot.pending:
             row = self.plan.by_task.get(task.id)
             if row is None and task.id not in self.unplanned:
                 return f"{task.id} is not in the plan"

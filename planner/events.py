@@ -17,6 +17,7 @@ from planner.messages import (
     TaskCancelled,
     TaskFinished,
     TaskOverran,
+    TaskPreempted,
     TaskStarted,
     TaskSubmitted,
     WorkerDraining,
@@ -45,6 +46,7 @@ def apply(snapshot: Snapshot, event: Event) -> Snapshot:
         - ``TaskCancelled``: from pending or running to finished, outcome cancelled, so that
           successors can see that they wait in vain.
         - ``TaskOverran``: time passes.
+        - ``TaskPreempted``: from running to pending, from its beginning, before all others.
         - ``WorkerLost``: the worker is gone; every task with a piece there is pending again
           from its beginning, before all others; a gang leaves its other workers too.
         - ``WorkerJoined``: the worker is the last of the workers; a lost one may come back.
@@ -118,6 +120,14 @@ def _overran(snapshot: Snapshot, event: TaskOverran) -> Changes:
     return {}
 
 
+def _preempted(snapshot: Snapshot, event: TaskPreempted) -> Changes:
+    run = _running(snapshot, event.task)
+    return {
+        "pending": (run.task, *snapshot.pending),
+        "running": tuple(r for r in snapshot.running if r is not run),
+    }
+
+
 def _cancelled(snapshot: Snapshot, event: TaskCancelled) -> Changes:
     state = _state(snapshot, event.task)
     if state not in ("pending", "running"):
@@ -165,6 +175,7 @@ _CHANGES: dict[type[Any], Callable[[Snapshot, Any], Changes]] = {
     TaskStarted: _started,
     TaskFinished: _finished,
     TaskOverran: _overran,
+    TaskPreempted: _preempted,
     TaskCancelled: _cancelled,
     WorkerLost: _lost,
     WorkerJoined: _joined,

@@ -238,6 +238,15 @@ class TaskOverran:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskPreempted:
+    """A running task was stopped for the sake of others; its work is lost, it is pending again."""
+
+    at_s: int
+    task: str
+    kind: Literal["task_preempted"] = "task_preempted"
+
+
+@dataclass(frozen=True, slots=True)
 class TaskCancelled:
     """A pending or running task is wanted no more."""
 
@@ -279,6 +288,7 @@ Event = (
     | TaskStarted
     | TaskFinished
     | TaskOverran
+    | TaskPreempted
     | TaskCancelled
     | WorkerLost
     | WorkerJoined

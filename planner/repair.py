@@ -8,11 +8,13 @@ an event at once, and may plan anew afterwards.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from planner.evaluate import RELATIVE_TOLERANCE, evaluate, moved_tasks, relative_gap
+from planner.domain import Plan
+from planner.evaluate import RELATIVE_TOLERANCE, Evaluation, evaluate, moved_tasks, relative_gap
 from planner.explain import explain_waits
 from planner.messages import Budget, PlanRequest, PlanResponse, Status
 from planner.plan import plan
@@ -69,7 +71,40 @@ def _repaired(request: PlanRequest, parameters: dict[str, Any]) -> PlanResponse:
     found = evaluate(request, repaired, unplanned=problem.unplanned)
     if not found.valid:
         return plan(request)
-    bound = min(solution.lower_bound, found.cost)
+    return response_of(
+        request, repaired, found, began, solver=solver.name, unplanned=problem.unplanned,
+        bound=solution.lower_bound,
+    )  # fmt: skip
+
+
+def response_of(
+    request: PlanRequest,
+    made: Plan,
+    found: Evaluation,
+    began: float,
+    *,
+    solver: str,
+    unplanned: Mapping[str, str],
+    bound: float = float("-inf"),
+) -> PlanResponse:
+    """What is to be said of a plan.
+
+    Parameters
+    ----------
+    request : PlanRequest
+    made : Plan
+    found : Evaluation
+        Of the plan: valid.
+    began : float
+        ``time.perf_counter()`` when the request came.
+    solver : str
+        Whose plan it is.
+    unplanned : mapping of str to str
+        Tasks that have no place, each with the reason.
+    bound : float
+        No plan costs less; minus infinity where nothing is known.
+    """
+    bound = min(bound, found.cost)
     known = bound > float("-inf")
     gap = relative_gap(found.cost, bound) if known else None
     sources = {e.source for by_class in request.estimates.values() for e in by_class.values()}
@@ -78,15 +113,15 @@ def _repaired(request: PlanRequest, parameters: dict[str, Any]) -> PlanResponse:
         snapshot_version=request.snapshot.version,
         status=Status.OPTIMAL if known and gap is not None and gap <= RELATIVE_TOLERANCE
         else Status.FEASIBLE,
-        plan=repaired,
+        plan=made,
         cost=found.cost,
         terms=dict(found.terms),
         lower_bound=bound if known else None,
         gap=gap,
-        moved=tuple(moved_tasks(request, repaired)),
-        unplanned=problem.unplanned,
-        why=explain_waits(request, repaired),
-        solver=solver.name,
+        moved=tuple(moved_tasks(request, made)),
+        unplanned=unplanned,
+        why=explain_waits(request, made),
+        solver=solver,
         estimate_source=",".join(sorted(sources - {""})),
         wall_s=time.perf_counter() - began,
     )  # fmt: skip

@@ -39,6 +39,9 @@ def master(
         list[str] | None,
         typer.Option(help="WORKER@SECONDS: kill a worker so long after the beginning."),
     ] = None,
+    patience: Annotated[
+        float, typer.Option(min=0.0, help="Seconds that a plan may be late.")
+    ] = 10.0,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -49,8 +52,12 @@ def master(
     a scheduler and a process for each worker of the cluster file on this machine; slurm takes
     the nodes of the cluster file from the Slurm that the usual commands reach.
 
+    Plans are made in a process of its own. One that does not answer within its budget and
+    --patience, or dies, is replaced; the batch goes on with the greedy plan meanwhile.
+
     Example: plancast master --engine sim --tasks tasks.csv --cluster cluster.yaml --lose w1@600
     """
+    from pipelines.master.asking import PatientPlanner
     from pipelines.master.batch import carry_out, command_of, simulated
     from pipelines.requests import request_from_files
     from planner.controller import ControlPolicy
@@ -63,22 +70,25 @@ def master(
     losses = [_loss(text) for text in lose or []]
     request = request_from_files(tasks, cluster, policy=policy, model=model, estimates=estimates)
     runs = command_of(command)
+    control = ControlPolicy(replan_budget=Budget(budget))
+    planner = PatientPlanner(control, grace_s=patience)
     on_step = None
     if engine == "sim":
         target: Any = simulated(request, seed, losses)
     else:
         folder = state.with_suffix(f".{engine}")
+        planner.start()  # it loads while the cluster comes up
         target, request, on_step = _real(engine, request, losses, folder)
-    control = ControlPolicy(replan_budget=Budget(budget))
     finished = False
     try:
         with _shown(json) as show:
             told = carry_out(
-                request, target, state, control=control, command=runs, log=log, show=show,
-                on_step=on_step,
+                request, target, state, control=control, ask=planner, command=runs, log=log,
+                show=show, on_step=on_step,
             )  # fmt: skip
         finished = True
     finally:
+        planner.close()
         # Interrupted, the cluster goes on, and the same command finds it again.
         if finished and engine == "dask":
             target.stop()
@@ -137,7 +147,8 @@ def _print(told: dict[str, Any]) -> None:
     console.print(shown)
     console.print(
         f"{told['completed']} completed, {told['not_completed']} not completed, "
-        f"{told['runs_lost_with_their_worker']} runs lost with their worker"
+        f"{told['runs_lost_with_their_worker']} runs lost with their worker, "
+        f"{told['runs_preempted']} preempted"
     )
     for task, reason in told["unplanned"].items():
         console.print(f"  unplanned {escape(task)}: {escape(reason)}")

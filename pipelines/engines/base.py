@@ -16,6 +16,9 @@ from planner.domain import Outcome, Worker
 Key = tuple[str, int]
 """Task id and attempt, counted from 1."""
 
+PREEMPT = "preempt"
+"""Capability of an engine whose ``cancel`` surely stops a run: plans may count on it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -100,6 +103,8 @@ class Engine(Protocol):
     """A cluster that can be told to run things. See the module for what it promises."""
 
     name: str
+    capabilities: frozenset[str]
+    """What it can do beyond starting tasks: ``PREEMPT``, or nothing."""
 
     def now_s(self) -> int:
         """The engine's clock, whole seconds since the epoch; it may step back."""
@@ -114,7 +119,10 @@ class Engine(Protocol):
         ...
 
     def cancel(self, key: Key) -> None:
-        """Stop an order, if it runs; told by ``Ended`` with outcome ``cancelled``."""
+        """Stop an order, if it runs; told by ``Ended`` with outcome ``cancelled``.
+
+        May be lost on its way, as any message: who wants it stopped says so until it is told.
+        """
         ...
 
     def events(self, wait_s: float) -> list[Told]:

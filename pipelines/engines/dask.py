@@ -7,6 +7,7 @@ comes back has another address, so that nothing of before runs there again by it
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.engines.base import (
+    PREEMPT,
     Ended,
     Key,
     Order,
@@ -38,6 +40,8 @@ READY_S = 60.0
 """Longest time that scheduler and workers may take to come up."""
 THREADS = 64
 """Threads of a worker: each only waits for a process; its resources say how many there may be."""
+SCHEDULER, WORKER = "distributed.cli.dask_scheduler", "distributed.cli.dask_worker"
+CLUSTER_MODULES = frozenset({SCHEDULER, WORKER})
 WORST = (Outcome.CANCELLED, Outcome.TIMEOUT, Outcome.FAILED)
 """Of the pieces of a gang the outcome that is told."""
 
@@ -56,6 +60,7 @@ class DaskEngine:
     """
 
     name = "dask"
+    capabilities = frozenset({PREEMPT})
 
     def __init__(
         self, address: str, machines: Sequence[Worker], pids: Mapping[str, int] | None = None
@@ -113,10 +118,12 @@ class DaskEngine:
         for name, run in self.client.run_on_scheduler(read_runs, [key])[key].items():
             if run["state"] == "ended":
                 continue
-            if run["address"] in self.address_of.values():
-                killed = self.client.run(call_off, name, workers=[run["address"]])
-                if any(killed.values()):
-                    continue
+            # One that has no worker yet may get it in this moment: then every one is told.
+            known = set(self.address_of.values())
+            where = sorted(known & {run["address"]} or known)
+            killed = self.client.run(call_off, name, workers=where, on_error="ignore")
+            if any(killed.values()):
+                continue
             self.client.cancel([Future(name, client=self.client)], force=True)
 
     def events(self, wait_s: float) -> list[Told]:
@@ -212,7 +219,8 @@ def _together(runs: Mapping[str, dict[str, Any]]) -> Standing:
 def local_cluster(machines: Sequence[Worker], folder: Path) -> tuple[str, dict[str, int]]:
     """Start a scheduler and a process for each worker on this machine, on the loopback address.
 
-    They belong to no terminal, and go on when their starter is killed.
+    They belong to no terminal, and go on when their starter is killed. What an earlier starter
+    left in this folder is ended first.
 
     Returns
     -------
@@ -220,12 +228,14 @@ def local_cluster(machines: Sequence[Worker], folder: Path) -> tuple[str, dict[s
     pids : dict of str to int
         ``(scheduler)`` and the workers' names.
     """
+    folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    end_left_over(folder)
     book = folder / "scheduler.json"
     book.unlink(missing_ok=True)
     pids = {
         "(scheduler)": _spawn(
-            ["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0",
+            [SCHEDULER, "--host", "127.0.0.1", "--port", "0",
              "--no-dashboard", "--scheduler-file", str(book)], folder / "scheduler.log",
         )
     }  # fmt: skip
@@ -240,11 +250,36 @@ def local_cluster(machines: Sequence[Worker], folder: Path) -> tuple[str, dict[s
     return address, pids
 
 
+def end_left_over(folder: Path) -> None:
+    """End the scheduler and the workers whose files are in this folder, if there are any.
+
+    Notes
+    -----
+    A master that is killed while its cluster starts has told nobody of the processes. They are
+    known by their command lines, which name the folder, and not by pids: those may have gone
+    to others.
+    """
+    import psutil
+
+    folder = folder.resolve()
+    named = {str(folder / "scheduler.json"), str(folder / "scratch")}
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        arguments = process.info["cmdline"] or []
+        if not CLUSTER_MODULES.isdisjoint(arguments) and not named.isdisjoint(arguments):
+            found.append(process)
+    for process in found:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(found, timeout=READY_S)
+
+
 def spawn_worker(address: str, machine: Worker, folder: Path) -> int:
     """Start the process of one worker; its pid."""
+    folder = folder.resolve()
     resources = " ".join(f"{r}={a}" for r, a in machine.capacity.items())
     return _spawn(
-        ["distributed.cli.dask_worker", address, "--name", machine.id, "--nthreads", str(THREADS),
+        [WORKER, address, "--name", machine.id, "--nthreads", str(THREADS),
          "--no-nanny", "--no-dashboard", "--memory-limit", "0", "--resources", resources,
          "--host", "127.0.0.1", "--local-directory", str(folder / "scratch"),
          "--death-timeout", "60"],

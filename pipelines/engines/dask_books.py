@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -129,12 +130,17 @@ def read_runs(
 
 
 def call_off(name: str) -> bool:
-    """Kill a run of ours; runs on its worker. Whether it was there."""
+    """Kill a run of ours, or let it not begin; runs on its worker. Whether it was there.
+
+    It is noted before it is looked for, and looked up after it is noted to run: one of the
+    two sees the other, whichever comes first.
+    """
+    CALLED_OFF.add(name)
     group = PROCESSES.get(name)
     if group is None:
         return False
-    CALLED_OFF.add(name)
-    os.killpg(group, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
     return True
 
 
@@ -146,12 +152,16 @@ def run_command(name: str, command: str, limit_s: float | None) -> None:
     RuntimeError
         With ``TIMEOUT``, ``CANCELLED`` or ``FAILED`` in its text.
     """
+    if name in CALLED_OFF:
+        raise RuntimeError(CANCELLED)
     process = subprocess.Popen(
         command, shell=True, start_new_session=True, stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     watch = _die_together(process.pid)
     PROCESSES[name] = process.pid
+    if name in CALLED_OFF:
+        os.killpg(process.pid, signal.SIGKILL)
     try:
         code = process.wait(limit_s)
     except subprocess.TimeoutExpired:

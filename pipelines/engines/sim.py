@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipelines.engines.base import (
+    PREEMPT,
     Ended,
     Key,
     Order,
@@ -98,6 +99,7 @@ class SimEngine:
     faults: Faults = field(default_factory=Faults)
     seed: int = 0
     name: str = "sim"
+    capabilities: frozenset[str] = frozenset({PREEMPT})
 
     def __post_init__(self) -> None:
         self.clock = self.start_s
@@ -142,9 +144,9 @@ class SimEngine:
         self._at(self.clock + seconds, lambda: self._ends(run, cause))
 
     def cancel(self, key: Key) -> None:
-        """Stop a run."""
+        """Stop a run, unless the word gets lost."""
         run = self.runs.get(key)
-        if run is not None and run.end_s is None:
+        if run is not None and run.end_s is None and not self._chance(self.faults.deaf):
             self._ends(run, "cancelled")
 
     def events(self, wait_s: float) -> list[Told]:

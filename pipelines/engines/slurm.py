@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.engines.base import (
+    PREEMPT,
     Ended,
     Key,
     Order,
@@ -90,6 +91,7 @@ class SlurmEngine:
     """
 
     name = "slurm"
+    capabilities = frozenset({PREEMPT})
 
     def __init__(self, machines: Sequence[Worker], run: Run = run_command) -> None:
         self.machines = {w.id: w for w in machines}

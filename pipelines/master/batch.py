@@ -13,7 +13,7 @@ import numpy as np
 from pipelines.engines.base import Engine
 from pipelines.engines.sim import Faults, SimEngine
 from pipelines.master.joblog import append_log
-from pipelines.master.loop import Command, Master, Options, master_of
+from pipelines.master.loop import Ask, Command, Master, Options, master_of
 from pipelines.master.state import State
 from pipelines.master.view import facts
 from planner.controller import ControlPolicy
@@ -62,6 +62,7 @@ def carry_out(
     path: Path,
     *,
     control: ControlPolicy,
+    ask: Ask | None = None,
     command: Command | None = None,
     options: Options | None = None,
     log: Path | None = None,
@@ -77,7 +78,7 @@ def carry_out(
     engine : Engine
     path : Path
         The master's state.
-    control, command, options
+    control, ask, command, options
         As in ``master_of``.
     log : Path, optional
         Canonical log that finished tasks are added to.
@@ -93,9 +94,11 @@ def carry_out(
     """
     state = State(path)
     try:
-        master = master_of(state, engine, request, control, command=command, options=options)
+        master = master_of(
+            state, engine, request, control, ask=ask, command=command, options=options
+        )
         wait_s = SIM_STEP_S if isinstance(engine, SimEngine) else REAL_STEP_S
-        written = time.monotonic()
+        written, logged = time.monotonic(), 0
         while not master.done:
             master.step(wait_s)
             if show is not None:
@@ -103,11 +106,11 @@ def carry_out(
             if on_step is not None:
                 on_step(master)
             if log is not None and time.monotonic() - written > LOG_EVERY_S:
-                append_log(master, log)
+                logged += append_log(master, log)
                 written = time.monotonic()
         told = {**facts(master), **account(master)}
         if log is not None:
-            told["logged"] = append_log(master, log)
+            told["logged"] = logged + append_log(master, log)
         return told
     finally:
         state.close()

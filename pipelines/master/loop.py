@@ -8,10 +8,12 @@ at most once.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from pipelines.engines.base import (
+    PREEMPT,
     Ended,
     Engine,
     Key,
@@ -31,6 +33,7 @@ from planner.messages import (
     PlanResponse,
     TaskCancelled,
     TaskFinished,
+    TaskPreempted,
     TaskStarted,
     WorkerJoined,
     WorkerLost,
@@ -58,13 +61,18 @@ class Options:
         Least seconds between two looks at where orders stand.
     tries : int
         How often a task is run again after its worker died.
+    stops : int
+        How often a task may be preempted; then it runs to its end.
     strikes : int
         Losses of a worker after which it is trusted no more for `banned_s`.
     banned_s : int
+    patience_s : int
+        How long a batch waits for a lost worker that it cannot do without.
     """
 
     check_s: int = 30
     tries: int = 5
+    stops: int = 3
     strikes: int = 3
     banned_s: int = 600
     patience_s: int = 900
@@ -102,6 +110,14 @@ class Master:
         self.attempts: dict[str, int] = {}
         for task, attempt in self.orders:
             self.attempts[task] = max(attempt, self.attempts.get(task, 0))
+        self.mind.stopping = frozenset(
+            task for task, row in self.open.items() if row.state == "stopping"
+        )
+        self.stopped = Counter(k[0] for k, row in self.orders.items() if row.state == "stopped")
+        # What no order of ours began no order of ours can stop.
+        foreign = self.mind.snapshot.running_by_id.keys() - self.open.keys()
+        often = {task for task, times in self.stopped.items() if times >= self.options.stops}
+        self.mind.firm = frozenset(foreign | often)
         self.losses: dict[str, list[int]] = {}
         self.banned: dict[str, tuple[int, Worker]] = {}
         self.refused: list[str] = []
@@ -192,13 +208,26 @@ class Master:
         row = self.open.get(told.key[0])
         if row is None or row.key != told.key:
             return
-        row.state, row.outcome = "ended", told.outcome
+        stopped = row.state == "stopping" and told.outcome is Outcome.CANCELLED
+        row.state, row.outcome = "stopped" if stopped else "ended", told.outcome
         row.start_s, row.end_s = told.start_s, max(told.at_s, told.start_s)
-        del self.open[told.key[0]]
+        self._close(row)
+
+    def _close(self, row: OrderRow) -> None:
+        """An order has come to its end: the task's, or one that a plan in force wanted."""
+        task, now = row.key[0], self._now()
+        del self.open[task]
         with self.state.together():
             self._tell_start(row)
-            self._tell(TaskFinished(self._now(), told.key[0], told.outcome))
+            if row.state == "stopped":
+                self._tell(TaskPreempted(now, task))
+            else:
+                self._tell(TaskFinished(now, task, row.outcome or Outcome.FAILED))
             self.state.put_order(row)
+        if row.state == "stopped":
+            self.stopped[task] += 1
+            if self.stopped[task] >= self.options.stops:
+                self.mind.firm |= {task}
 
     def _down(self, name: str) -> None:
         snapshot = self.mind.snapshot
@@ -220,16 +249,16 @@ class Master:
                 row.state = "void"
                 del self.open[row.key[0]]
                 self.state.put_order(row)
-                self._give_up(row.key)
+                self._give_up(row.key[0])
         for row in hit:
             # Where the worker is only out of sight, its old runs must not go on.
             self.engine.cancel(row.key)
         self.losses.setdefault(name, []).append(now)
 
-    def _give_up(self, key: Key) -> None:
+    def _give_up(self, task: str) -> None:
         """A task that has taken its worker with it too often is not tried again."""
-        task, attempt = key
-        if attempt >= self.options.tries and task in self.mind.snapshot.pending_by_id:
+        died = sum(row.state == "void" for key, row in self.orders.items() if key[0] == task)
+        if died >= self.options.tries and task in self.mind.snapshot.pending_by_id:
             self._tell(TaskCancelled(self._now(), task))
 
     def _up(self, worker: Worker) -> None:
@@ -285,7 +314,9 @@ class Master:
             self._settle(row, now)
 
     def _settle(self, row: OrderRow, now: Standing) -> None:
-        if now.state == "unknown":
+        if row.state == "stopping" and now.state in ("unknown", "waiting", "running"):
+            self._stop_again(row, now)
+        elif now.state == "unknown":
             self.engine.start(self._order(row))
         elif now.state == "running" and now.start_s is not None:
             self._started(row.key, now.start_s)
@@ -295,6 +326,14 @@ class Master:
             self._ended(Ended(row.key, start_s, end_s, now.outcome or Outcome.FAILED))
         elif now.state == "lost":
             self._void(row)
+
+    def _stop_again(self, row: OrderRow, now: Standing) -> None:
+        """The word may have been lost on its way, or a master killed before it was sent."""
+        self.engine.cancel(row.key)
+        if now.state == "unknown":
+            # The order never arrived, and will not: there is nothing to wait for.
+            row.state, row.end_s, row.outcome = "stopped", self._now(), Outcome.CANCELLED
+            self._close(row)
 
     def _void(self, row: OrderRow) -> None:
         """Its worker died with it, and may be back already: the task waits again."""
@@ -320,17 +359,32 @@ class Master:
         # What came in the meantime makes the answer an old one; then it is asked again.
         for told in self.engine.events(0.0):
             self._hear(told)
+        if self._commit(asked, response, decision.choice, decision.reason):
+            self.reason = decision.reason
+        elif response.snapshot_version == self.mind.snapshot.version and self.ask is not None:
+            # A planner that answers nonsense is not asked twice about the same state.
+            asked = self.mind.ask(decision.choice)
+            self._commit(asked, plan(asked, "greedy"), decision.choice, "the planner failed")
+
+    def _commit(
+        self, asked: PlanRequest, response: PlanResponse, choice: Choice, reason: str
+    ) -> bool:
+        """Put a plan in force, and stop what it preempts; whether it was good enough."""
         try:
-            self.mind.commit(asked, response, decision.choice)
+            self.mind.commit(asked, response, choice)
         except Refused as why:
             self.refused.append(str(why))
-            if response.snapshot_version != self.mind.snapshot.version:
-                return
-            self._fall_back(decision.choice)
-            return
-        self.reason = decision.reason
+            return False
+        assert response.plan is not None
+        stopping = [self.open[task] for task in response.plan.preempted]
         with self.state.together():
-            self.state.add_plan(self.mind, decision.choice, decision.reason, len(response.moved))
+            self.state.add_plan(self.mind, choice, reason, len(response.moved))
+            for row in stopping:
+                row.state = "stopping"
+                self.state.put_order(row)
+        for row in stopping:
+            self.engine.cancel(row.key)
+        return True
 
     def _answer(self, asked: PlanRequest, choice: Choice) -> PlanResponse:
         if self.ask is None:
@@ -340,20 +394,6 @@ class Master:
         except NoAnswer as why:
             self.refused.append(str(why))
             return plan(asked, "greedy")
-
-    def _fall_back(self, choice: Choice) -> None:
-        """A planner that answers nonsense is not asked twice about the same state."""
-        if self.ask is None:
-            return
-        asked = self.mind.ask(choice)
-        response = plan(asked, "greedy")
-        try:
-            self.mind.commit(asked, response, choice)
-        except Refused as why:
-            self.refused.append(str(why))
-            return
-        with self.state.together():
-            self.state.add_plan(self.mind, choice, "the planner failed", len(response.moved))
 
     def _start_due(self) -> None:
         """Write down what is due, then send it."""
@@ -410,19 +450,21 @@ def master_of(
     state : State
     engine : Engine
     request : PlanRequest
-        Of a new batch; a file that has one goes on with that. Its tasks count as not
-        preemptible: an engine cannot preempt, and a plan must not count on it.
+        Of a new batch; a file that has one goes on with that. Where the engine cannot preempt
+        its tasks count as not preemptible: no plan must count on it.
     control : ControlPolicy
     ask, command, options
         As in ``Master``.
     """
+    options = options or Options()
     mind = state.restored(control)
     if mind is None:
-        pending = tuple(replace(t, preemptible=False) for t in request.snapshot.pending)
-        request = replace(request, snapshot=replace(request.snapshot, pending=pending))
+        if PREEMPT not in engine.capabilities or options.stops == 0:
+            pending = tuple(replace(t, preemptible=False) for t in request.snapshot.pending)
+            request = replace(request, snapshot=replace(request.snapshot, pending=pending))
         with state.together():
             state.begin(request)
         mind = Controller(request, control)
-    master = Master(state, engine, mind, ask, command or (lambda task: ""), options or Options())
+    master = Master(state, engine, mind, ask, command or (lambda task: ""), options)
     master.recover()
     return master

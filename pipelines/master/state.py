@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS plans (
     unplanned TEXT NOT NULL);
 """
 VERSION = b"1"
-OPEN = ("ordered", "running")
+OPEN = ("ordered", "running", "stopping")
 
 
 @dataclass
@@ -43,8 +43,9 @@ class OrderRow:
     key : (str, int)
     workers : tuple of str
     state : str
-        ``ordered``: written down, and perhaps sent. ``running``. ``ended``. ``void``: its worker
-        died, or it never began.
+        ``ordered``: written down, and perhaps sent. ``running``. ``stopping``: preempted by a
+        plan in force, and told to stop. ``ended``. ``stopped``: it was preempted. ``void``: its
+        worker died, or it never began.
     ordered_s : int
     start_s, end_s : int, optional
     outcome : Outcome, optional
@@ -200,7 +201,7 @@ class State:
         """Every order, or those that have not ended."""
         text = "SELECT * FROM orders"
         if still_open:
-            text += " WHERE state IN ('ordered', 'running')"
+            text += f" WHERE state IN {OPEN}"
         return [
             OrderRow((task, attempt), tuple(json.loads(workers)), state, ordered_s, start_s, end_s,
                      None if outcome is None else Outcome(outcome))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from rich.console import Group
@@ -21,7 +22,7 @@ def facts(master: Master) -> dict[str, Any]:
     """Where the batch stands, for machines."""
     snapshot = master.mind.snapshot
     ended = [row for row in master.orders.values() if row.state == "ended"]
-    again = [row for row in master.orders.values() if row.state == "void"]
+    states = Counter(row.state for row in master.orders.values())
     plans = master.state.plans()
     return {
         "now_s": snapshot.now_s,
@@ -30,7 +31,8 @@ def facts(master: Master) -> dict[str, Any]:
         "running": len(snapshot.running),
         "completed": sum(row.outcome is Outcome.COMPLETED for row in ended),
         "not_completed": sum(row.outcome is not Outcome.COMPLETED for row in ended),
-        "runs_lost_with_their_worker": len(again),
+        "runs_lost_with_their_worker": states["void"],
+        "runs_preempted": states["stopped"],
         "unplanned": dict(master.mind.hopeless()),
         "plans": [
             {"choice": p.choice.value, "at_s": p.at_s, "cost": p.cost, "moved": p.moved,
@@ -49,7 +51,8 @@ def picture(master: Master) -> Group:
         (f"{clock(now, now)} ", "bold"),
         f"{told['workers']} workers, {told['running']} running, {told['waiting']} waiting, "
         f"{told['completed']} completed, {told['not_completed']} not completed, "
-        f"{told['runs_lost_with_their_worker']} runs lost with their worker",
+        f"{told['runs_lost_with_their_worker']} runs lost with their worker, "
+        f"{told['runs_preempted']} preempted",
     )
     plans = told["plans"]
     if plans:

@@ -16,23 +16,25 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
+from pipelines.planner_process import PlannerLost
 from pipelines.service import bodies
-from pipelines.service.board import Board, Conflict
+from pipelines.service.board import Board, Conflict, control_of
 from pipelines.service.extender import ExtenderArgs, filter_nodes, prioritize_nodes
 from pipelines.service.guards import Guard
 from pipelines.service.metrics import CONTENT_TYPE, Metrics
-from pipelines.service.planners import PlannerLost, Planners, QueueFull
+from pipelines.service.planners import Ask, Planners, QueueFull
+from planner.controller import Choice, Controller, Decision
 from planner.domain import BadRequest
-from planner.generate import generate_batch
 from planner.messages import Budget, PlanRequest, PlanResponse
+from planner.plan import plan
 from planner.solvers import SOLVERS
 
 SolverName = Annotated[str, Query(pattern=f"^(auto|{'|'.join(SOLVERS)})$")]
 
 Body = TypeVar("Body")
 
-STEPS = Budget(seconds=None, steps=50)
-"""Of the first plan of each planner: by steps, since compiling would use up any seconds."""
+CHOICE = "Plancast-Choice"
+"""Header of the answer to a replan: keep, repair or replan."""
 
 Forecast = Callable[[bodies.ForecastBody], Any]
 """From tasks to estimates; see ``pipelines.service.forecasts``."""
@@ -118,7 +120,7 @@ class _Service:
 
     async def _warm_up(self, started: Planners) -> None:
         try:
-            await started.warm_up(replace(generate_batch(40), budget=STEPS))
+            await started.warm_up()
         except PlannerLost as error:
             self.not_ready = f"the planners cannot be started: {error}"
         else:
@@ -138,12 +140,15 @@ class _Service:
             ("/k8s/prioritize", post, self.k8s_prioritize, ExtenderArgs, None, (409,)),
         ):
             always = (401, 413, 422) if takes else (401, 422)
+            good = _content(gives)
+            if answer == self.replan:
+                good["headers"] = {CHOICE: {"required": True, "schema": _CHOICES}}
             app.add_api_route(
                 path,
                 answer,
                 methods=methods,
                 response_model=None,
-                responses={200: _content(gives), **{f: _fault(f) for f in (*always, *faults)}},
+                responses={200: good, **{f: _fault(f) for f in (*always, *faults)}},
                 openapi_extra={"requestBody": _takes(takes)} if takes else None,
             )
         app.add_api_route(
@@ -159,24 +164,39 @@ class _Service:
         asked = await _read(request, PlanRequest)
         if hold:
             self.board.check_newer(asked.snapshot)
-        answer = await self._planned(asked, solver, received)
+        answer: PlanResponse = await self._asked(
+            lambda left: (plan, (replace(asked, budget=left), solver)), asked.budget, received
+        )
+        self.metrics.planned(answer, time.monotonic() - received)
         if hold:
-            self.board.hold(asked, answer)
+            await run_in_threadpool(self.board.hold, asked, answer)
         return _answer(answer)
 
-    async def replan(self, request: Request, solver: SolverName = "auto") -> Response:
-        """Plan what is held anew, with the plan in force as the incumbent, and put it in force."""
+    async def replan(self, request: Request, solver: SolverName | None = None) -> Response:
+        """Keep the plan in force, repair it, or plan anew, and put in force what comes of it.
+
+        Which is chosen by how late and how dear the plan has become, and said in the header
+        Plancast-Choice. With a solver named it is planned anew by that one.
+        """
         received = time.monotonic()
         how = await _read(request, bodies.ReplanBody)
-        asked = self.board.to_replan(how.budget, how.seed, how.now_s)
-        answer = await self._planned(asked, solver, received)
-        self.board.commit(asked, answer)
-        return _answer(answer)
+        asked = self.board.asked(how.seed, how.now_s)
+        budget = how.budget or asked.request.budget
+
+        def question(left: Budget) -> Any:
+            asked.control = control_of(self.board.control, left, how.budget is not None)
+            return rethink, (asked, solver)
+
+        decision, answer = await self._asked(question, budget, received)
+        self.metrics.planned(answer, time.monotonic() - received)
+        self.metrics.choices.labels(decision.choice.value).inc()
+        await run_in_threadpool(self.board.commit, asked, decision, answer)
+        return _answer(answer, {CHOICE: decision.choice.value})
 
     async def events(self, request: Request) -> Response:
         """Fold events into the snapshot that is held: all of them, or none."""
         told = await _read(request, bodies.EventsBody)
-        self.board.tell(told.events, told.estimates, told.expected_version)
+        await run_in_threadpool(self.board.tell, told.events, told.estimates, told.expected_version)
         for event in told.events:
             self.metrics.events.labels(event.kind).inc()
         return _answer(self._standing())
@@ -185,10 +205,13 @@ class _Service:
         """Version and counts of what is held, and the plan in force."""
         return _answer(self._standing())
 
-    async def explain(self, task: Annotated[str, Query(min_length=1)]) -> Response:
-        """Where a task stands, and what it waits for."""
+    async def explain(
+        self, task: Annotated[str, Query(min_length=1)], now_s: int | None = None
+    ) -> Response:
+        """Where a task stands, what it waits for, and until when."""
         try:
-            return _answer(bodies.Explanation(**self.board.explain(task)))
+            found = await run_in_threadpool(self.board.explain, task, now_s)
+            return _answer(bodies.Explanation(**found))
         except KeyError:
             raise HTTPException(404, f"task {task!r} is not in the snapshot that is held") from None
 
@@ -226,16 +249,15 @@ class _Service:
             self.metrics.lost.set(self.planners.lost)
         return Response(self.metrics.text(), media_type=CONTENT_TYPE)
 
-    async def _planned(self, asked: PlanRequest, solver: str, received: float) -> PlanResponse:
+    async def _asked(self, ask: Ask, budget: Budget, received: float) -> Any:
         if self.planners is None:
             raise HTTPException(503, self.not_ready)
-        answer = await self.planners.plan(asked, solver, received)
-        self.metrics.planned(answer, time.monotonic() - received)
-        return answer
+        return await self.planners.plan(ask, budget, received)
 
     def _standing(self) -> bodies.Standing:
-        snapshot, response = self.board.held.snapshot, self.board.response
-        plan = response.plan if response else None
+        mind, response, decision = self.board.known, self.board.response, self.board.decision
+        snapshot = mind.snapshot
+        made = response.plan if response else None
         return bodies.Standing(
             version=snapshot.version,
             now_s=snapshot.now_s,
@@ -243,11 +265,22 @@ class _Service:
             pending=len(snapshot.pending),
             running=len(snapshot.running),
             finished=len(snapshot.finished),
-            planned=sum(t.id in plan.by_task for t in snapshot.pending) if plan else 0,
+            planned=sum(t.id in made.by_task for t in snapshot.pending) if made else 0,
+            stopping=len(mind.stopping),
             plan_version=response.snapshot_version if response else None,
             status=response.status.value if response else None,
             cost=response.cost if response else None,
+            choice=decision.choice.value if decision else None,
+            reason=decision.reason if decision else None,
         )
+
+
+def rethink(mind: Controller, solver: str | None) -> tuple[Decision, PlanResponse]:
+    """What a planner process does for a replan."""
+    if solver is None:
+        return mind.rethought()
+    decision = Decision(Choice.REPLAN, f"solver {solver} was asked for")
+    return decision, plan(mind.ask(Choice.REPLAN), solver)
 
 
 async def _read(request: Request, kind: type[Body]) -> Body:
@@ -255,8 +288,9 @@ async def _read(request: Request, kind: type[Body]) -> Body:
     return await run_in_threadpool(bodies.read_body, kind, await request.body())
 
 
-def _answer(value: Any) -> Response:
-    return Response(bodies.ADAPTERS[type(value)].dump_json(value), media_type="application/json")
+def _answer(value: Any, headers: dict[str, str] | None = None) -> Response:
+    text = bodies.ADAPTERS[type(value)].dump_json(value)
+    return Response(text, media_type="application/json", headers=headers)
 
 
 # --------------------------------------------------------------------------- faults
@@ -290,6 +324,9 @@ async def _parameter_fault(request: Request, error: Any) -> Response:
 
 
 # --------------------------------------------------------------------------- OpenAPI
+
+
+_CHOICES = {"type": "string", "enum": [choice.value for choice in Choice]}
 
 
 def _ref(kind: type) -> dict[str, Any]:

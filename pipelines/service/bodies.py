@@ -29,7 +29,10 @@ class EventsBody(_Strict):
 
 
 class ReplanBody(_Strict):
-    """How to replan what is held; what is left out is as in the request that is held."""
+    """How to replan what is held; what is left out is as in the request that is held.
+
+    A budget given here is for a repair as well; by default that has 50 ms.
+    """
 
     budget: Budget | None = None
     seed: int | None = Field(default=None, ge=0)
@@ -70,7 +73,10 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is held: the snapshot's version and counts, and what the plan in force costs."""
+    """What is held: the snapshot's version and counts, and what the plan in force costs.
+
+    ``choice`` and ``reason``: what was last done (keep, repair, replan), and why.
+    """
 
     version: int
     now_s: int
@@ -79,14 +85,21 @@ class Standing:
     running: int
     finished: int
     planned: int
+    stopping: int
     plan_version: int | None
     status: str | None
     cost: float | None
+    choice: str | None
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Where a task stands: planned, unplanned, running, or how it ended; and why it waits."""
+    """Where a task stands: planned, unplanned, running, stopping, or how it ended.
+
+    If it waits: for what, when it starts as the plan stands by now, by when it will have
+    started with 90 %, and what has to happen.
+    """
 
     task: str
     state: str
@@ -94,6 +107,8 @@ class Explanation:
     workers: tuple[str, ...] = field(default=())
     start_s: int | None = None
     end_s: int | None = None
+    sure_s: int | None = None
+    until: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ def filter_nodes(board: Board, args: ExtenderArgs, now_s: float) -> dict[str, An
     """An ``ExtenderFilterResult``: the nodes on which the pod may start now."""
     passed, failed, hopeless = set(args.candidates), "", False
     try:
-        found = board.explain(args.task)
+        found = board.stands(args.task)
     except KeyError:
         found = {"state": "not ours"}
     state = found["state"]
@@ -115,7 +115,7 @@ def filter_nodes(board: Board, args: ExtenderArgs, now_s: float) -> dict[str, An
 def prioritize_nodes(board: Board, args: ExtenderArgs) -> list[dict[str, Any]]:
     """A ``HostPriorityList``: the planned nodes first."""
     try:
-        workers = set(board.explain(args.task).get("workers", ()))
+        workers = set(board.stands(args.task).get("workers", ()))
     except KeyError:
         workers = set()
     return [

@@ -22,6 +22,9 @@ class Metrics:
         self.plans = Counter(
             "plancast_plans", "Plan responses", ["solver", "status"], registry=self.registry
         )
+        self.choices = Counter(
+            "plancast_replans", "Answers to replans", ["choice"], registry=self.registry
+        )
         self.plan_seconds = Histogram(
             "plancast_plan_seconds", "Seconds from request to plan response",
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60), registry=self.registry,

@@ -1,101 +1,33 @@
-"""Planner processes behind a bounded queue: one that hangs or dies is replaced, its job told so."""
+"""Planner processes behind a bounded queue."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import multiprocessing
-import signal
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection
+from typing import Any
 
-from planner.domain import BadRequest
-from planner.messages import Budget, PlanRequest, PlanResponse
+from pipelines.planner_process import (
+    WARM_UP,
+    WARM_UP_S,
+    PlannerLost,
+    PlannerProcess,
+    Question,
+    answer,
+)
+from planner.messages import Budget
 
-WARM_UP_S = 300.0
-"""Longest time a process may take for its first plan, for which the kernels may be compiled."""
-
-Answer = PlanResponse | BadRequest
+Ask = Callable[[Budget], Question]
+"""A question, given what is left of its budget once a planner is free."""
 
 
 class QueueFull(Exception):
     """As many requests wait as may; the sender should come back later."""
-
-
-class PlannerLost(Exception):
-    """The planner did not answer in time, or died; it has been replaced."""
-
-
-def answer(pipe: Connection) -> None:
-    """What a planner process does: plan what comes through the pipe until it closes."""
-    # Ctrl-C reaches the whole process group; the service tells its planners itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from planner.plan import plan
-
-    while True:
-        try:
-            request, solver = pipe.recv()
-        except EOFError:
-            return
-        try:
-            found: Answer = plan(request, solver)
-        except (BadRequest, OverflowError) as error:
-            found = BadRequest(str(error))
-        pipe.send(found)
-
-
-class _Planner:
-    """One process, asked from one thread at a time."""
-
-    def __init__(self, work: Callable[[Connection], None]) -> None:
-        self._work = work
-        self._changing = threading.Lock()
-        self._stopped = False
-        self._start()
-
-    def _start(self) -> None:
-        # Not forked: the service has threads, and a fork copies their locks as they stand.
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=self._work, args=(theirs,), daemon=True)
-        self._process.start()
-        theirs.close()
-
-    def ask(self, request: PlanRequest, solver: str, patience_s: float) -> PlanResponse:
-        """The response to a request; a planner without one after `patience_s` is replaced."""
-        try:
-            self._pipe.send((request, solver))
-            if not self._pipe.poll(patience_s):
-                self._replace()
-                raise PlannerLost(f"the planner gave no answer within {patience_s:.1f} s")
-            found: Answer = self._pipe.recv()
-        except (EOFError, OSError):
-            self._replace()
-            raise PlannerLost("the planner died over this request") from None
-        if isinstance(found, BadRequest):
-            raise found
-        return found
-
-    def stop(self) -> None:
-        """End the process, whatever it does; who waits for its answer is told that it is lost."""
-        with self._changing:
-            self._stopped = True
-            # Killed and not closed: closing a pipe does not wake a thread that waits on it.
-            self._process.kill()
-            self._process.join()
-
-    def _replace(self) -> None:
-        with self._changing:
-            if not self._stopped:
-                self._process.kill()
-                self._process.join()
-                self._pipe.close()
-                self._start()
 
 
 class Planners:
@@ -129,37 +61,32 @@ class Planners:
         self.most_s = most_s
         self.waiting = 0
         self.lost = 0
-        self._all = [_Planner(work) for _ in range(count)]
-        self._idle: asyncio.Queue[_Planner] = asyncio.Queue()
+        self._all = [PlannerProcess(work) for _ in range(count)]
+        self._idle: asyncio.Queue[PlannerProcess] = asyncio.Queue()
         self._threads = ThreadPoolExecutor(count, "planner")
-        self._first: PlanRequest
         self._reviving: asyncio.Future[None]
 
-    async def warm_up(self, request: PlanRequest) -> None:
+    async def warm_up(self) -> None:
         """Let every process plan once, so that its kernels are loaded; then take requests.
-
-        Parameters
-        ----------
-        request : PlanRequest
-            Planned again by each process that takes a lost one's place.
 
         Raises
         ------
         PlannerLost
             Where one does not get that far.
         """
-        self._first = request
         for planner in self._all:
-            await self._ask(planner, request, "auto", WARM_UP_S)
+            await self._ask(planner, WARM_UP, WARM_UP_S)
             self._idle.put_nowait(planner)
 
-    async def plan(self, request: PlanRequest, solver: str, received: float) -> PlanResponse:
-        """Plan a request as soon as a planner is idle.
+    async def plan(self, ask: Ask, budget: Budget, received: float) -> Any:
+        """Answer a question as soon as a planner is idle.
 
         Parameters
         ----------
-        request : PlanRequest
-        solver : str
+        ask : callable
+            Makes the question.
+        budget : Budget
+            What its sender asked for.
         received : float
             ``time.monotonic()`` when the request came; what it has waited since is taken off
             its budget.
@@ -175,30 +102,30 @@ class Planners:
             planner = await self._idle.get()
         finally:
             self.waiting -= 1
-        budget = self._left(request.budget, received)
-        patience_s = self.grace_s + (self.most_s if budget.seconds is None else budget.seconds)
-        asked = self._ask(planner, replace(request, budget=budget), solver, patience_s)
+        left = self._left(budget, received)
+        patience_s = self.grace_s + (self.most_s if left.seconds is None else left.seconds)
+        asked = self._ask(planner, ask(left), patience_s)
         # Freed when it is done, not when its client has gone: then it still plans.
         asked.add_done_callback(partial(self._free, planner))
         return await asyncio.shield(asked)
 
     def _ask(
-        self, planner: _Planner, request: PlanRequest, solver: str, patience_s: float
-    ) -> asyncio.Future[PlanResponse]:
+        self, planner: PlannerProcess, question: Question, patience_s: float
+    ) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
-        return loop.run_in_executor(self._threads, planner.ask, request, solver, patience_s)
+        return loop.run_in_executor(self._threads, planner.ask, question, patience_s)
 
-    def _free(self, planner: _Planner, asked: asyncio.Future[PlanResponse]) -> None:
+    def _free(self, planner: PlannerProcess, asked: asyncio.Future[Any]) -> None:
         if not asked.cancelled() and isinstance(asked.exception(), PlannerLost):
             self.lost += 1
             self._reviving = asyncio.ensure_future(self._revive(planner))
         else:
             self._idle.put_nowait(planner)
 
-    async def _revive(self, planner: _Planner) -> None:
+    async def _revive(self, planner: PlannerProcess) -> None:
         """Warm up the process in a lost one's place; it takes requests only then."""
         with contextlib.suppress(PlannerLost):
-            await self._ask(planner, self._first, "auto", WARM_UP_S)
+            await self._ask(planner, WARM_UP, WARM_UP_S)
         self._idle.put_nowait(planner)
 
     def _left(self, budget: Budget, received: float) -> Budget:

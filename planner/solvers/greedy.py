@@ -8,13 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from planner.domain import BadRequest
 from planner.kernels.graph import priority_order
 from planner.kernels.schedule import EARLIEST_END, LEAST_COST, list_schedule
 from planner.messages import Budget, Status
 from planner.priorities import ORDERS, WAITING, learned_priority, priorities
 from planner.problem import Ints, Problem, Schedule
-from planner.solvers.base import Observe, Solution
+from planner.solvers.base import Observe, Solution, at_least
 
 PASSES: tuple[tuple[str, int], ...] = (
     ("slack", EARLIEST_END),
@@ -45,8 +44,7 @@ class Greedy:
     work: int = 2_000_000
 
     def __post_init__(self) -> None:
-        if self.work < 1:
-            raise BadRequest(f"greedy: work is {self.work}; it must be 1 or more")
+        at_least(self, 1, "work")
 
     def solve(
         self,

@@ -7,31 +7,36 @@ import time
 from multiprocessing.connection import Connection
 
 
+def hang(pipe: Connection) -> None:
+    """A planner that never answers anything."""
+    time.sleep(3_600)
+
+
+def warm(pipe: Connection) -> None:
+    """Load what a planner loads, so that what comes next is not waited for, and say so."""
+    import planner.controller  # noqa: F401
+
+    pipe.recv()
+    pipe.send(None)
+
+
 def hang_after_first(pipe: Connection) -> None:
     """A planner that answers its warm-up only."""
-    from planner.plan import plan
-
-    request, _ = pipe.recv()
-    pipe.send(plan(request, "greedy"))
+    warm(pipe)
     pipe.recv()
     time.sleep(3_600)
 
 
 def die_after_first(pipe: Connection) -> None:
     """A planner that dies over its second request."""
-    from planner.plan import plan
-
-    request, _ = pipe.recv()
-    pipe.send(plan(request, "greedy"))
+    warm(pipe)
     pipe.recv()
     os._exit(1)
 
 
 def slow(pipe: Connection) -> None:
-    """A planner that takes half a second, whatever it is asked."""
-    from planner.plan import plan
-
+    """A planner that takes half a second more, whatever it is asked."""
     while True:
-        request, _ = pipe.recv()
+        work, arguments = pipe.recv()
         time.sleep(0.5)
-        pipe.send(plan(request, "greedy"))
+        pipe.send(work(*arguments))

@@ -23,6 +23,7 @@ from pipelines.engines.dask import (
     wait_for,
 )
 from pipelines.engines.dask_books import name_of, parsed
+from pipelines.engines.shift import begun_at
 from pipelines.master.batch import carry_out, command_of
 from pipelines.master.loop import Master, Options
 from planner.controller import ControlPolicy
@@ -34,10 +35,10 @@ TWO = (Worker("w0", {"cpu": 2000}), Worker("w1", {"cpu": 2000}))
 QUICK = ControlPolicy(repair_budget=Budget(None, 20), replan_budget=Budget(None, 20))
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[DaskEngine]:
-    """A scheduler and two workers."""
-    address, pids = local_cluster(TWO, tmp_path / "dask")
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskEngine]:
+    """A scheduler and two workers, which every test leaves as it found them."""
+    address, pids = local_cluster(TWO, tmp_path_factory.mktemp("dask"))
     found = DaskEngine(address, TWO, pids)
     wait_for(found, 2)
     yield found
@@ -84,7 +85,7 @@ def test_resources_gangs_and_cancelling(engine: DaskEngine) -> None:
     engine.start(Order(("gang", 1), ("w0", "w1"), {"cpu": 2000}, None, "sleep 30"))
     assert isinstance(heard(engine, 1)[0], Started)
     engine.start(one("waits", "true"))
-    time.sleep(1.5)
+    time.sleep(1.1)
     assert not [t for t in engine.events(0.0) if isinstance(t, Ended)]
     engine.cancel(("gang", 1))
     ends: dict[str, Ended] = {}
@@ -108,16 +109,60 @@ def test_a_killed_worker_takes_its_runs_with_it(engine: DaskEngine, tmp_path: Pa
     assert engine.status([("task", 1)])["task", 1].state == "lost"
     time.sleep(0.5)
     alive.unlink()
-    engine.pids["w0"] = spawn_worker(engine.client.scheduler.address, TWO[0], tmp_path / "dask")
+    engine.pids["w0"] = spawn_worker(engine.client.scheduler.address, TWO[0], tmp_path)
     assert isinstance(heard(engine, 1)[0], WorkerUp)
     time.sleep(0.7)
     assert not alive.exists()
+
+
+def test_what_is_less_urgent_is_stopped_and_runs_again(engine: DaskEngine, tmp_path: Path) -> None:
+    """A plan could count on a stop that leaves the process alive beside what takes its room."""
+    tasks = (
+        Task("loose", {"cpu": 2000}, weight=0.01, preemptible=True),
+        Task("urgent", {"cpu": 2000}, weight=100.0, deadline_s=3),
+    )
+    estimates = {t.id: {"*": DurationEstimate.certain(60)} for t in tasks}
+    request = begun_at(PlanRequest("r", Snapshot(0, 0, TWO, tasks), estimates), engine.now_s())
+    note = tmp_path / "note"
+    lost: list[str] = []
+
+    def lose(master: Master) -> None:
+        """Kill the worker under the urgent task once both run."""
+        running = master.mind.snapshot.running_by_id
+        rows = note.read_text().split() if note.exists() else []
+        if not lost and len(running) == 2 and len(rows) == 2:
+            lost.append(running["urgent"].workers[0])
+            _kill(engine.pids[lost[0]])
+
+    # What begins first takes long, what begins again does not.
+    script = "n=$(grep -c '^{id}$' @); echo {id} >> @; [ $n != 0 ] || sleep 30; echo end-{id} >> @"
+    told = carry_out(
+        request, engine, tmp_path / "m.db", control=QUICK, on_step=lose,
+        command=command_of(script.replace("@", str(note))), options=Options(patience_s=5),
+    )  # fmt: skip
+    machine = next(w for w in TWO if w.id == lost[0])
+    engine.pids[lost[0]] = spawn_worker(engine.client.scheduler.address, machine, tmp_path)
+    wait_for(engine, 2)
+    assert (told["completed"], told["runs_preempted"]) == (2, 1)
+    assert told["runs_lost_with_their_worker"] == 1
+    # Each began twice and ended once, the urgent one first.
+    rows = note.read_text().split()
+    assert sorted(rows[:2]) == ["loose", "urgent"]
+    assert rows[2:] == ["urgent", "end-urgent", "loose", "end-loose"]
 
 
 def test_names_of_runs_can_be_read_back() -> None:
     """A task id with dashes could be taken for another one."""
     for task in ("t", "a-b-c", "1of2-x"):
         assert parsed(name_of(task, 3, 0, 2)) == (task, 3, 0, 2)
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is there and not merely unburied."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def tasks_of(count: int, folder: Path, seconds: float) -> tuple[PlanRequest, str]:
@@ -131,7 +176,11 @@ def tasks_of(count: int, folder: Path, seconds: float) -> tuple[PlanRequest, str
 def test_a_batch_survives_the_kill_of_a_worker(tmp_path: Path) -> None:
     """The demo at a small size: a worker is killed half-way, and all tasks end."""
     request, command = tasks_of(12, tmp_path, 0.8)
+    # As a master leaves it that is killed while its cluster starts: nobody was told of it.
+    _, orphan = local_cluster((), tmp_path / "dask")
     engine, begun, _ = started(request, [], tmp_path / "dask")
+    assert not lives(orphan["(scheduler)"])
+    assert lives(engine.pids["(scheduler)"])
     seen: set[str] = set()
 
     def lose(master: Master) -> None:

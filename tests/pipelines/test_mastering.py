@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from pipelines.engines.shift import begun_at
 from pipelines.engines.sim import SimEngine
 from pipelines.forecast import forecast_by_class
 from pipelines.inputs import write_batch
+from pipelines.master.asking import PatientPlanner
 from pipelines.master.batch import carry_out, command_of
 from pipelines.train import train_model
 from planner.controller import ControlPolicy
@@ -21,6 +25,7 @@ from planner.domain import BadRequest, DurationEstimate, Policy, Prices, Snapsho
 from planner.generate import generate_batch, generate_cluster
 from planner.messages import Budget, PlanRequest
 from predictor.logs.table import read_jobs
+from tests.oracles.misbehaving_planners import die_after_first, hang, hang_after_first, slow
 
 QUICK = ControlPolicy(repair_budget=Budget(None, 50), replan_budget=Budget(None, 100))
 
@@ -61,6 +66,34 @@ def test_a_batch_is_carried_out_and_told(
     shown = capsys.readouterr().out
     assert "0 tasks added to the log" in shown
     assert "planned" in shown
+
+
+@pytest.mark.parametrize(
+    ("work", "sentence"),
+    [
+        (hang, "the planner gave no answer within"),
+        (hang_after_first, "the planner gave no answer within"),
+        (die_after_first, "the planner died over this request"),
+        (slow, "the planner gave no answer within"),
+    ],
+)
+def test_a_planner_that_is_no_good_does_not_stop_the_command(
+    work: Callable[[Connection], None],
+    sentence: str,
+    files: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One that hangs, dies or answers late could hold all up, or its late answer be followed."""
+    warm_up_s = 0.3 if work is hang else 60.0
+    planner = partial(PatientPlanner, work=work, warm_up_s=warm_up_s)
+    monkeypatch.setattr("pipelines.master.asking.PatientPlanner", planner)
+    assert run("master", *files, "--patience", "0", "--lose", "w1@100", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["completed"] + len(told["unplanned"]) == 10
+    assert sentence in told["refused"][0]
+    # One that loads in its place is not waited for.
+    assert any("is not ready yet" in why for why in told["refused"]) == (len(told["plans"]) > 1)
 
 
 @pytest.mark.parametrize(

@@ -33,17 +33,20 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
+from pipelines.planner_process import answer
 from pipelines.service.app import create_app
 from pipelines.service.forecasts import ModelForecasts
-from pipelines.service.planners import Planners, answer
-from planner.domain import DurationEstimate, Estimates, Task
+from pipelines.service.planners import Planners
+from planner.domain import DurationEstimate, Estimates, Running, Snapshot, Task, Worker
 from planner.evaluate import validate_response
 from planner.generate import generate_batch, generate_cluster, generate_log, write_swf
 from planner.messages import (
     Budget,
+    Event,
     PlanRequest,
     PlanResponse,
     TaskFinished,
+    TaskPreempted,
     TaskStarted,
     TaskSubmitted,
     WorkerLost,
@@ -61,28 +64,39 @@ SMALL = replace(generate_batch(12, seed=3, now_s=1_000), budget=Budget(seconds=0
 
 
 @dataclass(frozen=True)
+class Answer:
+    """An answer of a service."""
+
+    status: int
+    headers: Any
+    body: bytes
+
+
+@dataclass(frozen=True)
 class Client:
     """Speaks to a service on this machine."""
 
     port: int
     token: str | None = None
 
-    def send(
-        self, method: str, path: str, body: Any = None, headers: Any = None
-    ) -> tuple[int, Any]:
-        """Status, and the body as JSON (as text where it is none)."""
+    def send_whole(self, method: str, path: str, body: Any = None) -> Answer:
+        """All that is answered."""
         text = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         headers = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
         link = HTTPConnection("127.0.0.1", self.port, timeout=READY_S)
         try:
             link.request(method, path, text, headers)
             response = link.getresponse()
-            got = response.read()
+            return Answer(response.status, response.headers, response.read())
         finally:
             link.close()
-        if response.headers["content-type"] == "application/json":
-            return response.status, json.loads(got)
-        return response.status, got.decode()
+
+    def send(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Status, and the body as JSON (as text where it is none)."""
+        got = self.send_whole(method, path, body)
+        if got.headers["content-type"] == "application/json":
+            return got.status, json.loads(got.body)
+        return got.status, got.body.decode()
 
     def post(self, path: str, body: Any) -> tuple[int, Any]:
         """Send a body."""
@@ -214,6 +228,9 @@ def test_events_replans_and_explanations_follow_the_state() -> None:
         tasks = {a["task"] for a in again["plan"]["assignments"]}
         assert "newcomer" in tasks
         assert lead.task not in tasks, "it has ended"
+        assert again["solver"] != "kept"
+        assert client.get("/v1/state")[1]["choice"] == "repair"
+        assert "newcomer" in client.get("/v1/state")[1]["reason"]
         assert client.get("/v1/explain?task=newcomer")[1]["state"] == "planned"
         assert client.get("/v1/explain?task=nobody")[0] == 404
 
@@ -229,9 +246,102 @@ def test_events_replans_and_explanations_follow_the_state() -> None:
         assert 'plancast_requests_total{path="/v1/replan",status="200"} 1.0' in text
 
 
+def test_a_replan_keeps_repairs_or_plans_anew(client: Client) -> None:
+    """A plan that holds could be thrown over, one that does not be kept, a solver not be used."""
+    first = planned(client, newer(client, SMALL), "/v1/plan?hold=true")
+    kept = client.send_whole("POST", "/v1/replan", {"now_s": 1_000})
+    assert kept.headers["Plancast-Choice"] == "keep"
+    assert first.plan is not None
+    response = from_json(PlanResponse, kept.body)
+    assert response.plan == first.plan
+    assert response.solver == "kept"
+    held = newer(client, replace(SMALL, incumbent=first.plan), by=0)
+    assert not validate_response(held, response)
+
+    lost = next(a.workers[0] for a in first.plan.assignments if a.start_s > 1_000)
+    told = {"events": [json.loads(to_json(WorkerLost(1_000, lost)))]}
+    assert client.post("/v1/events", told)[0] == 200
+    steps = {"budget": {"seconds": None, "steps": 20}}
+    mended = client.send_whole("POST", "/v1/replan", steps)
+    assert mended.headers["Plancast-Choice"] == "repair"
+    found = from_json(PlanResponse, mended.body)
+    assert found.plan is not None
+    assert all(lost not in a.workers for a in found.plan.assignments)
+    assert lost in client.get("/v1/state")[1]["reason"]
+    stays = [a for a in first.plan.assignments if lost not in a.workers]
+    assert sum(found.plan.by_task[a.task].workers == a.workers for a in stays) > len(stays) / 2
+
+    anew = client.send_whole("POST", "/v1/replan?solver=greedy", {})
+    assert anew.headers["Plancast-Choice"] == "replan"
+    # A greedy plan that is dearer than the one in force does not replace it.
+    assert from_json(PlanResponse, anew.body).solver in ("greedy", "incumbent")
+    assert "greedy was asked for" in client.get("/v1/state")[1]["reason"]
+    assert 'plancast_replans_total{choice="keep"} ' in client.get("/metrics")[1]
+
+
+def test_what_a_task_waits_for_is_told_with_how_sure_that_is(client: Client) -> None:
+    """A user could be told when the plan was made, and not when the task will start by now."""
+    machine = Worker("v1", {"cpu": 8000, "gpu": 2000}, labels=frozenset({"V100"}))
+    holder = Task("T17", {"cpu": 1000, "gpu": 2000})
+    task = Task("T1", {"cpu": 1000, "gpu": 2000}, release_s=36_000, requires=("V100",))
+    levels = (0.5, 0.9)
+    estimates = {
+        "T17": {"*": DurationEstimate(levels, (14_700, 15_600))},
+        "T1": {"*": DurationEstimate(levels, (60, 90))},
+    }
+    snapshot = Snapshot(1, 36_000, (machine,), (task,), (Running(holder, ("v1",), 36_000),))
+    request = newer(client, PlanRequest("r", snapshot, estimates))
+    planned(client, request, "/v1/plan?hold=true&solver=greedy")
+    told = client.get("/v1/explain?task=T1")[1]
+    assert told["why"].startswith("waits for 2 gpus on a V100 worker; earliest 14:05 when T17 ")
+    assert told["why"].endswith("90% by 14:20")
+    assert (told["start_s"], told["end_s"], told["until"]) == (50_700, 50_760, "T17 ends")
+    assert 51_500 <= told["sure_s"] <= 51_600
+    # An hour past its median T17 is expected to run on, and T1 to wait for that.
+    later = client.get("/v1/explain?task=T1&now_s=50800")[1]
+    assert later["start_s"] > 50_800
+    assert client.get("/v1/explain?task=T1&now_s=7")[0] == 422
+    assert client.get("/v1/explain?task=T17")[1]["state"] == "running"
+
+
+def test_what_a_plan_stops_waits_until_it_has_stopped(client: Client) -> None:
+    """A task could be planned twice, or be forgotten between the order to stop and its end."""
+    workers = (Worker("w0", {"cpu": 1000}), Worker("w1", {"cpu": 1000}))
+    loose = Task("loose", {"cpu": 1000}, preemptible=True, weight=0.01)
+    urgent = Task("urgent", {"cpu": 1000}, weight=100.0, deadline_s=1_300)
+    estimates = {name: {"*": DurationEstimate.certain(200)} for name in ("loose", "urgent")}
+    running = (Running(loose, ("w0",), 990), Running(urgent, ("w1",), 995))
+    request = PlanRequest("r", Snapshot(1, 1_000, workers, (), running), estimates)
+    steps = {"budget": {"seconds": None, "steps": 20}}
+    planned(client, newer(client, request), "/v1/plan?hold=true")
+    tell(client, WorkerLost(1_000, "w1"))
+    found = client.post("/v1/replan", steps)[1]
+    assert found["plan"]["preempted"] == ["loose"]
+    assert client.get("/v1/state")[1]["stopping"] == 1
+    assert client.get("/v1/explain?task=loose")[1]["state"] == "stopping"
+    tell(client, TaskPreempted(1_002, "loose"), TaskStarted(1_002, "urgent", ("w0",)))
+    kept = client.post("/v1/replan", steps)[1]
+    assert kept["solver"] == "kept"
+    assert [a["task"] for a in kept["plan"]["assignments"]] == ["loose"]
+    assert client.get("/v1/explain?task=loose")[1]["until"] == "urgent ends"
+
+
+def newer(client: Client, request: PlanRequest, by: int = 1) -> PlanRequest:
+    """The request with a version after the one that is held."""
+    status, held = client.get("/v1/state")
+    version = held["version"] + by if status == 200 else request.snapshot.version
+    return replace(request, snapshot=replace(request.snapshot, version=version))
+
+
+def tell(client: Client, *happened: Event) -> None:
+    """Send events, which must be taken."""
+    told = {"events": [json.loads(to_json(e)) for e in happened]}
+    assert client.post("/v1/events", told)[0] == 200
+
+
 def test_events_are_folded_in_whole_or_not_at_all(client: Client) -> None:
     """Half a batch of events would leave a state that nobody told."""
-    planned(client, SMALL, "/v1/plan?hold=true&solver=greedy")
+    planned(client, newer(client, SMALL), "/v1/plan?hold=true&solver=greedy")
     before = client.get("/v1/state")[1]
     worker = SMALL.snapshot.workers[0].id
     happened = [WorkerLost(1_001, worker), WorkerLost(1_002, worker)]
@@ -293,10 +403,10 @@ def test_a_planner_that_is_lost_is_told_and_replaced(
 def test_a_full_queue_says_come_back_later() -> None:
     """Requests would pile up without bound."""
     with serving(slow, queue=1) as client:
-        asked = to_json(replace(SMALL, budget=Budget(seconds=1.0)))
+        asked, path = to_json(replace(SMALL, budget=Budget(seconds=1.0))), "/v1/plan?solver=greedy"
         with ThreadPoolExecutor(6) as senders:
             statuses = sorted(
-                s for s, _ in senders.map(lambda _: client.post("/v1/plan", asked), range(6))
+                s for s, _ in senders.map(lambda _: client.post(path, asked), range(6))
             )
         assert set(statuses) == {200, 429}
         assert statuses.count(200) >= 2, "one is planned and one waits"

@@ -16,6 +16,7 @@ from planner.messages import (
     TaskCancelled,
     TaskFinished,
     TaskOverran,
+    TaskPreempted,
     TaskStarted,
     TaskSubmitted,
     WorkerDraining,
@@ -96,6 +97,14 @@ def test_overrun_changes_the_clock_only() -> None:
     assert (after.version, after.now_s) == (8, 130)
 
 
+def test_preempted_task_waits_again_before_all_others() -> None:
+    """Would fail if a stopped task were lost, ran on in the books, or lost its turn."""
+    after = apply(snapshot(), TaskPreempted(110, "wide"))
+    assert [t.id for t in after.pending] == ["wide", "a", "late", "gang", "next"]
+    assert list(after.running_by_id) == ["run"]
+    assert after.finished == snapshot().finished
+
+
 @pytest.mark.parametrize("task", ["a", "run"])
 def test_cancelled_task_is_seen_by_its_successors(task: str) -> None:
     """Would fail if a cancelled task vanished without a trace, so that successors wait on."""
@@ -141,6 +150,7 @@ IMPOSSIBLE: list[tuple[Any, str]] = [
     (TaskFinished(100, "a"), "task a is not running .it is pending"),
     (TaskFinished(100, "old"), "task old is not running .it is completed"),
     (TaskOverran(100, "a"), "task a is not running"),
+    (TaskPreempted(100, "a"), "task a is not running .it is pending"),
     (TaskCancelled(100, "old"), "task old is completed"),
     (TaskCancelled(100, "ghost"), "task ghost is unknown"),
     (WorkerLost(100, "w9"), "worker 'w9' is not in the cluster"),
@@ -200,6 +210,7 @@ def histories(draw: st.DrawFn) -> list[tuple[int, Any]]:
         st.builds(TaskStarted, st.just(0), task, workers),
         st.builds(TaskFinished, st.just(0), task, st.sampled_from(Outcome)),
         st.builds(TaskOverran, st.just(0), task),
+        st.builds(TaskPreempted, st.just(0), task),
         st.builds(TaskCancelled, st.just(0), task),
         st.builds(WorkerLost, st.just(0), worker),
         st.builds(WorkerJoined, st.just(0), st.sampled_from((W1, W2, W3))),

@@ -1,0 +1,153 @@
+"""A planner in a process of its own: one that hangs or dies is replaced, who asked is told so."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from typing import Any
+
+from planner.domain import BadRequest
+from planner.generate import generate_batch
+from planner.messages import Budget
+
+WARM_UP_S = 300.0
+"""Longest time a process may take for its first plan, for which the kernels may be compiled."""
+
+STEPS = Budget(seconds=None, steps=50)
+"""Of the first plan of each planner: by steps, since compiling would use up any seconds."""
+
+Question = tuple[Callable[..., Any], tuple[Any, ...]]
+"""A function of a module and its arguments: ``plan`` and a request, say."""
+
+
+class PlannerLost(Exception):
+    """The planner did not answer in time, or died; it has been replaced."""
+
+
+def answer(pipe: Connection) -> None:
+    """What a planner process does: answer what comes through the pipe until it closes."""
+    # Ctrl-C reaches the whole process group; whoever asks ends its planners itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent()
+    while True:
+        try:
+            work, arguments = pipe.recv()
+        except EOFError:
+            return
+        try:
+            found = work(*arguments)
+        except (BadRequest, OverflowError) as error:
+            found = BadRequest(str(error))
+        try:
+            pipe.send(found)
+        except OSError:
+            return  # nobody is left to hear it
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed closes the pipe; a planner deep in a search would not see that."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def warm_up() -> None:
+    """Plan and repair a small batch, so that the kernels are loaded."""
+    from planner.plan import plan
+    from planner.repair import repair
+
+    request = replace(generate_batch(40), budget=STEPS)
+    repair(replace(request, incumbent=plan(request).plan))
+
+
+WARM_UP: Question = (warm_up, ())
+
+
+class PlannerProcess:
+    """One process, asked from one thread at a time.
+
+    Parameters
+    ----------
+    work : callable
+        What the process does with its end of the pipe.
+    """
+
+    def __init__(self, work: Callable[[Connection], None] = answer) -> None:
+        self._work = work
+        self._changing = threading.Lock()
+        self._stopped = False
+        self._start()
+
+    def _start(self) -> None:
+        # Not forked: its asker may have threads, and a fork copies their locks as they stand.
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=self._work, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def ask(self, question: Question, patience_s: float) -> Any:
+        """The answer to a question; a planner without one after `patience_s` is replaced.
+
+        Raises
+        ------
+        PlannerLost
+            Where it was.
+        BadRequest
+            Where the planner could not use what it was asked.
+        """
+        self.put(question)
+        return self.take(patience_s)
+
+    def put(self, question: Question) -> None:
+        """Ask, and do not wait."""
+        try:
+            self._pipe.send(question)
+        except OSError:
+            self._replace()
+            raise PlannerLost("the planner died before this request") from None
+
+    def ready(self) -> bool:
+        """Whether ``take`` would not wait."""
+        return self._pipe.poll(0)
+
+    def take(self, patience_s: float) -> Any:
+        """The answer to what was put; see ``ask``."""
+        try:
+            if not self._pipe.poll(patience_s):
+                self._replace()
+                raise PlannerLost(f"the planner gave no answer within {patience_s:.1f} s")
+            found = self._pipe.recv()
+        except (EOFError, OSError):
+            self._replace()
+            raise PlannerLost("the planner died over this request") from None
+        if isinstance(found, BadRequest):
+            raise found
+        return found
+
+    def stop(self) -> None:
+        """End the process, whatever it does; who waits for its answer is told that it is lost."""
+        with self._changing:
+            self._stopped = True
+            # Killed and not closed: closing a pipe does not wake a thread that waits on it.
+            self._process.kill()
+            self._process.join()
+
+    def _replace(self) -> None:
+        with self._changing:
+            if not self._stopped:
+                self._process.kill()
+                self._process.join()
+                self._pipe.close()
+                self._start()
