@@ -15,6 +15,8 @@ from planner.domain import (
     Finished,
     Outcome,
     Plan,
+    Policy,
+    Prices,
     Running,
     Snapshot,
     Task,
@@ -318,6 +320,30 @@ def test_small_neighbourhoods_are_solved_exactly() -> None:
     found = repair(replace(changed, budget=Budget(None, 4000)), most_moved=1.0)
     assert best is not None
     assert found.cost == pytest.approx(best)
+
+
+def test_what_is_proved_ring_by_ring_is_the_bound_of_the_plan() -> None:
+    """A proof for all tasks could be thrown away, or one for a few be taken for all."""
+    workers = tuple(Worker(f"w{k}", {"cpu": 1000}) for k in range(3))
+    tasks = tuple(Task(f"t{k}", {"cpu": 1000}) for k in range(4))
+    estimates = {t.id: {"*": DurationEstimate.certain(90 + 40 * k)} for k, t in enumerate(tasks)}
+    prices = Prices(makespan_h=1.0, wait_h=1.0, moves=0.0)
+    request = PlanRequest(
+        "r", Snapshot(1, 0, workers, tasks), estimates, Policy(prices), budget=FEW
+    )
+    made = planned(request)
+    changed = replace(after(request, WorkerLost(0, "w2")), incumbent=made)
+    best = plan(replace(changed, budget=Budget(None, 100_000)), "astar")
+    assert best.status is Status.OPTIMAL
+    exact = repair(replace(changed, budget=Budget(None, 4000)), most_moved=1.0, exact_tasks=4)
+    assert validate_response(changed, exact) == []
+    assert exact.cost == pytest.approx(best.cost)
+    assert exact.status is Status.OPTIMAL
+    # Of a few of the tasks there is no proof for all.
+    partial = repair(replace(changed, budget=Budget(None, 4000)), most_moved=1.0, exact_tasks=3)
+    assert partial.cost == pytest.approx(best.cost)
+    assert partial.lower_bound is not None
+    assert partial.lower_bound <= best.cost + 1e-9
 
 
 def test_a_worker_that_comes_back_gets_its_tasks_again() -> None:
