@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from predictor.experts import (
     owner_of,
 )
 from predictor.features import FeatureBuilder
-from predictor.history import History
+from predictor.history import HISTORY_NAMES, History
 from predictor.online import OnlineCorrection
 from predictor.quantile import check_levels
 from predictor.schema import canonical
@@ -30,6 +30,7 @@ from predictor.splits import known_at_s
 from predictor.walk import DAY_S
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 LEVELS = (0.02, 0.1, 0.3, 0.5, 0.8, 0.95)
 """Denser below the median than a model's own: the shortest runs make the price of waiting."""
@@ -67,6 +68,10 @@ class ReplayForecaster:
     -----
     An ``Estimator`` of the planner. Of a job's run time, end and outcome it learns when it is
     told that the job has ended, and not from `jobs`; starts it is never told.
+
+    A waiting job's forecast is renewed when 1, 2, 4, 8, ... of its owner's jobs have ended since
+    it was made: of a burst of jobs that crash, the first tells of the others. The calibration
+    learns from forecasts at submission alone.
     """
 
     def __init__(
@@ -102,6 +107,12 @@ class ReplayForecaster:
         self._grace_s, self._limits_s = math.inf, dict[str, float]()
         self._fitted_at, self._fitted_rows = -math.inf, 0
         self._cold_at = self._builder.names.index("user_count")
+        owners = [owner_of(r["user"], r["queue"]) for r in self._jobs]
+        self._owner = pd.factorize(np.array(owners, dtype=object))[0]
+        self._owner_ended = np.zeros(int(self._owner.max(initial=-1)) + 1, np.int64)
+        self._renew_at = np.zeros(len(frame), np.int64)
+        self._asked_at = np.zeros(len(frame), np.int64)
+        self._activity = [self._builder.names.index(name) for name in HISTORY_NAMES[-2:]]
         self._level_array = np.array(self.levels)
         self.refits: list[tuple[float, int]] = []
 
@@ -120,12 +131,33 @@ class ReplayForecaster:
         if not self.refits:
             forecast = np.full(len(self.levels), self._unlearned(requested[0], queue))
         else:
-            forecast = self._issue(job, row, requested, record, float(now_s))
+            forecast, slip = self._issue(row, requested, record, float(now_s))
+            self._numbers[job] = self._correction.submitted(slip)
+        self._asked_at[job] = self._owner_ended[self._owner[job]]
+        self._renew_at[job] = self._asked_at[job] + 1
         if requested[0] > 0:
             for name in (queue, ""):
                 self._largest[name] = max(self._largest.get(name, 0.0), float(requested[0]))
         self._history.see(record)
         return forecast
+
+    def renewed(self, waiting: Ints, now_s: int) -> Iterator[tuple[int, Floats]]:
+        """Forecasts of waiting jobs by what has ended since theirs were made."""
+        if not self.refits:
+            return
+        jobs = waiting + self._first
+        ended = self._owner_ended[self._owner[jobs]]
+        for job in jobs[ended >= self._renew_at[jobs]].tolist():
+            since = self._owner_ended[self._owner[job]] - self._asked_at[job]
+            self._renew_at[job] = self._asked_at[job] + 2 * since
+            record = self._jobs[job]
+            row = self._builder.row(record, self._history, float(now_s))
+            # Trees learned what was active, and since when nothing came, at submissions.
+            row[0, self._activity] = self._matrix[job, self._activity]
+            yield (
+                job - self._first,
+                self._issue(row, self._requested[job : job + 1], record, float(now_s))[0],
+            )
 
     def finished(self, job: int, run_s: int, now_s: int) -> None:
         """Learn that a job has ended now, after running for `run_s`."""
@@ -157,6 +189,7 @@ class ReplayForecaster:
             }
         )
         self._run[job] = run_s
+        self._owner_ended[self._owner[job]] += 1
         if run_s > 0:
             self._ended.append(job)
         number = self._numbers.pop(job, None)
@@ -170,8 +203,8 @@ class ReplayForecaster:
         return self._largest.get(queue, self._largest.get("", 3600.0))
 
     def _issue(
-        self, job: int, row: NDArray[Any], requested: Floats, record: Mapping[str, Any], now: float
-    ) -> Floats:
+        self, row: NDArray[Any], requested: Floats, record: Mapping[str, Any], now: float
+    ) -> tuple[Floats, tuple[Any, ...]]:
         ladders = self._history.ask_quantiles(record, LADDERS, self._level_array, now)[None]
         logs = self._experts.logs(self._builder, row, requested, ladders)[0]
         user, queue = record["user"], record["queue"]
@@ -182,8 +215,7 @@ class ReplayForecaster:
             int(cohorts_of(cold, logs[None], self.levels)[0]),
             limit_log(float(requested[0]), queue, self._grace_s, self._limits_s),
         )
-        self._numbers[job] = self._correction.submitted(slip)
-        return np.maximum(np.exp(np.minimum(corrected, 30.0)), 1.0)
+        return np.maximum(np.exp(np.minimum(corrected, 30.0)), 1.0), slip
 
     def _refit(self, now: float) -> None:
         due = now >= self._fitted_at + self.refit_s

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,14 @@ class Estimator(Protocol):
 
     def finished(self, job: int, run_s: int, now_s: int) -> None:
         """A job has ended now, after running for `run_s`."""
+
+
+@runtime_checkable
+class Renewing(Protocol):
+    """An estimator that changes its mind of jobs that wait, by what has ended since."""
+
+    def renewed(self, waiting: Ints, now_s: int) -> Iterable[tuple[int, Floats]]:
+        """Waiting jobs whose forecasts are new, with the new quantiles as of ``at_submit``."""
 
 
 @dataclass(frozen=True)
@@ -228,7 +236,7 @@ def replay(
     -----
     At one instant ends come before arrivals, then one scheduling pass. An estimate that is
     overrun becomes the requested time, and a minute more beyond that; a correction triggers
-    no pass.
+    no pass. A ``Renewing`` estimator may change the forecasts of waiting jobs at arrivals.
     """
     jobs, live = _arrays(log, dispatcher, estimates, outages or Outages())
     source = kernel.ASKED
@@ -257,6 +265,8 @@ def replay(
         if state == kernel.ARRIVALS:
             assert not isinstance(estimates, str | np.ndarray)
             told = _tell(estimates, jobs, live, told)
+            if isinstance(estimates, Renewing):
+                _renew(estimates, log, jobs, live, level)
             _ask(estimates, log, live, level)
         elif progress is not None:
             progress(float(clock[kernel.ENDED]) / max(len(log), 1))
@@ -278,13 +288,29 @@ def _ask(estimator: Estimator, log: ReplayLog, live: kernel.Live, level: float) 
     now, job = int(live.clock[kernel.NOW]), int(live.clock[kernel.NEXT])
     levels = np.asarray(estimator.levels)
     while job < len(log) and log.submit_s[job] <= now:
-        limit = float(log.requested_s[job])
-        # No promise of a finite quantile (infinity) leaves the kill limit.
-        seconds = np.minimum(np.maximum.accumulate(estimator.at_submit(job, now)), limit)
-        live.quantile[job] = np.maximum(seconds, 1.0)
-        point = kernel.quantile_at(levels, live.quantile[job], level)
-        live.estimate[job] = int(min(max(point, 1.0), limit))
+        _take(log, live, levels, level, job, estimator.at_submit(job, now))
         job += 1
+
+
+def _renew(
+    estimator: Renewing, log: ReplayLog, jobs: kernel.Jobs, live: kernel.Live, level: float
+) -> None:
+    """Take the new forecasts of jobs that wait."""
+    waiting = live.queue[: live.clock[kernel.WAITING]].copy()
+    for job, quantiles in estimator.renewed(waiting, int(live.clock[kernel.NOW])):
+        _take(log, live, jobs.levels, level, job, quantiles)
+        if len(jobs.settings):
+            kernel.derive(jobs, live, job)
+
+
+def _take(
+    log: ReplayLog, live: kernel.Live, levels: Floats, level: float, job: int, quantiles: Floats
+) -> None:
+    limit = float(log.requested_s[job])
+    # No promise of a finite quantile (infinity) leaves the kill limit.
+    live.quantile[job] = np.maximum(np.minimum(np.maximum.accumulate(quantiles), limit), 1.0)
+    point = kernel.quantile_at(levels, live.quantile[job], level)
+    live.estimate[job] = int(min(max(point, 1.0), limit))
 
 
 def _arrays(

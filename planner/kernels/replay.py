@@ -622,8 +622,8 @@ def expected_end(jobs, live, job, level):
 
 
 @njit(cache=True)
-def _derive(jobs, live, job):
-    """What the planner derives from a forecast, once, at submission.
+def derive(jobs, live, job):
+    """What the planner derives from a forecast, at submission and when it is renewed.
 
     ``E[run]``, ``E[1 / max(run, 10)]`` and ``E[1 / max(run, 10)^2]``, over twenty equal shares of
     the distribution.
@@ -919,7 +919,7 @@ def _arrive(jobs, live, until, source, n):
         if jobs.settings.shape[0] > 0:
             if source == LAST_TWO:
                 live.quantile[job, 0] = max(live.estimate[job], 1)
-            _derive(jobs, live, job)
+            derive(jobs, live, job)
         live.queue[clock[WAITING]] = job
         clock[WAITING] += 1
         clock[NEXT] += 1

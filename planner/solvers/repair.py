@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from planner.bounds import term_bounds
-from planner.domain import TERMS, BadRequest
+from planner.domain import TERMS
 from planner.kernels import ruin
 from planner.kernels.ruin import Fixed
 from planner.local_search import (
@@ -25,7 +25,7 @@ from planner.mending import Standing, mended, neighbours, shaken, standing
 from planner.messages import Budget, Status
 from planner.problem import Bools, Floats, Ints, Problem, Schedule
 from planner.rest import rest_of
-from planner.solvers.base import Observe, Solution, Solver
+from planner.solvers.base import Observe, Solution, Solver, at_least, solves, within
 
 MOVE = TERMS.index("moves")
 ODDS = np.cumsum([0.1, 0.2, 0.5, 0.1, 0.05, 0.05])
@@ -88,17 +88,10 @@ class Repair:
     looked_at: int = 48
 
     def __post_init__(self) -> None:
-        for name in ("start", "exact"):
-            if not callable(getattr(getattr(self, name), "solve", None)):
-                raise BadRequest(f"repair: {name} must be a solver")
-        for name in ("exact_tasks", "frozen_s", "allowed"):
-            if getattr(self, name) < 0:
-                raise BadRequest(f"repair: {name} is {getattr(self, name)}; it must be 0 or more")
-        if not 0 <= self.most_moved <= 1:
-            raise BadRequest(f"repair: most_moved is {self.most_moved}; it must lie in [0, 1]")
-        for name in ("most", "looked_at"):
-            if getattr(self, name) < 1:
-                raise BadRequest(f"repair: {name} is {getattr(self, name)}; it must be 1 or more")
+        solves(self, "start", "exact")
+        at_least(self, 0, "exact_tasks", "frozen_s", "allowed")
+        within(self, 0, 1, "most_moved")
+        at_least(self, 1, "most", "looked_at")
 
     def solve(
         self,

@@ -239,10 +239,38 @@ def test_forecasts_know_only_the_replay(test: grid.Backtest) -> None:
     jobs["end_s"] = jobs["start_s"] + jobs["run_s"]
     jobs.loc[later, "outcome"] = "failed"
     other = replay(replace(test.log, run_s=run_s), DISPATCHERS["easy-sjbf"], _model(jobs))
-    early = test.log.submit_s <= moment
+    # The forecast of a job that waits on may change by what ends after that moment.
+    early = first.start_s < moment
     assert (first.estimate_s[early] == other.estimate_s[early]).all()
-    assert (first.start_s[first.start_s < moment] == other.start_s[first.start_s < moment]).all()
+    assert (first.start_s[early] == other.start_s[early]).all()
     assert (first.estimate_s != other.estimate_s).any()
+
+
+def test_the_first_of_a_burst_tells_of_the_others(test: grid.Backtest) -> None:
+    """Jobs that crash at once would wait for days as long ones, behind each other."""
+    n = FIRST_ROWS + 40
+    jobs = test.jobs.iloc[:n].copy().reset_index(drop=True)
+    last = jobs["submit_s"].max()
+    burst = jobs.index >= n - 40
+    jobs.loc[burst, ["user", "app", "requested_s", "cpus"]] = ["new", "new", 36_000.0, 4.0]
+    jobs.loc[burst, "submit_s"] = float(last)
+    model = _model(jobs)
+    for job in range(n - 40):
+        model.at_submit(job, int(jobs["submit_s"][job]))
+    for job in range(n - 40):
+        model.finished(job, int(jobs["run_s"][job]) + 1, int(last) - 1)
+    told = [model.at_submit(job, int(last)) for job in range(n - 40, n)]
+    waiting = np.arange(n - 40, n)
+    assert list(model.renewed(waiting, int(last) + 5)) == []
+    for job in range(n - 40, n - 30):
+        model.finished(job, 12, int(last) + 12)
+    renewed = dict(model.renewed(waiting[10:], int(last) + 20))
+    assert sorted(renewed) == waiting[10:].tolist()
+    assert all(renewed[job][3] < 0.5 * told[job - (n - 40)][3] for job in renewed)
+    # Nothing has ended since, and after ten ends the next look is at twenty.
+    assert list(model.renewed(waiting[10:], int(last) + 30)) == []
+    model.finished(n - 30, 12, int(last) + 40)
+    assert list(model.renewed(waiting[11:], int(last) + 50)) == []
 
 
 def test_forecasts_learn(test: grid.Backtest) -> None:

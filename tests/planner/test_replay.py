@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,6 +101,35 @@ def test_twin_of_the_planner(name: str, log: ReplayLog, data: st.DataObject) -> 
     assert fast.start_s.tolist() == slow.start
     assert fast.put_off == slow.put_off
     assert fast.promise_s.tolist() == [p if p is not None else -1 for p in slow.promise]
+
+
+@pytest.mark.parametrize("name", ["sjf-easy", "planner", "planner-search"])
+def test_a_renewed_forecast_counts(name: str) -> None:
+    """A waiting job that is found to be short would go on waiting as a long one."""
+    submit = np.array([0, 1, 2, 3, 50])
+    run = np.array([100, 90, 90, 5, 5])
+    log = ReplayLog("toy", 1, submit, run, np.ones(5), np.full(5, 1000), np.zeros(5))
+
+    class Teller:
+        levels = (0.5,) if name == "sjf-easy" else (0.1, 0.5, 0.9)
+
+        def at_submit(self, job: int, now_s: int) -> NDArray[np.float64]:
+            return np.full(len(self.levels), 80.0 + job)
+
+        def finished(self, job: int, run_s: int, now_s: int) -> None: ...
+
+    class Renewer(Teller):
+        def renewed(
+            self, waiting: NDArray[np.int64], now_s: int
+        ) -> Iterator[tuple[int, NDArray[np.float64]]]:
+            if now_s == 50:
+                assert waiting.tolist() == [1, 2, 3]
+                yield 3, np.full(len(self.levels), 5.0)
+
+    plain, changed = (replay(log, DISPATCHERS[name], t) for t in (Teller(), Renewer()))
+    assert plain.start_s[3] > 200
+    assert changed.start_s[3] == 100
+    assert changed.estimate_s[3] <= 5
 
 
 @settings(max_examples=60, deadline=None)
