@@ -80,6 +80,11 @@ def batch(seed: int, tasks: int = 30, workers: int = 6, move_price: float = 0.5)
         task: {kind: DurationEstimate.certain(e.at(request.policy.level)) for kind, e in by.items()}
         for task, by in request.estimates.items()
     }
+    # A piece that would be done alone by now says nothing of its gang: one time for all classes.
+    gangs = {t.id for t in request.snapshot.pending if t.shards > 1}
+    for task in gangs:
+        longest = max(e.at(0.5) for e in certain[task].values())
+        certain[task] = {kind: DurationEstimate.certain(longest) for kind in certain[task]}
     request = replace(request, estimates=certain)
     prices = replace(request.policy.prices, moves=move_price)
     request = replace(request, policy=replace(request.policy, prices=prices))
@@ -354,7 +359,8 @@ def test_a_worker_that_comes_back_gets_its_tasks_again() -> None:
     response = repair(flapped)
     hit = {r.task.id for r in request.snapshot.running if worker.id in r.workers}
     assert set(response.moved) >= hit
-    assert len(response.moved) <= 0.15 * len(flapped.snapshot.pending) + len(hit)
+    # What runs again takes its time from what was planned there, and from what follows that.
+    assert set(response.moved) <= hit | hit_by(flapped, worker.id)
 
 
 def test_preemption_is_weighed_in_a_repair() -> None:
