@@ -106,7 +106,7 @@ class AStar:
     guide: Guide | None = None
     batch: int = 16
     width: int = 64
-    dive: int = 4
+    dive: int = 1
     max_nodes: int = 1_000_000
     max_edges: int = 20_000
 
@@ -229,6 +229,11 @@ class Search:
         """Best-first search at the weight of the parameters."""
         self._open(self.parameters.weight)
         self._run(self.parameters.weight)
+
+    def best_until(self, weight: float) -> None:
+        """By least bound, until what is known is within a weight of all that is open."""
+        self._open(1.0)
+        self._run(1.0, weight)
 
     def anytime(self) -> None:
         """Weighted search whose weight falls by half of what it is above 1, each time it ends."""
