@@ -248,7 +248,8 @@ def page(facts: dict[str, Any]) -> str:
     rows, size = facts["search"], facts["problems"]
     lines = [
         "# Learned guidance", "",
-        f"Written by `make bench-guide`. The guide, `{facts['guide']}`, was trained on problems of 7 to 10 tasks from "
+        f"Written by `make bench-guide`. The guide, `{facts['guide']}`, was trained on "
+        "problems of 7 to 10 tasks from "
         f"{', '.join(facts['trained_on'])}; these are problems of {facts['tasks'][0]} to "
         f"{facts['tasks'][1]} tasks on 3 or 4 workers from other logs and seeds: "
         + ", ".join(f"{count} of {name}" for name, count in size.items())
