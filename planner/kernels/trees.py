@@ -96,10 +96,10 @@ def add_sums(rows, count, forest, result):
     nothing is branched on, and the four walks overlap in the processor.
     """
     gaps = False
-    for k in range(count):
-        result[k] = 0.0
+    for row in range(count):
+        result[row] = 0.0
         for j in range(rows.shape[1]):
-            gaps = gaps or np.isnan(rows[k, j])
+            gaps = gaps or np.isnan(rows[row, j])
     feature, threshold, child = forest.feature, forest.threshold, forest.child
     two = np.uint32(2)  # unsigned all through: numba asks of a signed index whether it is negative
     in_fours = 0 if gaps else count - count % 4
@@ -118,11 +118,11 @@ def add_sums(rows, count, forest, result):
             result[k1] += forest.value[b]
             result[k2] += forest.value[c]
             result[k3] += forest.value[d]
-        for k in range(in_fours, count):
+        for row in range(in_fours, count):
             node = root
             if gaps:
-                node = _leaf_with_gaps(rows[k], forest, node)
+                node = _leaf_with_gaps(rows[row], forest, node)
             else:
                 for _ in range(steps):
-                    node = child[2 * node + (rows[k, feature[node]] > threshold[node])]
-            result[k] += forest.value[node]
+                    node = child[2 * node + (rows[row, feature[node]] > threshold[node])]
+            result[row] += forest.value[node]
