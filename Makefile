@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: run test check bench bench-forecast bench-replay bench-placement bench-execution bench-repair demo-dask demo-slurm clean help bench-solvers
+.PHONY: run test check bench bench-forecast bench-replay bench-placement bench-execution bench-repair demo-dask demo-slurm clean help bench-solvers bench-guide
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -69,6 +69,9 @@ demo-slurm: .venv/dev
 
 bench-repair: .venv/dev
 	$(BIN)/python -m benchmarks.repair $(ARGS)
+
+bench-guide: .venv/dev
+	$(BIN)/python -m benchmarks.guide $(ARGS)
 
 bench-solvers: .venv/dev
 	$(BIN)/python -m benchmarks.solvers $(ARGS)

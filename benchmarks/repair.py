@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=100)
     parser.add_argument("--compared", type=int, default=20, help="cases planned anew in full")
     parser.add_argument("--plan-s", type=float, default=20.0)
-    parser.add_argument("--repair-s", type=float, default=0.045)
+    parser.add_argument("--repair-s", type=float, default=0.048)
     parser.add_argument("--replan-s", type=float, default=10.0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

@@ -25,7 +25,7 @@ from predictor.guide import MEAN, QUANTILE, RANK, TreeSettings, ValueModel
 Progress = Callable[[int, int, str], None]
 CANDIDATES: Mapping[str, TreeSettings] = {
     "mean": TreeSettings(MEAN),
-    "mean, larger": TreeSettings(MEAN, leaves=31, depth=7),
+    "quantile 0.2": TreeSettings(QUANTILE, alpha=0.2),
     "quantile 0.3": TreeSettings(QUANTILE, alpha=0.3),
     "rank": TreeSettings(RANK),
 }

@@ -53,25 +53,30 @@ def standing(problem: Problem) -> Standing:
     but nothing says that they are not to be had. If it ran on one that is lost, they are not.
     """
     tasks = len(problem.tasks)
-    known, keeps = np.zeros(tasks, np.bool_), np.zeros(tasks, np.bool_)
-    start = np.zeros(tasks, np.int64)
-    worker = np.full(int(problem.shard_ptr[-1]), -1, np.int64)
     incumbent = problem.request.incumbent
-    if incumbent is None:
-        return Standing(known, keeps, start, worker)
+    if incumbent is None or not tasks:
+        nothing = np.zeros(tasks, np.bool_)
+        nowhere = np.full(int(problem.shard_ptr[-1]), -1, np.int64)
+        return Standing(nothing, nothing.copy(), np.zeros(tasks, np.int64), nowhere)
     now = problem.request.snapshot.now_s
     index = {w.id: k for k, w in enumerate(problem.workers)}
-    able = problem.allowed[problem.kind] & (problem.duration[:, problem.worker_class] > 0)
-    for i, task in enumerate(problem.tasks):
+    known, start, on = [], [], []
+    for task in problem.tasks:
         planned = incumbent.by_task.get(task.id)
         if planned is None or len(planned.workers) != task.shards:
-            continue
-        known[i], start[i] = True, planned.start_s - now
-        on = [index.get(name, -1) for name in planned.workers]
-        if min(on) >= 0 and able[i, on].all():
-            keeps[i] = True
-            worker[problem.shard_ptr[i] : problem.shard_ptr[i + 1]] = on
-    return Standing(known, keeps, start, worker)
+            known.append(False)
+            start.append(0)
+            on += [-1] * task.shards
+        else:
+            known.append(True)
+            start.append(planned.start_s - now)
+            on += [index.get(name, -1) for name in planned.workers]
+    worker, task_of = np.array(on, np.int64), np.repeat(np.arange(tasks), problem.shards)
+    able = problem.allowed[problem.kind[task_of], worker]
+    able &= problem.duration[task_of, problem.worker_class[worker]] > 0
+    keeps = np.logical_and.reduceat(able & (worker >= 0), problem.shard_ptr[:-1])
+    worker[~keeps[task_of]] = -1
+    return Standing(np.array(known), keeps, np.array(start, np.int64), worker)
 
 
 def mended(

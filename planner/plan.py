@@ -34,6 +34,8 @@ CPSAT_TASKS = 14
 """Up to this many by CP-SAT; beyond, neither proves much in seconds, and LNS finds more."""
 BESIDE_TASKS = 30
 """Up to this many CP-SAT tries to prove beside LNS, a thread each."""
+BOUND_TASKS, BOUND_S = 60, 4.0
+"""Up to this many it does so for its bound, with so many seconds: LNS has its plan by then."""
 TIMED_BOUND_S = 4.0
 """With fewer seconds than this the relaxation with a clock would take too many of them."""
 RESERVE, RESERVE_S = 2.0, 0.02
@@ -215,7 +217,9 @@ def _choose(problem: Problem, budget: Budget) -> tuple[str, ...]:
         return ("project",)
     if is_shop(problem) and tasks <= SHOP_TASKS:
         return ("shop",)
-    if tasks <= BESIDE_TASKS and budget.steps is None:
+    seconds = budget.seconds or 0.0
+    beside = BOUND_TASKS if seconds >= BOUND_S else BESIDE_TASKS
+    if tasks <= beside and budget.steps is None:
         return ("lns", "cpsat")
     return ("lns",)
 
@@ -231,7 +235,7 @@ def _solve_beside(
 ) -> list[Solution]:
     """Solve with each engine, one thread each where there are two; the solutions in that order."""
 
-    def solve(name: str, **more: Any) -> Solution:
+    def solve(name: str, **more: int) -> Solution:
         solver = SOLVERS[name](**{**more, **parameters})
         return solver.solve(problem, budget=budget, rng=rng, incumbent=incumbent, observe=observe)
 
@@ -239,7 +243,7 @@ def _solve_beside(
         return [solve(names[0])]
     # CP-SAT first: it proves, and need not wait for what the other one finds.
     with ThreadPoolExecutor(1) as pool:
-        prover = pool.submit(solve, names[1])
+        prover = pool.submit(solve, names[1], tick_s=1)
         found = solve(names[0], threads=1)
         return [found, prover.result()]
 

@@ -374,14 +374,12 @@ def decode(problem: Problem, schedule: Schedule) -> Plan:
     """A schedule of a problem as a plan, in order of start."""
     snapshot = problem.request.snapshot
     ids = [w.id for w in snapshot.workers]
-    ptr = problem.shard_ptr
+    names = [ids[w] for w in schedule.worker.tolist()]
+    ptr = problem.shard_ptr.tolist()
+    starts = (schedule.start + snapshot.now_s).tolist()
+    ends = (schedule.end + snapshot.now_s).tolist()
     assignments = [
-        Assignment(
-            task=task.id,
-            workers=tuple(ids[w] for w in schedule.worker[ptr[i] : ptr[i + 1]]),
-            start_s=int(schedule.start[i]) + snapshot.now_s,
-            end_s=int(schedule.end[i]) + snapshot.now_s,
-        )
+        Assignment(task.id, tuple(names[ptr[i] : ptr[i + 1]]), starts[i], ends[i])
         for i, task in enumerate(problem.tasks)
     ]
     assignments.sort(key=lambda a: (a.start_s, a.end_s, a.task))

@@ -43,10 +43,12 @@ LEAST_WEIGHT = 1.01
 """Anytime search goes to weight 1 from here."""
 MANY_EDGES = 500
 """With more pairs of tasks and workers a layer of a dive takes milliseconds."""
-FIRST_SHARE, EXACT_SHARE = 0.2, 0.03
-"""Expansions of dives after the first, over all: to begin with, and at weight 1."""
-LEAST_SHARE, MOST_SHARE = 0.01, 0.5
-"""The share doubles with each dive that finds a better plan, within these, else it halves."""
+FIRST_SHARE, EXACT_SHARE = 0.8, 0.03
+"""Expansions of dives after the first, over those between them: to begin with, above weight 1
+and at it."""
+LEAST_PART = 0.25
+"""The share doubles with each dive that finds a better plan, up to the first, else it halves, down
+to this part of the first."""
 
 
 NO_TREES = TreeEnsemble(*np.zeros((4, 0), np.int64), *np.zeros((2, 0)))
@@ -106,7 +108,7 @@ class AStar:
     guide: Guide | None = None
     batch: int = 16
     width: int = 64
-    dive: int = 4
+    dive: int = 1
     max_nodes: int = 1_000_000
     max_edges: int = 20_000
 
@@ -230,6 +232,11 @@ class Search:
         self._open(self.parameters.weight)
         self._run(self.parameters.weight)
 
+    def best_until(self, weight: float) -> None:
+        """By least bound, until what is known is within a weight of all that is open."""
+        self._open(1.0)
+        self._run(1.0, weight)
+
     def anytime(self) -> None:
         """Weighted search whose weight falls by half of what it is above 1, each time it ends."""
         weight = self.parameters.weight
@@ -288,10 +295,10 @@ class Search:
         self.layer = np.zeros(width, np.int64)
         self.entries = make_entries(max(FIRST_ROWS, 4 * room + 4 * width))
         self.tally[kernel.UNUSED] = len(self.entries.unused)
-        share = EXACT_SHARE
+        most = EXACT_SHARE if weight == 1.0 else FIRST_SHARE
+        share = most
         cost = width * len(self.space.problem.tasks)
         if weight > 1.0:
-            share = FIRST_SHARE
             cost = self._dive(1)
         else:
             kernel.open_root(self.entries, self.tally, self.value, self.nodes, 1.0)
@@ -301,7 +308,7 @@ class Search:
             before = self.best_cost
             cost = self._dive(self._most_promising())
             share = 2 * share if self.best_cost < before else share / 2
-            share = min(MOST_SHARE, max(LEAST_SHARE, share))
+            share = min(most, max(LEAST_PART * most, share))
 
     def _dive(self, count: int) -> int:
         """A dive from the first nodes of ``layer``; how many were expanded."""

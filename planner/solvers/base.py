@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from planner.domain import TERMS
+from planner.domain import TERMS, BadRequest
 from planner.messages import Budget, Status
 from planner.problem import Problem, Schedule
 
@@ -74,3 +74,33 @@ class Solver(Protocol):
             Told of each better schedule.
         """
         ...
+
+
+def at_least(solver: Any, least: float, *names: str) -> None:
+    """Refuse parameters of a solver that are below a value (``BadRequest``)."""
+    for name in names:
+        if not (value := getattr(solver, name)) >= least:
+            raise BadRequest(f"{solver.name}: {name} is {value}; it must be {least:g} or more")
+
+
+def more_than(solver: Any, limit: float, *names: str) -> None:
+    """Refuse parameters of a solver that are not above a value (``BadRequest``)."""
+    for name in names:
+        if not (value := getattr(solver, name)) > limit:
+            raise BadRequest(f"{solver.name}: {name} is {value}; it must be more than {limit:g}")
+
+
+def within(solver: Any, low: float, high: float, *names: str) -> None:
+    """Refuse parameters of a solver that do not lie in [low, high] (``BadRequest``)."""
+    for name in names:
+        if not low <= (value := getattr(solver, name)) <= high:
+            raise BadRequest(
+                f"{solver.name}: {name} is {value}; it must lie in [{low:g}, {high:g}]"
+            )
+
+
+def solves(solver: Any, *names: str) -> None:
+    """Refuse parameters of a solver that should be solvers and are none (``BadRequest``)."""
+    for name in names:
+        if not callable(getattr(getattr(solver, name), "solve", None)):
+            raise BadRequest(f"{solver.name}: {name} must be a solver")

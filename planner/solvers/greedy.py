@@ -8,13 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from planner.domain import BadRequest
 from planner.kernels.graph import priority_order
 from planner.kernels.schedule import EARLIEST_END, LEAST_COST, list_schedule
 from planner.messages import Budget, Status
-from planner.priorities import ORDERS, priorities
+from planner.priorities import ORDERS, WAITING, learned_priority, priorities
 from planner.problem import Ints, Problem, Schedule
-from planner.solvers.base import Observe, Solution
+from planner.solvers.base import Observe, Solution, at_least
 
 PASSES: tuple[tuple[str, int], ...] = (
     ("slack", EARLIEST_END),
@@ -24,6 +23,9 @@ PASSES: tuple[tuple[str, int], ...] = (
     *((order, rule) for order in ORDERS[2:6] for rule in (EARLIEST_END, LEAST_COST)),
 )
 """Orders and rules, the most promising first: one for deadlines, one for waiting."""
+LEARNED = "learned"
+LEARNED_AT = 2
+"""Where in the passes the learned order for waiting stands, where waiting has a price."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,7 @@ class Greedy:
     work: int = 2_000_000
 
     def __post_init__(self) -> None:
-        if self.work < 1:
-            raise BadRequest(f"greedy: work is {self.work}; it must be 1 or more")
+        at_least(self, 1, "work")
 
     def solve(
         self,
@@ -58,6 +59,8 @@ class Greedy:
         began = time.perf_counter()
         pairs = max(1, len(problem.tasks) * len(problem.workers))
         passes = [p for p in PASSES if p[0] != "smith" or _waiting_costs(problem)]
+        if _waiting_costs(problem):
+            passes.insert(LEARNED_AT, (LEARNED, LEAST_COST))
         passes = passes[: max(1 + _waiting_costs(problem), self.work // pairs)]
         keys = priorities(problem)
         best: Schedule | None = None
@@ -66,6 +69,8 @@ class Greedy:
             late = budget.seconds is not None and time.perf_counter() - began > budget.seconds
             if late and best is not None:
                 break
+            if name == LEARNED:
+                keys[name] = learned_priority(problem, WAITING)
             order = priority_order(keys[name], problem.pred_ptr, problem.pred)
             schedule = schedule_in_order(problem, order, rule)
             if schedule is not None and (cost := problem.cost(schedule)) < best_cost:

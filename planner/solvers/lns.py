@@ -27,7 +27,9 @@ from planner.local_search import (
 from planner.messages import Budget, Status
 from planner.problem import Ints, Problem, Schedule
 from planner.relaxation import Relaxation, relax
-from planner.solvers.base import Observe, Solution, Solver
+from planner.rest import rest_of
+from planner.solvers.base import Observe, Solution, Solver, at_least, more_than, solves, within
+from planner.windows import RULES, window
 
 STEPS_A_CALL = 500
 """Moves of one call of the kernel with a step budget."""
@@ -52,6 +54,12 @@ GUIDED_PART = 0.25
 """Part of the budget that list schedules steered by the relaxation may take."""
 PAIR_S = 8e-8
 """What one of them takes at most for each task and worker that it may run on."""
+WINDOW_S = 0.5
+"""Most seconds of the polisher for one window."""
+WINDOW_STEPS = 500
+"""Its steps for one window with a step budget."""
+WINDOW_MOVES = 2_000
+"""Moves that a window stands for in a step budget."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,12 @@ class LargeNeighbourhood:
         Part of a worker's idle power that its use is charged for at first; none at the end.
     threads : int
         1 or 2.
+    polisher : Solver, optional
+        Places the tasks of one window after another anew where all others stay.
+    polish : float
+        Last part of the budget that it has; 0 for none.
+    window : int
+        Most tasks of a window.
     """
 
     name: ClassVar[str] = "lns"
@@ -89,20 +103,21 @@ class LargeNeighbourhood:
     cold: float = 0.005
     rent: float = 0.6
     threads: int = MOST_THREADS
+    polisher: Solver | None = None
+    polish: float = 0.0
+    window: int = 20
 
     def __post_init__(self) -> None:
-        if not callable(getattr(self.start, "solve", None)):
-            raise BadRequest("lns: start must be a solver")
-        if self.most < 1 or self.looked_at < 1:
-            raise BadRequest("lns: most and looked_at must be 1 or more")
+        solves(self, "start")
+        at_least(self, 1, "most", "looked_at", "window")
         if not 0 <= self.blink < 1:
             raise BadRequest(f"lns: blink is {self.blink}; it must lie in [0, 1)")
-        if not 0 < self.cold <= self.hot:
-            raise BadRequest("lns: cold and hot must be more than 0, cold not above hot")
-        if not 0 <= self.rent <= 1:
-            raise BadRequest(f"lns: rent is {self.rent}; it must lie in [0, 1]")
-        if not 1 <= self.threads <= MOST_THREADS:
-            raise BadRequest(f"lns: threads is {self.threads}; it must be 1 or {MOST_THREADS}")
+        more_than(self, 0, "cold")
+        at_least(self, self.cold, "hot")
+        within(self, 0, 1, "rent", "polish")
+        within(self, 1, MOST_THREADS, "threads")
+        if self.polish or self.polisher is not None:
+            solves(self, "polisher")
 
     def solve(
         self,
@@ -121,29 +136,80 @@ class LargeNeighbourhood:
         if incumbent is None:
             return Solution(Status.NO_PLAN_IN_TIME)
         record = _Record(problem, incumbent, observe)
+        moves = self._walk(problem, budget, began, seconds, record, rng)
+        if self.polish:
+            moves += self._polished(problem, budget, began + seconds, record, rng)
+        return Solution(Status.FEASIBLE, record.best, claimed=record.cost, steps=moves)
+
+    def _walk(
+        self,
+        problem: Problem,
+        budget: Budget,
+        began: float,
+        seconds: float,
+        record: _Record,
+        rng: np.random.Generator,
+    ) -> int:
+        """Ruin and recreate for what the polisher leaves of the budget; the moves made."""
+        seconds *= 1.0 - self.polish
+        steps = None if budget.steps is None else budget.steps - self._windows(budget.steps)
         # In large batches the arrays alone take a tenth of a second.
         in_time = time.perf_counter() - began + END_S < seconds
-        if in_time and (budget.steps is None or budget.steps > 0):
-            relaxation = relax(problem)
-            first = record.best
-            if relaxation is not None:
-                until = began + GUIDED_PART * seconds
-                pairs = float(problem.allowed.sum(axis=1)[problem.kind].sum())
-                if time.perf_counter() + PAIR_S * pairs < began + seconds:
-                    first = self._guided(problem, relaxation, record, until)
-            fixed = with_pool(fixed_arrays(problem), relaxation, rng)
-            search = _Search(self, problem, fixed, record, first, rng)
-            if budget.steps is not None:
-                search.by_steps(budget.steps, began, seconds)
-            else:
-                group = np.zeros(len(problem.workers), np.int64)
-                if relaxation is not None:
-                    group = relaxation.worker_group
-                search.by_clock(began, seconds, group)
-            moves = search.moves
+        if not in_time or (steps is not None and steps <= 0):
+            return 0
+        relaxation = relax(problem)
+        first = record.best
+        if relaxation is not None:
+            until = began + GUIDED_PART * seconds
+            pairs = float(problem.allowed.sum(axis=1)[problem.kind].sum())
+            if time.perf_counter() + PAIR_S * pairs < began + seconds:
+                first = self._guided(problem, relaxation, record, until)
+        fixed = with_pool(fixed_arrays(problem), relaxation, rng)
+        search = _Search(self, problem, fixed, record, first, rng)
+        if steps is not None:
+            search.by_steps(steps, began, seconds)
         else:
-            moves = 0
-        return Solution(Status.FEASIBLE, record.best, claimed=record.cost, steps=moves)
+            group = np.zeros(len(problem.workers), np.int64)
+            if relaxation is not None:
+                group = relaxation.worker_group
+            search.by_clock(began, seconds, group)
+        return search.moves
+
+    def _windows(self, steps: int) -> int:
+        """Moves of a step budget that are left to the polisher."""
+        return int(self.polish * steps) // WINDOW_MOVES * WINDOW_MOVES
+
+    def _polished(
+        self,
+        problem: Problem,
+        budget: Budget,
+        until: float,
+        record: _Record,
+        rng: np.random.Generator,
+    ) -> int:
+        """Windows placed anew by the polisher until the budget is spent; the moves they stand for.
+
+        Each is what another one left; a window that is no better leaves the schedule as it was.
+        """
+        assert self.polisher is not None
+        fixed = fixed_arrays(problem)
+        most = float("inf") if budget.steps is None else self._windows(budget.steps)
+        moves = 0
+        while moves < most and (left_s := until - END_S - time.perf_counter()) > 0:
+            out = window(problem, record.best, self.window, int(rng.integers(len(RULES))), rng)
+            rest = rest_of(problem, fixed, record.best, out)
+            of_window = (
+                Budget(min(left_s, WINDOW_S))
+                if budget.steps is None
+                else Budget(None, WINDOW_STEPS)
+            )
+            found = self.polisher.solve(
+                rest, budget=of_window, rng=rng, incumbent=rest.part_of(record.best)
+            )
+            if found.schedule is not None:
+                record.offer(rest.joined(found.schedule))
+            moves += WINDOW_MOVES
+        return moves
 
     def _guided(
         self, problem: Problem, relaxation: Relaxation, record: _Record, until: float

@@ -9,14 +9,13 @@ from typing import ClassVar
 import numpy as np
 
 from planner.bounds import heads_tails
-from planner.domain import BadRequest
 from planner.kernels.activity import Project as Activities
 from planner.kernels.activity import Room, anneal, justify, serial
 from planner.kernels.graph import priority_order, successors
 from planner.messages import Budget
 from planner.problem import Ints, Problem, Schedule
 from planner.shapes import is_project
-from planner.solvers.base import Observe, Solution, Solver
+from planner.solvers.base import Observe, Solution, Solver, at_least, more_than, solves
 from planner.solvers.makespan import MakespanSearch
 from planner.solvers.prover import Prover
 
@@ -70,16 +69,11 @@ class Project:
     settled: int = 40
 
     def __post_init__(self) -> None:
-        if not callable(getattr(self.start, "solve", None)):
-            raise BadRequest("project: start must be a solver")
-        if self.strength < 1 or self.settled < 0:
-            raise BadRequest("project: strength must be 1 or more, settled 0 or more")
-        if not self.spread >= 0:
-            raise BadRequest(f"project: spread is {self.spread}; it must be 0 or more")
-        if not 0 < self.cold <= self.hot:
-            raise BadRequest("project: cold and hot must be more than 0, cold not above hot")
-        if not self.round_s > 0:
-            raise BadRequest(f"project: round_s is {self.round_s}; it must be more than 0")
+        solves(self, "start")
+        at_least(self, 1, "strength")
+        at_least(self, 0, "settled", "spread")
+        more_than(self, 0, "cold", "round_s")
+        at_least(self, self.cold, "hot")
 
     def solve(
         self,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from planner.bounds import term_bounds
-from planner.domain import TERMS, BadRequest
+from planner.domain import TERMS
 from planner.kernels import ruin
 from planner.kernels.ruin import Fixed
 from planner.local_search import (
@@ -24,7 +25,7 @@ from planner.mending import Standing, mended, neighbours, shaken, standing
 from planner.messages import Budget, Status
 from planner.problem import Bools, Floats, Ints, Problem, Schedule
 from planner.rest import rest_of
-from planner.solvers.base import Observe, Solution, Solver
+from planner.solvers.base import Observe, Solution, Solver, at_least, solves, within
 
 MOVE = TERMS.index("moves")
 ODDS = np.cumsum([0.1, 0.2, 0.5, 0.1, 0.05, 0.05])
@@ -33,10 +34,12 @@ MOVES_A_CALL = 50
 """Moves between two looks at the clock and at how much was moved; about 2 ms."""
 EXACT_PART = 0.25
 """Part of the budget that the exact search of a small neighbourhood may take."""
-HEAT = 0.01
+HEAT = 0.001
 """Temperature, as a share of the cost over the number of tasks (of a thousand at least)."""
 DEARER = 2.0
 """Factor on the price of a move each time that too much was moved."""
+PROVEN = 1e-9
+"""Relative difference between a cost and its bound that is none."""
 CALM = 1e-3
 """Part of the temperature that is left at the end."""
 
@@ -46,9 +49,12 @@ class Repair:
     """Keeps what still holds of the request's incumbent, and mends the rest from the inside out.
 
     First all that keeps its workers is timed anew in the planned order, and only what cannot
-    keep them is inserted. If that is a few tasks, the best way to insert them is found by A*.
-    Then ruin and recreate, in neighbourhoods that widen ring by ring: the tasks that were
-    touched; what shares their time; everything that is not frozen.
+    keep them is inserted. Then the neighbourhood widens ring by ring: the tasks that were
+    inserted; those that were pushed with them; what shares their time; everything that is not
+    frozen. While a ring is of a few tasks the best way to place them is found by A*, which
+    begins with the plan so far as its incumbent; a larger one is searched by ruin and recreate.
+    What A* proves is kept: a ring that lies in one with nothing to gain is not searched again,
+    and a proof for all tasks is the bound of the plan.
 
     Parameters
     ----------
@@ -82,17 +88,10 @@ class Repair:
     looked_at: int = 48
 
     def __post_init__(self) -> None:
-        for name in ("start", "exact"):
-            if not callable(getattr(getattr(self, name), "solve", None)):
-                raise BadRequest(f"repair: {name} must be a solver")
-        for name in ("exact_tasks", "frozen_s", "allowed"):
-            if getattr(self, name) < 0:
-                raise BadRequest(f"repair: {name} is {getattr(self, name)}; it must be 0 or more")
-        if not 0 <= self.most_moved <= 1:
-            raise BadRequest(f"repair: most_moved is {self.most_moved}; it must lie in [0, 1]")
-        for name in ("most", "looked_at"):
-            if getattr(self, name) < 1:
-                raise BadRequest(f"repair: {name} is {getattr(self, name)}; it must be 1 or more")
+        solves(self, "start", "exact")
+        at_least(self, 0, "exact_tasks", "frozen_s", "allowed")
+        within(self, 0, 1, "most_moved")
+        at_least(self, 1, "most", "looked_at")
 
     def solve(
         self,
@@ -117,7 +116,6 @@ class Repair:
             )
         if incumbent is not None:
             work.offer(incumbent, any_moves=True)
-        work.insert_exactly()
         work.widen()
         return Solution(Status.FEASIBLE, work.best, work.bound, claimed=work.cost, steps=work.steps)
 
@@ -145,6 +143,8 @@ class _Work:
         self.cost = float("inf")
         self.inserted: Bools
         self.bound = float("-inf")
+        self.settled: Bools = np.zeros(len(problem.tasks), np.bool_)
+        """Tasks by which nothing can be gained while all others stay as they are in `best`."""
         self.steps = 0
         self.most_moved = len(problem.tasks)
 
@@ -173,6 +173,7 @@ class _Work:
         if cost >= self.cost or not (any_moves or self.modest(schedule)):
             return False
         self.best, self.cost = schedule, cost
+        self.settled = np.zeros_like(self.settled)
         if self.observe is not None:
             self.observe(cost, self.bound)
         return True
@@ -181,33 +182,51 @@ class _Work:
         """Whether a schedule moves no more than it may."""
         return self.problem.moves(schedule) <= self.most_moved
 
-    def insert_exactly(self) -> None:
-        """Find the best way to place the inserted tasks, if they are few."""
-        few = 0 < int(self.inserted.sum()) <= self.repair.exact_tasks
-        budget = self._budget(EXACT_PART)
-        if not few or budget.seconds == 0 or budget.steps == 0:
-            return
-        rest = rest_of(self.problem, self.fixed, self.best, self.inserted)
-        found = self.repair.exact.solve(
-            rest, budget=budget, rng=self.rng, incumbent=rest.part_of(self.best)
-        )
-        if found.schedule is not None:
-            self.offer(rest.joined(found.schedule))
-
     def widen(self) -> None:
-        """Ruin and recreate, ring by ring, until the plan is cheap enough or time is up."""
-        frozen = self.stands.frozen(self.repair.frozen_s)
-        loose = ~frozen | self.inserted
-        touched = shaken(self.problem, self.best, self.inserted)
-        rings = [touched, neighbours(self.problem, self.best, touched), np.ones_like(touched)]
-        rings = [ring & loose for ring in rings]
-        rings = [ring for k, ring in enumerate(rings)
-                 if ring.any() and (k == 2 or ring.sum() < rings[k + 1].sum())]  # fmt: skip
-        fixed = self.fixed._replace(pool=_any_worker(self.fixed, self.rng))
-        for number, ring in enumerate(rings):
+        """Search ring by ring until the plan is cheap enough or time is up."""
+        loose = ~self.stands.frozen(self.repair.frozen_s) | self.inserted
+        for ring in self._rings(loose):
             if self._good_enough():
                 return
-            self._search(fixed, ring, self._budget(1.0 / (len(rings) - number)))
+            if ring.sum() > self.repair.exact_tasks:
+                break
+            if ring.any():
+                self._place_exactly(ring)
+        # Rings between the small ones and this one were tried: they gain less than they take.
+        if loose.any() and not self._nothing_to_gain(loose) and not self._good_enough():
+            fixed = self.fixed._replace(pool=_any_worker(self.fixed, self.rng))
+            self._search(fixed, loose, self._budget(1.0))
+
+    def _rings(self, loose: Bools) -> Iterator[Bools]:
+        """Ever more of the tasks that may be moved; each as things stand when it is asked for."""
+        yield self.inserted & loose
+        touched = shaken(self.problem, self.best, self.inserted)
+        yield touched & loose
+        yield neighbours(self.problem, self.best, touched) & loose
+        yield loose
+
+    def _place_exactly(self, ring: Bools) -> None:
+        """Find the best way to place a few tasks where all others stay as they are."""
+        budget = self._budget(EXACT_PART)
+        if self._nothing_to_gain(ring) or budget.seconds == 0 or budget.steps == 0:
+            return
+        rest = rest_of(self.problem, self.fixed, self.best, ring)
+        part = rest.part_of(self.best)
+        stays = self.problem.cost(self.best) - rest.cost(part)
+        found = self.repair.exact.solve(rest, budget=budget, rng=self.rng, incumbent=part)
+        if found.schedule is None:
+            return
+        self.offer(rest.joined(found.schedule))
+        # A* prices no moves; those of tasks that lost their workers are in every plan.
+        moves = self.problem.gone + int((self.stands.known & ~self.stands.keeps).sum())
+        bound = stays + found.lower_bound + float(self.problem.prices[MOVE]) * moves
+        if ring.all():
+            self.bound = max(self.bound, min(bound, self.cost))
+        if self.cost - bound <= PROVEN * abs(self.cost):
+            self.settled = ring.copy()
+
+    def _nothing_to_gain(self, ring: Bools) -> bool:
+        return bool(self.settled[ring].all())
 
     def _good_enough(self) -> bool:
         return self.cost <= (1.0 + self.repair.allowed) * self.bound

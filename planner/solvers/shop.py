@@ -10,7 +10,6 @@ import numpy as np
 from scipy.optimize import linprog
 from scipy.sparse import coo_matrix
 
-from planner.domain import BadRequest
 from planner.kernels.graph import priority_order, successors
 from planner.kernels.jobshop import (
     Orders,
@@ -26,7 +25,7 @@ from planner.kernels.jobshop import Shop as Machines
 from planner.messages import Budget
 from planner.problem import Floats, Ints, Problem, Schedule
 from planner.shapes import SHOP_TASKS, is_shop
-from planner.solvers.base import Observe, Solution, Solver
+from planner.solvers.base import Observe, Solution, Solver, at_least, solves
 from planner.solvers.makespan import MakespanSearch
 from planner.solvers.prover import Prover
 
@@ -68,12 +67,9 @@ class Shop:
     patience: int = 6_000
 
     def __post_init__(self) -> None:
-        if not callable(getattr(self.start, "solve", None)):
-            raise BadRequest("shop: start must be a solver")
-        if self.elites < 2:
-            raise BadRequest(f"shop: elites is {self.elites}; it must be 2 or more")
-        if self.patience < 1:
-            raise BadRequest(f"shop: patience is {self.patience}; it must be 1 or more")
+        solves(self, "start")
+        at_least(self, 2, "elites")
+        at_least(self, 1, "patience")
 
     def solve(
         self,

@@ -12,11 +12,12 @@ from oracles.brute_force import optimum
 from oracles.valid_schedules import plannable, random_schedules
 from ortools.sat.python import cp_model
 
+from planner.cp.model import Facts, Model
 from planner.domain import TERMS, Prices
 from planner.generate import generate_batch, generate_cluster, random_request
 from planner.messages import Budget, Status
 from planner.problem import Problem, encode
-from planner.solvers.cpsat import CpSat, _Facts, _Model
+from planner.solvers.cpsat import CpSat
 from planner.solvers.greedy import Greedy
 
 UNLIMITED = Budget(seconds=None, steps=1_000_000)
@@ -42,7 +43,7 @@ def test_the_hint_is_complete() -> None:
         solver.parameters.num_workers = 1
         log: list[str] = []
         solver.log_callback = log.append
-        solver.solve(_Model(problem, incumbent, math.inf).model)
+        solver.solve(Model(problem, incumbent, math.inf).model)
         assert COMPLETE in "".join(log)
         hinted += 1
     assert hinted > 30
@@ -109,11 +110,11 @@ def test_rounding_is_taken_off_the_bound() -> None:
         problem = priced(seed, prices)
         if problem is None:
             continue
-        model = _Model(problem, None, math.inf)
+        model = Model(problem, None, math.inf)
         for schedule in random_schedules(problem, chance, 4):
             if schedule.end.max() > model.horizon:
                 continue  # no schedule that the model knows
-            facts = _Facts(problem, schedule)
+            facts = Facts(problem, schedule, model.first)
             worth = [math.ceil(value(facts) - 1e-6) for *_, value in model.costs]
             objective = sum(n * value for n, value in zip(model.coefficients, worth, strict=True))
             cost = problem.cost(schedule)
