@@ -87,3 +87,20 @@ def test_the_replays_are_told(
     assert "NaN" not in tables
     for text in shown:
         assert text in tables
+
+
+@pytest.mark.slow
+def test_what_the_guide_learned_is_shown(tmp_path: Path) -> None:
+    """The notebook on guides would not run, or its guide need more states than none."""
+    notebook = jupytext.read(ROOT / "notebooks" / "05_what_the_guide_learned.py")
+    runner = ExecutePreprocessor(timeout=3 * SECONDS, kernel_name="python3")
+    runner.preprocess(notebook, {"metadata": {"path": str(tmp_path)}})
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    outputs = [out for cell in cells for out in cell.outputs]
+    assert [out for out in outputs if out.get("name") == "stderr"] == []
+    said = cells[-1].outputs[-1]["text"]
+    bound, guide = (
+        int(re.findall(f"dives by the {name} ([0-9,]+)", said)[0].rstrip(",").replace(",", ""))
+        for name in ("bound", "guide")
+    )
+    assert guide < bound

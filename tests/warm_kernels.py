@@ -37,7 +37,9 @@ def plans() -> None:
 
 def searches() -> None:
     """A*, activity lists, job shops, replays of logs."""
-    plan(replace(generate_batch(4, generate_cluster(3)), budget=FEW), "astar")
+    small = replace(generate_batch(4, generate_cluster(3)), budget=FEW)
+    plan(small, "astar")
+    plan(small, "astar", form="guided", weight=1.1)
     project = parse_psplib("tiny", (INSTANCES / "projects" / "tiny.sm").read_text())
     plan(replace(project, budget=FEW), "project")
     shop = parse_jobshop("tiny", (INSTANCES / "shops" / "tiny.jsp").read_text())

@@ -1,0 +1,96 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What the guide learned
+#
+# A* plans small batches. A guide, trees learned from solved problems, tells it which states to look
+# at first; the bound still proves what the plan is worth. Which facts of a state does the guide go
+# by, and what does the search do with it?
+#
+# Needs the extra `notebooks` (`pip install -e '.[notebooks]'`); every name used is public.
+
+# %%
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipelines.guide_collect import Settings, collect, read_states
+from pipelines.guide_problems import source_of
+from pipelines.guide_train import guide_of, lessons
+from planner.messages import Budget
+from planner.problem import encode
+from planner.search import FEATURES
+from planner.solvers.astar import AStar
+from predictor.guide import QUANTILE, TreeSettings, ValueModel
+
+# %% [markdown]
+# ## Lessons
+#
+# Generated problems of 7 to 9 tasks, each solved; the states along the best plan, and along a wrong
+# turn from each of them, with the cost of the best plan that continues them.
+
+# %%
+source = source_of("generated")
+settings = Settings(problems=60, tasks=(7, 9), workers=(3, 3), steps=300)
+card = collect([source], Path("lessons"), settings, processes=1)
+states, _ = read_states("lessons")
+pd.Series({key: card[key] for key in ("problems", "without_lesson", "states", "exact_share")})
+
+# %% [markdown]
+# ## Importances
+#
+# Share of the gain of all splits. `barred_share`: tasks of one start are placed in the order of
+# their index; a later one that went first has barred the others, which the bound does not see.
+
+# %%
+features, excess, siblings = lessons(states)
+model = ValueModel(TreeSettings(QUANTILE, alpha=0.3, least=30)).fit(features, excess, siblings)
+gain = pd.Series(model.booster.feature_importance("gain"), index=FEATURES)
+importances = (gain / gain.sum()).sort_values(ascending=False)
+importances.head(8).to_frame("share of gain").style.format("{:.0%}")
+
+# %% [markdown]
+# ## A search with and without it
+#
+# Larger problems than it was trained on, to within 1.1 of the least cost. Each column counts the
+# states that a search expanded.
+
+# %%
+guide = guide_of(model, {})
+
+
+def expanded(problem, **parameters):
+    """States that a search expands."""
+    solver = AStar(**parameters)
+    return solver.solve(problem, budget=Budget(None, 20_000), rng=np.random.default_rng(0)).steps
+
+
+rows = []
+for number in range(100, 116):
+    problem = encode(source.problem(number, 1, range(10, 12), range(3, 4)))
+    rows.append(
+        {
+            "exact A*": expanded(problem),
+            "weighted 1.1": expanded(problem, weight=1.1),
+            "dives by the bound": expanded(problem, weight=1.1, form="guided"),
+            "dives by the guide": expanded(problem, weight=1.1, form="guided", guide=guide),
+        }
+    )
+found = pd.DataFrame(rows)
+found
+
+# %%
+mean = np.exp(np.log(found.clip(lower=1)).mean())
+print("expanded on (geometric) average:", ", ".join(f"{k} {v:,.0f}" for k, v in mean.items()))
