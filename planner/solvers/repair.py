@@ -53,8 +53,7 @@ class Repair:
     inserted; those that were pushed with them; what shares their time; everything that is not
     frozen. While a ring is of a few tasks the best way to place them is found by A*, which
     begins with the plan so far as its incumbent; a larger one is searched by ruin and recreate.
-    What A* proves is kept: a ring that lies in one with nothing to gain is not searched again,
-    and a proof for all tasks is the bound of the plan.
+    What A* proves is kept: a ring that lies in one with nothing to gain is not searched again.
 
     Parameters
     ----------
@@ -220,8 +219,6 @@ class _Work:
         # A* prices no moves; those of tasks that lost their workers are in every plan.
         moves = self.problem.gone + int((self.stands.known & ~self.stands.keeps).sum())
         bound = stays + found.lower_bound + float(self.problem.prices[MOVE]) * moves
-        if ring.all():
-            self.bound = max(self.bound, min(bound, self.cost))
         if self.cost - bound <= PROVEN * abs(self.cost):
             self.settled = ring.copy()
 

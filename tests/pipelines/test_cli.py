@@ -109,7 +109,7 @@ def test_help_shows_an_example_that_parses(command: str, run: Run) -> None:
 def test_every_command_is_in_the_help(run: Run) -> None:
     """A command that nobody can find might as well not be there; one untested may be broken."""
     shown = run("--help").out + run("generate", "--help").out
-    shown += run("export", "--help").out
+    shown += run("export", "--help").out + run("guide", "--help").out
     listed = set(re.findall(r"^│ (\w+) ", shown, re.MULTILINE))
     assert listed == {word for command in COMMANDS for word in command.split()}
 
