@@ -83,12 +83,17 @@ def split_problems(
         judge = sorted(every[k] for k in drawn[: round(share * len(every))])
     chosen = set(judge)
     train = sorted(n for n in names["problem"] if n not in chosen)
+    _must_suffice(train, judge)
+    return train, judge
+
+
+def _must_suffice(train: Sequence[str], judge: Sequence[str]) -> None:
+    """``BadRequest`` where there are too few problems to train on, or to judge by."""
     if min(len(train), len(judge)) < FEWEST:
         raise BadRequest(
             f"{len(train)} problems to train on and {len(judge)} to judge by; {FEWEST} are needed "
             "of each: collect more of them"
         )
-    return train, judge
 
 
 def lessons(states: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -202,6 +207,7 @@ def train(
     *,
     share: float = 0.25,
     held_out: Sequence[str] = (),
+    judge_by: str | Path | None = None,
     judged: int = 60,
     candidates: Mapping[str, TreeSettings] = CANDIDATES,
     weights: Sequence[float] = WEIGHTS,
@@ -218,6 +224,9 @@ def train(
         Of the problems to judge by.
     held_out : sequence of str
         Sources to judge by, instead.
+    judge_by : path, optional
+        Another folder whose problems, larger ones perhaps, to judge by; then all of the first
+        one's are trained on.
     judged : int
         Most problems of the contest.
     candidates : mapping of str to TreeSettings
@@ -228,13 +237,20 @@ def train(
         Told (done, all, what).
     """
     states, card = read_states(folder)
-    to_train, to_judge = split_problems(states, share, held_out, seed)
+    if judge_by is None:
+        judges = folder
+        to_train, to_judge = split_problems(states, share, held_out, seed)
+        train_states = states[states["problem"].isin(set(to_train))]
+        judge_states = states[states["problem"].isin(set(to_judge))]
+    else:
+        judges, train_states = judge_by, states
+        judge_states, _ = read_states(judge_by)
+        to_train, to_judge = (sorted(set(s["problem"])) for s in (train_states, judge_states))
+        _must_suffice(to_train, to_judge)
     judged_names = sorted(
         np.random.default_rng(seed).permutation(np.array(to_judge, object))[:judged].tolist()
     )
     total = len(candidates) + len(judged_names)
-    train_states = states[states["problem"].isin(set(to_train))]
-    judge_states = states[states["problem"].isin(set(to_judge))]
     guides: dict[str, LearnedGuide | None] = {UNGUIDED: None}
     told: dict[str, dict[str, Any]] = {UNGUIDED: {"settings": {}, "loss": {}}}
     features, excess, siblings = lessons(train_states)
@@ -251,8 +267,8 @@ def train(
             },
         )  # fmt: skip
         told[name] = {"settings": model.card, "loss": losses(model, judge_states)}
-    best = dict(states.groupby("problem")["best"].first())
-    problems = {name: encode(read_problem(folder, name)) for name in judged_names}
+    best = dict(judge_states.groupby("problem")["best"].first())
+    problems = {name: encode(read_problem(judges, name)) for name in judged_names}
     done = len(candidates)
 
     def one_more() -> None:
@@ -271,6 +287,7 @@ def train(
         "states": len(states),
         "train_problems": len(to_train),
         "judge_problems": len(judged_names),
+        "judge_tasks": [int(judge_states["tasks"].min()), int(judge_states["tasks"].max())],
         "held_out": list(held_out),
         "weights": list(weights),
         "seed": seed,

@@ -256,7 +256,8 @@ def log_guides(facts: Mapping[str, Any], name: str) -> str:
     _connect()
     with mlflow.start_run(run_name=f"guide {name}") as parent:
         mlflow.set_tags({"kind": "guide", "lessons": name, "best": facts["best"]})
-        kept = ("states", "train_problems", "judge_problems", "held_out", "weights", "seed")
+        kept = ("states", "train_problems", "judge_problems", "judge_tasks", "held_out", "weights",
+                "seed")  # fmt: skip
         mlflow.log_params({key: facts[key] for key in kept})
         mlflow.log_metrics(_flat(facts["candidates"][facts["best"]]["search"], "search"))
         for candidate, told in facts["candidates"].items():

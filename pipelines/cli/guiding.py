@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from pipelines.cli.common import Json, Seed, console, print_json, progress, table
+from planner.domain import BadRequest
 
 app = typer.Typer(
     help="Learn from solved problems which states a search should look at first.",
@@ -97,6 +98,10 @@ def train_command(
         list[str] | None,
         typer.Option(help="Judge by all problems of this source instead; may be given again."),
     ] = None,
+    judge_by: Annotated[
+        Path | None,
+        typer.Option(help="Judge by the problems of this folder of lessons: larger ones, say."),
+    ] = None,
     judged: Annotated[int, typer.Option(min=1, help="Most problems to judge by.")] = 60,
     seed: Seed = 0,
     json: Json = False,
@@ -106,10 +111,13 @@ def train_command(
     from pipelines.files import write_text_atomic
     from pipelines.guide_train import train
 
+    if judge_by is not None and hold_out:
+        raise BadRequest("--judge-by and --hold-out both say what to judge by: give one of them")
     with progress("guide") as tell:
         trained = train(
-            lessons, share=share, held_out=hold_out or (), judged=judged, seed=seed, progress=tell
-        )
+            lessons, share=share, held_out=hold_out or (), judge_by=judge_by, judged=judged,
+            seed=seed, progress=tell,
+        )  # fmt: skip
     facts = trained.facts
     facts["mlflow_run"] = tracking.log_guides(facts, lessons.name)
     if output is not None:
@@ -147,14 +155,16 @@ def guides_table(facts: dict[str, Any]) -> Any:
                 f"{search[f'cost_{w}']:.4f}",
             ]  # fmt: skip
         rows.append([*row, f"{search['score']:.3f}"])
-    title = f"Guides on {facts['judge_problems']} problems they were not trained on"
+    low, high = facts["judge_tasks"]
+    title = (
+        f"Guides on {facts['judge_problems']} problems of {low} to {high} tasks they were not "
+        "trained on"
+    )
     return table(title, [*columns, "score"], rows)
 
 
 def _span(name: str, text: str) -> tuple[int, int]:
     """Fewest and most from ``7:10``."""
-    from planner.domain import BadRequest
-
     try:
         low, high = (int(part) for part in text.split(":"))
     except ValueError:

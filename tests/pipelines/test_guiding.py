@@ -146,6 +146,23 @@ def test_training_judges_by_problems_it_has_not_seen(collected: Path) -> None:
     assert set(losses(model, states[judged])) == {"mae", "first_is_best", "regret"}
 
 
+def test_larger_problems_may_be_the_judges(collected: Path, tmp_path: Path) -> None:
+    """Who is best on small problems would be taken for best on large ones."""
+    settings = replace(SMALL, problems=8, tasks=(7, 7), seed=1)
+    collect([source_of("generated")], tmp_path, settings, processes=1)
+    found = train(collected, judge_by=tmp_path, candidates=FEW_TREES, judged=4)
+    assert found.facts["judge_tasks"] == [7, 7]
+    assert found.facts["judge_problems"] == 4
+    every = read_states(collected)[0]
+    assert found.facts["train_problems"] == every["problem"].nunique()
+    again = train(collected, judge_by=collected, candidates=FEW_TREES, judged=4)
+    rows = np.random.default_rng(0).random((50, len(FEATURES)))
+    assert np.array_equal(found.guide.trees(rows), again.guide.trees(rows))
+    assert (
+        found.facts["candidates"]["mean"]["search"] != again.facts["candidates"]["mean"]["search"]
+    )
+
+
 def test_the_contest_counts_what_searches_need(collected: Path) -> None:
     """A guide would win by figures that no search has."""
     names = sorted(read_states(collected)[0]["problem"].unique())[:3]
@@ -212,6 +229,7 @@ def test_from_lessons_to_a_plan(
         (["guide", "collect", "-o", "x", "--from", "none.swf"], "none.swf"),
         (["guide", "collect", "-o", "x", "--columns", "maps/other.yaml"], "--columns maps/other"),
         (["guide", "train", "nowhere"], "nowhere"),
+        (["guide", "train", "x", "--judge-by", "y", "--hold-out", "z"], "give one of them"),
     ],
 )
 def test_bad_input_is_told_in_a_sentence(
