@@ -358,9 +358,8 @@ def page(facts: dict[str, Any]) -> str:
         each = math.exp(float(np.mean([math.log(row["of_each"]) for row in found]))) - 1
         alike = math.exp(float(np.mean([math.log(row["of_all"]) for row in found]))) - 1
         lines.append(f"| {name} | {len(found)} | {each:+.1%} | {alike:+.1%} |")
-    lines += [*section(facts)]
     lines += ["", "`greedy` makes it one pass more where waiting has a price, and keeps the "
-              "cheapest of all.", ""]  # fmt: skip
+              "cheapest of all.", *section(facts), ""]  # fmt: skip
     return "\n".join(lines)
 
 
