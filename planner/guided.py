@@ -17,12 +17,12 @@ from planner.problem import Floats, Problem, Schedule
 from planner.relaxation import Relaxation
 
 PASSES: tuple[tuple[str, bool, float, float], ...] = (
-    ("latest", False, 1.05, 0.005),
     ("latest", False, 1.02, 0.005),
-    ("latest", True, 1.02, 0.02),
-    ("latest", False, 1.1, 0.02),
     ("latest", False, 1.0, 0.02),
     ("broad", False, 1.02, 0.005),
+    ("latest", False, 1.05, 0.005),
+    ("latest", True, 1.02, 0.02),
+    ("latest", False, 1.1, 0.02),
 )
 """Order of the tasks; whether the relaxation's shares are quotas, or only its reduced costs are
 prices; makespan and on-times that are free, over the relaxation's; price of an end by the second,

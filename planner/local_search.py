@@ -22,6 +22,8 @@ SPARE = 64
 """Pieces for which each row of a fresh state has room; it grows."""
 SLICE_S = 0.02
 """A call of the kernel lasts about this long, so that a deadline is kept."""
+CALL_S = 4e-6
+"""Least seconds of one for each task: it sums up what all of them cost anew."""
 MOST_FASTER = 4.0
 """From one call to the next no more than so many times as many moves are trusted."""
 RANKS = ("slack", "area", "tail", "smith", "latest", "scarce")
@@ -119,17 +121,21 @@ def with_pool(fixed: Fixed, relaxation: Relaxation | None, rng: np.random.Genera
     """The same with a pool: half of it all workers alike, half as the relaxation shares."""
     half = PLACES // 2
     pool = np.zeros((len(fixed.every_ptr) - 1, PLACES), np.int64)
+    if relaxation is not None:
+        group = relaxation.worker_group
+        of_worker = (relaxation.share / np.bincount(group))[:, group]
     for kind in range(len(pool)):
         workers = fixed.every[fixed.every_ptr[kind] : fixed.every_ptr[kind + 1]]
         if not len(workers):
             continue
         pool[kind, :half] = np.resize(rng.permutation(workers), half)
-        chance = None
-        if relaxation is not None:
-            of_group = relaxation.share[kind] / np.bincount(relaxation.worker_group)
-            chance = of_group[relaxation.worker_group[workers]]
-            chance = chance / chance.sum() if chance.sum() > 0 else None
-        pool[kind, half:] = rng.choice(workers, PLACES - half, p=chance)
+        sums = None if relaxation is None else np.cumsum(of_worker[kind, workers])
+        if sums is not None and sums[-1] > 0:
+            # What ``rng.choice`` with chances does, without all its checks.
+            drawn = np.searchsorted(sums / sums[-1], rng.random(PLACES - half), side="right")
+            pool[kind, half:] = workers[drawn]
+        else:
+            pool[kind, half:] = rng.choice(workers, PLACES - half)
     return fixed._replace(pool=pool)
 
 
@@ -229,9 +235,10 @@ class Walk:
         self.offer(schedule_of(ts, ps))
 
     def step_until(self, until: float, heat: float, rent: float, shape: Shape) -> None:
-        """Make moves until ``time.perf_counter`` says `until`, in calls of some 20 ms."""
+        """Make moves until ``time.perf_counter`` says `until`, in calls of some 20 ms or more."""
+        slice_s = max(SLICE_S, CALL_S * len(self.problem.tasks))
         while (left := until - time.perf_counter()) > 0:
-            moves = max(4, int(min(left, SLICE_S) * self._moves_a_second))
+            moves = max(4, int(min(left, slice_s) * self._moves_a_second))
             began = time.perf_counter()
             self.step(moves, heat, rent, shape)
             # A coarse clock may say that a call took no time at all.

@@ -15,6 +15,7 @@ from planner.domain import TERMS, BadRequest
 from planner.guided import guided_schedules
 from planner.kernels.ruin import Fixed
 from planner.local_search import (
+    CALL_S,
     Shape,
     Walk,
     fixed_arrays,
@@ -40,16 +41,19 @@ walks on its own and they exchange the best."""
 ROUND_S = 0.15
 """Least length of a round between two exchanges, seconds."""
 ROUNDS = 24
-FEW_TASKS = 2_000
-"""Up to here there is time for large moves."""
 EXCHANGE = 6
 """Rounds after which the worse of two walks goes on from where the better one is."""
 NO_RENT_FROM = 0.8
 """Part of the budget after which workers' use is charged as it is."""
+COOLINGS = 200
+"""Steps of temperature in a budget."""
 END_S = 0.01
 """Kept back for the last call of the kernel to end."""
 GUIDED_HANDICAP = 1.03
 """A guided schedule is started from even if it is this much dearer than another."""
+HOPELESS = 1.25
+"""No further one is made where one is this much dearer: the relaxation does not see the price of
+waiting."""
 GUIDED_PART = 0.25
 """Part of the budget that list schedules steered by the relaxation may take."""
 PAIR_S = 8e-8
@@ -74,7 +78,7 @@ class LargeNeighbourhood:
     start : Solver
         Makes the first schedule where no incumbent is given.
     most : int
-        Most tasks that one move takes out; half as many in large batches.
+        Most tasks that one move takes out.
     looked_at : int
         Workers looked at for each insertion.
     blink : float
@@ -96,7 +100,7 @@ class LargeNeighbourhood:
     name: ClassVar[str] = "lns"
     exact_terms: ClassVar[frozenset[str]] = frozenset(TERMS)
     start: Solver
-    most: int = 40
+    most: int = 20
     looked_at: int = 16
     blink: float = 0.02
     hot: float = 0.1
@@ -223,6 +227,8 @@ class LargeNeighbourhood:
             record.offer(schedule)
             if (cost := full_cost(problem, schedule)) < least:
                 best, least = schedule, cost
+            if cost > HOPELESS * record.cost:
+                break
         return best
 
 
@@ -261,8 +267,7 @@ class _Search:
         self.scale = record.cost / tasks * max(1.0, 1000 / tasks)
         horizon = max(1.0, float(record.best.end.max()))
         tie = 1e-6 * record.cost / horizon / tasks + 1e-15
-        most = lns.most if tasks <= FEW_TASKS else (lns.most + 1) // 2
-        self.shape = Shape(most, lns.looked_at, lns.blink, tie)
+        self.shape = Shape(lns.most, lns.looked_at, lns.blink, tie)
         self.moves = 0
 
     def cooled(self, spent: float) -> tuple[float, float]:
@@ -335,4 +340,5 @@ class _Search:
         """Let a walk go on, at falling temperature, until `end`."""
         while (clock := time.perf_counter()) < end:
             heat, rent = self.cooled((clock - began) / seconds)
-            walk.step_until(min(end, clock + seconds / 200 + 1e-3), heat, rent, self.shape)
+            slice_s = max(seconds / COOLINGS, CALL_S * len(self.problem.tasks))
+            walk.step_until(min(end, clock + slice_s), heat, rent, self.shape)
