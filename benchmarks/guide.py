@@ -12,27 +12,27 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.guide_uses import hint_rows, section, size_rows
+from benchmarks.guide_orders import groups_of, order_rows
+from benchmarks.guide_orders import section as order_section
+from benchmarks.guide_uses import hint_rows, size_rows
+from benchmarks.guide_uses import section as uses_section
 from pipelines.files import read_bytes, write_text_atomic
 from pipelines.guide_collect import Settings, collect
-from pipelines.guide_order import Learned, cost_of, hand_written
-from pipelines.guide_problems import GENERATED, POLICIES, Source, source_of
+from pipelines.guide_passes import Settings as Batches
+from pipelines.guide_passes import train_passes
+from pipelines.guide_problems import GENERATED, Source, source_of
 from pipelines.guide_train import train
 from planner.bounds import lower_bound
-from planner.domain import Policy
-from planner.generate import generate_batch, generate_cluster
 from planner.guides import LearnedGuide, guide_from_text
-from planner.instances.cluster import read_cluster
 from planner.kernels import astar as kernel
-from planner.kernels.schedule import LEAST_COST
 from planner.messages import Budget, Status
-from planner.priorities import WAITING
+from planner.passes import OrderGuide, orders_from_text
 from planner.problem import Problem, encode
 from planner.search import search_space
 from planner.solvers import SOLVERS
@@ -42,11 +42,17 @@ from predictor.guide import QUANTILE, TreeSettings, ValueModel
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
+CLUSTERS = DATA / "benchmarks" / "cluster"
 PAGE = ROOT / "docs" / "benchmarks" / "guide.md"
 TRAINED_ON = (
     ("logs/KTH-SP2-1996-2.swf.gz", None), ("gpu/philly-2017.csv.gz", "philly.yaml"),
     ("dags/wfinstances_tasks.csv.gz", None),
     ("benchmarks/cluster/cluster-200x20-0.json.gz", None),
+)  # fmt: skip
+ORDERS_FROM = (
+    *TRAINED_ON, ("logs/SDSC-BLUE-2000-4.2-cln.swf.gz", None),
+    ("logs/LLNL-Atlas-2006-2.1-cln.swf.gz", None), ("logs/lublin-256-1.swf.gz", None),
+    ("tasks/galaxy_main_jobs.csv.gz", "galaxy.yaml"),
 )  # fmt: skip
 MEASURED_ON = (
     ("logs/HPC2N-2002-2.1-cln.swf.gz", None), ("gpu", None),
@@ -54,6 +60,7 @@ MEASURED_ON = (
 )  # fmt: skip
 LESSONS = Settings(problems=120, tasks=(8, 12), steps=2_000)
 JUDGES = Settings(problems=40, tasks=(11, 13), seed=1)
+ORDERS = Batches(batches=200, tried=15)
 SEED = 77
 """Of the problems measured; lessons have seeds 0 and 1."""
 WEIGHTS = (1.02, 1.05, 1.1, 1.2)
@@ -62,7 +69,7 @@ LEAST_STEPS = 100
 MOST_STEPS = 10_000
 """Expansions after which a search is stopped, as one that did not finish."""
 PROOF_STEPS = 3_000
-"""Of CP-SAT: problems whose least cost neither proves have nothing to compare with."""
+"""Of CP-SAT: problems whose least cost it does not prove have nothing to compare with."""
 TRIES = 3
 """Problems looked at for each that is wanted."""
 CEILING = 137.0
@@ -89,6 +96,13 @@ def learned_guide(folder: Path) -> LearnedGuide:
     larger = folder.with_name(f"{folder.name}-larger")
     collect(found, larger, JUDGES)
     return train(folder, judge_by=larger).guide
+
+
+def learned_orders(file: Path | None) -> OrderGuide:
+    """The guide of list schedules of a file, or one that is trained now."""
+    if file is not None:
+        return orders_from_text(read_bytes(file), str(file))
+    return train_passes(sources(ORDERS_FROM), ORDERS).guide
 
 
 # --------------------------------------------------------------------------- search
@@ -134,22 +148,18 @@ def must_expand(case: Case, weight: float) -> int:
 
 def case_of(problem: Problem) -> Case | None:
     """A problem as a case, None where no least cost is proved or exact A* has it at once."""
+    rng = np.random.default_rng(0)
+    first = SOLVERS["greedy"]().solve(problem, budget=Budget(None, 1), rng=rng).schedule
+    sure = SOLVERS["cpsat"](tick_s=1).solve(
+        problem, budget=Budget(None, PROOF_STEPS), rng=rng, incumbent=first
+    )
+    if sure.status is not Status.OPTIMAL or sure.claimed is None:
+        return None
     exact, _ = solve(problem)
-    proved = exact.status is Status.OPTIMAL
+    proved = exact.status is Status.OPTIMAL and exact.claimed is not None
     if proved and exact.steps < LEAST_STEPS:
         return None
-    best = exact.claimed
-    if not proved:
-        rng = np.random.default_rng(0)
-        first = SOLVERS["greedy"]().solve(problem, budget=Budget(None, 1), rng=rng).schedule
-        found = SOLVERS["cpsat"](tick_s=1).solve(
-            problem, budget=Budget(None, PROOF_STEPS), rng=rng, incumbent=first
-        )
-        if found.status is not Status.OPTIMAL:
-            return None
-        best = found.claimed
-    assert best is not None
-    return Case(problem, best, proved)
+    return Case(problem, min(sure.claimed, exact.claimed or math.inf), proved)
 
 
 def cases_of(source: Source, count: int, tasks: range) -> list[Case]:
@@ -180,7 +190,8 @@ def search_rows(cases: Sequence[Case], guide: LearnedGuide) -> dict[str, list[Ro
              "valid": valid, "ended": ended}
         )  # fmt: skip
 
-    for case in cases:
+    for done, case in enumerate(cases):
+        print(f"searching {done} of {len(cases)}", end="\r", flush=True)
         for weight in WEIGHTS:
             must = must_expand(case, weight)
             rows.setdefault(f"must {weight:g}", []).append(
@@ -243,47 +254,6 @@ def tree_times() -> Row:
     return result
 
 
-# --------------------------------------------------------------------------- dispatch order
-
-
-def order_rows() -> dict[str, list[Row]]:
-    """Costs of one list schedule in the learned order, over hand-written ones, by group."""
-    groups: dict[str, list[Problem]] = {"generated, 1,000 x 50, waiting priced": []}
-    for seed in range(910, 915):
-        batch = generate_batch(1000, generate_cluster(50, seed), seed)
-        groups["generated, 1,000 x 50, waiting priced"].append(encode(batch))
-    files = [DATA / f"benchmarks/cluster/cluster-1000x50-{k}.json.gz" for k in range(3)]
-    if files[0].exists():
-        requests = [read_cluster(file).request for file in files]
-        name = "cluster files, 1,000 x 50, waiting not priced"
-        groups[name] = [encode(request) for request in requests]
-        waits = Policy(POLICIES[0])
-        groups["cluster files, 1,000 x 50, waiting priced"] = [
-            encode(replace(request, policy=waits)) for request in requests
-        ]
-    for source in sources(MEASURED_ON[:2])[:-1]:
-        batches = [source.problem(k, SEED, range(150, 251), range(8, 13)) for k in range(6)]
-        waiting = [Policy(POLICIES[k % 3 and k % 3 + 2]) for k in range(6)]
-        groups[f"{source.name}, about 200 x 10, waiting priced"] = [
-            encode(replace(b, policy=p)) for b, p in zip(batches, waiting, strict=True)
-        ]
-    learned = Learned(WAITING, LEAST_COST, 0.0)
-    result: dict[str, list[Row]] = {}
-    for name, problems in groups.items():
-        tables = [hand_written(problem) for problem in problems]
-        mean = {p: np.mean([math.log(max(t[p], 1e-9)) for t in tables]) for p in tables[0]}
-        usual = min(mean, key=lambda p: mean[p])
-        result[name] = [
-            {
-                "of_each": cost_of(problem, learned) / min(table.values()),
-                "of_all": cost_of(problem, learned) / table[usual],
-            }
-            for problem, table in zip(problems, tables, strict=True)
-            if min(table.values()) > 0
-        ]
-    return result
-
-
 # --------------------------------------------------------------------------- page
 
 
@@ -297,7 +267,7 @@ def page(facts: dict[str, Any]) -> str:
         f"{', '.join(facts['trained_on'])}; these are problems of {facts['tasks'][0]} to "
         f"{facts['tasks'][1]} tasks on 3 or 4 workers from other logs and seeds: "
         + ", ".join(f"{count} of {name}" for name, count in size.items())
-        + ". A* or CP-SAT proves the least cost of each, and exact A* needs "
+        + ". CP-SAT proves the least cost of each, and exact A* needs "
         f"{LEAST_STEPS} expansions or more. A search is stopped after {MOST_STEPS:,}, and counts "
         "with these. Nobody is given a plan to begin with. Geometric means; CPU milliseconds of "
         "the whole call, prediction included, on a busy machine.", "",
@@ -347,26 +317,15 @@ def page(facts: dict[str, Any]) -> str:
         f"100 trees take {trees['kernel_20']:.2f} µs a state in rows of 20 and "
         f"{trees['kernel_2000']:.2f} in rows of 2,000 (LightGBM's own prediction "
         f"{trees['lightgbm_20']:.1f} and {trees['lightgbm_2000']:.2f}).",
-        "", "## A learned dispatch order", "",
-        "One list schedule in the learned order for waiting, against the cheapest of 18 "
-        "hand-written passes of each batch, and against the one that is best on average in its "
-        "group:", "",
-        "| batches | | against the cheapest of each | against the best on average |",
-        "|---|---|---|---|",
     ]  # fmt: skip
-    for name, found in facts["order"].items():
-        each = math.exp(float(np.mean([math.log(row["of_each"]) for row in found]))) - 1
-        alike = math.exp(float(np.mean([math.log(row["of_all"]) for row in found]))) - 1
-        lines.append(f"| {name} | {len(found)} | {each:+.1%} | {alike:+.1%} |")
-    lines += ["", "`greedy` makes it one pass more where waiting has a price, and keeps the "
-              "cheapest of all.", *section(facts), ""]  # fmt: skip
-    return "\n".join(lines)
+    return "\n".join([*lines, *order_section(facts["order"]), *uses_section(facts), ""])
 
 
 def main() -> None:
     """Measure, print and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--guide", type=Path, help="a trained guide")
+    parser.add_argument("--orders", type=Path, help="a trained guide of list schedules")
     parser.add_argument("--lessons", type=Path, default=ROOT / "data" / "interim" / "lessons")
     parser.add_argument("--problems", type=int, default=50, help="of each source")
     parser.add_argument("--larger", type=int, default=8, help="of each source and size")
@@ -384,11 +343,17 @@ def main() -> None:
         counts[source.name] = len(found)
         cases += found
         print(f"{source.name}: {len(found)} problems", flush=True)
+    orders = learned_orders(options.orders)
+    groups = groups_of(sources(MEASURED_ON[:2])[:-1], CLUSTERS, SEED)
     facts: dict[str, Any] = {
         "problems": counts, "tasks": [low, high], "trained_on": guide.card.get("trained_on", []),
         "guide": guide.card.get("name", ""), "lessons": guide.card.get("problems", 0),
         "search": search_rows(cases, guide),
-        "ceiling": ceiling(guide), "trees": tree_times(), "order": order_rows(),
+        "ceiling": ceiling(guide), "trees": tree_times(),
+        "order": {
+            **{key: orders.card[key] for key in ("orders", "batches", "trained_on")},
+            "groups": order_rows(groups, orders),
+        },
         "sizes": size_rows(sources(MEASURED_ON), guide, options.larger, SEED),
         "hints": hint_rows([case.problem for case in cases], guide),
     }  # fmt: skip

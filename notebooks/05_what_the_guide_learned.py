@@ -21,18 +21,21 @@
 # Needs the extra `notebooks` (`pip install -e '.[notebooks]'`); every name used is public.
 
 # %%
+import math
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from IPython.display import SVG, display
 
 from pipelines.guide_collect import Settings, collect, read_states
 from pipelines.guide_problems import source_of
 from pipelines.guide_train import guide_of, lessons
+from planner.bounds import lower_bound
 from planner.messages import Budget
 from planner.problem import encode
-from planner.search import FEATURES
-from planner.solvers.astar import AStar
+from planner.search import FEATURES, search_space
+from planner.solvers.astar import AStar, Limits, Search
 from predictor.guide import QUANTILE, TreeSettings, ValueModel
 
 # %% [markdown]
@@ -90,6 +93,55 @@ for number in range(100, 116):
     )
 found = pd.DataFrame(rows)
 found
+
+# %% [markdown]
+# ## Two search trees
+#
+# The problem of these on which the guide saved most. A dot is a partial plan that was expanded, a
+# row lower for each task placed; the line leads to a plan that it continues. In orange: parts of
+# the plan that was found.
+
+
+# %%
+def search_tree(problem, width=720, row=34, **parameters):
+    """The expanded states of a guided search, as SVG."""
+    search = Search(
+        AStar(form="guided", weight=1.1, **parameters), search_space(problem),
+        lower_bound(problem), math.inf, None, Limits(math.inf, 20_000),
+    )  # fmt: skip
+    search.guided()
+    shut = np.flatnonzero(search.nodes.shut)
+    placed = search.nodes.placed[shut]
+    keys = [tuple(zip(search.nodes.edge[k], search.nodes.end[k], strict=True)) for k in shut]
+    at = {}
+    for depth in range(placed.max() + 1):
+        mine = np.flatnonzero(placed == depth)
+        for k, node in enumerate(mine):
+            at[keys[node]] = width * (k + 0.5) / len(mine), 30 + row * depth
+    found = tuple(zip(search.best_edge, search.best_end, strict=True))
+    marks = []
+    for key, (x, y) in at.items():
+        best = all(k[0] < 0 or k == f for k, f in zip(key, found, strict=True))
+        colour = "#e07b39" if best else "#7a8ea5"
+        for i, (edge, _) in enumerate(key):
+            before = at.get((*key[:i], (-1, 0), *key[i + 1 :])) if edge >= 0 else None
+            if before:
+                line = f'<path d="M{before[0]:.1f} {before[1]:.1f}L{x:.1f} {y:.1f}"'
+                marks.append(f'{line} stroke="{colour}" stroke-opacity="0.5"/>')
+                break
+        marks.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{4 if best else 2}" fill="{colour}"/>')
+    name = "by the guide" if parameters else "by the bound"
+    height = 50 + row * placed.max()
+    return SVG(
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'font-family="sans-serif" font-size="13"><text x="4" y="15">dives {name}: '
+        f"{len(shut)} states expanded</text>{''.join(marks)}</svg>"
+    )
+
+
+saved = found["dives by the bound"] / found["dives by the guide"]
+shown = encode(source.problem(100 + int(saved.idxmax()), 1, range(10, 12), range(3, 4)))
+display(search_tree(shown), search_tree(shown, guide=guide))
 
 # %%
 mean = np.exp(np.log(found.clip(lower=1)).mean())

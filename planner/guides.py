@@ -8,7 +8,7 @@ last.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -175,25 +175,54 @@ def guide_from_text(text: str | bytes, source: str) -> LearnedGuide:
     BadRequest
         One sentence with the file and what is wrong with it.
     """
+    whole, columns = read_guide(text, source, FORMAT, FEATURES, "plancast guide train")
+    card = whole["card"]
+    try:
+        return LearnedGuide(TreeEnsemble(**columns), str(whole.get("meaning")), card)
+    except BadRequest as error:
+        raise BadRequest(f"{source}: {error}") from None
+
+
+def read_guide(
+    text: str | bytes, source: str, form: str, features: Sequence[str], made_by: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a guide's file holds, and the columns of its trees.
+
+    Parameters
+    ----------
+    text : str or bytes
+    source : str
+        The file, for messages.
+    form : str
+        The format that it must say it has.
+    features : sequence of str
+        The features that it must have been trained on.
+    made_by : str
+        The command that makes one, for messages.
+
+    Raises
+    ------
+    BadRequest
+        One sentence with the file and what is wrong with it.
+    """
     try:
         whole = json.loads(text)
     except ValueError:
-        raise BadRequest(
-            f"{source}: is no guide (not JSON); make one with plancast guide train"
-        ) from None
-    if not isinstance(whole, dict) or whole.get("format") != FORMAT:
+        raise BadRequest(f"{source}: is no guide (not JSON); make one with {made_by}") from None
+    if not isinstance(whole, dict) or whole.get("format") != form:
         found = whole.get("format") if isinstance(whole, dict) else None
         raise BadRequest(
-            f"{source}: is no guide (format {found!r}, not {FORMAT!r}); "
-            "make one with plancast guide train"
+            f"{source}: is no guide (format {found!r}, not {form!r}); make one with {made_by}"
         )
-    if tuple(whole.get("features", ())) != FEATURES:
+    if tuple(whole.get("features", ())) != tuple(features):
         raise BadRequest(f"{source}: features are not those of this version; train the guide again")
-    trees, card = whole.get("trees"), whole.get("card", {})
-    if not isinstance(trees, dict) or not isinstance(card, dict):
+    trees = whole.get("trees")
+    if not isinstance(trees, dict) or not isinstance(whole.setdefault("card", {}), dict):
         raise BadRequest(f"{source}: trees and card must be JSON objects; train the guide again")
     columns: dict[str, Any] = {}
     for name, kind in _COLUMNS.items():
+        if name == "nan" and trees.get(name) is None:
+            continue
         try:
             column = np.asarray(trees.get(name), kind)
         except (TypeError, ValueError, OverflowError):
@@ -201,10 +230,7 @@ def guide_from_text(text: str | bytes, source: str) -> LearnedGuide:
         if column.ndim != 1:
             raise BadRequest(f"{source}: trees.{name} is no list of numbers; train the guide again")
         columns[name] = column
-    try:
-        return LearnedGuide(TreeEnsemble(**columns), str(whole.get("meaning")), card)
-    except BadRequest as error:
-        raise BadRequest(f"{source}: {error}") from None
+    return whole, columns
 
 
 _COLUMNS: dict[str, Any] = {

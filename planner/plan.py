@@ -22,6 +22,7 @@ from planner.evaluate import (
 )
 from planner.explain import explain_waits
 from planner.messages import Budget, PlanRequest, PlanResponse, Status
+from planner.passes import OrderGuide
 from planner.preempt import preemptible, with_preemption
 from planner.problem import Problem, Schedule, decode, encode
 from planner.shapes import SHOP_TASKS, is_project, is_shop
@@ -47,6 +48,7 @@ def plan(
     solver: str = "auto",
     *,
     observe: Observe | None = None,
+    orders: OrderGuide | None = None,
     **parameters: Any,
 ) -> PlanResponse:
     """Plan a request.
@@ -58,6 +60,8 @@ def plan(
         A name of ``solvers.SOLVERS``, or ``auto``.
     observe : callable, optional
         Told (cost, lower bound) of each better schedule.
+    orders : OrderGuide, optional
+        Chooses one list schedule more of the greedy plan that every engine begins with.
     **parameters
         The solver's own.
 
@@ -76,12 +80,18 @@ def plan(
     if solver != "auto" and solver not in SOLVERS:
         raise BadRequest(f"there is no solver {solver!r}; choose auto or {', '.join(SOLVERS)}")
     if preemptible(request):
-        return with_preemption(request, lambda r, o: _plan(r, solver, o, parameters), observe)
-    return _plan(request, solver, observe, parameters)
+        return with_preemption(
+            request, lambda r, o: _plan(r, solver, o, orders, parameters), observe
+        )
+    return _plan(request, solver, observe, orders, parameters)
 
 
 def _plan(
-    request: PlanRequest, solver: str, observe: Observe | None, parameters: dict[str, Any]
+    request: PlanRequest,
+    solver: str,
+    observe: Observe | None,
+    orders: OrderGuide | None,
+    parameters: dict[str, Any],
 ) -> PlanResponse:
     """Plan a request, and preempt nothing."""
     began = time.perf_counter()
@@ -95,7 +105,7 @@ def _plan(
     status, bound = Status.FEASIBLE, float("-inf")
     if problem.tasks:
         rng = np.random.default_rng(request.seed)
-        greedy = SOLVERS["greedy"]().solve(
+        greedy = SOLVERS["greedy"](guide=orders).solve(
             problem, budget=_left(request.budget, began, 0.0), rng=rng, observe=observe
         )
         contest.enter_schedule("greedy", greedy.schedule)

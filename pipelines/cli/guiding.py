@@ -139,6 +139,85 @@ def train_command(
     console.print(f"tracking: {tracking.ui_command()}", soft_wrap=True)
 
 
+@app.command(
+    "orders",
+    epilog="Example: plancast guide orders --from log.swf.gz --judge generated -o orders.json",
+)
+def orders_command(
+    sources: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from",
+            help="Source of batches to learn from, as of guide collect; may be given again.",
+        ),
+    ] = None,
+    judges: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--judge",
+            help="Source of batches to judge by; else other batches of the same sources.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="The guide, for plancast plan --guide."),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(help="Column map (YAML) of the log whose name begins like the map's."),
+    ] = None,
+    terms: Annotated[str, typer.Option(help="Terms of use, where a file does not say.")] = "",
+    batches: Annotated[int, typer.Option(min=1, help="Batches of each source.")] = 300,
+    tasks: Annotated[str, typer.Option(help="Fewest and most tasks of a batch.")] = "100:300",
+    workers: Annotated[str, typer.Option(help="Fewest and most workers.")] = "6:16",
+    orders: Annotated[int, typer.Option(min=0, help="Orders to learn.")] = 4,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Learn orders of tasks for list schedules, and which order suits which batch."""
+    from pipelines import tracking
+    from pipelines.files import write_text_atomic
+    from pipelines.guide_passes import Settings, train_passes
+    from pipelines.guide_problems import sources_of
+
+    settings = Settings(
+        batches, _span("tasks", tasks), _span("workers", workers), orders, seed=seed
+    )
+    with progress("orders") as tell:
+        tell(text="reading the sources")
+        paths = [*(sources or ["generated"]), *(judges or ())]
+        found = sources_of(paths, columns or (), terms)
+        first = len(paths) - len(judges or ())
+        trained = train_passes(found[:first], settings, judged=found[first:], progress=tell)
+    facts = trained.facts
+    facts["mlflow_run"] = tracking.log_orders(facts)
+    if output is not None:
+        write_text_atomic(output, trained.guide.to_text())
+        facts["written"] = str(output)
+    if json:
+        print_json(facts)
+        return
+    rows = [
+        [
+            name, f"{told['batches']:,}",
+            *(
+                f"{told[key] - 1:+.1%}" if key in told else "-"
+                for key in ("chosen", "waiting", "chosen_of_each")
+            ),
+        ]
+        for name, told in facts["judgement"].items()
+    ]  # fmt: skip
+    columns_ = ["source", "batches", "chosen pass", "order for waiting", "chosen, of each"]
+    console.print(table("One list schedule", columns_, rows))
+    console.print(
+        "cost against the hand-written pass that is best on average over the source's batches;\n"
+        "of each: against the cheapest of the hand-written passes of each batch\n"
+    )
+    if output is not None:
+        console.print(f"wrote {escape(str(output))}", soft_wrap=True)
+    console.print(f"tracking: {tracking.ui_command()}", soft_wrap=True)
+
+
 def guides_table(facts: dict[str, Any]) -> Any:
     """A row for each candidate."""
     weights = [f"{w:g}" for w in facts["weights"]]

@@ -48,7 +48,8 @@ def plan(
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Samples of run times for --risk.")] = 200,
     guide: Annotated[
-        Path | None, typer.Option(help="Search with this guide (plancast guide train).")
+        Path | None,
+        typer.Option(help="Search with this guide (plancast guide train; guide orders)."),
     ] = None,
     weight: Annotated[
         float,
@@ -168,21 +169,26 @@ def _request(
 def _search_options(
     solver: str, guide: Path | None, weight: float, risk: str | None
 ) -> dict[str, Any]:
-    """Parameters of A* for a guide and a weight; none where neither is given."""
+    """What a guide and a weight say to ``planner.plan``; nothing where neither is given."""
     if guide is None and weight == 1.0:
         return {}
     asked = "--guide" if guide is not None else "--weight"
+    if risk is not None:
+        raise BadRequest(f"{asked}: plans against samples are made without; leave out --risk")
+    learned: Any = None
+    if guide is not None:
+        from pipelines.files import read_bytes
+        from planner.guide_files import guide_of_any_kind
+        from planner.passes import OrderGuide
+
+        learned = guide_of_any_kind(read_bytes(guide), str(guide))
+        if isinstance(learned, OrderGuide):
+            if weight != 1.0:
+                raise BadRequest("--weight: a guide of orders leads no A*; leave out one of them")
+            return {"orders": learned}
     if solver != "astar":
         raise BadRequest(f"{asked}: only astar searches so; add --solver astar")
-    if risk is not None:
-        raise BadRequest(f"{asked}: plans against samples are not made by A*; leave out --risk")
-    if guide is None:
-        return {"form": "guided", "weight": weight}
-    from pipelines.files import read_bytes
-    from planner.guides import guide_from_text
-
-    learned = guide_from_text(read_bytes(guide), str(guide))
-    return {"form": "guided", "weight": weight, "guide": learned}
+    return {"form": "guided", "weight": weight} | ({"guide": learned} if learned else {})
 
 
 def _limited(

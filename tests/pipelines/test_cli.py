@@ -38,6 +38,7 @@ COMMANDS = (
     "generate log", "generate cluster", "generate batch", "ingest", "train", "predict", "plan",
     "validate", "trial", "report", "run", "evaluate", "tune", "serve", "bench", "master",
     "backtest", "promote", "execute", "export pddl", "guide collect", "guide train",
+    "guide orders",
 )  # fmt: skip
 
 

@@ -19,9 +19,10 @@ from pipelines.guide_problems import Source, source_of, sources_of
 from pipelines.guide_train import UNGUIDED, contest, lessons, losses, split_problems, train
 from planner.domain import BadRequest
 from planner.generate import generate_batch, generate_cluster
-from planner.guides import guide_from_text
+from planner.guides import LearnedGuide, TreeEnsemble, guide_from_text
 from planner.labels import DEAREST, states_of
 from planner.messages import Budget, to_json
+from planner.passes import OrderGuide
 from planner.problem import encode
 from planner.search import FEATURES
 from planner.solvers.astar import AStar
@@ -220,7 +221,12 @@ def test_from_lessons_to_a_plan(
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        (["plan", "r.json", "--guide", "g.json"], "--guide: only astar"),
+        (["plan", "r.json", "--guide", "g.json"], "g.json: is no guide"),
+        (["plan", "r.json", "--guide", "s.json"], "--guide: only astar"),
+        (["plan", "r.json", "--guide", "o.json", "--weight", "1.5"], "leads no A*"),
+        (["plan", "r.json", "--guide", "o.json", "--risk", "mean"], "leave out --risk"),
+        (["guide", "orders", "--tasks", "9:7"], "--tasks 9:7: write fewest:most"),
+        (["guide", "orders", "--from", "none.swf"], "none.swf"),
         (["plan", "r.json", "--weight", "1.5"], "--weight: only astar"),
         (["plan", "r.json", "--solver", "astar", "--guide", "none.json"], "none.json"),
         (["plan", "r.json", "--solver", "astar", "--guide", "g.json"], "g.json: is no guide"),
@@ -240,6 +246,9 @@ def test_bad_input_is_told_in_a_sentence(
     request = generate_batch(3, generate_cluster(2))
     (tmp_path / "r.json").write_bytes(to_json(request))
     (tmp_path / "g.json").write_text("{}")
+    nothing = TreeEnsemble(*np.zeros((4, 0), np.int64), *np.zeros((2, 0)))
+    (tmp_path / "s.json").write_text(LearnedGuide(nothing).to_text())
+    (tmp_path / "o.json").write_text(OrderGuide((("tail", 0),), {}, nothing).to_text())
     assert run(*arguments) == 2
     told = capsys.readouterr().err
     assert fault in told
