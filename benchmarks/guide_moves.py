@@ -38,7 +38,6 @@ FILE_SEEDS, SEEDS = (0, 1, 2), (900, 901)
 BEFORE, NOW = "before", "now"
 RUNS = [(BEFORE, 1.0), (BEFORE, 3.0), (BEFORE, 10.0), (BEFORE, 30.0),
         (NOW, 1.0), (NOW, 3.0), (NOW, 10.0)]  # fmt: skip
-FEW_TASKS = 2_000
 PASSES_BEFORE = tuple(guided.PASSES[k] for k in (3, 0, 4, 5, 1, 2))
 FREE, PRICED = "cluster files, waiting free", "generated, waiting priced"
 
@@ -61,14 +60,15 @@ def problems(tasks: int, workers: int) -> list[tuple[str, str, Problem]]:
 def cost_of(problem: Problem, form: str, seconds: float, seed: int) -> float:
     """Cost of the plan after so many CPU seconds of this process."""
     time.perf_counter = time.process_time
-    most = 20
     if form == BEFORE:
-        # As it was: larger moves, shorter calls of the kernel, list schedules in another order.
-        most = 40 if len(problem.tasks) <= FEW_TASKS else 20
+        # As it was: larger moves, shorter calls of the kernel, guided schedules in another order
+        # and after the list schedules.
+        lns.LargeNeighbourhood._guided_at_once = lambda *_: None  # type: ignore[method-assign]
+        lns.WAITING = []  # type: ignore[misc]
         lns.CALL_S = local_search.CALL_S = 0.0  # type: ignore[attr-defined, misc]
         guided.PASSES, lns.HOPELESS = PASSES_BEFORE, math.inf  # type: ignore[misc]
     problem.memory.clear()
-    engine = lns.LargeNeighbourhood(SOLVERS["greedy"](), threads=1, most=most)
+    engine = lns.LargeNeighbourhood(SOLVERS["greedy"](), threads=1)
     found = engine.solve(problem, budget=Budget(seconds), rng=np.random.default_rng(seed))
     assert found.claimed is not None
     return found.claimed

@@ -41,6 +41,12 @@ walks on its own and they exchange the best."""
 ROUND_S = 0.15
 """Least length of a round between two exchanges, seconds."""
 ROUNDS = 24
+FEW_TASKS = 2_000
+"""Up to here moves may be twice as large, which pays in the long run."""
+SECONDS_A_TASK, MOVES_A_TASK = 0.01, 200
+"""It does not with a budget of less than this for each task, where waiting has a price."""
+WAITING = [3, 4, 6]
+"""Places in ``domain.TERMS`` of what starts of single tasks cost: waits, stretch, fairness."""
 EXCHANGE = 6
 """Rounds after which the worse of two walks goes on from where the better one is."""
 NO_RENT_FROM = 0.8
@@ -76,9 +82,10 @@ class LargeNeighbourhood:
     Parameters
     ----------
     start : Solver
-        Makes the first schedule where no incumbent is given.
+        Makes the first schedule where no incumbent is given and no guided one is made at once.
     most : int
-        Most tasks that one move takes out.
+        Most tasks that one move takes out; twice as many in small batches, unless waiting has a
+        price and the budget is short.
     looked_at : int
         Workers looked at for each insertion.
     blink : float
@@ -136,6 +143,8 @@ class LargeNeighbourhood:
         began = time.perf_counter()
         seconds = float("inf") if budget.seconds is None else budget.seconds
         if incumbent is None:
+            incumbent = self._guided_at_once(problem, seconds)
+        if incumbent is None:
             incumbent = self.start.solve(problem, budget=budget, rng=rng).schedule
         if incumbent is None:
             return Solution(Status.NO_PLAN_IN_TIME)
@@ -165,11 +174,11 @@ class LargeNeighbourhood:
         first = record.best
         if relaxation is not None:
             until = began + GUIDED_PART * seconds
-            pairs = float(problem.allowed.sum(axis=1)[problem.kind].sum())
-            if time.perf_counter() + PAIR_S * pairs < began + seconds:
+            if time.perf_counter() + _pass_s(problem) < began + seconds:
                 first = self._guided(problem, relaxation, record, until)
         fixed = with_pool(fixed_arrays(problem), relaxation, rng)
-        search = _Search(self, problem, fixed, record, first, rng)
+        most = self._most(problem, seconds, steps)
+        search = _Search(self, problem, fixed, record, first, most, rng)
         if steps is not None:
             search.by_steps(steps, began, seconds)
         else:
@@ -178,6 +187,28 @@ class LargeNeighbourhood:
                 group = relaxation.worker_group
             search.by_clock(began, seconds, group)
         return search.moves
+
+    def _guided_at_once(self, problem: Problem, seconds: float) -> Schedule | None:
+        """A guided schedule, where there is no time for it after another; or None.
+
+        Where waiting is free it is cheaper on average, and better to go on from.
+        """
+        fits = GUIDED_PART * seconds < _pass_s(problem) < seconds / 2
+        if not fits or problem.prices[WAITING].any():
+            return None
+        relaxation = relax(problem)
+        if relaxation is None:
+            return None
+        return next(guided_schedules(problem, relaxation, passes=1), None)
+
+    def _most(self, problem: Problem, seconds: float, steps: int | None) -> int:
+        """Most tasks of a move with a budget."""
+        tasks = len(problem.tasks)
+        moves = float("inf") if steps is None else steps
+        short = min(seconds / SECONDS_A_TASK, moves / MOVES_A_TASK) < tasks
+        if tasks > FEW_TASKS or (short and problem.prices[WAITING].any()):
+            return self.most
+        return 2 * self.most
 
     def _windows(self, steps: int) -> int:
         """Moves of a step budget that are left to the polisher."""
@@ -232,6 +263,11 @@ class LargeNeighbourhood:
         return best
 
 
+def _pass_s(problem: Problem) -> float:
+    """Seconds that one guided schedule takes at most."""
+    return PAIR_S * float(problem.allowed.sum(axis=1)[problem.kind].sum())
+
+
 class _Record:
     """The best schedule so far, told to whoever observes."""
 
@@ -257,6 +293,7 @@ class _Search:
         fixed: Fixed,
         record: _Record,
         first: Schedule,
+        most: int,
         rng: np.random.Generator,
     ) -> None:
         self.lns, self.problem, self.fixed, self.first = lns, problem, fixed, first
@@ -267,7 +304,7 @@ class _Search:
         self.scale = record.cost / tasks * max(1.0, 1000 / tasks)
         horizon = max(1.0, float(record.best.end.max()))
         tie = 1e-6 * record.cost / horizon / tasks + 1e-15
-        self.shape = Shape(lns.most, lns.looked_at, lns.blink, tie)
+        self.shape = Shape(most, lns.looked_at, lns.blink, tie)
         self.moves = 0
 
     def cooled(self, spent: float) -> tuple[float, float]:

@@ -20,6 +20,9 @@ from planner.problem import Schedule, encode
 from planner.relaxation import relax
 from planner.solvers import SOLVERS, lns
 
+FREE = Policy(prices=replace(Prices(), wait_h=0.0, makespan_h=100.0))
+"""Nothing is paid for waiting."""
+
 
 def test_half_of_the_pool_is_drawn_as_the_relaxation_shares() -> None:
     """Workers that the relaxation gives nothing would be looked at as often as those it fills."""
@@ -76,8 +79,38 @@ def test_guided_schedules_end_with_one_that_is_far_too_dear(
 
     monkeypatch.setattr(lns, "guided_schedules", counted)
     request = generate_batch(120, generate_cluster(12, seed=6), seed=6)
-    free = Policy(prices=replace(Prices(), wait_h=0.0, makespan_h=100.0))
-    for policy, passes in ((request.policy, 1), (free, len(PASSES))):
+    for policy, passes in ((request.policy, 1), (FREE, len(PASSES))):
         made, problem = 0, encode(replace(request, policy=policy))
         SOLVERS["lns"]().solve(problem, budget=Budget(None, 5), rng=np.random.default_rng(0))
         assert made == passes
+
+
+@pytest.mark.parametrize(
+    ("seconds", "steps", "size"),
+    [(0.1, None, 7), (10.0, None, 14), (np.inf, 100, 7), (np.inf, 100_000, 14)],
+)
+def test_moves_are_smaller_where_waiting_is_priced_and_time_is_short(
+    seconds: float, steps: int | None, size: int
+) -> None:
+    """Plans of small batches would be a hundredth dearer, with the moves that pay later."""
+    request = generate_batch(30, generate_cluster(6, seed=6), seed=6)
+    engine = lns.LargeNeighbourhood(SOLVERS["greedy"](), most=7)
+    assert engine._most(encode(request), seconds, steps) == size
+    assert engine._most(encode(replace(request, policy=FREE)), seconds, steps) == 14
+
+
+def test_a_guided_schedule_comes_first_where_there_is_time_for_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Large batches would spend a short budget on list schedules that are dearer."""
+    request = generate_batch(60, generate_cluster(8, seed=6), seed=6)
+    free, priced = encode(replace(request, policy=FREE)), encode(request)
+    engine = lns.LargeNeighbourhood(SOLVERS["greedy"]())
+    assert engine._guided_at_once(free, 1.0) is None
+    monkeypatch.setattr(lns, "PAIR_S", 0.4 / lns._pass_s(free) * lns.PAIR_S)
+    found, relaxation = engine._guided_at_once(free, 1.0), relax(free)
+    assert found is not None
+    assert relaxation is not None
+    assert (found.start == next(guided_schedules(free, relaxation)).start).all()
+    for problem, seconds in ((free, 0.5), (free, 3.0), (free, np.inf), (priced, 1.0)):
+        assert engine._guided_at_once(problem, seconds) is None
