@@ -66,7 +66,7 @@ SEED = 77
 WEIGHTS = (1.02, 1.05, 1.1, 1.2)
 LEAST_STEPS = 100
 """Expansions of exact A*: problems that take fewer tell nothing of a search."""
-MOST_STEPS = 10_000
+MOST_STEPS = 3_000
 """Expansions after which a search is stopped, as one that did not finish."""
 PROOF_STEPS = 3_000
 """Of CP-SAT: problems whose least cost it does not prove have nothing to compare with."""
