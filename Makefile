@@ -72,7 +72,6 @@ bench-repair: .venv/dev
 
 bench-guide: .venv/dev
 	$(BIN)/python -m benchmarks.guide $(ARGS)
-	$(BIN)/python -m benchmarks.guide_moves
 
 bench-solvers: .venv/dev
 	$(BIN)/python -m benchmarks.solvers $(ARGS)

@@ -61,6 +61,11 @@ def learned_priority(problem: Problem, weights: Mapping[str, float]) -> Floats:
     return total
 
 
+def waiting_costs(problem: Problem) -> bool:
+    """Whether anything is priced by the start of single tasks: waits, stretch, fairness."""
+    return bool(problem.prices[[3, 4, 6]].any())
+
+
 def _ranks(values: Floats) -> Floats:
     """Ranks from 0 to 1, equals with the mean of theirs."""
     _, place, count = np.unique(values, return_inverse=True, return_counts=True)

@@ -13,7 +13,7 @@ from planner.kernels.graph import priority_order
 from planner.kernels.schedule import EARLIEST_END, LEAST_COST, list_schedule
 from planner.messages import Budget, Status
 from planner.passes import OrderGuide
-from planner.priorities import ORDERS, WAITING, learned_priority, priorities
+from planner.priorities import ORDERS, WAITING, learned_priority, priorities, waiting_costs
 from planner.problem import Ints, Problem, Schedule
 from planner.solvers.base import Observe, Solution, at_least
 
@@ -70,10 +70,10 @@ class Greedy:
         """See ``Solver.solve``; `rng` and `incumbent` are not needed."""
         began = time.perf_counter()
         pairs = max(1, len(problem.tasks) * len(problem.workers))
-        passes = [p for p in PASSES if p[0] != "smith" or _waiting_costs(problem)]
-        if _waiting_costs(problem):
+        passes = [p for p in PASSES if p[0] != "smith" or waiting_costs(problem)]
+        if waiting_costs(problem):
             passes.insert(LEARNED_AT, (LEARNED, LEAST_COST))
-        passes = passes[: max(1 + _waiting_costs(problem), self.work // pairs)]
+        passes = passes[: max(1 + waiting_costs(problem), self.work // pairs)]
         keys = priorities(problem)
         if self.guide is not None:
             name, rule = self.guide.choose(problem)
@@ -97,11 +97,6 @@ class Greedy:
         if best is None:
             return Solution(Status.NO_PLAN_IN_TIME, steps=len(passes))
         return Solution(Status.FEASIBLE, best, claimed=best_cost, steps=len(passes))
-
-
-def _waiting_costs(problem: Problem) -> bool:
-    """Whether anything is priced by the start of single tasks: waits, stretch, fairness."""
-    return bool(problem.prices[[3, 4, 6]].any())
 
 
 def schedule_in_order(problem: Problem, order: Ints, rule: int) -> Schedule | None:

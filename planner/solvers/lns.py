@@ -26,6 +26,7 @@ from planner.local_search import (
     with_pool,
 )
 from planner.messages import Budget, Status
+from planner.priorities import waiting_costs
 from planner.problem import Ints, Problem, Schedule
 from planner.relaxation import Relaxation, relax
 from planner.rest import rest_of
@@ -45,8 +46,6 @@ FEW_TASKS = 2_000
 """Up to here moves may be twice as large, which pays in the long run."""
 SECONDS_A_TASK, MOVES_A_TASK = 0.01, 200
 """It does not with a budget of less than this for each task, where waiting has a price."""
-WAITING = [3, 4, 6]
-"""Places in ``domain.TERMS`` of what starts of single tasks cost: waits, stretch, fairness."""
 EXCHANGE = 6
 """Rounds after which the worse of two walks goes on from where the better one is."""
 NO_RENT_FROM = 0.8
@@ -82,7 +81,7 @@ class LargeNeighbourhood:
     Parameters
     ----------
     start : Solver
-        Makes the first schedule where no incumbent is given and no guided one is made at once.
+        Makes the first schedule where no incumbent is given.
     most : int
         Most tasks that one move takes out; twice as many in small batches, unless waiting has a
         price and the budget is short.
@@ -143,8 +142,6 @@ class LargeNeighbourhood:
         began = time.perf_counter()
         seconds = float("inf") if budget.seconds is None else budget.seconds
         if incumbent is None:
-            incumbent = self._guided_at_once(problem, seconds)
-        if incumbent is None:
             incumbent = self.start.solve(problem, budget=budget, rng=rng).schedule
         if incumbent is None:
             return Solution(Status.NO_PLAN_IN_TIME)
@@ -174,7 +171,8 @@ class LargeNeighbourhood:
         first = record.best
         if relaxation is not None:
             until = began + GUIDED_PART * seconds
-            if time.perf_counter() + _pass_s(problem) < began + seconds:
+            pairs = float(problem.allowed.sum(axis=1)[problem.kind].sum())
+            if time.perf_counter() + PAIR_S * pairs < began + seconds:
                 first = self._guided(problem, relaxation, record, until)
         fixed = with_pool(fixed_arrays(problem), relaxation, rng)
         most = self._most(problem, seconds, steps)
@@ -188,25 +186,12 @@ class LargeNeighbourhood:
             search.by_clock(began, seconds, group)
         return search.moves
 
-    def _guided_at_once(self, problem: Problem, seconds: float) -> Schedule | None:
-        """A guided schedule, where there is no time for it after another; or None.
-
-        Where waiting is free it is cheaper on average, and better to go on from.
-        """
-        fits = GUIDED_PART * seconds < _pass_s(problem) < seconds / 2
-        if not fits or problem.prices[WAITING].any():
-            return None
-        relaxation = relax(problem)
-        if relaxation is None:
-            return None
-        return next(guided_schedules(problem, relaxation, passes=1), None)
-
     def _most(self, problem: Problem, seconds: float, steps: int | None) -> int:
         """Most tasks of a move with a budget."""
         tasks = len(problem.tasks)
         moves = float("inf") if steps is None else steps
         short = min(seconds / SECONDS_A_TASK, moves / MOVES_A_TASK) < tasks
-        if tasks > FEW_TASKS or (short and problem.prices[WAITING].any()):
+        if tasks > FEW_TASKS or (short and waiting_costs(problem)):
             return self.most
         return 2 * self.most
 
@@ -261,11 +246,6 @@ class LargeNeighbourhood:
             if cost > HOPELESS * record.cost:
                 break
         return best
-
-
-def _pass_s(problem: Problem) -> float:
-    """Seconds that one guided schedule takes at most."""
-    return PAIR_S * float(problem.allowed.sum(axis=1)[problem.kind].sum())
 
 
 class _Record:

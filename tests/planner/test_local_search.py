@@ -97,20 +97,3 @@ def test_moves_are_smaller_where_waiting_is_priced_and_time_is_short(
     engine = lns.LargeNeighbourhood(SOLVERS["greedy"](), most=7)
     assert engine._most(encode(request), seconds, steps) == size
     assert engine._most(encode(replace(request, policy=FREE)), seconds, steps) == 14
-
-
-def test_a_guided_schedule_comes_first_where_there_is_time_for_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Large batches would spend a short budget on list schedules that are dearer."""
-    request = generate_batch(60, generate_cluster(8, seed=6), seed=6)
-    free, priced = encode(replace(request, policy=FREE)), encode(request)
-    engine = lns.LargeNeighbourhood(SOLVERS["greedy"]())
-    assert engine._guided_at_once(free, 1.0) is None
-    monkeypatch.setattr(lns, "PAIR_S", 0.4 / lns._pass_s(free) * lns.PAIR_S)
-    found, relaxation = engine._guided_at_once(free, 1.0), relax(free)
-    assert found is not None
-    assert relaxation is not None
-    assert (found.start == next(guided_schedules(free, relaxation)).start).all()
-    for problem, seconds in ((free, 0.5), (free, 3.0), (free, np.inf), (priced, 1.0)):
-        assert engine._guided_at_once(problem, seconds) is None
