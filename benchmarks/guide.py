@@ -147,7 +147,10 @@ def must_expand(case: Case, weight: float) -> int:
 
 
 def case_of(problem: Problem) -> Case | None:
-    """A problem as a case, None where no least cost is proved or exact A* has it at once."""
+    """A problem as a case, None where no least cost is proved or exact A* has it at once.
+
+    Nor is one that costs nothing.
+    """
     rng = np.random.default_rng(0)
     first = SOLVERS["greedy"]().solve(problem, budget=Budget(None, 1), rng=rng).schedule
     sure = SOLVERS["cpsat"](tick_s=1).solve(
@@ -159,7 +162,8 @@ def case_of(problem: Problem) -> Case | None:
     proved = exact.status is Status.OPTIMAL and exact.claimed is not None
     if proved and exact.steps < LEAST_STEPS:
         return None
-    return Case(problem, min(sure.claimed, exact.claimed or math.inf), proved)
+    best = min(sure.claimed, math.inf if exact.claimed is None else exact.claimed)
+    return Case(problem, best, proved) if best > 0 else None
 
 
 def cases_of(source: Source, count: int, tasks: range) -> list[Case]:
