@@ -306,7 +306,7 @@ def page(facts: dict[str, Any]) -> str:
     top, trees = facts["ceiling"], facts["trees"]
     lines += [
         "", "## At weight 1", "",
-        f"On the {len(exact)} problems that exact A* proves, guided against exact: "
+        f"Where exact A* proves its plan ({len(exact)} of them), guided against exact: "
         f"{mean_of(guided, 'expansions'):,.0f} against "
         f"{mean_of(exact, 'expansions'):,.0f} expansions; CPU time {total - 1:+.1%} in all, "
         f"{np.median(ratio) - 1:+.1%} in the median, {max(ratio) - 1:+.1%} at worst.",
