@@ -141,7 +141,7 @@ def section(facts: dict[str, Any]) -> list[str]:
     spent = [d["cpu_s"] / g["cpu_s"] for d, g in zip(dive, greedy, strict=True)]
     lines += [
         "", "## First plans for CP-SAT", "",
-        f"On {len(greedy)} problems of 12 to 16 tasks the plan of a guided dive, where there is one "
+        f"On {len(greedy)} problems of 12 to 16 tasks a guided dive's plan, where there is one "
         f"({len(first)}), costs {math.exp(float(np.mean(np.log(first)))) - 1:+.1%} against the "
         "greedy one. CP-SAT that "
         f"begins with it proves {sum(r['proved'] for r in dive):.0f} within "
