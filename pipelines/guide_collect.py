@@ -15,7 +15,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from pipelines.files import read_bytes, read_text, write_text_atomic
-from pipelines.guide_problems import Source
+from pipelines.guide_problems import Source, must_be_span
 from planner.domain import BadRequest
 from planner.labels import DEAREST, states_of
 from planner.messages import PlanRequest, from_json, to_json
@@ -57,12 +57,8 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("tasks", "workers"):
-            low, high = getattr(self, name)
-            if not 1 <= low <= high:
-                raise BadRequest(
-                    f"--{name} {low}:{high}: write fewest:most, from 1 on, the lesser one first"
-                )
+        must_be_span("tasks", self.tasks)
+        must_be_span("workers", self.workers)
 
 
 def requests_of(

@@ -88,8 +88,7 @@ def learn_order(
     kept = [k for k, table in enumerate(tables) if 1e-9 < min(table.values()) < np.inf]
     chosen = [problems[k] for k in kept]
     least = [
-        min(*tables[k].values(), *(cost_of(problems[k], other) for other in beside), np.inf)
-        for k in kept
+        min(*tables[k].values(), *(cost_of(problems[k], other) for other in beside)) for k in kept
     ]
     columns = [order_features(problem) for problem in chosen]
     names = list(columns[0])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.guide_order import Learned, cost_of, hand_written, learn_order
-from pipelines.guide_problems import POLICIES, Source
+from pipelines.guide_problems import POLICIES, Source, must_be_span
 from planner.domain import BadRequest, Policy
 from planner.guides import TreeEnsemble
 from planner.kernels.schedule import LEAST_COST
@@ -58,12 +58,8 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("tasks", "workers"):
-            low, high = getattr(self, name)
-            if not 1 <= low <= high:
-                raise BadRequest(
-                    f"--{name} {low}:{high}: write fewest:most, from 1 on, the lesser one first"
-                )
+        must_be_span("tasks", self.tasks)
+        must_be_span("workers", self.workers)
 
 
 @dataclass(frozen=True)

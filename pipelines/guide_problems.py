@@ -92,6 +92,15 @@ class Source:
         )
 
 
+def must_be_span(name: str, span: tuple[int, int]) -> None:
+    """Refuse fewest and most of something that are no span (``BadRequest``)."""
+    low, high = span
+    if not 1 <= low <= high:
+        raise BadRequest(
+            f"--{name} {low}:{high}: write fewest:most, from 1 on, the lesser one first"
+        )
+
+
 def source_of(path: str | Path, columns: str | Path | None = None, terms: str = "") -> Source:
     """The problems of a file.
 

@@ -100,6 +100,13 @@ class TreeEnsemble:
         if most >= features:
             raise BadRequest(f"tree ensemble: it splits on feature {most}; there are {features}")
 
+    def as_lists(self) -> dict[str, list[float] | None]:
+        """The arrays by name, for a file."""
+        return {
+            name: None if column is None else column.tolist()
+            for name, column in asdict(self).items()
+        }
+
     def __call__(self, features: Floats) -> Floats:
         """Value of each row. Shape (n,)."""
         self.must_fit(features.shape[1])
@@ -150,13 +157,9 @@ class LearnedGuide:
 
     def to_text(self) -> str:
         """The guide as JSON, for ``guide_from_text``."""
-        trees = {
-            name: None if column is None else column.tolist()
-            for name, column in asdict(self.trees).items()
-        }
         whole = {
             "format": FORMAT, "meaning": self.meaning, "features": list(FEATURES),
-            "card": dict(self.card), "trees": trees,
+            "card": dict(self.card), "trees": self.trees.as_lists(),
         }  # fmt: skip
         return json.dumps(whole, allow_nan=True)
 

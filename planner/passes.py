@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -125,14 +125,11 @@ class OrderGuide:
     def to_text(self) -> str:
         """The guide as JSON, for ``orders_from_text``."""
         names = {rule: name for name, rule in RULES.items()}
-        trees = {
-            name: None if column is None else column.tolist()
-            for name, column in asdict(self.trees).items()
-        }
         whole = {
             "format": FORMAT, "features": list(BATCH_FEATURES), "card": dict(self.card),
             "orders": {name: dict(weights) for name, weights in self.orders.items()},
-            "passes": [[order, names[rule]] for order, rule in self.passes], "trees": trees,
+            "passes": [[order, names[rule]] for order, rule in self.passes],
+            "trees": self.trees.as_lists(),
         }  # fmt: skip
         return json.dumps(whole, allow_nan=True)
 
