@@ -27,6 +27,9 @@ PASSES: tuple[tuple[str, bool, float, float], ...] = (
 """Order of the tasks; whether the relaxation's shares are quotas, or only its reduced costs are
 prices; makespan and on-times that are free, over the relaxation's; price of an end by the second,
 as a part of what a worker's second costs on average."""
+ROOMY, EACH = 3, 15
+"""Index of the pass that is made first where a worker has fewer tasks than so many on average:
+these pack worse, and need a longer makespan."""
 SPARE = 16
 """Pieces for which each row of a fresh state has room; it grows."""
 
@@ -65,7 +68,9 @@ def guided_schedules(
         problem.kind, problem.shortest * problem.shards, minlength=len(problem.allowed)
     )
     free = relaxation.dearer <= 1e-9 * relaxation.cost
-    for name, quotas, room, part in PASSES[:passes]:
+    first = ROOMY if len(problem.tasks) < EACH * len(problem.workers) else 0
+    in_turn = (PASSES[first], *PASSES[:first], *PASSES[first + 1 :])
+    for name, quotas, room, part in in_turn[:passes]:
         if time.perf_counter() > until:
             return
         order = priority_order(keys[name], problem.pred_ptr, problem.pred)

@@ -30,6 +30,8 @@ RANKS = ("slack", "area", "tail", "smith", "latest", "scarce")
 """Orders of ``priorities`` in which ruined tasks are put back, besides a random one."""
 ODDS = np.cumsum([0.3, 0.2, 0.15, 0.15, 0.1, 0.1])
 """Cumulated chances of ``ruin``'s rules."""
+LEVELLED = 0.95
+"""Workers that end later than so many of them are charged for it by ``Walk.level``."""
 BY_HOUR = np.array([0, 1, 3, 6, 7])
 """Places in ``domain.TERMS`` of the terms that are hours."""
 
@@ -210,6 +212,22 @@ class Walk:
     def now(self) -> Schedule:
         """The schedule where the walk is."""
         return schedule_of(self.state.ts, self.state.ps)
+
+    def level(self, part: float) -> None:
+        """Charge the workers that end last for it, beside the makespan that only the latest makes.
+
+        Otherwise that all of them have to end sooner before the makespan does is a plateau.
+
+        Parameters
+        ----------
+        part : float
+            What a second sooner of all of them saves, as a part of the makespan's price.
+        """
+        last = self.state.ws[:, ruin.LAST]
+        used = last[(self.state.ws[:, ruin.NUMBER] > 0) & (self.fixed.wi[:, ruin.OURS] == 1)]
+        target = int(np.quantile(used, LEVELLED)) if len(used) else FAR
+        price = part * self.fixed.prices[ruin.MAKESPAN_S] / max(1, int((used > target).sum()))
+        self.fixed.wi[:, ruin.TARGET], self.fixed.wf[:, ruin.OVER] = target, price
 
     def step(self, moves: int, heat: float, rent: float, shape: Shape, odds: Floats = ODDS) -> None:
         """Make so many moves at one temperature.

@@ -39,7 +39,7 @@ BOUND_TASKS, BOUND_S = 60, 4.0
 """Up to this many it does so for its bound, with so many seconds: LNS has its plan by then."""
 TIMED_BOUND_S = 4.0
 """With fewer seconds than this the relaxation with a clock would take too many of them."""
-RESERVE, RESERVE_S = 2.0, 0.02
+RESERVE, RESERVE_S = 1.5, 0.02
 """Kept back of the budget for the response: so many times what judging a plan took, and seconds."""
 
 

@@ -43,6 +43,8 @@ class Relaxation:
     on_s : float64 (groups,)
         Mean last end of the workers of each group, seconds after now.
     makespan_s : float
+    least_end_s : float
+        What the longest chain and running tasks alone let it be, seconds after now.
     """
 
     cost: float
@@ -52,6 +54,7 @@ class Relaxation:
     dearer: Floats
     on_s: Floats
     makespan_s: float
+    least_end_s: float
 
 
 def relax(problem: Problem) -> Relaxation | None:
@@ -160,6 +163,7 @@ def _solve(problem: Problem) -> Relaxation | None:
         dearer,
         found.x[on] / size * HOUR_S,
         float(found.x[makespan]) * HOUR_S,
+        least_end * HOUR_S,
     )
 
 

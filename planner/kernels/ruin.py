@@ -991,10 +991,11 @@ def _settle(
     ti, tf, wi, wf, pi, pred_ptr, pred, succ_ptr, succ, prices, ts, ps, ws, wait_s, profile, items,
     w, after, line,
 ):  # fmt: skip
-    """Start the tasks on worker w that start after a moment as early as they fit; what it saves.
+    """Start the tasks on worker w that start after a moment as early as they fit.
 
     In order of start, each on its worker, gangs left alone: nothing can come to cost more.
-    ``line`` is room to sort them in.
+    ``line`` is room to sort them in. Returns whether any starts earlier now, and what that saves of
+    the terms that are sums.
     """
     n = 0
     for k in range(ws[w, NUMBER]):
@@ -1007,7 +1008,7 @@ def _settle(
                 j -= 1
             line[j] = i
             n += 1
-    saved = 0.0
+    saved, shifted = 0.0, False
     for k in range(n):
         i = line[k]
         start, d = ts[i, START], ts[i, END] - ts[i, START]
@@ -1024,6 +1025,7 @@ def _settle(
         begin = _earliest(profile, ws[w, COUNT], w, ti, i, earliest, d, start)
         _fill(profile, ws, w, begin, begin + d, ti, i, 1)
         if begin < start:
+            shifted = True
             saved += _task_cost(
                 ti, tf, prices, i, start, start + d,
             ) - _task_cost(ti, tf, prices, i, begin, begin + d)  # fmt: skip
@@ -1038,7 +1040,7 @@ def _settle(
     if latest < ws[w, LAST]:
         saved += _worker_cost(wi, wf, w, ws[w, LAST], True) - _worker_cost(wi, wf, w, latest, True)
         ws[w, LAST] = latest
-    return saved
+    return shifted, saved
 
 
 # --------------------------------------------------------------------------------- search
@@ -1367,16 +1369,17 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
                 for p in range(ti[i, FIRST], ti[i, BEYOND]):
                     best_ps[p, ON] = was_ps[k, p - ti[i, FIRST]]
             unsaved = False
-        current, saved = fresh, 0.0
+        current, shifted = fresh, False
         if _as_before(ti, ts, ps, was_ts, was_ps, taken, filled):
             continue
         for q in range(noted):
-            saved += _settle(
+            earlier, saved = _settle(
                 ti, tf, wi, wf, pi, pred_ptr, pred, succ_ptr, succ, prices, ts, ps, ws, wait_s,
                 profile, items, touched[q], first, line,
             )  # fmt: skip
-        if saved > 0.0:
+            shifted = shifted or earlier
             additive -= saved
+        if shifted:
             makespan = _makespan(wi, ws)
             current = additive + _worst_off(prices, owner_tasks, load_s, wait_s, makespan)
         if current < best - 1e-12 * abs(best):

@@ -50,6 +50,10 @@ EXCHANGE = 6
 """Rounds after which the worse of two walks goes on from where the better one is."""
 NO_RENT_FROM = 0.8
 """Part of the budget after which workers' use is charged as it is."""
+LEVEL_WORKERS = 40
+"""Of fewer workers the one that ends last is enough to go by; see ``level``."""
+BY_WORK = 1.01
+"""The makespan comes from work where the relaxation's is so much above what chains make of it."""
 COOLINGS = 200
 """Steps of temperature in a budget."""
 END_S = 0.01
@@ -61,7 +65,7 @@ HOPELESS = 1.25
 waiting."""
 GUIDED_PART = 0.25
 """Part of the budget that list schedules steered by the relaxation may take."""
-PAIR_S = 8e-8
+PAIR_S = 5e-8
 """What one of them takes at most for each task and worker that it may run on."""
 WINDOW_S = 0.5
 """Most seconds of the polisher for one window."""
@@ -93,6 +97,9 @@ class LargeNeighbourhood:
         First and last temperature, as shares of the first cost over the number of tasks.
     rent : float
         Part of a worker's idle power that its use is charged for at first; none at the end.
+    level : float
+        Part of the makespan's price that is laid on the workers that end last, where there are
+        many and the makespan comes from work, not from a chain.
     threads : int
         1 or 2.
     polisher : Solver, optional
@@ -112,6 +119,7 @@ class LargeNeighbourhood:
     hot: float = 0.1
     cold: float = 0.005
     rent: float = 0.6
+    level: float = 0.5
     threads: int = MOST_THREADS
     polisher: Solver | None = None
     polish: float = 0.0
@@ -124,7 +132,7 @@ class LargeNeighbourhood:
             raise BadRequest(f"lns: blink is {self.blink}; it must lie in [0, 1)")
         more_than(self, 0, "cold")
         at_least(self, self.cold, "hot")
-        within(self, 0, 1, "rent", "polish")
+        within(self, 0, 1, "rent", "level", "polish")
         within(self, 1, MOST_THREADS, "threads")
         if self.polish or self.polisher is not None:
             solves(self, "polisher")
@@ -176,7 +184,8 @@ class LargeNeighbourhood:
                 first = self._guided(problem, relaxation, record, until)
         fixed = with_pool(fixed_arrays(problem), relaxation, rng)
         most = self._most(problem, seconds, steps)
-        search = _Search(self, problem, fixed, record, first, most, rng)
+        level = self._level(problem, relaxation)
+        search = _Search(self, problem, fixed, record, first, most, level, rng)
         if steps is not None:
             search.by_steps(steps, began, seconds)
         else:
@@ -194,6 +203,13 @@ class LargeNeighbourhood:
         if tasks > FEW_TASKS or (short and waiting_costs(problem)):
             return self.most
         return 2 * self.most
+
+    def _level(self, problem: Problem, relaxation: Relaxation | None) -> float:
+        """What ``Walk.level`` is told: nothing where a chain or few workers set the makespan."""
+        if relaxation is None or len(problem.workers) < LEVEL_WORKERS:
+            return 0.0
+        by_work = relaxation.makespan_s > BY_WORK * relaxation.least_end_s
+        return self.level if by_work else 0.0
 
     def _windows(self, steps: int) -> int:
         """Moves of a step budget that are left to the polisher."""
@@ -274,10 +290,11 @@ class _Search:
         record: _Record,
         first: Schedule,
         most: int,
+        level: float,
         rng: np.random.Generator,
     ) -> None:
         self.lns, self.problem, self.fixed, self.first = lns, problem, fixed, first
-        self.record, self.rng = record, rng
+        self.record, self.level, self.rng = record, level, rng
         self.rank = ranks(problem, float(first.end.max()))
         tasks = len(problem.tasks)
         # Small batches have few dear tasks rather than many cheap ones.
@@ -301,6 +318,7 @@ class _Search:
         walk = self.walk(self.fixed, self.first)
         while walk.moves < steps and time.perf_counter() - began < seconds:
             moves = min(STEPS_A_CALL, steps - walk.moves)
+            walk.level(self.level)
             walk.step(moves, *self.cooled(walk.moves / steps), self.shape)
             self.record.offer(walk.best)
         self.moves = walk.moves
@@ -358,4 +376,5 @@ class _Search:
         while (clock := time.perf_counter()) < end:
             heat, rent = self.cooled((clock - began) / seconds)
             slice_s = max(seconds / COOLINGS, CALL_S * len(self.problem.tasks))
+            walk.level(self.level)
             walk.step_until(min(end, clock + slice_s), heat, rent, self.shape)

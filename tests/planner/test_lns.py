@@ -14,8 +14,10 @@ from oracles.valid_schedules import plannable
 from planner.domain import Prices
 from planner.evaluate import evaluate
 from planner.generate import generate_batch, generate_cluster
+from planner.kernels import ruin
 from planner.kernels.ruin import load, total_cost
 from planner.local_search import (
+    ODDS,
     Shape,
     Walk,
     fixed_arrays,
@@ -29,6 +31,7 @@ from planner.local_search import (
 from planner.messages import Budget, to_json
 from planner.plan import plan
 from planner.problem import Problem, Schedule, decode, encode
+from planner.relaxation import relax
 from planner.solvers import SOLVERS
 
 TINY = Shape(most=4, looked_at=3, blink=0.1, tie=1e-12)
@@ -49,10 +52,10 @@ def with_incumbent(problem: Problem, price: float = 0.7) -> Problem:
     return encode(replace(problem.request, policy=policy, incumbent=decode(problem, first)))
 
 
-@pytest.mark.parametrize("rent", [0.0, 0.5])
+@pytest.mark.parametrize(("rent", "level"), [(0.0, 0.0), (0.5, 0.5)])
 @pytest.mark.parametrize("moves_priced", [False, True])
 def test_costs_kept_by_differences_are_the_costs_of_the_whole(
-    rent: float, moves_priced: bool
+    rent: float, level: float, moves_priced: bool
 ) -> None:
     """The search would climb on a cost that drifts away from the evaluator's."""
     moved = 0
@@ -69,6 +72,7 @@ def test_costs_kept_by_differences_are_the_costs_of_the_whole(
         )
         # Hot enough to accept worse schedules too.
         for _ in range(3):
+            walk.level(level)
             walk.step(100, full_cost(problem, first) / len(problem.tasks), rent, TINY)
         fixed.wf[:] = fixed_arrays(problem).wf
         now = walk.now()
@@ -98,6 +102,86 @@ def check_state(problem: Problem, walk: Walk) -> None:
         assert sorted(held) == sorted(items[w, : int(state.ws[w, 1])])
     assert walk.state.load_s == pytest.approx(state.load_s, abs=1e-6)
     assert walk.state.wait_s == pytest.approx(state.wait_s, abs=1e-6)
+
+
+def test_a_call_of_the_kernel_ends_with_the_cost_that_it_has_kept() -> None:
+    """Within a call a search that charges for late ends would follow a cost that has drifted."""
+    charged = 0
+    for problem in plannable(range(7000, 7060), max_tasks=8):
+        first = greedy(problem)
+        if first is None:
+            continue
+        fixed = with_pool(fixed_arrays(problem), None, np.random.default_rng(0))
+        walk = Walk(problem, fixed, first, ranks(problem), seed=1)
+        heat = full_cost(problem, first) / len(problem.tasks)
+        for seed in range(3):
+            walk.level(0.5)
+            # fmt: off
+            walk.profile, walk.items, *_, current = ruin.search(
+                fixed, walk.state, walk.profile, walk.items, walk.rank, ODDS, 100, heat,
+                TINY.most, TINY.looked_at, TINY.blink, TINY.tie, seed,
+            )
+            # fmt: on
+            assert current == pytest.approx(total_cost(fixed, walk.state), rel=1e-9, abs=1e-9)
+            over = walk.state.ws[:, ruin.LAST] - fixed.wi[:, ruin.TARGET]
+            charged += bool((over > 0).any() and fixed.wf[:, ruin.OVER].max() > 0)
+    assert charged > 30
+
+
+def test_the_workers_that_end_last_are_charged_for_it() -> None:
+    """Twenty that end after 1, 2, ... 20 hours: the last pays half of the makespan's price."""
+    workers = generate_cluster(1, seed=0) * 20
+    request = generate_batch(20, [replace(w, id=f"w{k}") for k, w in enumerate(workers)])
+    problem = encode(request)
+    hours = np.arange(1, 21)
+    schedule = Schedule(np.zeros(20, np.int64), 3600 * hours, np.arange(20))
+    fixed = fixed_arrays(problem)
+    walk = Walk(problem, fixed, schedule, ranks(problem), seed=0)
+    walk.level(0.5)
+    over = np.maximum(0, walk.state.ws[:, ruin.LAST] - walk.fixed.wi[:, ruin.TARGET])
+    assert over[:19].tolist() == [0] * 19
+    assert 0 < over[19] <= 3600
+    price = walk.fixed.prices[ruin.MAKESPAN_S]
+    assert walk.fixed.wf[:, ruin.OVER] == pytest.approx(np.full(20, price / 2))
+
+
+def test_levelling_makes_plans_cheaper_where_work_sets_the_makespan() -> None:
+    """A hundred workers end late, and that one of them ends sooner would gain nothing."""
+    costs = np.zeros(2)
+    for seed in range(2):
+        cluster = generate_cluster(160, seed)
+        request = generate_batch(
+            4000, cluster, seed, workflow_share=0, due_share=0, label_share=0, by_class_share=0
+        )
+        prices = Prices(makespan_h=1.0, late_h=0.0, misses=0.0, wait_h=0.0)
+        problem = encode(replace(request, policy=replace(request.policy, prices=prices)))
+        relaxation = relax(problem)
+        assert relaxation is not None
+        assert relaxation.makespan_s > 1.1 * relaxation.least_end_s
+        for k, level in enumerate((0.0, 0.5)):
+            found = SOLVERS["lns"](level=level).solve(
+                problem, budget=Budget(None, 15_000), rng=np.random.default_rng(0)
+            )
+            assert found.claimed is not None
+            costs[k] += found.claimed
+    assert costs[1] < costs[0]
+
+
+def test_where_a_chain_sets_the_makespan_nothing_is_levelled() -> None:
+    """Moves would be spent on ends that do not matter."""
+    request = generate_batch(200, generate_cluster(50, seed=1), seed=1)
+    prices = Prices(makespan_h=1.0, wait_h=0.0, kwh=0.1)
+    problem = encode(replace(request, policy=replace(request.policy, prices=prices)))
+    plans = [
+        SOLVERS["lns"](level=level).solve(
+            problem, budget=Budget(None, 2000), rng=np.random.default_rng(0)
+        )
+        for level in (0.0, 1.0)
+    ]
+    assert plans[0].claimed == plans[1].claimed
+    assert plans[0].schedule is not None
+    assert plans[1].schedule is not None
+    assert (plans[0].schedule.start == plans[1].schedule.start).all()
 
 
 def test_two_halves_never_meet() -> None:
