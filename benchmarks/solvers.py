@@ -58,12 +58,14 @@ def _part(
     return Part(title, path, kind, settings, whole)
 
 
-J60_SAMPLE, SHOP_SAMPLE = 60, 20
-"""What fits three quarters of an hour of two idle cores; the sets have 480, and 58 and 85."""
+J60_SAMPLE = 60
+"""Of 480: what fits an hour and a half of two idle cores with the rest."""
+J30_LIMIT_S = 60.0
+"""The target asks for proofs and for a mean; three of the 480 take 10 to 20 s."""
 PROJECTS = f"{PUBLISHED}/psplib_j30_j60.tar.xz"
 PARTS: dict[str, Part] = {
     "j30": _part(
-        "PSPLIB j30", PROJECTS, "rcpsp", "480", "auto", 10.0, only=("j30*",)
+        "PSPLIB j30", PROJECTS, "rcpsp", "480", "auto", J30_LIMIT_S, only=("j30*",)
     ),
     "j60": _part(
         "PSPLIB j60", PROJECTS, "rcpsp", "480", "auto,pyjobshop", 10.0, only=("j60*",),
@@ -74,11 +76,11 @@ PARTS: dict[str, Part] = {
     ),
     "jsp": _part(
         "Job shops ft, la, abz, orb", f"{PUBLISHED}/jsp_dev.tar.xz", "jsp", "58",
-        "auto,pyjobshop", 10.0, sample=SHOP_SAMPLE,
+        "auto,pyjobshop", 10.0,
     ),
     "fjsp": _part(
         "Flexible job shops mk, kacem, edata", f"{PUBLISHED}/fjsp_dev.tar.xz", "fjsp", "85",
-        "auto,pyjobshop", 10.0, sample=SHOP_SAMPLE,
+        "auto,pyjobshop", 10.0,
     ),
     "dag": _part(
         "Workflow graphs", "dags/wfinstances_tasks.csv.gz", "dag", "97", "auto,heft", 2.0,
