@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.optimize import linprog
-from scipy.sparse import coo_matrix
 
 from planner.kernels.graph import priority_order, successors
 from planner.kernels.jobshop import (
@@ -25,12 +23,11 @@ from planner.kernels.jobshop import Shop as Machines
 from planner.messages import Budget
 from planner.problem import Floats, Ints, Problem, Schedule
 from planner.shapes import SHOP_TASKS, is_shop
+from planner.shop_bound import busiest_machine_s, shop_makespan_s
 from planner.solvers.base import Observe, Solution, Solver, at_least, solves
 from planner.solvers.makespan import MakespanSearch
 from planner.solvers.prover import Prover
 
-MOST_SHARES = 20_000
-"""Task-class pairs beyond which the program over shares takes seconds."""
 MOST_INTERVALS = 6_000
 """Task-worker pairs beyond which the prover's model takes longer than it helps."""
 CHUNK_S = 0.02
@@ -108,7 +105,7 @@ class _Search(MakespanSearch):
             problem.pred_ptr, problem.pred, *successors(problem.pred_ptr, problem.pred),
         )  # fmt: skip
         n, m = self.shop.duration.shape
-        self.lower_s = max(self.lower_s, _busiest(self.shop.duration))
+        self.lower_s = max(self.lower_s, busiest_machine_s(self.shop.duration))
         self.banned = np.zeros((n, n), np.int32)
         self.away = np.zeros((n, m), np.int32)
         self.clock = np.zeros(1, np.int64)
@@ -143,7 +140,7 @@ class _Search(MakespanSearch):
         starts.sort(key=lambda x: self._makespan(x))
         self.enter(self._schedule(starts[0]))
         if self._goes_on():
-            self.lower_s = max(self.lower_s, _work_bound(self.shop.duration))
+            self.lower_s = max(self.lower_s, shop_makespan_s(*self.shop[:4]))
         while self._goes_on():
             if len(self.elite) < self.settings.elites:
                 x = starts.pop(0) if starts else self._listed(0.3)
@@ -248,37 +245,3 @@ def _upward_rank(shop: Machines, problem: Problem) -> Floats:
         if len(after):
             rank[i] = mean[i] + rank[after].max()
     return rank
-
-
-def _busiest(duration: Ints) -> int:
-    """Work of the machine that has most tasks of no other."""
-    only = (duration > 0).sum(axis=1) == 1
-    return int(duration[only].sum(axis=0).max(initial=0))
-
-
-def _work_bound(duration: Ints) -> int:
-    """A makespan that nothing beats, for work may be split but not made less; 0 for none.
-
-    With x the share of each task on each class of n equal machines: least M such that the
-    shares of a task sum to 1 and the work of each class is at most n M.
-    """
-    columns, count = np.unique(duration, axis=1, return_counts=True)
-    task, column = np.nonzero(columns)
-    if len(task) == len(duration) or len(task) > MOST_SHARES:
-        return 0  # no task has a choice, or the program takes longer than it tells
-    shares, one = len(task), np.ones(len(task))
-    last = np.full(len(count), shares)
-    work = coo_matrix(
-        (
-            np.concatenate([columns[task, column], -count]).astype(np.float64),
-            (np.concatenate([column, np.arange(len(count))]),
-             np.concatenate([np.arange(shares), last])),
-        )
-    )  # fmt: skip
-    sums = coo_matrix((one, (task, np.arange(shares))), shape=(len(duration), shares + 1))
-    found = linprog(
-        np.append(np.zeros(shares), 1.0), A_ub=work, b_ub=np.zeros(len(count)),
-        A_eq=sums, b_eq=np.ones(len(duration)), method="highs",
-    )  # fmt: skip
-    # The program keeps its constraints within 1e-7: that is given away, and more.
-    return int(np.ceil(found.fun * (1 - 1e-6) - 1e-6)) if found.status == 0 else 0

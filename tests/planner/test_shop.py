@@ -37,7 +37,7 @@ from planner.problem import Problem, decode, encode
 from planner.shapes import is_shop
 from planner.solvers import SOLVERS
 from planner.solvers.greedy import Greedy
-from planner.solvers.shop import Shop, _Search, _work_bound
+from planner.solvers.shop import Shop, _Search
 
 
 def random_shop(seed: int, tasks: int = 9, machines: int = 3) -> PlanRequest:
@@ -166,23 +166,6 @@ def test_small_shops_are_proved_and_agree_with_cpsat() -> None:
         mine, other = plan(request, "shop"), plan(request, "cpsat")
         assert mine.status is other.status is Status.OPTIMAL
         assert mine.cost == pytest.approx(other.cost)
-
-
-def test_work_bounds_the_makespan_of_machines_of_several_speeds() -> None:
-    """Every machine would be counted as the fastest, or a bound lie above the optimum."""
-    # 6 tasks of 12 s on machines of speed 1, 1 and 2: 4 speeds in all, 72 / 4 = 18 s.
-    assert _work_bound(np.array([[12, 12, 6]] * 6)) == 18
-    assert _work_bound(np.array([[12, 0, 0], [0, 7, 0]])) == 0  # no task has a choice
-    tight = 0
-    for seed in range(400, 420):
-        request = random_shop(seed, 8)
-        problem = encode(request)
-        best = plan(replace(request, budget=Budget(5.0)), "cpsat")
-        assert best.cost is not None
-        bound = _work_bound(search_of(problem).shop.duration)
-        assert bound <= best.cost + 1e-9
-        tight += bound > 0.9 * best.cost
-    assert tight > 3
 
 
 def test_the_search_finds_small_optima_without_the_prover() -> None:
