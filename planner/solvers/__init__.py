@@ -39,7 +39,7 @@ def _project(**parameters: Any) -> Solver:
 def _shop(**parameters: Any) -> Solver:
     from planner.solvers.shop import Shop
 
-    return Shop(**{"start": Greedy(), **parameters})
+    return Shop(**{"start": Greedy(), "finisher": _lns(), **parameters})
 
 
 def _repair(**parameters: Any) -> Solver:

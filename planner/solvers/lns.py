@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from planner.domain import TERMS, BadRequest
-from planner.guided import guided_schedules
+from planner.guided import PASSES, guided_schedules
 from planner.kernels.ruin import Fixed
 from planner.local_search import (
     CALL_S,
@@ -43,7 +43,8 @@ ROUND_S = 0.15
 """Least length of a round between two exchanges, seconds."""
 ROUNDS = 24
 FEW_TASKS = 2_000
-"""Up to here moves may be twice as large, which pays in the long run."""
+"""Up to here moves may be twice as large, which pays in the long run, and all list schedules that
+the relaxation steers are made; beyond it the first is the cheapest, and each takes long."""
 SECONDS_A_TASK, MOVES_A_TASK = 0.01, 200
 """It does not with a budget of less than this for each task, where waiting has a price."""
 EXCHANGE = 6
@@ -255,7 +256,8 @@ class LargeNeighbourhood:
         Who works where is harder to mend by small moves than when.
         """
         best, least = record.best, record.cost * GUIDED_HANDICAP
-        for schedule in guided_schedules(problem, relaxation, until=until):
+        passes = 1 if len(problem.tasks) > FEW_TASKS else len(PASSES)
+        for schedule in guided_schedules(problem, relaxation, until=until, passes=passes):
             record.offer(schedule)
             if (cost := full_cost(problem, schedule)) < least:
                 best, least = schedule, cost

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -24,12 +24,14 @@ from planner.messages import Budget
 from planner.problem import Floats, Ints, Problem, Schedule
 from planner.shapes import SHOP_TASKS, is_shop
 from planner.shop_bound import busiest_machine_s, shop_makespan_s
-from planner.solvers.base import Observe, Solution, Solver, at_least, solves
+from planner.solvers.base import Observe, Solution, Solver, at_least, solves, within
 from planner.solvers.makespan import MakespanSearch
 from planner.solvers.prover import Prover
 
 MOST_INTERVALS = 6_000
 """Task-worker pairs beyond which the prover's model takes longer than it helps."""
+BOUND_S = 1.3e-7
+"""What the bound takes at most for each pair of tasks."""
 CHUNK_S = 0.02
 PROVE_FROM_S = 0.1
 LISTS = (0.0, 0.1, 0.3)
@@ -48,6 +50,11 @@ class Shop:
         Good solutions that are kept to walk between.
     patience : int
         Moves without an improvement after which a search ends.
+    finisher : Solver, optional
+        Goes on from the best where some machines are alike, as in the graph of a workflow on a
+        cluster: many machines are critical there at once, and one move shortens none.
+    finish : float
+        Last part of the budget that it has.
 
     Notes
     -----
@@ -62,11 +69,16 @@ class Shop:
     start: Solver
     elites: int = 8
     patience: int = 6_000
+    finisher: Solver | None = None
+    finish: float = 0.8
 
     def __post_init__(self) -> None:
         solves(self, "start")
         at_least(self, 2, "elites")
         at_least(self, 1, "patience")
+        within(self, 0, 1, "finish")
+        if self.finisher is not None:
+            solves(self, "finisher")
 
     def solve(
         self,
@@ -84,8 +96,31 @@ class Shop:
                 problem, budget=budget, rng=rng, incumbent=incumbent, observe=observe
             )
         search = _Search(self, problem, rng, incumbent, observe)
-        search.run(budget, began)
+        if self.finisher is None or not search.has_machines_alike:
+            search.run(budget, began)
+            return search.solution()
+        search.run(_part(budget, 1.0 - self.finish), began)
+        if search.lower_s < search.upper_s:
+            left = _part(budget, self.finish)
+            if budget.seconds is not None:
+                spent_s = time.perf_counter() - began
+                left = replace(left, seconds=max(0.0, budget.seconds - spent_s))
+            found = self.finisher.solve(
+                problem, budget=left, rng=rng, incumbent=search.best, observe=observe
+            )
+            search.steps += found.steps
+            if found.schedule is not None:
+                search.enter(found.schedule)
         return search.solution()
+
+
+def _part(budget: Budget, part: float) -> Budget:
+    """So much of the seconds and of the steps."""
+    return replace(
+        budget,
+        seconds=None if budget.seconds is None else part * budget.seconds,
+        steps=None if budget.steps is None else int(part * budget.steps),
+    )
 
 
 class _Search(MakespanSearch):
@@ -116,6 +151,11 @@ class _Search(MakespanSearch):
         self.most = np.inf
         self.prover: Prover | None = None
 
+    @property
+    def has_machines_alike(self) -> bool:
+        """Whether some machines take the same time for every task."""
+        return np.unique(self.shop.duration, axis=1).shape[1] < self.shop.duration.shape[1]
+
     # ------------------------------------------------------------------ search
 
     def run(self, budget: Budget, began: float) -> None:
@@ -139,7 +179,8 @@ class _Search(MakespanSearch):
             starts.append(self._loaded(self.best.start, self.best.worker))
         starts.sort(key=lambda x: self._makespan(x))
         self.enter(self._schedule(starts[0]))
-        if self._goes_on():
+        left_s = self.stop_at - time.perf_counter()
+        if self._goes_on() and left_s > BOUND_S * len(self.problem.tasks) ** 2:
             self.lower_s = max(self.lower_s, shop_makespan_s(*self.shop[:4]))
         while self._goes_on():
             if len(self.elite) < self.settings.elites:

@@ -35,7 +35,7 @@ from planner.messages import Budget, PlanRequest, Status
 from planner.plan import plan
 from planner.problem import Problem, decode, encode
 from planner.shapes import is_shop
-from planner.solvers import SOLVERS
+from planner.solvers import SOLVERS, Solution
 from planner.solvers.greedy import Greedy
 from planner.solvers.shop import Shop, _Search
 
@@ -206,6 +206,59 @@ def test_what_is_no_shop_goes_to_the_inner_solver() -> None:
         assert mine.schedule is not None
         assert mine.claimed == SOLVERS["greedy"]().solve(problem, **arguments).claimed
         assert evaluate(other, decode(problem, mine.schedule)).valid
+
+
+def parallel_machines(seed: int, speeds: tuple[int, ...]) -> Problem:
+    """Sixty tasks of any length, then one that joins them, on machines of these speeds."""
+    rng = np.random.default_rng(seed)
+    workers = tuple(
+        Worker(f"m{k}", {"slot": 1}, machine_class=f"speed-{speed}")
+        for k, speed in enumerate(speeds)
+    )
+    lengths = [*rng.integers(300, 900, 60).tolist(), 60]
+    everything = tuple(str(i) for i in range(60))
+    tasks = (*(Task(i, {"slot": 1}) for i in everything), Task("60", {"slot": 1}, after=everything))
+    estimates = {
+        str(i): {
+            f"speed-{speed}": DurationEstimate.certain(length // speed) for speed in set(speeds)
+        }
+        for i, length in enumerate(lengths)
+    }
+    snapshot = Snapshot(0, 0, workers, tasks)
+    return encode(PlanRequest(f"parallel-{seed}", snapshot, estimates, MAKESPAN_SECONDS))
+
+
+def test_machines_alike_are_balanced_by_the_finisher() -> None:
+    """All machines are critical there, and a move of one task shortens nothing."""
+    budget = Budget(None, 6_000)
+    for seed in range(3):
+        problem = parallel_machines(seed, (1, 1, 1, 2, 2, 2, 3, 3))
+        alone, finished = (
+            SOLVERS["shop"](**more).solve(problem, budget=budget, rng=np.random.default_rng(0))
+            for more in ({"finisher": None}, {})
+        )
+        assert alone.claimed is not None
+        assert finished.claimed is not None
+        bound = finished.lower_bound
+        assert finished.steps <= 6_000
+        assert bound <= finished.claimed
+        assert finished.claimed - bound < 0.6 * (alone.claimed - bound)
+
+
+def test_machines_that_differ_are_left_to_the_search() -> None:
+    """A job shop would lose most of its time to an engine that is worse at it."""
+
+    class Refusing(Greedy):
+        """No solver to ask."""
+
+        def solve(self, *_: object, **__: object) -> Solution:
+            raise AssertionError
+
+    shop = Shop(start=Greedy(), finisher=Refusing())
+    arguments = {"budget": Budget(None, 300), "rng": np.random.default_rng(0)}
+    assert shop.solve(encode(random_shop(7, 12)), **arguments).steps > 200
+    with pytest.raises(AssertionError):
+        shop.solve(parallel_machines(0, (1, 1, 2)), **arguments)
 
 
 def test_it_starts_from_heft() -> None:
