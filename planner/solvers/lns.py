@@ -315,12 +315,16 @@ class _Search:
         fixed = fixed._replace(wi=fixed.wi.copy(), wf=fixed.wf.copy())
         return Walk(self.problem, fixed, start, self.rank, int(self.rng.integers(1 << 31)))
 
+    def _level(self, walk: Walk) -> None:
+        if self.level > 0:
+            walk.level(self.level)
+
     def by_steps(self, steps: int, began: float, seconds: float) -> None:
         """One walk that does not depend on the clock (but for stopping in time)."""
         walk = self.walk(self.fixed, self.first)
         while walk.moves < steps and time.perf_counter() - began < seconds:
             moves = min(STEPS_A_CALL, steps - walk.moves)
-            walk.level(self.level)
+            self._level(walk)
             walk.step(moves, *self.cooled(walk.moves / steps), self.shape)
             self.record.offer(walk.best)
         self.moves = walk.moves
@@ -378,5 +382,5 @@ class _Search:
         while (clock := time.perf_counter()) < end:
             heat, rent = self.cooled((clock - began) / seconds)
             slice_s = max(seconds / COOLINGS, CALL_S * len(self.problem.tasks))
-            walk.level(self.level)
+            self._level(walk)
             walk.step_until(min(end, clock + slice_s), heat, rent, self.shape)

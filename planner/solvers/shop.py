@@ -153,8 +153,9 @@ class _Search(MakespanSearch):
 
     @property
     def has_machines_alike(self) -> bool:
-        """Whether some machines take the same time for every task."""
-        return np.unique(self.shop.duration, axis=1).shape[1] < self.shop.duration.shape[1]
+        """Whether some machines that have tasks take the same time for every one."""
+        used = self.shop.duration[:, self.shop.duration.any(axis=0)]
+        return np.unique(used, axis=1).shape[1] < used.shape[1]
 
     # ------------------------------------------------------------------ search
 

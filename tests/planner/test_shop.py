@@ -256,7 +256,12 @@ def test_machines_that_differ_are_left_to_the_search() -> None:
 
     shop = Shop(start=Greedy(), finisher=Refusing())
     arguments = {"budget": Budget(None, 300), "rng": np.random.default_rng(0)}
-    assert shop.solve(encode(random_shop(7, 12)), **arguments).steps > 200
+    request = random_shop(7, 12)
+    assert shop.solve(encode(request), **arguments).steps > 200
+    # Two more machines that no task may use are alike, and change nothing.
+    idle = tuple(Worker(f"idle-{k}", {"slot": 1}, machine_class="idle") for k in range(2))
+    snapshot = replace(request.snapshot, workers=(*request.snapshot.workers, *idle))
+    assert shop.solve(encode(replace(request, snapshot=snapshot)), **arguments).steps > 200
     with pytest.raises(AssertionError):
         shop.solve(parallel_machines(0, (1, 1, 2)), **arguments)
 
