@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -506,6 +507,14 @@ def _compare(test: Backtest, cells: Sequence[dict[str, Any]]) -> None:
             cell["against_first"], cell["against_first_ci"] = pair(cell, cells[0])
 
 
+def source_of(module: str) -> Path:
+    """The file that a module of ours is read from."""
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin)
+
+
 def code_of(model: bool) -> str:
     """Digest of the sources that a cell's numbers come from.
 
@@ -514,13 +523,13 @@ def code_of(model: bool) -> str:
     model : bool
         Whether the cell forecasts: then the predictor's sources count too.
     """
-    root = Path(__file__).parents[1]
-    paths = [root / "pipelines" / "backtest.py", root / "pipelines" / "outages.py"]
-    paths += [root / "planner" / f"{name}.py" for name in ("replay", "judgement")]
-    paths.append(root / "planner" / "kernels" / "replay.py")
+    names = ["pipelines.backtest", "pipelines.outages", "planner.replay"]
+    names += ["planner.judgement", "planner.kernels.replay"]
     if model:
-        paths.append(root / "pipelines" / "replay_forecasts.py")
-        paths += sorted((root / "predictor").rglob("*.py"))
+        names.append("pipelines.replay_forecasts")
+    paths = [source_of(name) for name in names]
+    if model:
+        paths += sorted(source_of("predictor").parent.rglob("*.py"))
     digest = hashlib.sha256()
     for path in paths:
         digest.update(path.read_bytes())

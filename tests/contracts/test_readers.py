@@ -17,8 +17,9 @@ import pytest
 
 from predictor.logs import READERS, read_log, write_jobs
 from predictor.schema import COLUMNS, OUTCOMES, BadLog, canonical, check_log, extra_columns
+from tests.conftest import ROOT
 
-DATA = Path(__file__).parent.parent / "data" / "logs"
+DATA = ROOT / "tests" / "data" / "logs"
 
 
 @dataclass(frozen=True)

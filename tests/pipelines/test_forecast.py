@@ -16,8 +16,9 @@ from pipelines.cli import main
 from pipelines.forecast import forecast_by_class, forecast_tasks, machine_classes
 from planner.domain import ANY_CLASS
 from predictor import RuntimePredictor, canonical, read_log
+from tests.conftest import ROOT
 
-COLUMNS = Path(__file__).parent.parent.parent / "data" / "columns"
+COLUMNS = ROOT / "data" / "columns"
 TREES = {"n_estimators": 200, "min_child_samples": 20}
 
 

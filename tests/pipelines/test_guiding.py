@@ -27,6 +27,7 @@ from planner.problem import encode
 from planner.search import FEATURES
 from planner.solvers.astar import AStar
 from predictor.guide import MEAN, TreeSettings, ValueModel
+from tests.conftest import ROOT
 
 SMALL = Settings(problems=24, tasks=(5, 6), workers=(2, 3), turns=1, steps=300)
 FEW_TREES = {"mean": TreeSettings(MEAN, trees=10, least=5)}
@@ -114,7 +115,7 @@ def test_problems_come_from_every_kind_of_source(
     name: str, columns: str | None, shared_data: Callable[[str], Path]
 ) -> None:
     """A log would give no problems, ones that cannot be planned, or others each time."""
-    root = Path(__file__).parents[2] / "data" / "columns"
+    root = ROOT / "data" / "columns"
     source = source_of(shared_data(name), root / columns if columns else None)
     assert source.terms
     for number in range(4):

@@ -48,6 +48,7 @@ from planner.domain import (
     Worker,
 )
 from planner.generate import generate_batch, generate_cluster, random_request
+from tests.conftest import ROOT
 
 Put = Callable[[str, str], Path]
 
@@ -417,7 +418,7 @@ def test_bad_estimates_are_named(put: Put, text: str, sentence: str) -> None:
 
 def test_every_example_of_the_docs_is_read(put: Put) -> None:
     """Would fail if docs/files.md showed a file that is refused."""
-    text = (Path(__file__).parents[2] / "docs" / "files.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
     examples = re.findall(r"^```\w+ (\S+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     files = {name: put(name, content) for name, content in examples}
     assert len(examples) == len(files) == 7
@@ -436,7 +437,7 @@ def test_every_example_of_the_docs_is_read(put: Put) -> None:
 
 def test_the_docs_name_every_column_and_field() -> None:
     """Would fail if a column or field were added without a word in docs/files.md."""
-    text = (Path(__file__).parents[2] / "docs" / "files.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
     for name in [*TASK_COLUMNS, *PREDICTOR_COLUMNS, *ESTIMATE_COLUMNS]:
         assert f"`{name}`" in text
     for kind in (Worker, Policy, Prices):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +14,10 @@ from numpy.typing import NDArray
 from planner.dispatchers import DISPATCHERS, Dispatcher, LookAhead
 from planner.domain import BadRequest
 from planner.replay import Outages, ReplayLog, bounded_slowdown, replay, seeded_outages
+from tests.conftest import SHARED_DATA
 from tests.oracles.plain_replay import PlainReplay
 
-LOGS = Path(__file__).parents[3] / "shared" / "data" / "logs"
+LOGS = SHARED_DATA / "logs"
 SEQUENCES = (1981, 2756, 4299, 8850, 3316, 2714, 5228, 7762, 4022, 7085)
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from predictor.logs import ColumnMap, read_log
 from predictor.schema import check_log, extra_columns, usable
+from tests.conftest import ROOT
 
-COLUMNS = Path(__file__).parent.parent.parent / "data" / "columns"
+COLUMNS = ROOT / "data" / "columns"
 
 FILES = {
     # map: file, rows that are read, rows with a run time, machine classes, extra features

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from predictor.logs import read_log
 from predictor.logs.sacct import FIELDS, duration_s, gpus_of, size_mib, tres
 from predictor.schema import BadLog
+from tests.conftest import ROOT
 
-LOG = Path(__file__).parent.parent / "data" / "logs" / "sacct.txt"
+LOG = ROOT / "tests" / "data" / "logs" / "sacct.txt"
 NOON = 1_714_564_800  # 2024-05-01T12:00:00Z
 
 

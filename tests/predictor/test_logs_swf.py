@@ -13,8 +13,9 @@ import pytest
 
 from predictor.logs import read_log
 from predictor.schema import BadLog, check_log, replayed_ends, usable
+from tests.conftest import ROOT
 
-SMALL = Path(__file__).parent.parent / "data" / "logs" / "small.swf"
+SMALL = ROOT / "tests" / "data" / "logs" / "small.swf"
 LINE = "1 0 5 10 2 -1 -1 2 60 -1 1 1 1 1 1 1 -1 -1\n"
 
 

@@ -14,9 +14,10 @@ import yaml
 
 from predictor.logs import ColumnMap, read_jobs, read_log, write_jobs
 from predictor.schema import COLUMNS, BadLog, canonical, check_log, replayed_ends
+from tests.conftest import ROOT
 
-DATA = Path(__file__).parent.parent / "data" / "logs"
-MAPS = Path(__file__).parent.parent.parent / "data" / "columns"
+DATA = ROOT / "tests" / "data" / "logs"
+MAPS = ROOT / "data" / "columns"
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ import pytest
 
 from predictor.logs import read_log
 from predictor.schema import BadLog
+from tests.conftest import ROOT
 
-DATA = Path(__file__).parent.parent / "data" / "logs"
+DATA = ROOT / "tests" / "data" / "logs"
 NOON = 1714564800.0  # 2024-05-01T12:00:00Z
 
 
