@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from predictor.censoring import kill_grace_s, queue_limits
+from predictor.censoring import kill_grace_s, queue_limits, tolerated_share
 from predictor.experts import (
     COHORTS,
     EXPERTS,
@@ -227,7 +227,9 @@ class ReplayForecaster:
         self._experts = Experts(self.levels, self.seed, self.trees).fit(
             self._builder, self._matrix[past], requested, run
         )
-        self._grace_s = kill_grace_s(run, requested)
-        self._limits_s = queue_limits(run, [self._jobs[j]["queue"] for j in past.tolist()])
+        self._grace_s = kill_grace_s(run, requested, tolerated_share(self.levels[-1]))
+        self._limits_s = queue_limits(
+            run, [self._jobs[j]["queue"] for j in past.tolist()], self.levels[-1]
+        )
         self._fitted_at, self._fitted_rows = now, len(self._ended)
         self.refits.append((now, len(past)))

@@ -65,34 +65,46 @@ def censoring_weights(run_s: Floats, watched_s: Floats, ceiling: float = 10.0) -
     return np.asarray(1.0 / np.maximum(before[: len(run_s)], 1.0 / ceiling), dtype=np.float64)
 
 
+LONGEST_GRACE_S = 3600.0
+"""A log whose jobs run on for longer than this does not kill at the requested time."""
+
+
+def tolerated_share(highest: float) -> float:
+    """Share of jobs that may outlast a limit that caps quantiles up to the level `highest`.
+
+    Half a percent, or a fifth of what lies above the level: a cap must not cut what it covers.
+    """
+    return min(0.005, (1.0 - highest) / 5.0)
+
+
 def kill_grace_s(run_s: Floats, requested_s: Floats, tolerated: float = 0.005) -> float:
     """How long after its requested time a log lets a job run, learned from ended jobs.
 
     Parameters
     ----------
     run_s, requested_s : array, shape (n,)
-        Seconds; requests that are not positive numbers are unknown.
+        Seconds; requests that are not positive and finite are unknown.
     tolerated : float
         Share of jobs that may run longer all the same.
 
     Returns
     -------
     float
-        0, 60 (a job is killed at its limit within a minute), or infinity: jobs are not killed
-        at their requested time, or no request is known.
+        Whole minutes, in seconds: the least by which all but the tolerated share of the jobs
+        overshot. Infinity beyond ``LONGEST_GRACE_S`` (jobs are not killed at their requested
+        time), or where no request is known.
     """
-    known = requested_s > 0
+    known = (requested_s > 0) & np.isfinite(requested_s)
     if not known.any():
         return np.inf
-    over = run_s[known] - requested_s[known]
-    for grace in (0.0, 60.0):
-        if np.mean(over > grace) <= tolerated:
-            return grace
-    return np.inf
+    over = np.sort(run_s[known] - requested_s[known])
+    last = over[len(over) - 1 - int(tolerated * len(over))]
+    grace = 60.0 * np.ceil(max(last, 0.0) / 60.0)
+    return float(grace) if grace <= LONGEST_GRACE_S else np.inf
 
 
 def queue_limits(
-    run_s: Floats, queues: Sequence[str], least: int = 200, level: float = 0.995
+    run_s: Floats, queues: Sequence[str], highest: float = 0.95, least: int = 200
 ) -> dict[str, float]:
     """What stands in for an unknown kill limit: a run time that hardly any job of a queue passes.
 
@@ -101,10 +113,11 @@ def queue_limits(
     run_s : array, shape (n,)
         Run times of ended jobs, seconds.
     queues : sequence of str, length n
+    highest : float
+        The highest level that is forecast. The limit is the quantile of the run times at 0.995,
+        or, where that is not well above `highest`, at a fifth of its share of longer jobs.
     least : int
         Ended jobs that a queue needs; others have no limit.
-    level : float
-        Quantile of the run times; above every level that is forecast.
 
     Returns
     -------
@@ -112,6 +125,7 @@ def queue_limits(
         Queue to seconds.
     """
     names = np.asarray(queues, dtype=object)
+    level = 1.0 - tolerated_share(highest)
     result = {}
     for queue in dict.fromkeys(names.tolist()):
         runs = run_s[names == queue]

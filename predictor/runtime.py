@@ -18,7 +18,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from predictor.censoring import CENSORED, censoring_weights, kill_grace_s, queue_limits
+from predictor.censoring import (
+    CENSORED,
+    censoring_weights,
+    kill_grace_s,
+    queue_limits,
+    tolerated_share,
+)
 from predictor.experts import (
     COHORTS,
     EXPERTS,
@@ -67,8 +73,8 @@ class RuntimePredictor:
         Share of the log, at its end, that is kept from the trees to calibrate them. With 0
         the trees' own quantiles stand, uncorrected.
     cap_at_request : bool
-        Whether no quantile exceeds the kill limit: the requested time (and a minute where the
-        log lets jobs run so much longer) in a log that kills there, see ``kill_grace_s``.
+        Whether no quantile exceeds the kill limit: the requested time and what a log lets jobs
+        run longer, in a log that kills there, see ``kill_grace_s``.
     outcomes : sequence of str
         Outcomes whose run times train and calibrate. The default is all of them, each as it
         ran: a plan reserves a machine for as long as the job holds it, whatever its end. Jobs
@@ -169,8 +175,12 @@ class RuntimePredictor:
         )
         self.grace_s, self.queue_limits_s = math.inf, {}
         if self.cap_at_request:
-            self.grace_s = kill_grace_s(run[train], requested[train])
-            self.queue_limits_s = queue_limits(run[train], jobs["queue"].to_numpy()[train])
+            self.grace_s = kill_grace_s(
+                run[train], requested[train], tolerated_share(self.levels[-1])
+            )
+            self.queue_limits_s = queue_limits(
+                run[train], jobs["queue"].to_numpy()[train], self.levels[-1]
+            )
 
         self.correction = OnlineCorrection(self.levels, len(EXPERTS), COHORTS)
         self.remaining = RemainingCorrection(self.levels)

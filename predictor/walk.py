@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from predictor.censoring import censoring_weights, kill_grace_s, queue_limits
+from predictor.censoring import censoring_weights, kill_grace_s, queue_limits, tolerated_share
 from predictor.experts import (
     COHORTS,
     EXPERTS,
@@ -179,8 +179,8 @@ def walk_forward(
         experts = Experts(inner, seed, trees).fit(
             builder, matrix[past], requested[past], run[past], weights
         )
-        grace = kill_grace_s(run[past], requested[past])
-        queue_limit = queue_limits(run[past], queues[past])
+        grace = kill_grace_s(run[past], requested[past], tolerated_share(inner[-1]))
+        queue_limit = queue_limits(run[past], queues[past], inner[-1])
         refits.append((now, len(past), why))
         warm = min(warm, at)
         fit_s += time.perf_counter() - began

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from predictor.censoring import censoring_weights, kill_grace_s, queue_limits
+from predictor.censoring import censoring_weights, kill_grace_s, queue_limits, tolerated_share
 
 
 def test_weights_by_hand() -> None:
@@ -40,7 +40,12 @@ def test_the_grace_of_a_kill_limit_is_learned() -> None:
     late[:50] = 130.0
     assert kill_grace_s(late, requested) == 60.0
     late[:50] = 300.0
+    assert kill_grace_s(late, requested) == 240.0
+    late[:260] = 156.0  # a quarter of the jobs ends within a minute of the limit, a few later
+    assert kill_grace_s(late, requested) == 60.0
+    late[:50] = 2e4
     assert kill_grace_s(late, requested) == np.inf
+    assert kill_grace_s(within, np.full(1000, np.inf)) == np.inf
     assert kill_grace_s(within, np.full(1000, np.nan)) == np.inf
 
 
@@ -50,3 +55,11 @@ def test_a_queue_needs_enough_jobs_for_a_limit() -> None:
     limits = queue_limits(runs, ["long"] * 1000 + ["new"] * 10)
     assert list(limits) == ["long"]
     assert 990.0 < limits["long"] <= 1000.0
+
+
+def test_a_limit_lies_above_every_level_that_is_forecast() -> None:
+    """A quantile at 0.995 would be cut to what one job in two hundred outlasts."""
+    runs = np.arange(1.0, 10_001.0)
+    assert queue_limits(runs, ["q"] * 10_000, 0.995)["q"] > 9985.0
+    assert kill_grace_s(runs, runs - 600.0 * (runs > 9970), tolerated_share(0.95)) == 0.0
+    assert kill_grace_s(runs, runs - 600.0 * (runs > 9970), tolerated_share(0.995)) == 600.0

@@ -391,3 +391,16 @@ def test_model_beats_the_rules_on_kth(shared_data: Callable[[str], Path]) -> Non
         error[estimator.name] = median_abs_log2(test["run_s"][ran], forecast)
     # Measured: model 0.57, last_two 0.83, requested 0.97.
     assert error["model"] < 0.8 * min(error["requested"], error["last_two"])
+
+
+def test_levels_up_to_995_are_learned_and_promised() -> None:
+    """Limits of run time are set at levels of 0.98 to 0.995, which a plan never reserves."""
+    log = toy_log(3000)
+    levels = (0.5, 0.9, 0.98, 0.99, 0.995)
+    model = RuntimePredictor(levels, trees={"n_estimators": 10, "min_child_samples": 20})
+    model.fit(log.iloc[:2000])
+    told = model.forecast_log(log.iloc[2000:])
+    covered = (log["run_s"].to_numpy()[2000:, None] <= told).mean(axis=0)
+    assert np.isfinite(told).all()
+    assert (np.diff(told, axis=1) >= 0).all()
+    assert (np.abs(covered - levels) <= [0.06, 0.04, 0.02, 0.015, 0.01]).all()
