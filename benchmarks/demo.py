@@ -63,7 +63,7 @@ def main() -> None:
             "--cluster", str(home / "cluster.yaml"), "--policy", str(home / "policy.yaml"),
             "--estimates", str(home / "estimates.parquet"), "--state", str(home / "master.db"),
             "--log", str(home / "jobs.parquet"), "--lose", f"{names[-1]}@{options.lose_at}",
-            "--command", "seconds={app}; sleep ${{seconds#sleep-}}",
+            "--shell", "--command", 'sleep "${PLANCAST_APP#sleep-}"',
         ])  # fmt: skip
 
 

@@ -275,11 +275,11 @@ class WorkerJoined:
 
 @dataclass(frozen=True, slots=True)
 class WorkerDraining:
-    """A worker takes no task that would end after `until_s`."""
+    """A worker takes no task that would end after `until_s`; None: it drains no more."""
 
     at_s: int
     worker: str
-    until_s: int
+    until_s: int | None
     kind: Literal["worker_draining"] = "worker_draining"
 
 

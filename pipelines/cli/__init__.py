@@ -1,6 +1,7 @@
 """The command line: ``plancast COMMAND``.
 
-Exit codes: 0 ok, 2 bad input or usage, 3 no plan, 4 invalid plan.
+Exit codes: 0 ok, 2 bad input or usage, 3 no plan, 4 invalid plan, 5 tasks failed or never ran,
+6 the environment failed and the batch can be resumed.
 """
 
 from __future__ import annotations

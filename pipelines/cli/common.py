@@ -18,6 +18,8 @@ from planner.domain import BadRequest
 
 NO_PLAN = 3
 INVALID_PLAN = 4
+TASKS_FAILED = 5
+ENVIRONMENT_FAILED = 6
 INTERRUPTED = 130
 
 Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]

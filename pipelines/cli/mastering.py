@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,8 +14,18 @@ from typing import Annotated, Any
 import typer
 from rich.live import Live
 from rich.markup import escape
+from rich.table import Table
 
-from pipelines.cli.common import NO_PLAN, Json, Seed, console, print_json, stderr, table
+from pipelines.cli.common import (
+    ENVIRONMENT_FAILED,
+    TASKS_FAILED,
+    Json,
+    Seed,
+    console,
+    print_json,
+    stderr,
+    table,
+)
 from planner.domain import BadRequest
 
 ENGINES = ("sim", "dask", "slurm")
@@ -22,9 +35,12 @@ def master(
     tasks: Annotated[Path, typer.Option(help="Task file.")],
     cluster: Annotated[Path, typer.Option(help="Cluster file: the workers.")],
     engine: Annotated[str, typer.Option(help=f"{', '.join(ENGINES)}.")] = "sim",
-    state: Annotated[Path, typer.Option(help="File that remembers all; made if new.")] = Path(
-        "master.db"
-    ),
+    state: Annotated[
+        Path | None, typer.Option(help="File that remembers all; a new one by default.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the batch that --state holds.")
+    ] = False,
     policy: Annotated[Path | None, typer.Option(help="Policy file.")] = None,
     model: Annotated[Path | None, typer.Option(help="Model that forecasts the tasks.")] = None,
     estimates: Annotated[Path | None, typer.Option(help="Estimates made elsewhere.")] = None,
@@ -32,8 +48,12 @@ def master(
         Path | None, typer.Option(help="Canonical log that finished tasks are added to.")
     ] = None,
     command: Annotated[
-        str, typer.Option(help="What a shell runs for a task; {id}, {app}, {requested_s}.")
+        str,
+        typer.Option(help="Program and arguments for a task: {id}, {app}, {owner}, {requested_s}."),
     ] = "",
+    shell: Annotated[
+        bool, typer.Option("--shell", help="Run --command by a shell: $PLANCAST_ID and so on.")
+    ] = False,
     budget: Annotated[float, typer.Option(min=0.1, help="Seconds for a full plan.")] = 2.0,
     lose: Annotated[
         list[str] | None,
@@ -42,79 +62,174 @@ def master(
     patience: Annotated[
         float, typer.Option(min=0.0, help="Seconds that a plan may be late.")
     ] = 10.0,
+    outage: Annotated[
+        float, typer.Option(min=0.0, help="Seconds that the engine may not answer.")
+    ] = 1800.0,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Carry a batch out on an engine: plan, start, watch, repair, until all has ended.
 
-    All that matters is in --state: after a kill the same command goes on where it was. The
-    engine sim draws run times from the estimates and runs on a clock of its own; dask starts
-    a scheduler and a process for each worker of the cluster file on this machine; slurm takes
-    the nodes of the cluster file from the Slurm that the usual commands reach.
+    All that matters is in --state: after a kill the same command with --resume goes on where
+    it was. The engine sim draws run times from the estimates and runs on a clock of its own;
+    dask starts a scheduler and a process for each worker of the cluster file on this machine;
+    slurm takes the nodes of the cluster file from the Slurm that the usual commands reach.
+
+    The command is split into words first and takes values afterwards, without a shell. What
+    each run prints goes to a file in the folder STATE.output.
 
     Plans are made in a process of its own. One that does not answer within its budget and
     --patience, or dies, is replaced; the batch goes on with the greedy plan meanwhile.
 
+    Exit codes: 5, tasks failed or never ran; 6, the engine or the disk failed, --resume goes on.
+
     Example: plancast master --engine sim --tasks tasks.csv --cluster cluster.yaml --lose w1@600
     """
-    from pipelines.master.asking import PatientPlanner
-    from pipelines.master.batch import carry_out, command_of, simulated
+    from pipelines.engines.base import EnvironmentFailed
+    from pipelines.master.commands import command_of
+    from pipelines.master.state import State, digest_of
     from pipelines.requests import request_from_files
-    from planner.controller import ControlPolicy
-    from planner.messages import Budget
 
     if engine not in ENGINES:
         raise BadRequest(f"--engine {engine!r}: choose {', '.join(ENGINES)}")
-    if engine != "sim" and not command:
+    if engine != "sim" and not command.split():
         raise BadRequest(f"--engine {engine} runs real commands; name one with --command")
+    if resume and state is None:
+        raise BadRequest("--resume: name the file of the batch with --state")
+    if resume and state is not None and not state.exists():
+        raise BadRequest(f"{state}: there is no such file to resume; check --state")
     losses = [_loss(text) for text in lose or []]
     request = request_from_files(tasks, cluster, policy=policy, model=model, estimates=estimates)
-    runs = command_of(command)
-    control = ControlPolicy(replan_budget=Budget(budget))
-    planner = PatientPlanner(control, grace_s=patience)
-    on_step = None
-    if engine == "sim":
-        target: Any = simulated(request, seed, losses)
-    else:
-        folder = state.with_suffix(f".{engine}")
-        planner.start()  # it loads while the cluster comes up
-        target, request, on_step = _real(engine, request, losses, folder)
-    finished = False
+    runs = command_of(command, shell=shell)
+    for task in request.snapshot.pending:
+        runs(task)  # one that cannot be run is found now, not half-way
+    digest = {
+        "tasks": digest_of(*request.snapshot.pending),
+        "workers": digest_of(*request.snapshot.workers),
+        "policy": digest_of(request.policy),
+        "engine": digest_of(engine),
+        "command": digest_of(command, str(shell)),
+    }
+    path = _new_state() if state is None else state
     try:
-        with _shown(json) as show:
-            told = carry_out(
-                request, target, state, control=control, ask=planner, command=runs, log=log,
-                show=show, on_step=on_step,
-            )  # fmt: skip
-        finished = True
-    finally:
-        planner.close()
-        # Interrupted, the cluster goes on, and the same command finds it again.
-        if finished and engine == "dask":
-            target.stop()
-        else:
-            target.close()
+        # Before anything is started: a refused state must leave nothing running.
+        held = State(path)
+        try:
+            held.check_digest(digest, resume)
+            batch = _Batch(engine, request, held, losses, seed, budget, patience, outage)
+            found = batch.carry_out(runs, log, json)
+        finally:
+            held.close()
+    except EnvironmentFailed as why:
+        stderr.print(
+            f"plancast: {escape(str(why))}; what was done is in {escape(str(path))}, go on with "
+            f"--state {escape(str(path))} --resume",
+            soft_wrap=True,
+        )
+        raise typer.Exit(ENVIRONMENT_FAILED) from None
     if json:
-        print_json(told)
+        print_json(found)
     else:
-        _print(told)
-    if told["unplanned"] and not told["completed"]:
-        raise typer.Exit(NO_PLAN)
+        _print(found)
+    if found["failures"]:
+        raise typer.Exit(TASKS_FAILED)
 
 
-def _real(
-    engine: str, request: Any, losses: list[tuple[str, int]], folder: Path
-) -> tuple[Any, Any, Any]:
-    """An engine on the world's clock, the request from now on, and what to kill on the way."""
-    if engine == "dask":
-        if find_spec("distributed") is None:
-            raise BadRequest("--engine dask: needs the extra; pip install 'plancast[dask]'")
-        from pipelines.engines.dask import started
+def _new_state() -> Path:
+    path = Path(f"master-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}.db")
+    stderr.print(f"plancast: the state of this batch is in {path}", soft_wrap=True)
+    return path
 
-        return started(request, losses, folder)
-    from pipelines.engines.slurm import attached
 
-    return attached(request, losses, folder)
+@dataclass
+class _Batch:
+    """One call of the command, from the files on."""
+
+    engine: str
+    request: Any
+    state: Any
+    losses: list[tuple[str, int]]
+    seed: int
+    budget: float
+    patience: float
+    outage: float
+
+    def carry_out(self, runs: Any, log: Path | None, json: bool) -> dict[str, Any]:
+        """Bring the engine up, carry the batch out, and end what belongs to it."""
+        from pipelines.engines.base import EnvironmentFailed
+        from pipelines.engines.patient import PatientEngine
+        from pipelines.master.asking import PatientPlanner
+        from pipelines.master.batch import carry_out
+        from planner.controller import ControlPolicy
+        from planner.messages import Budget
+
+        control = ControlPolicy(replan_budget=Budget(self.budget))
+        planner = PatientPlanner(control, grace_s=self.patience)
+        output = _folder(self.state.path, "output")
+        if self.engine != "sim":
+            planner.start()  # it loads while the cluster comes up
+            output.mkdir(parents=True, exist_ok=True)
+        target: Any = None
+        interrupted = False
+        try:
+            target, request, on_step = self._target()
+            patient = PatientEngine(target, self.outage, away=_away)
+            with _shown(json) as show:
+                return {
+                    "state": str(self.state.path),
+                    "batch": self.state.batch,
+                    **carry_out(
+                        request, patient, self.state, control=control, ask=planner, command=runs,
+                        output=None if self.engine == "sim" else output, log=log, show=show,
+                        on_step=on_step,
+                    ),
+                }  # fmt: skip
+        except KeyboardInterrupt:
+            interrupted = True
+            raise
+        except OSError as error:
+            if error.filename is not None:
+                raise
+            raise EnvironmentFailed(str(error)) from None
+        finally:
+            planner.close()
+            if target is not None:
+                # Interrupted, the cluster goes on, and --resume finds it again.
+                if self.engine == "dask" and not interrupted:
+                    target.stop()
+                else:
+                    target.close()
+
+    def _target(self) -> tuple[Any, Any, Any]:
+        """The engine, the request as it begins now, and what is killed on the way."""
+        if self.engine == "sim":
+            from pipelines.master.batch import simulated
+
+            return simulated(self.request, self.seed, self.losses), self.request, None
+        if self.engine == "dask":
+            if find_spec("distributed") is None:
+                raise BadRequest("--engine dask: needs the extra; pip install 'plancast[dask]'")
+            from pipelines.engines.dask import started
+
+            folder = _folder(self.state.path, "dask")
+            return started(self.request, self.losses, folder, self.state.batch)
+        from pipelines.engines.patient import patiently
+        from pipelines.engines.slurm import attached
+
+        since_s = self.state.made_s
+        return patiently(
+            lambda: attached(self.request, self.losses, self.state.batch, since_s),
+            self.outage, away=_away,
+        )  # fmt: skip
+
+
+def _folder(state: Path, kind: str) -> Path:
+    return state.absolute().with_suffix(f".{kind}")
+
+
+def _away(said: str) -> None:
+    stderr.print(f"plancast: the engine does not answer and is waited for: {escape(said)}",
+                 soft_wrap=True)  # fmt: skip
 
 
 def _loss(text: str) -> tuple[str, int]:
@@ -136,28 +251,51 @@ def _shown(json: bool) -> Iterator[Callable[[Any], None] | None]:
         yield lambda one: live.update(picture(one))
 
 
-def _print(told: dict[str, Any]) -> None:
+def _print(found: dict[str, Any]) -> None:
     rows = [
         (str(number), p["choice"], f"{p['cost']:.6g}", str(p["moved"]), p["reason"])
-        for number, p in enumerate(told["plans"], start=1)
+        for number, p in enumerate(found["plans"], start=1)
     ]
     shown = table("Plans", ("", "choice", "cost", "moved", "why"), rows)
     shown.columns[-1].justify = "left"
     shown.columns[-1].no_wrap = False
     console.print(shown)
     console.print(
-        f"{told['completed']} completed, {told['not_completed']} not completed, "
-        f"{told['runs_lost_with_their_worker']} runs lost with their worker, "
-        f"{told['runs_preempted']} preempted"
+        f"{found['completed']} completed, {found['not_completed']} not completed, "
+        f"{found['runs_lost_with_their_worker']} runs lost with their worker, "
+        f"{found['runs_preempted']} preempted"
     )
-    for task, reason in told["unplanned"].items():
-        console.print(f"  unplanned {escape(task)}: {escape(reason)}")
-    if told["planned_cost"] is not None:
+    if found["failures"]:
+        console.print(_failures(found["failures"]))
+    if found["planned_cost"] is not None:
         console.print(
-            f"cost: planned {told['planned_cost']:.6g}, realised {told['realised_cost']:.6g}"
+            f"cost: planned {found['planned_cost']:.6g}, realised {found['realised_cost']:.6g}"
         )
-    if "logged" in told:
-        console.print(f"{told['logged']} tasks added to the log")
+    if "logged" in found:
+        console.print(f"{found['logged']} tasks added to the log")
+
+
+MOST_FAILURES = 20
+"""Failures shown in the table; ``--json`` has all."""
+
+
+def _failures(failures: list[dict[str, Any]]) -> Table:
+    """What did not complete, why, and the last lines that it printed."""
+    more = len(failures) - MOST_FAILURES
+    result = Table(
+        title=f"Tasks that did not complete: {len(failures)}", title_justify="left",
+        title_style="bold", header_style="underline", box=None, padding=(0, 2, 0, 0),
+        caption=f"and {more} more; see --json" if more > 0 else None, caption_justify="left",
+    )  # fmt: skip
+    for column in ("task", "outcome", "on", "why, and the end of its output"):
+        result.add_column(column, overflow="fold")
+    for one in failures[:MOST_FAILURES]:
+        lines = [one["reason"], *one["output"], *(f"  {t}" for t in one["tail"].splitlines())]
+        result.add_row(
+            escape(one["task"]), one["outcome"], escape(", ".join(dict.fromkeys(one["workers"]))),
+            escape("\n".join(line for line in lines if line)),
+        )  # fmt: skip
+    return result
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"master": master}

@@ -1,14 +1,17 @@
-"""What the master asks of an engine, and what an engine tells.
+"""What the master asks of an engine, and what an engine reports.
 
-An order has a key: the task and the number of its attempt. A key is carried out at most once,
-however often it is sent; so an order whose acknowledgement was lost is simply sent again. What
-an engine tells may come late, twice, or not at all: ``status`` is the truth that mends it.
+An engine serves one batch. An order has a key: the task and the number of its attempt. A key of
+a batch is carried out at most once, however often it is sent; so an order whose acknowledgement
+was lost is simply sent again. Messages may come late, twice, or not at all: ``status`` is the
+truth that corrects them.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from planner.domain import Outcome, Worker
@@ -18,6 +21,34 @@ Key = tuple[str, int]
 
 PREEMPT = "preempt"
 """Capability of an engine whose ``cancel`` surely stops a run: plans may count on it."""
+
+
+class Unreachable(Exception):
+    """The engine does not answer at present: nothing is known, and the call may be repeated."""
+
+
+class EnvironmentFailed(Exception):
+    """What the batch runs in has failed (engine, disk); the state is safe and can be resumed."""
+
+
+class Rejected(Exception):
+    """The engine refuses this order for good; the text is its reason."""
+
+
+SAFE_LENGTH = 60
+"""Longest part of a task id that ``safe_name`` keeps."""
+
+
+def safe_name(text: str) -> str:
+    """A name for files and jobs, of letters, digits, ``.``, ``_`` and ``-`` only.
+
+    Texts that have other characters or are long get a digest appended, so that different texts
+    have different names.
+    """
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", text)[:SAFE_LENGTH]
+    if plain == text and text.strip("."):
+        return text
+    return f"{plain}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +63,27 @@ class Order:
         What each piece holds of its worker, in the planner's units.
     limit_s : int, optional
         Killed after so many seconds, outcome ``timeout``.
-    command : str
-        What a shell runs; engines that only simulate do not look at it.
+    argv : tuple of str
+        The program and its arguments, run without a shell. Simulating engines ignore it.
+    environ : mapping of str to str
+        Added to the environment of the program.
+    output : str
+        File that takes standard output and error; each piece of a gang has its own, with the
+        piece's number appended (``piece_output``). Empty: they are discarded.
     """
 
     key: Key
     workers: tuple[str, ...]
     demand: Mapping[str, int]
     limit_s: int | None = None
-    command: str = ""
+    argv: tuple[str, ...] = ()
+    environ: Mapping[str, str] = field(default_factory=dict)
+    output: str = ""
+
+
+def piece_output(output: str, piece: int, pieces: int) -> str:
+    """The output file of one piece of an order."""
+    return output if pieces == 1 or not output else f"{output}.{piece}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +96,21 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """An order has ended by itself, at its limit, or because it was cancelled."""
+    """An order has ended by itself, at its limit, or because it was cancelled.
+
+    ``reason`` says how, where the outcome is not the whole story: an exit code, say.
+    """
 
     key: Key
     start_s: int
     at_s: int
     outcome: Outcome
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerUp:
-    """A worker is ready."""
+    """A worker is ready, or takes work again after ``WorkerClosed``."""
 
     worker: Worker
     at_s: int
@@ -71,13 +118,21 @@ class WorkerUp:
 
 @dataclass(frozen=True, slots=True)
 class WorkerDown:
-    """A worker is gone, and whatever ran there with it."""
+    """A worker is gone for certain, and whatever ran there with it."""
 
     worker: str
     at_s: int
 
 
-Told = Started | Ended | WorkerUp | WorkerDown
+@dataclass(frozen=True, slots=True)
+class WorkerClosed:
+    """A worker takes nothing new: it drains, or is out of sight. What runs there goes on."""
+
+    worker: str
+    at_s: int
+
+
+Told = Started | Ended | WorkerUp | WorkerDown | WorkerClosed
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,37 +146,50 @@ class Standing:
         ``lost``: its worker died.
     start_s, end_s : int, optional
     outcome : Outcome, optional
+    reason : str
+        As of ``Ended``.
     """
 
     state: Literal["unknown", "waiting", "running", "ended", "lost"]
     start_s: int | None = None
     end_s: int | None = None
     outcome: Outcome | None = None
+    reason: str = ""
 
 
 class Engine(Protocol):
-    """A cluster that can be told to run things. See the module for what it promises."""
+    """A cluster that runs things. See the module for what it promises.
+
+    Any call may raise ``Unreachable`` (ask again) or ``EnvironmentFailed`` (give up); ``start``
+    may raise ``Rejected``.
+    """
 
     name: str
     capabilities: frozenset[str]
     """What it can do beyond starting tasks: ``PREEMPT``, or nothing."""
+    step_s: float
+    """Longest wait for a message that makes sense on its clock, seconds."""
 
     def now_s(self) -> int:
         """The engine's clock, whole seconds since the epoch; it may step back."""
         ...
 
     def workers(self) -> tuple[Worker, ...]:
-        """The workers that are there now."""
+        """The workers that are there now, those that are closed included."""
+        ...
+
+    def closed(self) -> frozenset[str]:
+        """Workers that take nothing new at present."""
         ...
 
     def start(self, order: Order) -> None:
-        """Run an order; at once or never. Told by ``Started``, some time."""
+        """Run an order; at once or never. Reported by ``Started``, some time."""
         ...
 
     def cancel(self, key: Key) -> None:
-        """Stop an order, if it runs; told by ``Ended`` with outcome ``cancelled``.
+        """Stop an order, if it runs; reported by ``Ended`` with outcome ``cancelled``.
 
-        May be lost on its way, as any message: who wants it stopped says so until it is told.
+        May be lost on its way, as any message: who wants it stopped repeats it until then.
         """
         ...
 

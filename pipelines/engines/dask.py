@@ -7,29 +7,33 @@ comes back has another address, so that nothing of before runs there again by it
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipelines.engines.base import (
     PREEMPT,
     Ended,
+    EnvironmentFailed,
     Key,
     Order,
     Standing,
     Started,
     Told,
+    Unreachable,
     WorkerDown,
     WorkerUp,
+    piece_output,
+    safe_name,
 )
+from pipelines.engines.dask_tls import CLOSED_ROUTES, ClusterKey
+from pipelines.engines.processes import ProcessId
 from pipelines.engines.shift import begun_at
 from planner.domain import BadRequest, Outcome, Worker
 from planner.messages import PlanRequest
@@ -41,9 +45,14 @@ READY_S = 60.0
 THREADS = 64
 """Threads of a worker: each only waits for a process; its resources say how many there may be."""
 SCHEDULER, WORKER = "distributed.cli.dask_scheduler", "distributed.cli.dask_worker"
+NOTE = "cluster.json"
+PREFIX = "plancast"
 CLUSTER_MODULES = frozenset({SCHEDULER, WORKER})
 WORST = (Outcome.CANCELLED, Outcome.TIMEOUT, Outcome.FAILED)
-"""Of the pieces of a gang the outcome that is told."""
+"""Of the pieces of a gang the outcome that is reported."""
+SCHEDULER_NAME = "(scheduler)"
+
+Found = TypeVar("Found")
 
 
 class DaskEngine:
@@ -55,24 +64,39 @@ class DaskEngine:
         Of the scheduler.
     machines : sequence of Worker
         What the workers are, by their Dask names.
-    pids : mapping of str to int, optional
+    processes : mapping of str to ProcessId, optional
         Processes that belong to this engine: ``stop`` ends them.
+    key : ClusterKey
+        Of the cluster.
+    batch : str
+        Identity of the batch, the same for every master that carries it out.
     """
 
     name = "dask"
     capabilities = frozenset({PREEMPT})
+    step_s = 1.0
 
     def __init__(
-        self, address: str, machines: Sequence[Worker], pids: Mapping[str, int] | None = None
+        self,
+        address: str,
+        machines: Sequence[Worker],
+        processes: Mapping[str, ProcessId] | None = None,
+        *,
+        key: ClusterKey,
+        batch: str,
     ) -> None:
         from distributed import Client
 
         from pipelines.engines.dask_books import Books
 
         self.machines = {w.id: w for w in machines}
-        self.pids = dict(pids or {})
+        self.processes = dict(processes or {})
+        self.key = key
+        self.batch = batch
+        self.keys: dict[str, Key] = {}
+        """Orders that messages are reported of, by their names on the scheduler."""
         self.client: Any = Client(  # type: ignore[no-untyped-call]
-            address, timeout=READY_S, set_as_default=False
+            address, timeout=READY_S, set_as_default=False, security=key.security()
         )
         self.client.register_plugin(Books())
         self.seen = 0
@@ -88,21 +112,29 @@ class DaskEngine:
         """Workers that are connected now."""
         return tuple(self.machines[n] for n in self.address_of if n in self.machines)
 
+    def closed(self) -> frozenset[str]:
+        """None: a worker of Dask takes work as long as it is there."""
+        return frozenset()
+
     def start(self, order: Order) -> None:
         """Submit every piece, pinned; a key that the scheduler knows is not submitted again."""
+        self._asked(lambda: self._submit(order))
+
+    def _submit(self, order: Order) -> None:
         from distributed import fire_and_forget
 
-        from pipelines.engines.dask_books import name_of, read_runs, run_command
+        from pipelines.engines.dask_books import piece_name, run_command
 
-        known = self.client.run_on_scheduler(read_runs, [order.key])[order.key]
+        known = self._runs([order.key])[order.key]
         pieces = len(order.workers)
         for number, worker in enumerate(order.workers):
-            name = name_of(*order.key, number, pieces)
+            name = piece_name(self._name(order.key), number, pieces)
             address = self.address_of.get(worker)
             if name in known or address is None:
                 continue
             future = self.client.submit(
-                run_command, name, order.command, order.limit_s, key=name, workers=[address],
+                run_command, name, order.argv or ("true",), dict(order.environ), order.limit_s,
+                piece_output(order.output, number, pieces), key=name, workers=[address],
                 allow_other_workers=False, pure=False, retries=0,
                 resources={r: a for r, a in order.demand.items() if a},
             )  # fmt: skip
@@ -111,11 +143,14 @@ class DaskEngine:
 
     def cancel(self, key: Key) -> None:
         """Kill what runs of an order, and take back what does not."""
+        self._asked(lambda: self._call_off(key))
+
+    def _call_off(self, key: Key) -> None:
         from distributed import Future
 
-        from pipelines.engines.dask_books import call_off, read_runs
+        from pipelines.engines.dask_books import call_off
 
-        for name, run in self.client.run_on_scheduler(read_runs, [key])[key].items():
+        for name, run in self._runs([key])[key].items():
             if run["state"] == "ended":
                 continue
             # One that has no worker yet may get it in this moment: then every one is told.
@@ -130,16 +165,14 @@ class DaskEngine:
         """What the books have that is new."""
         until = time.monotonic() + wait_s
         while True:
-            found = self._read()
+            found = self._asked(self._read)
             if found or time.monotonic() >= until:
                 return found
             time.sleep(min(POLL_S, max(0.0, until - time.monotonic())))
 
     def status(self, keys: Collection[Key]) -> dict[Key, Standing]:
         """What the books say of orders."""
-        from pipelines.engines.dask_books import read_runs
-
-        runs = self.client.run_on_scheduler(read_runs, list(keys))
+        runs = self._asked(lambda: self._runs(keys))
         return {key: _together(runs[key]) for key in keys}
 
     def close(self) -> None:
@@ -149,10 +182,35 @@ class DaskEngine:
     def stop(self) -> None:
         """End the processes that belong to this engine."""
         self.close()
-        for pid in self.pids.values():
-            _kill(pid)
+        for process in self.processes.values():
+            process.kill()
 
     # ------------------------------------------------------------------ inside
+
+    def _asked(self, call: Callable[[], Found]) -> Found:
+        """A call to the scheduler, whose failure is told apart from its death."""
+        try:
+            return call()
+        except (OSError, TimeoutError, RuntimeError) as why:
+            if isinstance(why, RuntimeError) and self.client.status == "running":
+                raise
+            scheduler = self.processes.get(SCHEDULER_NAME)
+            if self.client.status == "closed" or (scheduler is not None and not scheduler.alive):
+                raise EnvironmentFailed("dask: the scheduler has ended") from None
+            raise Unreachable(f"dask: {why}") from None
+
+    def _name(self, key: Key) -> str:
+        name = f"{PREFIX}-{self.batch}-{key[1]}-{safe_name(key[0])}"
+        self.keys[name] = key
+        return name
+
+    def _runs(self, keys: Collection[Key]) -> dict[Key, dict[str, dict[str, Any]]]:
+        """The pieces of orders, by the books."""
+        from pipelines.engines.dask_books import read_runs
+
+        names = {self._name(key): key for key in keys}
+        found = self.client.run_on_scheduler(read_runs, list(names))
+        return {key: found[name] for name, key in names.items()}
 
     def _read(self) -> list[Told]:
         from pipelines.engines.dask_books import read_log
@@ -166,7 +224,7 @@ class DaskEngine:
         return found
 
     def _told(self, entry: dict[str, Any]) -> Told | None:
-        from pipelines.engines.dask_books import parsed
+        from pipelines.engines.dask_books import order_of
 
         at_s = int(entry["at"])
         if entry["kind"] == "up":
@@ -180,24 +238,27 @@ class DaskEngine:
                 return None  # it is back already, under another address
             del self.address_of[name]
             return WorkerDown(name, at_s)
-        key = parsed(entry["key"])[:2]
-        # A gang begins and ends with all its pieces: only the whole is told of.
+        key = self.keys.get(order_of(entry["key"]))
+        if key is None:
+            return None  # of another batch, or of an order that nobody waits for
+        # A gang begins and ends with all its pieces: only the whole is reported.
         stands = self.status([key])[key]
         if stands.state == "running" and stands.start_s is not None:
             return Started(key, stands.start_s)
         if stands.state == "ended":
             end_s = at_s if stands.end_s is None else stands.end_s
             start_s = end_s if stands.start_s is None else stands.start_s
-            return Ended(key, start_s, end_s, stands.outcome or Outcome.FAILED)
+            outcome = stands.outcome or Outcome.FAILED
+            return Ended(key, start_s, end_s, outcome, stands.reason)
         return None
 
 
 def _together(runs: Mapping[str, dict[str, Any]]) -> Standing:
     """Where an order stands, from its pieces by Dask key."""
-    from pipelines.engines.dask_books import parsed
+    from pipelines.engines.dask_books import pieces_of
 
     known = list(runs.values())
-    if not known or len(known) < parsed(next(iter(runs)))[3]:
+    if not known or len(known) < pieces_of(next(iter(runs))):
         return Standing("unknown")  # not every piece was sent
     starts = [run["start"] for run in known if run["start"] is not None]
     start_s = int(max(starts)) if starts else None
@@ -210,44 +271,59 @@ def _together(runs: Mapping[str, dict[str, Any]]) -> Standing:
     outcomes = [Outcome(run["outcome"]) for run in known]
     worst = next((o for o in WORST if o in outcomes), Outcome.COMPLETED)
     end_s = math.ceil(max(run["end"] for run in known))
-    return Standing("ended", start_s, max(end_s, start_s or 0), worst)
+    reason = next((run["reason"] for run in known if run["outcome"] == worst.value), "")
+    return Standing("ended", start_s, max(end_s, start_s or 0), worst, reason)
 
 
 # ------------------------------------------------------------------ processes of our own
 
 
-def local_cluster(machines: Sequence[Worker], folder: Path) -> tuple[str, dict[str, int]]:
+def local_cluster(
+    machines: Sequence[Worker], folder: Path
+) -> tuple[str, dict[str, ProcessId], ClusterKey]:
     """Start a scheduler and a process for each worker on this machine, on the loopback address.
 
     They belong to no terminal, and go on when their starter is killed. What an earlier starter
-    left in this folder is ended first.
+    left in this folder is ended first. Only who can read the folder can talk to them.
 
     Returns
     -------
     address : str
-    pids : dict of str to int
+    processes : dict of str to ProcessId
         ``(scheduler)`` and the workers' names.
+    key : ClusterKey
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
     end_left_over(folder)
+    key = ClusterKey.made_in(folder)
     book = folder / "scheduler.json"
     book.unlink(missing_ok=True)
-    pids = {
-        "(scheduler)": _spawn(
-            [SCHEDULER, "--host", "127.0.0.1", "--port", "0",
-             "--no-dashboard", "--scheduler-file", str(book)], folder / "scheduler.log",
+    processes = {
+        SCHEDULER_NAME: _spawn(
+            [SCHEDULER, "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
+             "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(book),
+             *key.arguments()],
+            folder / "scheduler.log",
         )
     }  # fmt: skip
-    until = time.monotonic() + READY_S
-    while not book.exists() or not book.read_text().strip():
-        if time.monotonic() > until:
-            raise BadRequest(f"dask: the scheduler does not come up; see {folder}/scheduler.log")
-        time.sleep(0.05)
-    address = str(json.loads(book.read_text())["address"])
-    for machine in machines:
-        pids[machine.id] = spawn_worker(address, machine, folder)
-    return address, pids
+    try:
+        until = time.monotonic() + READY_S
+        while not book.exists() or not book.read_text().strip():
+            if time.monotonic() > until or not processes[SCHEDULER_NAME].alive:
+                raise EnvironmentFailed(
+                    f"dask: the scheduler does not come up; see {folder}/scheduler.log"
+                )
+            time.sleep(0.05)
+        address = str(json.loads(book.read_text())["address"])
+        for machine in machines:
+            processes[machine.id] = spawn_worker(address, machine, folder)
+    except BaseException:
+        for process in processes.values():
+            process.kill()
+        raise
+    return address, processes, key
 
 
 def end_left_over(folder: Path) -> None:
@@ -267,41 +343,36 @@ def end_left_over(folder: Path) -> None:
     for process in psutil.process_iter(["cmdline"]):
         arguments = process.info["cmdline"] or []
         if not CLUSTER_MODULES.isdisjoint(arguments) and not named.isdisjoint(arguments):
-            found.append(process)
-    for process in found:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(found, timeout=READY_S)
+            found.append(ProcessId.of(process.pid))
+    for left in found:
+        left.kill()
+    until = time.monotonic() + READY_S
+    while any(left.alive for left in found) and time.monotonic() < until:
+        time.sleep(0.02)
 
 
-def spawn_worker(address: str, machine: Worker, folder: Path) -> int:
-    """Start the process of one worker; its pid."""
+def spawn_worker(address: str, machine: Worker, folder: Path) -> ProcessId:
+    """Start the process of one worker of the cluster in a folder."""
     folder = folder.resolve()
     resources = " ".join(f"{r}={a}" for r, a in machine.capacity.items())
     return _spawn(
         [WORKER, address, "--name", machine.id, "--nthreads", str(THREADS),
-         "--no-nanny", "--no-dashboard", "--memory-limit", "0", "--resources", resources,
+         "--no-nanny", "--no-dashboard", "--dashboard-address", "127.0.0.1:0",
+         "--memory-limit", "0", "--resources", resources,
          "--host", "127.0.0.1", "--local-directory", str(folder / "scratch"),
-         "--death-timeout", "60"],
-        folder / f"{machine.id}.log",
+         "--death-timeout", "60", *ClusterKey.in_(folder).arguments()],
+        folder / f"{safe_name(machine.id)}.log",
     )  # fmt: skip
 
 
-def _spawn(arguments: list[str], log: Path) -> int:
+def _spawn(arguments: list[str], log: Path) -> ProcessId:
     with log.open("ab") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", *arguments], stdout=out, stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL, start_new_session=True,
+            env={**os.environ, **CLOSED_ROUTES},
         )  # fmt: skip
-    return process.pid
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    except (ProcessLookupError, ChildProcessError):
-        return
+    return ProcessId.of(process.pid)
 
 
 def wait_for(engine: DaskEngine, workers: int) -> None:
@@ -309,14 +380,14 @@ def wait_for(engine: DaskEngine, workers: int) -> None:
     until = time.monotonic() + READY_S
     while len(engine.workers()) < workers:
         if time.monotonic() > until:
-            raise BadRequest(
+            raise EnvironmentFailed(
                 f"dask: {len(engine.workers())} of {workers} workers came up in {READY_S:g} s"
             )
         engine.events(0.2)
 
 
 def started(
-    request: PlanRequest, losses: Sequence[tuple[str, int]], folder: Path
+    request: PlanRequest, losses: Sequence[tuple[str, int]], folder: Path, batch: str
 ) -> tuple[DaskEngine, PlanRequest, Callable[[Any], None]]:
     """The cluster of a folder, started if it is not there; the request from now on.
 
@@ -326,7 +397,8 @@ def started(
     losses : sequence of (str, int)
         Workers to kill -9, and how many seconds after the beginning.
     folder : Path
-        Keeps the scheduler's address, the processes' ids and their logs.
+        Keeps the scheduler's address, the processes' ids, their logs, and the cluster's key.
+    batch : str
 
     Returns
     -------
@@ -337,13 +409,9 @@ def started(
     for name, _ in losses:
         if name not in request.snapshot.worker_by_id:
             raise BadRequest(f"--lose {name}: there is no such worker")
-    note = folder / "cluster.json"
-    engine = _attached(note, machines)
+    engine = _attached(folder, machines, batch)
     if engine is None:
-        address, pids = local_cluster(machines, folder)
-        note.write_text(json.dumps({"address": address, "pids": pids}))
-        engine = DaskEngine(address, machines, pids)
-        wait_for(engine, len(machines))
+        engine = _brought_up(folder, machines, batch)
     began = time.time()
     left = dict(losses)
 
@@ -351,18 +419,37 @@ def started(
         for name, after_s in list(left.items()):
             if time.time() - began >= after_s:
                 del left[name]
-                _kill(engine.pids[name])
+                engine.processes[name].kill()
 
     return engine, begun_at(request, engine.now_s()), on_step
 
 
-def _attached(note: Path, machines: Sequence[Worker]) -> DaskEngine | None:
+def _brought_up(folder: Path, machines: Sequence[Worker], batch: str) -> DaskEngine:
+    """A new cluster; where it does not come up whole nothing of it is left running."""
+    address, processes, key = local_cluster(machines, folder)
+    try:
+        rows = {name: [p.pid, p.started_s] for name, p in processes.items()}
+        (folder / NOTE).write_text(json.dumps({"address": address, "processes": rows}))
+        engine = DaskEngine(address, machines, processes, key=key, batch=batch)
+        wait_for(engine, len(machines))
+    except BaseException:
+        for process in processes.values():
+            process.kill()
+        raise
+    return engine
+
+
+def _attached(folder: Path, machines: Sequence[Worker], batch: str) -> DaskEngine | None:
     """The engine of a cluster that an earlier master left behind, if it is still there."""
+    note = folder / NOTE
     if not note.exists():
         return None
-    known = json.loads(note.read_text())
     try:
-        os.kill(known["pids"]["(scheduler)"], 0)
-        return DaskEngine(known["address"], machines, known["pids"])
-    except (OSError, TimeoutError):
-        return None
+        known = json.loads(note.read_text())
+        processes = {name: ProcessId(*row) for name, row in known["processes"].items()}
+        if not processes[SCHEDULER_NAME].alive:
+            return None
+        key = ClusterKey.in_(folder.resolve())
+        return DaskEngine(known["address"], machines, processes, key=key, batch=batch)
+    except (OSError, TimeoutError, ValueError, KeyError, TypeError):
+        return None  # of another version, or damaged: what runs of it is ended by the new one

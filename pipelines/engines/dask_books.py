@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 from distributed import Scheduler
@@ -14,7 +16,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 
 NAME = "plancast-books"
 TIMEOUT = "plancast: killed at its limit"
-FAILED = "plancast: exit code"
+FAILED = "plancast: failed"
 CANCELLED = "plancast: cancelled"
 PROCESSES: dict[str, int] = {}
 """On a worker: process group of each run of ours."""
@@ -22,23 +24,27 @@ CALLED_OFF: set[str] = set()
 """On a worker: runs that were killed because they are wanted no more."""
 
 
-def name_of(task: str, attempt: int, piece: int, pieces: int) -> str:
+def piece_name(order: str, piece: int, pieces: int) -> str:
     """The Dask key of a piece of an order."""
-    return f"plancast-{attempt}-{piece}of{pieces}-{task}"
+    return f"{order}.{piece}of{pieces}"
 
 
-def parsed(name: str) -> tuple[str, int, int, int]:
-    """Task, attempt, piece and pieces of a Dask key."""
-    _, attempt, piece, task = name.split("-", 3)
-    number, pieces = piece.split("of")
-    return task, int(attempt), int(number), int(pieces)
+def order_of(name: str) -> str:
+    """The order that a piece belongs to."""
+    return name.rpartition(".")[0]
+
+
+def pieces_of(name: str) -> int:
+    """How many pieces the order of a piece has."""
+    return int(name.rpartition("of")[2])
 
 
 class Books(SchedulerPlugin):
     """Every run of ours and every worker, as the scheduler saw them; outlives the master.
 
     ``log`` is a list of entries, each with the number of its place; a client reads on from the
-    last one it has seen. ``runs`` has the state of every key that was ever ours.
+    last one it has seen. ``runs`` has the state of every piece that was ever ours, ``orders``
+    the same by order.
     """
 
     name = NAME
@@ -47,6 +53,7 @@ class Books(SchedulerPlugin):
     def __init__(self) -> None:
         self.log: list[dict[str, Any]] = []
         self.runs: dict[str, dict[str, Any]] = {}
+        self.orders: dict[str, dict[str, dict[str, Any]]] = {}
 
     async def start(self, scheduler: Scheduler) -> None:
         """Be told by the scheduler; write down the workers that are there already."""
@@ -70,9 +77,7 @@ class Books(SchedulerPlugin):
         """A key has changed its state."""
         if not isinstance(key, str) or not key.startswith("plancast-"):
             return
-        run = self.runs.setdefault(
-            key, {"state": "waiting", "start": None, "end": None, "outcome": None, "address": ""}
-        )
+        run = self._run(key)
         if run["state"] in ("lost", "ended"):
             return
         if finish == "processing":
@@ -82,7 +87,7 @@ class Books(SchedulerPlugin):
             self._add(kind="started", key=key)
         elif finish in ("memory", "erred"):
             self._measure(run, told)
-            run["outcome"] = "completed" if finish == "memory" else self._why(told)
+            run["outcome"], run["reason"] = _fate(told) if finish == "erred" else ("completed", "")
             run["state"] = "ended"
             self._add(kind="ended", key=key)
         elif finish == "forgotten" and start in ("processing", "waiting", "released", "no-worker"):
@@ -95,11 +100,12 @@ class Books(SchedulerPlugin):
             if span["action"] == "compute":
                 run["start"], run["end"] = span["start"], span["stop"]
 
-    def _why(self, told: dict[str, Any]) -> str:
-        text = str(told.get("exception_text") or told.get("exception") or "")
-        if CANCELLED in text:
-            return "cancelled"
-        return "timeout" if TIMEOUT in text else "failed"
+    def _run(self, key: str) -> dict[str, Any]:
+        if key not in self.runs:
+            self.runs[key] = {"state": "waiting", "start": None, "end": None, "outcome": None,
+                              "reason": "", "address": ""}  # fmt: skip
+            self.orders.setdefault(order_of(key), {})[key] = self.runs[key]
+        return self.runs[key]
 
     def _add(self, **entry: Any) -> None:
         self.log.append({"number": len(self.log), "at": time.time(), **entry})
@@ -116,17 +122,26 @@ def read_log(since: int, dask_scheduler: Scheduler | None = None) -> list[dict[s
 
 
 def read_runs(
-    keys: list[tuple[str, int]], dask_scheduler: Scheduler | None = None
-) -> dict[tuple[str, int], dict[str, Any]]:
+    orders: list[str], dask_scheduler: Scheduler | None = None
+) -> dict[str, dict[str, dict[str, Any]]]:
     """What the books say of the pieces of orders, by Dask key; runs on the scheduler."""
     assert dask_scheduler is not None
     books: Any = dask_scheduler.plugins[NAME]
-    wanted: dict[tuple[str, int], dict[str, Any]] = {(task, attempt): {} for task, attempt in keys}
-    for name, run in books.runs.items():
-        task, attempt, *_ = parsed(name)
-        if (task, attempt) in wanted:
-            wanted[task, attempt][name] = dict(run)
-    return wanted
+    return {
+        order: {name: dict(run) for name, run in books.orders.get(order, {}).items()}
+        for order in orders
+    }
+
+
+def _fate(told: dict[str, Any]) -> tuple[str, str]:
+    """Outcome and reason of a piece that erred."""
+    text = str(told.get("exception_text") or told.get("exception") or "")
+    if CANCELLED in text:
+        return "cancelled", ""
+    if TIMEOUT in text:
+        return "timeout", "killed at its limit"
+    found = re.search(rf"{FAILED}: ([^\n]*?)['\")]*$", text)
+    return "failed", found.group(1) if found else text[:200]
 
 
 def call_off(name: str) -> bool:
@@ -144,8 +159,22 @@ def call_off(name: str) -> bool:
     return True
 
 
-def run_command(name: str, command: str, limit_s: float | None) -> None:
-    """Run a command in a process group of its own, and kill that at the limit.
+def run_command(
+    name: str, argv: tuple[str, ...], environ: dict[str, str], limit_s: float | None, output: str
+) -> None:
+    """Run a program in a process group of its own, and kill that at the limit.
+
+    Parameters
+    ----------
+    name : str
+        Dask key of the piece.
+    argv : tuple of str
+        Program and arguments; no shell takes part.
+    environ : dict of str to str
+        Added to the worker's environment.
+    limit_s : float, optional
+    output : str
+        File that standard output and error are appended to; empty: they are discarded.
 
     Raises
     ------
@@ -154,10 +183,14 @@ def run_command(name: str, command: str, limit_s: float | None) -> None:
     """
     if name in CALLED_OFF:
         raise RuntimeError(CANCELLED)
-    process = subprocess.Popen(
-        command, shell=True, start_new_session=True, stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    try:
+        with Path(output or os.devnull).open("ab") as sink:
+            process = subprocess.Popen(
+                argv, start_new_session=True, stdin=subprocess.DEVNULL, stdout=sink,
+                stderr=subprocess.STDOUT, env={**os.environ, **environ},
+            )  # fmt: skip
+    except OSError as error:
+        raise RuntimeError(f"{FAILED}: {error.filename}: {error.strerror}") from None
     watch = _die_together(process.pid)
     PROCESSES[name] = process.pid
     if name in CALLED_OFF:
@@ -174,7 +207,7 @@ def run_command(name: str, command: str, limit_s: float | None) -> None:
     if name in CALLED_OFF:
         raise RuntimeError(CANCELLED)
     if code != 0:
-        raise RuntimeError(f"{FAILED} {code}")
+        raise RuntimeError(f"{FAILED}: {f'exit code {code}' if code > 0 else f'signal {-code}'}")
 
 
 def _die_together(group: int) -> int:

@@ -21,12 +21,14 @@ from pipelines.engines.base import (
     Standing,
     Started,
     Told,
+    Unreachable,
+    WorkerClosed,
     WorkerDown,
     WorkerUp,
 )
 from planner.domain import BadRequest, Outcome, Worker
 
-IDLE_STEP_S = 60
+STEP_S = 60.0
 """How far the clock goes where nothing is scheduled to happen."""
 
 
@@ -48,6 +50,10 @@ class Faults:
         When a worker dies, which, and how many seconds later it is back (None: never).
     fail : float
         Chance that a task fails by itself.
+    drains : sequence of (int, str, int or None)
+        When a worker is closed, which, and how many seconds later it takes work again.
+    away : sequence of (int, int)
+        When the engine stops to answer, and for how many calls.
     """
 
     lost: float = 0.0
@@ -58,6 +64,8 @@ class Faults:
     clock_s: int = 0
     deaths: Sequence[tuple[int, str, int | None]] = ()
     fail: float = 0.0
+    drains: Sequence[tuple[int, str, int | None]] = ()
+    away: Sequence[tuple[int, int]] = ()
 
     def __post_init__(self) -> None:
         for name in ("lost", "twice", "late", "deaf", "fail"):
@@ -100,9 +108,12 @@ class SimEngine:
     seed: int = 0
     name: str = "sim"
     capabilities: frozenset[str] = frozenset({PREEMPT})
+    step_s: float = STEP_S
 
     def __post_init__(self) -> None:
         self.clock = self.start_s
+        self.shut: set[str] = set()
+        self._deaf_calls = 0
         self.rng = np.random.default_rng(self.seed)
         self.up: dict[str, Worker] = {w.id: w for w in self.machines}
         self.runs: dict[Key, Run] = {}
@@ -114,6 +125,12 @@ class SimEngine:
             self._at(at_s, lambda w=worker: self._dies(w))  # type: ignore[misc]
             if back_s is not None:
                 self._at(at_s + back_s, lambda w=home[worker]: self._returns(w))  # type: ignore[misc]
+        for at_s, worker, back_s in self.faults.drains:
+            self._at(at_s, lambda w=worker: self._closes(w))  # type: ignore[misc]
+            if back_s is not None:
+                self._at(at_s + back_s, lambda w=home[worker]: self._opens(w))  # type: ignore[misc]
+        for at_s, calls in self.faults.away:
+            self._at(at_s, lambda n=calls: self._leaves(n))  # type: ignore[misc]
 
     # ------------------------------------------------------------------ the interface
 
@@ -123,13 +140,20 @@ class SimEngine:
 
     def workers(self) -> tuple[Worker, ...]:
         """The workers that are up."""
+        self._reached()
         return tuple(self.up.values())
+
+    def closed(self) -> frozenset[str]:
+        """The workers that drain."""
+        self._reached()
+        return frozenset(self.shut & self.up.keys())
 
     def start(self, order: Order) -> None:
         """Begin a run, unless the key has had its run, or the order gets lost."""
+        self._reached()
         if self._chance(self.faults.deaf) or order.key in self.runs:
             return
-        if any(name not in self.up for name in order.workers):
+        if any(name not in self.up or name in self.shut for name in order.workers):
             return
         run = Run(order.key, order.workers, dict(order.demand), self.clock)
         self.runs[order.key] = run
@@ -145,12 +169,14 @@ class SimEngine:
 
     def cancel(self, key: Key) -> None:
         """Stop a run, unless the word gets lost."""
+        self._reached()
         run = self.runs.get(key)
         if run is not None and run.end_s is None and not self._chance(self.faults.deaf):
             self._ends(run, "cancelled")
 
     def events(self, wait_s: float) -> list[Told]:
         """Messages that are due; if there are none the clock goes on to the next thing."""
+        self._reached()
         until = self.clock + int(wait_s)
         while not (self._mail and self._mail[0][0] <= self.clock):
             moments = [q[0][0] for q in (self._agenda, self._mail) if q]
@@ -167,6 +193,7 @@ class SimEngine:
 
     def status(self, keys: Collection[Key]) -> dict[Key, Standing]:
         """The truth."""
+        self._reached()
         return {key: self._standing(key) for key in keys}
 
     def close(self) -> None:
@@ -204,6 +231,26 @@ class SimEngine:
     def _returns(self, worker: Worker) -> None:
         self.up[worker.id] = worker
         self._post(WorkerUp(worker, self._stamp()), self.clock)
+        if worker.id in self.shut:
+            self._post(WorkerClosed(worker.id, self._stamp()), self.clock)
+
+    def _closes(self, worker: str) -> None:
+        self.shut.add(worker)
+        self._post(WorkerClosed(worker, self._stamp()), self.clock)
+
+    def _opens(self, worker: Worker) -> None:
+        self.shut.discard(worker.id)
+        if worker.id in self.up:
+            self._post(WorkerUp(worker, self._stamp()), self.clock)
+
+    def _leaves(self, calls: int) -> None:
+        self._deaf_calls = calls
+
+    def _reached(self) -> None:
+        """Time passes while the engine does not answer, and what runs goes on."""
+        if self._deaf_calls > 0:
+            self._deaf_calls -= 1
+            raise Unreachable("the simulated engine does not answer")
 
     def _tell(self, message: Told) -> None:
         if self._chance(self.faults.lost):

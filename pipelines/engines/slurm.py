@@ -1,21 +1,27 @@
 """Slurm as an engine, by way of its own commands.
 
 Every order is one job, submitted held (``sbatch -H``) onto its nodes (``-w``) and released at
-once: the plan, not Slurm's queue, says what starts when. ``squeue --json`` tells what is there,
-``sacct`` what has ended; the job's name is the order's key, so that a new master finds all.
+once: the plan, not Slurm's queue, decides what starts when. The job's name and comment hold the
+batch, the attempt and the task, so that a new master finds all of its own and nothing else. Only
+a released job runs: of two that were submitted for one order, because an answer was lost, one
+stays held and is cancelled.
+
+An outage is no news: what cannot be read raises ``Unreachable``. A run is lost when Slurm says
+so of its job, not of its node; a node that drains or does not respond takes nothing new.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pipelines.engines.base import (
@@ -23,38 +29,46 @@ from pipelines.engines.base import (
     Ended,
     Key,
     Order,
+    Rejected,
     Standing,
     Started,
     Told,
-    WorkerDown,
+    Unreachable,
+    WorkerClosed,
     WorkerUp,
+    safe_name,
 )
 from pipelines.engines.shift import begun_at
+from pipelines.engines.slurm_answers import (
+    FIELDS,
+    OUTCOMES,
+    SEPARATOR,
+    Job,
+    jobs_of_json,
+    jobs_of_lines,
+    open_nodes,
+    standing,
+)
 from planner.domain import BadRequest, Outcome, Worker
 from planner.messages import PlanRequest
 
 PREFIX = "plancast"
 POLL_S = 0.5
+COMMAND_S = 60.0
+"""Longest time that a command may take."""
+GONE_S = 600.0
+"""How long queue and accounts must both not know a submitted job until it counts as gone."""
+DAY_S = 86_400
 COMMANDS = ("sbatch", "scontrol", "scancel", "squeue", "sacct")
-OUTCOMES = {
-    "COMPLETED": Outcome.COMPLETED,
-    "TIMEOUT": Outcome.TIMEOUT,
-    "DEADLINE": Outcome.TIMEOUT,
-    "CANCELLED": Outcome.CANCELLED,
-    "PREEMPTED": Outcome.CANCELLED,
-    "FAILED": Outcome.FAILED,
-    "OUT_OF_MEMORY": Outcome.FAILED,
-}
-LOST = ("NODE_FAIL", "BOOT_FAIL")
-RUNS = ("RUNNING", "COMPLETING", "SUSPENDED")
-DOWN = frozenset(
-    ("DOWN", "DRAIN", "ERROR", "FAIL", "FAILING", "NOT_RESPONDING", "POWERED_DOWN",
-     "POWERING_DOWN", "UNKNOWN")
-)  # fmt: skip
-"""States of a node, or flags of one, with which it takes no job."""
+PASSING = re.compile(
+    r"unable to contact|connect failure|connection (refused|reset|timed out)|timed out|zero bytes"
+    r"|temporarily|try again|standby|authentication|munge|communication|configuration source",
+    re.IGNORECASE,
+)
+"""Errors of a command that say nothing about what was asked: Slurm could not be reached."""
 
 Run = Callable[[Sequence[str]], str]
-"""Runs a command and gives its standard output; raises ``CommandFailed``."""
+"""Runs a command and gives its standard output; raises ``CommandFailed`` or ``Unreachable``."""
 
 
 class CommandFailed(Exception):
@@ -62,21 +76,20 @@ class CommandFailed(Exception):
 
 
 def run_command(arguments: Sequence[str]) -> str:
-    """Run a command of Slurm."""
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    """Run a command of Slurm, with times in seconds since the epoch."""
+    environ = {**os.environ, "SLURM_TIME_FORMAT": "%s"}
+    try:
+        done = subprocess.run(
+            arguments, capture_output=True, text=True, errors="replace", timeout=COMMAND_S,
+            check=False, env=environ, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise Unreachable(f"{arguments[0]}: no answer within {COMMAND_S:g} s") from None
     if done.returncode != 0:
-        raise CommandFailed(f"{arguments[0]}: {done.stderr.strip() or done.returncode}")
+        lines = done.stderr.strip().splitlines()
+        text = f"{arguments[0]}: {lines[-1].strip() if lines else done.returncode}"
+        raise Unreachable(text) if PASSING.search(done.stderr) else CommandFailed(text)
     return done.stdout
-
-
-@dataclass
-class Job:
-    """A job as Slurm tells of it."""
-
-    number: str
-    state: str
-    start_s: int | None = None
-    end_s: int | None = None
 
 
 class SlurmEngine:
@@ -88,51 +101,79 @@ class SlurmEngine:
         By the names of their nodes.
     run : callable
         Runs a command; the tests give it recorded answers.
+    batch : str
+        Identity of the batch, the same for every master that carries it out.
+    since_s : int, optional
+        When the batch began; accounts are read from a day before. Now by default.
     """
 
     name = "slurm"
     capabilities = frozenset({PREEMPT})
+    step_s = 1.0
 
-    def __init__(self, machines: Sequence[Worker], run: Run = run_command) -> None:
+    def __init__(
+        self, machines: Sequence[Worker], run: Run = run_command, *, batch: str,
+        since_s: int | None = None,
+    ) -> None:  # fmt: skip
         self.machines = {w.id: w for w in machines}
         self.run = run
-        self.up: set[str] = self._nodes_up()
-        self.told: dict[Key, str] = {}
+        self.batch = batch
+        self.since_s = self.now_s() if since_s is None else since_s
+        self.open: set[str] = self._nodes_open()
+        self.known: dict[Key, Job] = {}
+        """The job of each order that has one, as it was last seen."""
+        self.sent: set[Key] = set()
+        self.live: set[Key] = set()
+        """Orders whose end was not reported yet."""
+        self.reported: dict[Key, str] = {}
+        self._absent: dict[Key, float] = {}
+        self._accounts_as_json = True
 
     def now_s(self) -> int:
         """The clock of the machine at hand."""
         return int(time.time())
 
     def workers(self) -> tuple[Worker, ...]:
-        """Nodes of the cluster file that Slurm can use now."""
-        return tuple(self.machines[n] for n in self.machines if n in self.up)
+        """The nodes of the cluster file."""
+        return tuple(self.machines.values())
+
+    def closed(self) -> frozenset[str]:
+        """Nodes of the cluster file that Slurm cannot use now."""
+        return frozenset(self.machines.keys() - self.open)
 
     def start(self, order: Order) -> None:
         """Submit a job held, and release it; a key that has a job already gets no other."""
-        known = self._jobs([order.key]).get(order.key)
-        if known is not None:
-            if known.state == "PENDING":
-                self.run(["scontrol", "release", known.number])
-            return
-        answer = self.run(self.submission(order))
-        number = re.match(r"\d+", answer.strip())
-        if number is None:
-            raise CommandFailed(f"sbatch: said {answer.strip()!r}, not a job's number")
-        self.run(["scontrol", "release", number.group()])
+        key = order.key
+        if key in self.sent or key in self.known:
+            # An answer may have been lost; or a master died between submission and release.
+            self._find([key])
+        job = self.known.get(key)
+        if job is None:
+            self.sent.add(key)
+            job = self.known[key] = Job(self._submit(order), self._name(key), "PENDING", held=True)
+        self.live.add(key)
+        if job.held:
+            try:
+                self.run(["scontrol", "release", job.number])
+            except CommandFailed as why:
+                self._scancel(job.number)
+                raise Rejected(str(why)) from None
+            job.held = False
 
     def submission(self, order: Order) -> list[str]:
         """The ``sbatch`` command of an order."""
         nodes = list(dict.fromkeys(order.workers))
         if len({order.workers.count(n) for n in nodes}) > 1:
-            raise BadRequest(
-                f"task {order.key[0]}: Slurm needs equally many pieces on each node of a gang"
-            )
+            raise Rejected("Slurm needs equally many pieces on each node of a gang")
         each = len(order.workers) // len(nodes)
         cores = max(1, math.ceil(order.demand.get("cpu", 1000) / 1000))
+        # The rest of a file name that Slurm expands; a percent sign stands for itself doubled.
+        output = order.output.replace("%", "%%") if order.output else "/dev/null"
         arguments = [
             "sbatch", "--parsable", "-H", "--no-requeue", "-w", ",".join(nodes),
-            "-J", _name(order.key), "-N", str(len(nodes)), f"--ntasks-per-node={each}",
-            "-c", str(cores), "-o", "/dev/null", "-e", "/dev/null",
+            "-J", self._name(order.key), f"--comment={self._comment(order.key)}",
+            "-N", str(len(nodes)), f"--ntasks-per-node={each}",
+            "-c", str(cores), "-o", output, "--open-mode=append",
         ]  # fmt: skip
         if order.demand.get("mem"):
             arguments.append(f"--mem={order.demand['mem'] * each}M")
@@ -141,16 +182,19 @@ class SlurmEngine:
         if order.limit_s is not None:
             # Slurm counts limits in minutes, and rounds up.
             arguments.append(f"--time={math.ceil(order.limit_s / 60)}")
-        return [*arguments, "--wrap", order.command or "true"]
+        values = [f"{name}={value}" for name, value in order.environ.items()]
+        argv = [*(["env", *values] if values else []), *(order.argv or ("true",))]
+        return [*arguments, "--wrap", f"exec {shlex.join(argv)}"]
 
     def cancel(self, key: Key) -> None:
         """Cancel the job of an order."""
-        job = self._jobs([key]).get(key)
+        self._find([key])
+        job = self.known.get(key)
         if job is not None and job.state not in OUTCOMES:
-            self.run(["scancel", job.number])
+            self._scancel(job.number)
 
     def events(self, wait_s: float) -> list[Told]:
-        """What differs from what was told before."""
+        """What differs from what was reported before."""
         until = time.monotonic() + wait_s
         while True:
             found = [*self._node_events(), *self._job_events()]
@@ -160,128 +204,148 @@ class SlurmEngine:
 
     def status(self, keys: Collection[Key]) -> dict[Key, Standing]:
         """Where orders stand, by ``squeue`` and ``sacct``."""
-        jobs = self._jobs(keys)
-        return {key: _standing(jobs.get(key)) for key in keys}
+        self._find(keys)
+        found = {key: standing(self.known.get(key)) for key in keys}
+        self.live |= {key for key, stands in found.items() if stands.state != "ended"}
+        return found
 
     def close(self) -> None:
         """Nothing to let go of: Slurm goes on."""
 
     # ------------------------------------------------------------------ inside
 
+    def _submit(self, order: Order) -> str:
+        """The number of the new job."""
+        try:
+            answer = self.run(self.submission(order))
+        except CommandFailed as why:
+            raise Rejected(str(why)) from None
+        number = re.match(r"\d+", answer.strip())
+        if number is None:
+            raise Unreachable(f"sbatch: answered {answer.strip()!r}, not a job's number")
+        return number.group()
+
+    def _scancel(self, number: str) -> None:
+        try:
+            self.run(["scancel", number])
+        except CommandFailed:
+            return  # it has ended already
+
     def _node_events(self) -> list[Told]:
-        before, self.up = self.up, self._nodes_up()
+        before, self.open = self.open, self._nodes_open()
         now = self.now_s()
-        gone: list[Told] = [WorkerDown(n, now) for n in sorted(before - self.up)]
-        return [*gone, *(WorkerUp(self.machines[n], now) for n in sorted(self.up - before))]
+        gone: list[Told] = [WorkerClosed(n, now) for n in sorted(before - self.open)]
+        return [*gone, *(WorkerUp(self.machines[n], now) for n in sorted(self.open - before))]
 
     def _job_events(self) -> list[Told]:
+        if not self.live:
+            return []
+        self._find(self.live)
         found: list[Told] = []
-        for key, job in self._jobs(None).items():
-            stands = _standing(job)
-            if self.told.get(key) == stands.state:
+        for key in sorted(self.live):
+            stands = standing(self.known.get(key))
+            if self.reported.get(key) == stands.state:
                 continue
-            self.told[key] = stands.state
+            self.reported[key] = stands.state
             if stands.state == "running" and stands.start_s is not None:
                 found.append(Started(key, stands.start_s))
             elif stands.state == "ended":
                 end_s = self.now_s() if stands.end_s is None else stands.end_s
-                start_s = end_s if stands.start_s is None else stands.start_s
-                found.append(Ended(key, start_s, end_s, stands.outcome or Outcome.FAILED))
+                start_s = end_s if stands.start_s is None else min(stands.start_s, end_s)
+                outcome = stands.outcome or Outcome.FAILED
+                found.append(Ended(key, start_s, end_s, outcome, stands.reason))
+                self.live.discard(key)
         return found
 
-    def _nodes_up(self) -> set[str]:
-        """Nodes of ours that Slurm can use.
+    def _nodes_open(self) -> set[str]:
+        """Nodes of ours that Slurm can use."""
+        return open_nodes(self._read(["scontrol", "show", "nodes", "--oneliner"])) & set(
+            self.machines
+        )
 
-        ``sinfo`` shows a node that went down under a job as completing; this shows both.
+    def _find(self, keys: Collection[Key]) -> None:
+        """Look up the jobs of orders, and keep what is known of them.
+
+        What neither queue nor accounts know of a job that was submitted is no news either: a
+        job that has left the queue reaches the accounts with a delay.
         """
-        text = self.run(["scontrol", "show", "nodes", "--oneliner"])
-        states = dict(re.findall(r"^NodeName=(\S+).*?\bState=(\S+)", text, re.MULTILINE))
-        return {
-            name for name in self.machines
-            if name in states and not states[name].endswith("*")
-            and DOWN.isdisjoint(states[name].rstrip("~#!%$@^-").split("+"))
-        }  # fmt: skip
+        names = {self._name(key): key for key in keys}
+        seen = self._take(names, jobs_of_json(self._read(["squeue", "--json"]), "squeue"))
+        missing = names.keys() - {self._name(key) for key in seen}
+        if missing:
+            rest = {name: names[name] for name in missing}
+            seen |= self._take(rest, self._accounts([self.known.get(k) for k in rest.values()]))
+        for key in keys:
+            if key in seen or key not in self.known:
+                self._absent.pop(key, None)
+                continue
+            since = self._absent.setdefault(key, time.monotonic())
+            if time.monotonic() - since >= GONE_S:
+                del self.known[key], self._absent[key]
 
-    def _jobs(self, keys: Collection[Key] | None) -> dict[Key, Job]:
-        """The last job of each key (of all our keys), whether it is queued, runs or has ended."""
-        wanted = None if keys is None else {_name(key) for key in keys}
-        found: dict[Key, Job] = {}
-        for name, job in _accounted(self.run(
-            ["sacct", "-X", "-P", "-n", "--starttime=now-7days", "-o",
-             "JobIDRaw,JobName,State,Start,End"]
-        )):  # fmt: skip
-            if wanted is None or name in wanted:
-                found[_key(name)] = job
-        # What is in the queue is newer than what the accounts say of it.
-        for name, job in _queued(self.run(["squeue", "--json"])):
-            if wanted is None or name in wanted:
-                found[_key(name)] = job
-        return found
+    def _take(self, names: dict[str, Key], jobs: Sequence[Job]) -> set[Key]:
+        """Keep what jobs say of our orders; extra jobs of one order, still held, are cancelled."""
+        of_key: dict[Key, list[Job]] = {}
+        for job in jobs:
+            if job.name in names:
+                of_key.setdefault(names[job.name], []).append(job)
+        seen = set()
+        for key, found in of_key.items():
+            before = self.known.get(key)
+            if before is not None:
+                chosen = next((job for job in found if job.number == before.number), None)
+            else:
+                chosen = min(found, key=lambda job: (job.held, int(job.number)))
+            if chosen is not None:
+                self.known[key] = chosen
+                seen.add(key)
+            for job in found:
+                if job is not chosen and job.held:
+                    self._scancel(job.number)
+        return seen
 
+    def _accounts(self, jobs: Sequence[Job | None]) -> list[Job]:
+        """Jobs of the accounts: those of these numbers, or all since the batch began."""
+        days = math.ceil(max(0, self.now_s() - self.since_s) / DAY_S) + 1
+        which = ["-X", f"--starttime=now-{days}days"]
+        if all(job is not None for job in jobs):
+            which.append(f"--jobs={','.join(job.number for job in jobs if job is not None)}")
+        if self._accounts_as_json:
+            try:
+                return jobs_of_json(self.run(["sacct", "--json", *which]), "sacct")
+            except CommandFailed:
+                self._accounts_as_json = False  # an older version, or one without the plugin
+        return jobs_of_lines(
+            self._read(
+                [
+                    "sacct",
+                    "-P",
+                    "-n",
+                    f"--uid={os.getuid()}",
+                    f"--delimiter={SEPARATOR}",
+                    "-o",
+                    FIELDS,
+                    *which,
+                ]
+            )
+        )
 
-def _name(key: Key) -> str:
-    return f"{PREFIX}-{key[1]}-{key[0]}"
+    def _read(self, arguments: Sequence[str]) -> str:
+        """The answer of a command that only reads: whatever goes wrong with it is no news."""
+        try:
+            return self.run(arguments)
+        except CommandFailed as why:
+            raise Unreachable(str(why)) from None
 
+    def _name(self, key: Key) -> str:
+        return f"{PREFIX}-{self.batch}-{key[1]}-{safe_name(key[0])}"
 
-def _key(name: str) -> Key:
-    _, attempt, task = name.split("-", 2)
-    return task, int(attempt)
-
-
-def _ours(name: str) -> bool:
-    return re.match(rf"{PREFIX}-\d+-", name) is not None
-
-
-def _queued(text: str) -> list[tuple[str, Job]]:
-    """Jobs of ours in the JSON of ``squeue``, of any version since 21.08."""
-    found = []
-    for row in json.loads(text)["jobs"]:
-        if not _ours(row["name"]):
-            continue
-        state = row["job_state"]
-        state = state[0] if isinstance(state, list) else state
-        times = [_moment(row.get(field)) for field in ("start_time", "end_time")]
-        found.append((row["name"], Job(str(row["job_id"]), state, times[0], times[1])))
-    return found
-
-
-def _moment(value: Any) -> int | None:
-    """A time of ``squeue --json``: a number, or since 23.02 ``{set, infinite, number}``."""
-    if isinstance(value, Mapping):
-        value = value.get("number") if value.get("set") else None
-    return int(value) if value else None
-
-
-def _accounted(text: str) -> list[tuple[str, Job]]:
-    """Jobs of ours in the lines of ``sacct -X -P``."""
-    found = []
-    for line in text.splitlines():
-        number, name, state, start, end = line.split("|")
-        if _ours(name):
-            found.append((name, Job(number, state.split()[0], _clock(start), _clock(end))))
-    return found
-
-
-def _clock(text: str) -> int | None:
-    if not text or text in ("Unknown", "None"):
-        return None
-    return int(time.mktime(time.strptime(text, "%Y-%m-%dT%H:%M:%S")))
-
-
-def _standing(job: Job | None) -> Standing:
-    if job is None:
-        return Standing("unknown")
-    if job.state in LOST:
-        return Standing("lost", job.start_s, job.end_s)
-    if job.state in OUTCOMES:
-        return Standing("ended", job.start_s, job.end_s, OUTCOMES[job.state])
-    if job.state in RUNS:
-        return Standing("running", job.start_s)
-    return Standing("waiting")
+    def _comment(self, key: Key) -> str:
+        return json.dumps({PREFIX: self.batch, "attempt": key[1], "task": key[0]})
 
 
 def attached(
-    request: PlanRequest, losses: Sequence[tuple[str, int]], folder: Path
+    request: PlanRequest, losses: Sequence[tuple[str, int]], batch: str, since_s: int | None
 ) -> tuple[SlurmEngine, PlanRequest, Callable[[Any], None]]:
     """The Slurm at hand, with the workers of the request that are its nodes.
 
@@ -290,14 +354,16 @@ def attached(
     missing = [name for name in COMMANDS if shutil.which(name) is None]
     if missing:
         raise BadRequest(f"slurm: there is no command {missing[0]}; install Slurm's clients")
-    engine = SlurmEngine(request.snapshot.workers)
-    there = {worker.id for worker in engine.workers()}
-    if not there:
+    machines = request.snapshot.workers
+    states = run_command(["scontrol", "show", "nodes", "--oneliner"])
+    there = set(re.findall(r"^NodeName=(\S+)", states, re.MULTILINE))
+    known = tuple(w for w in machines if w.id in there)
+    engine = SlurmEngine(known, batch=batch, since_s=since_s)
+    if not engine.open:
         raise BadRequest(
-            f"slurm: none of the workers is a node that is up; Slurm knows others than "
-            f"{', '.join(list(engine.machines)[:3])}"
+            f"slurm: none of the workers is a node that takes jobs; the cluster file has "
+            f"{', '.join([w.id for w in machines][:3])}, Slurm {', '.join(sorted(there)[:3])}"
         )
-    known = tuple(w for w in request.snapshot.workers if w.id in there)
     request = replace(request, snapshot=replace(request.snapshot, workers=known))
     began, left = time.time(), dict(losses)
 

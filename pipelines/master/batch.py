@@ -12,17 +12,17 @@ import numpy as np
 
 from pipelines.engines.base import Engine
 from pipelines.engines.sim import Faults, SimEngine
+from pipelines.master.commands import Command
 from pipelines.master.joblog import append_log
-from pipelines.master.loop import Ask, Command, Master, Options, master_of
+from pipelines.master.loop import Ask, Master, Options, master_of
+from pipelines.master.outcome import failures, outputs
 from pipelines.master.state import State
 from pipelines.master.view import facts
 from planner.controller import ControlPolicy
-from planner.domain import BadRequest, Plan, Task
+from planner.domain import BadRequest, Plan
 from planner.evaluate import evaluate
 from planner.messages import PlanRequest
 
-SIM_STEP_S, REAL_STEP_S = 60.0, 1.0
-"""Longest wait for a message: on a simulated clock, and on the world's."""
 LOG_EVERY_S = 60.0
 """Seconds of the world between two writings of the log."""
 
@@ -59,12 +59,13 @@ def simulated(request: PlanRequest, seed: int, lose: list[tuple[str, int]]) -> S
 def carry_out(
     request: PlanRequest,
     engine: Engine,
-    path: Path,
+    state: State | Path,
     *,
     control: ControlPolicy,
     ask: Ask | None = None,
     command: Command | None = None,
     options: Options | None = None,
+    output: Path | None = None,
     log: Path | None = None,
     show: Show | None = None,
     on_step: Callable[[Master], None] | None = None,
@@ -74,11 +75,11 @@ def carry_out(
     Parameters
     ----------
     request : PlanRequest
-        Of a new batch. If `path` holds one already, that one is gone on with.
+        Of a new batch. If `state` holds one already, that one is resumed.
     engine : Engine
-    path : Path
-        The master's state.
-    control, ask, command, options
+    state : State or Path
+        The master's state; closed at the end in either case.
+    control, ask, command, options, output
         As in ``master_of``.
     log : Path, optional
         Canonical log that finished tasks are added to.
@@ -90,17 +91,18 @@ def carry_out(
     Returns
     -------
     dict
-        Of ``view.facts``, with planned and realised cost.
+        Of ``view.facts``, with planned and realised cost, failures, and output files.
     """
-    state = State(path)
+    if isinstance(state, Path):
+        state = State(state)
     try:
         master = master_of(
-            state, engine, request, control, ask=ask, command=command, options=options
-        )
-        wait_s = SIM_STEP_S if isinstance(engine, SimEngine) else REAL_STEP_S
+            state, engine, request, control, ask=ask, command=command, options=options,
+            output=output,
+        )  # fmt: skip
         written, logged = time.monotonic(), 0
         while not master.done:
-            master.step(wait_s)
+            master.step(engine.step_s)
             if show is not None:
                 show(master)
             if on_step is not None:
@@ -108,10 +110,13 @@ def carry_out(
             if log is not None and time.monotonic() - written > LOG_EVERY_S:
                 logged += append_log(master, log)
                 written = time.monotonic()
-        told = {**facts(master), **account(master)}
+        found = {
+            **facts(master), **account(master), "failures": failures(master),
+            "outputs": outputs(master),
+        }  # fmt: skip
         if log is not None:
-            told["logged"] = logged + append_log(master, log)
-        return told
+            found["logged"] = logged + append_log(master, log)
+        return found
     finally:
         state.close()
 
@@ -139,27 +144,3 @@ def account(master: Master) -> dict[str, Any]:
         "realised_cost": found.cost,
         "realised_terms": dict(found.terms),
     }
-
-
-def command_of(template: str) -> Command:
-    """Commands from one template with ``{id}``, ``{app}``, ``{owner}``, ``{requested_s}``.
-
-    Raises
-    ------
-    BadRequest
-        Where the template names something else.
-    """
-
-    def command(task: Task) -> str:
-        try:
-            return template.format(
-                id=task.id, app=task.app, owner=task.owner, requested_s=task.requested_s or ""
-            )
-        except (KeyError, IndexError, ValueError) as error:
-            raise BadRequest(
-                f"--command {template!r}: {error} is no field; use {{id}}, {{app}}, {{owner}} or "
-                "{requested_s}"
-            ) from None
-
-    command(Task("probe", {}))
-    return command

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipelines.engines.base import EnvironmentFailed
 from pipelines.master.loop import Master
 from predictor.logs.table import read_jobs, write_jobs
 from predictor.schema import canonical
@@ -45,7 +46,19 @@ def append_log(master: Master, path: Path) -> int:
     -------
     int
         How many rows were added.
+
+    Raises
+    ------
+    EnvironmentFailed
+        Where the log cannot be written; what was there is unharmed.
     """
+    try:
+        return _append(master, path)
+    except OSError as error:
+        raise EnvironmentFailed(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def _append(master: Master, path: Path) -> int:
     fresh = job_rows(master)
     if path.exists():
         old = read_jobs(path)

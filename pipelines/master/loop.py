@@ -4,6 +4,10 @@ An order is written down before it is sent, and what is heard is written down be
 is done about it. A master that is killed finds in its file what it may have sent; it asks the
 engine where those orders stand, and sends those again that never arrived: a key is carried out
 at most once.
+
+A run is void when the engine says of *it* that it is lost, or that its worker is gone for
+certain. A worker that is closed (drains, is out of sight) takes nothing new, and no run on it is
+touched.
 """
 
 from __future__ import annotations
@@ -11,6 +15,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 
 from pipelines.engines.base import (
     PREEMPT,
@@ -18,15 +24,19 @@ from pipelines.engines.base import (
     Engine,
     Key,
     Order,
+    Rejected,
     Standing,
     Started,
     Told,
+    WorkerClosed,
     WorkerDown,
     WorkerUp,
+    safe_name,
 )
+from pipelines.master.commands import Command, Invocation
 from pipelines.master.state import OPEN, OrderRow, State
 from planner.controller import Choice, Controller, ControlPolicy, Refused
-from planner.domain import Assignment, BadRequest, Outcome, Task, Worker
+from planner.domain import Assignment, BadRequest, Outcome, Worker
 from planner.messages import (
     Event,
     PlanRequest,
@@ -35,6 +45,7 @@ from planner.messages import (
     TaskFinished,
     TaskPreempted,
     TaskStarted,
+    WorkerDraining,
     WorkerJoined,
     WorkerLost,
 )
@@ -44,7 +55,6 @@ NOBODY = Worker("(no worker)", {})
 """Stands in the snapshot while there is no other: a cluster cannot be empty. It holds nothing."""
 
 Ask = Callable[[PlanRequest, Choice], PlanResponse]
-Command = Callable[[Task], str]
 
 
 class NoAnswer(Exception):
@@ -91,16 +101,19 @@ class Master:
     ask : callable, optional
         Plans; the controller's own planner if not given. May raise ``NoAnswer``.
     command : callable
-        What a shell runs for a task.
+        What runs for a task.
     options : Options
+    output : Path, optional
+        Folder for what the runs print, a file each.
     """
 
     state: State
     engine: Engine
     mind: Controller
     ask: Ask | None = None
-    command: Command = field(default=lambda task: "")
+    command: Command = field(default=lambda task: Invocation())
     options: Options = field(default_factory=Options)
+    output: Path | None = None
 
     def __post_init__(self) -> None:
         self.orders: dict[Key, OrderRow] = {row.key: row for row in self.state.orders()}
@@ -132,9 +145,12 @@ class Master:
         there = {w.id: w for w in self.engine.workers()}
         known = set(self.mind.snapshot.worker_by_id) - {NOBODY.id}
         now = self._now()
+        closed = self.engine.closed()
         for worker in there.values():
-            if worker.id not in known:
+            if worker.id not in closed:
                 self._hear(WorkerUp(worker, now))
+            elif worker.id in known:
+                self._hear(WorkerClosed(worker.id, now))
         self._check()
         for name in sorted(known - set(there)):
             self._hear(WorkerDown(name, now))
@@ -169,7 +185,7 @@ class Master:
         if not snapshot.pending_by_id.keys() <= self.mind.hopeless().keys():
             self.idle_since_s = None
             return False
-        if not self.losses and not self.banned:
+        if not self.losses and not self.banned and not self._closed():
             return True
         now = self._now()
         if self.idle_since_s is None:
@@ -186,6 +202,8 @@ class Master:
             self._ended(told)
         elif isinstance(told, WorkerDown):
             self._down(told.worker)
+        elif isinstance(told, WorkerClosed):
+            self._close_worker(told.worker)
         else:
             self._up(told.worker)
 
@@ -210,7 +228,12 @@ class Master:
             return
         stopped = row.state == "stopping" and told.outcome is Outcome.CANCELLED
         row.state, row.outcome = "stopped" if stopped else "ended", told.outcome
-        row.start_s, row.end_s = told.start_s, max(told.at_s, told.start_s)
+        row.reason = told.reason
+        # Nothing runs before it was ordered: where the engine's clock says so it is slow, and
+        # the run as long as it says.
+        slow_s = max(0, row.ordered_s - told.start_s)
+        row.start_s = told.start_s + slow_s
+        row.end_s = max(told.at_s, told.start_s) + slow_s
         self._close(row)
 
     def _close(self, row: OrderRow) -> None:
@@ -262,9 +285,12 @@ class Master:
             self._tell(TaskCancelled(self._now(), task))
 
     def _up(self, worker: Worker) -> None:
-        if worker.id in self.mind.snapshot.worker_by_id:
+        now, known = self._now(), self.mind.snapshot.worker_by_id.get(worker.id)
+        if known is not None:
+            until_s = self._until_s(worker)
+            if known.until_s != until_s:
+                self._tell(WorkerDraining(now, worker.id, until_s))
             return
-        now = self._now()
         recent = [at for at in self.losses.get(worker.id, ()) if now - at < self.options.banned_s]
         if len(recent) >= self.options.strikes:
             self.banned[worker.id] = (now + self.options.banned_s, worker)
@@ -273,6 +299,30 @@ class Master:
             self._tell(WorkerJoined(now, worker))
             if NOBODY.id in self.mind.snapshot.worker_by_id:
                 self._tell(WorkerLost(now, NOBODY.id))
+
+    def _close_worker(self, name: str) -> None:
+        """It takes nothing new, and finishes what it runs."""
+        worker = self.mind.snapshot.worker_by_id.get(name)
+        if worker is not None and not self._is_closed(worker):
+            self._tell(WorkerDraining(self._now(), name, self._now()))
+
+    @cached_property
+    def _drains(self) -> dict[str, int | None]:
+        """Until when each worker is there by the cluster file."""
+        return {w.id: w.until_s for w in self.state.first_request().snapshot.workers}
+
+    def _until_s(self, worker: Worker) -> int | None:
+        return self._drains.get(worker.id, worker.until_s)
+
+    def _is_closed(self, worker: Worker) -> bool:
+        now = self.mind.snapshot.now_s
+        return worker.until_s is not None and worker.until_s <= now
+
+    def _closed(self) -> bool:
+        """Whether some worker is closed that the cluster file has open."""
+        return any(
+            self._is_closed(w) and w.until_s != self._until_s(w) for w in self.mind.snapshot.workers
+        )
 
     def _pardon(self, now: int) -> None:
         """Trust workers again that have flapped, after a while."""
@@ -317,13 +367,13 @@ class Master:
         if row.state == "stopping" and now.state in ("unknown", "waiting", "running"):
             self._stop_again(row, now)
         elif now.state == "unknown":
-            self.engine.start(self._order(row))
+            self._send(row)
         elif now.state == "running" and now.start_s is not None:
             self._started(row.key, now.start_s)
         elif now.state == "ended":
             start_s = row.ordered_s if now.start_s is None else now.start_s
             end_s = self._now() if now.end_s is None else now.end_s
-            self._ended(Ended(row.key, start_s, end_s, now.outcome or Outcome.FAILED))
+            self._ended(Ended(row.key, start_s, end_s, now.outcome or Outcome.FAILED, now.reason))
         elif now.state == "lost":
             self._void(row)
 
@@ -336,17 +386,17 @@ class Master:
             self._close(row)
 
     def _void(self, row: OrderRow) -> None:
-        """Its worker died with it, and may be back already: the task waits again."""
-        down = [name for name in row.workers if name in self.mind.snapshot.worker_by_id]
-        for name in down[:1]:
-            worker = self.mind.snapshot.worker_by_id[name]
-            self._down(name)
-            if name in {w.id for w in self.engine.workers()}:
-                self._up(worker)
-        if row.state in OPEN and row.key[0] in self.open:
-            row.state = "void"
-            del self.open[row.key[0]]
+        """It was lost with its worker, and this run only: the task waits again."""
+        task = row.key[0]
+        row.state = "void"
+        del self.open[task]
+        with self.state.together():
+            self._tell_start(row)
+            self._tell(TaskPreempted(self._now(), task))
             self.state.put_order(row)
+            self._give_up(task)
+        # What is left of it (pieces on other workers) must not go on.
+        self.engine.cancel(row.key)
 
     # ------------------------------------------------------------------ deciding, starting
 
@@ -416,11 +466,29 @@ class Master:
             return
         self.attempts[due.task] = attempt
         self.orders[row.key] = self.open[due.task] = row
-        self.engine.start(self._order(row))
+        self._send(row)
+
+    def _send(self, row: OrderRow) -> None:
+        """Send an order; one that the engine refuses for good has failed."""
+        try:
+            self.engine.start(self._order(row))
+        except Rejected as why:
+            now = self._now()
+            self._ended(Ended(row.key, now, now, Outcome.FAILED, f"refused: {why}"))
 
     def _order(self, row: OrderRow) -> Order:
         task = self.mind.snapshot.running_by_id[row.key[0]].task
-        return Order(row.key, row.workers, task.demand, task.requested_s, self.command(task))
+        runs = self.command(task)
+        return Order(
+            row.key, row.workers, task.demand, task.requested_s, runs.argv, dict(runs.environ),
+            self.output_of(row.key),
+        )  # fmt: skip
+
+    def output_of(self, key: Key) -> str:
+        """File of what a run prints; empty where nothing is kept."""
+        if self.output is None:
+            return ""
+        return str(self.output / f"{safe_name(key[0])}.{key[1]}.log")
 
     # ------------------------------------------------------------------ outcome
 
@@ -442,6 +510,7 @@ def master_of(
     ask: Ask | None = None,
     command: Command | None = None,
     options: Options | None = None,
+    output: Path | None = None,
 ) -> Master:
     """A master for a batch: a new one, or the one whose file this is.
 
@@ -453,7 +522,7 @@ def master_of(
         Of a new batch; a file that has one goes on with that. Where the engine cannot preempt
         its tasks count as not preemptible: no plan must count on it.
     control : ControlPolicy
-    ask, command, options
+    ask, command, options, output
         As in ``Master``.
     """
     options = options or Options()
@@ -465,6 +534,7 @@ def master_of(
         with state.together():
             state.begin(request)
         mind = Controller(request, control)
-    master = Master(state, engine, mind, ask, command or (lambda task: ""), options)
+    runs = command or (lambda task: Invocation())
+    master = Master(state, engine, mind, ask, runs, options, output)
     master.recover()
     return master

@@ -1,19 +1,27 @@
-"""What a master must not forget, in SQLite: a kill at any moment loses nothing that was said.
+"""What a master must not forget, in SQLite: a kill at any moment loses nothing that was written.
 
-Three tables tell all: the request it began with, every event that was folded in, and every
-order with its fate. What is known at any time is their replay.
+Three tables hold all: the request it began with, every event that was folded in, and every
+order with its fate. What is known at any time is their replay. One master at a time has the
+file; it belongs to one batch, whose identity and digest it holds.
 """
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
+import os
+import socket
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pipelines.engines.base import Key
+from pipelines.engines.base import EnvironmentFailed, Key
 from planner.controller import Choice, Controller, ControlPolicy
 from planner.domain import BadRequest, DurationEstimate, Estimates, Outcome, Plan
 from planner.messages import Event, PlanRequest, from_json, to_json
@@ -24,13 +32,14 @@ CREATE TABLE IF NOT EXISTS events (
     number INTEGER PRIMARY KEY, event BLOB NOT NULL, estimates BLOB);
 CREATE TABLE IF NOT EXISTS orders (
     task TEXT, attempt INTEGER, workers TEXT NOT NULL, state TEXT NOT NULL, ordered_s INTEGER,
-    start_s INTEGER, end_s INTEGER, outcome TEXT, PRIMARY KEY (task, attempt));
+    start_s INTEGER, end_s INTEGER, outcome TEXT, reason TEXT NOT NULL,
+    PRIMARY KEY (task, attempt));
 CREATE TABLE IF NOT EXISTS plans (
     number INTEGER PRIMARY KEY, after_event INTEGER NOT NULL, choice TEXT NOT NULL,
     reason TEXT NOT NULL, at_s INTEGER NOT NULL, cost REAL, moved INTEGER, plan BLOB NOT NULL,
     unplanned TEXT NOT NULL);
 """
-VERSION = b"1"
+VERSION = b"2"
 OPEN = ("ordered", "running", "stopping")
 
 
@@ -44,11 +53,13 @@ class OrderRow:
     workers : tuple of str
     state : str
         ``ordered``: written down, and perhaps sent. ``running``. ``stopping``: preempted by a
-        plan in force, and told to stop. ``ended``. ``stopped``: it was preempted. ``void``: its
-        worker died, or it never began.
+        plan in force, and ordered to stop. ``ended``. ``stopped``: it was preempted. ``void``:
+        its worker died, or it never began.
     ordered_s : int
     start_s, end_s : int, optional
     outcome : Outcome, optional
+    reason : str
+        How it ended, where the outcome is not the whole story.
     """
 
     key: Key
@@ -58,6 +69,7 @@ class OrderRow:
     start_s: int | None = None
     end_s: int | None = None
     outcome: Outcome | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +84,7 @@ class PlanRow:
 
 
 class State:
-    """The file of one master.
+    """The file of one master, locked against any other while it is open.
 
     Parameters
     ----------
@@ -82,25 +94,89 @@ class State:
     Raises
     ------
     BadRequest
-        Where the file is something else, or of another version.
+        Where the file is something else, of another version, or another master has it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock: int | None = _locked(path)
         try:
-            self.base = sqlite3.connect(path, isolation_level=None, timeout=30)
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        try:
+            self.base = sqlite3.connect(self.path, isolation_level=None, timeout=30)
             self.base.execute("PRAGMA journal_mode=WAL")
             # A crash of the machine, not of the process, may lose what FULL would keep.
             self.base.execute("PRAGMA synchronous=FULL")
             self.base.executescript(SCHEMA)
             found = self.fact("version")
+        except sqlite3.OperationalError as error:
+            raise EnvironmentFailed(f"{self.path}: cannot be used: {error}") from None
         except sqlite3.DatabaseError as error:
-            raise BadRequest(f"{path}: is no state of a master ({error})") from None
+            raise BadRequest(f"{self.path}: is no state of a master ({error})") from None
         if found is None:
-            self.set_fact("version", VERSION)
+            with self.together():
+                self.set_fact("version", VERSION)
+                self.set_fact("batch", uuid.uuid4().hex.encode())
+                self.set_fact("made_s", str(int(time.time())).encode())
         elif found != VERSION:
             raise BadRequest(
-                f"{path}: is of version {found.decode()}, this master writes {VERSION.decode()}"
+                f"{self.path}: is of version {found.decode()}, this master writes "
+                f"{VERSION.decode()}; name a new file"
+            )
+
+    @property
+    def batch(self) -> str:
+        """Identity of the batch, unlike that of any other; engines name runs by it."""
+        found = self.fact("batch")
+        assert found is not None
+        return found.decode()
+
+    @property
+    def made_s(self) -> int:
+        """When the file was made, seconds since the epoch."""
+        found = self.fact("made_s")
+        assert found is not None
+        return int(found)
+
+    @property
+    def begun(self) -> bool:
+        """Whether a batch has begun in it."""
+        return self.fact("request") is not None
+
+    def check_digest(self, digest: Mapping[str, str], resume: bool) -> None:
+        """See that the file is new, or holds this very batch and is to be resumed.
+
+        Parameters
+        ----------
+        digest : mapping of str to str
+            Of each part of the batch (``digest_of``), by its name.
+        resume : bool
+
+        Raises
+        ------
+        BadRequest
+            Where it holds a batch and `resume` is not set, or another batch.
+        """
+        if not self.begun:
+            self.set_fact("digest", json.dumps(dict(digest)).encode())
+            return
+        if not resume:
+            began = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.made_s))
+            raise BadRequest(
+                f"{self.path}: holds the batch of {began} already; go on with it by --resume, or "
+                "name another --state"
+            )
+        held = json.loads(self.fact("digest") or b"{}")
+        other = [part for part, value in digest.items() if held.get(part, value) != value]
+        if other:
+            raise BadRequest(
+                f"{self.path}: holds another batch, with other {' and '.join(other)}; resume it "
+                "with those it began with, or name another --state"
             )
 
     @contextmanager
@@ -109,17 +185,28 @@ class State:
         if self.base.in_transaction:
             yield
             return
-        self.base.execute("BEGIN IMMEDIATE")
+        self._write("BEGIN IMMEDIATE")
         try:
             yield
+            self._write("COMMIT")
         except BaseException:
-            self.base.execute("ROLLBACK")
+            with suppress(sqlite3.Error):  # undone already, by an error of the disk
+                self.base.execute("ROLLBACK")
             raise
-        self.base.execute("COMMIT")
 
     def close(self) -> None:
-        """Close the file."""
-        self.base.close()
+        """Close the file, and let others have it; may be called twice."""
+        if hasattr(self, "base"):  # else it never came to a connection
+            self.base.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _write(self, text: str, values: tuple[Any, ...] = ()) -> None:
+        try:
+            self.base.execute(text, values)
+        except sqlite3.OperationalError as error:
+            raise EnvironmentFailed(f"{self.path}: cannot be written: {error}") from None
 
     # ------------------------------------------------------------------ facts and events
 
@@ -130,7 +217,7 @@ class State:
 
     def set_fact(self, name: str, value: bytes) -> None:
         """Keep a named value."""
-        self.base.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+        self._write("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
     def begin(self, request: PlanRequest) -> None:
         """Keep the request that a batch begins with."""
@@ -146,15 +233,13 @@ class State:
     def add_event(self, event: Event, estimates: Estimates | None = None) -> None:
         """Keep an event that was folded in."""
         told = None if not estimates else _estimates_json(estimates)
-        self.base.execute(
-            "INSERT INTO events (event, estimates) VALUES (?, ?)", (to_json(event), told)
-        )
+        self._write("INSERT INTO events (event, estimates) VALUES (?, ?)", (to_json(event), told))
 
     def add_plan(self, mind: Controller, choice: Choice, reason: str, moved: int) -> None:
         """Keep the plan that was put in force."""
         assert mind.plan is not None
         last = self.base.execute("SELECT COALESCE(MAX(number), 0) FROM events").fetchone()[0]
-        self.base.execute(
+        self._write(
             "INSERT INTO plans (after_event, choice, reason, at_s, cost, moved, plan, unplanned) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (last, choice.value, reason, mind.snapshot.now_s, mind.cost, moved,
@@ -191,10 +276,10 @@ class State:
 
     def put_order(self, row: OrderRow) -> None:
         """Keep an order as it is now."""
-        self.base.execute(
-            "INSERT OR REPLACE INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        self._write(
+            "INSERT OR REPLACE INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*row.key, json.dumps(row.workers), row.state, row.ordered_s, row.start_s, row.end_s,
-             None if row.outcome is None else row.outcome.value),
+             None if row.outcome is None else row.outcome.value, row.reason),
         )  # fmt: skip
 
     def orders(self, *, still_open: bool = False) -> list[OrderRow]:
@@ -204,8 +289,8 @@ class State:
             text += f" WHERE state IN {OPEN}"
         return [
             OrderRow((task, attempt), tuple(json.loads(workers)), state, ordered_s, start_s, end_s,
-                     None if outcome is None else Outcome(outcome))
-            for task, attempt, workers, state, ordered_s, start_s, end_s, outcome
+                     None if outcome is None else Outcome(outcome), reason)
+            for task, attempt, workers, state, ordered_s, start_s, end_s, outcome, reason
             in self.base.execute(text + " ORDER BY ordered_s, task, attempt")
         ]  # fmt: skip
 
@@ -223,3 +308,30 @@ def _estimates_of(text: str) -> Estimates:
                for name, (levels, seconds, source) in by_class.items()}
         for task, by_class in json.loads(text).items()
     }  # fmt: skip
+
+
+def digest_of(*values: Any) -> str:
+    """A digest of values of ``domain`` or of text; equal values have equal digests."""
+    found = hashlib.sha256()
+    for value in values:
+        text = value.encode() if isinstance(value, str) else to_json(value)
+        found.update(len(text).to_bytes(8, "big") + text)
+    return found.hexdigest()
+
+
+def _locked(path: Path) -> int:
+    """A lock beside the file, which the system lets go of when its holder dies."""
+    beside = path.with_name(f"{path.name}.lock")
+    lock = os.open(beside, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(lock, 1000).decode(errors="replace").strip()
+        os.close(lock)
+        raise BadRequest(
+            f"{path}: {holder or 'another master'} has it; wait until it ends, or stop it"
+        ) from None
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"master {os.getpid()} on {socket.gethostname()}, since {since},".encode(), 0)
+    return lock

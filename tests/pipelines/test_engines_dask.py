@@ -15,16 +15,16 @@ import pytest
 
 from pipelines.engines.base import Ended, Order, Started, WorkerDown, WorkerUp
 from pipelines.engines.dask import (
+    SCHEDULER_NAME,
     DaskEngine,
-    _kill,
     local_cluster,
     spawn_worker,
     started,
     wait_for,
 )
-from pipelines.engines.dask_books import name_of, parsed
 from pipelines.engines.shift import begun_at
-from pipelines.master.batch import carry_out, command_of
+from pipelines.master.batch import carry_out
+from pipelines.master.commands import command_of
 from pipelines.master.loop import Master, Options
 from planner.controller import ControlPolicy
 from planner.domain import DurationEstimate, Outcome, Snapshot, Task, Worker
@@ -38,8 +38,8 @@ QUICK = ControlPolicy(repair_budget=Budget(None, 20), replan_budget=Budget(None,
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskEngine]:
     """A scheduler and two workers, which every test leaves as it found them."""
-    address, pids = local_cluster(TWO, tmp_path_factory.mktemp("dask"))
-    found = DaskEngine(address, TWO, pids)
+    address, processes, key = local_cluster(TWO, tmp_path_factory.mktemp("dask"))
+    found = DaskEngine(address, TWO, processes, key=key, batch="tests")
     wait_for(found, 2)
     yield found
     found.stop()
@@ -56,7 +56,7 @@ def heard(engine: DaskEngine, until: int, seconds: float = 20.0) -> list[object]
 
 def one(key: str, command: str, worker: str = "w0", limit_s: int | None = None) -> Order:
     """An order of one core."""
-    return Order((key, 1), (worker,), {"cpu": 1000}, limit_s, command)
+    return Order((key, 1), (worker,), {"cpu": 1000}, limit_s, ("/bin/sh", "-c", command))
 
 
 def test_every_way_to_end_is_told(engine: DaskEngine, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_every_way_to_end_is_told(engine: DaskEngine, tmp_path: Path) -> None:
 
 def test_resources_gangs_and_cancelling(engine: DaskEngine) -> None:
     """Workers could be overloaded, half of a gang be taken for all, a run go on unwanted."""
-    engine.start(Order(("gang", 1), ("w0", "w1"), {"cpu": 2000}, None, "sleep 30"))
+    engine.start(Order(("gang", 1), ("w0", "w1"), {"cpu": 2000}, None, ("sleep", "30")))
     assert isinstance(heard(engine, 1)[0], Started)
     engine.start(one("waits", "true"))
     time.sleep(1.1)
@@ -103,13 +103,13 @@ def test_a_killed_worker_takes_its_runs_with_it(engine: DaskEngine, tmp_path: Pa
     heard(engine, 1)
     while not alive.exists():
         time.sleep(0.05)
-    _kill(engine.pids["w0"])
+    engine.processes["w0"].kill()
     told = heard(engine, 1)
     assert told == [WorkerDown("w0", told[0].at_s)]  # type: ignore[attr-defined]
     assert engine.status([("task", 1)])["task", 1].state == "lost"
     time.sleep(0.5)
     alive.unlink()
-    engine.pids["w0"] = spawn_worker(engine.client.scheduler.address, TWO[0], tmp_path)
+    engine.processes["w0"] = spawn_worker(engine.client.scheduler.address, TWO[0], home(engine))
     assert isinstance(heard(engine, 1)[0], WorkerUp)
     time.sleep(0.7)
     assert not alive.exists()
@@ -132,16 +132,21 @@ def test_what_is_less_urgent_is_stopped_and_runs_again(engine: DaskEngine, tmp_p
         rows = note.read_text().split() if note.exists() else []
         if not lost and len(running) == 2 and len(rows) == 2:
             lost.append(running["urgent"].workers[0])
-            _kill(engine.pids[lost[0]])
+            engine.processes[lost[0]].kill()
 
     # What begins first takes long, what begins again does not.
-    script = "n=$(grep -c '^{id}$' @); echo {id} >> @; [ $n != 0 ] || sleep 30; echo end-{id} >> @"
+    script = (
+        'id=$PLANCAST_ID; n=$(grep -c "^$id\\$" @); echo $id >> @; [ $n != 0 ] || sleep 30; '
+        "echo end-$id >> @"
+    )
     told = carry_out(
         request, engine, tmp_path / "m.db", control=QUICK, on_step=lose,
-        command=command_of(script.replace("@", str(note))), options=Options(patience_s=5),
+        command=command_of(script.replace("@", str(note)), shell=True),
+        options=Options(patience_s=5),
     )  # fmt: skip
     machine = next(w for w in TWO if w.id == lost[0])
-    engine.pids[lost[0]] = spawn_worker(engine.client.scheduler.address, machine, tmp_path)
+    address = engine.client.scheduler.address
+    engine.processes[lost[0]] = spawn_worker(address, machine, home(engine))
     wait_for(engine, 2)
     assert (told["completed"], told["runs_preempted"]) == (2, 1)
     assert told["runs_lost_with_their_worker"] == 1
@@ -151,18 +156,9 @@ def test_what_is_less_urgent_is_stopped_and_runs_again(engine: DaskEngine, tmp_p
     assert rows[2:] == ["urgent", "end-urgent", "loose", "end-loose"]
 
 
-def test_names_of_runs_can_be_read_back() -> None:
-    """A task id with dashes could be taken for another one."""
-    for task in ("t", "a-b-c", "1of2-x"):
-        assert parsed(name_of(task, 3, 0, 2)) == (task, 3, 0, 2)
-
-
-def lives(pid: int) -> bool:
-    """Whether a process is there and not merely unburied."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+def home(engine: DaskEngine) -> Path:
+    """The folder of a cluster."""
+    return engine.key.key.parent
 
 
 def tasks_of(count: int, folder: Path, seconds: float) -> tuple[PlanRequest, str]:
@@ -170,7 +166,7 @@ def tasks_of(count: int, folder: Path, seconds: float) -> tuple[PlanRequest, str
     tasks = tuple(Task(f"t{k}", {"cpu": 1000}) for k in range(count))
     estimates = {t.id: {"*": DurationEstimate.certain(max(1, round(seconds)))} for t in tasks}
     request = PlanRequest("dask", Snapshot(0, 0, TWO, tasks), estimates)
-    return request, f"sleep {seconds} && echo {{id}} >> {folder}/done"
+    return request, f"sleep {seconds} && echo $PLANCAST_ID >> {folder}/done"
 
 
 def test_a_batch_survives_the_kill_of_a_worker(tmp_path: Path) -> None:
@@ -184,10 +180,10 @@ def test_a_batch_survives_the_kill_of_a_worker(tmp_path: Path) -> None:
     free = " || ".join(f"mkdir {tmp_path}/first-{k}" for k in range(4))
     command = f"{free} || while [ ! -e {gate} ]; do sleep 0.05; done; {command}"
     # As a master leaves it that is killed while its cluster starts: nobody was told of it.
-    _, orphan = local_cluster((), tmp_path / "dask")
-    engine, begun, _ = started(request, [], tmp_path / "dask")
-    assert not lives(orphan["(scheduler)"])
-    assert lives(engine.pids["(scheduler)"])
+    _, orphan, _ = local_cluster((), tmp_path / "dask")
+    engine, begun, _ = started(request, [], tmp_path / "dask", "tests")
+    assert not orphan[SCHEDULER_NAME].alive
+    assert engine.processes[SCHEDULER_NAME].alive
     seen: set[str] = set()
 
     def lose(master: Master) -> None:
@@ -195,13 +191,13 @@ def test_a_batch_survives_the_kill_of_a_worker(tmp_path: Path) -> None:
         running = set(master.mind.snapshot.running_by_id)
         seen.update(running)
         if not gate.exists() and len(running) == 4 and len(seen) == 8:
-            _kill(engine.pids["w1"])
+            engine.processes["w1"].kill()
             gate.touch()
 
     try:
         told = carry_out(
-            begun, engine, tmp_path / "m.db", control=QUICK, command=command_of(command),
-            options=Options(patience_s=5), on_step=lose,
+            begun, engine, tmp_path / "m.db", control=QUICK,
+            command=command_of(command, shell=True), options=Options(patience_s=5), on_step=lose,
         )  # fmt: skip
     finally:
         engine.stop()
@@ -218,11 +214,15 @@ from pathlib import Path
 sys.path[:0] = [{tests!r}]
 from test_engines_dask import QUICK, tasks_of
 from pipelines.engines.dask import started
-from pipelines.master.batch import carry_out, command_of
+from pipelines.master.batch import carry_out
+from pipelines.master.commands import command_of
+from pipelines.master.state import State
 folder = Path({folder!r})
 request, command = tasks_of({count}, folder, {seconds})
-engine, begun, _ = started(request, [], folder / "dask")
-told = carry_out(begun, engine, folder / "m.db", control=QUICK, command=command_of(command))
+state = State(folder / "m.db")
+engine, begun, _ = started(request, [], folder / "dask", state.batch)
+runs = command_of(command, shell=True)
+told = carry_out(begun, engine, state, control=QUICK, command=runs)
 (folder / "told").write_text(str(told["completed"]))
 engine.stop()
 """

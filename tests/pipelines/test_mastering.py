@@ -18,10 +18,10 @@ from pipelines.engines.sim import SimEngine
 from pipelines.forecast import forecast_by_class
 from pipelines.inputs import write_batch
 from pipelines.master.asking import PatientPlanner
-from pipelines.master.batch import carry_out, command_of
+from pipelines.master.batch import carry_out
 from pipelines.train import train_model
 from planner.controller import ControlPolicy
-from planner.domain import BadRequest, DurationEstimate, Policy, Prices, Snapshot, Task, Worker
+from planner.domain import DurationEstimate, Policy, Prices, Snapshot, Task, Worker
 from planner.generate import generate_batch, generate_cluster
 from planner.messages import Budget, PlanRequest
 from predictor.logs.table import read_jobs
@@ -61,8 +61,8 @@ def test_a_batch_is_carried_out_and_told(
     assert told["completed"] == len(read_jobs(log))
     assert told["planned_cost"] > 0
     assert told["realised_cost"] > 0
-    # The state is there: the same command has nothing left to do, and adds nothing twice.
-    assert run("master", *files, "--log", str(log)) == 0
+    # The state is there: resumed, it has nothing left to do, and adds nothing twice.
+    assert run("master", *files, "--log", str(log), "--resume") == 0
     shown = capsys.readouterr().out
     assert "0 tasks added to the log" in shown
     assert "planned" in shown
@@ -112,14 +112,6 @@ def test_wrong_options_are_named(
     """A typing error could start real work, or end in a traceback."""
     assert run("master", *files, *more) == 2
     assert sentence in " ".join(capsys.readouterr().err.split())
-
-
-def test_commands_are_made_of_a_task() -> None:
-    """A task could run another one's command."""
-    task = Task("t7", {}, app="bwa", owner="ann", requested_s=60)
-    assert command_of("{app} {id} {owner} {requested_s}")(task) == "bwa t7 ann 60"
-    with pytest.raises(BadRequest, match="is no field"):
-        command_of("{nothing}")
 
 
 def test_a_batch_begins_now_as_a_whole() -> None:

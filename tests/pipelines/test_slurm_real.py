@@ -15,7 +15,8 @@ import pytest
 from pipelines.engines.base import Ended, Order, Started
 from pipelines.engines.shift import begun_at
 from pipelines.engines.slurm import SlurmEngine, run_command
-from pipelines.master.batch import carry_out, command_of
+from pipelines.master.batch import carry_out
+from pipelines.master.commands import command_of
 from planner.controller import ControlPolicy
 from planner.domain import DurationEstimate, Outcome, Snapshot, Task, Worker
 from planner.messages import Budget, PlanRequest
@@ -62,12 +63,12 @@ def slurm() -> Iterator[Inside]:
 
 def test_what_slurm_says_is_understood(slurm: Inside) -> None:
     """The recorded answers could differ from what Slurm answers."""
-    engine = SlurmEngine(NODES, slurm)
+    engine = SlurmEngine(NODES, slurm, batch="first")
     assert [w.id for w in engine.workers()] == ["n1", "n2", "n3"]
     orders = {
-        "good": Order(("good", 1), ("n2",), {"cpu": 1000, "mem": 64}, 60, "sleep 1"),
-        "bad": Order(("bad", 1), ("n1",), {"cpu": 1000}, None, "exit 4"),
-        "gang": Order(("gang", 1), ("n1", "n3"), {"cpu": 2000}, None, "sleep 60"),
+        "good": Order(("good", 1), ("n2",), {"cpu": 1000, "mem": 64}, 60, ("sleep", "1")),
+        "bad": Order(("bad", 1), ("n1",), {"cpu": 1000}, None, ("sh", "-c", "exit 4")),
+        "gang": Order(("gang", 1), ("n1", "n3"), {"cpu": 2000}, None, ("sleep", "60")),
     }
     for order in orders.values():
         engine.start(order)
@@ -89,8 +90,10 @@ def test_what_slurm_says_is_understood(slurm: Inside) -> None:
     }  # fmt: skip
     # Sent twice, and one job each.
     rows = slurm(["sacct", "-X", "-P", "-n", "-o", "JobName,NodeList"]).splitlines()
-    assert sorted(r.split("|")[0] for r in rows) == [f"plancast-1-{n}" for n in sorted(orders)]
-    assert "plancast-1-good|n2" in rows
+    assert sorted(r.split("|")[0] for r in rows) == [
+        f"plancast-first-1-{n}" for n in sorted(orders)
+    ]
+    assert "plancast-first-1-good|n2" in rows
 
 
 def test_a_batch_survives_the_loss_of_a_node(slurm: Inside, tmp_path: Path) -> None:
@@ -98,7 +101,7 @@ def test_a_batch_survives_the_loss_of_a_node(slurm: Inside, tmp_path: Path) -> N
     tasks = tuple(Task(f"t{k}", {"cpu": 2000, "mem": 64}) for k in range(14))
     estimates = {t.id: {"*": DurationEstimate.certain(3)} for t in tasks}
     request = PlanRequest("slurm", Snapshot(0, 0, NODES, tasks), estimates)
-    engine = SlurmEngine(NODES, slurm)
+    engine = SlurmEngine(NODES, slurm, batch="second")
     began = time.monotonic()
     down: list[str] = []
 
@@ -109,7 +112,8 @@ def test_a_batch_survives_the_loss_of_a_node(slurm: Inside, tmp_path: Path) -> N
 
     told = carry_out(
         begun_at(request, engine.now_s()), engine, tmp_path / "m.db", control=QUICK,
-        command=command_of(f"sleep 2; echo {{id}} >> {tmp_path}/done"), on_step=on_step,
+        on_step=on_step,
+        command=command_of(f"sleep 2; echo $PLANCAST_ID >> {tmp_path}/done", shell=True),
     )  # fmt: skip
     assert down, told
     assert told["completed"] == 14

@@ -1,0 +1,189 @@
+"""What Slurm's commands answer, as jobs and nodes.
+
+Names and comments of jobs are free text of any user: they are read from JSON, or come last in a
+line whose first field is the job id.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipelines.engines.base import Standing, Unreachable
+from planner.domain import Outcome
+
+OUTCOMES = {
+    "COMPLETED": Outcome.COMPLETED,
+    "TIMEOUT": Outcome.TIMEOUT,
+    "DEADLINE": Outcome.TIMEOUT,
+    "CANCELLED": Outcome.CANCELLED,
+    "REVOKED": Outcome.CANCELLED,
+    "PREEMPTED": Outcome.CANCELLED,
+    "FAILED": Outcome.FAILED,
+    "OUT_OF_MEMORY": Outcome.FAILED,
+}
+LOST = ("NODE_FAIL", "BOOT_FAIL")
+RUNS = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
+OPEN_STATES = frozenset(("IDLE", "MIXED", "ALLOCATED", "COMPLETING", "PLANNED"))
+CLOSED_FLAGS = frozenset(
+    ("DOWN", "DRAIN", "DRAINED", "DRAINING", "ERROR", "FAIL", "FAILING", "NOT_RESPONDING",
+     "POWERED_DOWN", "POWERING_DOWN", "POWERING_UP", "POWER_DOWN", "UNKNOWN", "FUTURE", "MAINT",
+     "REBOOT_ISSUED", "REBOOT_REQUESTED", "INVALID_REG", "BLOCKED")
+)  # fmt: skip
+"""States of a node, or flags of one, with which it takes no job; what runs there may go on."""
+NOTHING_FOUND = 9003
+"""Error number by which the accounts say that no job matches."""
+SEPARATOR = "\x1f"
+"""Between the fields of a line: a control character that ids, states and times never hold."""
+FIELDS = "JobIDRaw,State,Start,End,ExitCode,JobName"
+"""Of a line of ``sacct``; the name is last, so that nothing in it can shift another field."""
+
+
+@dataclass
+class Job:
+    """A job as Slurm reports it."""
+
+    number: str
+    name: str
+    state: str
+    start_s: int | None = None
+    end_s: int | None = None
+    held: bool = False
+    code: str = ""
+
+
+def standing(job: Job | None) -> Standing:
+    """Where an order stands, by its job."""
+    if job is None or job.held:
+        # A held job never began: whoever submitted it did not live to release it.
+        return Standing("unknown")
+    if job.state in LOST:
+        return Standing("lost", job.start_s, job.end_s, reason=job.state.lower())
+    if job.state in OUTCOMES:
+        outcome = OUTCOMES[job.state]
+        reason = job.code if job.state == "FAILED" and job.code else job.state.lower()
+        return Standing(
+            "ended", job.start_s, job.end_s, outcome, "" if outcome is Outcome.COMPLETED else reason
+        )
+    if job.state in RUNS:
+        return Standing("running", job.start_s)
+    return Standing("waiting")
+
+
+def jobs_of_json(text: str, source: Literal["squeue", "sacct"]) -> list[Job]:
+    """Jobs in the JSON of ``squeue`` or ``sacct``, of any version since 21.08.
+
+    Raises
+    ------
+    Unreachable
+        Where the text says that the jobs could not be read: both commands may end with exit
+        code 0, an error inside, and an empty list.
+    """
+    try:
+        answer = json.loads(text)
+        rows = answer["jobs"]
+    except (ValueError, KeyError, TypeError):
+        raise Unreachable(f"{source}: its answer is no list of jobs") from None
+    for error in answer.get("errors") or ():
+        if error.get("error_number") != NOTHING_FOUND:
+            said = error.get("description") or error.get("error") or "an error"
+            raise Unreachable(f"{source}: {said}")
+    return [_queued(row) if source == "squeue" else _accounted(row) for row in rows]
+
+
+def _queued(row: Mapping[str, Any]) -> Job:
+    state = _state(row.get("job_state"))
+    held = state == "PENDING" and row.get("state_reason") == "JobHeldUser"
+    return Job(
+        str(row["job_id"]), str(row.get("name") or ""), state, _moment(row.get("start_time")),
+        _moment(row.get("end_time")), held, _code(row.get("exit_code")),
+    )  # fmt: skip
+
+
+def _accounted(row: Mapping[str, Any]) -> Job:
+    times = row.get("time") or {}
+    stands = row.get("state") or {}
+    return Job(
+        str(row["job_id"]), str(row.get("name") or ""), _state(stands.get("current")),
+        _moment(times.get("start")), _moment(times.get("end")), code=_code(row.get("exit_code")),
+    )  # fmt: skip
+
+
+def jobs_of_lines(text: str) -> list[Job]:
+    """Jobs in the lines of ``sacct -X -P -n --delimiter=SEPARATOR -o FIELDS``.
+
+    Line breaks in a name make lines that do not begin with a job id; these are passed over.
+    """
+    found = []
+    for line in text.splitlines():
+        number, *rest = line.split(SEPARATOR, 5)
+        if not re.fullmatch(r"\d+", number) or len(rest) != 5:
+            continue
+        state, start, end, code, name = rest
+        word = state.split()[0] if state.split() else ""
+        status = int(code.partition(":")[0]) if re.match(r"\d+:", code) else 0
+        found.append(
+            Job(number, name, word, _clock(start), _clock(end),
+                code=f"exit code {status}" if status else "")
+        )  # fmt: skip
+    return found
+
+
+def open_nodes(text: str) -> set[str]:
+    """Nodes that take jobs, in the lines of ``scontrol show nodes --oneliner``.
+
+    ``sinfo`` shows a node that went down under a job as completing; this shows both.
+    """
+    states = dict(re.findall(r"^NodeName=(\S+).*?\bState=(\S+)", text, re.MULTILINE))
+    return {name for name, state in states.items() if _takes_jobs(state)}
+
+
+def _takes_jobs(state: str) -> bool:
+    if state.endswith("*"):  # it does not respond
+        return False
+    base, *flags = state.rstrip("~#!%$@^-").split("+")
+    return base in OPEN_STATES and CLOSED_FLAGS.isdisjoint(flags)
+
+
+def _state(value: Any) -> str:
+    """A state: a word, or since 23.02 a list of the state and its flags."""
+    if isinstance(value, list):
+        value = value[0] if value else ""
+    words = str(value or "").split()
+    return words[0] if words else ""
+
+
+def _moment(value: Any) -> int | None:
+    """A time: a number, or since 23.02 ``{set, infinite, number}``."""
+    if isinstance(value, Mapping):
+        value = value.get("number") if value.get("set") else None
+    return int(value) if value else None
+
+
+def _code(value: Any) -> str:
+    """An exit code: a wait status, or ``{status, return_code, signal}``, in words."""
+    if isinstance(value, int):
+        return f"exit code {value >> 8}" if value >> 8 else f"signal {value}" if value else ""
+    if not isinstance(value, Mapping):
+        return ""
+    code, signal = value.get("return_code"), value.get("signal") or {}
+    if isinstance(code, Mapping):
+        code = code.get("number") if code.get("set") else None
+    number = signal.get("id", signal.get("signal_id"))
+    if isinstance(number, Mapping):
+        number = number.get("number") if number.get("set") else None
+    return f"exit code {code}" if code else f"signal {number}" if number else ""
+
+
+def _clock(text: str) -> int | None:
+    """A time of ``sacct``: seconds with ``SLURM_TIME_FORMAT=%s``, else local time."""
+    if re.fullmatch(r"\d+", text):
+        return int(text) or None
+    try:
+        return int(time.mktime(time.strptime(text, "%Y-%m-%dT%H:%M:%S")))
+    except ValueError:
+        return None
