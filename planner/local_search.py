@@ -12,9 +12,9 @@ from planner.kernels import ruin
 from planner.kernels.graph import dues, successors
 from planner.kernels.ruin import FAR, Fixed, State
 from planner.priorities import priorities
-from planner.problem import Floats, Ints, Problem, Schedule
+from planner.problem import Floats, Ints, Problem, Profile, Schedule
 from planner.relaxation import Relaxation
-from planner.words import words_of
+from planner.words import Words, words_of
 
 PLACES = 256
 """Workers in the pool of each kind."""
@@ -155,17 +155,23 @@ def state_arrays(problem: Problem, schedule: Schedule | None) -> tuple[State, In
         ps[:, ruin.ON] = schedule.worker
     ws = np.zeros((workers, 3), np.int64)
     state = State(ts, ps, ws, np.zeros(workers), np.zeros(len(problem.owners)))
-    words = words_of(problem).free(free)
+    profile, ws[:, ruin.COUNT] = packed_profile(words_of(problem), (times, free, count))
+    return state, profile
+
+
+def packed_profile(words: Words, profile: Profile) -> tuple[Ints, Ints]:
+    """A profile as ``kernels.ruin`` has it, and its number of segments on each worker."""
+    times, free, count = profile
+    packed = words.free(free)
     # Amounts that differ too little to matter are alike in words: such segments are one.
     keep = np.arange(times.shape[1]) < count[:, None]
-    keep[:, 1:] &= (words[:, 1:] != words[:, :-1]).any(axis=2)
+    keep[:, 1:] &= (packed[:, 1:] != packed[:, :-1]).any(axis=2)
     worker, segment = np.nonzero(keep)
     place = keep.cumsum(axis=1)[worker, segment] - 1
-    profile = np.zeros((*times.shape, 1 + words.shape[2]), np.int64)
-    profile[worker, place, 0] = times[worker, segment]
-    profile[worker, place, 1:] = words[worker, segment]
-    ws[:, ruin.COUNT] = keep.sum(axis=1)
-    return state, profile
+    result = np.zeros((*times.shape, 1 + packed.shape[2]), np.int64)
+    result[worker, place, 0] = times[worker, segment]
+    result[worker, place, 1:] = packed[worker, segment]
+    return result, keep.sum(axis=1)
 
 
 def schedule_of(ts: Ints, ps: Ints) -> Schedule:

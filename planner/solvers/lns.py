@@ -26,6 +26,7 @@ from planner.local_search import (
     with_pool,
 )
 from planner.messages import Budget, Status
+from planner.orders import search_orders, suits
 from planner.priorities import waiting_costs
 from planner.problem import Ints, Problem, Schedule
 from planner.relaxation import Relaxation, relax
@@ -176,6 +177,11 @@ class LargeNeighbourhood:
         in_time = time.perf_counter() - began + END_S < seconds
         if not in_time or (steps is not None and steps <= 0):
             return 0
+        if suits(problem):
+            return search_orders(
+                problem, record.best, record.offer, rng, steps=steps,
+                until=began + seconds - END_S, threads=min(self.threads, cores()),
+            )  # fmt: skip
         relaxation = relax(problem)
         first = record.best
         if relaxation is not None:
@@ -266,6 +272,11 @@ class LargeNeighbourhood:
         return best
 
 
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 class _Record:
     """The best schedule so far, told to whoever observes."""
 
@@ -331,7 +342,7 @@ class _Search:
 
     def by_clock(self, began: float, seconds: float, group: Ints) -> None:
         """Rounds on one or two threads until the time is up."""
-        threads = min(self.lns.threads, len(os.sched_getaffinity(0)))
+        threads = min(self.lns.threads, cores())
         until = began + seconds - END_S
         length = max(ROUND_S, (until - time.perf_counter()) / ROUNDS)
         with ThreadPoolExecutor(threads) as pool:
