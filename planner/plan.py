@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -81,22 +82,28 @@ def plan(
         raise BadRequest(f"there is no solver {solver!r}; choose auto or {', '.join(SOLVERS)}")
     if preemptible(request):
         return with_preemption(
-            request, lambda r, o: _plan(r, solver, o, orders, parameters), observe
+            request,
+            lambda r, out, o: plan_without_preemption(
+                r, solver, o, orders, parameters, left_out=out
+            ),
+            observe,
         )
-    return _plan(request, solver, observe, orders, parameters)
+    return plan_without_preemption(request, solver, observe, orders, parameters)
 
 
-def _plan(
+def plan_without_preemption(
     request: PlanRequest,
-    solver: str,
-    observe: Observe | None,
-    orders: OrderGuide | None,
-    parameters: dict[str, Any],
+    solver: str = "auto",
+    observe: Observe | None = None,
+    orders: OrderGuide | None = None,
+    parameters: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    left_out: Mapping[str, str] | None = None,
 ) -> PlanResponse:
-    """Plan a request, and preempt nothing."""
+    """Plan a request but for the tasks `left_out`, and preempt nothing; see ``plan``."""
     began = time.perf_counter()
     with _no_collection():
-        problem = encode(request)
+        problem = encode(request, left_out)
     if problem.infeasible or (problem.unplanned and not problem.tasks):
         return _response(request, Status.INFEASIBLE, began, problem, why=problem.infeasible)
     contest = _Contest(request, problem)
@@ -236,7 +243,7 @@ def _choose(problem: Problem, budget: Budget) -> tuple[str, ...]:
 
 def _solve_beside(
     names: tuple[str, ...],
-    parameters: dict[str, Any],
+    parameters: Mapping[str, Any],
     problem: Problem,
     budget: Budget,
     rng: np.random.Generator,

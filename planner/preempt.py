@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from planner.bounds import lower_bound
@@ -38,7 +38,13 @@ FIRST_SHARE = 0.5
 BOUND_SHARE = 0.1
 """Share of the seconds, about, in which sets are bounded where there are many."""
 
-Answer = Callable[[PlanRequest, Observe | None], PlanResponse]
+MOST_LEFT_OUT = 4
+"""Up to this many tasks that have no place without preemption every set of them may be left out
+with it; of more, all or none."""
+
+Answer = Callable[[PlanRequest, Mapping[str, str], Observe | None], PlanResponse]
+"""Plans a request without preempting anything, and without the tasks named, each with the reason
+why it is left out; tells of better schedules."""
 
 
 def preemptible(request: PlanRequest) -> list[Running]:
@@ -99,8 +105,12 @@ def stop_price(request: PlanRequest, names: Collection[str]) -> float:
     return request.policy.prices.moves * moves
 
 
-def bound_of_any_set(request: PlanRequest, loose: Collection[Running]) -> float:
-    """No plan costs less, whichever of these tasks it preempts.
+def bound_of_any_set(
+    request: PlanRequest,
+    loose: Collection[Running],
+    left_out: Mapping[str, str] | None = None,
+) -> float:
+    """No plan costs less that leaves out the tasks `left_out`, whichever of `loose` it preempts.
 
     Notes
     -----
@@ -120,7 +130,7 @@ def bound_of_any_set(request: PlanRequest, loose: Collection[Running]) -> float:
             finished=(*snapshot.finished, *(Finished(n, snapshot.now_s) for n in sorted(names))),
         ),
     )
-    problem = encode(bare)
+    problem = encode(bare, left_out)
     owner = {name: k for k, name in enumerate(problem.owners)}
     tasks, waits = problem.owner_tasks.copy(), problem.owner_wait_h.copy()
     early = 0.0
@@ -142,7 +152,7 @@ def with_preemption(
     ----------
     request : PlanRequest
     answer : callable
-        Plans a request and preempts nothing; it is handed whom to tell of better schedules.
+        Plans a request and preempts nothing.
     observe : callable, optional
         Told the cost of each better schedule; of a bound nothing is known until the end.
 
@@ -159,11 +169,18 @@ def with_preemption(
 
 @dataclass(frozen=True, slots=True)
 class _Set:
-    """Tasks to preempt; the weight surely left out then, and a cost no such plan is below."""
+    """Tasks to preempt, and what is known of a plan that stops these.
 
-    names: tuple[str, ...]
-    left_out: float
-    bound: float
+    ``left_out`` is the weight of the pending tasks `out` that such a plan leaves out, `without`
+    those of them that it leaves out by choice, with the reasons, and `bound` a cost that it is not
+    below.
+    """
+
+    names: tuple[str, ...] = ()
+    left_out: float = 0.0
+    bound: float = -math.inf
+    out: frozenset[str] = frozenset()
+    without: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Choice:
@@ -183,35 +200,71 @@ class _Choice:
         self.plan: Plan | None = None
         self.solver = ""
         self.unplanned: dict[str, str] = {}
+        self.homeless: Mapping[str, str] = {}
+        """Tasks that have no place if nothing is preempted, each with the reason."""
         self.all_sets = len(loose) <= ALL_SETS_OF
-        self.proven: list[_Set] = []
+        self.proven: dict[tuple[frozenset[str], frozenset[str]], float] = {}
+        """A cost that no plan is below which preempts some tasks and leaves out some others."""
+        self.open: list[float] = []
+        """Weights left out by sets of which nobody knows whether they have a plan."""
 
     def made(self) -> PlanResponse:
         """The response over all sets."""
-        kept, without = self._ask((), FIRST_SHARE)
+        kept, without = self._ask(_Set(), FIRST_SHARE)
+        self.homeless = kept.unplanned
         impossible = kept.status is Status.INFEASIBLE
         sets = sorted(self._sets(), key=lambda s: (s.left_out, s.bound))
         gains: list[tuple[tuple[float, float], str]] = []
         tried = 0
         for number, candidate in enumerate(sets):
-            if self._hopeless(candidate) or self._budget(1.0).seconds == 0:
-                self.proven.append(candidate)
-                impossible = False
-                continue
-            tried += 1
-            response, rank = self._ask(candidate.names, 1.0 / (len(sets) - number), candidate)
-            impossible &= response.status is Status.INFEASIBLE
+            share = 1.0 / (len(sets) - number)
+            turns, rank, possible = self._try(candidate, share)
+            tried += turns
+            impossible &= not possible
             if rank < without:
                 gains.append((rank, candidate.names[0]))
         if not self.all_sets:
             impossible = False
             self._grow([name for _, name in sorted(gains)])
         if not tried and kept.status is not Status.OPTIMAL and self._budget(1.0).seconds:
-            self._ask((), 1.0)  # the time that was set aside
+            self._ask(_Set(), 1.0)  # the time that was set aside
         if self.plan is None:
             status = Status.INFEASIBLE if impossible else Status.NO_PLAN_IN_TIME
             return replace(kept, status=status, wall_s=time.perf_counter() - self.began)
         return self._response(kept)
+
+    def _try(self, candidate: _Set, share: float) -> tuple[int, tuple[float, float], bool]:
+        """Ask for a set; where it has no plan, without tasks that have no place anyway.
+
+        Returns
+        -------
+        turns : int
+            How often was asked.
+        rank : tuple of float
+            Least (weight left out, cost).
+        possible : bool
+            Whether there is or might be a plan.
+        """
+        turns, rank, possible = 0, (math.inf, math.inf), False
+        line, planned = [candidate], list[frozenset[str]]()
+        while line:
+            one = line.pop(0)
+            if any(out <= one.out for out in planned):
+                continue  # it leaves out more than it must
+            if self._settled(one) or self._budget(1.0).seconds == 0:
+                self._note(one, one.out, one.bound)
+                self.open.append(one.left_out)
+                possible = True
+                continue
+            turns += 1
+            response, found = self._ask(one, share)
+            rank = min(rank, found)
+            if response.plan is not None:
+                planned.append(one.out)
+            possible |= response.status is not Status.INFEASIBLE
+            if response.status is Status.INFEASIBLE and not one.without:
+                line += self._with_less(one.names)
+        return turns, rank, possible
 
     def _sets(self) -> Iterator[_Set]:
         names = [r.task.id for r in self.loose]
@@ -225,14 +278,37 @@ class _Choice:
                 spent_s = time.perf_counter() - self.began
                 if left_s < (1.0 - FIRST_SHARE - BOUND_SHARE) * (left_s + spent_s):
                     return
-            problem = encode(preempting(self.request, some))
-            waiting = self.request.snapshot.pending_by_id.keys()
-            if waiting and waiting <= problem.unplanned.keys():
-                continue  # nobody would gain by it
-            if not problem.infeasible and problem.unplanned.keys().isdisjoint(some):
-                left_out = self._weight(problem.unplanned)
-                bound = lower_bound(problem) + stop_price(self.request, some)
-                yield _Set(some, left_out, bound)
+            found = self._set(some, {})
+            if found is not None:
+                yield found
+            else:
+                # Impossible with all tasks; perhaps not without those that have no place anyway.
+                yield from self._with_less(some)
+
+    def _with_less(self, names: tuple[str, ...]) -> list[_Set]:
+        """The same preempted tasks without more of those that have no place anyway."""
+        if not self.homeless:
+            return []
+        problem = encode(preempting(self.request, names))
+        more = [name for name in self.homeless if name not in problem.unplanned]
+        chosen: list[tuple[str, ...]] = [tuple(n for n in more if n in problem.infeasible)]
+        if len(more) <= MOST_LEFT_OUT:
+            chosen = [c for n in range(len(more)) for c in combinations(more, n)]
+        chosen = [some for some in dict.fromkeys([*chosen, tuple(more)]) if some]
+        found = [self._set(names, {name: self.homeless[name] for name in c}) for c in chosen]
+        return sorted((s for s in found if s), key=lambda s: (s.left_out, len(s.out)))
+
+    def _set(self, names: tuple[str, ...], without: Mapping[str, str]) -> _Set | None:
+        """What is known of a set; None where it has no plan, or nobody would gain by it."""
+        problem = encode(preempting(self.request, names), without)
+        waiting = self.request.snapshot.pending_by_id
+        if waiting and waiting.keys() <= problem.unplanned.keys():
+            return None
+        if problem.infeasible or not problem.unplanned.keys().isdisjoint(names):
+            return None
+        bound = lower_bound(problem) + stop_price(self.request, names)
+        out = frozenset(problem.unplanned)
+        return _Set(names, self._weight(out), bound, out, without)
 
     def _weight(self, names: Collection[str]) -> float:
         tasks = self.request.snapshot.pending_by_id
@@ -245,8 +321,15 @@ class _Choice:
             before = self.best
             if self._budget(1.0).seconds == 0:
                 return
-            if self._ask((*names, name), FIRST_SHARE)[1] <= before:
+            if self._ask(_Set((*names, name)), FIRST_SHARE)[1] <= before:
                 names = (*names, name)
+
+    def _settled(self, candidate: _Set) -> bool:
+        """Whether neither a set nor the same without more tasks can lead to a better plan."""
+        if not self._hopeless(candidate):
+            return False
+        less = [] if candidate.without else self._with_less(candidate.names)
+        return all(self._hopeless(one) for one in less)
 
     def _hopeless(self, candidate: _Set) -> bool:
         left_out, cost = self.best
@@ -260,20 +343,18 @@ class _Choice:
         left_s = budget.seconds - (time.perf_counter() - self.began)
         return replace(budget, seconds=max(0.0, left_s * share))
 
-    def _ask(
-        self, names: tuple[str, ...], share: float, known: _Set | None = None
-    ) -> tuple[PlanResponse, tuple[float, float]]:
-        """The answer with these tasks preempted, and its (weight left out, cost)."""
-        rank = (math.inf, math.inf)
+    def _ask(self, one: _Set, share: float) -> tuple[PlanResponse, tuple[float, float]]:
+        """The answer for a set, and its (weight left out, cost)."""
+        names, rank = one.names, (math.inf, math.inf)
         price = stop_price(self.request, names)
         asked = replace(preempting(self.request, names), budget=self._budget(share))
-        response = self.answer(asked, lambda cost, _: self._tell(cost + price))
+        response = self.answer(asked, one.without, lambda cost, _: self._tell(cost + price))
         bound = -math.inf if response.lower_bound is None else response.lower_bound + price
         if response.status is Status.INFEASIBLE:
             bound = math.inf
-        if known is not None:
-            bound = max(bound, known.bound)
-        self.proven.append(_Set(names, self._weight(response.unplanned.keys() - {*names}), bound))
+        elif response.plan is None:
+            self.open.append(self._weight(response.unplanned.keys() - {*names}))
+        self._note(one, frozenset(response.unplanned), max(bound, one.bound))
         if response.plan is not None and response.unplanned.keys().isdisjoint(names):
             plan = replace(response.plan, preempted=names)
             found = evaluate(self.request, plan, unplanned=response.unplanned)
@@ -284,31 +365,49 @@ class _Choice:
                 self.unplanned = dict(response.unplanned)
         return response, rank
 
+    def _note(self, one: _Set, out: frozenset[str], bound: float) -> None:
+        """Write down that no plan of a set that leaves these tasks out costs less."""
+        key = (frozenset(one.names), out)
+        self.proven[key] = max(bound, self.proven.get(key, -math.inf))
+
     def _tell(self, cost: float) -> None:
         if self.observe is not None and cost < self.told:
             self.told = cost
             self.observe(cost, -math.inf)
 
     def _lower_bound(self) -> float:
-        """No plan of the tasks that are planned costs less, whatever it preempts."""
-        best_of: dict[tuple[str, ...], float] = {}
-        for known in self.proven:
-            if known.bound == math.inf:
-                continue
-            if known.left_out < self.best[0]:
-                return 0.0  # more could be planned: that is not comparable
-            if known.left_out == self.best[0]:
-                bound = best_of.get(known.names, -math.inf)
-                best_of[known.names] = max(bound, known.bound)
-        bounds = list(best_of.values())
+        """No plan of the tasks that are planned costs less, whatever it preempts.
+
+        Notes
+        -----
+        That a set has no plan with all tasks that fit says nothing of plans without those that the
+        best plan leaves out: each set is bounded for exactly these.
+        """
         if not self.all_sets:
-            bounds.append(bound_of_any_set(self.request, self.loose))
-        return min(bounds, default=-math.inf)
+            return bound_of_any_set(self.request, self.loose, self.unplanned)
+        names = [r.task.id for r in self.loose]
+        out = frozenset(self.unplanned)
+        bounds = []
+        for some in (c for n in range(len(names) + 1) for c in combinations(names, n)):
+            bound = self.proven.get((frozenset(some), out))
+            if bound is None and self._budget(1.0).seconds == 0:
+                bound = bound_of_any_set(self.request, self.loose, self.unplanned)
+            bounds.append(self._bound_of(some) if bound is None else bound)
+        return min(bounds)
+
+    def _bound_of(self, names: tuple[str, ...]) -> float:
+        """No plan that preempts these tasks and plans what the best plan does costs less."""
+        problem = encode(preempting(self.request, names), self.unplanned)
+        if problem.infeasible or not problem.unplanned.keys() <= self.unplanned.keys():
+            return math.inf
+        return lower_bound(problem) + stop_price(self.request, names)
 
     def _response(self, kept: PlanResponse) -> PlanResponse:
         assert self.plan is not None
         cost = self.best[1]
         bound = min(self._lower_bound(), cost)
+        if any(left_out < self.best[0] for left_out in self.open):
+            bound = min(0.0, bound)  # more could perhaps be planned: that is not comparable
         gap = relative_gap(cost, bound)
         return replace(
             kept,

@@ -260,12 +260,15 @@ class Problem:
         return self.gone + int((known & (elsewhere | (schedule.start > self.moved_after))).sum())
 
 
-def encode(request: PlanRequest) -> Problem:
+def encode(request: PlanRequest, left_out: Mapping[str, str] | None = None) -> Problem:
     """Arrays of a request.
 
     Parameters
     ----------
     request : PlanRequest
+    left_out : mapping of str to str, optional
+        Pending tasks that are not to be planned in any case, each with the reason; what follows
+        them is left out with them.
 
     Returns
     -------
@@ -295,6 +298,10 @@ def encode(request: PlanRequest) -> Problem:
         machines["shut_worker"], machines["shut_start"], machines["shut_end"],
     )  # fmt: skip
     unplanned, infeasible = _unplaceable(request, task_arrays, machines, kind_of, allowed, profile)
+    if left_out:
+        unplanned = {**left_out, **unplanned}
+        _drop_successors(snapshot.pending, unplanned)
+        infeasible = {t: why for t, why in infeasible.items() if t not in unplanned}
 
     keep = [i for i, t in enumerate(snapshot.pending) if t.id not in unplanned]
     tasks = tuple(snapshot.pending[i] for i in keep)

@@ -17,7 +17,7 @@ from planner.domain import Plan
 from planner.evaluate import RELATIVE_TOLERANCE, Evaluation, evaluate, moved_tasks, relative_gap
 from planner.explain import explain_waits
 from planner.messages import Budget, PlanRequest, PlanResponse, Status
-from planner.plan import plan
+from planner.plan import plan, plan_without_preemption
 from planner.preempt import preemptible, with_preemption
 from planner.problem import decode, encode
 from planner.solvers import SOLVERS
@@ -49,15 +49,17 @@ def repair(request: PlanRequest, **parameters: Any) -> PlanResponse:
     if request.incumbent is None:
         return plan(request)
     if preemptible(request):
-        return with_preemption(request, lambda asked, _: _repaired(asked, parameters))
+        return with_preemption(request, lambda asked, out, _: _repaired(asked, parameters, out))
     return _repaired(request, parameters)
 
 
-def _repaired(request: PlanRequest, parameters: dict[str, Any]) -> PlanResponse:
+def _repaired(
+    request: PlanRequest, parameters: dict[str, Any], left_out: Mapping[str, str] | None = None
+) -> PlanResponse:
     began = time.perf_counter()
-    problem = encode(request)
+    problem = encode(request, left_out)
     if problem.infeasible or not problem.tasks:
-        return plan(request)
+        return plan_without_preemption(request, left_out=left_out)
     solver = SOLVERS["repair"](**parameters)
     budget = request.budget
     if budget.seconds is not None:
@@ -66,11 +68,11 @@ def _repaired(request: PlanRequest, parameters: dict[str, Any]) -> PlanResponse:
         budget = Budget(max(LEAST_S, left_s), budget.steps)
     solution = solver.solve(problem, budget=budget, rng=np.random.default_rng(request.seed))
     if solution.schedule is None:
-        return plan(request)
+        return plan_without_preemption(request, left_out=left_out)
     repaired = decode(problem, solution.schedule)
     found = evaluate(request, repaired, unplanned=problem.unplanned)
     if not found.valid:
-        return plan(request)
+        return plan_without_preemption(request, left_out=left_out)
     return response_of(
         request, repaired, found, began, solver=solver.name, unplanned=problem.unplanned,
         bound=solution.lower_bound,

@@ -176,21 +176,23 @@ def least_busy_times(area, release, weight, rate):
     waiting = [(0.0, -1)]
     waiting.pop()
     total, now, k = 0.0, 0.0, 0
+    # Each turn ends a task or comes to the next release: the clock need not move for that, which
+    # it does not where the rest of a task takes less than its last digit.
     while k < order.shape[0] or len(waiting) > 0:
         if len(waiting) == 0:
             now = max(now, float(release[order[k]]))
-        while k < order.shape[0] and release[order[k]] <= now:
+        while k < order.shape[0] and float(release[order[k]]) <= now:
             i = order[k]
             heapq.heappush(waiting, (-weight[i] / area[i], i))
             k += 1
         _, i = waiting[0]
-        until = now + left[i] / rate
-        if k < order.shape[0] and release[order[k]] < until:
+        until, done = now + left[i] / rate, left[i]
+        if k < order.shape[0] and float(release[order[k]]) < until:
             until = float(release[order[k]])
-        done = min(left[i], (until - now) * rate)
+            done = min(left[i], (until - now) * rate)
+        else:
+            heapq.heappop(waiting)
         total += weight[i] * done / area[i] * (now + until) / 2.0
         left[i] -= done
         now = until
-        if left[i] <= 1e-9 * area[i]:
-            heapq.heappop(waiting)
     return total

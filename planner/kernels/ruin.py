@@ -214,9 +214,13 @@ def _fill(profile, ws, w, start, end, ti, i, sign):
 
 @njit(cache=True, nogil=True)
 def _wider(profile, segments):
-    """A copy of a profile with room for so many segments."""
+    """A copy of a profile with room for so many segments, which hold all that are in use.
+
+    A profile that grew by doubling may have more columns than that.
+    """
+    kept = min(segments, profile.shape[1])
     result = np.zeros((profile.shape[0], segments, profile.shape[2]), np.int64)
-    result[:, : profile.shape[1]] = profile
+    result[:, :kept] = profile[:, :kept]
     return result
 
 

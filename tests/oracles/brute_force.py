@@ -213,13 +213,15 @@ def optimum_with_preemption(request: PlanRequest) -> tuple[tuple[float, float], 
     """Least (weight left out, cost) over all sets of preemptible running tasks, with its plan.
 
     For requests without an incumbent: there ``moves`` counts preempted tasks alone. What a set
-    of tasks leaves out is taken from ``encode``.
+    of tasks leaves out is taken from ``encode``; besides, it may leave out tasks that have no place
+    if nothing is preempted, where there is no plan with more of them.
     """
     assert request.incumbent is None
     snapshot = request.snapshot
     known = {*snapshot.pending_by_id, *snapshot.running_by_id, *(f.id for f in snapshot.finished)}
     loose = [r for r in snapshot.running if r.task.preemptible and known.issuperset(r.task.after)]
     best: tuple[tuple[float, float], Plan] | None = None
+    homeless = encode(request).unplanned
     for number in range(len(loose) + 1):
         for stopped in combinations(loose, number):
             names = {r.task.id for r in stopped}
@@ -235,19 +237,39 @@ def optimum_with_preemption(request: PlanRequest) -> tuple[tuple[float, float], 
                     ),
                 ),
             )
-            problem = encode(asked)
-            if problem.infeasible or not names.isdisjoint(problem.unplanned):
+            lone = encode(asked)
+            if not names.isdisjoint(lone.unplanned):
                 continue
-            found = optimum(asked, problem.unplanned)
-            if found is None:
-                continue
-            plan = replace(found.plan, preempted=tuple(sorted(names)))
-            judged = evaluate(request, plan, unplanned=problem.unplanned)
-            assert judged.valid, judged.violations
-            rank = (unplanned_weight(request, plan), judged.cost)
-            if best is None or rank < best[0]:
-                best = rank, plan
+            more = sorted(homeless.keys() - lone.unplanned.keys())
+            planned: list[set[str]] = []
+            for size in range(len(more) + 1):
+                for some in combinations(more, size):
+                    out = _with_followers(asked, {*lone.unplanned, *some})
+                    if not out.isdisjoint(names) or not lone.infeasible.keys() <= out:
+                        continue
+                    if any(less <= out for less in planned):
+                        continue
+                    found = optimum(asked, out)
+                    if found is None:
+                        continue
+                    planned.append(out)
+                    plan = replace(found.plan, preempted=tuple(sorted(names)))
+                    judged = evaluate(request, plan, unplanned=out)
+                    assert judged.valid, judged.violations
+                    rank = (unplanned_weight(request, plan), judged.cost)
+                    if best is None or rank < best[0]:
+                        best = rank, plan
     return best
+
+
+def _with_followers(request: PlanRequest, names: set[str]) -> set[str]:
+    """Tasks and all that follow them."""
+    result = set(names)
+    while (
+        more := {t.id for t in request.snapshot.pending if not result.isdisjoint(t.after)} - result
+    ):
+        result |= more
+    return result
 
 
 def _idle_kwh(worker: Worker, now: int, end_s: int) -> float:

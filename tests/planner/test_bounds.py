@@ -168,3 +168,15 @@ def test_never_below_the_bound_of_a_cluster_file(
     for seed in range(3):
         found = read_cluster(shared_data(f"benchmarks/cluster/cluster-{size}-{seed}.json.gz"))
         assert lower_bound(encode(found.request)) >= found.lower_bound - 0.0005  # rounded
+
+
+@pytest.mark.parametrize("shift", [86_400, 1 << 31, 1 << 40, 1 << 49])
+@pytest.mark.parametrize("rate", [1.0, 3.0, 3.2e6, 1e15])
+def test_busy_times_at_a_far_clock(shift: int, rate: float) -> None:
+    """Where a second's last digit outweighs the rest of a task, the clock would stand still."""
+    rng = np.random.default_rng(3)
+    area, weight = rng.integers(1, 5000, 40).astype(float), rng.random(40)
+    release = np.sort(rng.integers(0, 30, 40))
+    near = least_busy_times(area, release, weight, rate)
+    far = least_busy_times(area, release + shift, weight, rate)
+    assert far == pytest.approx(near + shift * weight.sum(), rel=1e-12)

@@ -13,8 +13,16 @@ import numpy as np
 import pytest
 from oracles.valid_schedules import plannable
 
-from planner.domain import Prices
-from planner.evaluate import evaluate
+from planner.domain import (
+    DurationEstimate,
+    Prices,
+    Running,
+    Snapshot,
+    Task,
+    Window,
+    Worker,
+)
+from planner.evaluate import evaluate, validate_response
 from planner.generate import generate_batch, generate_cluster
 from planner.instances.cluster import read_cluster
 from planner.kernels import ruin
@@ -31,7 +39,7 @@ from planner.local_search import (
     state_arrays,
     with_pool,
 )
-from planner.messages import Budget, to_json
+from planner.messages import Budget, PlanRequest, to_json
 from planner.plan import plan
 from planner.problem import Problem, Schedule, decode, encode
 from planner.relaxation import relax
@@ -272,3 +280,38 @@ def test_a_dear_move_is_not_made() -> None:
     solution = SOLVERS["lns"]().solve(cheap, budget=budget, rng=rng, incumbent=first)
     assert solution.schedule is not None
     assert problem.moves(solution.schedule) > 0
+
+
+@pytest.mark.parametrize("solver", ["lns", "repair", "auto"])
+@pytest.mark.parametrize("crowd", ["running", "windows"])
+def test_workers_with_a_long_past_and_many_windows(solver: str, crowd: str) -> None:
+    """Profiles that were doubled for what runs would not fit where the search copies them."""
+    now_s = 1_000_000
+    workers = tuple(
+        Worker(
+            f"w{k}", {"cpu": 64_000},
+            blocked=tuple(Window(now_s + 100 * b + 50, now_s + 100 * b + 60 + k) for b in range(33))
+            if crowd == "windows" else (),
+        )
+        for k in range(3)
+    )  # fmt: skip
+    tasks = tuple(
+        Task(f"t{k}", {"cpu": 9_000 + 500 * k}, now_s, now_s + 90, weight=1.0 + k)
+        for k in range(20)
+    )
+    running = tuple(
+        Running(Task(f"r{k}", {"cpu": 1_000}, now_s - 5), (f"w{k % 3}",), now_s - 5)
+        for k in range(150 if crowd == "running" else 0)
+    )
+    certain = DurationEstimate.certain
+    estimates = {t.id: {"*": certain(20 + 7 * k % 29)} for k, t in enumerate(tasks)}
+    estimates |= {r.task.id: {"*": certain(20 + 2 * k)} for k, r in enumerate(running)}
+    request = PlanRequest(
+        "crowd", Snapshot(0, now_s, workers, tasks, running), estimates, budget=Budget(None, 2_000)
+    )
+    floor = plan(request, "greedy")
+    assert floor.cost is not None
+    response = plan(replace(request, incumbent=floor.plan), solver)
+    assert validate_response(replace(request, incumbent=floor.plan), response) == []
+    assert response.cost is not None
+    assert response.cost < floor.cost

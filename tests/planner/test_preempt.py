@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from oracles.brute_force import optimum_with_preemption
 
@@ -14,6 +15,7 @@ from planner.generate import random_request
 from planner.messages import Budget, PlanRequest, Status, to_json
 from planner.plan import plan
 from planner.preempt import bound_of_any_set, preemptible, preempting
+from planner.problem import encode
 
 NOW = 1000
 EXACT = Budget(None, 1_000_000)
@@ -55,6 +57,76 @@ def test_brute_force_over_all_sets_agrees() -> None:
     assert seen > 40
     assert stopped > 3
     assert impossible > 0
+
+
+def homeless_requests(seeds: range) -> Iterator[PlanRequest]:
+    """Small requests in which some but not all tasks have no place unless others are preempted.
+
+    Pending tasks follow running ones, and many workers drain soon.
+    """
+    for seed in seeds:
+        request = random_request(seed, max_tasks=3, max_workers=2, incumbent=False)
+        snapshot = request.snapshot
+        rng = np.random.default_rng(seed)
+
+        def coin(chance: float, rng: np.random.Generator = rng) -> bool:
+            return bool(rng.random() < chance)
+
+        workers = tuple(
+            replace(w, until_s=snapshot.now_s + int(rng.integers(2, 8))) if coin(0.6) else w
+            for w in snapshot.workers
+        )
+        running = tuple(
+            replace(r, task=replace(r.task, preemptible=coin(0.8))) for r in snapshot.running
+        )
+        pending = tuple(
+            replace(
+                t,
+                after=tuple(dict.fromkeys([*t.after, *(r.task.id for r in running if coin(0.5))])),
+            )
+            for t in snapshot.pending
+        )
+        prices = replace(request.policy.prices, moves=float(seed % 4 == 0))
+        request = replace(
+            request,
+            snapshot=replace(snapshot, workers=workers, running=running, pending=pending),
+            policy=replace(request.policy, prices=prices),
+            budget=EXACT,
+        )
+        if preemptible(request) and 0 < len(encode(request).unplanned) < len(pending):
+            yield request
+
+
+def assert_no_set_is_better(request: PlanRequest) -> bool:
+    """Check a plan by brute force over all sets of tasks to preempt; whether it stops any."""
+    best = optimum_with_preemption(request)
+    response = plan(request, "astar")
+    assert validate_response(request, response) == []
+    waiting = request.snapshot.pending_by_id
+    if best is None or (waiting and waiting.keys().isdisjoint(best[1].by_task)):
+        assert response.status is Status.INFEASIBLE
+        return False
+    (left_out, cost), _ = best
+    assert response.plan is not None
+    assert sum(waiting[name].weight for name in response.unplanned) == left_out
+    assert response.cost == pytest.approx(cost, rel=1e-6, abs=1e-9)
+    assert response.lower_bound is not None
+    assert response.lower_bound <= cost * (1 + 1e-9) + 1e-9
+    return bool(response.plan.preempted)
+
+
+def test_tasks_without_a_place_do_not_rule_out_a_set() -> None:
+    """A set would be written off, and another plan called optimal, for a task left out anyway."""
+    stopped = [assert_no_set_is_better(r) for r in homeless_requests(range(30_000, 32_000))]
+    assert len(stopped) > 200
+    assert sum(stopped) > 8
+
+
+@pytest.mark.slow
+def test_no_set_is_better_for_long() -> None:
+    """The same on thousands of requests."""
+    stopped = [assert_no_set_is_better(r) for r in homeless_requests(range(40_000, 80_000))]
+    assert len(stopped) > 5000
 
 
 def test_the_bound_over_any_set_holds() -> None:
