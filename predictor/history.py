@@ -24,15 +24,15 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
-from numba import njit
 from numpy.typing import NDArray
 
+from predictor.jit import kernel
 from predictor.schema import canonical
 
 Key = tuple[str, float, str]
@@ -152,12 +152,6 @@ _PLACES: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = tuple(
 _CENSORED = ("timeout", "cancelled")
 _BAD = ("failed", "timeout", "cancelled")
 _TEXTS = ("job_id", "user", "group", "app", "queue", "outcome", "partition")
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def _jit(function: Function) -> Function:
-    return cast(Function, njit(cache=True)(function))
 
 
 class History:
@@ -715,7 +709,7 @@ def _long_tables(place: Ints, rows: int) -> _LongTables:
 # 5 decayed mean, 6 decayed variance, 7 jobs with a request, 8 decayed mean of the log ratio.
 
 
-@_jit
+@kernel
 def _event(run_s: float, requested_s: float, bad: float) -> tuple[float, float, float, float]:
     """Run time, its log, log(run / requested) and whether it did not complete."""
     log_run = np.log(run_s)
@@ -723,7 +717,7 @@ def _event(run_s: float, requested_s: float, bad: float) -> tuple[float, float, 
     return run_s, log_run, ratio, bad
 
 
-@_jit
+@kernel
 def _events(run_s: Floats, requested_s: Floats, bad: Floats, events: Floats) -> None:
     for i in range(run_s.shape[0]):
         row = _event(run_s[i], requested_s[i], bad[i])
@@ -731,7 +725,7 @@ def _events(run_s: Floats, requested_s: Floats, bad: Floats, events: Floats) -> 
             events[i, j] = row[j]
 
 
-@_jit
+@kernel
 def _absorb(
     ring: Floats,
     ordered: Floats,
@@ -786,7 +780,7 @@ def _absorb(
         sums[s, 4] = end_s
 
 
-@_jit
+@kernel
 def _absorb_long(
     place: Ints, ring: Floats, ordered: Floats, sums: Floats, slots: Ints, log_run: float
 ) -> None:
@@ -812,7 +806,7 @@ def _absorb_long(
         ring[r, seen % window] = log_run
 
 
-@_jit
+@kernel
 def _quantile(ordered: Floats, slot: int, kept: int, level: float) -> float:
     position = level * (kept - 1)
     low = int(position)
@@ -821,7 +815,7 @@ def _quantile(ordered: Floats, slot: int, kept: int, level: float) -> float:
     return ordered[slot, low] + (position - low) * (ordered[slot, low + 1] - ordered[slot, low])
 
 
-@_jit
+@kernel
 def _answer(ordered: Floats, sums: Floats, slots: Ints, as_of: float, answer: Floats) -> None:
     width = 11
     for k in range(slots.shape[0]):
@@ -851,7 +845,7 @@ def _answer(ordered: Floats, sums: Floats, slots: Ints, as_of: float, answer: Fl
             answer[at + 10] = sums[s, 8]
 
 
-@_jit
+@kernel
 def _replay(
     ring: Floats,
     ordered: Floats,
@@ -885,7 +879,7 @@ def _replay(
         _answer(ordered, sums, slots[i], as_of[i], result[i])
 
 
-@_jit
+@kernel
 def _answer_quantiles(
     ordered: Floats,
     sums: Floats,
@@ -920,7 +914,7 @@ def _answer_quantiles(
             break
 
 
-@_jit
+@kernel
 def _replay_quantiles(
     ring: Floats,
     ordered: Floats,

@@ -15,17 +15,18 @@ Rules
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
-from numba import njit
 from numpy.typing import NDArray
+
+from predictor.jit import kernel
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Function = TypeVar("Function", bound=Callable[..., Any])
+
 
 SENIORITIES: tuple[int, ...] = (10, 40, 150)
 """Numbers of an owner's ended jobs at which the owner's seniority changes."""
@@ -36,10 +37,6 @@ MIN_COHORT = 100
 
 GIVEN_UP_S = 7 * 86400.0
 """A job of which no end is known counts as running for this long after its forecast, seconds."""
-
-
-def _jit(function: Function) -> Function:
-    return cast(Function, njit(cache=True)(function))
 
 
 class Settings(NamedTuple):
@@ -404,7 +401,7 @@ def _empty(levels: int, experts: int, cohorts: int, window: int, owners: int) ->
 # -- kernels ---------------------------------------------------------------------------------
 
 
-@_jit
+@kernel
 def _insert(ring: Floats, ordered: Floats, seen: int, score: float) -> None:
     """Put a score into the window, the oldest leaving when it is full."""
     window = ring.shape[0]
@@ -421,7 +418,7 @@ def _insert(ring: Floats, ordered: Floats, seen: int, score: float) -> None:
     ring[place] = score
 
 
-@_jit
+@kernel
 def _ranked(ordered: Floats, kept: int, level: float) -> float:
     """The score of rank (kept + 1) level, linear between ranks."""
     position = min(max(level * (kept + 1) - 1.0, 0.0), kept - 1.0)
@@ -430,7 +427,7 @@ def _ranked(ordered: Floats, kept: int, level: float) -> float:
     return ordered[low] + (position - low) * (ordered[high] - ordered[low])
 
 
-@_jit
+@kernel
 def _weighted_median(values: Floats, weights: Floats, total: float) -> float:
     """The smallest value below or at which half of the weight lies."""
     order = np.argsort(values)
@@ -442,7 +439,7 @@ def _weighted_median(values: Floats, weights: Floats, total: float) -> float:
     return values[order[-1]]
 
 
-@_jit
+@kernel
 def _seniority(state: State, owner: int) -> int:
     """By how many of the owner's jobs had ended, in classes."""
     ended = state.owner_ended[owner] if owner >= 0 else 0
@@ -453,13 +450,13 @@ def _seniority(state: State, owner: int) -> int:
     return senior
 
 
-@_jit
+@kernel
 def _pull_window(state: State, settings: Settings) -> float:
     """Over how many jobs the excess of misses is a mean."""
     return max(min(state.ended[-1] + 1.0, settings.pull_memory), 1000.0)
 
 
-@_jit
+@kernel
 def _issue(
     state: State,
     settings: Settings,
@@ -537,7 +534,7 @@ def _issue(
     return spread, promised
 
 
-@_jit
+@kernel
 def _settle(
     state: State,
     settings: Settings,
@@ -591,7 +588,7 @@ def _settle(
     state.ended[everyone] += 1
 
 
-@_jit
+@kernel
 def _replay(
     state: State,
     settings: Settings,

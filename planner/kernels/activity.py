@@ -1,7 +1,5 @@
 """Activity lists for one worker with several resources: decode, justify, search.
 
-One family in one file: numba's cache does not see changes in other files.
-
 A schedule is what serial generation makes of a list: task after task in the list's order,
 each as early as precedence and resources allow. What is free in each second is one 64-bit
 word with a field for each resource and a guard bit above every field: a demand fits where
@@ -15,7 +13,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from planner.arrays.jit import inner, kernel
 
 
 class Project(NamedTuple):
@@ -64,7 +63,7 @@ class Room(NamedTuple):
     place: np.ndarray
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def serial(order, duration, demand, release, pred_ptr, pred, guards, full, free, end):
     """Serial schedule generation; fills `end` and returns the makespan.
 
@@ -96,7 +95,7 @@ def serial(order, duration, demand, release, pred_ptr, pred, guards, full, free,
     return makespan
 
 
-@njit(cache=True, nogil=True)
+@inner
 def latest_first(key, order, count, spare):
     """Sort `order` by falling `key`, equal ones as they stood; `key` counts seconds."""
     n = order.shape[0]
@@ -121,7 +120,7 @@ def latest_first(key, order, count, spare):
         count[slot] += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def justify(project, room, order):
     """Schedule a list, then justify it to the right and to the left; returns the makespan.
 
@@ -153,7 +152,7 @@ def justify(project, room, order):
     return makespan
 
 
-@njit(cache=True, nogil=True)
+@inner
 def start_order(duration, room, order):
     """Put `order` in order of start, equal ones as they stood."""
     n = order.shape[0]
@@ -166,7 +165,7 @@ def start_order(duration, room, order):
         room.end[i] += duration[i]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def shift(project, room, order, moves):
     """Move `moves` random tasks of a list to random places that precedence allows."""
     n = order.shape[0]
@@ -195,7 +194,7 @@ def shift(project, room, order, moves):
         room.place[i] = at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def anneal(project, room, order, current, best, lists, strength, spread, heat, seed):
     """Try `lists` neighbours of a list by simulated annealing; returns the best makespan.
 

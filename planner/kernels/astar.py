@@ -1,4 +1,4 @@
-"""Best-first, focal and beam search over assignments, one family in one file.
+"""Best-first, focal and beam search over assignments.
 
 A *node* is a partial schedule in which no task that is still to come may start before the
 last one that was placed. An edge places a task on a multiset of workers, as early as it
@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from planner.arrays.jit import inner, kernel
 from planner.kernels.trees import add_sums
 
 FAR = 1 << 50
@@ -187,11 +187,6 @@ class Scratch(NamedTuple):
 SPAN, REST, WAIT_COST, SO_FAR = range(4)
 
 
-inner = njit(cache=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-"""For functions that only kernels call: a wrapper that takes all these arrays from Python costs
-seconds of compiling."""
-
-
 # --------------------------------------------------------------------------- heaps
 
 
@@ -240,7 +235,7 @@ def _rank(tally, placed):
 # --------------------------------------------------------------------------- what is active
 
 
-@njit(cache=True)
+@kernel
 def gather(space, nodes, scratch, s, at):
     """List what each worker holds beyond `at`, by (end, demand)."""
     for w in range(space.segments.shape[0]):
@@ -436,7 +431,7 @@ def _most_loaded(nodes, s):
     return most
 
 
-@njit(cache=True)
+@kernel
 def cost_so_far(space, nodes, s):
     """Price of what is placed and of what runs."""
     cost = nodes.add[s] + space.makespan_price * nodes.makespan[s] + _most_loaded(nodes, s)
@@ -464,7 +459,7 @@ def _joint_after(space, nodes, scratch, s, e, start, makespan):
 # --------------------------------------------------------------------------- nodes
 
 
-@njit(cache=True)
+@kernel
 def assign(space, nodes, parent, e, start, s):
     """Make row `s` the node that an edge leads to from `parent`."""
     i = space.edge_task[e]
@@ -495,7 +490,7 @@ def assign(space, nodes, parent, e, start, s):
     nodes.tie[s] = i  # ``look`` says whether it counts
 
 
-@njit(cache=True)
+@kernel
 def look(space, nodes, scratch, s):
     """Raise a node's bound to the whole cost of what may come of it, and list its edges.
 
@@ -744,7 +739,7 @@ def _mix(h, x):
     return h
 
 
-@njit(cache=True)
+@kernel
 def beats(space, nodes, a, b):
     """Whether what completes node `b` completes `a` at a lesser (cost, sum of starts).
 
@@ -829,7 +824,7 @@ def keep(space, nodes, buckets, scratch, tally, s):
     return True
 
 
-@njit(cache=True)
+@kernel
 def rehash(nodes, buckets, used):
     """Fill empty `buckets` with the kept ones of the first `used` nodes."""
     buckets[:] = -1
@@ -919,7 +914,7 @@ def _worth_opening(bound, value, enough):
     return True
 
 
-@njit(cache=True)
+@kernel
 def open_root(entries, tally, value, nodes, weight):
     """Open row 0."""
     x = _new_entry(entries, tally)
@@ -928,7 +923,7 @@ def open_root(entries, tally, value, nodes, weight):
     _push_entry(entries, tally, x, 0, weight)
 
 
-@njit(cache=True)
+@kernel
 def reopen(entries, nodes, tally, weight):
     """Give everything that is open the key of another weight."""
     size = tally[OPEN]
@@ -940,7 +935,7 @@ def reopen(entries, nodes, tally, weight):
         _push_entry(entries, tally, x, placed, weight)
 
 
-@njit(cache=True)
+@kernel
 def least_open(entries, nodes, tally):
     """The least bound of all that is open: no schedule that is still to be found costs less."""
     least = np.inf
@@ -953,7 +948,7 @@ def least_open(entries, nodes, tally):
     return least
 
 
-@njit(cache=True)
+@kernel
 def best_first(
     space, nodes, entries, buckets, scratch, tally, value, best_edge, best_end, weight, enough,
     most_steps, most_looks, most_held,
@@ -1041,7 +1036,7 @@ def best_first(
 # --------------------------------------------------------------------------- focal and beam
 
 
-@njit(cache=True)
+@kernel
 def expand(
     space, nodes, buckets, scratch, tally, value, best_edge, best_end, chosen, first, fresh,
     features, wants_features,
@@ -1102,7 +1097,7 @@ def expand(
     return chosen.shape[0]
 
 
-@njit(cache=True)
+@kernel
 def dive(
     space, nodes, entries, buckets, scratch, tally, value, best_edge, best_end, forest, weighs,
     layer, count, layers, fresh, features, guess, enough,
@@ -1168,7 +1163,7 @@ def dive(
     return count
 
 
-@njit(cache=True)
+@kernel
 def open_layer(entries, nodes, tally, value, layer, count, enough):
     """Open the nodes of a layer that is not followed."""
     for c in range(count):
@@ -1212,7 +1207,7 @@ def _best_of(nodes, value, fresh, rows, layer):
     return count
 
 
-@njit(cache=True)
+@kernel
 def most_promising(nodes, tally, value, weighs, layer):
     """The nodes of least guess that were not expanded, in `layer`; how many.
 
@@ -1242,7 +1237,7 @@ def most_promising(nodes, tally, value, weighs, layer):
     return count
 
 
-@njit(cache=True)
+@inner
 def describe(space, nodes, scratch, value, s, out):
     """The features of a node that was just looked at; ``planner.search.FEATURES`` names them."""
     tasks = nodes.edge.shape[1]
@@ -1323,7 +1318,7 @@ def describe(space, nodes, scratch, value, s, out):
         out[21] = max(-1.0, 1.0 - done / space.room[0] / floor)
 
 
-@njit(cache=True)
+@kernel
 def put(nodes, focus, tally, fresh, guide):
     """Open nodes for focal search, each with its guide value; NaN orders last."""
     for k in range(fresh.shape[0]):
@@ -1342,7 +1337,7 @@ def put(nodes, focus, tally, fresh, guide):
         tally[WAITING] += 1
 
 
-@njit(cache=True)
+@kernel
 def take(nodes, focus, tally, value, weight, chosen):
     """Take from the focal list, least guide value first.
 
@@ -1395,7 +1390,7 @@ def take(nodes, focus, tally, value, weight, chosen):
     return count
 
 
-@njit(cache=True)
+@kernel
 def copy_rows(source, target, rows):
     """Copy nodes to the first rows of another set, unkept and alive."""
     for k in range(rows.shape[0]):

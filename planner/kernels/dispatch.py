@@ -1,6 +1,6 @@
 """A cluster under an event-driven dispatcher: what runs, ends, arrives, fails, and what starts.
 
-One family in one file: numba's cache does not see changes in other files. The same kernel
+The same kernel
 carries the truth out and looks ahead: whoever calls it says how long tasks really run
 (``actual``) and what the dispatcher believes (``estimate``); what starts depends on the
 second alone, and on what has happened so far.
@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from planner.arrays.jit import inner, kernel
 
 FAR = 1 << 50
 
@@ -191,7 +192,7 @@ class Look(NamedTuple):
     taken: np.ndarray
 
 
-@njit(cache=True)
+@kernel
 def copy_of(s):
     """A state that may be changed without changing `s`."""
     return Live(
@@ -201,7 +202,7 @@ def copy_of(s):
     )  # fmt: skip
 
 
-@njit(cache=True)
+@kernel
 def begin(c, s, i, start, end):
     """Let task i run over [start, end) on its workers, already in ``s.worker``."""
     s.state[i], s.start[i], s.end[i] = RUNNING, start, end
@@ -220,7 +221,7 @@ def begin(c, s, i, start, end):
                 s.hold[w] = -1
 
 
-@njit(cache=True)
+@inner
 def _leave(c, s, i, changed):
     """Take task i off its workers."""
     for p in range(c.shard_ptr[i], c.shard_ptr[i + 1]):
@@ -237,7 +238,7 @@ def _leave(c, s, i, changed):
         s.following[p] = -1
 
 
-@njit(cache=True)
+@inner
 def _longest(c, s, i, seconds):
     """The longest of a task's pieces on its workers: a gang ends with the slowest."""
     longest = 1
@@ -246,14 +247,14 @@ def _longest(c, s, i, seconds):
     return longest
 
 
-@njit(cache=True)
+@inner
 def believed_end(c, s, i, estimate, now):
     """When a running task is believed to end; one that has overrun, in as long again."""
     end = s.start[i] + _longest(c, s, i, estimate)
     return end if end > now else now + max(1, now - s.start[i])
 
 
-@njit(cache=True)
+@inner
 def _fits(free, demand):
     for q in range(free.shape[0]):  # noqa: SIM110 (numba)
         if free[q] < demand[q]:
@@ -261,7 +262,7 @@ def _fits(free, demand):
     return True
 
 
-@njit(cache=True)
+@inner
 def _room_at(c, s, k, i, w):
     """When a piece of task i has room on worker w; what is then left beside it, in ``k.left``."""
     ends, gives, left = k.ends, k.gives, k.left
@@ -290,7 +291,7 @@ def _room_at(c, s, k, i, w):
         at = ends[place]
 
 
-@njit(cache=True)
+@inner
 def _meets_window(c, w, start, end):
     """Whether [start, end) meets a known window in which worker w takes nothing."""
     for k in range(c.shut_worker.shape[0]):
@@ -299,7 +300,7 @@ def _meets_window(c, w, start, end):
     return False
 
 
-@njit(cache=True)
+@inner
 def _free_after(c, s, i, w, measure):
     """What worker w has left beside a piece of task i, as a share of its capacity."""
     total, least, most, counted = 0.0, 1.0, 0.0, 0
@@ -316,7 +317,7 @@ def _free_after(c, s, i, w, measure):
     return total / max(1, counted)
 
 
-@njit(cache=True)
+@inner
 def _may_start(c, r, s, k, i, w):
     """Whether a piece of task i may start on worker w: room, windows, and who it is held for."""
     if s.back[w] > k.now or not _fits(s.free[w], c.demand[i]):
@@ -333,7 +334,7 @@ def _may_start(c, r, s, k, i, w):
     return finish <= k.shadow[w] or _fits(k.beside[w], c.demand[i])
 
 
-@njit(cache=True)
+@inner
 def _choose(c, r, s, k, i, piece, limit, looked_at):
     """The best worker of `looked_at` on which a piece of task i may start, or -1."""
     kind, row = c.kind[i], r.row[i]
@@ -353,7 +354,7 @@ def _choose(c, r, s, k, i, piece, limit, looked_at):
     return choice
 
 
-@njit(cache=True)
+@inner
 def _place(c, r, s, k, i, limit, looked_at):
     """Choose a worker for every piece of task i, into ``s.worker``; whether all found one."""
     first, last = c.shard_ptr[i], c.shard_ptr[i + 1]
@@ -378,7 +379,7 @@ def _place(c, r, s, k, i, limit, looked_at):
     return placed == last
 
 
-@njit(cache=True)
+@inner
 def _hold_for(c, r, s, k, i):
     """Hold a worker for each piece of task i: its home, else where it has room first."""
     kind, row = c.kind[i], r.row[i]
@@ -401,7 +402,7 @@ def _hold_for(c, r, s, k, i):
             k.shadow[w] = -1
 
 
-@njit(cache=True)
+@inner
 def _turn(c, r, s, k, queue, waiting, fresh, some, limit, last, actual):
     """Go through the queue once, taking workers of a rate up to `limit`; how many still wait."""
     every = np.arange(s.hold.shape[0])
@@ -438,7 +439,7 @@ def _turn(c, r, s, k, queue, waiting, fresh, some, limit, last, actual):
     return kept
 
 
-@njit(cache=True)
+@inner
 def scan(c, r, s, task_of, queue, waiting, fresh, changed, estimate, actual):
     """Start what may start now; how many still wait.
 
@@ -459,7 +460,7 @@ def scan(c, r, s, task_of, queue, waiting, fresh, changed, estimate, actual):
     return _turn(c, r, s, look, queue, waiting, fresh, some, r.dearest, np.bool_(True), actual)
 
 
-@njit(cache=True)
+@inner
 def _next_moment(c, s):
     """When something happens next."""
     now = s.clock[NOW]
@@ -478,7 +479,7 @@ def _next_moment(c, s):
     return moment
 
 
-@njit(cache=True)
+@inner
 def _advance(c, s, moment, fresh, changed):
     """Go to a moment and let everything of it happen; how many tasks ended, arrived, were lost."""
     before = s.clock[NOW]
@@ -518,7 +519,7 @@ def _advance(c, s, moment, fresh, changed):
     return told
 
 
-@njit(cache=True)
+@inner
 def _go_out(c, s, k, fresh, changed):
     """Worker k of the outages goes; how many tasks it takes with it, to start anew."""
     w = c.outage_worker[k]
@@ -549,7 +550,7 @@ def _go_out(c, s, k, fresh, changed):
     return lost
 
 
-@njit(cache=True)
+@kernel
 def run(c, r, s, task_of, estimate, actual, pause):
     """Dispatch from the moment of a state on.
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import heapq
 
 import numpy as np
-from numba import njit
+
+from planner.arrays.jit import kernel
 
 
-@njit(cache=True)
+@kernel
 def successors(pred_ptr, pred):
     """The relation turned round: ``succ_ptr, succ``, CSR."""
     tasks = pred_ptr.shape[0] - 1
@@ -25,7 +26,7 @@ def successors(pred_ptr, pred):
     return succ_ptr, succ
 
 
-@njit(cache=True)
+@kernel
 def priority_order(priority, pred_ptr, pred):
     """The topological order that always takes the ready task of least priority value.
 
@@ -59,7 +60,7 @@ def priority_order(priority, pred_ptr, pred):
     return order
 
 
-@njit(cache=True)
+@kernel
 def heads_and_tails(release, shortest, pred_ptr, pred):
     """Earliest conceivable start of each task, and the longest chain from its start on.
 
@@ -88,7 +89,7 @@ def heads_and_tails(release, shortest, pred_ptr, pred):
     return head, tail
 
 
-@njit(cache=True)
+@kernel
 def latest_ends(deadline, shortest, pred_ptr, pred):
     """When each task must end for every task after it to be on time.
 
@@ -111,7 +112,7 @@ def latest_ends(deadline, shortest, pred_ptr, pred):
     return latest
 
 
-@njit(cache=True)
+@kernel
 def dues(deadline, weight, shortest, pred_ptr, pred):
     """What a task's end means for the tasks after it.
 
@@ -144,7 +145,7 @@ def dues(deadline, weight, shortest, pred_ptr, pred):
     return due, due_weight, rest
 
 
-@njit(cache=True)
+@kernel
 def least_busy_times(area, release, weight, rate):
     """Least weighted sum of mean busy times of work on one machine that may stop and resume.
 

@@ -1,7 +1,5 @@
 """Tabu search on the critical path of a shop: machines that run one task at a time.
 
-One family in one file: numba's cache does not see changes in other files.
-
 A solution is the order of the tasks on each machine. With the precedence relation it makes
 a graph; a task's *head* is the longest path to it, its *tail* the longest after it, and the
 makespan the longest of all. Only moves that take a critical task from its place can make
@@ -16,7 +14,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from planner.arrays.jit import inner, kernel
 
 FAR = 1 << 50
 
@@ -65,7 +64,7 @@ class Orders(NamedTuple):
     topological: np.ndarray
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def new_orders(tasks, machines):
     """Room for a solution."""
     return Orders(
@@ -75,7 +74,7 @@ def new_orders(tasks, machines):
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def copy_orders(source, target):
     """Make one solution equal to another."""
     target.machine[:] = source.machine
@@ -88,7 +87,7 @@ def copy_orders(source, target):
     target.topological[:] = source.topological
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def load_orders(shop, start, worker, x):
     """The solution of a schedule."""
     x.first[:] = -1
@@ -106,7 +105,7 @@ def load_orders(shop, start, worker, x):
         last[w] = i
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def measure(shop, x, waiting):
     """Heads, tails and a topological order; returns the makespan, ``FAR`` for a cycle."""
     n = x.machine.shape[0]
@@ -152,7 +151,7 @@ def measure(shop, x, waiting):
     return makespan
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _ready(shop, x, i):
     """When the predecessors of a task have ended."""
     at = shop.release[i]
@@ -162,7 +161,7 @@ def _ready(shop, x, i):
     return at
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _rest(shop, x, i):
     """Longest path after a task by way of its successors alone."""
     rest = 0
@@ -172,7 +171,7 @@ def _rest(shop, x, i):
     return rest
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def take_out(x, i):
     """Take a task from its machine."""
     a, b = x.before[i], x.after[i]
@@ -184,7 +183,7 @@ def take_out(x, i):
         x.before[b] = a
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def put_in(shop, x, i, w, a):
     """Put a task on machine w after task a, first where a is -1."""
     b = x.after[a] if a >= 0 else x.first[w]
@@ -199,7 +198,7 @@ def put_in(shop, x, i, w, a):
         x.before[b] = i
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def can_follow(shop, x, u, v):
     """Whether u may move right behind v, further on its machine, for certain."""
     for k in range(shop.succ_ptr[u], shop.succ_ptr[u + 1]):
@@ -210,7 +209,7 @@ def can_follow(shop, x, u, v):
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def can_lead(shop, x, v, u):
     """Whether v may move right before u, earlier on its machine, for certain."""
     for k in range(shop.pred_ptr[v], shop.pred_ptr[v + 1]):
@@ -220,7 +219,7 @@ def can_lead(shop, x, v, u):
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def path_behind(shop, x, u, v, heads):
     """Longest path through what moves when u goes right behind v, by old heads and tails."""
     at = x.before[u]
@@ -250,7 +249,7 @@ def path_behind(shop, x, u, v, heads):
     return longest
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def path_ahead(shop, x, v, u, tails):
     """Longest path through what moves when v goes right before u, by old heads and tails."""
     at = x.after[v]
@@ -280,7 +279,7 @@ def path_ahead(shop, x, v, u, tails):
     return longest
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def best_place(shop, x, v, w):
     """Best place for v on another machine: (longest path through it there, the task before).
 
@@ -307,7 +306,7 @@ def best_place(shop, x, v, w):
     return best, place
 
 
-@njit(cache=True, nogil=True)
+@inner
 def critical_path(shop, x, makespan, path):
     """A critical path, chosen by chance where there are several; its number of tasks."""
     n = x.machine.shape[0]
@@ -340,7 +339,7 @@ def critical_path(shop, x, makespan, path):
     return count
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def tabu(shop, x, best, rounds, patience, tenure, banned, away, clock, seed):
     """Tabu search from `x`; the best solution goes to `best`.
 
@@ -484,7 +483,7 @@ def tabu(shop, x, best, rounds, patience, tenure, banned, away, clock, seed):
     return least, made
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def relink(shop, x, guide, share, seed):
     """Walk from `x` towards `guide` for a share of the way; returns the makespan there.
 
@@ -533,7 +532,7 @@ def relink(shop, x, guide, share, seed):
     return makespan
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def insertion_schedule(order, shop):
     """Each task of `order` where it ends first, gaps used; (start, worker).
 

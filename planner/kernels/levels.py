@@ -8,7 +8,8 @@ workers at least, whichever it runs on; sums of it may be asked for of any set.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from planner.arrays.jit import inner, kernel
 
 FAR = 1 << 50
 MOST_COUNTED = 1000
@@ -20,7 +21,7 @@ TRIFLE_S = 1e-6
 ALMOST_ONE = 1.0 - 1e-9
 
 
-@njit(cache=True)
+@inner
 def fits_by_number(members, count, length, duration, machines):
     """Whether for every k the k longest tasks fit into a window, were all as short as the shortest.
 
@@ -50,7 +51,7 @@ def fits_by_number(members, count, length, duration, machines):
     return True
 
 
-@njit(cache=True)
+@inner
 def least_window(members, count, length, duration, machines):
     """Least window of `length` or more that the tasks fit into by number."""
     if fits_by_number(members, count, length, duration, machines):
@@ -67,7 +68,7 @@ def least_window(members, count, length, duration, machines):
     return high
 
 
-@njit(cache=True)
+@inner
 def _moments(values):
     """At most ``MOST_MOMENTS`` of the distinct values, the least and the greatest among them."""
     distinct = np.unique(values)
@@ -80,13 +81,13 @@ def _moments(values):
     return result
 
 
-@njit(cache=True)
+@inner
 def _seconds(work):
     """Whole seconds that so much work takes."""
     return int(np.ceil(work * ALMOST_ONE - TRIFLE_S))
 
 
-@njit(cache=True)
+@kernel
 def raised_heads(order, release, shortest, work, longest_first, duration, machines, pred_ptr, pred):
     """Earliest conceivable starts, since all that comes before a task must be done before it.
 
@@ -137,7 +138,7 @@ def raised_heads(order, release, shortest, work, longest_first, duration, machin
     return head
 
 
-@njit(cache=True)
+@kernel
 def window_makespan(head, rest, shortest, work, longest_first, duration, machines):
     """A makespan that nothing beats, from what must be done between two moments.
 

@@ -1,7 +1,5 @@
 """Replay of a job log on one pool of processors: the clock, the queue and what may start.
 
-One family in one file: numba's cache does not see changes in other files.
-
 Jobs are numbered in order of submission. All times are int64 seconds. Whatever a decision
 looks at stands in ``Jobs`` and in the columns of ``Live`` that describe the waiting and the
 running; ``run`` is read in two places only, where a started job is given its true end and
@@ -13,7 +11,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, types
+from numba import types
+
+from planner.arrays.jit import inner, kernel
 
 FAR = 1 << 50
 
@@ -114,7 +114,7 @@ class Live(NamedTuple):
     square: np.ndarray
 
 
-@njit(cache=True)
+@inner
 def score_of(order, submit, procs, estimate, now):
     """The score by which an order sorts a waiting job; smaller goes first.
 
@@ -155,7 +155,7 @@ def score_of(order, submit, procs, estimate, now):
 # -- the machine -----------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@inner
 def _push(live, job, end):
     """Put a job into the heap of true ends."""
     heap, ends, k = live.heap, live.heap_end, live.clock[RUNNING]
@@ -168,7 +168,7 @@ def _push(live, job, end):
     heap[k], ends[k] = job, end
 
 
-@njit(cache=True)
+@inner
 def _pop(live):
     """Take the next to end out of the heap; `RUNNING` is one lower afterwards."""
     heap, ends = live.heap, live.heap_end
@@ -193,7 +193,7 @@ def _pop(live):
     return top
 
 
-@njit(cache=True)
+@inner
 def _start(jobs, live, job, duration):
     """Start a job now, or an outage; it is expected to end after `duration`."""
     clock = live.clock
@@ -207,7 +207,7 @@ def _start(jobs, live, job, duration):
     clock[FREE] -= jobs.procs[job]
 
 
-@njit(cache=True)
+@inner
 def _leave(live, job):
     """Take a job out of the list of those that run (`RUNNING` is one lower already)."""
     running, n = live.running, live.clock[RUNNING]
@@ -219,7 +219,7 @@ def _leave(live, job):
         k += 1
 
 
-@njit(cache=True)
+@inner
 def _sort_running(live):
     """Running jobs by expected end, then by number; nearly sorted already."""
     running, expected = live.running, live.expected
@@ -236,7 +236,7 @@ def _sort_running(live):
         running[k] = job
 
 
-@njit(cache=True)
+@inner
 def _correct(jobs, live, past):
     """Expected ends before `past` become the requested time, then a minute more each time.
 
@@ -257,7 +257,7 @@ def _correct(jobs, live, past):
             live.expected[job] = limit
 
 
-@njit(cache=True)
+@inner
 def _end_of(jobs, live, user_estimates):
     """End the next job: processors are free again, its user's history knows its run time."""
     clock = live.clock
@@ -273,7 +273,7 @@ def _end_of(jobs, live, user_estimates):
     live.last[user, 0] = jobs.run[job]
 
 
-@njit(cache=True)
+@inner
 def _last_two(jobs, live, job):
     """Mean of the user's two latest run times, floored, within 1 and the request."""
     first, second = live.last[jobs.user[job], 0], live.last[jobs.user[job], 1]
@@ -282,7 +282,7 @@ def _last_two(jobs, live, job):
     return min(max((first + second) // 2, 1), jobs.request[job])
 
 
-@njit(cache=True)
+@inner
 def _fail(jobs, live, outage, n):
     """A failure takes the machines of the jobs that started last; they are queued again."""
     clock = live.clock
@@ -320,7 +320,7 @@ def _fail(jobs, live, outage, n):
 # -- profiles --------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@inner
 def profile_of_running(jobs, live, times, free):
     """What is free over time if the running jobs end as expected; the number of segments.
 
@@ -341,7 +341,7 @@ def profile_of_running(jobs, live, times, free):
     return count
 
 
-@njit(cache=True)
+@inner
 def earliest(times, free, count, procs, duration, since):
     """First moment from `since` on at which processors are free for `duration`; FAR if never."""
     k = 0
@@ -362,7 +362,7 @@ def earliest(times, free, count, procs, duration, since):
     return FAR
 
 
-@njit(cache=True)
+@inner
 def _cut(times, free, count, at):
     """Index of the segment that begins at `at`, made where there is none; the new count."""
     low, high = 0, count - 1
@@ -380,7 +380,7 @@ def _cut(times, free, count, at):
     return low + 1, count + 1
 
 
-@njit(cache=True)
+@inner
 def reserve(times, free, count, procs, start, duration):
     """Take processors out of a profile from `start` for `duration`; the new count."""
     first, count = _cut(times, free, count, start)
@@ -393,7 +393,7 @@ def reserve(times, free, count, procs, start, duration):
 # -- disciplines -----------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@inner
 def _ordered(jobs, live, order):
     """Places of the waiting jobs in the queue, in an order."""
     n = live.clock[WAITING]
@@ -407,7 +407,7 @@ def _ordered(jobs, live, order):
     return np.argsort(live.score[:n], kind="mergesort")
 
 
-@njit(cache=True)
+@inner
 def _note(live, job, at):
     """Keep a job's planned start; count where the last plan had it earlier."""
     if live.planned[job] >= 0 and at > live.planned[job] + TOLERANCE_S:
@@ -415,7 +415,7 @@ def _note(live, job, at):
     live.planned[job] = at
 
 
-@njit(cache=True)
+@inner
 def _close_ranks(live):
     """Drop those that have started out of the queue."""
     kept = 0
@@ -427,7 +427,7 @@ def _close_ranks(live):
     live.clock[WAITING] = kept
 
 
-@njit(cache=True)
+@inner
 def _pass_easy(jobs, live, head, fill, backfill):
     """Start from the head of the queue while it fits; then what delays the head no more.
 
@@ -476,7 +476,7 @@ def _pass_easy(jobs, live, head, fill, backfill):
     _close_ranks(live)
 
 
-@njit(cache=True)
+@inner
 def _pass_published(jobs, live, head):
     """The backfill of RLScheduler: the first is chosen once and keeps its place until it starts.
 
@@ -513,7 +513,7 @@ def _pass_published(jobs, live, head):
         return
 
 
-@njit(cache=True)
+@inner
 def _pass_conservative(jobs, live, head, times, free, starting):
     """Lay the queue out in order, each at its earliest; start what begins now.
 
@@ -569,7 +569,7 @@ _POINTS = 20
 _RULES = 5
 
 
-@njit(cache=True)
+@kernel
 def quantile_at(levels, quantiles, level):
     """Quantile at any level, seconds: log-linear in the logit of the level, beyond the ends too."""
     n = levels.shape[0]
@@ -585,7 +585,7 @@ def quantile_at(levels, quantiles, level):
     return np.exp(min(low + (z - a) * (high - low) / (b - a), 30.0))
 
 
-@njit(cache=True)
+@inner
 def level_of(levels, quantiles, seconds):
     """Chance that a run time is at most `seconds`: the inverse of ``quantile_at``."""
     n = levels.shape[0]
@@ -601,7 +601,7 @@ def level_of(levels, quantiles, seconds):
     return 1.0 / (1.0 + np.exp(-(a + (np.log(seconds) - low) / slope)))
 
 
-@njit(cache=True)
+@inner
 def expected_end(jobs, live, job, level):
     """Quantile of a running job's end given that it still runs, within its request.
 
@@ -621,7 +621,7 @@ def expected_end(jobs, live, job, level):
     return min(max(start + np.int64(np.ceil(whole)), now + 1), limit)
 
 
-@njit(cache=True)
+@kernel
 def derive(jobs, live, job):
     """What the planner derives from a forecast, at submission and when it is renewed.
 
@@ -641,14 +641,14 @@ def derive(jobs, live, job):
     live.square[job] = square / _POINTS
 
 
-@njit(cache=True)
+@inner
 def _safe_duration(jobs, live, job):
     """The upper quantile of a waiting job's run time that promises are made by, seconds."""
     whole = quantile_at(jobs.levels, live.quantile[job], jobs.settings[PROMISE_LEVEL])
     return max(min(np.int64(np.ceil(whole)), jobs.request[job]), 1)
 
 
-@njit(cache=True)
+@inner
 def _profile_at(jobs, live, level, times, free):
     """The running jobs' profile, each expected to end at a quantile; the number of segments."""
     for k in range(live.clock[RUNNING]):
@@ -660,7 +660,7 @@ def _profile_at(jobs, live, level, times, free):
     return profile_of_running(jobs, live, times, free)
 
 
-@njit(cache=True)
+@inner
 def _price(jobs, live, plan, order, bound):
     """Lay jobs out in an order, each at its earliest; the sum of weight x wait from now on.
 
@@ -698,7 +698,7 @@ class _Sketch(NamedTuple):
     begin: np.ndarray
 
 
-@njit(cache=True)
+@inner
 def _weigh(jobs, live, place):
     """Price of a second's wait: expected slowdown, and the growing risk of a very bad one.
 
@@ -715,7 +715,7 @@ def _weigh(jobs, live, place):
     return live.weight[job] + settings[AGEING] * wait * risk * growth
 
 
-@njit(cache=True)
+@inner
 def _rules(jobs, live, plan):
     """Scores of the queue by each rule that the look-ahead begins with, shape (rules, waiting)."""
     waiting = live.clock[WAITING]
@@ -732,7 +732,7 @@ def _rules(jobs, live, plan):
     return score
 
 
-@njit(cache=True)
+@inner
 def _best_order(jobs, live, plan):
     """The cheapest order found: the best of ``RULES`` rules, bettered by bringing jobs forward.
 
@@ -769,7 +769,7 @@ def _best_order(jobs, live, plan):
     return best
 
 
-@njit(cache=True)
+@inner
 def _pass_planner(jobs, live, times, free, arrived):
     """Look ahead: find the cheapest order of the queue, and start what that plan starts now.
 
@@ -813,7 +813,7 @@ def _pass_planner(jobs, live, times, free, arrived):
     _close_ranks(live)
 
 
-@njit(cache=True)
+@inner
 def _promise(jobs, live, order, starts, times, free):
     """Tell the new jobs a start: the plan laid out once more, by a quantile that is safe."""
     now, level = live.clock[NOW], jobs.settings[PROMISE_LEVEL]
@@ -836,7 +836,7 @@ def _promise(jobs, live, order, starts, times, free):
 # -- the planner with bounds -----------------------------------------------------------------
 
 
-@njit(cache=True)
+@inner
 def _pass_bounded(jobs, live, times, free, arrived):
     """Start what breaks no promise, the cheapest first; tell each new job its latest start.
 
@@ -908,7 +908,7 @@ def _pass_bounded(jobs, live, times, free, arrived):
 # -- the clock -------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@inner
 def _arrive(jobs, live, until, source, n):
     """Queue the jobs submitted by `until`, with their estimates."""
     clock = live.clock
@@ -925,7 +925,7 @@ def _arrive(jobs, live, until, source, n):
         clock[NEXT] += 1
 
 
-@njit(cache=True)
+@kernel
 def advance(jobs, live, head, fill, backfill, source, promises, passes):
     """Go on until the log is over, estimates are wanted, or some passes have been made.
 

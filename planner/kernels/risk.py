@@ -1,12 +1,13 @@
-"""Many executions of one plan as a partial order, each priced, one family in one file."""
+"""Many executions of one plan as a partial order, each priced."""
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from planner.arrays.jit import kernel
 
 
-@njit(cache=True)
+@kernel
 def run_through(
     order, run, planned, earliest, link_ptr, link, window_ptr, window_start, window_end, start, end
 ):
@@ -42,7 +43,7 @@ def run_through(
         start[i], end[i] = begin, begin + run[i]
 
 
-@njit(cache=True)
+@kernel
 def sampled_terms(
     order, runs, ends, planned, earliest, link_ptr, link, window_ptr, window_start, window_end,
     began, raw_release, deadline, weight, owner, owner_tasks, piece_ptr, piece_worker, share,

@@ -5,7 +5,7 @@ least to the cost (the recreate), and keeps the result by simulated annealing. W
 touches is written down first, so that a rejected one is undone by copying. Costs are kept by
 differences and summed anew at every call; the solver prices every better schedule anew.
 
-One family in one file: numba's cache does not see changes in other files. Arrays are few and
+Arrays are few and
 wide: handing a tuple of fifty arrays to a function costs more than most of what is done here.
 What is handed on is no literal, for which numba would compile the function once more.
 
@@ -20,7 +20,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from planner.arrays.jit import inner, kernel
 
 FAR = 1 << 50
 
@@ -117,7 +118,7 @@ class State(NamedTuple):
 # ------------------------------------------------------------------------------- profiles
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _segment(profile, n, w, at):
     """Index of the segment of worker w (of n) that holds the moment `at`."""
     low, high = 0, n - 1
@@ -130,7 +131,7 @@ def _segment(profile, n, w, at):
     return low
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _earliest(profile, n, w, ti, i, not_before, duration, latest):
     """Earliest start of task i on worker w within [not_before, latest], or FAR."""
     words = profile.shape[2] - 1
@@ -160,7 +161,7 @@ def _earliest(profile, n, w, ti, i, not_before, duration, latest):
     return FAR
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _fits_in(profile, w, k, ti, i):
     """Whether task i fits into segment k of worker w."""
     for c in range(profile.shape[2] - 1):
@@ -170,7 +171,7 @@ def _fits_in(profile, w, k, ti, i):
     return True
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _split(profile, ws, w, at):
     """Make `at` the start of a segment of worker w, for which there must be room; its index."""
     k = _segment(profile, ws[w, COUNT], w, at)
@@ -185,7 +186,7 @@ def _split(profile, ws, w, at):
     return k + 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _join(profile, ws, w, k):
     """Join segment k of worker w with the one before it where they are alike."""
     if k == 0 or k >= ws[w, COUNT]:
@@ -200,7 +201,7 @@ def _join(profile, ws, w, k):
     ws[w, COUNT] -= 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _fill(profile, ws, w, start, end, ti, i, sign):
     """Take (sign 1) or give back (sign -1) the demand of task i on worker w over its run."""
     first = _split(profile, ws, w, start)
@@ -212,7 +213,7 @@ def _fill(profile, ws, w, start, end, ti, i, sign):
     _join(profile, ws, w, first)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _wider(profile, segments):
     """A copy of a profile with room for so many segments, which hold all that are in use.
 
@@ -224,7 +225,7 @@ def _wider(profile, segments):
     return result
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _longer(items, places):
     """A copy of the items with room for so many pieces on each worker."""
     result = np.zeros((items.shape[0], places), np.int64)
@@ -232,7 +233,7 @@ def _longer(items, places):
     return result
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _pieces_that_fit(profile, n, w, ti, i, start, duration, most):
     """How many pieces of task i fit at once on worker w over a run, at most `most`."""
     pieces = most
@@ -254,7 +255,7 @@ def _pieces_that_fit(profile, n, w, ti, i, start, duration, most):
 # ---------------------------------------------------------------------------------- costs
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _latest_start(ti, max_stretch, i, latest_end, duration):
     """Latest permitted start: hard deadline or successors, wait and stretch bounds."""
     latest = min(latest_end - duration, ti[i, LAST_START])
@@ -265,7 +266,7 @@ def _latest_start(ti, max_stretch, i, latest_end, duration):
     return latest
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _task_cost(ti, tf, prices, i, start, end):
     """What a task adds to the terms that are sums over tasks, without its workers."""
     weight, release = tf[i, WEIGHT], ti[i, RAW_RELEASE]
@@ -278,7 +279,7 @@ def _task_cost(ti, tf, prices, i, start, end):
     return cost
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _piece_cost(ti, wf, share, prices, i, w, duration):
     """What a piece on worker w adds to the terms that are sums over pieces."""
     cost = wf[w, BUSY] * share[ti[i, KIND], w] * duration
@@ -287,7 +288,7 @@ def _piece_cost(ti, wf, share, prices, i, w, duration):
     return cost
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _worker_cost(wi, wf, w, last_end, used):
     """Idle power and boot of a worker whose last end is `last_end`, and what is over target."""
     if not used:
@@ -298,7 +299,7 @@ def _worker_cost(wi, wf, w, last_end, used):
     return cost + wf[w, OVER] * max(0, last_end - wi[w, TARGET])
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _has_moved(ti, pi, ps, i, start):
     """Whether task i, on its workers in `ps`, has moved against the incumbent."""
     if ti[i, MOVED_AFTER] >= FAR:
@@ -319,7 +320,7 @@ def _has_moved(ti, pi, ps, i, start):
     return False
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _worst_off(prices, owner_tasks, load_s, wait_s, makespan):
     """The priced terms that are a maximum: makespan, unfairness, imbalance."""
     cost = prices[MAKESPAN_S] * makespan
@@ -336,7 +337,7 @@ def _worst_off(prices, owner_tasks, load_s, wait_s, makespan):
     return cost
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _makespan(wi, ws):
     """Latest last end of our workers."""
     makespan = 0
@@ -346,7 +347,7 @@ def _makespan(wi, ws):
     return makespan
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def total_cost(f, s):
     """The cost of a state from scratch, with what is over target."""
     ti, tf, wi, wf, pi, share = f.ti, f.tf, f.wi, f.wf, f.pi, f.share
@@ -368,7 +369,7 @@ def total_cost(f, s):
 # ----------------------------------------------------------------------------- the state
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _put(
     ti, tf, wi, wf, pi, share, prices, ts, ps, ws, load_s, wait_s, profile, items, i, start, end,
 ):  # fmt: skip
@@ -394,7 +395,7 @@ def _put(
     return cost
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _unlist(ps, ws, items, p):
     """Take piece p off its worker's row of items."""
     w = ps[p, ON]
@@ -404,7 +405,7 @@ def _unlist(ps, ws, items, p):
     ps[last, SLOT] = ps[p, SLOT]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _take(ti, tf, wi, wf, pi, share, prices, ts, ps, ws, load_s, wait_s, profile, items, i):
     """Take task i out; the cost it gives back."""
     start, end = ts[i, START], ts[i, END]
@@ -430,7 +431,7 @@ def _take(ti, tf, wi, wf, pi, share, prices, ts, ps, ws, load_s, wait_s, profile
     return cost
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def load(f, s, profile, spare):
     """Place every task of a state that has its ``ts`` and workers.
 
@@ -477,7 +478,7 @@ def load(f, s, profile, spare):
 # --------------------------------------------------------------------------------- insert
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i):
     """Earliest start of task i after its predecessors, latest end before its placed successors.
 
@@ -492,7 +493,7 @@ def _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i):
     return earliest, latest_end, awaited
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _place_gang(
     ti, wi, run_s, allowed, pred_ptr, pred, succ_ptr, succ, max_stretch, ts, ps, ws, profile, i,
 ):  # fmt: skip
@@ -547,7 +548,7 @@ def _place_gang(
             moment = following
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _insert(
     ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, prices, max_stretch, ts, ws,
     load_s, profile, i, seen, looked, blink, tie, makespan, most_load,
@@ -631,7 +632,7 @@ def _insert(
     return best_w, best_start, best_end
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, seed):
     """Put every task of an empty state, in a topological order, where it adds least.
 
@@ -725,7 +726,7 @@ def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, 
 # ----------------------------------------------------------------------------------- mend
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _earliest_at_home(ti, ps, ws, profile, i, moment, duration, latest):
     """Earliest start of task i on its workers in `ps`, all pieces at once, or FAR."""
     first, beyond = ti[i, FIRST], ti[i, BEYOND]
@@ -748,7 +749,7 @@ def _earliest_at_home(ti, ps, ws, profile, i, moment, duration, latest):
     return FAR
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def mend(f, s, profile, items, line, floor, order, tie, seed):
     """Put back what a plan says that still holds, and insert the rest where it adds least.
 
@@ -849,13 +850,13 @@ def mend(f, s, profile, items, line, floor, order, tie, seed):
 # ----------------------------------------------------------------------------------- ruin
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _chance(n):
     """A whole number below n."""
     return min(n - 1, int(np.random.random() * n))
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _add(ti, i, taken, mark, filled):
     """Add task i to `taken` unless it is there or may not be moved; the new number."""
     if mark[i] or ti[i, MINE] == 0:
@@ -864,7 +865,7 @@ def _add(ti, i, taken, mark, filled):
     return filled + 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _add_near(ti, pi, ts, ws, items, w, moment, taken, mark, filled, wanted):
     """Add to `taken` the tasks on worker w whose run is nearest to `moment`, up to `wanted`."""
     while filled < wanted:
@@ -880,7 +881,7 @@ def _add_near(ti, pi, ts, ws, items, w, moment, taken, mark, filled, wanted):
     return filled
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _add_around(ti, pi, pool, ts, ws, items, pivot, moment, taken, mark, filled, wanted):
     """Add tasks that run at about `moment` on workers that could hold `pivot`."""
     for _ in range(6):
@@ -892,7 +893,7 @@ def _add_around(ti, pi, pool, ts, ws, items, pivot, moment, taken, mark, filled,
     return filled
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _add_chain(ti, pred_ptr, pred, succ_ptr, succ, taken, mark, filled, wanted):
     """Add predecessors and successors of the tasks in `taken`, at growing distance."""
     seen = 0
@@ -908,7 +909,7 @@ def _add_chain(ti, pred_ptr, pred, succ_ptr, succ, taken, mark, filled, wanted):
     return filled
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _late_one(ti, tf, active, prices, ts, pivot):
     """The task whose lateness or waiting costs most among a dozen."""
     dearest = 0.0
@@ -922,7 +923,7 @@ def _late_one(ti, tf, active, prices, ts, pivot):
     return pivot
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _last_one(ti, wf, active, ps, ws, pivot):
     """Of four tasks the one on the worker with the latest last end, or the dearest last second."""
     by_price = np.random.random() < 0.5
@@ -936,7 +937,7 @@ def _last_one(ti, wf, active, ps, ws, pivot):
     return pivot
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _ruin(
     ti, tf, wf, pi, pred_ptr, pred, succ_ptr, succ, pool, active, prices, ts, ps, ws, items, rule,
     wanted, taken, mark,
@@ -990,7 +991,7 @@ def _ruin(
 # ----------------------------------------------------------------------------- left shift
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _settle(
     ti, tf, wi, wf, pi, pred_ptr, pred, succ_ptr, succ, prices, ts, ps, ws, wait_s, profile, items,
     w, after, line,
@@ -1050,7 +1051,7 @@ def _settle(
 # --------------------------------------------------------------------------------- search
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _note(ws, load_s, profile, stamp, touched, was_ws, was_load, was_row, noted, w, move):
     """Write worker w down as it is, once a move; the number of workers noted."""
     if stamp[w] == move:
@@ -1066,7 +1067,7 @@ def _note(ws, load_s, profile, stamp, touched, was_ws, was_load, was_row, noted,
     return noted + 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _undo(
     ti, ts, ps, ws, load_s, wait_s, profile, items, touched, was_ws, was_load, was_row, was_ts,
     was_ps, noted, taken, filled,
@@ -1097,7 +1098,7 @@ def _undo(
                 profile[w, k, c] = was_row[q, k, c]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _as_before(ti, ts, ps, was_ts, was_ps, taken, filled):
     """Whether every task is back where the notes say it was."""
     for k in range(filled):
@@ -1110,7 +1111,7 @@ def _as_before(ti, ts, ps, was_ts, was_ps, taken, filled):
     return True
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _candidates(
     wi, allowed, every_ptr, every, pool, row, looked_at, touched, ruined, seen, listed,
 ):  # fmt: skip
@@ -1146,7 +1147,7 @@ def _candidates(
     return looked
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _least_costs(ti, wf, run_s, share, every_ptr, every):
     """The least that the use of workers by each task costs, rent included. Shape (tasks,)."""
     rate = np.full(share.shape[0], np.inf)
@@ -1164,7 +1165,7 @@ def _least_costs(ti, wf, run_s, share, every_ptr, every):
     return least
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _recreate(
     ti, tf, wi, wf, pi, run_s, allowed, share, pred_ptr, pred, succ_ptr, succ, every_ptr, every,
     pool, prices, max_stretch, ts, ps, ws, load_s, wait_s, profile, items, stamp, touched, was_ws,
@@ -1229,7 +1230,7 @@ def _recreate(
     return placed == filled, noted, additive, makespan
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink, tie, seed):
     """Ruin and recreate `moves` times.
 

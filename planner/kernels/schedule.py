@@ -1,7 +1,5 @@
 """List scheduling on resource profiles, and the price of a schedule.
 
-One family in one file: numba's cache does not see changes in other files.
-
 A *profile* tells what is free on each worker over time: ``times[w, k]`` is the start of
 segment k, ``free[w, k, r]`` what is free of resource r in it (-1 everywhere in it: the
 worker takes nothing), ``count[w]`` the number of segments; the last one lasts for ever.
@@ -11,7 +9,8 @@ Times are seconds after now, int64; ``FAR`` means never.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from planner.arrays.jit import inner, kernel
 
 FAR = 1 << 50
 
@@ -20,7 +19,7 @@ EARLIEST_END = 0
 LEAST_COST = 1
 
 
-@njit(cache=True)
+@kernel
 def latest_start(hard_end, last_start, release, max_stretch, duration):
     """Latest permitted start of a task of this duration: hard deadline, wait and stretch bounds."""
     latest = min(hard_end - duration, last_start)
@@ -31,7 +30,7 @@ def latest_start(hard_end, last_start, release, max_stretch, duration):
     return latest
 
 
-@njit(cache=True)
+@inner
 def _segment_at(times, count, at):
     """Index of the segment that holds the moment `at` (at >= times[0])."""
     low, high = 0, count - 1
@@ -44,7 +43,7 @@ def _segment_at(times, count, at):
     return low
 
 
-@njit(cache=True)
+@kernel
 def earliest_start(times, free, count, demand, not_before, duration):
     """Earliest start on one worker at which `demand` fits for `duration`, or FAR.
 
@@ -79,7 +78,7 @@ def earliest_start(times, free, count, demand, not_before, duration):
         start = times[k]
 
 
-@njit(cache=True)
+@inner
 def _earliest_by(times, free, count, w, demand, i, not_before, duration, latest):
     """The same for task i on worker w, but FAR where it is later than `latest`.
 
@@ -115,7 +114,7 @@ def _earliest_by(times, free, count, w, demand, i, not_before, duration, latest)
     return FAR
 
 
-@njit(cache=True)
+@inner
 def _pieces_that_fit(times, free, count, demand, start, duration, most):
     """How many pieces of `demand` fit at once over [start, start + duration), at most `most`."""
     pieces = most
@@ -132,7 +131,7 @@ def _pieces_that_fit(times, free, count, demand, start, duration, most):
         k += 1
 
 
-@njit(cache=True)
+@inner
 def _split_at(times, free, count, w, at):
     """Make `at` the start of a segment of worker w, for which there must be room; its index."""
     k = _segment_at(times[w], count[w], at)
@@ -149,7 +148,7 @@ def _split_at(times, free, count, w, at):
     return k + 1
 
 
-@njit(cache=True)
+@kernel
 def with_room(times, free, count, w):
     """The profile arrays, doubled in size where worker w might not hold two more segments."""
     if count[w] + 2 <= times.shape[1]:
@@ -162,7 +161,7 @@ def with_room(times, free, count, w):
     return wider_times, wider_free
 
 
-@njit(cache=True)
+@kernel
 def occupy(times, free, count, w, start, end, demand):
     """Take `demand` from worker w over [start, end); call `with_room` first."""
     first = _split_at(times, free, count, w, start)
@@ -174,7 +173,7 @@ def occupy(times, free, count, w, start, end, demand):
             free[w, k, r] -= demand[r]
 
 
-@njit(cache=True)
+@kernel
 def close(times, free, count, w, start, end):
     """Let worker w take nothing over [start, end); call `with_room` first."""
     first = _split_at(times, free, count, w, start)
@@ -186,7 +185,7 @@ def close(times, free, count, w, start, end):
             free[w, k, r] = -1
 
 
-@njit(cache=True)
+@kernel
 def build_profile(capacity, busy_worker, busy_end, busy_demand, shut_worker, shut_start, shut_end):
     """The profile before anything is planned: running tasks, then closed windows.
 
@@ -217,7 +216,7 @@ def build_profile(capacity, busy_worker, busy_end, busy_demand, shut_worker, shu
     return times, free, count
 
 
-@njit(cache=True)
+@inner
 def _place_gang(
     times, free, count, demand, shards, not_before, durations, allowed, hard_end, last_start,
     release, max_stretch, chosen,
@@ -263,7 +262,7 @@ def _place_gang(
     return best_start, best_end
 
 
-@njit(cache=True)
+@kernel
 def list_schedule(
     order, rule, tie, times, free, count, demand, release, raw_release, deadline, hard_end,
     last_start, max_stretch, weight, shards, shard_ptr, kind, allowed, duration, worker_class,
@@ -393,7 +392,7 @@ def list_schedule(
     return start, end, worker, -1
 
 
-@njit(cache=True)
+@kernel
 def schedule_terms(
     start, end, worker, raw_release, deadline, weight, owner, owner_tasks, shard_ptr, kind,
     share, busy_w, idle_w, boot_kwh, free_from, health, last_end, on, load_h, owner_wait_h, base,
@@ -448,7 +447,7 @@ def schedule_terms(
     return result
 
 
-@njit(cache=True)
+@kernel
 def lay_out(
     waiting, now, times, free, count, demand, duration, release, piece_ptr, piece_worker,
     piece_count, pred_ptr, pred, end,

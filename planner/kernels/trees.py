@@ -1,14 +1,12 @@
-"""Sums of regression trees, walked tree by tree.
-
-``kernels.astar`` calls ``add_sums``: whoever changes it empties the caches of both files.
-"""
+"""Sums of regression trees, walked tree by tree."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from planner.arrays.jit import inner, kernel
 
 RIGHT, LEFT, ZERO = range(3)
 """Where a NaN goes at a node: right, left, or as if the feature were 0."""
@@ -31,7 +29,7 @@ class Forest(NamedTuple):
     nan: np.ndarray
 
 
-@njit(cache=True)
+@kernel
 def forest_of(root, left, right, feature, threshold, value, nan):
     """The trees with leaves that lead to themselves, and their depths.
 
@@ -62,7 +60,7 @@ def forest_of(root, left, right, feature, threshold, value, nan):
     return root.astype(np.uint32), depth, child, which, bar, value.copy(), nan.astype(np.int8)
 
 
-@njit(cache=True)
+@inner
 def _leaf_with_gaps(row, forest, node):
     """The leaf of a row in which some features are NaN."""
     while forest.child[2 * node] != node:
@@ -77,7 +75,7 @@ def _leaf_with_gaps(row, forest, node):
     return node
 
 
-@njit(cache=True)
+@kernel
 def add_sums(rows, count, forest, result):
     """Sum over trees of the leaf that each of the first `count` rows falls into.
 

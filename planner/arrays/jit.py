@@ -1,0 +1,189 @@
+"""The decorators of this package's kernels, and where their machine code is kept.
+
+numba's cache does not notice that a function of another file has changed. So the machine code
+lies in a folder named by a digest of all files with kernels: whatever changes in one of them,
+everything is compiled anew, once, and kernels may call kernels of other files. Equal sources
+share a folder, wherever they are installed.
+
+The folder is ``$NUMBA_CACHE_DIR/planner-<digest>``, or lies in the user's cache folder. Kernels
+are kept as pickles, so it must belong to the user and to nobody else; where no such folder can be
+made nothing is kept, and one line says so. ``predictor/jit.py`` is the same file: neither package
+may import the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import shutil
+import stat
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core import config
+
+PACKAGE = next(p for p in Path(__file__).parents if p.name in ("planner", "predictor"))
+"""Folder of the package whose kernels these are."""
+KEPT, KEPT_S = 4, 86_400
+"""So many digests are kept, the latest used, and all that were used within so many seconds."""
+NOTED = "PLANCAST_KERNEL_CACHE_NOTED"
+"""Set once the user knows that nothing is kept, so that child processes do not repeat it."""
+
+_HAS_KERNELS = re.compile(r"^from \S*\bjit import ", re.MULTILINE)
+_lock = threading.Lock()
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function that Python calls; it runs without the interpreter's lock."""
+    return _compiled(function, no_cfunc_wrapper=True)
+
+
+def inner(function: Callable[..., Any]) -> Any:
+    """Compile a function that only kernels call: a door from Python takes seconds to compile."""
+    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def kernel_files() -> list[Path]:
+    """The files of the package that define kernels, sorted."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    return [path for path in files if _HAS_KERNELS.search(path.read_text(encoding="utf-8"))]
+
+
+@cache
+def digest() -> str:
+    """Digest of all files with kernels, and of what compiles them."""
+    found = hashlib.sha256(f"{numba.__version__} {sys.version}".encode())
+    for path in kernel_files():
+        found.update(f"\0{path.relative_to(PACKAGE).as_posix()}\0".encode())
+        found.update(path.read_bytes())
+    return found.hexdigest()[:20]
+
+
+@cache
+def cache_folder() -> Path | None:
+    """Where this package's machine code is kept, None where it cannot be kept safely."""
+    parent = _parent()
+    folder = parent / f"{PACKAGE.name}-{digest()}"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if (fault := _fault(folder)) is None:
+            os.utime(folder)
+            tempfile.TemporaryFile(dir=folder).close()
+            _prune(parent, folder)
+            return folder
+    except OSError as error:
+        fault = str(error)
+    if NOTED not in os.environ:
+        os.environ[NOTED] = "1"
+        logging.getLogger(__name__).warning(
+            "compiled kernels cannot be kept (%s), so that every start compiles them anew; "
+            "set NUMBA_CACHE_DIR to a folder that you alone can write",
+            fault,
+        )
+    return None
+
+
+def _compiled(function: Callable[..., Any], **options: Any) -> Any:
+    folder = cache_folder()
+    with _caching_in(folder):
+        return numba.njit(cache=folder is not None, nogil=True, **options)(function)
+
+
+@contextmanager
+def _caching_in(folder: Path | None) -> Iterator[None]:
+    """Let a decorator keep machine code in a folder; other libraries' decorators do not."""
+    if folder is None:
+        yield
+        return
+    wanted = {"CACHE_DIR": str(folder), "CACHE_LOCATOR_CLASSES": f"{__name__}._Locator"}
+    with _lock:
+        before = {name: getattr(config, name, "") for name in wanted}
+        try:
+            for name, value in wanted.items():
+                setattr(config, name, value)
+            yield
+        finally:
+            for name, value in before.items():
+                setattr(config, name, value)
+
+
+class _Locator:
+    """Tells numba where a kernel's machine code is kept: by its module, not by its path."""
+
+    def __init__(self, function: Callable[..., Any], path: str) -> None:
+        self._py_file, self._line = path, function.__code__.co_firstlineno
+        self._is_ours = Path(path).resolve().is_relative_to(PACKAGE.resolve())
+        source = Path(path).resolve()
+        self._place = source.relative_to(PACKAGE.resolve() if self._is_ours else source.anchor)
+
+    @classmethod
+    def from_function(cls, function: Callable[..., Any], path: str) -> _Locator:
+        return cls(function, path)
+
+    def get_cache_path(self) -> str:
+        return os.path.join(str(cache_folder()), ".".join(self._place.with_suffix("").parts))
+
+    def ensure_cache_path(self) -> None:
+        os.makedirs(self.get_cache_path(), mode=0o700, exist_ok=True)
+
+    def get_source_stamp(self) -> str:
+        if self._is_ours:
+            return digest()
+        # Of a library that was imported by another thread at the very moment.
+        return hashlib.sha256(Path(self._py_file).read_bytes()).hexdigest()
+
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+
+def _parent() -> Path:
+    """The folder of all digests."""
+    if given := os.environ.get("NUMBA_CACHE_DIR"):
+        return Path(given).absolute()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", "~/AppData/Local"))
+    elif sys.platform == "darwin":
+        base = Path("~/Library/Caches")
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        base = base if base.is_absolute() else Path("~/.cache")
+    with suppress(RuntimeError):
+        base = base.expanduser()
+    return base / "plancast" / "kernels"
+
+
+def _fault(folder: Path) -> str | None:
+    """Why nothing may be read from a folder, None if the user alone can have written to it."""
+    if not hasattr(os, "geteuid"):
+        return None
+    facts = folder.lstat()
+    if not stat.S_ISDIR(facts.st_mode):
+        return f"{folder} is no folder"
+    if facts.st_uid != os.geteuid():
+        return f"{folder} belongs to another user"
+    if facts.st_mode & 0o077:
+        return f"others may open {folder}"
+    return None
+
+
+def _prune(parent: Path, current: Path) -> None:
+    """Remove digests that were not used lately."""
+    others = [p for p in parent.glob(f"{PACKAGE.name}-*") if p != current and p.is_dir()]
+    used = {}
+    for path in others:
+        with suppress(OSError):  # another process may be pruning too
+            used[path] = path.stat().st_mtime
+    latest = sorted(used, key=lambda p: used[p], reverse=True)
+    for path in latest[KEPT - 1 :]:
+        if used[path] < time.time() - KEPT_S:
+            shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,147 @@
+"""Where machine code of kernels is kept: never stale, never anybody else's, never in the way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from planner.arrays import jit
+from predictor import jit as predictors_jit
+
+CALLER = """
+from {package}.jit import kernel
+from {package}.helper import helped
+
+@kernel
+def called(x):
+    return helped(x) + 1
+"""
+HELPER = """
+from {package}.jit import inner
+
+@inner
+def helped(x):
+    return {factor} * x
+"""
+ASK = "from planner.caller import called; print(called(10), len(called.stats.cache_hits))"
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    """A package named planner with a kernel that calls a kernel of another file."""
+    package = tmp_path / "root" / "planner"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "jit.py").write_text(Path(jit.__file__).read_text())
+    (package / "caller.py").write_text(CALLER.format(package="planner"))
+    write_helper(package, 10)
+    return package.parent
+
+
+def write_helper(package: Path, factor: int) -> None:
+    """The other file, with its factor."""
+    (package / "helper.py").write_text(HELPER.format(package="planner", factor=factor))
+
+
+def run(root: Path, code: str = ASK, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a fresh process that finds the toy package."""
+    clean = {k: v for k, v in os.environ.items() if k not in (jit.NOTED, "NUMBA_CACHE_DIR")}
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], cwd=root, check=True, text=True,
+        capture_output=True, env={**clean, "PYTHONPATH": str(root), **environ},
+    )  # fmt: skip
+
+
+def test_a_changed_helper_in_another_file_is_seen(toy: Path, tmp_path: Path) -> None:
+    """A caller would go on with the machine code of the helper as it was."""
+    cache = str(tmp_path / "cache")
+    assert run(toy, NUMBA_CACHE_DIR=cache).stdout == "101 0\n"
+    assert run(toy, NUMBA_CACHE_DIR=cache).stdout == "101 1\n"
+    write_helper(toy / "planner", 20)
+    assert run(toy, NUMBA_CACHE_DIR=cache).stdout == "201 0\n"
+    folders = sorted(Path(cache).iterdir())
+    assert len(folders) == 2
+    assert all(f.stat().st_mode & 0o777 == 0o700 for f in folders)
+
+
+def test_without_a_safe_folder_nothing_is_kept_and_one_line_says_so(
+    toy: Path, tmp_path: Path
+) -> None:
+    """Planning would stop on a read-only disk, or run what another user has written there."""
+    blocked = tmp_path / "file"
+    blocked.touch()
+    found = run(toy, NUMBA_CACHE_DIR=str(blocked / "below"))
+    assert found.stdout == "101 0\n"
+    assert found.stderr.count("cannot be kept") == 1
+    assert "set NUMBA_CACHE_DIR" in found.stderr
+    shared = tmp_path / "shared"
+    run(toy, NUMBA_CACHE_DIR=str(shared))
+    (folder,) = shared.iterdir()
+    folder.chmod(0o777)
+    found = run(toy, NUMBA_CACHE_DIR=str(shared))
+    assert found.stdout == "101 0\n"
+    assert "others may open" in found.stderr
+
+
+def test_other_libraries_keep_their_own_place(toy: Path, tmp_path: Path) -> None:
+    """A kernel of another library would land in our folder and never be compiled anew."""
+    code = """
+    from numba.core import config
+    before = config.CACHE_DIR
+    from planner.caller import called
+    print(config.CACHE_DIR == before, not getattr(config, "CACHE_LOCATOR_CLASSES", ""))
+    """
+    assert run(toy, code, HOME=str(tmp_path)).stdout == "True True\n"
+
+
+def test_the_users_cache_folder_is_used_and_never_a_shared_one(toy: Path, tmp_path: Path) -> None:
+    """Machine code would lie in /tmp, where anybody can put some."""
+    home = tmp_path / "home"
+    run(toy, HOME=str(home), XDG_CACHE_HOME="")
+    (folder,) = (home / ".cache" / "plancast" / "kernels").iterdir()
+    assert folder.name.startswith("planner-")
+    run(toy, HOME=str(home), XDG_CACHE_HOME=str(tmp_path / "xdg"))
+    assert list((tmp_path / "xdg" / "plancast" / "kernels").iterdir())
+
+
+def test_old_digests_are_removed_and_the_latest_are_kept(toy: Path, tmp_path: Path) -> None:
+    """Every version ever used would stay on the disk; or two versions in use remove each other."""
+    cache = tmp_path / "cache"
+    for age_days in range(8):
+        old = cache / f"planner-{age_days}"
+        old.mkdir(parents=True)
+        os.utime(old, (time.time() - 86_400 * (age_days + 0.5),) * 2)
+    (cache / "predictor-0").mkdir()
+    run(toy, NUMBA_CACHE_DIR=str(cache))
+    left = {p.name for p in cache.iterdir()}
+    assert {"planner-0", "planner-1", "planner-2", "predictor-0"} < left
+    assert len(left) == jit.KEPT + 1
+
+
+def test_both_packages_have_the_same_rules() -> None:
+    """Neither may import the other, so the file exists twice; the copies would drift apart."""
+    assert Path(jit.__file__).read_text() == Path(predictors_jit.__file__).read_text()
+    assert jit.PACKAGE.name == "planner"
+    assert predictors_jit.PACKAGE.name == "predictor"
+
+
+@pytest.mark.parametrize("rules", [jit, predictors_jit])
+def test_the_digest_covers_whatever_kernels_read(rules: object) -> None:
+    """A constant or helper of a file outside the digest could change without being noticed."""
+    covered = set(rules.kernel_files())  # type: ignore[attr-defined]
+    assert len(covered) > 1
+    for path in covered:
+        if path.name in ("history.py", "online.py"):
+            continue  # kernels beside classes: these import much that no kernel reads
+        for line in path.read_text().splitlines():
+            if not line.startswith(("from planner.", "from predictor.", "from plancast.")):
+                continue
+            module = line.split()[1].removeprefix("plancast.").split(".")[1:]
+            source = rules.PACKAGE.joinpath(*module).with_suffix(".py")  # type: ignore[attr-defined]
+            assert source in covered or source.name == "jit.py", f"{path.name} imports {line}"
