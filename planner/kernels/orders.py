@@ -15,8 +15,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from planner.arrays.jit import kernel
 from planner.kernels.ruin import (
     BASE_ON,
     BEYOND,
@@ -119,7 +119,7 @@ class Stages(NamedTuple):
     side: np.ndarray
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _copy(profile, ws, load_s, wait_s, to_profile, to_ws, to_load, to_wait):
     """Copy a state; of profiles the segments in use."""
     for w in range(ws.shape[0]):
@@ -133,7 +133,7 @@ def _copy(profile, ws, load_s, wait_s, to_profile, to_ws, to_load, to_wait):
         to_wait[o] = wait_s[o]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _earliest_end(ti, wi, run_s, allowed, max_stretch, ws, profile, i, not_before):
     """The worker on which task i ends first, the first of equals: (worker, start, end)."""
     best_w, best_start, best_end = -1, FAR, FAR
@@ -153,7 +153,7 @@ def _earliest_end(ti, wi, run_s, allowed, max_stretch, ws, profile, i, not_befor
     return best_w, best_start, best_end
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _lay(
     f, s, order, first, every, ts, ps, profile, ws, load_s, wait_s, stages, keep, additive,
     makespan, to_come, floor, known, limit,
@@ -217,7 +217,7 @@ def _lay(
     return additive + _worst_off(prices, f.owner_tasks, load_s, wait_s, makespan)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def lay_out(f, s, order):
     """The serial schedule of an order in future s.
 
@@ -249,7 +249,7 @@ def lay_out(f, s, order):
     return ts, ps, cost
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _stages(f, stages):
     """Room for so many stages."""
     futures, workers, segments, words = f.profile.shape
@@ -263,7 +263,7 @@ def _stages(f, stages):
     )
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _floors(f):
     """The least that each task adds to the additive terms in each future. (futures, tasks)."""
     futures, tasks = f.ti.shape[0], f.ti.shape[1]
@@ -282,7 +282,7 @@ def _floors(f):
     return floor
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _changed(order, was, rule):
     """Change an order by a rule; the first and the last place changed, (1, 0) for none."""
     n = order.shape[0]
@@ -318,7 +318,7 @@ def _changed(order, was, rule):
     return low, high
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _in_order(pred_ptr, pred, order, place, low, high):
     """Whether predecessors come first in places low to high; fills `place` of those."""
     for k in range(low, high + 1):
@@ -331,7 +331,7 @@ def _in_order(pred_ptr, pred, order, place, low, high):
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def search(f, order, moves, hot, cold, odds, every, seed):
     """Change an order `moves` times, keeping what costs less, or by chance a little more.
 
