@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from pipelines.config import name_of_log
 from pipelines.files import write_text_atomic
-from pipelines.ingest import ingest_log
+from pipelines.ingest import AS_IT_IS, ingest_log
 from pipelines.outages import UP, Away
+from pipelines.reading import Reading
 from pipelines.replay_forecasts import ReplayForecaster
 from planner.dispatchers import DISPATCHERS
 from planner.domain import BadRequest
@@ -126,8 +127,7 @@ class Backtest:
 def open_backtest(
     path: str | Path,
     *,
-    format: str = "auto",
-    columns: str | None = None,
+    reading: Reading = AS_IT_IS,
     cut_to_request: bool = False,
     procs: int | None = None,
     window: str | None = None,
@@ -140,8 +140,8 @@ def open_backtest(
     ----------
     path : path-like
         In any form that ingest takes.
-    format, columns
-        As of ``ingest_log``.
+    reading : Reading
+        How the log is read.
     cut_to_request : bool
         Whether the machine kills jobs at their requested time.
     procs : int, optional
@@ -160,7 +160,7 @@ def open_backtest(
     in the log as it is. A job wider than the machine takes all of it. An unknown request is
     the largest request seen so far in that queue, else overall.
     """
-    jobs, facts = ingest_log(str(path), format=format, columns=columns)
+    jobs, facts = ingest_log(str(path), reading)
     source = jobs.attrs.get("source", Path(path).name)
     if sequences is None:
         jobs, _ = usable(jobs)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from pipelines.reading import Reading
 from pipelines.yaml_files import read_yaml
 from planner.domain import BadRequest
 from planner.messages import first_fault
@@ -97,6 +98,8 @@ class Config(_Section):
     log_dep: str = GENERATOR
     format: str = "auto"
     columns: str | None = None
+    timezone: str | None = None
+    max_bad: float | None = Field(None, ge=0, le=1)
     seed: int = Field(0, ge=0)
     generate: GenerateConfig = GenerateConfig()
     train: TrainConfig = TrainConfig()
@@ -116,6 +119,11 @@ class Config(_Section):
                 f"{PARAMS}: log_dep: is {self.log_dep}, but the log comes from "
                 f"{self.log or GENERATOR}; write that, so that dvc sees its changes"
             )
+
+    @property
+    def reading(self) -> Reading:
+        """How the log is read."""
+        return Reading(self.format, self.columns, timezone=self.timezone, max_bad=self.max_bad)
 
     @property
     def paths(self) -> Paths:

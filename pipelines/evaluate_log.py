@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.ingest import ingest_log
+from pipelines.ingest import AS_IT_IS, ingest_log
+from pipelines.reading import Reading
 from planner.domain import BadRequest
 from predictor import RuntimePredictor, Walk
 from predictor.evaluation import evaluate_log
@@ -43,8 +44,7 @@ def evaluate_file(
     *,
     levels: Sequence[float] = LEVELS,
     refit_s: float = 30 * 86400.0,
-    format: str = "auto",
-    columns: str | None = None,
+    reading: Reading = AS_IT_IS,
     seed: int = 0,
     progress: Callable[[str, float], None] | None = None,
 ) -> tuple[dict[str, Any], Walk]:
@@ -56,8 +56,8 @@ def evaluate_file(
     levels : sequence of float
     refit_s : float
         Longest time between refits, seconds.
-    format, columns
-        As of ``ingest_log``.
+    reading : Reading
+        How the log is read.
     seed : int
     progress : callable, optional
         Told what is done and which share of it.
@@ -69,7 +69,7 @@ def evaluate_file(
     walk : Walk
         The forecasts themselves.
     """
-    jobs, facts = ingest_log(str(log), format=format, columns=columns)
+    jobs, facts = ingest_log(str(log), reading)
     report, walk = evaluate_log(jobs, levels, refit_s=refit_s, seed=seed, progress=progress)
     report["estimators"]["model"]["predict_p99_ms"] = latency_ms(walk)
     return {"log": facts["log"], **report}, walk

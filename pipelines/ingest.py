@@ -7,25 +7,24 @@ from typing import Any
 
 from pipelines.config import Config
 from pipelines.files import write_text_atomic
+from pipelines.reading import Reading
 from pipelines.stage import main, write_facts
 from planner.generate import generate_log, swf_text
-from predictor.logs import read_log
 from predictor.logs.table import write_jobs
 from predictor.schema import check_log, machine_size, replayed_ends, usable
 
+AS_IT_IS = Reading()
+"""The format told by looking at the file, and every option left to its reader."""
 
-def ingest_log(
-    log: str, *, format: str = "auto", columns: str | None = None
-) -> tuple[Any, dict[str, Any]]:
+
+def ingest_log(log: str, reading: Reading = AS_IT_IS) -> tuple[Any, dict[str, Any]]:
     """Read and check a log.
 
     Parameters
     ----------
     log : str
-    format : str
-        ``auto`` or a name of ``predictor.logs.READERS``.
-    columns : str, optional
-        Column map of a table.
+    reading : Reading
+        How it is read.
 
     Returns
     -------
@@ -35,7 +34,7 @@ def ingest_log(
     facts : dict
         Counts, findings and machine size, for people and for ``--json``.
     """
-    read = read_log(log, format=format, columns=columns)
+    read = reading.read(log)
     jobs = replayed_ends(read)
     report = check_log(read)
     report.raise_errors(read.attrs["source"])
@@ -45,6 +44,8 @@ def ingest_log(
         "format": read.attrs["format"],
         **asdict(counts),
         "dropped": read.attrs.get("dropped", {}),
+        "repaired": read.attrs.get("repaired", {}),
+        "notes": read.attrs.get("notes", []),
         "findings": [str(finding) for finding in report.findings],
         "users": int(jobs.loc[jobs["user"] != "", "user"].nunique()),
         "machine_size": machine_size(read),
@@ -62,9 +63,7 @@ def run(config: Config) -> dict[str, Any]:
         size = config.generate
         generated = generate_log(size.jobs, size.users, size.procs, config.seed)
         write_text_atomic(paths.raw_log, swf_text(generated))
-    jobs, facts = ingest_log(
-        config.log or str(paths.raw_log), format=config.format, columns=config.columns
-    )
+    jobs, facts = ingest_log(config.log or str(paths.raw_log), config.reading)
     write_jobs(jobs, paths.jobs)
     parameters = {
         "log": facts["log"],

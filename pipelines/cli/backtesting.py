@@ -9,7 +9,21 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.cli.common import Json, console, print_json, progress, table
+from pipelines.cli.common import (
+    Columns,
+    Delimiter,
+    Fields,
+    Format,
+    Json,
+    MaxBad,
+    Strict,
+    Timezone,
+    console,
+    print_json,
+    progress,
+    reading_of,
+    table,
+)
 from planner.domain import BadRequest
 
 KEEP = Path("data/backtests")
@@ -21,8 +35,6 @@ Procs = Annotated[
     int | None, typer.Option(help="Processors of the machine; the log's by default.", min=1)
 ]
 Window = Annotated[str | None, typer.Option(help="Part of the jobs to replay, as shares: 0.3:0.6.")]
-Format = Annotated[str, typer.Option(help="auto, swf, sacct, table or wfformat.")]
-Columns = Annotated[Path | None, typer.Option(help="Column map (YAML) of a table.")]
 
 
 def backtest(
@@ -65,6 +77,11 @@ def backtest(
     ] = False,
     format: Format = "auto",
     columns: Columns = None,
+    timezone: Timezone = None,
+    fields: Fields = None,
+    delimiter: Delimiter = None,
+    max_bad: MaxBad = None,
+    strict: Strict = False,
 ) -> None:
     """Replay a log under dispatchers and estimates, and judge what would have come of it.
 
@@ -89,11 +106,11 @@ def backtest(
     )
     whole = [int(number) for number in numbers]
     cells = grid.cells_of(names, told, whole, failures=away.failures is not None)
+    reading = reading_of(format, columns, timezone, fields, delimiter, max_bad, strict)
     with progress(f"replaying {log.name}") as tell:
         test = grid.open_backtest(
             log,
-            format=format,
-            columns=str(columns) if columns else None,
+            reading=reading,
             cut_to_request=cut_to_request,
             procs=procs,
             window=window,
@@ -177,6 +194,11 @@ def promote(
     json: Json = False,
     format: Format = "auto",
     columns: Columns = None,
+    timezone: Timezone = None,
+    fields: Fields = None,
+    delimiter: Delimiter = None,
+    max_bad: MaxBad = None,
+    strict: Strict = False,
 ) -> None:
     """Make the challenger champion, where its forecasts make better schedules.
 
@@ -187,11 +209,11 @@ def promote(
     from pipelines.tracking import contestants, log_promotion
 
     grid.cells_of([dispatcher], [grid.Estimate("model")], [0])
+    reading = reading_of(format, columns, timezone, fields, delimiter, max_bad, strict)
     with progress(f"replaying {log.name}") as tell:
         test = grid.open_backtest(
             log,
-            format=format,
-            columns=str(columns) if columns else None,
+            reading=reading,
             cut_to_request=cut_to_request,
             procs=procs,
             window=window,

@@ -9,7 +9,21 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.cli.common import Seed, console, parse_levels, progress, table
+from pipelines.cli.common import (
+    Columns,
+    Delimiter,
+    Fields,
+    Format,
+    MaxBad,
+    Seed,
+    Strict,
+    Timezone,
+    console,
+    parse_levels,
+    progress,
+    reading_of,
+    table,
+)
 
 
 def evaluate(
@@ -19,8 +33,13 @@ def evaluate(
     json: Annotated[
         Path | None, typer.Option("--json", help="Where to write the report as JSON (- prints it).")
     ] = None,
-    format: Annotated[str, typer.Option(help="auto, swf, sacct, table or wfformat.")] = "auto",
-    columns: Annotated[Path | None, typer.Option(help="Column map (YAML) of a table.")] = None,
+    format: Format = "auto",
+    columns: Columns = None,
+    timezone: Timezone = None,
+    fields: Fields = None,
+    delimiter: Delimiter = None,
+    max_bad: MaxBad = None,
+    strict: Strict = False,
     seed: Seed = 0,
     track: Annotated[
         bool, typer.Option(help="Keep the evaluation and its model as a run in MLflow.")
@@ -34,13 +53,13 @@ def evaluate(
     from pipelines.files import write_text_atomic
 
     asked, span = parse_levels(levels), parse_span(refit)
+    reading = reading_of(format, columns, timezone, fields, delimiter, max_bad, strict)
     with progress(f"walking {log.name}") as tell:
         report, walk = evaluate_file(
             log,
             levels=asked,
             refit_s=span,
-            format=format,
-            columns=str(columns) if columns else None,
+            reading=reading,
             seed=seed,
             progress=lambda text, share: tell(share, 1.0, text),
         )

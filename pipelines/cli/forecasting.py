@@ -10,7 +10,23 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from pipelines.cli.common import Json, Seed, console, parse_levels, print_json, progress, table
+from pipelines.cli.common import (
+    Columns,
+    Delimiter,
+    Fields,
+    Format,
+    Json,
+    MaxBad,
+    Seed,
+    Strict,
+    Timezone,
+    console,
+    parse_levels,
+    print_json,
+    progress,
+    reading_of,
+    table,
+)
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
 
@@ -18,8 +34,13 @@ Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
 def ingest(
     log: Annotated[Path, typer.Argument(help="A job log, plain or gzip.")],
     output: Output,
-    format: Annotated[str, typer.Option(help="auto, swf, sacct, wfformat or table.")] = "auto",
-    columns: Annotated[Path | None, typer.Option(help="Column map (YAML) of a table.")] = None,
+    format: Format = "auto",
+    columns: Columns = None,
+    timezone: Timezone = None,
+    fields: Fields = None,
+    delimiter: Delimiter = None,
+    max_bad: MaxBad = None,
+    strict: Strict = False,
     json: Json = False,
 ) -> None:
     """Read a job log in any known form and write the canonical one.
@@ -29,8 +50,9 @@ def ingest(
     from pipelines.ingest import ingest_log
     from predictor.logs.table import write_jobs
 
+    reading = reading_of(format, columns, timezone, fields, delimiter, max_bad, strict)
     with progress(f"reading {escape(log.name)}"):
-        jobs, facts = ingest_log(str(log), format=format, columns=str(columns) if columns else None)
+        jobs, facts = ingest_log(str(log), reading)
         write_jobs(jobs, output)
     facts["written"] = str(output)
     if json:
@@ -49,7 +71,8 @@ def describe_log(facts: dict[str, Any]) -> str:
         f"  usable: {facts['kept']:,} ({outcomes})",
     ]
     lines += [f"  left out: {count:,}, {escape(why)}" for why, count in facts["excluded"].items()]
-    lines += [f"  note: {escape(finding)}" for finding in facts["findings"]]
+    lines += [f"  not jobs: {count:,}, {escape(why)}" for why, count in facts["dropped"].items()]
+    lines += [f"  note: {escape(note)}" for note in [*facts["notes"], *facts["findings"]]]
     if facts["acknowledge"]:
         lines.append(f"  acknowledge: {escape(facts['acknowledge'])}")
     return "\n".join(lines)

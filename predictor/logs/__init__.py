@@ -12,10 +12,13 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from predictor.logs.column_map import ColumnMap
+from predictor.logs.pbs import PbsReader
+from predictor.logs.rows import Rows
 from predictor.logs.sacct import SacctReader
 from predictor.logs.source import read_bytes
 from predictor.logs.swf import SwfReader
-from predictor.logs.table import ColumnMap, TableReader, read_jobs, write_jobs
+from predictor.logs.table import TableReader, read_jobs, write_jobs
 from predictor.logs.wfformat import WfFormatReader
 from predictor.schema import BadLog
 
@@ -37,11 +40,12 @@ class Reader(Protocol):
         """Whether the file looks like this format; reads its beginning only, never raises."""
 
     def read(self, path: Path, **options: Any) -> pd.DataFrame:
-        """The canonical frame; attrs: format, source, header, dropped. BadLog if it cannot."""
+        """The canonical frame; `rows`, where given, keeps account of bad ones. BadLog if not."""
 
 
 READERS: dict[str, Reader] = {
-    reader.name: reader for reader in (SwfReader(), SacctReader(), WfFormatReader(), TableReader())
+    reader.name: reader
+    for reader in (SwfReader(), SacctReader(), PbsReader(), WfFormatReader(), TableReader())
 }
 """Readers by name, in the order in which ``auto`` asks them."""
 
@@ -50,6 +54,9 @@ def read_log(
     path: str | PathLike[str],
     format: str = "auto",
     columns: str | PathLike[str] | None = None,
+    *,
+    max_bad: float | None = None,
+    strict: bool = False,
     **options: Any,
 ) -> pd.DataFrame:
     """Read a job log into the canonical frame.
@@ -62,14 +69,21 @@ def read_log(
         ``auto`` or a name in `READERS`.
     columns : str or PathLike, optional
         Column map (YAML) of a table; makes ``auto`` mean ``table``.
+    max_bad : float, optional
+        Share of bad rows above which the log is refused; by default 0.05, where they are more
+        than five.
+    strict : bool
+        Whether any bad row refuses the log.
     **options
-        Options of the reader: ``fields`` and ``timezone`` of ``sacct``.
+        Options of the reader: ``timezone`` of those that have local times, ``fields`` and
+        ``delimiter`` of ``sacct``.
 
     Returns
     -------
     DataFrame
         Canonical. Its attrs are ``format``, ``source`` (file name without folder),
-        ``header`` (facts of the machine, str to str) and ``dropped`` (rows by reason).
+        ``header`` (facts of the machine, str to str), ``dropped`` and ``repaired`` (rows by
+        reason) and ``notes`` (sentences for people).
 
     Raises
     ------
@@ -82,8 +96,11 @@ def read_log(
     reader = _reader(log, format, has_map=columns is not None)
     for name in options:
         if name not in reader.options:
-            raise BadLog(f"{log.name}: a log of format {reader.name} takes no option {name!r}")
-    return reader.read(log, **options)
+            raise BadLog(
+                f"{log.name}: a log of format {reader.name} takes no option {name!r}; leave out "
+                f"--{name}, or name another --format"
+            )
+    return reader.read(log, rows=Rows(log.name, max_bad, strict), **options)
 
 
 def _reader(log: Path, format: str, *, has_map: bool) -> Reader:
@@ -99,4 +116,6 @@ def _reader(log: Path, format: str, *, has_map: bool) -> Reader:
         if reader.sniff(log):
             return reader
     read_bytes(log)
-    raise BadLog(f"{log.name}: its format cannot be told; give one of {', '.join(READERS)}")
+    raise BadLog(
+        f"{log.name}: its format cannot be told; give --format, one of {', '.join(READERS)}"
+    )

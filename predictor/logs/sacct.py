@@ -7,8 +7,6 @@ https://slurm.schedmd.com/sacct.html (fields, states, duration and size notation
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections import Counter
@@ -19,8 +17,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from predictor.logs.source import decoded, epoch_seconds, first_bad, first_line, read_bytes
-from predictor.schema import BadLog, canonical
+from predictor import units
+from predictor.logs import sacct_text, slurm_json
+from predictor.logs.rows import Rows, finish
+from predictor.logs.sacct_text import Records
+from predictor.logs.source import decoded, epoch_seconds, first_bad, first_lines, read_bytes
+from predictor.schema import BadLog
 
 FIELDS = (
     "JobIDRaw",
@@ -80,13 +82,9 @@ _LIVE_STATES = frozenset(
         "STOPPED",
     }
 )
-# No sacct field has a space in its name.
-_LINE = "line number"
-# Stands for a bar within a job name while the cells are taken apart.
-_BAR = "\x1f"
+_TIME_CELL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:")
 _NO_TIME = frozenset({"", "unknown", "none", "n/a"})
 _NO_LIMIT = frozenset({"", "unlimited", "partition_limit", "invalid", "unknown", "none"})
-_DURATION = re.compile(r"(?:(\d+)-)?(\d+(?::\d+){0,2})(\.\d+)?")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGTPE]?)([nc]?)", re.IGNORECASE)
 _MIB_OF_UNIT = {"K": 2.0**-10, "": 1.0, "M": 1.0} | {
     unit: 2.0 ** (10 * power) for power, unit in enumerate("GTPE", start=1)
@@ -109,17 +107,10 @@ def duration_s(text: str) -> float:
     text = text.strip()
     if text.lower() in _NO_LIMIT:
         return math.nan
-    match = _DURATION.fullmatch(text)
-    if not match:
+    seconds = units.duration_s(text, bare=60)
+    if seconds < 0:
         raise ValueError(f"{text!r} is not a duration like 2-03:04:05")
-    days, clock, fraction = match.groups()
-    parts = [int(part) for part in clock.split(":")]
-    # With days the clock begins with hours; without, two parts are minutes and seconds and
-    # one is minutes.
-    if days is None and len(parts) < 3:
-        parts.insert(0, 0)
-    hours, minutes, seconds = (*parts, 0, 0)[:3]
-    return int(days or 0) * 86_400 + hours * 3600 + minutes * 60 + seconds + float(fraction or 0)
+    return seconds
 
 
 def size_mib(text: str, cpus: float = 1.0, nodes: float = 1.0) -> float:
@@ -181,24 +172,33 @@ def gpus_of(resources: dict[str, str]) -> float:
 
 
 class SacctReader:
-    """``sacct --parsable2``, with or without its header line."""
+    """``sacct --parsable2``, ``--parsable``, ``--delimiter``, fixed width or ``--json``."""
 
     name = "sacct"
-    options: frozenset[str] = frozenset({"fields", "timezone"})
+    options: frozenset[str] = frozenset({"fields", "timezone", "delimiter"})
 
     def sniff(self, path: Path) -> bool:
-        """Whether the first line is a sacct header, or a row of the default fields."""
-        cells = first_line(path).split("|")
-        return len(cells) > 1 and (
-            _is_header(cells) or len(cells) in (len(FIELDS), len(FIELDS) + 1)
+        """Whether it begins with a sacct header, a row with bars and times, or Slurm's JSON."""
+        lines = first_lines(path, 2)
+        if not lines:
+            return False
+        if lines[0].lstrip().startswith("{"):
+            return slurm_json.looks_like("\n".join(first_lines(path, 1000)))
+        if sacct_text.is_fixed_width(lines) or sacct_text.delimiter_of(lines[0]):
+            return True
+        cells = lines[0].split("|")
+        return len(cells) in (len(FIELDS), len(FIELDS) + 1) or (
+            len(cells) > 3 and any(_TIME_CELL.match(cell) for cell in cells)
         )
 
     def read(
         self,
         path: Path,
         *,
-        fields: Sequence[str] | None = None,
+        fields: str | Sequence[str] | None = None,
         timezone: str = "UTC",
+        delimiter: str | None = None,
+        rows: Rows | None = None,
         **options: Any,
     ) -> pd.DataFrame:
         """The canonical frame of a sacct log.
@@ -207,10 +207,15 @@ class SacctReader:
         ----------
         path : Path
             Plain text or gzip.
-        fields : sequence of str, optional
-            Field names of a log without a header line; default `FIELDS`.
+        fields : str or sequence of str, optional
+            Field names of a log without a header line, as ``sacct --format`` takes them;
+            default `FIELDS`.
         timezone : str
             Zone of the cluster's clock, for times without an offset.
+        delimiter : str, optional
+            Between the cells; told from the header by default.
+        rows : Rows, optional
+            Account of bad rows.
 
         Returns
         -------
@@ -221,7 +226,7 @@ class SacctReader:
         Raises
         ------
         BadLog
-            Where it is damaged, lacks JobID, Submit or State, or a cell cannot be read.
+            Where it is damaged, lacks JobID, Submit or State, or too many rows are bad.
 
         Notes
         -----
@@ -231,110 +236,143 @@ class SacctReader:
           account, else the Unix group.
         - Processors, memory and GPUs are those requested (ReqTRES, ReqCPUS, ReqMem), else
           those allocated.
-        - A ``|`` within a JobName is understood: surplus cells are put back into it.
+        - A delimiter or a line break within a free text (JobName, SubmitLine, WorkDir, ...) is
+          understood where the types of the other fields leave one reading
+          (`predictor.logs.sacct_text`); a row with several is left out.
         """
-        table = _table(decoded(read_bytes(path), path.name), path.name, fields)
-        table, dropped = _whole_jobs(table, path.name)
-        frame = _jobs(table, path.name, timezone)
-        ended = frame.pop("ended").to_numpy(dtype=bool)
-        not_ended = Counter(f"not ended: {s or 'no state'}" for s in frame.pop("state")[~ended])
-        frame = frame[ended]
-        if frame.empty:
-            raise BadLog(f"{path.name} has no ended job; give a log with finished jobs")
-        frame.attrs = {
-            "format": self.name,
-            "source": path.name,
-            "header": {"TimeZoneString": timezone},
-            "dropped": dropped | dict(not_ended),
-        }
-        return canonical(frame)
-
-
-def _is_header(cells: Sequence[str]) -> bool:
-    return bool({"jobid", "jobidraw"} & {cell.strip().lower() for cell in cells})
-
-
-def _table(text: str, name: str, fields: Sequence[str] | None) -> pd.DataFrame:
-    """The log's cells as texts by field, with the number of each line in the file."""
-    numbered = [(i, line.rstrip("\r")) for i, line in enumerate(text.split("\n"), start=1)]
-    numbered = [(number, line) for number, line in numbered if line.strip()]
-    cells = numbered[0][1].split("|")
-    if _is_header(cells):
-        names = [cell.strip() for cell in cells]
-        numbered = numbered[1:]
-        where = "its header"
-    else:
-        names = list(fields or FIELDS)
-        # --parsable ends each line with a bar, --parsable2 does not.
-        if len(cells) == len(names) + 1 and cells[-1] == "":
-            names.append("")
-        where = "the list of fields"
-    if not numbered:
-        raise BadLog(f"{name} has a header and no job; give a log with finished jobs")
-    width = len(names)
-    free_text = names.index("JobName") if "JobName" in names else None
-    lines = []
-    for number, line in numbered:
-        surplus = line.count("|") + 1 - width
-        if surplus > 0 and free_text is not None:
-            row = line.split("|")
-            end = free_text + surplus + 1
-            row[free_text:end] = [_BAR.join(row[free_text:end])]
-            line = "|".join(row)
-        elif surplus:
-            raise BadLog(
-                f"{name}, line {number}: {width + surplus} cells where {where} has {width}; "
-                "mend the line, or name the log's fields with fields="
+        rows = rows or Rows(path.name)
+        text = decoded(read_bytes(path), rows)
+        if slurm_json.looks_like(text):
+            found = slurm_json.records(text, rows)
+        else:
+            found = sacct_text.records(
+                text,
+                rows,
+                fields=None if fields is None else sacct_text.field_names(fields),
+                default=FIELDS,
+                delimiter=delimiter,
             )
-        lines.append(line)
-    table = pd.read_csv(
-        # A stray carriage return would be the end of a line to the parser.
-        io.StringIO("\n".join(lines).replace("\r", " ")),
-        sep="|",
-        header=None,
-        names=range(width),
-        dtype=str,
-        na_filter=False,
-        quoting=csv.QUOTE_NONE,
-        skip_blank_lines=False,
-    )
-    kept = {i: field for i, field in enumerate(names) if field and field not in names[:i]}
-    table = table[list(kept)].rename(columns=kept)
-    if "JobName" in table.columns:
-        table["JobName"] = table["JobName"].str.replace(_BAR, "|", regex=False)
-    table[_LINE] = [number for number, _ in numbered]
-    return table
+        cells = _whole_jobs(_Cells.of(found, rows))
+        frame = _jobs(cells, timezone)
+        state, ended = frame.pop("state"), frame.pop("ended").to_numpy(dtype=bool)
+        live = state.isin(_LIVE_STATES).to_numpy(dtype=bool)
+        lost = cells.bad(frame, ~live)
+        open_ = live | (~ended & ~lost)
+        for name, count in Counter(state[open_]).items():
+            rows.skip(f"not ended: {name or 'no state'}", count)
+        keep = ~open_ & ~lost
+        if not keep.any():
+            rows.check(0)
+            raise BadLog(f"{path.name} has no ended job; give a log with finished jobs")
+        header = {"TimeZoneString": timezone}
+        facts = {"format": self.name, "source": path.name, "header": header}
+        return finish(frame[keep], cells.places[keep], rows, facts)
 
 
-def _whole_jobs(table: pd.DataFrame, name: str) -> tuple[pd.DataFrame, dict[str, int]]:
-    """The lines of jobs without those of their steps, and how many were dropped."""
+class _Cells:
+    """The cells of a log as texts by field, and what is wrong with them."""
+
+    def __init__(self, table: pd.DataFrame, places: np.ndarray, rows: Rows) -> None:
+        self.table, self.places, self.rows = table, places, rows
+        self.faults: dict[str, tuple[np.ndarray, str]] = {}
+
+    @classmethod
+    def of(cls, found: Records, rows: Rows) -> _Cells:
+        """The cells of records; of a field that is there twice the first."""
+        names = found.names
+        columns = list(zip(*found.cells, strict=True)) or [()] * len(names)
+        kept = {name: k for k, name in reversed(list(enumerate(names))) if name}
+        table = pd.DataFrame(
+            {name: pd.Series(columns[k], dtype=object) for name, k in kept.items()}
+        )
+        return cls(table, np.array(found.places, dtype=object), rows)
+
+    def texts(self, *fields: str) -> pd.Series:
+        """The first of `fields` that has something in the row, "" where none has."""
+        result = pd.Series("", index=self.table.index, dtype=object)
+        for field in fields:
+            if field in self.table.columns:
+                result = result.where(result != "", self.table[field].str.strip())
+        return result
+
+    def numbers(self, field: str, read: Callable[[str], float]) -> np.ndarray:
+        """A field, each distinct text read once; NaN where there is none or it is unreadable."""
+        if field not in self.table.columns:
+            return np.full(len(self.table), np.nan)
+        codes, distinct = pd.factorize(self.table[field])
+        values, fine = np.full(len(distinct), np.nan), np.ones(len(distinct), dtype=bool)
+        fault = ""
+        for code, text in enumerate(distinct):
+            try:
+                values[code] = read(text)
+            except ValueError as error:
+                fine[code] = False
+                if not fault:
+                    row = first_bad(codes == code) or 0
+                    fault = f"{self.places[row]}, field {field}: {error}"
+        self._note(field, ~fine[codes], fault)
+        return values[codes]
+
+    def times(self, field: str, timezone: str, *, first: bool = True) -> np.ndarray:
+        """A field of moments, seconds; `first` of the two where a local time comes twice."""
+        if field not in self.table.columns:
+            return np.full(len(self.table), np.nan)
+        texts = self.table[field].str.strip()
+        known = ~texts.str.lower().isin(_NO_TIME).to_numpy(dtype=bool)
+        seconds = np.full(len(texts), np.nan)
+        seconds[known] = epoch_seconds(texts[known], timezone, first=first)
+        bad = known & np.isnan(seconds)
+        row = first_bad(bad)
+        if row is not None and first:
+            self._note(
+                field,
+                bad,
+                f"{self.places[row]}, field {field}: {texts.iloc[row]!r} is not "
+                "a time like 2024-05-01T12:00:00 or seconds since the epoch",
+            )
+        return seconds
+
+    def _note(self, field: str, bad: np.ndarray, fault: str) -> None:
+        if bad.any():
+            seen, first = self.faults.get(field, (np.zeros(len(bad), dtype=bool), fault))
+            self.faults[field] = (seen | bad, first)
+
+    def bad(self, frame: pd.DataFrame, asked: np.ndarray) -> np.ndarray:
+        """Rows of `asked` with an unreadable cell that no other tells; the account hears of all."""
+        lost = np.zeros(len(frame), dtype=bool)
+        start, end, run = (frame[c].notna().to_numpy() for c in ("start_s", "end_s", "run_s"))
+        told = {"Elapsed": run | (start & end), "Start": run & end, "End": run & start}
+        told["ElapsedRaw"] = told["Elapsed"]
+        for field, (bad, fault) in self.faults.items():
+            mended = bad & asked & ~lost & told.get(field, False)
+            gone = bad & asked & ~lost & ~mended
+            self.rows.repair(f"unreadable {field}, taken from others", self.places[mended], fault)
+            self.rows.drop(f"unreadable {field}", self.places[gone], fault)
+            lost |= gone
+        return lost
+
+
+def _whole_jobs(cells: _Cells) -> _Cells:
+    """The lines of jobs without those of their steps, which are counted."""
+    table, rows = cells.table, cells.rows
     ids = "JobID" if "JobID" in table.columns else "JobIDRaw"
     for field in (ids, "Submit", "State"):
         if field not in table.columns:
-            raise BadLog(f"{name} has no field {field}; add it to sacct's --format")
+            raise BadLog(f"{rows.name} has no field {field}; add it to sacct's --format")
     is_step = table[ids].str.contains(".", regex=False).astype(bool)
     jobs = table[~is_step].rename(columns={ids: "job_id"})
     orphans = ~table[ids][is_step].str.split(".").str[0].isin(jobs["job_id"])
-    counts = {"steps": int(is_step.sum()), "steps without their job": int(orphans.sum())}
-    return jobs.reset_index(drop=True), {reason: n for reason, n in counts.items() if n}
+    rows.skip("steps", int(is_step.sum()))
+    rows.skip("steps without their job", int(orphans.sum()))
+    return _Cells(jobs.reset_index(drop=True), cells.places[~is_step.to_numpy()], rows)
 
 
-def _jobs(table: pd.DataFrame, name: str, timezone: str) -> pd.DataFrame:
-    blank = pd.Series("", index=table.index, dtype=object)
-
-    def texts(*fields: str) -> pd.Series:
-        """The first of `fields` that has something in the row."""
-        result = blank
-        for field in fields:
-            if field in table.columns:
-                result = result.where(result != "", table[field].str.strip())
-        return result
-
-    def numbers_of(field: str, read: Callable[[str], float]) -> np.ndarray:
-        return _parsed(table, field, read, name)
+def _jobs(cells: _Cells, timezone: str) -> pd.DataFrame:
+    size = len(cells.table)
+    numbers_of, texts = cells.numbers, cells.texts
 
     def first_known(*candidates: np.ndarray) -> np.ndarray:
-        result = np.full(len(table), np.nan)
+        result = np.full(size, np.nan)
         for candidate in candidates:
             result = np.where(np.isnan(result), candidate, result)
         return result
@@ -361,30 +399,28 @@ def _jobs(table: pd.DataFrame, name: str, timezone: str) -> pd.DataFrame:
         numbers_of("ReqNodes", _count),
         numbers_of("NNodes", _count),
         alloc_nodes,
-        np.ones(len(table)),
+        np.ones(size),
     )
     req_mem, alloc_mem = of_tres(lambda resources: size_mib(resources.get("mem", "")))
     req_gpus, alloc_gpus = of_tres(gpus_of)
-    start_s = _times(table, "Start", name, timezone)
-    end_s = _times(table, "End", name, timezone)
-    run_s = first_known(
-        numbers_of("ElapsedRaw", _seconds), numbers_of("Elapsed", duration_s), end_s - start_s
-    )
+    submit_s, start_s, end_s = _moments(cells, timezone)
+    run_s = first_known(numbers_of("ElapsedRaw", _seconds), numbers_of("Elapsed", duration_s))
+    unread = cells.faults.get("Start", (np.zeros(size, dtype=bool), ""))[0]
     state = texts("State").str.split(n=1).str[0].fillna("").str.rstrip("+")
     return pd.DataFrame(
         {
-            "job_id": table["job_id"].str.strip(),
-            "submit_s": _times(table, "Submit", name, timezone),
+            "job_id": cells.table["job_id"].str.strip(),
+            "submit_s": submit_s,
             "start_s": start_s,
             "end_s": end_s,
             # A job cancelled in the queue has an end and no start: it never ran.
-            "run_s": np.where(np.isnan(start_s), np.nan, run_s),
+            "run_s": np.where(np.isnan(start_s) & ~unread, np.nan, run_s),
             "requested_s": first_known(
                 numbers_of("TimelimitRaw", duration_s),
                 numbers_of("Timelimit", duration_s),
             ),
             "cpus": cpus,
-            "mem_mib": first_known(req_mem, _requested_mem(table, cpus, nodes, name), alloc_mem),
+            "mem_mib": first_known(req_mem, _requested_mem(cells, cpus, nodes), alloc_mem),
             "gpus": first_known(req_gpus, alloc_gpus),
             "user": texts("User"),
             "group": texts("Account", "Group"),
@@ -393,24 +429,23 @@ def _jobs(table: pd.DataFrame, name: str, timezone: str) -> pd.DataFrame:
             "partition": texts("Partition"),
             "outcome": state.map(OUTCOME_OF_STATE).astype(object).fillna("unknown"),
             "state": state,
-            "ended": ~state.isin(_LIVE_STATES).to_numpy() & ~np.isnan(end_s),
+            "ended": ~np.isnan(end_s) | ~np.isnan(start_s + run_s),
         }
     )
 
 
-def _parsed(table: pd.DataFrame, field: str, read: Callable[[str], float], name: str) -> np.ndarray:
-    """A field read text by text (each distinct text once); NaN where the log has no such field."""
-    if field not in table.columns:
-        return np.full(len(table), np.nan)
-    codes, distinct = pd.factorize(table[field])
-    values = np.empty(len(distinct))
-    for code, text in enumerate(distinct):
-        try:
-            values[code] = read(text)
-        except ValueError as error:
-            line = table[_LINE].iloc[first_bad(codes == code) or 0]
-            raise BadLog(f"{name}, line {line}, field {field}: {error}; mend the cell") from None
-    return values[codes]
+def _moments(cells: _Cells, timezone: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Submission, start and end; where the clock was set back, in an order that can be."""
+    submit, start, end = (cells.times(name, timezone) for name in ("Submit", "Start", "End"))
+    early, late = start < submit, end < start
+    if early.any():
+        second = cells.times("Start", timezone, first=False)
+        start = np.where(early & (second >= submit), second, start)
+        late = end < start
+    if late.any():
+        second = cells.times("End", timezone, first=False)
+        end = np.where(late & (second >= start), second, end)
+    return submit, start, end
 
 
 def _count(text: str) -> float:
@@ -426,33 +461,13 @@ def _count(text: str) -> float:
 
 def _seconds(text: str) -> float:
     text = text.strip()
-    if not re.fullmatch(r"\d*", text):
+    if not re.fullmatch(r"(-?\d+)?", text):
         raise ValueError(f"{text!r} is not a number of seconds")
     return float(text) if text else math.nan
 
 
-def _requested_mem(
-    table: pd.DataFrame, cpus: np.ndarray, nodes: np.ndarray, name: str
-) -> np.ndarray:
+def _requested_mem(cells: _Cells, cpus: np.ndarray, nodes: np.ndarray) -> np.ndarray:
     """ReqMem for the whole job, MiB."""
-    if "ReqMem" not in table.columns:
-        return np.full(len(table), np.nan)
-    text = table["ReqMem"].str.strip().str.lower()
+    text = cells.texts("ReqMem").str.lower()
     factor = np.where(text.str.endswith("c"), cpus, np.where(text.str.endswith("n"), nodes, 1.0))
-    return _parsed(table, "ReqMem", size_mib, name) * factor
-
-
-def _times(table: pd.DataFrame, field: str, name: str, timezone: str) -> np.ndarray:
-    if field not in table.columns:
-        return np.full(len(table), np.nan)
-    texts = table[field].str.strip()
-    known = ~texts.str.lower().isin(_NO_TIME).to_numpy()
-    seconds = np.full(len(table), np.nan)
-    seconds[known] = epoch_seconds(texts[known], timezone)
-    row = first_bad(known & np.isnan(seconds))
-    if row is not None:
-        raise BadLog(
-            f"{name}, line {table[_LINE].iloc[row]}, field {field}: {texts.iloc[row]!r} is not "
-            "a time like 2024-05-01T12:00:00 or seconds since the epoch; mend the cell"
-        )
-    return seconds
+    return cells.numbers("ReqMem", size_mib) * factor

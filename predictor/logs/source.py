@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from predictor.logs.rows import Rows
 from predictor.schema import BadLog
 
 _GZIP = b"\x1f\x8b"
 _HEAD_BYTES = 65_536
+_REPLACED = re.compile("[^|,;\t\r\n]*\ufffd[^|,;\t\r\n]*")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -41,22 +44,30 @@ def read_bytes(path: Path) -> bytes:
     return raw
 
 
-def decoded(raw: bytes, name: str) -> str:
-    """`raw` as text.
+def decoded(raw: bytes, rows: Rows) -> str:
+    """`raw` as text; what is not UTF-8 is replaced, and the cells are counted.
 
     Raises
     ------
     BadLog
-        Where it is no UTF-8 text, naming the line.
+        Where it holds a zero byte, as programs, pictures and UTF-16 do, naming the line.
     """
+    refuse_binary(raw, rows.name)
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = raw.decode("utf-8-sig", errors="replace")
+    cells = len(_REPLACED.findall(text))
+    rows.note(f"{cells:,} cells are not UTF-8; what cannot be read in them is shown as \ufffd")
+    return text
+
+
+def refuse_binary(raw: bytes, name: str) -> None:
+    """Raise a BadLog where there is a zero byte, as in programs, pictures and UTF-16."""
     at = raw.find(b"\0")
-    if at < 0:
-        try:
-            return raw.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            at = error.start
-    line = raw.count(b"\n", 0, at) + 1
-    raise BadLog(f"{name}, line {line}: this is not UTF-8 text; give the log as a text file")
+    if at >= 0:
+        line = raw.count(b"\n", 0, at) + 1
+        raise BadLog(f"{name}, line {line}: this is not UTF-8 text; give the log as a text file")
 
 
 def head(path: Path) -> bytes:
@@ -71,16 +82,21 @@ def head(path: Path) -> bytes:
         return b""
 
 
-def first_line(path: Path) -> str:
-    """The first line with something in it, or "" where there is none or it is no text."""
+def first_lines(path: Path, count: int) -> list[str]:
+    """The first lines with something in them; none where the file is no text."""
     start = head(path)
     if b"\0" in start:
-        return ""
+        return []
     lines = start.decode("utf-8-sig", errors="replace").splitlines()
-    return next((line for line in lines if line.strip()), "")
+    return [line for line in lines if line.strip()][:count]
 
 
-def epoch_seconds(texts: pd.Series, timezone: str) -> np.ndarray:
+def first_line(path: Path) -> str:
+    """The first line with something in it, or "" where there is none or it is no text."""
+    return next(iter(first_lines(path, 1)), "")
+
+
+def epoch_seconds(texts: pd.Series, timezone: str, *, first: bool = True) -> np.ndarray:
     """ISO timestamps or epoch seconds as seconds since the epoch.
 
     Parameters
@@ -89,6 +105,8 @@ def epoch_seconds(texts: pd.Series, timezone: str) -> np.ndarray:
         ``2024-05-01T12:00:00`` (local to `timezone`), with an offset or ``Z``, or a number.
     timezone : str
         IANA name, such as ``Europe/Stockholm``.
+    first : bool
+        Which of the two is meant in the hour that comes twice when summer time ends.
 
     Returns
     -------
@@ -102,8 +120,7 @@ def epoch_seconds(texts: pd.Series, timezone: str) -> np.ndarray:
 
     Notes
     -----
-    The hour that comes twice when summer time ends is taken as the first of the two, and a
-    time in the hour that does not exist moves on to the end of that hour.
+    A time in the hour that does not exist moves on to the end of that hour.
     """
     codes, distinct = pd.factorize(texts)
     names = pd.Series(distinct, dtype=object)
@@ -115,16 +132,16 @@ def epoch_seconds(texts: pd.Series, timezone: str) -> np.ndarray:
             continue
         times = pd.to_datetime(names[rows], format="ISO8601", errors="coerce", utc=not local)
         if local:
-            times = _localized(times, timezone)
+            times = _localized(times, timezone, first)
         seconds[rows] = ((times - pd.Timestamp(0, tz="UTC")) / pd.Timedelta("1s")).to_numpy()
     return seconds[codes]
 
 
-def _localized(times: pd.Series, timezone: str) -> Any:
+def _localized(times: pd.Series, timezone: str, first: bool) -> Any:
     # One summer-time flag per row: a bare True means "infer from neighbours" to some pandas.
-    first = np.ones(len(times), dtype=bool)
+    summer = np.full(len(times), first)
     try:
-        local = times.dt.tz_localize(timezone, ambiguous=first, nonexistent="shift_forward")
+        local = times.dt.tz_localize(timezone, ambiguous=summer, nonexistent="shift_forward")
     except (KeyError, ValueError):
         raise BadLog(f"time zone {timezone!r} is unknown; give one like Europe/Berlin") from None
     return local.dt.tz_convert("UTC")

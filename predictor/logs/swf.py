@@ -13,14 +13,16 @@ import csv
 import io
 import re
 import warnings
+from collections import Counter
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from predictor.logs.source import first_line, read_bytes
-from predictor.schema import BadLog, canonical
+from predictor.logs.rows import Rows, finish
+from predictor.logs.source import first_lines, read_bytes, refuse_binary
+from predictor.schema import BadLog
 
 FIELDS = (
     "job number",
@@ -62,19 +64,20 @@ class SwfReader:
         """Whether the name ends in .swf(.gz), or the text begins with ``;`` or 18 numbers."""
         if path.name.lower().endswith((".swf", ".swf.gz")):
             return True
-        line = first_line(path)
-        tokens = line.encode().split()
-        return line.startswith(";") or (
-            len(tokens) == len(FIELDS) and all(_NUMBER.fullmatch(t) for t in tokens)
+        lines = first_lines(path, 2)
+        return bool(lines) and (
+            lines[0].startswith(";") or any(_is_job(line.encode().split()) for line in lines)
         )
 
-    def read(self, path: Path, **options: Any) -> pd.DataFrame:
+    def read(self, path: Path, *, rows: Rows | None = None, **options: Any) -> pd.DataFrame:
         """The canonical frame of an SWF log.
 
         Parameters
         ----------
         path : Path
             Plain text or gzip.
+        rows : Rows, optional
+            Account of bad rows.
 
         Returns
         -------
@@ -85,12 +88,14 @@ class SwfReader:
         Raises
         ------
         BadLog
-            Where it is damaged, empty, has a line without 18 numbers, or no job.
+            Where it is damaged, empty, has no job, or too many bad lines.
 
         Notes
         -----
         - ``submit_s`` is ``UnixStartTime`` of the header plus the submit time; without a
-          header it counts from the log's start.
+          header, or where it does not know, submissions count from 0.
+        - Further columns at the end of every line are ignored with a note, and so is a line of
+          names above the first job. Any other line without 18 numbers is left out.
         - Start and end are known only where the wait time is.
         - Processors are those requested, else those used. Memory is KB per processor times
           processors, in MiB.
@@ -100,21 +105,21 @@ class SwfReader:
         - Lines of status 2, 3 and 4 are parts of a job that has a line of its own; they are
           dropped and counted.
         """
+        rows = rows or Rows(path.name)
         raw = read_bytes(path)
+        refuse_binary(raw, path.name)
         header = _header(raw)
-        values = _values(raw, path.name)
+        values, lines = _values(raw, rows)
         partial = np.isin(values["status"], _PARTIAL)
-        values = values[~partial]
+        rows.skip("partial executions", int(partial.sum()))
+        values, lines = values[~partial], lines[~partial]
         if values.empty:
+            rows.check(0)
             raise BadLog(f"{path.name} has no job; give a log with at least one line of numbers")
-        frame = _jobs(values, _origin_s(header, path.name))
-        frame.attrs = {
-            "format": self.name,
-            "source": path.name,
-            "header": header,
-            "dropped": {"partial executions": int(partial.sum())} if partial.any() else {},
-        }
-        return canonical(frame)
+        frame = _jobs(values, _origin_s(header, rows))
+        places = np.char.add("line ", lines.astype(str))
+        facts = {"format": self.name, "source": path.name, "header": header}
+        return finish(frame, places, rows, facts)
 
 
 def _header(raw: bytes) -> dict[str, str]:
@@ -131,19 +136,35 @@ def _header(raw: bytes) -> dict[str, str]:
     return header
 
 
-def _origin_s(header: dict[str, str], name: str) -> float:
-    text = header.get("UnixStartTime", "0").split("\n")[0]
-    try:
-        return float(text)
-    except ValueError:
-        raise BadLog(
-            f"{name}, header: UnixStartTime {text!r} is not a number; mend or remove the line"
-        ) from None
+def _origin_s(header: dict[str, str], rows: Rows) -> float:
+    if "UnixStartTime" not in header:
+        return 0.0
+    text = header["UnixStartTime"].split("\n")[0]
+    found = _NUMBER.match(text.encode())
+    if found and float(found[0]) >= 0:
+        return float(found[0])
+    rows.note(f"the start of the log is unknown (UnixStartTime: {text}): times count from 0")
+    return 0.0
 
 
-def _values(raw: bytes, name: str) -> pd.DataFrame:
+def _values(raw: bytes, rows: Rows) -> tuple[pd.DataFrame, np.ndarray]:
+    """The numbers of the good lines, and the number of each line in the file."""
+    values = _parsed(raw, len(FIELDS))
+    if values is None:
+        return _picked(raw, rows)
+    # Only now, when there are as many values as such lines, is it known which line is whose.
+    job = re.compile(rb"^[^\n;]*[^\s;]", flags=re.MULTILINE)
+    begun = [match.start() for match in job.finditer(raw)]
+    if len(begun) != len(values):
+        return _picked(raw, rows)
+    ends = np.flatnonzero(np.frombuffer(raw, dtype=np.uint8) == ord("\n"))
+    return values, np.searchsorted(ends, begun, side="left") + 1
+
+
+def _parsed(raw: bytes, width: int) -> pd.DataFrame | None:
+    """All lines as numbers by the fast parser; None where one is not `width` finite numbers."""
     # One column more than there should be shows lines that are too long.
-    columns = [*FIELDS, "too much"]
+    columns = [*FIELDS, *(f"further {k}" for k in range(len(FIELDS), width)), "too much"]
     try:
         with warnings.catch_warnings():
             # A line longer still is only worth a warning to pandas.
@@ -159,35 +180,71 @@ def _values(raw: bytes, name: str) -> pd.DataFrame:
                 low_memory=False,
             )
     except (ValueError, pd.errors.ParserWarning):
-        _complain(raw, name)
+        return None
     numbers = values[list(FIELDS)]
     numeric = all(pd.api.types.is_numeric_dtype(dtype) for dtype in numbers.dtypes)
-    if (
-        not numeric
-        or values["too much"].notna().any()
-        or not np.isfinite(numbers.to_numpy(dtype="float64")).all()
-    ):
-        _complain(raw, name)
-    return numbers
+    if not numeric or values["too much"].notna().any():
+        return None
+    return numbers if np.isfinite(numbers.to_numpy(dtype="float64")).all() else None
 
 
-def _complain(raw: bytes, name: str) -> NoReturn:
-    """Find the first bad line the slow way; the fast parser does not say where it is."""
-    for number, line in enumerate(raw.split(b"\n"), start=1):
-        tokens = line.split(b";", 1)[0].split()
-        for field, token in zip(FIELDS, tokens, strict=False):
-            if not _NUMBER.fullmatch(token):
-                text = token[:40].decode("utf-8", errors="backslashreplace")
-                raise BadLog(
-                    f"{name}, line {number}, field {field}: {text!r} is not a number; "
-                    "mend the cell (-1 is unknown)"
-                )
-        if tokens and len(tokens) != len(FIELDS):
-            raise BadLog(
-                f"{name}, line {number}: {len(tokens)} fields where SWF has {len(FIELDS)}; "
-                "mend the line or fetch the log again"
+def _is_job(tokens: list[bytes]) -> bool:
+    return len(tokens) >= len(FIELDS) and all(_NUMBER.fullmatch(t) for t in tokens[: len(FIELDS)])
+
+
+def _is_names(tokens: list[bytes]) -> bool:
+    """Whether a line names columns: half of its words or more begin with a letter."""
+    return 2 * sum(token[:1].isalpha() for token in tokens) >= len(tokens)
+
+
+def _picked(raw: bytes, rows: Rows) -> tuple[pd.DataFrame, np.ndarray]:
+    """The good lines one by one; the others are told to the account."""
+    found = [(k, line.split(b";", 1)[0].split()) for k, line in enumerate(raw.split(b"\n"), 1)]
+    found = [(number, tokens) for number, tokens in found if tokens]
+    while found and not _is_job(found[0][1]) and _is_names(found[0][1]):
+        rows.note(f"line {found[0][0]} names columns and is skipped")
+        found.pop(0)
+    widths = Counter(len(tokens) for _, tokens in found if _is_job(tokens))
+    width = max(widths, key=lambda w: widths[w], default=len(FIELDS))
+    if width > len(FIELDS):
+        rows.note(f"{width - len(FIELDS)} columns more than SWF's {len(FIELDS)} are ignored")
+    good: list[list[float]] = []
+    lines: list[int] = []
+    bad: dict[str, list[int]] = {}
+    faults: dict[str, str] = {}
+    for number, tokens in found:
+        reason, fault = _fault(tokens, width)
+        if not reason:
+            good.append([float(token) for token in tokens[: len(FIELDS)]])
+            lines.append(number)
+        else:
+            bad.setdefault(reason, []).append(number)
+            faults.setdefault(reason, f"line {number}{fault}")
+    for reason, numbers in bad.items():
+        rows.drop(reason, [f"line {k}" for k in numbers], faults[reason])
+    values = pd.DataFrame(good, columns=list(FIELDS), dtype="float64")
+    return values, np.array(lines, dtype=np.int64)
+
+
+def _fault(tokens: list[bytes], width: int) -> tuple[str, str]:
+    """What is wrong with a line: the kind, and the words after its number; "" if nothing is."""
+    for name, token in zip(FIELDS, tokens, strict=False):
+        if not _NUMBER.fullmatch(token) or not np.isfinite(float(token)):
+            text = token[:40].decode("utf-8", errors="backslashreplace")
+            return "a cell that is not a number", (
+                f", field {name}: {text!r} is not a number (-1 is unknown)"
             )
-    raise BadLog(f"{name} has no job; give a log with at least one line of numbers")
+    extra = tokens[len(FIELDS) :]
+    # Numbers more than the other lines have may stand anywhere in the line; a word does not.
+    wide = len(tokens) != width and (
+        not extra or all(_NUMBER.fullmatch(token) for token in extra[:1])
+    )
+    if len(tokens) < len(FIELDS) or wide:
+        return "another number of fields", (
+            f": {len(tokens)} fields where SWF has {len(FIELDS)}"
+            + ("" if width == len(FIELDS) else f" and this log {width}")
+        )
+    return "", ""
 
 
 def _jobs(values: pd.DataFrame, origin_s: float) -> pd.DataFrame:

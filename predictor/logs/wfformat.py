@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from predictor.logs.rows import Rows, finish
 from predictor.logs.source import decoded, epoch_seconds, head, read_bytes
-from predictor.schema import BadLog, canonical
+from predictor.schema import BadLog
 
 VERSIONS = ("1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6")
 """Schema versions that can be read; up to 1.4 a task holds its own execution."""
@@ -45,40 +46,54 @@ class WfFormatReader:
     """
 
     name = "wfformat"
-    options: frozenset[str] = frozenset()
+    options: frozenset[str] = frozenset({"timezone"})
 
     def sniff(self, path: Path) -> bool:
         """Whether it begins as a JSON object with a schema version or a workflow."""
         start = head(path).lstrip(b"\xef\xbb\xbf \t\r\n")
         return start.startswith(b"{") and (b'"schemaVersion"' in start or b'"workflow"' in start)
 
-    def read(self, path: Path, **options: Any) -> pd.DataFrame:
+    def read(
+        self, path: Path, *, timezone: str = "UTC", rows: Rows | None = None, **options: Any
+    ) -> pd.DataFrame:
         """The canonical frame of a workflow execution.
+
+        Parameters
+        ----------
+        path : Path
+            JSON, plain or gzip.
+        timezone : str
+            Of times without an offset.
+        rows : Rows, optional
+            Account of bad tasks. A cell of a task that cannot be read is taken as unknown, and
+            so is a parent that is no task: the others wait for the task all the same.
 
         Raises
         ------
         BadLog
-            Where the file is damaged, of another version, was never executed, or a task is
-            not as the schema has it; the text names file, task and field.
+            Where the file is damaged, of another version, was never executed, has tasks that
+            wait for themselves, or too many bad ones.
         """
-        instance = _Instance(_parsed(read_bytes(path), path.name), path.name)
+        rows = rows or Rows(path.name)
+        instance = _Instance(_parsed(read_bytes(path), rows), rows, timezone)
         frame = instance.frame()
+        instance.tell()
         parents = {job: after for job, after in instance.parents.items() if after}
-        frame.attrs = {
+        facts: dict[str, Any] = {
             "format": self.name,
             "source": path.name,
             "header": instance.header(),
-            "dropped": {},
             "parents": parents,
         }
         if instance.replayed:
-            frame.attrs["replayed"] = instance.replayed
-        return canonical(frame)
+            facts["replayed"] = instance.replayed
+        return finish(frame, [f"task {job!r}" for job in frame["job_id"]], rows, facts)
 
 
-def _parsed(raw: bytes, name: str) -> dict[str, Any]:
+def _parsed(raw: bytes, rows: Rows) -> dict[str, Any]:
+    name = rows.name
     try:
-        content = json.loads(decoded(raw, name))
+        content = json.loads(decoded(raw, rows))
     except json.JSONDecodeError as error:
         raise BadLog(
             f"{name}, line {error.lineno}: this is not JSON ({error.msg}); mend it"
@@ -93,8 +108,10 @@ def _parsed(raw: bytes, name: str) -> dict[str, Any]:
 class _Instance:
     """A parsed file: its tasks by id in file order, each with the fields of both halves."""
 
-    def __init__(self, content: dict[str, Any], name: str) -> None:
-        self.file = name
+    def __init__(self, content: dict[str, Any], rows: Rows, timezone: str) -> None:
+        self.file = name = rows.name
+        self.rows, self.timezone = rows, timezone
+        self.faults: dict[str, tuple[str, str]] = {}
         version = content.get("schemaVersion")
         if version not in VERSIONS:
             raise BadLog(
@@ -120,28 +137,31 @@ class _Instance:
         for row, file in enumerate(self._list(specification, "files", "specification")):
             where = f"specification.files, entry {row + 1}"
             if not isinstance(file, dict) or not isinstance(file.get("id"), str):
-                raise self._bad(f"{where}: has no id; give the file one")
+                self._odd(where, "id", "the file has none")
+                continue
             self.sizes[file["id"]] = self._number(file, ("sizeInBytes",), where)
         tasks = self._by_id(specification, "tasks", "specification")
         ran = self._by_id(self.execution, "tasks", "execution")
         for task in ran:
             if task not in tasks:
-                raise self._bad(f"execution.tasks: task {task!r} is not in specification.tasks")
+                fault = f"execution.tasks: task {task!r} is not in specification.tasks"
+                self.rows.drop("a task that is not specified", [f"task {task!r}"], fault)
         return {task: {**ran.get(task, {}), **facts} for task, facts in tasks.items()}
 
     def _by_id(self, holder: dict[str, Any], key: str, where: str) -> dict[str, dict[str, Any]]:
         result: dict[str, dict[str, Any]] = {}
         for row, task in enumerate(self._list(holder, key, where)):
             place = f"{where}.{key}, entry {row + 1}"
-            if not isinstance(task, dict):
-                raise self._bad(f"{place}: is no object; give it as one")
-            label = task.get("id", task.get("name"))
-            if not isinstance(label, str) or not label:
-                raise self._bad(f"{place}: has no id and no name; give it one")
-            if label in result:
-                raise self._bad(f"{place}: the id {label!r} is there twice; rename one of them")
-            result[label] = task
+            label = task.get("id", task.get("name")) if isinstance(task, dict) else None
+            if not isinstance(task, dict) or not isinstance(label, str) or not label:
+                self.rows.drop("no id and no name", [place], f"{place}: has no id and no name")
+            elif label in result:
+                fault = f"{place}: the id {label!r} is there twice"
+                self.rows.drop("an id that is there twice", [place], fault)
+            else:
+                result[label] = task
         if not result:
+            self.rows.check(0)
             raise self._bad(f"{where}.{key} lists no task; give an instance with at least one")
         return result
 
@@ -156,7 +176,8 @@ class _Instance:
             for key in ("parents", "children"):
                 for other in self._list(facts, key, f"task {task!r}"):
                     if not isinstance(other, str) or other not in known:
-                        raise self._bad(f"task {task!r}: {key} names {other!r}, which is no task")
+                        self._odd(f"task {task!r}", key, f"names {other!r}, which is no task")
+                        continue
                     before, after = known[other], task
                     if key == "children":
                         before, after = after, before
@@ -209,7 +230,7 @@ class _Instance:
         the origin of all others, so the next best is taken: the instance's creation.
         """
         for holder, key in ((self.execution, "executedAt"), (self.content, "createdAt")):
-            seconds = _seconds(holder.get(key))
+            seconds = _seconds(holder.get(key), self.timezone)
             if np.isfinite(seconds):
                 return seconds
         return 0.0
@@ -243,7 +264,8 @@ class _Instance:
         total = 0.0
         for file in self._list(facts, "files", place):
             if not isinstance(file, dict):
-                raise self._bad(f"{place}: files holds {file!r}, which is no object")
+                self._odd(place, "files", f"holds {file!r}, which is no object")
+                return math.nan
             if str(file.get("link", "")).lower() == "input":
                 total += self._number(file, ("sizeInBytes", "size"), f"{place}, files")
         return total
@@ -284,6 +306,16 @@ class _Instance:
     def _bad(self, text: str) -> BadLog:
         return BadLog(f"{self.file}, {' '.join(text.split())}")
 
+    def _odd(self, place: str, key: str, what: str) -> None:
+        """A field that cannot be read; a task counts once."""
+        sentence = " ".join(f"{place}, field {key}: {what}".split())
+        self.faults.setdefault(place, (key, sentence))
+
+    def tell(self) -> None:
+        """Tell the account of the fields that could not be read."""
+        for place, (key, sentence) in self.faults.items():
+            self.rows.repair(f"unreadable {key}, taken as unknown", [place], sentence)
+
     def _object(self, holder: dict[str, Any], key: str, where: str) -> dict[str, Any]:
         value = holder.get(key)
         if isinstance(value, dict):
@@ -305,10 +337,8 @@ class _Instance:
                 continue
             known = isinstance(value, int | float) and not isinstance(value, bool)
             if not known or not 0 <= value < 1e300:
-                raise self._bad(
-                    f"{place}, field {key}: {value!r} is not a number of 0 or more; "
-                    "mend it or leave it out"
-                )
+                self._odd(place, key, f"{value!r} is not a number of 0 or more")
+                continue
             return float(value)
         return math.nan
 
@@ -317,18 +347,16 @@ class _Instance:
         value = holder.get(key)
         if value is None or value == "":
             return math.nan
-        seconds = _seconds(value)
+        seconds = _seconds(value, self.timezone)
         if not np.isfinite(seconds):
-            raise self._bad(
-                f"{place}, field {key}: {str(value)!r} is not a time like 2024-05-01T12:00:00Z; "
-                "mend it or leave it out"
-            )
+            self._odd(place, key, f"{str(value)!r} is not a time like 2024-05-01T12:00:00Z")
+            return math.nan
         return seconds
 
 
-def _seconds(value: Any) -> float:
+def _seconds(value: Any, timezone: str) -> float:
     """A time as seconds since the epoch, NaN where it is none."""
-    return float(epoch_seconds(pd.Series([str(value)], dtype=object), "UTC")[0])
+    return float(epoch_seconds(pd.Series([str(value)], dtype=object), timezone)[0])
 
 
 def _cores(machine: Any) -> int:

@@ -36,7 +36,8 @@ def one_job(tmp_path: Path, **cells: str) -> pd.Series:
     """The canonical row of a log of one job with these cells."""
     defaults = {"JobID": "1", "Submit": "10", "Start": "20", "End": "50", "State": "COMPLETED"}
     row = defaults | cells
-    return read_log(write(tmp_path, "|".join(row) + "\n" + "|".join(row.values()) + "\n")).iloc[0]
+    log = write(tmp_path, "|".join(row) + "\n" + "|".join(row.values()) + "\n")
+    return read_log(log, strict=True).iloc[0]
 
 
 @given(st.integers(0, 400), st.integers(0, 23), st.integers(0, 59), st.integers(0, 59))

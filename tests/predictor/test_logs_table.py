@@ -93,16 +93,18 @@ def test_typed_parquet_columns_are_understood(tmp_path: Path) -> None:
     path = tmp_path / "typed.parquet"
     pd.DataFrame(
         {
-            "at": pd.to_datetime(["2024-05-01T12:00:00Z", None]),
+            "at": pd.to_datetime(["2024-05-01T12:00:00Z", "2024-05-02T12:00:00Z"]),
+            "done": pd.to_datetime(["2024-05-01T12:00:05Z", None]),
             "took": pd.array([5, None], dtype="Int64"),
             "who": pd.array([7, None], dtype="Int64"),
             "as": ["a", None],
         }
     ).to_parquet(path)
-    mapping = ColumnMap(columns={"submit_s": "at", "run_s": "took", "user": "who", "app": "as"})
+    names = {"submit_s": "at", "end_s": "done", "run_s": "took", "user": "who", "app": "as"}
+    mapping = ColumnMap(columns=names)
     frame = read_log(path, columns=mapping)
     assert frame["submit_s"].iloc[0] == 1_714_564_800
-    assert np.isnan(frame["submit_s"].iloc[1])
+    assert np.isnan(frame["end_s"].iloc[1])
     assert frame["user"].tolist() == ["7", ""]
     assert frame["app"].tolist() == ["a", ""]
 
@@ -150,7 +152,7 @@ def test_a_wrong_map_is_named_by_file_and_key(
 ) -> None:
     """The user could not tell which line of the map to mend."""
     with pytest.raises(BadLog) as caught:
-        read_log(DATA / "small.csv", columns=write_map(tmp_path, **keys))
+        read_log(DATA / "small.csv", columns=write_map(tmp_path, **keys), strict=True)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -187,7 +189,7 @@ def test_a_map_that_is_no_map_is_refused(tmp_path: Path, content: str, message: 
 def test_a_damaged_table_is_named_by_row(tmp_path: Path, text: str, message: str) -> None:
     """The user could not find the damage."""
     with pytest.raises(BadLog) as caught:
-        read_log(write_csv(tmp_path, text))
+        read_log(write_csv(tmp_path, text), strict=True)
     assert message in str(caught.value)
 
 
@@ -195,10 +197,20 @@ def test_map_defaults_change_nothing() -> None:
     """A map of nothing but names would drop, scale or rename something."""
     bare = ColumnMap(columns={"submit_s": "t"})
     assert bare.features == {}
-    assert bare.separator == ","
+    assert bare.separator is None
     assert bare.timezone == "UTC"
     assert "" in bare.unknown
-    assert not any([bare.units, bare.scale, bare.constants, bare.drop_if, bare.unique_by])
+    assert not any(
+        [
+            bare.names,
+            bare.extract,
+            bare.units,
+            bare.scale,
+            bare.constants,
+            bare.drop_if,
+            bare.unique_by,
+        ]
+    )
 
 
 @pytest.mark.parametrize("path", sorted(MAPS.glob("*.yaml")), ids=lambda path: path.stem)

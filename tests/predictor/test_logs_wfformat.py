@@ -31,7 +31,7 @@ def changed(tmp_path: Path, change: Callable[[Any], None], file: str = "small.wf
 def refusal(path: Path) -> str:
     """The sentence with which it is refused."""
     with pytest.raises(BadLog) as caught:
-        read_log(path)
+        read_log(path, strict=True)
     return str(caught.value)
 
 
@@ -187,7 +187,7 @@ DAMAGE: dict[str, tuple[Callable[[Any], Any], str]] = {
     "stranger": (lambda c: ran(c)[1].update(id="x"), "task 'x' is not in specification.tasks"),
     "no such parent": (
         lambda c: SPECIFICATION(c)["tasks"][3].update(parents=["nobody"]),
-        "task 'merge': parents names 'nobody', which is no task",
+        "task 'merge', field parents: names 'nobody', which is no task",
     ),
     "cycle": (
         lambda c: SPECIFICATION(c)["tasks"][0].update(parents=["merge"]),

@@ -1,0 +1,216 @@
+"""``sacct --json`` and ``squeue --json`` as the fields that sacct prints.
+
+Slurm's data parsers differ: up to v0.0.38 a time limit is a number of minutes and a state a
+word; from v0.0.39 on optional numbers are ``{"set", "infinite", "number"}`` and a state is a
+list of words. Both are read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from predictor.logs.rows import Rows
+from predictor.logs.sacct_text import Records
+from predictor.schema import BadLog
+
+_FIELDS = (
+    "JobID",
+    "Submit",
+    "Start",
+    "End",
+    "ElapsedRaw",
+    "TimelimitRaw",
+    "ReqCPUS",
+    "AllocCPUS",
+    "NNodes",
+    "ReqMem",
+    "ReqTRES",
+    "AllocTRES",
+    "User",
+    "Group",
+    "Account",
+    "JobName",
+    "Partition",
+    "QOS",
+    "State",
+)
+_NO_VALUE = (0xFFFFFFFE, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFE, 0xFFFFFFFFFFFFFFFF)
+"""What Slurm writes for "no value" and "infinite" where its parser has no word for them."""
+
+
+def looks_like(text: str) -> bool:
+    """Whether a text begins as JSON with a list of jobs, as Slurm's commands write it."""
+    # Old workflow instances have jobs too.
+    return (
+        text.lstrip("\ufeff \t\r\n").startswith("{")
+        and '"jobs"' in text
+        and '"schemaVersion"' not in text
+    )
+
+
+def records(text: str, rows: Rows) -> Records:
+    """The jobs of a JSON document as records of sacct's fields.
+
+    Parameters
+    ----------
+    text : str
+    rows : Rows
+        Told of jobs that are no objects, and of the steps that are folded into their jobs.
+
+    Raises
+    ------
+    BadLog
+        Where it is not JSON, or holds no list of jobs.
+    """
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BadLog(
+            f"{rows.name}, line {error.lineno}: this is not JSON ({error.msg}); correct it"
+        ) from None
+    except (ValueError, RecursionError):
+        raise BadLog(f"{rows.name} holds what no JSON number or nesting may be") from None
+    jobs = content.get("jobs") if isinstance(content, dict) else None
+    if not isinstance(jobs, list):
+        raise BadLog(f"{rows.name} has no list of jobs; give what sacct --json prints")
+    if not jobs:
+        raise BadLog(f"{rows.name} has no job; give a log with at least one")
+    result = Records(list(_FIELDS))
+    for number, job in enumerate(jobs, start=1):
+        place = f"job {number}"
+        if not isinstance(job, dict):
+            rows.drop("not an object", [place], f"{place}: {job!r} is not an object")
+            continue
+        rows.skip("steps", len(_list(job.get("steps"))))
+        try:
+            cells = _cells(job)
+        except (TypeError, ValueError) as error:
+            rows.drop("fields of other types than Slurm's", [place], f"{place}: {error}")
+            continue
+        result.cells.append([cells[name] for name in _FIELDS])
+        result.places.append(place)
+    return result
+
+
+def _cells(job: dict[str, Any]) -> dict[str, str]:
+    times = _object(job.get("time"))
+    required = _object(job.get("required"))
+    tres = _object(job.get("tres"))
+    moments = {
+        "Submit": times.get("submission", job.get("submit_time")),
+        "Start": times.get("start", job.get("start_time")),
+        "End": times.get("end", job.get("end_time")),
+    }
+    cells = {
+        "JobID": _job_id(job),
+        "ElapsedRaw": _text(times.get("elapsed")),
+        # Slurm counts limits in minutes.
+        "TimelimitRaw": _text(times.get("limit", job.get("time_limit"))),
+        "ReqCPUS": _text(required.get("CPUs", job.get("cpus"))),
+        "AllocCPUS": _text(_object(job.get("job_resources")).get("allocated_cores")),
+        "NNodes": _text(job.get("allocation_nodes", job.get("node_count"))),
+        "ReqMem": _memory(required or job),
+        "ReqTRES": _tres(tres.get("requested", job.get("tres_req_str"))),
+        "AllocTRES": _tres(tres.get("allocated", job.get("tres_alloc_str"))),
+        "User": _word(job.get("user", job.get("user_name"))),
+        "Group": _word(job.get("group", job.get("group_name"))),
+        "Account": _word(job.get("account")),
+        "JobName": _word(job.get("name")),
+        "Partition": _word(job.get("partition")),
+        "QOS": _word(job.get("qos")),
+        "State": state(job),
+    }
+    # 0 is "not yet" to Slurm.
+    return cells | {name: _text(at) if number(at) > 0 else "" for name, at in moments.items()}
+
+
+def number(value: Any) -> float:
+    """A number of either data parser; NaN where it is not set.
+
+    Raises
+    ------
+    ValueError
+        Where it is neither a number nor ``{"set", "infinite", "number"}``.
+    """
+    if value is None or value == "":
+        return math.nan
+    if isinstance(value, dict):
+        if value.get("infinite"):
+            return math.inf
+        return number(value.get("number")) if value.get("set", True) else math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"{str(value)[:40]!r} is not a number")
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{str(value)[:40]!r} is not a number") from None
+    return math.nan if found in _NO_VALUE else found
+
+
+def state(job: dict[str, Any]) -> str:
+    """The state of a job: ``COMPLETED``; of several flags the first."""
+    value = job.get("state", job.get("job_state"))
+    while isinstance(value, dict):
+        value = value.get("current")
+    words = value if isinstance(value, list) else str(value or "").split()
+    # A job that is being cleaned up has both: COMPLETING tells that it has not ended.
+    live = [word for word in words if word in ("COMPLETING", "CONFIGURING", "REQUEUE_HOLD")]
+    return str((live or words or [""])[0])
+
+
+def _job_id(job: dict[str, Any]) -> str:
+    array = _object(job.get("array"))
+    parent = number(array.get("job_id", job.get("array_job_id")))
+    task = number(array.get("task_id", job.get("array_task_id")))
+    if parent > 0 and not math.isnan(task):
+        return f"{parent:.0f}_{task:.0f}"
+    het = _object(job.get("het"))
+    leader = number(het.get("job_id", job.get("het_job_id")))
+    offset = number(het.get("job_offset", job.get("het_job_offset")))
+    if leader > 0 and not math.isnan(offset):
+        return f"{leader:.0f}+{offset:.0f}"
+    return _text(job.get("job_id"))
+
+
+def _memory(holder: dict[str, Any]) -> str:
+    for name, ending in (("memory_per_cpu", "Mc"), ("memory_per_node", "Mn"), ("memory", "M")):
+        amount = number(holder.get(name))
+        if amount > 0 and math.isfinite(amount):
+            return f"{amount:.0f}{ending}"
+    return ""
+
+
+def _tres(value: Any) -> str:
+    """A list of TRES objects, or sacct's text of one, as text."""
+    if isinstance(value, str):
+        return value
+    parts = []
+    for item in _list(value):
+        facts = _object(item)
+        amount = number(facts.get("count"))
+        kind, name = _word(facts.get("type")), _word(facts.get("name"))
+        if kind and not math.isnan(amount):
+            unit = "M" if kind == "mem" else ""
+            parts.append(f"{kind}{'/' + name if name else ''}={amount:.0f}{unit}")
+    return ",".join(parts)
+
+
+def _text(value: Any) -> str:
+    found = number(value)
+    return "" if math.isnan(found) or math.isinf(found) else f"{found:.0f}"
+
+
+def _word(value: Any) -> str:
+    if value is None or isinstance(value, dict | list):
+        return ""
+    return str(value)
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
