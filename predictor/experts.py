@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from predictor.features import FeatureBuilder
-from predictor.history import Floats, Ladder
+from predictor.history import BEFORE, LAST, LONG, Floats, Ladder
 from predictor.quantile import QuantileGBM, check_levels
 
 EXPERTS: tuple[str, ...] = (
@@ -45,7 +45,7 @@ _SIMILAR = (
 
 LADDERS: tuple[Ladder, ...] = (
     Ladder(_SIMILAR, 2),
-    Ladder(_SIMILAR, 4, long=True),
+    Ladder(_SIMILAR, 4, LONG),
     Ladder(("user", "queue", "all"), 1),
 )
 """Whose last run times ``similar``, ``similar_long`` and ``last20`` look at."""

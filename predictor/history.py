@@ -105,6 +105,9 @@ ROW: tuple[str, ...] = (
 LONG_WINDOW = 100
 """Latest run times of a key that a long ladder looks at."""
 
+SHORT, LONG, LAST, BEFORE = range(4)
+"""What a ladder looks at, see ``Ladder``."""
+
 
 class Ladder(NamedTuple):
     """Whose last run times a rule looks at: the first kind of which enough jobs had ended.
@@ -115,13 +118,14 @@ class Ladder(NamedTuple):
         Of ``KINDS``, from fine to coarse.
     least : int
         Ended jobs that a kind needs.
-    long : bool
-        Whether it looks at the last ``LONG_WINDOW`` run times instead of the last `window`.
+    view : int
+        ``SHORT``: the last `window` run times; ``LONG``: the last ``LONG_WINDOW``; ``LAST``: the
+        last one alone; ``BEFORE``: the one before the last alone (NaN where one job has ended).
     """
 
     kinds: tuple[str, ...]
     least: int
-    long: bool = False
+    view: int = 0
 
 
 class _Tables(NamedTuple):
@@ -685,13 +689,13 @@ def _slot_table(columns: dict[str, NDArray[Any]]) -> tuple[Ints, int]:
 def _rungs(ladders: tuple[Ladder, ...]) -> tuple[Ints, Ints]:
     """Kind numbers of each ladder, shape (ladders, longest), -1 after its end.
 
-    And what each needs, shape (ladders, 2): the least number of jobs, and whether it is long.
+    And what each needs, shape (ladders, 2): the least number of jobs, and its view.
     """
     names = list(KINDS)
     rungs = np.full((len(ladders), max(len(one.kinds) for one in ladders)), -1, dtype=np.int64)
     for place, one in enumerate(ladders):
         rungs[place, : len(one.kinds)] = [names.index(kind) for kind in one.kinds]
-    return rungs, np.array([[one.least, int(one.long)] for one in ladders], dtype=np.int64)
+    return rungs, np.array([[one.least, one.view] for one in ladders], dtype=np.int64)
 
 
 def _tables(slots: int, window: int) -> _Tables:
@@ -900,8 +904,13 @@ def _answer_quantiles(
             s = slots[k]
             if s < 0 or sums[s, 0] < least[r, 0]:
                 continue
+            if least[r, 1] >= LAST:
+                back = int(least[r, 1]) - LAST
+                if sums[s, 0] > back:
+                    answer[r, :] = sums[s, 2 + back]
+                break
             latest = ordered[s]
-            if least[r, 1] == 1 and long_place[s] >= 0:
+            if least[r, 1] == LONG and long_place[s] >= 0:
                 latest = long_ordered[long_place[s]]
             kept = min(int(sums[s, 0]), latest.shape[0])
             for p in range(levels.shape[0]):
