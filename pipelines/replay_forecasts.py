@@ -20,10 +20,11 @@ from predictor.experts import (
     cohorts_of,
     limit_log,
     owner_of,
+    same_of,
 )
 from predictor.features import FeatureBuilder
 from predictor.history import HISTORY_NAMES, History
-from predictor.online import OnlineCorrection
+from predictor.online import OnlineCorrection, Slip
 from predictor.quantile import check_levels
 from predictor.schema import canonical
 from predictor.splits import known_at_s
@@ -99,6 +100,7 @@ class ReplayForecaster:
         self._experts = Experts(self.levels, seed, trees)
         self._correction = OnlineCorrection(self.levels, len(EXPERTS), COHORTS)
         self._matrix = np.full((len(frame), len(self._builder.names)), np.nan, np.float32)
+        self._ladders = np.full((len(frame), len(LADDERS), len(self.levels)), np.nan)
         self._requested = frame["requested_s"].to_numpy(np.float64, copy=True)
         self._largest: dict[str, float] = {}
         self._run = np.full(len(frame), np.nan)
@@ -126,12 +128,14 @@ class ReplayForecaster:
         record = self._jobs[job]
         row = self._builder.row(record, self._history, float(now_s))
         self._matrix[job] = row[0]
+        ladders = self._history.ask_quantiles(record, LADDERS, self._level_array, float(now_s))
+        self._ladders[job] = ladders
         requested = self._requested[job : job + 1]
         queue = record["queue"]
         if not self.refits:
             forecast = np.full(len(self.levels), self._unlearned(requested[0], queue))
         else:
-            forecast, slip = self._issue(row, requested, record, float(now_s))
+            forecast, slip = self._issue(row, requested, record, float(now_s), ladders)
             self._numbers[job] = self._correction.submitted(slip)
         self._asked_at[job] = self._owner_ended[self._owner[job]]
         self._renew_at[job] = self._asked_at[job] + 1
@@ -203,17 +207,26 @@ class ReplayForecaster:
         return self._largest.get(queue, self._largest.get("", 3600.0))
 
     def _issue(
-        self, row: NDArray[Any], requested: Floats, record: Mapping[str, Any], now: float
-    ) -> tuple[Floats, tuple[Any, ...]]:
-        ladders = self._history.ask_quantiles(record, LADDERS, self._level_array, now)[None]
+        self,
+        row: NDArray[Any],
+        requested: Floats,
+        record: Mapping[str, Any],
+        now: float,
+        ladders: Floats | None = None,
+    ) -> tuple[Floats, Slip]:
+        if ladders is None:
+            ladders = self._history.ask_quantiles(record, LADDERS, self._level_array, now)
+        ladders = ladders[None]
         logs = self._experts.logs(self._builder, row, requested, ladders)[0]
         user, queue = record["user"], record["queue"]
         cold = np.array([user != "" and row[0, self._cold_at] == 0])
+        same = same_of(ladders)
         corrected, slip = self._correction.issue(
             logs,
             owner_of(user, queue),
             int(cohorts_of(cold, logs[None], self.levels)[0]),
             limit_log(float(requested[0]), queue, self._grace_s, self._limits_s),
+            (float(same[0][0]), float(same[1][0])),
         )
         return np.maximum(np.exp(np.minimum(corrected, 30.0)), 1.0), slip
 
@@ -225,7 +238,7 @@ class ReplayForecaster:
         past = np.sort(np.array(self._ended, np.int64))[-self.rows :]
         run, requested = self._run[past], self._requested[past]
         self._experts = Experts(self.levels, self.seed, self.trees).fit(
-            self._builder, self._matrix[past], requested, run
+            self._builder, self._matrix[past], requested, run, self._ladders[past]
         )
         self._grace_s = kill_grace_s(run, requested, tolerated_share(self.levels[-1]))
         self._limits_s = queue_limits(

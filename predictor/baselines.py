@@ -1,7 +1,7 @@
 """Forecasts to compare the model with, all with the face of ``RuntimePredictor``.
 
-The published rules (``RequestedTime``, ``LastTwoMean``) and ``Oracle`` are constants: every
-quantile is the same number. The medians and the scikit-learn regressors spread their point
+The published rules (``RequestedTime``, ``LastTwoMean``), ``LastSame`` and ``Oracle`` are constants:
+every quantile is the same number. The medians and the scikit-learn regressors spread their point
 forecast by the empirical quantiles of their own multiplicative errors in training, divided by
 the median error, so that the level 0.5 is the point forecast itself.
 """
@@ -22,6 +22,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from predictor.experts import SAME
 from predictor.features import FeatureBuilder
 from predictor.history import Floats, History, moments
 from predictor.quantile import LEVELS, check_levels
@@ -135,6 +136,7 @@ class _Job(NamedTuple):
     requested_s: float
     user: str
     queue: str
+    app: str
 
 
 class _RunningMedian:
@@ -163,6 +165,7 @@ class _Known:
         self.largest_of_all = math.nan
         self.last_two: dict[str, tuple[float, float]] = {}
         self.by_user: dict[str, _RunningMedian] = {}
+        self.by_app: dict[str, _RunningMedian] = {}
         self.of_all: _RunningMedian | None = None
 
     def submitted(self, job: _Job) -> None:
@@ -177,6 +180,8 @@ class _Known:
         if self.of_all is None:
             self.of_all = _RunningMedian()
         self.of_all.add(job.run_s)
+        if job.app:
+            self.by_app.setdefault(job.app, _RunningMedian()).add(job.run_s)
         if job.user:
             before = self.last_two.get(job.user, (math.nan, math.nan))
             self.last_two[job.user] = (before[1], job.run_s)
@@ -317,6 +322,18 @@ class UserMedian(_Rule):
         return known.request(job) if median is None else _capped(median.value(), job)
 
 
+class AppMedian(_Rule):
+    """Median of all ended run times of the application, else of everybody; at most the request."""
+
+    name = "app_median"
+    spreads = True
+
+    def say(self, known: _Known, job: _Job) -> float:
+        """The application's median, everybody's, or the request."""
+        median = known.by_app.get(job.app) or known.of_all
+        return known.request(job) if median is None else _capped(median.value(), job)
+
+
 class GlobalMedian(_Rule):
     """Median of all ended run times, at most the request."""
 
@@ -336,6 +353,39 @@ class Oracle(_Rule):
     def say(self, known: _Known, job: _Job) -> float:
         """The truth."""
         return job.run_s if job.run_s > 0 else known.request(job)
+
+
+class LastSame(_PointForecaster):
+    """The last ended run time of a job like this one, at least 1, at most the request.
+
+    Like it: of the same user, application, queue, request and size; where none has ended, of
+    coarser groups, down to everybody. Before any job has ended it is the request, or an hour.
+    """
+
+    name = "last_same"
+
+    def __init__(self, levels: Sequence[float] = LEVELS) -> None:
+        super().__init__(levels)
+        self._history = History()
+
+    def fit(self, log: pd.DataFrame) -> LastSame:
+        """Remember a job log."""
+        self._history = History()
+        self.update(log)
+        return self
+
+    def update(self, rows: pd.DataFrame) -> None:
+        """Fold in jobs that have ended."""
+        self._history.see_log(canonical(rows))
+
+    def _points(self, jobs: pd.DataFrame, as_of: Floats, *, see_ends: bool) -> Floats:
+        last = self._history.replay_quantiles(
+            jobs, [SAME], np.array([0.5]), as_of, see_ends=see_ends
+        )[:, 0, 0]
+        requested = jobs["requested_s"].to_numpy(np.float64)
+        limit = np.where(requested > 0, requested, np.inf)
+        unknown = np.where(np.isinf(limit), NOTHING_KNOWN_S, limit)
+        return np.maximum(np.minimum(np.where(np.isnan(last), unknown, last), limit), 1.0)
 
 
 def _capped(seconds: float, job: _Job) -> float:
@@ -441,7 +491,9 @@ def _ridge() -> Any:
 ESTIMATORS: dict[str, Callable[[Sequence[float]], Forecaster]] = {
     "requested": RequestedTime,
     "last_two": LastTwoMean,
+    "last_same": LastSame,
     "user_median": UserMedian,
+    "app_median": AppMedian,
     "global_median": GlobalMedian,
     "oracle": Oracle,
     "hist_gbt": lambda levels: SklearnRegressor("hist_gbt", _hist_gbt, levels),

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from predictor import metrics
 from predictor.baselines import (
     NOTHING_KNOWN_S,
+    AppMedian,
     GlobalMedian,
+    LastSame,
     LastTwoMean,
     RequestedTime,
     UserMedian,
@@ -25,7 +27,15 @@ from predictor.remaining import FRACTIONS, conditional_quantiles
 from predictor.runtime import between_levels_or_middle
 from predictor.walk import Walk, walk_forward
 
-RULES: tuple[str, ...] = ("requested", "last_two", "user_median", "global_median", "user_last20")
+RULES: tuple[str, ...] = (
+    "requested",
+    "last_two",
+    "last_same",
+    "user_median",
+    "app_median",
+    "global_median",
+    "user_last20",
+)
 """What the model is compared with."""
 
 MIN_GROUP = 200
@@ -149,7 +159,7 @@ def scores(
     groups : Groups
     """
     median = between_levels_or_middle(quantiles_s, levels)
-    covered = run_s[:, None] <= quantiles_s
+    covered = metrics.covered(run_s, quantiles_s, levels)
     months, worst_month = _by(groups.month, run_s, median, quantiles_s, covered, levels)
     deciles, worst_decile = _by(groups.decile, run_s, median, quantiles_s, covered, levels)
     return {
@@ -175,7 +185,7 @@ def _by(
     run_s: Floats,
     median: Floats,
     quantiles_s: Floats,
-    covered: NDArray[np.bool_],
+    covered: Floats,
     levels: Sequence[float],
 ) -> tuple[dict[str, Any], float]:
     parts, worst = {}, 0.0
@@ -193,7 +203,7 @@ def _part(
     run_s: Floats,
     median: Floats,
     quantiles_s: Floats,
-    covered: NDArray[np.bool_],
+    covered: Floats,
     levels: Sequence[float],
 ) -> dict[str, Any]:
     if not rows.any():
@@ -206,14 +216,14 @@ def _part(
     }
 
 
-def _shares(covered: NDArray[np.bool_], levels: Sequence[float]) -> dict[str, float]:
+def _shares(covered: Floats, levels: Sequence[float]) -> dict[str, float]:
     return {f"{p:g}": float(s) for p, s in zip(levels, covered.mean(axis=0), strict=True)}
 
 
 def _coverage(left_s: Floats, told_s: Floats, levels: Sequence[float]) -> dict[str, float]:
     if not len(left_s):
         return {"jobs": 0}
-    return {"jobs": len(left_s), **_shares(left_s[:, None] <= told_s, levels)}
+    return {"jobs": len(left_s), **_shares(metrics.covered(left_s, told_s, levels), levels)}
 
 
 def _median(walk: Walk, rows: NDArray[np.int64]) -> Floats:
@@ -248,7 +258,15 @@ def _rule(
         return told, 0.0, time.perf_counter() - began
     # Where a log has no users, the queue stands in for them in the rules too.
     seen = jobs if (jobs["user"] != "").any() else jobs.assign(user=jobs["queue"])
-    makers = {r.name: r for r in (RequestedTime, LastTwoMean, UserMedian, GlobalMedian)}
+    rules: tuple[Any, ...] = (
+        RequestedTime,
+        LastTwoMean,
+        LastSame,
+        UserMedian,
+        AppMedian,
+        GlobalMedian,
+    )
+    makers = {rule.name: rule for rule in rules}
     began = time.perf_counter()
     rule = makers[name](levels).fit(seen.iloc[:begin])
     fitted = time.perf_counter()

@@ -27,6 +27,7 @@ EXPERTS: tuple[str, ...] = (
     "constant",
     "last_two",
     "requested",
+    "last_same",
 )
 """Names of the experts, in the order of their forecasts."""
 
@@ -43,17 +44,30 @@ _SIMILAR = (
     "all",
 )
 
+SAME = Ladder(_SIMILAR, 1, LAST)
+"""The last ended run of the finest group that has one."""
+
 LADDERS: tuple[Ladder, ...] = (
     Ladder(_SIMILAR, 2),
     Ladder(_SIMILAR, 4, LONG),
     Ladder(("user", "queue", "all"), 1),
+    SAME,
+    Ladder(_SIMILAR, 1, BEFORE),
 )
-"""Whose last run times ``similar``, ``similar_long`` and ``last20`` look at."""
+"""Whose last run times ``similar``, ``similar_long``, ``last20`` and ``last_same`` look at; the
+last one is the run time before that of ``last_same``."""
+
+_SAME, _BEFORE = 3, 4
+
+AGREE = math.log(1.1)
+"""Two log run times that lie no further apart agree."""
 
 TRAINING_ROWS = 40_000
 """Latest ended jobs that train: more cost time and hardly bettered the next month's forecasts."""
 
 _NOTHING_KNOWN = math.log(3600.0)
+_FEW = 50
+"""Jobs below which the errors of a kind say less than those of all."""
 
 
 class Experts:
@@ -74,8 +88,9 @@ class Experts:
         self.seed = seed
         self.trees = dict(trees or {})
         self.regressor: QuantileGBM | None = None
-        # Log quantiles of all run times; of run time over last two; of run time over request.
-        self.spreads = np.zeros((3, len(self.levels)))
+        # Log quantiles of all run times; of run time over last two; of run time over request; of
+        # run time over the last of the same, where the last two agree, differ, or are one alone.
+        self.spreads = np.zeros((6, len(self.levels)))
 
     def fit(
         self,
@@ -83,6 +98,7 @@ class Experts:
         matrix: NDArray[np.float32],
         requested_s: Floats,
         run_s: Floats,
+        ladders_s: Floats,
         weights: Floats | None = None,
     ) -> Experts:
         """Learn from ended jobs.
@@ -94,6 +110,8 @@ class Experts:
         matrix : array, shape (n, features)
         requested_s, run_s : array, shape (n,)
             Seconds; run times positive, unknown requests NaN.
+        ladders_s : array, shape (n, ladders, levels)
+            From ``History.replay_quantiles`` with ``LADDERS``.
         weights : array, shape (n,), optional
         """
         anchor = builder.anchor(matrix)
@@ -108,6 +126,14 @@ class Experts:
         known = np.ones(len(run_s)) if weights is None else weights
         for place, error in enumerate((log_run, log_run - two, log_run - request)):
             self.spreads[place] = _weighted_quantiles(error, known, self.levels)
+        same, kind = _kinds(ladders_s)
+        for place in range(3):
+            rows = kind == place
+            if rows.sum() < _FEW:
+                rows = kind < 3
+            self.spreads[3 + place] = _weighted_quantiles(
+                (log_run - same)[rows], known[rows], self.levels
+            )
         return self
 
     def logs(
@@ -130,11 +156,16 @@ class Experts:
         result = np.empty((len(matrix), len(EXPERTS), len(self.levels)))
         result[:, 0] = self.regressor.raw_of(matrix) + builder.anchor(matrix)[:, None]
         constant = self.spreads[0]
-        result[:, 1:4] = np.where(np.isnan(ladders_s), constant, np.log(ladders_s))
+        rungs = ladders_s[:, :_SAME]
+        result[:, 1:4] = np.where(np.isnan(rungs), constant, np.log(rungs))
         result[:, 4] = constant
         two, request = self._rules(builder, matrix, requested_s)
         result[:, 5] = two[:, None] + self.spreads[1]
         result[:, 6] = request[:, None] + self.spreads[2]
+        same, kind = _kinds(ladders_s)
+        known = kind < 3
+        result[:, 7] = constant
+        result[known, 7] = same[known, None] + self.spreads[3 + kind[known]]
         return result
 
     def card(self) -> dict[str, Any]:
@@ -154,6 +185,36 @@ class Experts:
         enough = matrix[:, builder.names.index("user_count")] >= 2
         capped = np.minimum(two, np.where(known, request, np.inf))
         return np.where(enough, capped, request), request
+
+
+def _kinds(ladders_s: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    """Log run time of the last of the same, and of which kind it is.
+
+    0 where the one before agrees, 1 where it differs, 2 where there is none before, 3 where
+    nothing has ended.
+    """
+    last, gap = same_of(ladders_s)
+    kind = np.where(np.isinf(gap), 2, np.where(gap <= AGREE, 0, 1))
+    return last, np.where(np.isnan(last), 3, kind).astype(np.int64)
+
+
+def same_of(ladders_s: Floats) -> tuple[Floats, Floats]:
+    """The last run of a job like each one, and the one before it.
+
+    Parameters
+    ----------
+    ladders_s : array, shape (n, ladders, levels)
+        From ``History.replay_quantiles`` with ``LADDERS``.
+
+    Returns
+    -------
+    same, gap : array, shape (n,)
+        Log run time of the last one, NaN where none has ended; distance of the one before from
+        it, infinity where there is none.
+    """
+    last, before = np.log(ladders_s[:, _SAME, 0]), np.log(ladders_s[:, _BEFORE, 0])
+    gap = np.abs(last - before)
+    return last, np.where(np.isnan(gap), np.inf, gap)
 
 
 def owners_of(jobs: pd.DataFrame) -> list[str]:
@@ -225,6 +286,8 @@ def limit_log(
 
 def _weighted_quantiles(values: Floats, weights: Floats, levels: Sequence[float]) -> Floats:
     """The smallest values below which at least the given shares of the weight lie."""
+    if not len(values):
+        return np.zeros(len(levels))
     order = np.argsort(values)
     share = np.cumsum(weights[order]) / np.sum(weights)
     places = np.minimum(np.searchsorted(share, levels), len(values) - 1)

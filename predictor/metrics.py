@@ -13,6 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
+EQUAL = 1e-9
+"""Seconds that differ by no more than this share are one value."""
+
 
 def _pair(true_s: ArrayLike, forecast_s: ArrayLike) -> tuple[Floats, Floats]:
     true = np.asarray(true_s, dtype=np.float64)
@@ -74,10 +77,33 @@ def pinball(true_s: ArrayLike, quantiles_s: ArrayLike, levels: Sequence[float]) 
     return np.asarray(np.mean(np.maximum(p * error, (p - 1) * error), axis=0), dtype=np.float64)
 
 
-def coverage(true_s: ArrayLike, quantiles_s: ArrayLike) -> Floats:
-    """Share of jobs that ran no longer than each quantile, shape (levels,): ``mean [t <= q]``."""
+def covered(true_s: ArrayLike, quantiles_s: ArrayLike, levels: Sequence[float]) -> Floats:
+    """How much of each job its quantiles cover, shape (n, levels): 1 above the run time, else 0.
+
+    Notes
+    -----
+    Run times repeat, so a forecast may have an atom: where the levels from a to b share the
+    value v and the run time is v, the level p covers the share ``(p - a) / (b - a)`` of the job.
+    A single level at v covers it. Values are equal within a relative 1e-9: logarithms round.
+    """
+    true = np.asarray(true_s, dtype=np.float64)[:, None]
+    quantiles = np.asarray(quantiles_s, dtype=np.float64)
+    p = np.asarray(levels, dtype=np.float64)
+    result = (true <= quantiles * (1 + EQUAL)).astype(np.float64)
+    hit = (result > 0) & (quantiles <= true * (1 + EQUAL))
+    shared = hit.sum(axis=1) > 1
+    if shared.any():
+        at = hit[shared]
+        low = np.where(at, p, np.inf).min(axis=1, keepdims=True)
+        high = np.where(at, p, -np.inf).max(axis=1, keepdims=True)
+        result[shared] = np.where(at, (p - low) / (high - low), result[shared])
+    return result
+
+
+def coverage(true_s: ArrayLike, quantiles_s: ArrayLike, levels: Sequence[float]) -> Floats:
+    """Share of jobs that each quantile covers, atoms counted as in ``covered``, shape (levels,)."""
     true, quantiles = _pair(true_s, quantiles_s)
-    return np.asarray(np.mean(true[:, None] <= quantiles, axis=0), dtype=np.float64)
+    return np.asarray(covered(true, quantiles, levels).mean(axis=0), dtype=np.float64)
 
 
 def crossings(quantiles_s: ArrayLike) -> int:
@@ -98,7 +124,7 @@ def score(
         "under_rate": under_rate(true_s, forecast_s),
         "crossings": float(crossings(quantiles_s)),
     }
-    losses, covered = pinball(true_s, quantiles_s, levels), coverage(true_s, quantiles_s)
+    losses, covered = pinball(true_s, quantiles_s, levels), coverage(true_s, quantiles_s, levels)
     for level, loss, share in zip(levels, losses, covered, strict=True):
         result[f"pinball_p{100 * level:g}"] = float(loss)
         result[f"coverage_p{100 * level:g}"] = float(share)

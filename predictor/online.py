@@ -16,106 +16,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from predictor.jit import kernel
+from predictor.state import mixture as kernels
+from predictor.state.mixture import (
+    Asked,
+    Issued,
+    Settings,
+    State,
+    empty_state,
+    nothing_issued,
+)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-
-SENIORITIES: tuple[int, ...] = (10, 40, 150)
-"""Numbers of an owner's ended jobs at which the owner's seniority changes."""
-
-MIN_COHORT = 100
-"""Ended jobs of a cohort below which it is corrected with everyone's scores."""
-
 
 GIVEN_UP_S = 7 * 86400.0
 """A job of which no end is known counts as running for this long after its forecast, seconds."""
 
 
-class Settings(NamedTuple):
-    """How the correction learns; see docs/notes/forecasts.md for how it was chosen.
+class Slip(NamedTuple):
+    """One forecast, kept until its job ends."""
 
-    Parameters
-    ----------
-    window : int
-        Latest ended jobs whose scores calibrate a cohort.
-    memory : float
-        Jobs over which an expert's loss is averaged.
-    sharpness : float
-        How strongly a smaller loss is preferred.
-    rate, owner_rate, senior_rate : float
-        Step of the adaptive level for a cohort, for one owner (user), and for all owners of
-        like seniority.
-    reach, senior_reach : float
-        How far the lift of a cohort or an owner, and that of a seniority, may go.
-    slack : float
-        How far the adaptive level may stray below the nominal one.
-    pull, pull_memory, pull_reach : float
-        How strongly a level leans against the excess of misses over the last jobs of all; over
-        how many jobs; and by how much at most.
-    raise_to : float
-        How far the calibration may raise a forecast beyond what everybody's median misses,
-        log seconds.
-    owner_memory, owner_prior : float
-        Jobs over which an owner's own losses are averaged, and the number of the cohort's jobs
-        that they are weighed against.
-    spread_from, spread_to : float
-        Bounds of the unit in which scores are measured, log seconds.
-    """
-
-    window: int = 2000
-    memory: float = 1000.0
-    sharpness: float = 30.0
-    rate: float = 0.005
-    owner_rate: float = 0.02
-    senior_rate: float = 0.002
-    reach: float = 0.05
-    senior_reach: float = 0.15
-    slack: float = 0.1
-    pull: float = 12.0
-    pull_memory: float = 20_000.0
-    pull_reach: float = 0.08
-    raise_to: float = 0.25
-    owner_memory: float = 200.0
-    owner_prior: float = 100.0
-    spread_from: float = 0.3
-    spread_to: float = 1.0
-
-
-class State(NamedTuple):
-    """What was learned: plain arrays, changed in place.
-
-    ``loss`` (cohorts, levels, experts); ``ended`` (cohorts + 1), the last being everyone;
-    ``ring`` and ``ordered`` (cohorts + 1, levels, window): the latest scores by arrival and by
-    size; ``lift`` (cohorts, levels) and ``owner_lift`` (owners, levels): what is added to the
-    nominal levels; ``pending`` (cohorts) and ``owner_pending`` (owners): jobs not yet ended;
-    ``owner_loss`` (owners, levels, experts) and ``owner_ended`` (owners);
-    ``senior_lift`` (seniorities, levels) and ``senior_pending`` (seniorities);
-    ``excess`` (levels): misses beyond 1 - p, a mean over the last jobs;
-    ``longest`` (1): the largest log run time that has ended.
-    """
-
-    loss: Floats
-    ended: Ints
-    ring: Floats
-    ordered: Floats
-    lift: Floats
-    owner_lift: Floats
-    pending: Ints
-    owner_pending: Ints
-    owner_loss: Floats
-    owner_ended: Ints
-    senior_lift: Floats
-    senior_pending: Ints
-    excess: Floats
-    longest: Floats
+    owner: str
+    asked: Asked
+    issued: Issued
 
 
 class OnlineCorrection:
@@ -138,6 +67,11 @@ class OnlineCorrection:
     ``exp(-sharpness (L / min L - 1))``; the mixture is the weighted mean of log quantiles, so
     the best rule among the experts is never far. At the middle level it is the weighted median:
     run times repeat, and between two experts who each name a likely one lies an unlikely one.
+
+    Run times repeat, and mixing and shifting move the median off the value that is repeated. The
+    last run time of jobs like this one takes its place where it has lately been nearer to the
+    owner's run times; where the last two agree, large errors count no more than a factor of 2
+    in that comparison.
 
     Calibration: the score of an ended job is ``r = (log t - b) / s``, b the mixture and s its
     distance from the median to a high level. The corrected quantile at level p is
@@ -171,9 +105,9 @@ class OnlineCorrection:
         self.cohorts = cohorts
         self.settings = settings or Settings()
         self.owners: dict[str, int] = {}
-        self.state = _empty(len(self.levels), experts, cohorts, self.settings.window, 0)
+        self.state = empty_state(len(self.levels), experts, cohorts, self.settings.window, 0)
         self._levels = np.array(self.levels)
-        self._issued: dict[int, tuple[Any, ...]] = {}
+        self._issued: dict[int, Slip] = {}
         self._count = 0
 
     @property
@@ -192,6 +126,7 @@ class OnlineCorrection:
         owners: Sequence[str],
         cohorts: Ints,
         limit_logs: Floats,
+        same: tuple[Floats, Floats] | None = None,
     ) -> tuple[Floats, Floats]:
         """Issue a forecast for each job in turn, learning from those that ended before.
 
@@ -208,103 +143,99 @@ class OnlineCorrection:
         cohorts : array of int, shape (n,)
         limit_logs : array, shape (n,)
             Log of the kill limit, infinity where there is none.
+        same : pair of arrays, each of shape (n,), optional
+            Log run time of the last job like each (NaN: none), and how far the one before lay
+            from it (infinity: none); see ``same_of``.
 
         Returns
         -------
         corrected, mixed : array, shape (n, levels)
             Log quantiles after and before the calibration.
         """
-        owner = self._owner_slots(owners)
-        corrected = np.empty((len(log_run), len(self.levels)))
-        mixed = np.empty_like(corrected)
-        spread = np.empty(len(log_run))
-        promised = np.zeros(len(log_run), np.int64)
-        # Ends in order of time; at the same time in order of submission.
         known = np.maximum(
             np.where(np.isnan(end_s), np.asarray(issue_s) + GIVEN_UP_S, end_s), issue_s
         )
+        # Ends in order of time; at the same time in order of submission.
         order = np.lexsort((np.arange(len(known)), known)).astype(np.int64)
-        _replay(
+        asked = Asked(
+            np.ascontiguousarray(expert_logs, dtype=np.float64),
+            *_last_of(same, len(known)),
+            self._owner_slots(owners),
+            np.asarray(cohorts, dtype=np.int64),
+            np.asarray(limit_logs, dtype=np.float64),
+        )
+        issued = nothing_issued(len(known), len(self.levels))
+        kernels.replay(
             self.state,
             self.settings,
             self._levels,
-            np.ascontiguousarray(expert_logs, dtype=np.float64),
+            asked,
+            issued,
             np.asarray(log_run, dtype=np.float64),
             np.asarray(issue_s, dtype=np.float64),
             known,
             order,
-            owner,
-            np.asarray(cohorts, dtype=np.int64),
-            np.asarray(limit_logs, dtype=np.float64),
-            corrected,
-            mixed,
-            spread,
-            promised,
         )
-        return corrected, mixed
+        return issued.corrected, issued.mixed
 
-    # -- one job at a time -------------------------------------------------------------
+    # -- one at a time -----------------------------------------------------------------
 
     def issue(
-        self, expert_logs: Floats, owner: str, cohort: int, limit_log: float = math.inf
-    ) -> tuple[Floats, tuple[Any, ...]]:
-        """Forecast one job; changes nothing.
+        self,
+        expert_logs: Floats,
+        owner: str,
+        cohort: int,
+        limit_log: float = math.inf,
+        same: tuple[float, float] = (math.nan, math.inf),
+    ) -> tuple[Floats, Slip]:
+        """Forecast one job from what has ended so far.
+
+        Parameters
+        ----------
+        expert_logs : array, shape (experts, levels)
+            Log seconds.
+        owner : str
+        cohort : int
+        limit_log : float
+            Log of the kill limit; infinity where there is none.
+        same : pair of float
+            As of ``replay``, of this job.
 
         Returns
         -------
         corrected : array, shape (levels,)
             Log quantiles.
-        slip : tuple
+        slip : Slip
             What ``submitted`` takes if the forecast is to be learned from.
         """
-        corrected, mixed = np.empty(len(self.levels)), np.empty(len(self.levels))
-        slot = self.owners.get(owner, -1)
-        spread, promised = _issue(
-            self.state,
-            self.settings,
-            self._levels,
-            expert_logs,
-            slot,
-            cohort,
-            limit_log,
-            corrected,
-            mixed,
+        asked = Asked(
+            np.array(expert_logs, dtype=np.float64)[None],
+            np.array([same[0]]),
+            np.array([same[1]]),
+            np.array([self.owners.get(owner, -1)], np.int64),
+            np.array([cohort], np.int64),
+            np.array([limit_log]),
         )
-        senior = int(_seniority(self.state, slot))
-        slip = (expert_logs.copy(), owner, cohort, corrected, mixed, spread, senior, promised)
-        return corrected, slip
+        issued = nothing_issued(1, len(self.levels))
+        kernels.issue(self.state, self.settings, self._levels, asked, issued, 0)
+        return issued.corrected[0].copy(), Slip(owner, asked, issued)
 
-    def submitted(self, slip: tuple[Any, ...]) -> int:
+    def submitted(self, slip: Slip) -> int:
         """Count a forecast job as running; returns the number that ``ended`` takes."""
-        slot = self._owner_slots([slip[1]])[0]
-        self.state.pending[slip[2]] += 1
-        self.state.owner_pending[slot] += 1
-        self.state.senior_pending[slip[6]] += 1
+        slip.asked.owner[0] = self._owner_slots([slip.owner])[0]
+        kernels.await_end(self.state, slip.asked, slip.issued, 0, 1)
         self._count += 1
         self._issued[self._count] = slip
         return self._count
 
     def told(self, number: int) -> Floats:
         """The log quantiles that a running job was given."""
-        return cast(Floats, self._issued[number][3])
+        return self._issued[number].issued.corrected[0]
 
     def ended(self, number: int, log_run: float) -> None:
         """Learn from a job that ended now; NaN: it never ran."""
-        logs, owner, cohort, corrected, mixed, spread, senior, promised = self._issued.pop(number)
-        _settle(
-            self.state,
-            self.settings,
-            self._levels,
-            logs,
-            log_run,
-            self.owners[owner],
-            cohort,
-            senior,
-            corrected,
-            mixed,
-            spread,
-            promised,
-        )
+        _, asked, issued = self._issued.pop(number)
+        kernels.settle(self.state, self.settings, self._levels, asked, issued, 0, float(log_run))
 
     # -- keeping -----------------------------------------------------------------------
 
@@ -337,7 +268,7 @@ class OnlineCorrection:
         names = frame["array"].to_numpy()
         keys = frame["key"].to_numpy()[names == "owners"]
         self.owners = {str(key): slot for slot, key in enumerate(keys)}
-        fresh = _empty(
+        fresh = empty_state(
             len(self.levels), self.experts, self.cohorts, self.settings.window, len(self.owners)
         )
         values = frame["value"].to_numpy()
@@ -371,7 +302,7 @@ class OnlineCorrection:
         room = len(self.state.owner_lift)
         if len(self.owners) > room:
             more = max(len(self.owners), 2 * room) - room
-            added = _empty(len(self.levels), self.experts, 1, 1, more)
+            added = empty_state(len(self.levels), self.experts, 1, 1, more)
             names = [name for name in State._fields if name.startswith("owner_")]
             self.state = self.state._replace(
                 **{n: np.concatenate([getattr(self.state, n), getattr(added, n)]) for n in names}
@@ -379,283 +310,7 @@ class OnlineCorrection:
         return slots
 
 
-def _empty(levels: int, experts: int, cohorts: int, window: int, owners: int) -> State:
-    return State(
-        loss=np.zeros((cohorts, levels, experts)),
-        ended=np.zeros(cohorts + 1, np.int64),
-        ring=np.zeros((cohorts + 1, levels, window)),
-        ordered=np.zeros((cohorts + 1, levels, window)),
-        lift=np.zeros((cohorts, levels)),
-        owner_lift=np.zeros((owners, levels)),
-        pending=np.zeros(cohorts, np.int64),
-        owner_pending=np.zeros(owners, np.int64),
-        owner_loss=np.zeros((owners, levels, experts)),
-        owner_ended=np.zeros(owners, np.int64),
-        senior_lift=np.zeros((len(SENIORITIES) + 1, levels)),
-        senior_pending=np.zeros(len(SENIORITIES) + 1, np.int64),
-        excess=np.zeros(levels),
-        longest=np.zeros(1),
-    )
-
-
-# -- kernels ---------------------------------------------------------------------------------
-
-
-@kernel
-def _insert(ring: Floats, ordered: Floats, seen: int, score: float) -> None:
-    """Put a score into the window, the oldest leaving when it is full."""
-    window = ring.shape[0]
-    kept, place = min(seen, window), seen % window
-    if kept == window:
-        i = np.searchsorted(ordered, ring[place])
-        kept -= 1
-        for j in range(i, kept):
-            ordered[j] = ordered[j + 1]
-    i = np.searchsorted(ordered[:kept], score)
-    for j in range(kept, i, -1):
-        ordered[j] = ordered[j - 1]
-    ordered[i] = score
-    ring[place] = score
-
-
-@kernel
-def _ranked(ordered: Floats, kept: int, level: float) -> float:
-    """The score of rank (kept + 1) level, linear between ranks."""
-    position = min(max(level * (kept + 1) - 1.0, 0.0), kept - 1.0)
-    low = int(position)
-    high = min(low + 1, kept - 1)
-    return ordered[low] + (position - low) * (ordered[high] - ordered[low])
-
-
-@kernel
-def _weighted_median(values: Floats, weights: Floats, total: float) -> float:
-    """The smallest value below or at which half of the weight lies."""
-    order = np.argsort(values)
-    passed = 0.0
-    for place in order:
-        passed += weights[place]
-        if passed >= 0.5 * total:
-            return values[place]
-    return values[order[-1]]
-
-
-@kernel
-def _seniority(state: State, owner: int) -> int:
-    """By how many of the owner's jobs had ended, in classes."""
-    ended = state.owner_ended[owner] if owner >= 0 else 0
-    senior = 0
-    for bound in SENIORITIES:
-        if ended >= bound:
-            senior += 1
-    return senior
-
-
-@kernel
-def _pull_window(state: State, settings: Settings) -> float:
-    """Over how many jobs the excess of misses is a mean."""
-    return max(min(state.ended[-1] + 1.0, settings.pull_memory), 1000.0)
-
-
-@kernel
-def _issue(
-    state: State,
-    settings: Settings,
-    levels: Floats,
-    logs: Floats,
-    owner: int,
-    cohort: int,
-    limit: float,
-    corrected: Floats,
-    mixed: Floats,
-) -> tuple[float, int]:
-    """Fill in the quantiles; their spread, and how many of them, from the lowest, are promised."""
-    size, experts = levels.shape[0], logs.shape[0]
-    own = 0.0
-    if owner >= 0:
-        own = min(float(state.owner_ended[owner]), settings.owner_memory)
-    own = own / (own + settings.owner_prior)
-    loss, weight = np.empty(experts), np.empty(experts)
-    middle = int(np.argmin(np.abs(levels - 0.5)))
-    high = int(np.argmin(np.abs(levels - 0.9)))
-    for k in range(size):
-        for e in range(experts):
-            loss[e] = (1.0 - own) * state.loss[cohort, k, e]
-            if own > 0.0:
-                loss[e] += own * state.owner_loss[owner, k, e]
-        best = loss.min()
-        total, value = 0.0, 0.0
-        for e in range(experts):
-            excess = (loss[e] - best) / max(best, 1e-9)
-            weight[e] = np.exp(-settings.sharpness * excess)
-            total += weight[e]
-            value += weight[e] * logs[e, k]
-        mixed[k] = value / total
-        if k == middle:
-            mixed[k] = _weighted_median(logs[:, k], weight, total)
-        if k > 0:
-            mixed[k] = max(mixed[k], mixed[k - 1])
-    spread = mixed[high] - mixed[middle]
-    spread = min(max(spread, settings.spread_from), settings.spread_to)
-    senior = _seniority(state, owner)
-    everyone = state.ended.shape[0] - 1
-    # How far a forecast may rise: a little, and as far as everybody's median has risen.
-    highest = settings.raise_to
-    if state.ended[everyone] > 0:
-        kept = min(state.ended[everyone], state.ring.shape[2])
-        risen = spread * _ranked(state.ordered[everyone, middle], kept, 0.5)
-        highest += max(risen, 0.0)
-    group = cohort if state.ended[cohort] >= MIN_COHORT else everyone
-    seen = state.ended[group]
-    kept = min(seen, state.ring.shape[2])
-    # While many jobs run the excess tells of old forecasts: leaning harder than in proportion
-    # would swing.
-    pending = settings.pull * np.sum(state.pending) / _pull_window(state, settings)
-    strength = settings.pull / (1.0 + pending)
-    promised = 0
-    for k in range(size):
-        p = levels[k]
-        if (seen + 1) * p > seen:
-            corrected[k] = np.inf
-        else:
-            promised = k + 1
-            lift = state.lift[cohort, k]
-            if owner >= 0:
-                lift += state.owner_lift[owner, k]
-            lift += state.senior_lift[senior, k]
-            pull = strength * state.excess[k]
-            lift += min(max(pull, -settings.pull_reach), settings.pull_reach)
-            level = min(max(p + lift, max(p - settings.slack, 0.5 * p)), p + 0.75 * (1.0 - p))
-            shift = _ranked(state.ordered[group, k], kept, level)
-            shift = min(max(shift, -6.0 / spread), highest / spread)
-            corrected[k] = min(mixed[k] + spread * shift, state.longest[0])
-        corrected[k] = min(max(corrected[k], 0.0), limit)
-    for k in range(1, size):
-        corrected[k] = max(corrected[k], corrected[k - 1])
-    return spread, promised
-
-
-@kernel
-def _settle(
-    state: State,
-    settings: Settings,
-    levels: Floats,
-    logs: Floats,
-    log_run: float,
-    owner: int,
-    cohort: int,
-    senior: int,
-    corrected: Floats,
-    mixed: Floats,
-    spread: float,
-    promised: int,
-) -> None:
-    state.pending[cohort] -= 1
-    state.owner_pending[owner] -= 1
-    state.senior_pending[senior] -= 1
-    if np.isnan(log_run):
-        return
-    everyone = state.ended.shape[0] - 1
-    state.longest[0] = max(state.longest[0], log_run)
-    step = 1.0 / min(state.ended[cohort] + 1.0, settings.memory)
-    own_step = 1.0 / min(state.owner_ended[owner] + 1.0, settings.owner_memory)
-    for k in range(levels.shape[0]):
-        p = levels[k]
-        for e in range(logs.shape[0]):
-            error = log_run - logs[e, k]
-            loss = max(p * error, (p - 1.0) * error)
-            state.loss[cohort, k, e] += step * (loss - state.loss[cohort, k, e])
-            state.owner_loss[owner, k, e] += own_step * (loss - state.owner_loss[owner, k, e])
-        score = (log_run - mixed[k]) / spread
-        for group in (cohort, everyone):
-            _insert(state.ring[group, k], state.ordered[group, k], state.ended[group], score)
-        if k >= promised:
-            continue
-        missed = 1.0 if log_run > corrected[k] else 0.0
-        move = missed - (1.0 - p)
-        reach = min(settings.reach, p, 1.0 - p)
-        lift = state.lift[cohort, k] + settings.rate * move / (1.0 + 0.01 * state.pending[cohort])
-        state.lift[cohort, k] = min(max(lift, -reach), reach)
-        own = state.owner_lift[owner, k]
-        own += settings.owner_rate * move / (1.0 + 0.1 * state.owner_pending[owner])
-        state.owner_lift[owner, k] = min(max(own, -reach), reach)
-        reach = min(settings.senior_reach, p, 1.0 - p)
-        lift = state.senior_lift[senior, k]
-        lift += settings.senior_rate * move / (1.0 + 0.01 * state.senior_pending[senior])
-        state.senior_lift[senior, k] = min(max(lift, -reach), reach)
-        state.excess[k] += (move - state.excess[k]) / _pull_window(state, settings)
-    state.owner_ended[owner] += 1
-    state.ended[cohort] += 1
-    state.ended[everyone] += 1
-
-
-@kernel
-def _replay(
-    state: State,
-    settings: Settings,
-    levels: Floats,
-    logs: Floats,
-    log_run: Floats,
-    issue_s: Floats,
-    known_s: Floats,
-    order: Ints,
-    owners: Ints,
-    cohorts: Ints,
-    limits: Floats,
-    corrected: Floats,
-    mixed: Floats,
-    spread: Floats,
-    promised: Ints,
-) -> None:
-    e = 0
-    senior = np.zeros(log_run.shape[0], np.int64)
-    for i in range(log_run.shape[0]):
-        while e < order.shape[0] and known_s[order[e]] <= issue_s[i] and order[e] < i:
-            j = order[e]
-            _settle(
-                state,
-                settings,
-                levels,
-                logs[j],
-                log_run[j],
-                owners[j],
-                cohorts[j],
-                senior[j],
-                corrected[j],
-                mixed[j],
-                spread[j],
-                promised[j],
-            )
-            e += 1
-        spread[i], promised[i] = _issue(
-            state,
-            settings,
-            levels,
-            logs[i],
-            owners[i],
-            cohorts[i],
-            limits[i],
-            corrected[i],
-            mixed[i],
-        )
-        senior[i] = _seniority(state, owners[i])
-        state.pending[cohorts[i]] += 1
-        state.owner_pending[owners[i]] += 1
-        state.senior_pending[senior[i]] += 1
-    # What ends after the last forecast is learned from too, up to the end of the log.
-    while e < order.shape[0] and known_s[order[e]] < np.inf:
-        j = order[e]
-        _settle(
-            state,
-            settings,
-            levels,
-            logs[j],
-            log_run[j],
-            owners[j],
-            cohorts[j],
-            senior[j],
-            corrected[j],
-            mixed[j],
-            spread[j],
-            promised[j],
-        )
-        e += 1
+def _last_of(same: tuple[Floats, Floats] | None, rows: int) -> tuple[Floats, Floats]:
+    if same is None:
+        return np.full(rows, np.nan), np.full(rows, np.inf)
+    return np.asarray(same[0], dtype=np.float64), np.asarray(same[1], dtype=np.float64)

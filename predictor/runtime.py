@@ -36,6 +36,7 @@ from predictor.experts import (
     limit_logs,
     owner_of,
     owners_of,
+    same_of,
 )
 from predictor.features import FeatureBuilder
 from predictor.history import Floats, History, Key
@@ -46,7 +47,7 @@ from predictor.remaining import RemainingCorrection
 from predictor.schema import COLUMNS, OUTCOMES, BadLog, canonical, extra_columns
 from predictor.splits import known_at_s, split_by_share
 
-FORMAT = 4
+FORMAT = 5
 """Version of the model folder; a folder of another one is refused."""
 
 MIN_TRAINING_ROWS = 20
@@ -162,6 +163,7 @@ class RuntimePredictor:
             jobs[name].to_numpy(dtype=np.float64, copy=True)
             for name in ("run_s", "requested_s", "start_s")
         )
+        ladders = history.replay_quantiles(jobs, LADDERS, np.array(self.levels))
         known, submit = known_at_s(jobs), jobs["submit_s"].to_numpy(dtype=np.float64)
         moment = min(split.calibration_from_s, float(np.max(known[train])))
         begun = np.where(np.isnan(start), submit, start)
@@ -171,6 +173,7 @@ class RuntimePredictor:
             matrix[train],
             requested[train],
             run[train],
+            ladders[train],
             censoring_weights(run[train], moment - begun[running]),
         )
         self.grace_s, self.queue_limits_s = math.inf, {}
@@ -188,16 +191,18 @@ class RuntimePredictor:
         metrics: dict[str, float] = {}
         if len(held_out):
             part = jobs.iloc[held_out]
-            logs = self._logs(
-                part,
-                matrix[held_out],
-                history.replay_quantiles(jobs, LADDERS, np.array(self.levels))[held_out],
-            )
+            logs = self._logs(part, matrix[held_out], ladders[held_out])
             raw = np.exp(logs[:, 0])
             median = between_levels_or_middle(raw, self.levels)
             metrics = score(run[held_out], median, raw, self.levels)
             told = self._replayed(
-                self.correction, part, matrix[held_out], logs, submit[held_out], known[held_out]
+                self.correction,
+                part,
+                matrix[held_out],
+                logs,
+                same_of(ladders[held_out]),
+                submit[held_out],
+                known[held_out],
             )
             self.remaining.replay(
                 told, run[held_out], begun[held_out], known[held_out], owners_of(part)
@@ -275,8 +280,8 @@ class RuntimePredictor:
         """Learn from ended jobs that were never noted as waiting, before the history sees them."""
         new = trainable(ended, self.outcomes) & ended["end_s"].notna().to_numpy()
         new &= np.array([not self.history.has_ended(j) for j in ended.to_dict("records")], bool)
-        same = ended.duplicated(["job_id", "submit_s", "user"]) & (ended["job_id"] != "")
-        jobs = canonical(ended[new & ~same.to_numpy()])
+        again = ended.duplicated(["job_id", "submit_s", "user"]) & (ended["job_id"] != "")
+        jobs = canonical(ended[new & ~again.to_numpy()])
         if not len(jobs) or self.experts.regressor is None:
             return
         submit, start, run = (
@@ -285,9 +290,8 @@ class RuntimePredictor:
         matrix = self.builder.transform(jobs, self.history)
         ladders = self.history.replay_quantiles(jobs, LADDERS, np.array(self.levels))
         known = known_at_s(jobs)
-        told = self._replayed(
-            self.correction, jobs, matrix, self._logs(jobs, matrix, ladders), submit, known
-        )
+        logs, same = self._logs(jobs, matrix, ladders), same_of(ladders)
+        told = self._replayed(self.correction, jobs, matrix, logs, same, submit, known)
         start = np.where(np.isnan(start), submit, start)
         self.remaining.replay(told, run, start, known, owners_of(jobs))
 
@@ -492,6 +496,7 @@ class RuntimePredictor:
                 part,
                 matrix[turn],
                 self._logs(part, matrix[turn], ladders[turn]),
+                same_of(ladders[turn]),
                 moments[turn],
                 known[turn],
             )
@@ -509,6 +514,7 @@ class RuntimePredictor:
         jobs: pd.DataFrame,
         matrix: NDArray[np.float32],
         logs: Floats,
+        same: tuple[Floats, Floats],
         issue_s: Floats,
         known_s: Floats,
     ) -> Floats:
@@ -525,6 +531,7 @@ class RuntimePredictor:
             owners_of(jobs),
             cohorts_of(cold_starts(jobs, self.builder, matrix), logs, self.levels),
             limit_logs(jobs, self.grace_s, self.queue_limits_s),
+            same,
         )
         return self._seconds(corrected)
 
@@ -539,11 +546,13 @@ class RuntimePredictor:
         user, queue = (str(job.get(name) or "") for name in ("user", "queue"))
         count = matrix[0, self.builder.names.index("user_count")]
         cold = np.array([user != "" and count == 0])
+        same = same_of(ladders)
         corrected, slip = self.correction.issue(
             logs,
             owner_of(user, queue),
             int(cohorts_of(cold, logs[None], self.levels)[0]),
             limit_log(float(requested[0]), queue, self.grace_s, self.queue_limits_s),
+            (float(same[0][0]), float(same[1][0])),
         )
         if self.correction.settled == 0 and self.calibration_share == 0:
             corrected = logs[0]

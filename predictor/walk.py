@@ -27,6 +27,7 @@ from predictor.experts import (
     cold_starts,
     limit_logs,
     owners_of,
+    same_of,
 )
 from predictor.features import FeatureBuilder
 from predictor.history import Floats, History
@@ -177,7 +178,7 @@ def walk_forward(
         running = usable & (submit >= submit[past[0]]) & (start <= now) & (known > now)
         weights = censoring_weights(run[past], now - start[running])
         experts = Experts(inner, seed, trees).fit(
-            builder, matrix[past], requested[past], run[past], weights
+            builder, matrix[past], requested[past], run[past], ladders[past], weights
         )
         grace = kill_grace_s(run[past], requested[past], tolerated_share(inner[-1]))
         queue_limit = queue_limits(run[past], queues[past], inner[-1])
@@ -214,6 +215,7 @@ def walk_forward(
     began = time.perf_counter()
     owners = owners_of(jobs)
     cold = cold_starts(jobs, builder, matrix)
+    same = same_of(ladders)
     del matrix, ladders
     cohorts = cohorts_of(cold, logs, inner)
     correction = OnlineCorrection(inner, len(EXPERTS), COHORTS)
@@ -226,6 +228,7 @@ def walk_forward(
         owners[after],
         cohorts[after],
         limits[after],
+        (same[0][after], same[1][after]),
     )
     quantiles = np.full((n, len(inner)), np.nan)
     quantiles[after] = np.exp(corrected)

@@ -11,7 +11,9 @@ from oracles.toy_logs import toy_log
 
 from predictor.baselines import (
     NOTHING_KNOWN_S,
+    AppMedian,
     GlobalMedian,
+    LastSame,
     LastTwoMean,
     Oracle,
     RequestedTime,
@@ -76,6 +78,42 @@ def test_medians() -> None:
     assert point(UserMedian, PAST, "ann", "q", 5.0, 7.0, 900.0) == 900
     assert point(GlobalMedian, PAST, "ann", "q", 500.0, 7.0, 900.0) == (21 + 90) / 2
     assert point(GlobalMedian, PAST, "ann", "q", 500.0, 7.0, 40.0) == 40
+
+
+def test_the_last_run_of_a_job_like_this_one() -> None:
+    """The rule that beats most models would look at another job, or at one that had not ended."""
+    rows = [("ann", "q", 0.0, 10.0, 100.0), ("ann", "q", 1.0, 21.0, 50.0)]
+    past = pd.concat([jobs(*rows), PAST.iloc[2:]], ignore_index=True).assign(
+        app=["x", "x", "y", "x"], cpus=4.0
+    )
+    rule = LastSame((0.5,)).fit(past)
+
+    def told(user: str, request: float, moment: float = 500.0) -> float:
+        query = jobs((user, "q", moment, 7.0, request)).assign(app="x", cpus=4.0)
+        return float(rule.predict(query)[0])
+
+    assert told("ann", 50.0) == 21  # the same request, though a longer one ended later
+    assert told("ann", 900.0) == 90  # no such request yet: the user's last
+    assert told("ann", 900.0, 22.0) == 21
+    assert told("ann", 30.0) == 30  # at most the request
+    assert told("cat", 900.0) == 90  # nobody's: the application's last
+    assert told("cat", 900.0, 5.0) == 900  # nothing had ended
+    assert told("cat", UNKNOWN, 5.0) == NOTHING_KNOWN_S
+
+
+def test_the_median_of_the_application() -> None:
+    """The rule for logs of tools would mix tools, or look at what had not ended."""
+    past = PAST.assign(app=["x", "y", "x", "x"])
+
+    def told(app: str, moment: float) -> float:
+        query = jobs(("cat", "q", moment, 7.0, 900.0)).assign(app=app)
+        return float(AppMedian((0.5,)).fit(past).predict(query)[0])
+
+    assert told("x", 500.0) == 90
+    assert told("y", 500.0) == 21
+    assert told("z", 500.0) == (21 + 90) / 2
+    assert told("x", 15.0) == 10
+    assert told("x", 5.0) == 900
 
 
 def test_only_the_oracle_looks() -> None:

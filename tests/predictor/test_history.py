@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 from oracles.history_replay import answer_slowly
 from oracles.toy_logs import toy_log, wild_logs
 
-from predictor.history import HISTORY_NAMES, LONG_WINDOW, History, Ladder, history_of
+from predictor.history import (
+    BEFORE,
+    HISTORY_NAMES,
+    LAST,
+    LONG,
+    LONG_WINDOW,
+    History,
+    Ladder,
+    history_of,
+)
 from predictor.logs import read_log
 from predictor.schema import canonical
 
@@ -206,8 +215,10 @@ def test_quantiles_of_the_last_runs_are_numpys() -> None:
     ladders = [
         Ladder(("user", "all"), 3),
         Ladder(("all",), 1),
-        Ladder(("user", "all"), 3, long=True),
-        Ladder(("all",), 1, long=True),
+        Ladder(("user", "all"), 3, LONG),
+        Ladder(("all",), 1, LONG),
+        Ladder(("user", "all"), 1, LAST),
+        Ladder(("user", "all"), 1, BEFORE),
     ]
     history = History(window=20)
     told = history.replay_quantiles(log, ladders, levels)
@@ -225,6 +236,10 @@ def test_quantiles_of_the_last_runs_are_numpys() -> None:
                 np.testing.assert_allclose(told[i, place], expected, rtol=1e-9)
             else:
                 assert np.isnan(told[i, place]).all()
+        same = run[own if len(own) else past]
+        for place, back in ((4, 1), (5, 2)):
+            expected = np.full(3, same[-back] if len(same) >= back else np.nan)
+            np.testing.assert_array_equal(told[i, place], expected)
     history.see_log(log)
     for i in (5, 150, 299):
         job = log.iloc[i].to_dict()

@@ -26,10 +26,26 @@ def test_quantile_metrics_by_hand() -> None:
     low = (0.1 * 5 + 0.1 * 50 + 0 + 0.9 * 50) / 4
     high = (0.1 * 10 + 0 + 0.9 * 1 + 0.1 * 350) / 4
     np.testing.assert_allclose(metrics.pinball(TRUE, QUANTILES, (0.1, 0.9)), [low, high])
-    np.testing.assert_allclose(metrics.coverage(TRUE, QUANTILES), [0.5, 0.75])
+    np.testing.assert_allclose(metrics.coverage(TRUE, QUANTILES, (0.1, 0.9)), [0.5, 0.75])
     assert metrics.crossings(QUANTILES) == 1
     half = metrics.pinball(TRUE, np.array(FORECAST)[:, None], (0.5,))
     np.testing.assert_allclose(half, [metrics.mae_s(TRUE, FORECAST) / 2])
+
+
+def test_an_atom_is_covered_in_proportion() -> None:
+    """Where run times repeat, every level that names the value would count as kept in full."""
+    levels = (0.5, 0.8, 0.9, 0.95)
+    told = [[7.0, 7.0, 7.0, 9.0], [5.0, 7.0, 8.0, 9.0], [7.0, 7.0, 7.0, 7.0], [6.0, 6.0, 7.5, 8.0]]
+    covered = metrics.covered([7.0, 7.0, 6.0, 7.0], told, levels)
+    np.testing.assert_allclose(
+        covered, [[0.0, 0.75, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0], [1.0] * 4, [0.0, 0.0, 1.0, 1.0]]
+    )
+    # A forecast whose atom is as large as it says keeps every level.
+    rng = np.random.default_rng(0)
+    true = np.where(rng.random(40_000) < 0.5, 10.0, rng.uniform(0.0, 20.0, 40_000))
+    known = np.array([0.1, 0.25, 0.5, 0.75, 0.9])
+    quantiles = np.tile([4.0, 10.0, 10.0, 10.0, 16.0], (40_000, 1))
+    np.testing.assert_allclose(metrics.coverage(true, quantiles, known), known, atol=0.01)
 
 
 def test_score_names_every_metric() -> None:

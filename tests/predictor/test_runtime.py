@@ -312,7 +312,7 @@ def test_damage_is_named(folder: Path, name: str, damage: str) -> None:
     elif damage == "flipped" and name != "card.json":
         path.write_bytes(whole[:99] + bytes([whole[99] ^ 1]) + whole[100:])
     elif damage == "flipped":
-        path.write_bytes(whole.replace(b'"format": 4', b'"format": 9'))
+        path.write_bytes(whole.replace(b'"format": 5', b'"format": 9'))
     else:
         path.write_bytes(b"")
     with pytest.raises(BadModel, match=name) as error:

@@ -1,0 +1,1 @@
+"""What a forecaster knows and learns while time goes by."""
