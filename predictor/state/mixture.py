@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from predictor.jit import kernel
+from predictor.jit import inner, kernel
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -197,7 +197,7 @@ def empty_state(levels: int, experts: int, cohorts: int, window: int, owners: in
     )
 
 
-@kernel
+@inner
 def _insert(ring: Floats, ordered: Floats, seen: int, score: float) -> None:
     """Put a score into the window, the oldest leaving when it is full."""
     window = ring.shape[0]
@@ -214,7 +214,7 @@ def _insert(ring: Floats, ordered: Floats, seen: int, score: float) -> None:
     ring[place] = score
 
 
-@kernel
+@inner
 def _ranked(ordered: Floats, kept: int, level: float) -> float:
     """The score of rank (kept + 1) level, linear between ranks."""
     position = min(max(level * (kept + 1) - 1.0, 0.0), kept - 1.0)
@@ -223,7 +223,7 @@ def _ranked(ordered: Floats, kept: int, level: float) -> float:
     return ordered[low] + (position - low) * (ordered[high] - ordered[low])
 
 
-@kernel
+@inner
 def _weighted_median(values: Floats, weights: Floats, total: float) -> float:
     """The smallest value below or at which half of the weight lies."""
     order = np.argsort(values)
@@ -235,7 +235,7 @@ def _weighted_median(values: Floats, weights: Floats, total: float) -> float:
     return values[order[-1]]
 
 
-@kernel
+@inner
 def _seniority(state: State, owner: int) -> int:
     """By how many of the owner's jobs had ended, in classes."""
     ended = state.owner_ended[owner] if owner >= 0 else 0
@@ -246,13 +246,13 @@ def _seniority(state: State, owner: int) -> int:
     return senior
 
 
-@kernel
+@inner
 def _pull_window(state: State, settings: Settings) -> float:
     """Over how many jobs the excess of misses is a mean."""
     return max(min(state.ended[-1] + 1.0, settings.pull_memory), 1000.0)
 
 
-@kernel
+@inner
 def _blend(
     state: State, settings: Settings, levels: Floats, asked: Asked, i: int, mixed: Floats
 ) -> None:
@@ -284,7 +284,7 @@ def _blend(
             mixed[k] = max(mixed[k], mixed[k - 1])
 
 
-@kernel
+@inner
 def _gain(state: State, settings: Settings, owner: int, kind: int) -> float:
     """By how much the last run time of the same beats the median for an owner, log seconds."""
     gain, weight = settings.gain_prior * state.gain[kind], settings.gain_prior
@@ -294,7 +294,7 @@ def _gain(state: State, settings: Settings, owner: int, kind: int) -> float:
     return gain / weight
 
 
-@kernel
+@inner
 def _repeats(state: State, settings: Settings, asked: Asked, i: int) -> bool:
     """Whether the run time of the last job like this one is the median."""
     if np.isnan(asked.same[i]):
@@ -306,7 +306,7 @@ def _repeats(state: State, settings: Settings, asked: Asked, i: int) -> bool:
     )
 
 
-@kernel
+@inner
 def _learn_gain(
     state: State, settings: Settings, asked: Asked, issued: Issued, i: int, log_run: float
 ) -> None:
@@ -398,7 +398,7 @@ def await_end(state: State, asked: Asked, issued: Issued, i: int, by: int) -> No
     state.senior_pending[issued.senior[i]] += by
 
 
-@kernel
+@inner
 def missed_share(corrected: Floats, levels: Floats, k: int, log_run: float) -> float:
     """Whether a run time lies above the quantile of level k; a share of 1 where it is an atom.
 
