@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.cli import main as plancast
-from pipelines.inputs import write_batch
-from planner.domain import DurationEstimate, Snapshot, Task, Worker
-from planner.generate import generate_batch, generate_cluster
-from planner.messages import PlanRequest
+from plancast.pipelines.cli import main as plancast
+from plancast.pipelines.inputs.user_files import write_batch
+from plancast.planner.instances.generate import generate_batch, generate_cluster
+from plancast.planner.model.domain import DurationEstimate, Snapshot, Task, Worker
+from plancast.planner.model.messages import PlanRequest
 
 TASKS, WORKERS = 60, 4
 LOSE_AT_S = 15

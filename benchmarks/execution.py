@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.execute_batch import SIGMAS, Sweep, sweep
-from planner.instances.cluster import read_cluster
-from planner.messages import Budget
+from plancast.pipelines.backtest.execute_batch import SIGMAS, Sweep, sweep
+from plancast.planner.instances.cluster import read_cluster
+from plancast.planner.model.messages import Budget
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT.parent / "shared" / "data" / "benchmarks" / "cluster"

@@ -18,9 +18,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from pipelines.evaluate_log import evaluate_file
-from pipelines.files import write_text_atomic
-from predictor.evaluation import MIN_GROUP
+from plancast.pipelines.backtest.evaluate_log import evaluate_file
+from plancast.pipelines.inputs.files import write_text_atomic
+from plancast.predictor.evaluation import MIN_GROUP
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data"

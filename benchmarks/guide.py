@@ -22,23 +22,23 @@ from benchmarks.guide_orders import groups_of, order_rows
 from benchmarks.guide_orders import section as order_section
 from benchmarks.guide_uses import hint_rows, size_rows
 from benchmarks.guide_uses import section as uses_section
-from pipelines.files import read_bytes, write_text_atomic
-from pipelines.guide_collect import Settings, collect
-from pipelines.guide_passes import Settings as Batches
-from pipelines.guide_passes import train_passes
-from pipelines.guide_problems import GENERATED, Source, source_of
-from pipelines.guide_train import train
-from planner.bounds import lower_bound
-from planner.guides import LearnedGuide, guide_from_text
-from planner.kernels import astar as kernel
-from planner.messages import Budget, Status
-from planner.passes import OrderGuide, orders_from_text
-from planner.problem import Problem, encode
-from planner.search import search_space
-from planner.solvers import SOLVERS
-from planner.solvers.astar import AStar, Limits, Search
-from planner.solvers.base import Solution
-from predictor.guide import QUANTILE, TreeSettings, ValueModel
+from plancast.pipelines.guide.collect import Settings, collect
+from plancast.pipelines.guide.passes import Settings as Batches
+from plancast.pipelines.guide.passes import train_passes
+from plancast.pipelines.guide.problems import GENERATED, Source, source_of
+from plancast.pipelines.guide.train import train
+from plancast.pipelines.inputs.files import read_bytes, write_text_atomic
+from plancast.planner.arrays.problem import Problem, encode
+from plancast.planner.bounds.lower_bound import lower_bound
+from plancast.planner.model.messages import Budget, Status
+from plancast.planner.solvers import SOLVERS
+from plancast.planner.solvers.astar import kernel
+from plancast.planner.solvers.astar.astar import AStar, Limits, Search
+from plancast.planner.solvers.astar.guides import LearnedGuide, guide_from_text
+from plancast.planner.solvers.astar.space import search_space
+from plancast.planner.solvers.base import Solution
+from plancast.planner.solvers.greedy.passes import OrderGuide, orders_from_text
+from plancast.predictor.value_model import QUANTILE, TreeSettings, ValueModel
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -248,7 +248,7 @@ def tree_times() -> Row:
     features = rng.random((4_000, kernel.FEATURES))
     excess = features[:, 1] * features[:, 2] + 0.1 * rng.random(4_000)
     model = ValueModel(TreeSettings(QUANTILE)).fit(features, excess, np.arange(4_000) // 10)
-    from pipelines.guide_train import guide_of
+    from plancast.pipelines.guide.train import guide_of
 
     trees = guide_of(model, {}).trees
     result = {}

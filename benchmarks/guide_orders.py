@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.guide_passes import judge
-from pipelines.guide_problems import POLICIES, Source
-from planner.domain import Policy
-from planner.generate import generate_batch, generate_cluster
-from planner.instances.cluster import read_cluster
-from planner.messages import Budget, PlanRequest
-from planner.passes import OrderGuide
-from planner.plan import plan
-from planner.problem import encode
+from plancast.pipelines.guide.passes import judge
+from plancast.pipelines.guide.problems import POLICIES, Source
+from plancast.planner.arrays.problem import encode
+from plancast.planner.instances.cluster import read_cluster
+from plancast.planner.instances.generate import generate_batch, generate_cluster
+from plancast.planner.model.domain import Policy
+from plancast.planner.model.messages import Budget, PlanRequest
+from plancast.planner.planning.plan import plan
+from plancast.planner.solvers.greedy.passes import OrderGuide
 
 MOVES = 2_000
 """Of ``auto``."""

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.guide_problems import Source
-from planner.guides import LearnedGuide
-from planner.messages import Budget, Status
-from planner.problem import Problem, Schedule, encode
-from planner.solvers import SOLVERS
+from plancast.pipelines.guide.problems import Source
+from plancast.planner.arrays.problem import Problem, Schedule, encode
+from plancast.planner.model.messages import Budget, Status
+from plancast.planner.solvers import SOLVERS
+from plancast.planner.solvers.astar.guides import LearnedGuide
 
 Row = dict[str, float]
 SIZES = ((13, 4), (20, 4), (30, 5), (60, 8))

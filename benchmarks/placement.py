@@ -1,7 +1,7 @@
 """Placers on the openb trace: batch-like pods on a scaled-down set of nodes.
 
 Run with ``make bench-placement`` or ``python -m benchmarks.placement``; the rule by which the
-trace becomes a replay is that of ``pipelines.openb.read_openb``. Writes
+trace becomes a replay is that of ``plancast.pipelines.inputs.openb.read_openb``. Writes
 ``docs/benchmarks/placement.md``.
 """
 
@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pipelines.openb import OpenB, read_openb
-from pipelines.replay_forecasts import ReplayForecaster
-from planner.placers import PLACERS, replay_cluster
+from plancast.pipelines.backtest.replay_forecasts import ReplayForecaster
+from plancast.pipelines.inputs.openb import OpenB, read_openb
+from plancast.planner.worlds.placers import PLACERS, replay_cluster
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT.parent / "shared" / "data" / "gpu"

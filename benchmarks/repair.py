@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from planner import events
-from planner.domain import Finished, Plan, Prices, Running, Snapshot
-from planner.evaluate import evaluate
-from planner.instances.cluster import read_cluster
-from planner.messages import Budget, PlanRequest, WorkerLost
-from planner.plan import plan
-from planner.repair import repair
+from plancast.planner.instances.cluster import read_cluster
+from plancast.planner.model import events
+from plancast.planner.model.domain import Finished, Plan, Prices, Running, Snapshot
+from plancast.planner.model.evaluate import evaluate
+from plancast.planner.model.messages import Budget, PlanRequest, WorkerLost
+from plancast.planner.planning.plan import plan
+from plancast.planner.planning.repair import repair
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT.parent / "shared" / "data" / "benchmarks" / "cluster"

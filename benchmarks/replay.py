@@ -19,10 +19,17 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.backtest import Backtest, Cell, backtest, is_kept, open_backtest, parse_estimates
-from pipelines.files import write_text_atomic
-from planner.dispatchers import DISPATCHERS
-from planner.replay import ReplayLog, replay
+from plancast.pipelines.backtest.backtest import (
+    Backtest,
+    Cell,
+    backtest,
+    is_kept,
+    open_backtest,
+    parse_estimates,
+)
+from plancast.pipelines.inputs.files import write_text_atomic
+from plancast.planner.worlds.dispatchers import DISPATCHERS
+from plancast.planner.worlds.replay import ReplayLog, replay
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT.parent / "shared" / "data" / "logs"

@@ -3,8 +3,8 @@
 Run with ``make bench`` or ``python -m benchmarks.scale``. The whole command is timed as a
 process of its own, from start to exit; its parts are timed inside one process; what the
 kernels take to compile on a machine that has never run them is shown apart. The peer, in
-the same run on the same batch, is the reflex of ``pipelines.peers.reflex``; both plans are
-judged by the evaluator.
+the same run on the same batch, is the reflex of ``plancast.pipelines.bench.peers.reflex``; both
+plans are judged by the evaluator.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pathlib import Path
 
 import numpy as np
 
-from planner.generate import generate_batch, generate_cluster
+from plancast.planner.instances.generate import generate_batch, generate_cluster
 
 LIMIT_WALL_S, LIMIT_PARTS_S, LIMIT_GB = 6.0, 2.0, 1.5
 
 
 def write_files(folder: Path, tasks: int, workers: int) -> None:
     """The batch as the files that the command reads."""
-    from pipelines.inputs import write_batch
+    from plancast.pipelines.inputs.user_files import write_batch
 
     cluster = generate_cluster(workers, seed=0, disk=True)
     write_batch(generate_batch(tasks, cluster, seed=0), folder)
@@ -38,7 +38,8 @@ def write_files(folder: Path, tasks: int, workers: int) -> None:
 def command(folder: Path) -> list[str]:
     """The command of the limit."""
     return [
-        sys.executable, "-m", "pipelines.cli", "plan", "--tasks", str(folder / "tasks.csv"),
+        sys.executable, "-m", "plancast.pipelines.cli", "plan",
+        "--tasks", str(folder / "tasks.csv"),
         "--cluster", str(folder / "cluster.yaml"), "--policy", str(folder / "policy.yaml"),
         "--estimates", str(folder / "estimates.parquet"), "--solver", "greedy",
         "-o", str(folder / "plan.json"), "--json",
@@ -57,12 +58,12 @@ def timed_process(arguments: list[str], environment: dict[str, str]) -> tuple[fl
 
 def timed_parts(folder: Path) -> dict[str, float]:
     """Seconds of reading, encoding, greedy and judging in this process, kernels compiled."""
-    from pipelines.peers.reflex import reflex
-    from pipelines.requests import request_from_files
-    from planner.evaluate import evaluate
-    from planner.messages import Budget
-    from planner.problem import decode, encode
-    from planner.solvers.greedy import Greedy
+    from plancast.pipelines.bench.peers.reflex import reflex
+    from plancast.pipelines.inputs.requests import request_from_files
+    from plancast.planner.arrays.problem import decode, encode
+    from plancast.planner.model.evaluate import evaluate
+    from plancast.planner.model.messages import Budget
+    from plancast.planner.solvers.greedy.greedy import Greedy
 
     parts = {}
     for _ in range(2):  # the first round loads the compiled kernels

@@ -22,16 +22,16 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from pipelines.bench import Settings, drawn, read_set, run_bench, summary
-from pipelines.files import write_text_atomic
-from pipelines.peers import PEERS
+from plancast.pipelines.bench.bench import Settings, drawn, read_set, run_bench, summary
+from plancast.pipelines.bench.peers import PEERS
+from plancast.pipelines.inputs.files import write_text_atomic
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data"
 OUT = ROOT / "docs" / "benchmarks"
 FACTS = OUT / "solvers.json"
 PUBLISHED = "benchmarks"
-OURS = ("planner.plan", "planner")
+OURS = ("plancast.planner.planning.plan", "plancast/planner")
 """The module that plans, and where its own code is."""
 KEPT = ("instance", "solver", "objective", "lower_bound", "best_known", "gap", "status", "proved",
         "valid", "first_s", "wall_s", "peak_mb", "reference_10s")  # fmt: skip
@@ -111,7 +111,8 @@ PARTS: dict[str, Part] = {
 @cache
 def code_of(solver: str) -> str:
     """A name for the state of the code that a row was made with: of what a solve may load."""
-    start, folder = ("pipelines.peers", "pipelines/peers") if solver in PEERS else OURS
+    peers = ("plancast.pipelines.bench.peers", "plancast/pipelines/bench/peers")
+    start, folder = peers if solver in PEERS else OURS
     digest = hashlib.sha256()
     for file in loaded(start, ROOT / folder):
         digest.update(file.read_bytes())

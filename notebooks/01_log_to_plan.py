@@ -28,17 +28,17 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import HTML, SVG, display
 
-from pipelines.config import Config, TrialConfig, name_of_log
-from pipelines.ingest import ingest_log
-from pipelines.report import regret_chart
-from pipelines.train import judge, split_of
-from pipelines.trial import cut_batches, trial
-from planner.evaluate import evaluate
-from planner.generate import generate_log, write_swf
-from planner.plan import plan
-from planner.plot import gantt_svg
-from planner.simulate import execute
-from predictor import ESTIMATORS, RuntimePredictor
+from plancast.pipelines.inputs.config import Config, TrialConfig, name_of_log
+from plancast.pipelines.stages.ingest import ingest_log
+from plancast.pipelines.stages.report import regret_chart
+from plancast.pipelines.stages.train import judge, split_of
+from plancast.pipelines.stages.trial import cut_batches, trial
+from plancast.planner.instances.generate import generate_log, write_swf
+from plancast.planner.model.evaluate import evaluate
+from plancast.planner.planning.plan import plan
+from plancast.planner.planning.plot import gantt_svg
+from plancast.planner.worlds.simulate import execute
+from plancast.predictor import ESTIMATORS, RuntimePredictor
 
 LEVELS = (0.1, 0.5, 0.8, 0.9, 0.95)
 LOG = os.environ.get("LOG")

@@ -28,10 +28,21 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipelines.backtest import Cell, backtest, cells_of, open_backtest, parse_estimates
-from pipelines.execute_batch import Sweep, means, sweep
-from planner.generate import generate_batch, generate_cluster, generate_log, write_swf
-from planner.messages import Budget
+from plancast.pipelines.backtest.backtest import (
+    Cell,
+    backtest,
+    cells_of,
+    open_backtest,
+    parse_estimates,
+)
+from plancast.pipelines.backtest.execute_batch import Sweep, means, sweep
+from plancast.planner.instances.generate import (
+    generate_batch,
+    generate_cluster,
+    generate_log,
+    write_swf,
+)
+from plancast.planner.model.messages import Budget
 
 LOG = os.environ.get("LOG")
 

@@ -27,10 +27,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipelines.backtest import backtest, cells_of, open_backtest, parse_estimates
-from planner.dispatchers import DISPATCHERS
-from planner.generate import generate_log, write_swf
-from planner.replay import replay
+from plancast.pipelines.backtest.backtest import backtest, cells_of, open_backtest, parse_estimates
+from plancast.planner.instances.generate import generate_log, write_swf
+from plancast.planner.worlds.dispatchers import DISPATCHERS
+from plancast.planner.worlds.replay import replay
 
 LOG = os.environ.get("LOG")
 

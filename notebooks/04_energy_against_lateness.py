@@ -26,12 +26,12 @@ from dataclasses import replace
 import pandas as pd
 from IPython.display import SVG, display
 
-from planner.domain import Policy, Prices
-from planner.evaluate import evaluate
-from planner.generate import generate_batch, generate_cluster
-from planner.messages import Budget
-from planner.plan import plan
-from planner.plot import gantt_svg
+from plancast.planner.instances.generate import generate_batch, generate_cluster
+from plancast.planner.model.domain import Policy, Prices
+from plancast.planner.model.evaluate import evaluate
+from plancast.planner.model.messages import Budget
+from plancast.planner.planning.plan import plan
+from plancast.planner.planning.plot import gantt_svg
 
 # %% [markdown]
 # ## A batch and a cluster

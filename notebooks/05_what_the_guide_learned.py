@@ -28,15 +28,15 @@ import numpy as np
 import pandas as pd
 from IPython.display import SVG, display
 
-from pipelines.guide_collect import Settings, collect, read_states
-from pipelines.guide_problems import source_of
-from pipelines.guide_train import guide_of, lessons
-from planner.bounds import lower_bound
-from planner.messages import Budget
-from planner.problem import encode
-from planner.search import FEATURES, search_space
-from planner.solvers.astar import AStar, Limits, Search
-from predictor.guide import QUANTILE, TreeSettings, ValueModel
+from plancast.pipelines.guide.collect import Settings, collect, read_states
+from plancast.pipelines.guide.problems import source_of
+from plancast.pipelines.guide.train import guide_of, lessons
+from plancast.planner.arrays.problem import encode
+from plancast.planner.bounds.lower_bound import lower_bound
+from plancast.planner.model.messages import Budget
+from plancast.planner.solvers.astar.astar import AStar, Limits, Search
+from plancast.planner.solvers.astar.space import FEATURES, search_space
+from plancast.predictor.value_model import QUANTILE, TreeSettings, ValueModel
 
 # %% [markdown]
 # ## Lessons

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.domain import ANY_CLASS, DurationEstimate, Estimates, Task, Worker
+from plancast.planner.model.domain import ANY_CLASS, DurationEstimate, Estimates, Task, Worker
 
 Floats = NDArray[np.float64]
 

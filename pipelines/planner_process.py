@@ -11,9 +11,9 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
-from planner.domain import BadRequest
-from planner.generate import generate_batch
-from planner.messages import Budget
+from plancast.planner.instances.generate import generate_batch
+from plancast.planner.model.domain import BadRequest
+from plancast.planner.model.messages import Budget
 
 WARM_UP_S = 300.0
 """Longest time a process may take for its first plan, for which the kernels may be compiled."""
@@ -64,8 +64,8 @@ def _end_with_parent() -> None:
 
 def warm_up() -> None:
     """Plan and repair a small batch, so that the kernels are loaded."""
-    from planner.plan import plan
-    from planner.repair import repair
+    from plancast.planner.planning.plan import plan
+    from plancast.planner.planning.repair import repair
 
     request = replace(generate_batch(40), budget=STEPS)
     repair(replace(request, incumbent=plan(request).plan))

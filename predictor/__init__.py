@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from predictor.baselines import (
+    from plancast.predictor.baselines import (
         ESTIMATORS,
         Forecaster,
         GlobalMedian,
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
         SklearnRegressor,
         UserMedian,
     )
-    from predictor.evaluation import evaluate_log
-    from predictor.features import FeatureBuilder
-    from predictor.history import History
-    from predictor.logs import read_log
-    from predictor.online import OnlineCorrection
-    from predictor.quantile import QuantileGBM
-    from predictor.runtime import BadModel, RuntimePredictor
-    from predictor.schema import BadLog, canonical
-    from predictor.splits import Split, rolling_origin, split_at, split_by_share
-    from predictor.walk import Walk, walk_forward
+    from plancast.predictor.evaluation import evaluate_log
+    from plancast.predictor.logs import read_log
+    from plancast.predictor.quantile import QuantileGBM
+    from plancast.predictor.runtime import BadModel, RuntimePredictor
+    from plancast.predictor.schema import BadLog, canonical
+    from plancast.predictor.splits import Split, rolling_origin, split_at, split_by_share
+    from plancast.predictor.state.features import FeatureBuilder
+    from plancast.predictor.state.history import History
+    from plancast.predictor.state.online import OnlineCorrection
+    from plancast.predictor.walk import Walk, walk_forward
 
 _HOME = {
     "ESTIMATORS": "baselines",
     "BadLog": "schema",
     "BadModel": "runtime",
-    "FeatureBuilder": "features",
+    "FeatureBuilder": "state.features",
     "Forecaster": "baselines",
     "GlobalMedian": "baselines",
-    "History": "history",
+    "History": "state.history",
     "LastTwoMean": "baselines",
-    "OnlineCorrection": "online",
+    "OnlineCorrection": "state.online",
     "Oracle": "baselines",
     "QuantileGBM": "quantile",
     "RequestedTime": "baselines",
@@ -88,8 +88,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Load a public name from its module on first use."""
     if name not in _HOME:
-        raise AttributeError(f"module 'predictor' has no attribute {name!r}")
-    value = getattr(import_module(f"predictor.{_HOME[name]}"), name)
+        raise AttributeError(f"module 'plancast.predictor' has no attribute {name!r}")
+    value = getattr(import_module(f"plancast.predictor.{_HOME[name]}"), name)
     globals()[name] = value
     return value
 

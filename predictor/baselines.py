@@ -22,18 +22,18 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from predictor.experts import SAME
-from predictor.features import FeatureBuilder
-from predictor.history import Floats, History, moments
-from predictor.quantile import LEVELS, check_levels
-from predictor.runtime import (
+from plancast.predictor.quantile import LEVELS, check_levels
+from plancast.predictor.runtime import (
     MIN_TRAINING_ROWS,
     RuntimePredictor,
     in_submission_order,
     trainable,
 )
-from predictor.schema import BadLog, canonical
-from predictor.splits import split_by_share
+from plancast.predictor.schema import BadLog, canonical
+from plancast.predictor.splits import split_by_share
+from plancast.predictor.state.experts import SAME
+from plancast.predictor.state.features import FeatureBuilder
+from plancast.predictor.state.history import Floats, History, moments
 
 NOTHING_KNOWN_S = 3600.0
 """Forecast where neither a request nor an ended run time is known: an hour, a convention."""

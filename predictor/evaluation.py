@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from predictor import metrics
-from predictor.baselines import (
+from plancast.predictor import metrics
+from plancast.predictor.baselines import (
     NOTHING_KNOWN_S,
     AppMedian,
     GlobalMedian,
@@ -20,12 +20,12 @@ from predictor.baselines import (
     RequestedTime,
     UserMedian,
 )
-from predictor.censoring import CENSORED
-from predictor.experts import owners_of
-from predictor.history import Floats, History, Ladder
-from predictor.remaining import FRACTIONS, conditional_quantiles
-from predictor.runtime import between_levels_or_middle
-from predictor.walk import Walk, walk_forward
+from plancast.predictor.censoring import CENSORED
+from plancast.predictor.remaining import FRACTIONS, conditional_quantiles
+from plancast.predictor.runtime import between_levels_or_middle
+from plancast.predictor.state.experts import owners_of
+from plancast.predictor.state.history import Floats, History, Ladder
+from plancast.predictor.walk import Walk, walk_forward
 
 RULES: tuple[str, ...] = (
     "requested",

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from predictor.online import OnlineCorrection
+from plancast.predictor.state.online import OnlineCorrection
 
 Floats = NDArray[np.float64]
 

@@ -18,14 +18,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from predictor.censoring import (
+from plancast.predictor.censoring import (
     CENSORED,
     censoring_weights,
     kill_grace_s,
     queue_limits,
     tolerated_share,
 )
-from predictor.experts import (
+from plancast.predictor.metrics import score
+from plancast.predictor.quantile import LEVELS, QuantileGBM, between_levels, check_levels
+from plancast.predictor.remaining import RemainingCorrection
+from plancast.predictor.schema import COLUMNS, OUTCOMES, BadLog, canonical, extra_columns
+from plancast.predictor.splits import known_at_s, split_by_share
+from plancast.predictor.state.experts import (
     COHORTS,
     EXPERTS,
     LADDERS,
@@ -38,14 +43,9 @@ from predictor.experts import (
     owners_of,
     same_of,
 )
-from predictor.features import FeatureBuilder
-from predictor.history import Floats, History, Key
-from predictor.metrics import score
-from predictor.online import OnlineCorrection
-from predictor.quantile import LEVELS, QuantileGBM, between_levels, check_levels
-from predictor.remaining import RemainingCorrection
-from predictor.schema import COLUMNS, OUTCOMES, BadLog, canonical, extra_columns
-from predictor.splits import known_at_s, split_by_share
+from plancast.predictor.state.features import FeatureBuilder
+from plancast.predictor.state.history import Floats, History, Key
+from plancast.predictor.state.online import OnlineCorrection
 
 FORMAT = 5
 """Version of the model folder; a folder of another one is refused."""

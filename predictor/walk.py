@@ -16,8 +16,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from predictor.censoring import censoring_weights, kill_grace_s, queue_limits, tolerated_share
-from predictor.experts import (
+from plancast.predictor.censoring import (
+    censoring_weights,
+    kill_grace_s,
+    queue_limits,
+    tolerated_share,
+)
+from plancast.predictor.quantile import LEVELS, between_levels, check_levels
+from plancast.predictor.remaining import RemainingCorrection
+from plancast.predictor.runtime import MIN_TRAINING_ROWS, trainable
+from plancast.predictor.schema import OUTCOMES, BadLog, canonical
+from plancast.predictor.splits import known_at_s
+from plancast.predictor.state.experts import (
     COHORTS,
     EXPERTS,
     LADDERS,
@@ -29,14 +39,9 @@ from predictor.experts import (
     owners_of,
     same_of,
 )
-from predictor.features import FeatureBuilder
-from predictor.history import Floats, History
-from predictor.online import OnlineCorrection
-from predictor.quantile import LEVELS, between_levels, check_levels
-from predictor.remaining import RemainingCorrection
-from predictor.runtime import MIN_TRAINING_ROWS, trainable
-from predictor.schema import OUTCOMES, BadLog, canonical
-from predictor.splits import known_at_s
+from plancast.predictor.state.features import FeatureBuilder
+from plancast.predictor.state.history import Floats, History
+from plancast.predictor.state.online import OnlineCorrection
 
 DAY_S = 86400.0
 

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 import typer
 
-from pipelines.cli import app, main
-from pipelines.config import Config
-from pipelines.requests import request_from_files
-from planner.domain import TERMS, Prices
-from planner.evaluate import ViolationKind, running_end_s
-from planner.messages import PlanRequest, Status
-from planner.solvers import SOLVERS
-from predictor import ESTIMATORS
-from predictor.logs import READERS
+from plancast.pipelines.cli import app, main
+from plancast.pipelines.inputs.config import Config
+from plancast.pipelines.inputs.requests import request_from_files
+from plancast.planner.model.domain import TERMS, Prices
+from plancast.planner.model.evaluate import ViolationKind, running_end_s
+from plancast.planner.model.messages import PlanRequest, Status
+from plancast.planner.solvers import SOLVERS
+from plancast.predictor import ESTIMATORS
+from plancast.predictor.logs import READERS
 from tests.conftest import ROOT
 
 DOCS = ROOT / "docs"

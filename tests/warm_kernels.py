@@ -11,15 +11,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipelines.execute_batch import Sweep, sweep
-from planner.dispatchers import DISPATCHERS
-from planner.generate import generate_batch, generate_cluster
-from planner.instances.jobshop import parse_jobshop
-from planner.instances.psplib import parse_psplib
-from planner.messages import Budget
-from planner.plan import plan
-from planner.replay import ReplayLog, replay
-from planner.risk import RiskMeasure, plan_under_risk
+from plancast.pipelines.backtest.execute_batch import Sweep, sweep
+from plancast.planner.instances.generate import generate_batch, generate_cluster
+from plancast.planner.instances.jobshop import parse_jobshop
+from plancast.planner.instances.psplib import parse_psplib
+from plancast.planner.model.messages import Budget
+from plancast.planner.planning.plan import plan
+from plancast.planner.planning.risk import RiskMeasure, plan_under_risk
+from plancast.planner.worlds.dispatchers import DISPATCHERS
+from plancast.planner.worlds.replay import ReplayLog, replay
 from tests.conftest import ROOT
 
 FEW = Budget(None, 20)

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from pipelines.cli import (
+from plancast.pipelines.cli import (
     backtesting,
     benching,
     evaluating,
@@ -28,8 +28,8 @@ from pipelines.cli import (
     serving,
     tuning,
 )
-from pipelines.cli.common import INTERRUPTED
-from pipelines.stage import BAD_INPUT, fault_of
+from plancast.pipelines.cli.common import INTERRUPTED
+from plancast.pipelines.stages.stage import BAD_INPUT, fault_of
 
 # Newer versions of typer carry their own copy of click: only by way of typer's names are the
 # errors the ones that it raises.

@@ -1,6 +1,6 @@
-"""``python -m pipelines.cli``: the same as the ``plancast`` command."""
+"""``python -m plancast.pipelines.cli``: the same as the ``plancast`` command."""
 
-from pipelines.cli import main
+from plancast.pipelines.cli import main
 
 if __name__ == "__main__":
     main()

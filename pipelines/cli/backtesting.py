@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.cli.common import (
+from plancast.pipelines.cli.common import (
     Columns,
     Delimiter,
     Fields,
@@ -24,7 +24,7 @@ from pipelines.cli.common import (
     reading_of,
     table,
 )
-from planner.domain import BadRequest
+from plancast.planner.model.domain import BadRequest
 
 KEEP = Path("data/backtests")
 
@@ -87,10 +87,10 @@ def backtest(
 
     Example: plancast backtest KTH-SP2-1996-2.swf.gz --cut-to-request --estimates requested,model
     """
-    from pipelines import backtest as grid
-    from pipelines.files import write_text_atomic
-    from pipelines.outages import Away, parse_failures, read_drains
-    from planner.dispatchers import DISPATCHERS
+    from plancast.pipelines.backtest import backtest as grid
+    from plancast.pipelines.backtest.outages import Away, parse_failures, read_drains
+    from plancast.pipelines.inputs.files import write_text_atomic
+    from plancast.planner.worlds.dispatchers import DISPATCHERS
 
     names = _words(dispatchers, "--dispatchers")
     if names == ["list"]:
@@ -128,7 +128,7 @@ def backtest(
         if mlflow:
             tell(text="MLflow")
             # Imported only now: MLflow takes seconds to load.
-            from pipelines.tracking import log_backtest
+            from plancast.pipelines.tracking.mlflow_runs import log_backtest
 
             run_id = log_backtest(report, test.jobs)
     if json is not None and str(json) == "-":
@@ -204,9 +204,9 @@ def promote(
 
     Example: plancast promote KTH-SP2-1996-2.swf.gz --cut-to-request --window 0.5:1
     """
-    from pipelines import backtest as grid
-    from pipelines.promote import contest
-    from pipelines.tracking import contestants, log_promotion
+    from plancast.pipelines.backtest import backtest as grid
+    from plancast.pipelines.backtest.promote import contest
+    from plancast.pipelines.tracking.mlflow_runs import contestants, log_promotion
 
     grid.cells_of([dispatcher], [grid.Estimate("model")], [0])
     reading = reading_of(format, columns, timezone, fields, delimiter, max_bad, strict)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.cli.common import Seed, console, progress, table
+from plancast.pipelines.cli.common import Seed, console, progress, table
 
 
 def bench(
@@ -48,9 +48,9 @@ def bench(
     bench.json
     """
     # Imported only now: the peers' libraries are not for those who only plan.
-    from pipelines.bench import Settings, kept_rows, read_set, run_bench
-    from pipelines.files import write_text_atomic
-    from planner.domain import BadRequest
+    from plancast.pipelines.bench.bench import Settings, kept_rows, read_set, run_bench
+    from plancast.pipelines.inputs.files import write_text_atomic
+    from plancast.planner.model.domain import BadRequest
 
     if resume and (json is None or str(json) == "-"):
         raise BadRequest("--resume needs --json with the file of the earlier run")

@@ -14,10 +14,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from planner.domain import BadRequest
+from plancast.planner.model.domain import BadRequest
 
 if TYPE_CHECKING:
-    from pipelines.reading import Reading
+    from plancast.pipelines.inputs.reading import Reading
 
 NO_PLAN = 3
 INVALID_PLAN = 4
@@ -66,7 +66,7 @@ def reading_of(
     strict: bool,
 ) -> Reading:
     """How a log is read, from the options of a command."""
-    from pipelines.reading import Reading, parse_share
+    from plancast.pipelines.inputs.reading import Reading, parse_share
 
     share = None if max_bad is None else parse_share(max_bad)
     return Reading(format, columns, timezone, fields, delimiter, share, strict)

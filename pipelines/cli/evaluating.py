@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.cli.common import (
+from plancast.pipelines.cli.common import (
     Columns,
     Delimiter,
     Fields,
@@ -49,8 +49,8 @@ def evaluate(
 
     Example: plancast evaluate KTH-SP2-1996-2.swf.gz --refit 30d --json report.json
     """
-    from pipelines.evaluate_log import evaluate_file, parse_span
-    from pipelines.files import write_text_atomic
+    from plancast.pipelines.backtest.evaluate_log import evaluate_file, parse_span
+    from plancast.pipelines.inputs.files import write_text_atomic
 
     asked, span = parse_levels(levels), parse_span(refit)
     reading = reading_of(format, columns, timezone, fields, delimiter, max_bad, strict)
@@ -79,7 +79,7 @@ def evaluate(
 
 def _tracked(report: dict[str, Any], walk: Any, parameters: dict[str, Any]) -> str:
     # Imported only now: MLflow takes seconds to load, and who does not track need not wait.
-    from pipelines.track_evaluation import track_evaluation
+    from plancast.pipelines.tracking.evaluations import track_evaluation
 
     return track_evaluation(report, walk, parameters).run_id
 

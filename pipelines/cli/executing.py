@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.cli.common import Json, console, print_json, progress, table
-from planner.domain import BadRequest
+from plancast.pipelines.cli.common import Json, console, print_json, progress, table
+from plancast.planner.model.domain import BadRequest
 
 
 def execute(
@@ -28,8 +28,8 @@ def execute(
     Example: plancast execute cluster-1000x50-0.json.gz --sigma 0,.3,1 --policy static,closed
     --seeds 3 --json
     """
-    from pipelines.execute_batch import Sweep, policies, read_batch, sweep
-    from planner.messages import Budget
+    from plancast.pipelines.backtest.execute_batch import Sweep, policies, read_batch, sweep
+    from plancast.planner.model.messages import Budget
 
     asked = Sweep(
         sigmas=_numbers(sigma), executors=policies(policy.split(",")), seeds=seeds,
@@ -52,7 +52,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _print(found: dict[str, Any], asked: Any) -> None:
-    from pipelines.execute_batch import means
+    from plancast.pipelines.backtest.execute_batch import means
 
     mean = means(found)
     rows = [

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from pipelines.cli.common import Json, console, print_json
+from plancast.pipelines.cli.common import Json, console, print_json
 
 app = typer.Typer(help="Write a request in another planner's language.", no_args_is_help=True)
 
@@ -24,11 +24,11 @@ def export_pddl_command(
     json: Json = False,
 ) -> None:
     """Write the basic assignment problem in PDDL, with the question if all end by the horizon."""
-    from pipelines.files import read_bytes, write_text_atomic
-    from planner.domain import BadRequest
-    from planner.messages import PlanRequest, from_json
-    from planner.pddl import export_pddl
-    from planner.plan import plan
+    from plancast.pipelines.inputs.files import read_bytes, write_text_atomic
+    from plancast.planner.instances.pddl import export_pddl
+    from plancast.planner.model.domain import BadRequest
+    from plancast.planner.model.messages import PlanRequest, from_json
+    from plancast.planner.planning.plan import plan
 
     asked = from_json(PlanRequest, read_bytes(request), source=str(request))
     if horizon_s is None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from pipelines.cli.common import (
+from plancast.pipelines.cli.common import (
     Columns,
     Delimiter,
     Fields,
@@ -47,8 +47,8 @@ def ingest(
 
     Example: plancast ingest KTH-SP2-1996-2.swf.gz -o jobs.parquet
     """
-    from pipelines.ingest import ingest_log
-    from predictor.logs.table import write_jobs
+    from plancast.pipelines.stages.ingest import ingest_log
+    from plancast.predictor.logs.table import write_jobs
 
     reading = reading_of(format, columns, timezone, fields, delimiter, max_bad, strict)
     with progress(f"reading {escape(log.name)}"):
@@ -92,9 +92,9 @@ def train(
 
     Example: plancast train jobs.parquet -o models/runtime
     """
-    from pipelines.config import load_config
-    from pipelines.train import train_model
-    from predictor.logs.table import read_jobs
+    from plancast.pipelines.inputs.config import load_config
+    from plancast.pipelines.stages.train import train_model
+    from plancast.predictor.logs.table import read_jobs
 
     asked = parse_levels(levels)
     settings = load_config(params).train.settings if params is not None else {}
@@ -126,8 +126,8 @@ def predict(
 
     Example: plancast predict tasks.csv --model models/runtime -o estimates.parquet
     """
-    from pipelines.forecast import forecast_tasks
-    from pipelines.inputs import read_cluster, write_estimates
+    from plancast.pipelines.inputs.forecast import forecast_tasks
+    from plancast.pipelines.inputs.user_files import read_cluster, write_estimates
 
     workers = read_cluster(cluster).workers if cluster is not None else ()
     estimates = forecast_tasks(tasks, model, classes=[w.machine_class for w in workers])

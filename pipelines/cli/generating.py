@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from pipelines.cli.common import Json, Seed, console, print_json
+from plancast.pipelines.cli.common import Json, Seed, console, print_json
 
 app = typer.Typer(
     help="Write a seeded log, cluster or batch, to try things with.", no_args_is_help=True
@@ -26,8 +26,8 @@ def generate_log_command(
     json: Json = False,
 ) -> None:
     """Write a job log of a shared machine in the Standard Workload Format."""
-    from pipelines.files import write_text_atomic
-    from planner.generate import generate_log, swf_text
+    from plancast.pipelines.inputs.files import write_text_atomic
+    from plancast.planner.instances.generate import generate_log, swf_text
 
     write_text_atomic(output, swf_text(generate_log(jobs, users, procs, seed)))
     _tell({"written": [str(output)], "jobs": jobs, "users": users, "procs": procs}, json)
@@ -41,8 +41,8 @@ def generate_cluster_command(
     json: Json = False,
 ) -> None:
     """Write a cluster of eight machine types over three zones."""
-    from pipelines.inputs import ClusterFile, write_cluster
-    from planner.generate import generate_cluster
+    from plancast.pipelines.inputs.user_files import ClusterFile, write_cluster
+    from plancast.planner.instances.generate import generate_cluster
 
     write_cluster(ClusterFile(generate_cluster(workers, seed)), output)
     _tell({"written": [str(output)], "workers": workers}, json)
@@ -58,8 +58,8 @@ def generate_batch_command(
     json: Json = False,
 ) -> None:
     """Write a batch of tasks with its cluster, policy, estimates, and all as one PlanRequest."""
-    from pipelines.inputs import read_cluster, write_batch
-    from planner.generate import generate_batch, generate_cluster
+    from plancast.pipelines.inputs.user_files import read_cluster, write_batch
+    from plancast.planner.instances.generate import generate_batch, generate_cluster
 
     machines = read_cluster(cluster).workers if cluster else generate_cluster(workers, seed)
     written = write_batch(generate_batch(tasks, machines, seed), output)

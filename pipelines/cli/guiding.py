@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from pipelines.cli.common import Json, Seed, console, print_json, progress, table
-from planner.domain import BadRequest
+from plancast.pipelines.cli.common import Json, Seed, console, print_json, progress, table
+from plancast.planner.model.domain import BadRequest
 
 app = typer.Typer(
     help="Learn from solved problems which states a search should look at first.",
@@ -51,8 +51,8 @@ def collect_command(
 
     A run that was interrupted goes on where it was.
     """
-    from pipelines.guide_collect import Settings, collect
-    from pipelines.guide_problems import sources_of
+    from plancast.pipelines.guide.collect import Settings, collect
+    from plancast.pipelines.guide.problems import sources_of
 
     settings = Settings(
         problems, _span("tasks", tasks), _span("workers", workers), turns, steps, seed
@@ -107,9 +107,9 @@ def train_command(
     json: Json = False,
 ) -> None:
     """Train several guides, let each search problems it has not seen, and keep the best."""
-    from pipelines import tracking
-    from pipelines.files import write_text_atomic
-    from pipelines.guide_train import train
+    from plancast.pipelines.guide.train import train
+    from plancast.pipelines.inputs.files import write_text_atomic
+    from plancast.pipelines.tracking import mlflow_runs as tracking
 
     if judge_by is not None and hold_out:
         raise BadRequest("--judge-by and --hold-out both say what to judge by: give one of them")
@@ -175,10 +175,10 @@ def orders_command(
     json: Json = False,
 ) -> None:
     """Learn orders of tasks for list schedules, and which order suits which batch."""
-    from pipelines import tracking
-    from pipelines.files import write_text_atomic
-    from pipelines.guide_passes import Settings, train_passes
-    from pipelines.guide_problems import sources_of
+    from plancast.pipelines.guide.passes import Settings, train_passes
+    from plancast.pipelines.guide.problems import sources_of
+    from plancast.pipelines.inputs.files import write_text_atomic
+    from plancast.pipelines.tracking import mlflow_runs as tracking
 
     settings = Settings(
         batches, _span("tasks", tasks), _span("workers", workers), orders, seed=seed

@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.cli.common import (
+from plancast.pipelines.cli.common import (
     ENVIRONMENT_FAILED,
     TASKS_FAILED,
     Json,
@@ -26,7 +26,7 @@ from pipelines.cli.common import (
     stderr,
     table,
 )
-from planner.domain import BadRequest
+from plancast.planner.model.domain import BadRequest
 
 ENGINES = ("sim", "dask", "slurm")
 
@@ -85,10 +85,10 @@ def master(
 
     Example: plancast master --engine sim --tasks tasks.csv --cluster cluster.yaml --lose w1@600
     """
-    from pipelines.engines.base import EnvironmentFailed
-    from pipelines.master.commands import command_of
-    from pipelines.master.state import State, digest_of
-    from pipelines.requests import request_from_files
+    from plancast.pipelines.engines.base import EnvironmentFailed
+    from plancast.pipelines.inputs.requests import request_from_files
+    from plancast.pipelines.master.commands import command_of
+    from plancast.pipelines.master.state import State, digest_of
 
     if engine not in ENGINES:
         raise BadRequest(f"--engine {engine!r}: choose {', '.join(ENGINES)}")
@@ -156,12 +156,12 @@ class _Batch:
 
     def carry_out(self, runs: Any, log: Path | None, json: bool) -> dict[str, Any]:
         """Bring the engine up, carry the batch out, and end what belongs to it."""
-        from pipelines.engines.base import EnvironmentFailed
-        from pipelines.engines.patient import PatientEngine
-        from pipelines.master.asking import PatientPlanner
-        from pipelines.master.batch import carry_out
-        from planner.controller import ControlPolicy
-        from planner.messages import Budget
+        from plancast.pipelines.engines.base import EnvironmentFailed
+        from plancast.pipelines.engines.patient import PatientEngine
+        from plancast.pipelines.master.batch import carry_out
+        from plancast.pipelines.master.planner_link import PatientPlanner
+        from plancast.planner.model.messages import Budget
+        from plancast.planner.planning.controller import ControlPolicy
 
         control = ControlPolicy(replan_budget=Budget(self.budget))
         planner = PatientPlanner(control, grace_s=self.patience)
@@ -203,18 +203,18 @@ class _Batch:
     def _target(self) -> tuple[Any, Any, Any]:
         """The engine, the request as it begins now, and what is killed on the way."""
         if self.engine == "sim":
-            from pipelines.master.batch import simulated
+            from plancast.pipelines.master.batch import simulated
 
             return simulated(self.request, self.seed, self.losses), self.request, None
         if self.engine == "dask":
             if find_spec("distributed") is None:
                 raise BadRequest("--engine dask: needs the extra; pip install 'plancast[dask]'")
-            from pipelines.engines.dask import started
+            from plancast.pipelines.engines.dask import started
 
             folder = _folder(self.state.path, "dask")
             return started(self.request, self.losses, folder, self.state.batch)
-        from pipelines.engines.patient import patiently
-        from pipelines.engines.slurm import attached
+        from plancast.pipelines.engines.patient import patiently
+        from plancast.pipelines.engines.slurm import attached
 
         since_s = self.state.made_s
         return patiently(
@@ -245,7 +245,7 @@ def _shown(json: bool) -> Iterator[Callable[[Any], None] | None]:
     if json or not stderr.is_terminal:
         yield None
         return
-    from pipelines.master.view import picture
+    from plancast.pipelines.master.view import picture
 
     with Live(console=stderr, refresh_per_second=4, transient=True) as live:
         yield lambda one: live.update(picture(one))

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from pipelines.cli.common import (
+from plancast.pipelines.cli.common import (
     INVALID_PLAN,
     NO_PLAN,
     Json,
@@ -19,8 +19,8 @@ from pipelines.cli.common import (
     progress,
     table,
 )
-from planner.domain import TERMS, BadRequest
-from planner.messages import PlanRequest, PlanResponse
+from plancast.planner.model.domain import TERMS, BadRequest
+from plancast.planner.model.messages import PlanRequest, PlanResponse
 
 SHOWN_REASONS = 10
 
@@ -67,8 +67,8 @@ def plan(
     Example: plancast plan --tasks tasks.csv --cluster cluster.yaml --estimates estimates.parquet
     -o plan.json --gantt plan.html
     """
-    from planner.plan import plan as plan_request
-    from planner.risk import RiskMeasure, plan_under_risk
+    from plancast.planner.planning.plan import plan as plan_request
+    from plancast.planner.planning.risk import RiskMeasure, plan_under_risk
 
     measure = None if risk is None else RiskMeasure.parse(risk)
     search = _search_options(solver, guide, weight, risk)
@@ -108,7 +108,7 @@ def validate(
 
     Example: plancast validate request.json response.json
     """
-    from planner.evaluate import validate_response
+    from plancast.planner.model.evaluate import validate_response
 
     asked = _read_message(PlanRequest, request)
     answer = _read_message(PlanResponse, response)
@@ -134,8 +134,8 @@ def validate(
 
 
 def _read_message(kind: Any, path: Path) -> Any:
-    from pipelines.files import read_bytes
-    from planner.messages import from_json
+    from plancast.pipelines.inputs.files import read_bytes
+    from plancast.planner.model.messages import from_json
 
     return from_json(kind, read_bytes(path), source=str(path))
 
@@ -161,7 +161,7 @@ def _request(
         raise BadRequest("give a request (JSON), or both --tasks and --cluster")
     if model is not None and estimates is not None:
         raise BadRequest("give --model or --estimates, not both")
-    from pipelines.requests import request_from_files
+    from plancast.pipelines.inputs.requests import request_from_files
 
     return request_from_files(tasks, cluster, policy=policy, model=model, estimates=estimates)
 
@@ -169,7 +169,7 @@ def _request(
 def _search_options(
     solver: str, guide: Path | None, weight: float, risk: str | None
 ) -> dict[str, Any]:
-    """What a guide and a weight say to ``planner.plan``; nothing where neither is given."""
+    """What a guide and a weight say to ``planning.plan``; nothing where neither is given."""
     if guide is None and weight == 1.0:
         return {}
     asked = "--guide" if guide is not None else "--weight"
@@ -177,9 +177,9 @@ def _search_options(
         raise BadRequest(f"{asked}: plans against samples are made without; leave out --risk")
     learned: Any = None
     if guide is not None:
-        from pipelines.files import read_bytes
-        from planner.guide_files import guide_of_any_kind
-        from planner.passes import OrderGuide
+        from plancast.pipelines.inputs.files import read_bytes
+        from plancast.planner.solvers.astar.guide_files import guide_of_any_kind
+        from plancast.planner.solvers.greedy.passes import OrderGuide
 
         learned = guide_of_any_kind(read_bytes(guide), str(guide))
         if isinstance(learned, OrderGuide):
@@ -196,7 +196,7 @@ def _limited(
 ) -> PlanRequest:
     from dataclasses import replace
 
-    from planner.messages import Budget
+    from plancast.planner.model.messages import Budget
 
     if budget is not None or steps is not None:
         request = replace(request, budget=Budget(budget, steps))
@@ -206,13 +206,13 @@ def _limited(
 def _write(
     response: PlanResponse, output: Path | None, gantt: Path | None, request: PlanRequest
 ) -> None:
-    from pipelines.files import write_text_atomic
-    from planner.messages import to_json
+    from plancast.pipelines.inputs.files import write_text_atomic
+    from plancast.planner.model.messages import to_json
 
     if output is not None:
         write_text_atomic(output, to_json(response, indent=1))
     if gantt is not None and response.plan is not None:
-        from planner.plot import gantt_html
+        from plancast.planner.planning.plot import gantt_html
 
         write_text_atomic(gantt, gantt_html(request, response.plan))
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from pipelines.cli.common import Json, console, print_json, progress, table
-from pipelines.config import PARAMS, load_config, with_trial
+from plancast.pipelines.cli.common import Json, console, print_json, progress, table
+from plancast.pipelines.inputs.config import PARAMS, load_config, with_trial
 
 Params = Annotated[Path, typer.Option(help="Parameters of the pipeline.")]
 Name = Annotated[str | None, typer.Option(help="Names data/*/NAME and models/NAME.")]
@@ -36,10 +36,10 @@ def trial(
 
     Example: plancast trial jobs.parquet --batches 12 --batch-size 60
     """
-    from pipelines.stage import write_facts
-    from pipelines.train import split_of, untrained
-    from pipelines.trial import trial as run_trial
-    from predictor.logs.table import read_jobs
+    from plancast.pipelines.stages.stage import write_facts
+    from plancast.pipelines.stages.train import split_of, untrained
+    from plancast.pipelines.stages.trial import trial as run_trial
+    from plancast.predictor.logs.table import read_jobs
 
     config = load_config(params, log=str(jobs), policy=str(policy) if policy else None, seed=seed)
     config = with_trial(
@@ -70,7 +70,7 @@ def report(
 
     Example: plancast report --name KTH-SP2-1996-2 -o report.html
     """
-    from pipelines.report import build_report
+    from plancast.pipelines.stages.report import build_report
 
     config = load_config(params, name=name)
     written = build_report(config, output or config.paths.report)
@@ -93,8 +93,8 @@ def run(
 
     Example: plancast run --log KTH-SP2-1996-2.swf.gz
     """
-    from pipelines.cli.forecasting import describe_log
-    from pipelines.pipeline import run_all
+    from plancast.pipelines.cli.forecasting import describe_log
+    from plancast.pipelines.stages.pipeline import run_all
 
     config = load_config(params, log=log, name=name, seed=seed)
     with progress(config.name) as tell:

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.cli.common import Json, stderr
-from planner.domain import BadRequest
+from plancast.pipelines.cli.common import Json, stderr
+from plancast.planner.model.domain import BadRequest
 
 TOKEN_VARIABLE = "PLANCAST_TOKEN"
 
@@ -43,8 +43,8 @@ def serve(
     """
     import uvicorn
 
-    from pipelines.service.app import create_app
-    from pipelines.service.planners import Planners
+    from plancast.pipelines.http.app import create_app
+    from plancast.pipelines.http.planners import Planners
 
     token = _token(token_file)
     if token is None and not _is_loopback(host):
@@ -54,7 +54,7 @@ def serve(
         )
     forecast = None
     if model is not None:
-        from pipelines.service.forecasts import ModelForecasts
+        from plancast.pipelines.http.forecasts import ModelForecasts
 
         forecast = ModelForecasts(model)
     app = create_app(
@@ -94,7 +94,7 @@ def serve(
 def _token(path: Path | None) -> str | None:
     if path is None:
         return os.environ.get(TOKEN_VARIABLE) or None
-    from pipelines.files import read_text
+    from plancast.pipelines.inputs.files import read_text
 
     token = read_text(path).strip()
     if not token or not token.isascii() or not token.isprintable():

@@ -8,7 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.cli.common import Json, Seed, console, parse_levels, print_json, progress, table
+from plancast.pipelines.cli.common import (
+    Json,
+    Seed,
+    console,
+    parse_levels,
+    print_json,
+    progress,
+    table,
+)
 
 SHOWN = 5
 
@@ -30,13 +38,13 @@ def tune(
 
     Example: plancast tune jobs.parquet --trials 20 -o tuned.yaml
     """
-    from pipelines import tracking
-    from pipelines.config import name_of_log
-    from pipelines.files import write_text_atomic
-    from pipelines.tune import params_text
-    from pipelines.tune import tune as search
-    from planner.domain import BadRequest
-    from predictor.logs.table import read_jobs
+    from plancast.pipelines.inputs.config import name_of_log
+    from plancast.pipelines.inputs.files import write_text_atomic
+    from plancast.pipelines.stages.tune import params_text
+    from plancast.pipelines.stages.tune import tune as search
+    from plancast.pipelines.tracking import mlflow_runs as tracking
+    from plancast.planner.model.domain import BadRequest
+    from plancast.predictor.logs.table import read_jobs
 
     asked = parse_levels(levels)
     if not 0 < share < 1:

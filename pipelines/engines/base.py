@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from planner.domain import Outcome, Worker
+from plancast.planner.model.domain import Outcome, Worker
 
 Key = tuple[str, int]
 """Task id and attempt, counted from 1."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipelines.engines.base import (
+from plancast.pipelines.engines.base import (
     PREEMPT,
     Ended,
     EnvironmentFailed,
@@ -32,11 +32,11 @@ from pipelines.engines.base import (
     piece_output,
     safe_name,
 )
-from pipelines.engines.dask_tls import CLOSED_ROUTES, ClusterKey
-from pipelines.engines.processes import ProcessId
-from pipelines.engines.shift import begun_at
-from planner.domain import BadRequest, Outcome, Worker
-from planner.messages import PlanRequest
+from plancast.pipelines.engines.dask_tls import CLOSED_ROUTES, ClusterKey
+from plancast.pipelines.engines.processes import ProcessId
+from plancast.pipelines.engines.shift import begun_at
+from plancast.planner.model.domain import BadRequest, Outcome, Worker
+from plancast.planner.model.messages import PlanRequest
 
 POLL_S = 0.05
 """How often the books are read while a master waits."""
@@ -87,7 +87,7 @@ class DaskEngine:
     ) -> None:
         from distributed import Client
 
-        from pipelines.engines.dask_books import Books
+        from plancast.pipelines.engines.dask_plugin import Books
 
         self.machines = {w.id: w for w in machines}
         self.processes = dict(processes or {})
@@ -123,7 +123,7 @@ class DaskEngine:
     def _submit(self, order: Order) -> None:
         from distributed import fire_and_forget
 
-        from pipelines.engines.dask_books import piece_name, run_command
+        from plancast.pipelines.engines.dask_plugin import piece_name, run_command
 
         known = self._runs([order.key])[order.key]
         pieces = len(order.workers)
@@ -148,7 +148,7 @@ class DaskEngine:
     def _call_off(self, key: Key) -> None:
         from distributed import Future
 
-        from pipelines.engines.dask_books import call_off
+        from plancast.pipelines.engines.dask_plugin import call_off
 
         for name, run in self._runs([key])[key].items():
             if run["state"] == "ended":
@@ -206,14 +206,14 @@ class DaskEngine:
 
     def _runs(self, keys: Collection[Key]) -> dict[Key, dict[str, dict[str, Any]]]:
         """The pieces of orders, by the books."""
-        from pipelines.engines.dask_books import read_runs
+        from plancast.pipelines.engines.dask_plugin import read_runs
 
         names = {self._name(key): key for key in keys}
         found = self.client.run_on_scheduler(read_runs, list(names))
         return {key: found[name] for name, key in names.items()}
 
     def _read(self) -> list[Told]:
-        from pipelines.engines.dask_books import read_log
+        from plancast.pipelines.engines.dask_plugin import read_log
 
         found: list[Told] = []
         for entry in self.client.run_on_scheduler(read_log, self.seen):
@@ -224,7 +224,7 @@ class DaskEngine:
         return found
 
     def _told(self, entry: dict[str, Any]) -> Told | None:
-        from pipelines.engines.dask_books import order_of
+        from plancast.pipelines.engines.dask_plugin import order_of
 
         at_s = int(entry["at"])
         if entry["kind"] == "up":
@@ -255,7 +255,7 @@ class DaskEngine:
 
 def _together(runs: Mapping[str, dict[str, Any]]) -> Standing:
     """Where an order stands, from its pieces by Dask key."""
-    from pipelines.engines.dask_books import pieces_of
+    from plancast.pipelines.engines.dask_plugin import pieces_of
 
     known = list(runs.values())
     if not known or len(known) < pieces_of(next(iter(runs))):

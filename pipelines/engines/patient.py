@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
-from pipelines.engines.base import (
+from plancast.pipelines.engines.base import (
     Engine,
     EnvironmentFailed,
     Key,
@@ -15,7 +15,7 @@ from pipelines.engines.base import (
     Told,
     Unreachable,
 )
-from planner.domain import Worker
+from plancast.planner.model.domain import Worker
 
 FIRST_S, MOST_S, FACTOR = 0.5, 15.0, 2.0
 """Pauses between two attempts: the first, the longest, and how they grow."""

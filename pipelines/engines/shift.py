@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from planner.domain import Task, Window, Worker
-from planner.messages import PlanRequest
+from plancast.planner.model.domain import Task, Window, Worker
+from plancast.planner.model.messages import PlanRequest
 
 
 def begun_at(request: PlanRequest, now_s: int) -> PlanRequest:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipelines.engines.base import (
+from plancast.pipelines.engines.base import (
     PREEMPT,
     Ended,
     Key,
@@ -26,7 +26,7 @@ from pipelines.engines.base import (
     WorkerDown,
     WorkerUp,
 )
-from planner.domain import BadRequest, Outcome, Worker
+from plancast.planner.model.domain import BadRequest, Outcome, Worker
 
 STEP_S = 60.0
 """How far the clock goes where nothing is scheduled to happen."""

@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipelines.engines.base import (
+from plancast.pipelines.engines.base import (
     PREEMPT,
     Ended,
     Key,
@@ -38,8 +38,8 @@ from pipelines.engines.base import (
     WorkerUp,
     safe_name,
 )
-from pipelines.engines.shift import begun_at
-from pipelines.engines.slurm_answers import (
+from plancast.pipelines.engines.shift import begun_at
+from plancast.pipelines.engines.slurm_answers import (
     FIELDS,
     OUTCOMES,
     SEPARATOR,
@@ -49,8 +49,8 @@ from pipelines.engines.slurm_answers import (
     open_nodes,
     standing,
 )
-from planner.domain import BadRequest, Outcome, Worker
-from planner.messages import PlanRequest
+from plancast.planner.model.domain import BadRequest, Outcome, Worker
+from plancast.planner.model.messages import PlanRequest
 
 PREFIX = "plancast"
 POLL_S = 0.5

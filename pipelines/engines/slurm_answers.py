@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipelines.engines.base import Standing, Unreachable
-from planner.domain import Outcome
+from plancast.pipelines.engines.base import Standing, Unreachable
+from plancast.planner.model.domain import Outcome
 
 OUTCOMES = {
     "COMPLETED": Outcome.COMPLETED,

@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.engines.base import Engine
-from pipelines.engines.sim import Faults, SimEngine
-from pipelines.master.commands import Command
-from pipelines.master.joblog import append_log
-from pipelines.master.loop import Ask, Master, Options, master_of
-from pipelines.master.outcome import failures, outputs
-from pipelines.master.state import State
-from pipelines.master.view import facts
-from planner.controller import ControlPolicy
-from planner.domain import BadRequest, Plan
-from planner.evaluate import evaluate
-from planner.messages import PlanRequest
+from plancast.pipelines.engines.base import Engine
+from plancast.pipelines.engines.sim import Faults, SimEngine
+from plancast.pipelines.master.commands import Command
+from plancast.pipelines.master.joblog import append_log
+from plancast.pipelines.master.loop import Ask, Master, Options, master_of
+from plancast.pipelines.master.outcome import failures, outputs
+from plancast.pipelines.master.state import State
+from plancast.pipelines.master.view import facts
+from plancast.planner.model.domain import BadRequest, Plan
+from plancast.planner.model.evaluate import evaluate
+from plancast.planner.model.messages import PlanRequest
+from plancast.planner.planning.controller import ControlPolicy
 
 LOG_EVERY_S = 60.0
 """Seconds of the world between two writings of the log."""

@@ -13,7 +13,7 @@ import string
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from planner.domain import BadRequest, Task
+from plancast.planner.model.domain import BadRequest, Task
 
 FIELDS = ("id", "app", "owner", "requested_s")
 SHELL_SYNTAX = re.compile(r"[;|&<>`]|\$\(|\$\{?\w")

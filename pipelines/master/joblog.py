@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from pipelines.engines.base import EnvironmentFailed
-from pipelines.master.loop import Master
-from predictor.logs.table import read_jobs, write_jobs
-from predictor.schema import canonical
+from plancast.pipelines.engines.base import EnvironmentFailed
+from plancast.pipelines.master.loop import Master
+from plancast.predictor.logs.table import read_jobs, write_jobs
+from plancast.predictor.schema import canonical
 
 
 def job_rows(master: Master) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from pipelines.engines.base import (
+from plancast.pipelines.engines.base import (
     PREEMPT,
     Ended,
     Engine,
@@ -33,11 +33,10 @@ from pipelines.engines.base import (
     WorkerUp,
     safe_name,
 )
-from pipelines.master.commands import Command, Invocation
-from pipelines.master.state import OPEN, OrderRow, State
-from planner.controller import Choice, Controller, ControlPolicy, Refused
-from planner.domain import Assignment, BadRequest, Outcome, Worker
-from planner.messages import (
+from plancast.pipelines.master.commands import Command, Invocation
+from plancast.pipelines.master.state import OPEN, OrderRow, State
+from plancast.planner.model.domain import Assignment, BadRequest, Outcome, Worker
+from plancast.planner.model.messages import (
     Event,
     PlanRequest,
     PlanResponse,
@@ -49,7 +48,8 @@ from planner.messages import (
     WorkerJoined,
     WorkerLost,
 )
-from planner.plan import plan
+from plancast.planner.planning.controller import Choice, Controller, ControlPolicy, Refused
+from plancast.planner.planning.plan import plan
 
 NOBODY = Worker("(no worker)", {})
 """Stands in the snapshot while there is no other: a cluster cannot be empty. It holds nothing."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipelines.master.loop import Master
-from pipelines.master.state import OrderRow
-from planner.domain import Outcome
+from plancast.pipelines.master.loop import Master
+from plancast.pipelines.master.state import OrderRow
+from plancast.planner.model.domain import Outcome
 
 TAIL_BYTES, TAIL_LINES = 4096, 10
 """How much of the end of an output file is shown."""

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.engines.base import EnvironmentFailed, Key
-from planner.controller import Choice, Controller, ControlPolicy
-from planner.domain import BadRequest, DurationEstimate, Estimates, Outcome, Plan
-from planner.messages import Event, PlanRequest, from_json, to_json
+from plancast.pipelines.engines.base import EnvironmentFailed, Key
+from plancast.planner.model.domain import BadRequest, DurationEstimate, Estimates, Outcome, Plan
+from plancast.planner.model.messages import Event, PlanRequest, from_json, to_json
+from plancast.planner.planning.controller import Choice, Controller, ControlPolicy
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);

@@ -9,10 +9,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.master.loop import Master
-from planner.domain import Outcome
-from planner.evaluate import running_end_s
-from planner.outlook import clock
+from plancast.pipelines.master.loop import Master
+from plancast.planner.model.domain import Outcome
+from plancast.planner.model.evaluate import running_end_s
+from plancast.planner.planning.expected_starts import clock
 
 MOST_ROWS = 12
 """Tasks shown in each table."""

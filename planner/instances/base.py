@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
-from planner.domain import BadRequest, Policy, Prices
-from planner.messages import PlanRequest
+from plancast.planner.model.domain import BadRequest, Policy, Prices
+from plancast.planner.model.messages import PlanRequest
 
 MAKESPAN_SECONDS = Policy(Prices(makespan_h=3600.0, late_h=0.0, misses=0.0, wait_h=0.0))
 """The cost of a plan is its makespan in seconds."""

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from planner.domain import (
+from plancast.planner.model.domain import (
     Assignment,
     BadRequest,
     DurationEstimate,
@@ -27,8 +27,8 @@ from planner.domain import (
     Task,
     Worker,
 )
-from planner.evaluate import HOUR_S, WATT_SECONDS_PER_KWH
-from planner.messages import PlanRequest, from_json
+from plancast.planner.model.evaluate import HOUR_S, WATT_SECONDS_PER_KWH
+from plancast.planner.model.messages import PlanRequest, from_json
 
 TARDINESS = 10.0
 """What a weighted mean second of tardiness costs, in seconds of makespan."""

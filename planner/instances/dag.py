@@ -16,9 +16,17 @@ import math
 import zlib
 from pathlib import Path
 
-from planner.domain import BadRequest, DurationEstimate, Policy, Prices, Snapshot, Task, Worker
-from planner.instances.base import InstanceSet
-from planner.messages import PlanRequest
+from plancast.planner.instances.base import InstanceSet
+from plancast.planner.model.domain import (
+    BadRequest,
+    DurationEstimate,
+    Policy,
+    Prices,
+    Snapshot,
+    Task,
+    Worker,
+)
+from plancast.planner.model.messages import PlanRequest
 
 MACHINES = ((6, 1.0), (5, 1.5), (5, 2.0))
 """Number and speed of the machines of each class."""

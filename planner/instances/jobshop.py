@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from planner.domain import BadRequest, DurationEstimate, Snapshot, Task, Worker
-from planner.instances.base import MAKESPAN_SECONDS, InstanceSet, instance_set
-from planner.instances.projects import without_instant
-from planner.messages import PlanRequest
+from plancast.planner.instances.base import MAKESPAN_SECONDS, InstanceSet, instance_set
+from plancast.planner.instances.projects import without_instant
+from plancast.planner.model.domain import BadRequest, DurationEstimate, Snapshot, Task, Worker
+from plancast.planner.model.messages import PlanRequest
 
 SLOT = "slot"
 Operation = dict[int, int]

@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from planner.domain import BadRequest
-from planner.instances.base import InstanceSet, instance_set
-from planner.instances.projects import Activity, project_request
-from planner.messages import PlanRequest
+from plancast.planner.instances.base import InstanceSet, instance_set
+from plancast.planner.instances.projects import Activity, project_request
+from plancast.planner.model.domain import BadRequest
+from plancast.planner.model.messages import PlanRequest
 
 
 def patterson_set(path: str | Path) -> InstanceSet:

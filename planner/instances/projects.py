@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from planner.domain import (
+from plancast.planner.instances.base import MAKESPAN_SECONDS
+from plancast.planner.model.domain import (
     ANY_CLASS,
     BadRequest,
     DurationEstimate,
@@ -19,8 +20,7 @@ from planner.domain import (
     Worker,
     find_cycle,
 )
-from planner.instances.base import MAKESPAN_SECONDS
-from planner.messages import PlanRequest
+from plancast.planner.model.messages import PlanRequest
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from planner.solvers.base import Solution, Solver
-from planner.solvers.greedy import Greedy
-from planner.solvers.lns import LargeNeighbourhood
+from plancast.planner.solvers.base import Solution, Solver
+from plancast.planner.solvers.greedy.greedy import Greedy
+from plancast.planner.solvers.lns.lns import LargeNeighbourhood
 
 
 def _astar(**parameters: Any) -> Solver:
-    from planner.solvers.astar import AStar
+    from plancast.planner.solvers.astar.astar import AStar
 
     return AStar(**parameters)
 
 
 def _cpsat(**parameters: Any) -> Solver:
     # ortools takes a third of a second to import: only who asks for it pays.
-    from planner.solvers.cpsat import CpSat
+    from plancast.planner.solvers.cpsat.cpsat import CpSat
 
     return CpSat(**parameters)
 
@@ -31,20 +31,20 @@ def _lns(**parameters: Any) -> Solver:
 
 
 def _project(**parameters: Any) -> Solver:
-    from planner.solvers.project import Project
+    from plancast.planner.solvers.makespan.project import Project
 
     return Project(**{"start": Greedy(), **parameters})
 
 
 def _shop(**parameters: Any) -> Solver:
-    from planner.solvers.shop import Shop
+    from plancast.planner.solvers.makespan.shop import Shop
 
     return Shop(**{"start": Greedy(), "finisher": _lns(), **parameters})
 
 
 def _repair(**parameters: Any) -> Solver:
-    from planner.solvers.astar import AStar
-    from planner.solvers.repair import Repair
+    from plancast.planner.solvers.astar.astar import AStar
+    from plancast.planner.solvers.repair.repair import Repair
 
     return Repair(**{"start": _lns(), "exact": AStar(max_edges=1000), **parameters})
 

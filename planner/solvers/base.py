@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from planner.domain import TERMS, BadRequest
-from planner.messages import Budget, Status
-from planner.problem import Problem, Schedule
+from plancast.planner.arrays.problem import Problem, Schedule
+from plancast.planner.model.domain import TERMS, BadRequest
+from plancast.planner.model.messages import Budget, Status
 
 ALL_BUT_MOVES: frozenset[str] = frozenset(TERMS) - {"moves"}
 

@@ -12,15 +12,15 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from predictor.logs.column_map import ColumnMap
-from predictor.logs.pbs import PbsReader
-from predictor.logs.rows import Rows
-from predictor.logs.sacct import SacctReader
-from predictor.logs.source import read_bytes
-from predictor.logs.swf import SwfReader
-from predictor.logs.table import TableReader, read_jobs, write_jobs
-from predictor.logs.wfformat import WfFormatReader
-from predictor.schema import BadLog
+from plancast.predictor.logs.column_map import ColumnMap
+from plancast.predictor.logs.pbs import PbsReader
+from plancast.predictor.logs.rows import Rows
+from plancast.predictor.logs.sacct import SacctReader
+from plancast.predictor.logs.source import read_bytes
+from plancast.predictor.logs.swf import SwfReader
+from plancast.predictor.logs.table import TableReader, read_jobs, write_jobs
+from plancast.predictor.logs.wfformat import WfFormatReader
+from plancast.predictor.schema import BadLog
 
 __all__ = ["READERS", "ColumnMap", "Reader", "read_jobs", "read_log", "write_jobs"]
 

@@ -18,8 +18,8 @@ from pydantic import (
     model_validator,
 )
 
-from predictor import units as unit_texts
-from predictor.schema import COLUMNS, BadLog
+from plancast.predictor import units as unit_texts
+from plancast.predictor.schema import COLUMNS, BadLog
 
 _UNKNOWN_CELLS = ("", "NA", "N/A", "NaN", "nan", "null", "None")
 UNITS: dict[str, dict[str, float]] = {

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from predictor import units
-from predictor.logs.rows import Rows, finish
-from predictor.logs.source import decoded, epoch_seconds, first_lines, read_bytes
-from predictor.schema import BadLog
+from plancast.predictor import units
+from plancast.predictor.logs.rows import Rows, finish
+from plancast.predictor.logs.source import decoded, epoch_seconds, first_lines, read_bytes
+from plancast.predictor.schema import BadLog
 
 _RECORD = re.compile(r"(\d\d/\d\d/\d{4} \d\d:\d\d:\d\d)(?:\.\d+)?;(\w+);([^;]*);(.*)", re.DOTALL)
 _KEY = re.compile(r"(?:^|\s)([A-Za-z_][\w.]*)=")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from predictor.schema import NUMBER_COLUMNS, BadLog, canonical, extra_columns, numbers
+from plancast.predictor.schema import NUMBER_COLUMNS, BadLog, canonical, extra_columns, numbers
 
 MAX_BAD = 0.05
 """Share of bad rows above which a log is refused, where the caller names none."""

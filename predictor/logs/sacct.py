@@ -17,12 +17,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from predictor import units
-from predictor.logs import sacct_text, slurm_json
-from predictor.logs.rows import Rows, finish
-from predictor.logs.sacct_text import Records
-from predictor.logs.source import decoded, epoch_seconds, first_bad, first_lines, read_bytes
-from predictor.schema import BadLog
+from plancast.predictor import units
+from plancast.predictor.logs import sacct_text, slurm_json
+from plancast.predictor.logs.rows import Rows, finish
+from plancast.predictor.logs.sacct_text import Records
+from plancast.predictor.logs.source import (
+    decoded,
+    epoch_seconds,
+    first_bad,
+    first_lines,
+    read_bytes,
+)
+from plancast.predictor.schema import BadLog
 
 FIELDS = (
     "JobIDRaw",
@@ -238,7 +244,7 @@ class SacctReader:
           those allocated.
         - A delimiter or a line break within a free text (JobName, SubmitLine, WorkDir, ...) is
           understood where the types of the other fields leave one reading
-          (`predictor.logs.sacct_text`); a row with several is left out.
+          (`plancast.predictor.logs.sacct_text`); a row with several is left out.
         """
         rows = rows or Rows(path.name)
         text = decoded(read_bytes(path), rows)

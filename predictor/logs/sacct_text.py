@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from predictor.logs.rows import Rows
-from predictor.schema import BadLog
+from plancast.predictor.logs.rows import Rows
+from plancast.predictor.schema import BadLog
 
 _TIME = r"\d{4}-\d\d-\d\d[T ]\d[^|]*|\d+(?:\.\d+)?|Unknown|None|N/A|"
 _DURATION = r"(?:\d+-)?\d+(?::\d+){0,2}(?:\.\d+)?|UNLIMITED|Partition_Limit|INVALID|Unknown|None|"

@@ -11,9 +11,9 @@ import json
 import math
 from typing import Any
 
-from predictor.logs.rows import Rows
-from predictor.logs.sacct_text import Records
-from predictor.schema import BadLog
+from plancast.predictor.logs.rows import Rows
+from plancast.predictor.logs.sacct_text import Records
+from plancast.predictor.schema import BadLog
 
 _FIELDS = (
     "JobID",

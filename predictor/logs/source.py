@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from predictor.logs.rows import Rows
-from predictor.schema import BadLog
+from plancast.predictor.logs.rows import Rows
+from plancast.predictor.schema import BadLog
 
 _GZIP = b"\x1f\x8b"
 _HEAD_BYTES = 65_536

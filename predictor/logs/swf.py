@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from predictor.logs.rows import Rows, finish
-from predictor.logs.source import first_lines, read_bytes, refuse_binary
-from predictor.schema import BadLog
+from plancast.predictor.logs.rows import Rows, finish
+from plancast.predictor.logs.source import first_lines, read_bytes, refuse_binary
+from plancast.predictor.schema import BadLog
 
 FIELDS = (
     "job number",

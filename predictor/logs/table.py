@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from predictor import units as unit_texts
-from predictor.logs import builtin_maps
-from predictor.logs.column_map import (
+from plancast.predictor import units as unit_texts
+from plancast.predictor.logs import builtin_maps
+from plancast.predictor.logs.column_map import (
     FOREIGN,
     QUANTITY,
     TIME_COLUMNS,
@@ -27,9 +27,16 @@ from predictor.logs.column_map import (
     ColumnMap,
     nearest,
 )
-from predictor.logs.rows import Rows, finish
-from predictor.logs.source import decoded, epoch_seconds, first_bad, first_line, head, read_bytes
-from predictor.schema import COLUMNS, OUTCOMES, BadLog, canonical, extra_columns, numbers
+from plancast.predictor.logs.rows import Rows, finish
+from plancast.predictor.logs.source import (
+    decoded,
+    epoch_seconds,
+    first_bad,
+    first_line,
+    head,
+    read_bytes,
+)
+from plancast.predictor.schema import COLUMNS, OUTCOMES, BadLog, canonical, extra_columns, numbers
 
 _PARQUET = b"PAR1"
 _METADATA_KEY = b"plancast_jobs"
@@ -76,8 +83,8 @@ class TableReader:
             CSV with a header line or, where the map names columns by their place or gives
             their names, without one (plain or gzip); or Parquet.
         columns : ColumnMap, path or name, optional
-            A map, its file, or one of `predictor.logs.builtin_maps`. Without it columns with
-            canonical names are taken, and others are left out.
+            A map, its file, or one of `plancast.predictor.logs.builtin_maps`. Without it columns
+            with canonical names are taken, and others are left out.
         timezone : str, optional
             Of times without an offset, instead of the map's.
         rows : Rows, optional

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from predictor.logs.rows import Rows, finish
-from predictor.logs.source import decoded, epoch_seconds, head, read_bytes
-from predictor.schema import BadLog
+from plancast.predictor.logs.rows import Rows, finish
+from plancast.predictor.logs.source import decoded, epoch_seconds, head, read_bytes
+from plancast.predictor.schema import BadLog
 
 VERSIONS = ("1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6")
 """Schema versions that can be read; up to 1.4 a task holds its own execution."""

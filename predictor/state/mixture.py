@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from predictor.jit import inner, kernel
+from plancast.predictor.jit import inner, kernel
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

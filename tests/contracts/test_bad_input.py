@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.cli import main
-from planner.generate import generate_log, swf_text
-from predictor import RuntimePredictor
+from plancast.pipelines.cli import main
+from plancast.planner.instances.generate import generate_log, swf_text
+from plancast.predictor import RuntimePredictor
 from tests.oracles.toy_logs import toy_log
 
 LOG = swf_text(generate_log(60, 4, 16, 0))
@@ -621,7 +621,7 @@ def test_the_program_refuses_it_too(name: str, home: Path) -> None:
 
     def call(arguments: Arguments) -> tuple[int, str, str]:
         ended = subprocess.run(
-            [sys.executable, "-m", "pipelines.cli", *arguments],
+            [sys.executable, "-m", "plancast.pipelines.cli", *arguments],
             cwd=home, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         return ended.returncode, ended.stdout, ended.stderr

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.cli import main
-from planner.domain import Assignment, Plan, Task, estimate_for
-from planner.evaluate import (
+from plancast.pipelines.cli import main
+from plancast.planner.instances.generate import generate_batch, generate_cluster, random_request
+from plancast.planner.model.domain import Assignment, Plan, Task, estimate_for
+from plancast.planner.model.evaluate import (
     RELATIVE_TOLERANCE,
     ViolationKind,
     evaluate,
@@ -27,9 +28,8 @@ from planner.evaluate import (
     running_end_s,
     validate_response,
 )
-from planner.generate import generate_batch, generate_cluster, random_request
-from planner.messages import Budget, PlanRequest, PlanResponse, to_json
-from planner.plan import plan
+from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, to_json
+from plancast.planner.planning.plan import plan
 
 KIND = ViolationKind
 FAR_S = 7200

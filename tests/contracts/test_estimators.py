@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from oracles.toy_logs import toy_log
 
-from predictor.baselines import ESTIMATORS, Forecaster
+from plancast.predictor.baselines import ESTIMATORS, Forecaster
+from tests.oracles.toy_logs import toy_log
 
 LEVELS = (0.1, 0.5, 0.9)
 CUT = 700

@@ -15,8 +15,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from predictor.logs import READERS, read_log, write_jobs
-from predictor.schema import COLUMNS, OUTCOMES, RULES, BadLog, canonical, check_log, extra_columns
+from plancast.predictor.logs import READERS, read_log, write_jobs
+from plancast.predictor.schema import (
+    COLUMNS,
+    OUTCOMES,
+    RULES,
+    BadLog,
+    canonical,
+    check_log,
+    extra_columns,
+)
 from tests.conftest import ROOT
 
 DATA = ROOT / "tests" / "data" / "logs"
@@ -295,6 +303,6 @@ def test_an_unknown_format_is_refused() -> None:
 def test_reading_logs_imports_no_learner() -> None:
     """The command line would take seconds to start for what needs no model."""
     heavy = ["lightgbm", "sklearn", "pandera", "numba"]
-    code = f"import sys, predictor.logs; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, plancast.predictor.logs; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

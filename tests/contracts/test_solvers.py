@@ -1,4 +1,4 @@
-"""Every registered solver keeps the contract of ``planner.solvers.base``."""
+"""Every registered solver keeps the contract of ``plancast.planner.solvers.base``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from oracles.brute_force import optimum, without_moves
-from oracles.valid_schedules import plannable
 
-from planner.domain import (
+from plancast.planner.arrays.problem import Problem, Schedule, decode, encode
+from plancast.planner.instances.generate import generate_batch, generate_cluster, random_request
+from plancast.planner.model.domain import (
     TERMS,
     BadRequest,
     DurationEstimate,
@@ -23,11 +23,11 @@ from planner.domain import (
     Task,
     Worker,
 )
-from planner.evaluate import Evaluation, evaluate
-from planner.generate import generate_batch, generate_cluster, random_request
-from planner.messages import Budget, PlanRequest, Status
-from planner.problem import Problem, Schedule, decode, encode
-from planner.solvers import SOLVERS, Solution
+from plancast.planner.model.evaluate import Evaluation, evaluate
+from plancast.planner.model.messages import Budget, PlanRequest, Status
+from plancast.planner.solvers import SOLVERS, Solution
+from tests.oracles.brute_force import optimum, without_moves
+from tests.oracles.valid_schedules import plannable
 
 EXACT = ("astar", "cpsat")
 """Solvers that prove their plans optimal."""

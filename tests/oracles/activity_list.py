@@ -1,10 +1,10 @@
-"""Slow twin of ``planner.kernels.activity``: dictionaries of seconds, nothing packed."""
+"""Slow twin of ``makespan.activity_lists``: dictionaries of seconds, nothing packed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from planner.problem import Problem
+from plancast.planner.arrays.problem import Problem
 
 
 def serial_ends(problem: Problem, order: Sequence[int], backwards: bool = False) -> list[int]:

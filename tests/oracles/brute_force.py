@@ -14,8 +14,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import combinations, combinations_with_replacement
 
-from planner.domain import MIN_STRETCH_S, Assignment, Plan, Task, Worker
-from planner.evaluate import (
+from plancast.planner.arrays.problem import encode
+from plancast.planner.model.domain import MIN_STRETCH_S, Assignment, Plan, Task, Worker
+from plancast.planner.model.evaluate import (
     HOUR_S,
     WATT_SECONDS_PER_KWH,
     evaluate,
@@ -23,8 +24,7 @@ from planner.evaluate import (
     running_end_s,
     unplanned_weight,
 )
-from planner.messages import PlanRequest
-from planner.problem import encode
+from plancast.planner.model.messages import PlanRequest
 
 
 @dataclass(frozen=True)

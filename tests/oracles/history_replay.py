@@ -1,11 +1,11 @@
-"""The slow twin of predictor.history: every answer from scratch, in plain Python, for one job."""
+"""The slow twin of state.history: every answer from scratch, in plain Python, for one job."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from predictor.history import KINDS, LIKE
+from plancast.predictor.state.history import KINDS, LIKE
 
 BAD = ("failed", "timeout", "cancelled")
 

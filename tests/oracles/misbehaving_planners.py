@@ -14,7 +14,7 @@ def hang(pipe: Connection) -> None:
 
 def warm(pipe: Connection) -> None:
     """Load what a planner loads, so that what comes next is not waited for, and say so."""
-    import planner.controller  # noqa: F401
+    import plancast.planner.planning.controller  # noqa: F401
 
     pipe.recv()
     pipe.send(None)

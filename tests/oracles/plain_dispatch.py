@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from planner.arena import Arena
-from planner.kernels.dispatch import FAR, LEAST_FREE, MOST_FREE, Rules
+from plancast.planner.worlds.dispatch import FAR, LEAST_FREE, MOST_FREE, Rules
+from plancast.planner.worlds.dispatch_arrays import Arena
 
 
 @dataclass

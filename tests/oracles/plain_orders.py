@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from planner.kernels.schedule import FAR
-from planner.problem import Ints, Problem, Schedule
+from plancast.planner.arrays.problem import Ints, Problem, Schedule
+from plancast.planner.arrays.schedule import FAR
 
 HORIZON_S = 400
 """Nothing starts later in the small requests that this is meant for."""

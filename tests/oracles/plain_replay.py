@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from planner.dispatchers import Dispatcher
-from planner.replay import Outages, ReplayLog
+from plancast.planner.worlds.dispatchers import Dispatcher
+from plancast.planner.worlds.replay import Outages, ReplayLog
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Slow twin of ``planner.kernels.jobshop``: longest paths by recursion over named edges."""
+"""Slow twin of ``planner.solvers.makespan.tabu``: longest paths by recursion over named edges."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 
-from planner.problem import Problem
+from plancast.planner.arrays.problem import Problem
 
 
 def longest_paths(

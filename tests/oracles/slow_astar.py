@@ -11,12 +11,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from oracles.slow_search import Active, Assign, SearchSpace, State
-from planner.bounds import lower_bound
-from planner.domain import BadRequest
-from planner.messages import Budget, Status
-from planner.problem import Problem, Schedule
-from planner.solvers.base import ALL_BUT_MOVES, Observe, Solution
+from plancast.planner.arrays.problem import Problem, Schedule
+from plancast.planner.bounds.lower_bound import lower_bound
+from plancast.planner.model.domain import BadRequest
+from plancast.planner.model.messages import Budget, Status
+from plancast.planner.solvers.base import ALL_BUT_MOVES, Observe, Solution
+from tests.oracles.slow_search import Active, Assign, SearchSpace, State
 
 SAME = 1e-9
 """A schedule that is better by less than this, relative, is not looked for."""

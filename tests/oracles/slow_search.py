@@ -1,4 +1,4 @@
-"""The slow twin of ``planner.search``: states, edges and an admissible bound in plain Python.
+"""The slow twin of ``planner.solvers.astar.space``: states, edges, an admissible bound.
 
 A state is a partial schedule in which no task that is still to come may start before the
 last one that was placed. Its edges are ``Assign(task, workers)``: precondition, the task's
@@ -19,12 +19,12 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 
-from planner.bounds import heads_tails
-from planner.domain import MIN_STRETCH_S
-from planner.evaluate import HOUR_S, WATT_SECONDS_PER_KWH
-from planner.kernels.graph import priority_order
-from planner.kernels.schedule import FAR
-from planner.problem import Ints, Problem, Schedule
+from plancast.planner.arrays.graph import priority_order
+from plancast.planner.arrays.problem import Ints, Problem, Schedule
+from plancast.planner.arrays.schedule import FAR
+from plancast.planner.bounds.lower_bound import heads_tails
+from plancast.planner.model.domain import MIN_STRETCH_S
+from plancast.planner.model.evaluate import HOUR_S, WATT_SECONDS_PER_KWH
 
 Active = tuple[tuple[int, int], ...]
 """(end, packed demand) of what a worker holds beyond the start of the last task placed."""

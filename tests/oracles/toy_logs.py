@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from hypothesis import strategies as st
 
-from predictor.schema import OUTCOMES, canonical
+from plancast.predictor.schema import OUTCOMES, canonical
 
 
 @st.composite

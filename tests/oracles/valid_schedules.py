@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from planner.generate import random_request
-from planner.kernels.graph import priority_order
-from planner.problem import Problem, Schedule, encode
-from planner.solvers.greedy import schedule_in_order
+from plancast.planner.arrays.graph import priority_order
+from plancast.planner.arrays.problem import Problem, Schedule, encode
+from plancast.planner.instances.generate import random_request
+from plancast.planner.solvers.greedy.greedy import schedule_in_order
 
 
 def random_schedules(problem: Problem, rng: np.random.Generator, tries: int) -> Iterator[Schedule]:

@@ -13,8 +13,8 @@ from typing import Any
 import joblib
 import pytest
 
-from pipelines.cli import main
-from pipelines.config import Config, Paths, load_config
+from plancast.pipelines.cli import main
+from plancast.pipelines.inputs.config import Config, Paths, load_config
 
 PARAMS = """
 name: tiny
@@ -62,7 +62,7 @@ def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow store, to be copied: its tables take ten seconds to make."""
     import mlflow
 
-    from pipelines import tracking  # silences MLflow
+    from plancast.pipelines.tracking import mlflow_runs as tracking  # silences MLflow
 
     assert tracking.STORE
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
@@ -74,7 +74,7 @@ def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_store: Path) -> Path:
     """An empty folder with an empty MLflow store in it, as the current directory."""
-    from pipelines import tracking
+    from plancast.pipelines.tracking import mlflow_runs as tracking
 
     target = tmp_path / tracking.STORE / "mlflow.db"
     target.parent.mkdir(parents=True)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.bridge import certain_estimates, estimates_of, machines_of_log, task_of_job
-from planner.domain import DurationEstimate, Task, Worker
+from plancast.pipelines.bridge import certain_estimates, estimates_of, machines_of_log, task_of_job
+from plancast.planner.model.domain import DurationEstimate, Task, Worker
 
 
 def job(**fields: Any) -> Any:

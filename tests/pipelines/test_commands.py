@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.engines.base import SAFE_LENGTH, safe_name
-from pipelines.master.commands import command_of
-from planner.domain import BadRequest, Task
+from plancast.pipelines.engines.base import SAFE_LENGTH, safe_name
+from plancast.pipelines.master.commands import command_of
+from plancast.planner.model.domain import BadRequest, Task
 
 HOSTILE = ["; touch owned", "$(touch owned)", "`touch owned`", "a' ; touch owned; '", "a\ntouch x",
            "{id}", "{app}", "../../etc/passwd", "a b", "*", "~", "%s", "\\", '"', "-n"]  # fmt: skip

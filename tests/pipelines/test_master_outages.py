@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.engines.base import EnvironmentFailed, Order, Rejected, Unreachable
-from pipelines.engines.patient import PatientEngine, patiently
-from pipelines.engines.sim import Faults, SimEngine
-from pipelines.master.batch import account
-from pipelines.master.loop import Options, master_of
-from pipelines.master.outcome import failures, outputs, tail
-from pipelines.master.state import State
-from planner.domain import DurationEstimate, Snapshot, Task, Worker
-from planner.messages import PlanRequest
-from tests.pipelines.test_master import (
+from plancast.pipelines.engines.base import EnvironmentFailed, Order, Rejected, Unreachable
+from plancast.pipelines.engines.patient import PatientEngine, patiently
+from plancast.pipelines.engines.sim import Faults, SimEngine
+from plancast.pipelines.master.batch import account
+from plancast.pipelines.master.loop import Options, master_of
+from plancast.pipelines.master.outcome import failures, outputs, tail
+from plancast.pipelines.master.state import State
+from plancast.planner.model.domain import DurationEstimate, Snapshot, Task, Worker
+from plancast.planner.model.messages import PlanRequest
+from tests.pipelines.master.test_master import (
     QUICK,
     batch,
     check_truth,

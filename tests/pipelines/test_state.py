@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.engines.base import EnvironmentFailed
-from pipelines.engines.processes import ProcessId
-from pipelines.master.state import OrderRow, State, digest_of
-from planner.domain import BadRequest, DurationEstimate, Snapshot, Task, Worker
-from planner.messages import PlanRequest
+from plancast.pipelines.engines.base import EnvironmentFailed
+from plancast.pipelines.engines.processes import ProcessId
+from plancast.pipelines.master.state import OrderRow, State, digest_of
+from plancast.planner.model.domain import BadRequest, DurationEstimate, Snapshot, Task, Worker
+from plancast.planner.model.messages import PlanRequest
 
 WORKERS = (Worker("w", {"cpu": 1000}),)
 
@@ -70,7 +70,7 @@ def test_two_masters_never_have_one_file(tmp_path: Path) -> None:
     path = tmp_path / "m.db"
     state = State(path)
     script = (
-        "from pathlib import Path; from pipelines.master.state import State; "
+        "from pathlib import Path; from plancast.pipelines.master.state import State; "
         f"State(Path({str(path)!r}))"
     )
     found = subprocess.run(

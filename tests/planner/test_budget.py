@@ -6,12 +6,12 @@ import time
 from dataclasses import replace
 
 import pytest
-from oracles.odd_requests import odd_request
-from oracles.watchdog import Overdue, watched
 
-from planner.evaluate import validate_response
-from planner.messages import Budget
-from planner.plan import plan
+from plancast.planner.model.evaluate import validate_response
+from plancast.planner.model.messages import Budget
+from plancast.planner.planning.plan import plan
+from tests.oracles.odd_requests import odd_request
+from tests.oracles.watchdog import Overdue, watched
 
 SOLVERS = ("greedy", "lns", "auto", "repair")
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from oracles.watchdog import watched
 
-from planner.evaluate import validate_response
-from planner.messages import Budget, PlanRequest, PlanResponse, Status, from_json
-from planner.plan import plan
+from plancast.planner.model.evaluate import validate_response
+from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, Status, from_json
+from plancast.planner.planning.plan import plan
+from tests.oracles.watchdog import watched
 
 SOLVERS = ("greedy", "lns", "auto", "repair")
 WITHIN_1_GIB = "large-gangs"

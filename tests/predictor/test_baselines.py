@@ -7,9 +7,8 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles.toy_logs import toy_log
 
-from predictor.baselines import (
+from plancast.predictor.baselines import (
     NOTHING_KNOWN_S,
     AppMedian,
     GlobalMedian,
@@ -22,7 +21,8 @@ from predictor.baselines import (
     _hist_gbt,
     _RunningMedian,
 )
-from predictor.schema import BadLog, canonical
+from plancast.predictor.schema import BadLog, canonical
+from tests.oracles.toy_logs import toy_log
 
 UNKNOWN = np.nan
 

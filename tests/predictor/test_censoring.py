@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from predictor.censoring import censoring_weights, kill_grace_s, queue_limits, tolerated_share
+from plancast.predictor.censoring import (
+    censoring_weights,
+    kill_grace_s,
+    queue_limits,
+    tolerated_share,
+)
 
 
 def test_weights_by_hand() -> None:

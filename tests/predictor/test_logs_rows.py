@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from predictor.logs.rows import FEW, MAX_BAD, Rows, finish
-from predictor.schema import BadLog, check_log
+from plancast.predictor.logs.rows import FEW, MAX_BAD, Rows, finish
+from plancast.predictor.schema import BadLog, check_log
 
 NAN = float("nan")
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from predictor.logs import read_log
-from predictor.schema import BadLog
+from plancast.predictor.logs import read_log
+from plancast.predictor.schema import BadLog
 
 USERS, ACCOUNTS, PARTITIONS = ("ann", "bob", "eve"), ("phys", "bio"), ("short", "long")
 READ = {"user": "User", "group": "Account", "partition": "Partition", "app": "JobName"}

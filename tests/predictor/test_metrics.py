@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from predictor import metrics
+from plancast.predictor import metrics
 
 TRUE = [10.0, 100.0, 8.0, 50.0]
 FORECAST = [20.0, 50.0, 8.0, 400.0]

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from oracles.toy_logs import toy_log
 
-from predictor.baselines import LastTwoMean, RequestedTime
-from predictor.logs import read_log
-from predictor.metrics import median_abs_log2
-from predictor.quantile import LEVELS
-from predictor.runtime import BadModel, RuntimePredictor, data_digest
-from predictor.schema import BadLog
-from predictor.splits import split_by_share
+from plancast.predictor.baselines import LastTwoMean, RequestedTime
+from plancast.predictor.logs import read_log
+from plancast.predictor.metrics import median_abs_log2
+from plancast.predictor.quantile import LEVELS
+from plancast.predictor.runtime import BadModel, RuntimePredictor, data_digest
+from plancast.predictor.schema import BadLog
+from plancast.predictor.splits import split_by_share
+from tests.oracles.toy_logs import toy_log
 
 TREES = {"n_estimators": 20, "min_child_samples": 20}
 
@@ -369,7 +369,8 @@ def test_other_folders_are_not_overwritten(trained: RuntimePredictor, tmp_path: 
 def test_importing_the_package_is_cheap() -> None:
     """Every command line call would pay for LightGBM and numba, needed or not."""
     code = (
-        "import sys, predictor\n"
+        "import sys\n"
+        "import plancast.predictor as predictor\n"
         "heavy = {'lightgbm', 'numba', 'sklearn', 'pandas'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
         "missing = [n for n in predictor.__all__ if not hasattr(predictor, n)]\n"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from predictor.schema import (
+from plancast.predictor.schema import (
     COLUMNS,
     OUTCOMES,
     RULES,

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles.toy_logs import toy_log, wild_logs
 
-from predictor.splits import known_at_s, rolling_origin, split_at, split_by_share
+from plancast.predictor.splits import known_at_s, rolling_origin, split_at, split_by_share
+from tests.oracles.toy_logs import toy_log, wild_logs
 
 SHARES = st.floats(0.0, 0.5)
 

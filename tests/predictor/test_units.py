@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predictor import units
+from plancast.predictor import units
 
 DAY = 86_400
 

@@ -6,8 +6,8 @@ import lightgbm as lgb
 import numpy as np
 import pytest
 
-from planner.guides import TreeEnsemble
-from predictor.guide import (
+from plancast.planner.solvers.astar.guides import TreeEnsemble
+from plancast.predictor.value_model import (
     LOSSES,
     MEAN,
     RANK,

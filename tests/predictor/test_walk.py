@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from oracles.toy_logs import toy_log
 
-from predictor.evaluation import RULES, evaluate_log
-from predictor.logs import read_log
-from predictor.quantile import LEVELS
-from predictor.remaining import conditional_quantiles
-from predictor.runtime import RuntimePredictor
-from predictor.schema import BadLog
-from predictor.walk import Walk, walk_forward
+from plancast.predictor.evaluation import RULES, evaluate_log
+from plancast.predictor.logs import read_log
+from plancast.predictor.quantile import LEVELS
+from plancast.predictor.remaining import conditional_quantiles
+from plancast.predictor.runtime import RuntimePredictor
+from plancast.predictor.schema import BadLog
+from plancast.predictor.walk import Walk, walk_forward
+from tests.oracles.toy_logs import toy_log
 
 TREES = {"n_estimators": 10, "min_child_samples": 20}
 DAY_S = 86400.0

@@ -1,0 +1,1 @@
+"""Forecasts and dispatchers judged on logs that are replayed."""

@@ -1,0 +1,1 @@
+"""Solvers and peers on published instances, side by side."""

@@ -1,0 +1,1 @@
+"""Guides of the search, learned from solved problems."""

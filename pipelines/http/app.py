@@ -1,0 +1,355 @@
+"""The routes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Annotated, Any, TypeVar
+
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from plancast.pipelines.http import bodies
+from plancast.pipelines.http.board import Board, Conflict, control_of
+from plancast.pipelines.http.extender import ExtenderArgs, filter_nodes, prioritize_nodes
+from plancast.pipelines.http.guards import Guard
+from plancast.pipelines.http.metrics import CONTENT_TYPE, Metrics
+from plancast.pipelines.http.planners import Ask, Planners, QueueFull
+from plancast.pipelines.planner_process import PlannerLost
+from plancast.planner.model.domain import BadRequest
+from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse
+from plancast.planner.planning.controller import Choice, Controller, Decision
+from plancast.planner.planning.plan import plan
+from plancast.planner.solvers import SOLVERS
+
+SolverName = Annotated[str, Query(pattern=f"^(auto|{'|'.join(SOLVERS)})$")]
+
+Body = TypeVar("Body")
+
+CHOICE = "Plancast-Choice"
+"""Header of the answer to a replan: keep, repair or replan."""
+
+Forecast = Callable[[bodies.ForecastBody], Any]
+"""From tasks to estimates; see ``plancast.pipelines.http.forecasts``."""
+
+MEANINGS = {
+    401: "No bearer token, or a wrong one.",
+    404: "There is no such task.",
+    409: "It does not go with what is held.",
+    413: "The body is too long.",
+    422: "The body or a parameter cannot be used; the sentence says what to mend.",
+    429: "As many requests wait as may; try again after Retry-After seconds.",
+    503: "No model is served, the planner was lost over the request, or the service is starting.",
+}
+
+
+def create_app(
+    planners: Callable[[], Planners],
+    *,
+    forecast: Forecast | None = None,
+    token: str | None = None,
+    most_bytes: int = 64 << 20,
+    clock: Callable[[], float] = time.time,
+) -> Any:
+    """The service as an ASGI application.
+
+    Parameters
+    ----------
+    planners : callable
+        Starts the planner processes; called when the application starts.
+    forecast : callable, optional
+        None: ``/v1/forecast`` answers 503.
+    token : str, optional
+        Bearer token that every path but ``/healthz`` asks for.
+    most_bytes : int
+        Longest body.
+    clock : callable
+        Seconds since the epoch, for the Kubernetes routes.
+    """
+    service = _Service(planners, forecast, clock)
+    app = FastAPI(
+        title="plancast",
+        version="1",
+        description="Plans batches of tasks, and holds one cluster's state and plan.",
+        lifespan=service.lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    service.add_routes(app)
+    _add_faults(app)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    answered = service.metrics.answered
+    return Guard(app, token=token, most_bytes=most_bytes, answered=answered)
+
+
+class _Service:
+    """Routes and what they share."""
+
+    def __init__(
+        self,
+        planners: Callable[[], Planners],
+        forecast: Forecast | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self.start_planners = planners
+        self.planners: Planners | None = None
+        self.not_ready = "the planners are starting"
+        self.forecast_tasks = forecast
+        self.clock = clock
+        self.board = Board()
+        self.metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        """Start the planners, and end them."""
+        started = self.start_planners()
+        # Not awaited: until they are ready /healthz says that they start.
+        warming = asyncio.create_task(self._warm_up(started))
+        try:
+            yield
+        finally:
+            warming.cancel()
+            started.close()
+
+    async def _warm_up(self, started: Planners) -> None:
+        try:
+            await started.warm_up()
+        except PlannerLost as error:
+            self.not_ready = f"the planners cannot be started: {error}"
+        else:
+            self.planners = started
+
+    def add_routes(self, app: FastAPI) -> None:
+        """All paths."""
+        post, get = ["POST"], ["GET"]
+        for path, methods, answer, takes, gives, faults in (
+            ("/v1/plan", post, self.plan, PlanRequest, PlanResponse, (409, 429, 503)),
+            ("/v1/replan", post, self.replan, bodies.ReplanBody, PlanResponse, (409, 429, 503)),
+            ("/v1/events", post, self.events, bodies.EventsBody, bodies.Standing, (409,)),
+            ("/v1/state", get, self.state, None, bodies.Standing, (409,)),
+            ("/v1/explain", get, self.explain, None, bodies.Explanation, (404, 409)),
+            ("/v1/forecast", post, self.forecast, bodies.ForecastBody, bodies.Forecasts, (503,)),
+            ("/k8s/filter", post, self.k8s_filter, ExtenderArgs, None, ()),
+            ("/k8s/prioritize", post, self.k8s_prioritize, ExtenderArgs, None, (409,)),
+        ):
+            always = (401, 413, 422) if takes else (401, 422)
+            good = _content(gives)
+            if answer == self.replan:
+                good["headers"] = {CHOICE: {"required": True, "schema": _CHOICES}}
+            app.add_api_route(
+                path,
+                answer,
+                methods=methods,
+                response_model=None,
+                responses={200: good, **{f: _fault(f) for f in (*always, *faults)}},
+                openapi_extra={"requestBody": _takes(takes)} if takes else None,
+            )
+        app.add_api_route(
+            "/healthz", self.healthz, response_model=None, responses={503: _fault(503)}
+        )
+        app.add_api_route("/metrics", self.scrape, response_class=PlainTextResponse)
+
+    async def plan(
+        self, request: Request, solver: SolverName = "auto", hold: bool = False
+    ) -> Response:
+        """Plan a request. With hold=true it becomes the state that the other paths speak of."""
+        received = time.monotonic()
+        asked = await _read(request, PlanRequest)
+        if hold:
+            self.board.check_newer(asked.snapshot)
+        answer: PlanResponse = await self._asked(
+            lambda left: (plan, (replace(asked, budget=left), solver)), asked.budget, received
+        )
+        self.metrics.planned(answer, time.monotonic() - received)
+        if hold:
+            await run_in_threadpool(self.board.hold, asked, answer)
+        return _answer(answer)
+
+    async def replan(self, request: Request, solver: SolverName | None = None) -> Response:
+        """Keep the plan in force, repair it, or plan anew, and put in force what comes of it.
+
+        Which is chosen by how late and how dear the plan has become, and said in the header
+        Plancast-Choice. With a solver named it is planned anew by that one.
+        """
+        received = time.monotonic()
+        how = await _read(request, bodies.ReplanBody)
+        asked = self.board.asked(how.seed, how.now_s)
+        budget = how.budget or asked.request.budget
+
+        def question(left: Budget) -> Any:
+            asked.control = control_of(self.board.control, left, how.budget is not None)
+            return rethink, (asked, solver)
+
+        decision, answer = await self._asked(question, budget, received)
+        self.metrics.planned(answer, time.monotonic() - received)
+        self.metrics.choices.labels(decision.choice.value).inc()
+        await run_in_threadpool(self.board.commit, asked, decision, answer)
+        return _answer(answer, {CHOICE: decision.choice.value})
+
+    async def events(self, request: Request) -> Response:
+        """Fold events into the snapshot that is held: all of them, or none."""
+        told = await _read(request, bodies.EventsBody)
+        await run_in_threadpool(self.board.tell, told.events, told.estimates, told.expected_version)
+        for event in told.events:
+            self.metrics.events.labels(event.kind).inc()
+        return _answer(self._standing())
+
+    async def state(self) -> Response:
+        """Version and counts of what is held, and the plan in force."""
+        return _answer(self._standing())
+
+    async def explain(
+        self, task: Annotated[str, Query(min_length=1)], now_s: int | None = None
+    ) -> Response:
+        """Where a task stands, what it waits for, and until when."""
+        try:
+            found = await run_in_threadpool(self.board.explain, task, now_s)
+            return _answer(bodies.Explanation(**found))
+        except KeyError:
+            raise HTTPException(404, f"task {task!r} is not in the snapshot that is held") from None
+
+    async def forecast(self, request: Request) -> Response:
+        """Run-time quantiles of tasks, from the model that is served."""
+        wanted = await _read(request, bodies.ForecastBody)
+        if self.forecast_tasks is None:
+            raise HTTPException(503, "no model is served; start with --model")
+        found = await run_in_threadpool(self.forecast_tasks, wanted)
+        return _answer(bodies.Forecasts(found))
+
+    async def k8s_filter(self, request: Request) -> Response:
+        """A Kubernetes scheduler extender's filter: ExtenderArgs to ExtenderFilterResult."""
+        args = await _read(request, ExtenderArgs)
+        try:
+            return JSONResponse(filter_nodes(self.board, args, self.clock()))
+        except Conflict as error:
+            return JSONResponse({"Error": str(error)})
+
+    async def k8s_prioritize(self, request: Request) -> Response:
+        """A Kubernetes scheduler extender's prioritize: ExtenderArgs to HostPriorityList."""
+        args = await _read(request, ExtenderArgs)
+        return JSONResponse(prioritize_nodes(self.board, args))
+
+    async def healthz(self) -> Response:
+        """Whether requests are taken."""
+        if self.planners is None:
+            raise HTTPException(503, self.not_ready)
+        return JSONResponse({"status": "ok"})
+
+    async def scrape(self) -> Response:
+        """All counters, in Prometheus' text format."""
+        if self.planners is not None:
+            self.metrics.waiting.set(self.planners.waiting)
+            self.metrics.lost.set(self.planners.lost)
+        return Response(self.metrics.text(), media_type=CONTENT_TYPE)
+
+    async def _asked(self, ask: Ask, budget: Budget, received: float) -> Any:
+        if self.planners is None:
+            raise HTTPException(503, self.not_ready)
+        return await self.planners.plan(ask, budget, received)
+
+    def _standing(self) -> bodies.Standing:
+        mind, response, decision = self.board.known, self.board.response, self.board.decision
+        snapshot = mind.snapshot
+        made = response.plan if response else None
+        return bodies.Standing(
+            version=snapshot.version,
+            now_s=snapshot.now_s,
+            workers=len(snapshot.workers),
+            pending=len(snapshot.pending),
+            running=len(snapshot.running),
+            finished=len(snapshot.finished),
+            planned=sum(t.id in made.by_task for t in snapshot.pending) if made else 0,
+            stopping=len(mind.stopping),
+            plan_version=response.snapshot_version if response else None,
+            status=response.status.value if response else None,
+            cost=response.cost if response else None,
+            choice=decision.choice.value if decision else None,
+            reason=decision.reason if decision else None,
+        )
+
+
+def rethink(mind: Controller, solver: str | None) -> tuple[Decision, PlanResponse]:
+    """What a planner process does for a replan."""
+    if solver is None:
+        return mind.rethought()
+    decision = Decision(Choice.REPLAN, f"solver {solver} was asked for")
+    return decision, plan(mind.ask(Choice.REPLAN), solver)
+
+
+async def _read(request: Request, kind: type[Body]) -> Body:
+    # In a thread: a request of 10,000 tasks takes a good part of a second to check.
+    return await run_in_threadpool(bodies.read_body, kind, await request.body())
+
+
+def _answer(value: Any, headers: dict[str, str] | None = None) -> Response:
+    text = bodies.ADAPTERS[type(value)].dump_json(value)
+    return Response(text, media_type="application/json", headers=headers)
+
+
+# --------------------------------------------------------------------------- faults
+
+
+def _add_faults(app: FastAPI) -> None:
+    """Every fault as one sentence under ``error``."""
+
+    def handler(status: int, headers: dict[str, str] | None = None) -> Any:
+        async def handle(request: Request, error: Exception) -> Response:
+            return JSONResponse({"error": str(error)}, status, headers)
+
+        return handle
+
+    app.add_exception_handler(BadRequest, handler(422))
+    app.add_exception_handler(Conflict, handler(409))
+    app.add_exception_handler(QueueFull, handler(429, {"Retry-After": "1"}))
+    app.add_exception_handler(PlannerLost, handler(503))
+    app.add_exception_handler(HTTPException, _http_fault)
+    app.add_exception_handler(RequestValidationError, _parameter_fault)
+
+
+async def _http_fault(request: Request, error: Any) -> Response:
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+async def _parameter_fault(request: Request, error: Any) -> Response:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return JSONResponse({"error": f"{where}: {first['msg']}"}, 422)
+
+
+# --------------------------------------------------------------------------- OpenAPI
+
+
+_CHOICES = {"type": "string", "enum": [choice.value for choice in Choice]}
+
+
+def _ref(kind: type) -> dict[str, Any]:
+    return {"schema": {"$ref": bodies.SCHEMA_REF.format(model=kind.__name__)}}
+
+
+def _content(kind: type | None) -> dict[str, Any]:
+    return {"content": {"application/json": _ref(kind) if kind else {}}}
+
+
+def _takes(kind: type) -> dict[str, Any]:
+    return {"required": True, **_content(kind)}
+
+
+def _fault(status: int) -> dict[str, Any]:
+    return {"description": MEANINGS[status], **_content(bodies.Fault)}
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        document.setdefault("components", {}).setdefault("schemas", {}).update(bodies.schemas())
+        app.openapi_schema = document
+    return app.openapi_schema

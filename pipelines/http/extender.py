@@ -1,0 +1,123 @@
+"""The Kubernetes scheduler extender protocol, answered from the plan in force.
+
+The scheduler POSTs ``ExtenderArgs`` for a pod and its candidate nodes. ``filter`` lets the
+pod pass only on its planned node and only once its planned start has come, so that the
+reservation of another pod is not taken; ``prioritize`` scores the planned node 10, others 0.
+Pods that no plan knows pass everywhere.
+
+References
+----------
+kubernetes/kube-scheduler, extender/v1/types.go.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from plancast.pipelines.http.board import Board
+
+TASK_ANNOTATION = "plancast-task"
+"""Annotation of a pod that names its task; without it the pod's name does."""
+
+MOST_SCORE = 10
+"""``MaxExtenderPriority``."""
+
+
+def _lower_keys(value: Any) -> Any:
+    # Go reads keys without regard to case, and its releases differ in how they write them.
+    return {str(k).lower(): v for k, v in value.items()} if isinstance(value, dict) else value
+
+
+class _Meta(BaseModel):
+    name: str
+    annotations: dict[str, str] | None = None
+
+
+class _Named(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    metadata: _Meta
+
+
+class _NodeList(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    items: list[_Named] = []
+
+
+class ExtenderArgs(BaseModel):
+    """What the scheduler sends: a pod, and nodes in full or by name."""
+
+    pod: _Named
+    nodes: _NodeList | None = None
+    nodenames: list[str] | None = None
+
+    _keys = model_validator(mode="before")(_lower_keys)
+
+    @property
+    def task(self) -> str:
+        """The pod's task."""
+        meta = self.pod.metadata
+        return (meta.annotations or {}).get(TASK_ANNOTATION, meta.name)
+
+    @property
+    def candidates(self) -> list[str]:
+        """Names of the candidate nodes."""
+        if self.nodenames is not None:
+            return self.nodenames
+        return [node.metadata.name for node in self.nodes.items] if self.nodes else []
+
+
+def _moment(at_s: int) -> str:
+    try:
+        return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    except (OverflowError, ValueError, OSError):  # a clock of the user's own, beyond year 9999
+        return f"{at_s} s"
+
+
+def filter_nodes(board: Board, args: ExtenderArgs, now_s: float) -> dict[str, Any]:
+    """An ``ExtenderFilterResult``: the nodes on which the pod may start now."""
+    passed, failed, hopeless = set(args.candidates), "", False
+    try:
+        found = board.stands(args.task)
+    except KeyError:
+        found = {"state": "not ours"}
+    state = found["state"]
+    if state == "planned":
+        workers = found["workers"]
+        passed &= set(workers)
+        failed = f"the plan has it on {', '.join(workers)}"
+        if found["start_s"] > now_s:
+            passed = set()
+            failed += f" at {_moment(found['start_s'])}: {found['why']}"
+    elif state == "unplanned":
+        passed, failed = set(), f"not planned: {found['why']}"
+    elif state != "not ours":
+        passed, failed, hopeless = set(), f"its task is {state} already", True
+    refused = {name: failed for name in args.candidates if name not in passed}
+    result: dict[str, Any] = {
+        "FailedNodes": {} if hopeless else refused,
+        "FailedAndUnresolvableNodes": refused if hopeless else {},
+        "Error": "",
+    }
+    if args.nodenames is not None:
+        result["NodeNames"] = [name for name in args.nodenames if name in passed]
+    if args.nodes is not None:
+        kept = [n for n in args.nodes.items if n.metadata.name in passed]
+        result["Nodes"] = {
+            **args.nodes.model_dump(exclude={"items"}),
+            "items": [node.model_dump(exclude_none=True) for node in kept],
+        }
+    return result
+
+
+def prioritize_nodes(board: Board, args: ExtenderArgs) -> list[dict[str, Any]]:
+    """A ``HostPriorityList``: the planned nodes first."""
+    try:
+        workers = set(board.stands(args.task).get("workers", ()))
+    except KeyError:
+        workers = set()
+    return [
+        {"Host": name, "Score": MOST_SCORE if name in workers else 0} for name in args.candidates
+    ]

@@ -1,0 +1,87 @@
+"""Reading and writing whole files: one sentence for what fails, nothing half-written."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from pathlib import Path
+
+from plancast.planner.model.domain import BadRequest
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The whole content of a file; what is gzip (by its first bytes) is unpacked.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Raises
+    ------
+    BadRequest
+        Where it is missing, a directory, unreadable, or a damaged gzip.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise BadRequest(f"{path}: there is no such file; check the name") from None
+    except IsADirectoryError:
+        raise BadRequest(f"{path}: is a directory; name a file in it") from None
+    except OSError as error:
+        raise BadRequest(f"{path}: cannot be read: {error.strerror or error}") from None
+    if content[:2] != b"\x1f\x8b":
+        return content
+    try:
+        return gzip.decompress(content)
+    except EOFError:
+        raise BadRequest(f"{path}: is a truncated gzip file; fetch or make it again") from None
+    except (OSError, zlib.error):
+        raise BadRequest(f"{path}: is a damaged gzip file; fetch or make it again") from None
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The whole content of a UTF-8 text file, without a byte-order mark; as ``read_bytes``."""
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadRequest(
+            f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8"
+        ) from None
+
+
+def write_text_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Write a file so that it is there whole or not at all; missing folders are made.
+
+    Parameters
+    ----------
+    path : path-like
+    content : str or bytes
+        Text is written as UTF-8; all is packed where the name ends in ``.gz``.
+
+    Raises
+    ------
+    BadRequest
+        Where it cannot be written; what stood there before is left as it was.
+
+    Notes
+    -----
+    A temporary file in the same folder, so that the rename stays within one file system.
+    """
+    target = Path(path)
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    if target.suffix == ".gz":
+        data = gzip.compress(data, mtime=0)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise BadRequest(f"{path}: cannot be written: {error.strerror or error}") from None

@@ -1,0 +1,126 @@
+"""Forecasts for the tasks of a file, from a trained model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from plancast.pipelines.bridge import estimates_by_class
+from plancast.pipelines.inputs.user_files import read_task_table
+from plancast.planner.model.domain import ANY_CLASS, Estimates, Running
+from plancast.predictor import RuntimePredictor
+
+PER_SHARD = ("cpus", "mem_mib", "gpus")
+"""What a task file says of one shard, and a job log of the whole job."""
+
+
+def machine_classes(model: RuntimePredictor) -> tuple[str, ...]:
+    """Machine classes that a model tells apart: the partitions of its training log."""
+    return tuple(model.builder.categories.get("partition", {}))
+
+
+def forecast_tasks(
+    tasks: Path,
+    model: Path,
+    *,
+    now_s: float | None = None,
+    running: Sequence[Running] = (),
+    classes: Collection[str] = (),
+) -> Estimates:
+    """Quantiles of every task's run time.
+
+    Parameters
+    ----------
+    tasks : Path
+        A task file; what the model knows a job by (user, app, queue, ...) are columns of it.
+    model : Path
+        Folder of a ``RuntimePredictor``.
+    now_s : float, optional
+        Submission time of tasks that name none, seconds since the epoch; by default the
+        last moment that the model's history knows of.
+    running : sequence of Running
+        Tasks that run already, and want estimates too.
+    classes : collection of str
+        Machine classes of the cluster. Each that the model knows gets an estimate of its own;
+        for the others (and where none is given) ``*`` does, with the task's own partition.
+
+    Notes
+    -----
+    A forecast uses all that the model's history knows: none of these tasks has ended, so
+    nothing of it lies in their future. A clock of the user's own, which lies before the
+    history, therefore hides nothing either.
+    """
+    predictor = RuntimePredictor.load(model)
+    jobs = _pending_jobs(tasks)
+    if running:
+        jobs = pd.concat([jobs, _running_jobs(running)], ignore_index=True)
+    known_until_s = predictor.history.known_until_s
+    latest = known_until_s if now_s is None else now_s
+    submit_s = jobs["submit_s"].fillna(latest if math.isfinite(latest) else 0.0)
+    jobs["submit_s"] = submit_s
+    return forecast_by_class(predictor, jobs, classes, as_of_s=np.maximum(submit_s, known_until_s))
+
+
+def _pending_jobs(tasks: Path) -> pd.DataFrame:
+    jobs = read_task_table(tasks).rename(columns={"id": "job_id"})
+    if "submit_s" not in jobs.columns:
+        jobs["submit_s"] = math.nan
+    if "cpus" not in jobs.columns:
+        jobs["cpus"] = math.nan
+    jobs["cpus"] = jobs["cpus"].fillna(1.0)  # as the planner reads an empty cell
+    if "shards" in jobs.columns:
+        for name in PER_SHARD:
+            if name in jobs.columns:
+                jobs[name] = jobs[name] * jobs["shards"].fillna(1.0)
+    return jobs
+
+
+def _running_jobs(running: Sequence[Running]) -> pd.DataFrame:
+    rows = [
+        {
+            "job_id": run.task.id,
+            "submit_s": float(run.task.release_s),
+            "user": run.task.owner,
+            "app": run.task.app,
+            "requested_s": float(run.task.requested_s or math.nan),
+            "cpus": run.task.demand.get("cpu", 0) * run.task.shards / 1000,
+            "mem_mib": float(run.task.demand.get("mem", 0) * run.task.shards),
+            "gpus": run.task.demand.get("gpu", 0) * run.task.shards / 1000,
+        }
+        for run in running
+    ]
+    return pd.DataFrame(rows)
+
+
+def forecast_by_class(
+    predictor: RuntimePredictor,
+    jobs: Any,
+    classes: Collection[str] = (),
+    *,
+    as_of_s: Any = None,
+) -> Estimates:
+    """Quantiles of every job on every machine class; `classes` as in ``forecast_tasks``.
+
+    Parameters
+    ----------
+    predictor : RuntimePredictor
+    jobs : DataFrame
+        Canonical fields with ``job_id``; one class is asked for by writing it into ``partition``.
+    classes : collection of str
+    as_of_s : float or array of shape (jobs,), optional
+        Passed to ``predict_quantiles``.
+    """
+    known = machine_classes(predictor)
+    asked = [name for name in dict.fromkeys(classes) if name in known]
+    quantiles = {
+        name: predictor.predict_quantiles(jobs.assign(partition=name), as_of_s=as_of_s)
+        for name in asked
+    }
+    if not asked or len(asked) < len(set(classes)):
+        quantiles[ANY_CLASS] = predictor.predict_quantiles(jobs, as_of_s=as_of_s)
+    return estimates_by_class(jobs["job_id"].tolist(), quantiles, predictor.levels, "model")

@@ -1,0 +1,112 @@
+"""A PlanRequest from the files that users write."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from plancast.pipelines.inputs.user_files import (
+    ClusterFile,
+    read_cluster,
+    read_estimates,
+    read_policy,
+    read_task_moments,
+    read_tasks,
+)
+from plancast.planner.model.domain import (
+    ANY_CLASS,
+    BadRequest,
+    DurationEstimate,
+    Estimates,
+    Policy,
+    Snapshot,
+    Task,
+)
+from plancast.planner.model.messages import PlanRequest
+
+
+def request_from_files(
+    tasks: Path,
+    cluster: Path,
+    *,
+    policy: Path | None = None,
+    model: Path | None = None,
+    estimates: Path | None = None,
+) -> PlanRequest:
+    """The request that a task file, a cluster file and a policy file make together.
+
+    Parameters
+    ----------
+    tasks, cluster : Path
+    policy : Path, optional
+        Default prices without one.
+    model : Path, optional
+        Folder of a trained model that forecasts the tasks, running ones too, for each machine
+        class it knows.
+    estimates : Path, optional
+        Estimates made elsewhere. Without a model and estimates, a task's requested time
+        is its estimate; a task without one stays unplanned with that reason.
+
+    Notes
+    -----
+    Now is the cluster file's ``now_s``; without it, see ``latest_known_s``.
+    """
+    machines = read_cluster(cluster)
+    known = [run.task.id for run in machines.running] + [end.id for end in machines.finished]
+    now_s = latest_known_s(tasks, machines) if machines.now_s is None else machines.now_s
+    pending = read_tasks(tasks, now_s=now_s, known=known)
+    told: Estimates
+    if estimates is not None:
+        told = read_estimates(estimates)
+    elif model is not None:
+        from plancast.pipelines.inputs.forecast import forecast_tasks
+
+        told = forecast_tasks(
+            tasks,
+            model,
+            now_s=now_s or None,
+            running=machines.running,
+            classes=[worker.machine_class for worker in machines.workers],
+        )
+    else:
+        told = _requested([*pending, *(run.task for run in machines.running)])
+    wanted = read_policy(policy) if policy is not None else Policy()
+    try:
+        return PlanRequest(
+            request_id=tasks.name.split(".")[0],
+            snapshot=Snapshot(
+                0, now_s, machines.workers, pending, machines.running, machines.finished
+            ),
+            estimates=told,
+            policy=wanted,
+        )
+    except BadRequest as error:
+        raise BadRequest(f"{tasks} with {estimates or cluster}: {error}") from None
+
+
+def latest_known_s(tasks: Path, machines: ClusterFile) -> int:
+    """The time of planning that the files imply, where the cluster file names none.
+
+    Parameters
+    ----------
+    tasks : Path
+    machines : ClusterFile
+
+    Notes
+    -----
+    Submissions, starts of running tasks and ends of finished ones lie in the past: now is
+    the latest of them. A release may lie in the future: without anything past, now is the
+    first of them, as nothing can start before. Where no file names a time, now is 0.
+    """
+    submitted, released = read_task_moments(tasks)
+    past = [math.ceil(at) for at in submitted]
+    past += [run.start_s for run in machines.running] + [end.end_s for end in machines.finished]
+    return max(past) if past else min(released, default=0)
+
+
+def _requested(tasks: list[Task]) -> Estimates:
+    return {
+        task.id: {ANY_CLASS: DurationEstimate.certain(task.requested_s, "requested")}
+        for task in tasks
+        if task.requested_s is not None
+    }

@@ -1,0 +1,255 @@
+"""Tables as users write them: cells checked one by one, every fault with its place.
+
+A table is read from CSV, Parquet, JSON objects or a frame into raw cells by column; parsing
+a column names the first bad cell.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from plancast.pipelines.inputs.files import read_bytes, read_text, write_text_atomic
+from plancast.planner.model.domain import BadRequest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PathLike: TypeAlias = str | os.PathLike[str]
+Columns: TypeAlias = dict[str, list[Any]]
+Cell: TypeAlias = Callable[[Any], Any]
+"""Turns a raw cell into its value, or raises BadCell."""
+
+ROUNDING = 1e-6
+"""Of a milli-unit: what binary fractions of decimal cores are off by."""
+
+LARGEST = 253_402_300_799
+"""Of times, counts and amounts: the last second of the year 9999. Whoever writes milliseconds or
+bytes hears of it, and sums of a million such numbers still fit the planner's arrays."""
+
+# --------------------------------------------------------------------------- cells
+
+
+class BadCell(ValueError):
+    """What is wrong with a cell, and the mend; the table adds file, row and column."""
+
+
+def text_cell(cell: Any) -> str:
+    """Text; a whole float loses its ".0"."""
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))  # a number id becomes a float where a cell of its column is empty
+    if isinstance(cell, bool | dict | list):
+        raise BadCell(f"{cell!r} is not text; put it in quotes")
+    return str(cell)
+
+
+def number_cell(cell: Any) -> float:
+    """A finite number."""
+    try:
+        value = math.nan if isinstance(cell, bool) else float(cell)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise BadCell(f"{cell!r} is not a finite number; mend the cell or leave it empty")
+    return value
+
+
+def amount_cell(cell: Any) -> float:
+    """A finite number, 0 or more."""
+    value = number_cell(cell)
+    if value < 0:
+        raise BadCell(f"{cell} is negative; write 0 or more")
+    return value
+
+
+def _limited(cell: Any, value: float) -> float:
+    if abs(value) > LARGEST:
+        raise BadCell(f"{cell} is too large; mind the unit (times are seconds, memory MiB)")
+    return value
+
+
+def moment_cell(cell: Any) -> float:
+    """A time in seconds."""
+    return _limited(cell, number_cell(cell))
+
+
+def whole_cell(cell: Any) -> int:
+    """A whole number."""
+    value = moment_cell(cell)
+    if not value.is_integer():
+        raise BadCell(f"{cell} is not a whole number; round it")
+    return int(value)
+
+
+def round_up_cell(cell: Any) -> int:
+    """An amount, rounded up to a whole one."""
+    return math.ceil(_limited(cell, amount_cell(cell)) - ROUNDING)
+
+
+def milli_cell(cell: Any) -> int:
+    """An amount in thousandths, rounded up: cores to millicores."""
+    return math.ceil(_limited(cell, amount_cell(cell)) * 1000 - ROUNDING)
+
+
+def names_cell(cell: Any) -> tuple[str, ...]:
+    """Names from a list, or from text that white space separates."""
+    if isinstance(cell, str):
+        return tuple(cell.split())
+    if isinstance(cell, Iterable) and not isinstance(cell, dict):
+        return tuple(text_cell(name) for name in cell)
+    return (text_cell(cell),)
+
+
+def flag_cell(cell: Any) -> bool:
+    """True or false, in words or as 1 and 0."""
+    word = str(cell).lower()
+    if word in ("true", "yes", "1", "1.0"):
+        return True
+    if word in ("false", "no", "0", "0.0"):
+        return False
+    raise BadCell(f"{cell!r} is neither true nor false; write one of the two")
+
+
+# --------------------------------------------------------------------------- tables
+
+
+@dataclass(frozen=True)
+class Table:
+    """Raw cells by column, and how to call a place in them."""
+
+    source: str
+    columns: Columns
+    rows: int
+    section: str = ""  # of a YAML file; a table of its own has rows instead
+
+    def fault(self, row: int, text: str, column: str = "") -> BadRequest:
+        """The error for a row (from 0) and column."""
+        if self.section:
+            where = ".".join(filter(None, [self.section, str(row), column]))
+        else:
+            where = f"row {row + 1}" + (f", column {column}" if column else "")
+        return BadRequest(f"{self.source}: {where}: {text}")
+
+    def parse(self, name: str, cell: Cell, empty: Any = None) -> list[Any]:
+        """Values of a column; `empty` for empty cells and for a column that is not there."""
+        if name not in self.columns:
+            return [empty] * self.rows
+        cells = self.columns[name]
+        kinds = set(map(type, cells))
+        # The clean cases of a large table, several times as fast.
+        if cell is text_cell and kinds == {str}:
+            return cells if "" not in cells else [raw or empty for raw in cells]
+        if cell is round_up_cell and kinds == {int} and min(cells) >= 0:
+            return cells
+        if cell is number_cell and kinds == {float} and all(map(math.isfinite, cells)):
+            return cells
+        values = []
+        for row, raw in enumerate(cells):
+            if raw is None or raw == "" or raw != raw:
+                values.append(empty)
+                continue
+            try:
+                values.append(cell(raw))
+            except BadCell as error:
+                raise self.fault(row, str(error), name) from None
+        return values
+
+
+def nearest(name: str, names: Collection[str]) -> str:
+    """A hint at the right name for a wrong one."""
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
+
+
+def read_table(path: PathLike) -> Table | Any:
+    """A CSV or Parquet file as a table, a JSON file as the value it holds."""
+    name = str(path).removesuffix(".gz")
+    if name.endswith(".csv"):
+        return _csv_table(read_text(path), str(path))
+    if name.endswith(".parquet"):
+        return _parquet_table(read_bytes(path), str(path))
+    if name.endswith(".json"):
+        try:
+            return json.loads(read_text(path))
+        except ValueError as error:
+            raise BadRequest(f"{path}: is not JSON: {error}") from None
+    raise BadRequest(f"{path}: has no known suffix; name it .csv, .parquet or .json")
+
+
+def _csv_table(text: str, source: str) -> Table:
+    try:
+        lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
+    except csv.Error as error:
+        raise BadRequest(f"{source}: is not CSV: {error}") from None
+    if not lines:
+        raise BadRequest(f"{source}: is empty; write a header line with the column names")
+    header = [name.strip() for name in lines[0]]
+    if len(header) == 1 and re.search(r"[;\t|]", header[0]):
+        raise BadRequest(f"{source}: has one column {header[0]!r}; separate columns with commas")
+    table = Table(source, {name: [] for name in header}, len(lines) - 1)
+    if len(table.columns) < len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise BadRequest(f"{source}: column {twice!r} is there twice; remove one")
+    for row, line in enumerate(lines[1:]):
+        if len(line) != len(header):
+            raise table.fault(
+                row, f"has {len(line)} cells, the header has {len(header)}; mend the commas"
+            )
+    for name, cells in zip(header, zip(*lines[1:], strict=True), strict=False):
+        table.columns[name] = [cell.strip() for cell in cells]
+    return table
+
+
+def _parquet_table(content: bytes, source: str) -> Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(io.BytesIO(content))
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadRequest(f"{source}: is not a Parquet file: {reason}") from None
+    return Table(source, table.to_pydict(), table.num_rows)
+
+
+def object_table(items: Any, source: str, section: str = "") -> Table:
+    """A list of JSON objects as a table; absent fields are empty cells."""
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise BadRequest(f"{source}: must hold a list of objects, one for each row")
+    names = dict.fromkeys(str(name) for item in items for name in item)
+    columns = {name: [item.get(name) for item in items] for name in names}
+    return Table(source, columns, len(items), section)
+
+
+def frame_table(frame: pd.DataFrame, source: str) -> Table:
+    """A pandas frame as a table."""
+    columns = {str(name): frame[name].tolist() for name in frame.columns}
+    return Table(source, columns, len(frame))
+
+
+def write_table(rows: list[dict[str, Any]], header: list[str], path: PathLike) -> None:
+    """Write rows as CSV or Parquet by suffix; columns are `header`, then others as they come up."""
+    columns = list(dict.fromkeys([*header, *(name for row in rows for name in row)]))
+    if str(path).endswith(".csv"):
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text_atomic(path, text.getvalue())
+    elif str(path).endswith(".parquet"):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        buffer = io.BytesIO()
+        pq.write_table(pa.table({c: [row.get(c) for row in rows] for c in columns}), buffer)
+        write_text_atomic(path, buffer.getvalue())
+    else:
+        raise BadRequest(f"{path}: has no known suffix; name it .csv, .parquet or .json")

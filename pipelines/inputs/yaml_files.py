@@ -1,0 +1,118 @@
+"""YAML files with a schema: read safely, checked by pydantic, faults in plain words."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from plancast.pipelines.inputs.files import read_text
+from plancast.pipelines.inputs.tables import PathLike, nearest
+from plancast.planner.model.domain import BadRequest
+
+File = TypeVar("File", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """A mapping in a file: unknown fields are refused, a number may serve as a name."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """The safe loader, in C where there is one, that refuses a key said twice."""
+
+
+def _mapping(loader: Any, node: Any) -> Any:
+    seen = set()
+    for key, _ in node.value:
+        if key.value in seen and key.value != "<<":
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{key.value!r} is there twice", key.start_mark
+            )
+        seen.add(key.value if isinstance(key.value, str) else id(key))
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+
+
+def read_yaml(path: PathLike) -> Any:
+    """What a YAML file holds; a fault names file and line."""
+    try:
+        return yaml.load(read_text(path), _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}: " if mark else ""
+        raise BadRequest(f"{path}: {where}is not YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise BadRequest(f"{path}: is not YAML: {str(error).splitlines()[0]}") from None
+
+
+def yaml_text(content: dict[str, Any]) -> str:
+    """A mapping as YAML, keys in their order, innermost lists and mappings on one line."""
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    return str(yaml.dump(content, Dumper=dumper, sort_keys=False, default_flow_style=None))
+
+
+def validated(kind: type[File], content: Any, source: str) -> File:
+    """The content of a file as a model; the first fault as "file: field: what is wrong"."""
+    if not isinstance(content, dict):
+        names = ", ".join(kind.model_fields)
+        raise BadRequest(f"{source}: must be a mapping with the fields {names}")
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        faults = error.errors(include_url=False)
+        # A misspelt field is missing too: its wrong name tells more.
+        fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
+        where = ".".join(str(part) for part in fault["loc"])
+        raise BadRequest(f"{source}: {where}: {_sentence(fault, kind)}") from None
+
+
+_PLAIN = {
+    "missing": "is missing; add it",
+    "string_type": "must be text; put it in quotes",
+    "string_too_short": "is empty; give it a name",
+    "too_short": "is empty; list at least one",
+    "list_type": "must be a list",
+    "tuple_type": "must be a pair [start, end]",
+    "dict_type": "must be a mapping of names to numbers",
+    "model_type": "must be a mapping of fields",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "finite_number": "must be a finite number",
+}
+
+
+def _sentence(fault: Any, kind: type[BaseModel]) -> str:
+    """A pydantic fault in this project's words, with the value where it is short."""
+    what, context, value = fault["type"], fault.get("ctx", {}), fault["input"]
+    if what == "extra_forbidden":
+        return f"is no field here; {nearest(str(fault['loc'][-1]), _fields_at(kind, fault['loc']))}"
+    if what == "greater_than":
+        text = f"must be more than {context['gt']:g}"
+    elif what == "greater_than_equal":
+        text = f"must be {context['ge']:g} or more"
+    elif what == "less_than":
+        text = f"must be less than {context['lt']:g}"
+    elif what == "less_than_equal":
+        text = f"must be {context['le']:g} or less"
+    elif what.startswith("int_"):
+        text = "must be a whole number"
+    elif what.startswith("float_"):
+        text = "must be a number"
+    else:
+        text = _PLAIN.get(what, fault["msg"])
+    short = isinstance(value, str | int | float) and what != "missing"
+    return f"{text} (it is {value!r})" if short else text
+
+
+def _fields_at(kind: type[BaseModel], where: tuple[str | int, ...]) -> list[str]:
+    """Names of the fields of the mapping that holds the last part of `where`."""
+    for part in where[:-1]:
+        if part in kind.model_fields:
+            inner = get_args(kind.model_fields[str(part)].annotation)
+            kind = next((a for a in inner if issubclass(a, BaseModel)), kind)
+    return list(kind.model_fields)

@@ -1,0 +1,40 @@
+"""All stages in order, in one process: what ``dvc repro`` does in several."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from plancast.pipelines.inputs.config import Config
+from plancast.pipelines.inputs.user_files import read_policy
+from plancast.pipelines.stages import ingest, plan_batch, report, train, trial
+
+
+class Tell(Protocol):
+    """Receives progress: how far a stage is, and what it does."""
+
+    def __call__(
+        self, done: float | None = None, total: float | None = None, text: str = ""
+    ) -> None:
+        """Show it."""
+
+
+def run_all(config: Config, tell: Tell) -> dict[str, Any]:
+    """Run ingest, train, plan, trial and report; what each found."""
+    from plancast.pipelines.tracking import mlflow_runs as tracking
+
+    facts: dict[str, Any] = {}
+    if config.policy:
+        read_policy(config.policy)  # a fault in it should not show only after the training
+    tell(0, 5, "ingest")
+    facts["ingest"] = ingest.run(config)
+    tell(1, 5, "train")
+    facts["train"] = train.run(config, lambda name: tell(1, 5, f"train: {name}"))
+    tell(2, 5, "plan")
+    facts["plan"] = plan_batch.run(config)
+    facts["trial"] = trial.run(
+        config, lambda done, batches: tell(3 + done / batches, 5, f"trial: {done} of {batches}")
+    )
+    tell(4, 5, "report")
+    facts["report"] = str(report.run(config))
+    facts["mlflow"] = tracking.ui_command()
+    return facts

@@ -1,0 +1,67 @@
+"""What the stages share: facts handed on as JSON, and faults told in one sentence."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from plancast.pipelines.inputs.config import Config, load_config
+from plancast.pipelines.inputs.files import read_text, write_text_atomic
+from plancast.planner.model.domain import BadRequest
+
+BAD_INPUT = 2
+"""Exit code."""
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """What an earlier stage found.
+
+    Raises
+    ------
+    BadRequest
+        Where its file is missing or damaged.
+    """
+    if not path.exists():
+        raise BadRequest(f"{path}: there is no such file; run the earlier stages first")
+    try:
+        facts = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise BadRequest(f"{path}: is not JSON: {error}; run the earlier stages again") from None
+    if not isinstance(facts, dict):
+        raise BadRequest(f"{path}: holds no facts of a stage; run the earlier stages again")
+    return facts
+
+
+def write_facts(path: Path, facts: dict[str, Any]) -> None:
+    """Hand on what a stage found."""
+    write_text_atomic(path, json.dumps(facts, indent=1, allow_nan=False))
+
+
+def fault_of(error: Exception) -> str | None:
+    """What the user has to mend, in one sentence; None for an error that is ours."""
+    if isinstance(error, OSError):
+        path = error.filename2 or error.filename
+        return f"{path}: {error.strerror}; name another path" if path else None
+    if isinstance(error, BadRequest):
+        return str(error)
+    if isinstance(error, OverflowError):
+        return "a number is too large to plan with; times are seconds, cpu millicores, mem MiB"
+    # Imported only now: the planner's commands do not load the predictor.
+    from plancast.predictor import BadLog, BadModel
+
+    return str(error) if isinstance(error, BadLog | BadModel) else None
+
+
+def main(run: Callable[[Config], Any]) -> None:
+    """Run one stage on ``params.yaml``, as DVC does."""
+    try:
+        run(load_config())
+    except Exception as error:
+        fault = fault_of(error)
+        if fault is None:
+            raise
+        print(f"plancast: {fault}", file=sys.stderr)
+        sys.exit(BAD_INPUT)

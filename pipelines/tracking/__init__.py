@@ -1,0 +1,1 @@
+"""What MLflow keeps, and the figures it shows."""

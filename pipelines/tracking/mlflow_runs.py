@@ -1,0 +1,610 @@
+"""MLflow, in this file only: one run for each pipeline run.
+
+The store is a SQLite file under ``data/mlflow`` of the current directory, given by an
+absolute URI so that it does not follow later changes of directory.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shlex
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import mlflow
+import mlflow.artifacts
+import mlflow.pyfunc
+from mlflow.data.dataset_source_registry import resolve_dataset_source
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema
+from sqlalchemy.exc import SQLAlchemyError
+
+from plancast.pipelines.tracking.figures import bars_svg, decades_svg, reliability_svg
+from plancast.pipelines.tracking.importances import importances_of
+from plancast.planner.model.domain import BadRequest
+from plancast.predictor.runtime import data_digest
+from plancast.predictor.schema import KNOWN_AT_SUBMISSION, extra_columns
+
+# Schema creation and advice about input examples are no news to who runs a pipeline.
+logging.getLogger("mlflow").setLevel(logging.ERROR)
+logging.getLogger("alembic").setLevel(logging.ERROR)
+
+EXPERIMENT = "plancast"
+STORE = Path("data/mlflow")
+
+_NO_STEP = -1
+"""Step of a logged model. MLflow ties all metrics of a run with the model's step to it, those
+of the rules beside it too; only metrics that name the model are meant."""
+
+
+def store_uri() -> str:
+    """Absolute URI of the SQLite store."""
+    return f"sqlite:///{(STORE / 'mlflow.db').resolve()}"
+
+
+def ui_command() -> str:
+    """The command that opens the store in a browser."""
+    return f"mlflow ui --backend-store-uri {shlex.quote(store_uri())}"
+
+
+def _connect() -> None:
+    STORE.mkdir(parents=True, exist_ok=True)
+    mlflow.set_tracking_uri(store_uri())
+    try:
+        if mlflow.get_experiment_by_name(EXPERIMENT) is None:
+            mlflow.create_experiment(
+                EXPERIMENT, artifact_location=(STORE / "artifacts").resolve().as_uri()
+            )
+        mlflow.set_experiment(EXPERIMENT)
+    except (MlflowException, SQLAlchemyError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadRequest(
+            f"{STORE}/mlflow.db: MLflow cannot use it ({reason}); mend it, or move it away"
+        ) from None
+
+
+def open_run(name: str, parameters: Mapping[str, Any]) -> str:
+    """Start the parent run of a pipeline run; its id, which the later stages continue."""
+    _connect()
+    with mlflow.start_run(run_name=name) as run:
+        mlflow.log_params(dict(parameters))
+        return str(run.info.run_id)
+
+
+@contextmanager
+def continued(run_id: str) -> Iterator[None]:
+    """Continue the parent run in another stage.
+
+    Raises
+    ------
+    BadRequest
+        Where the store does not know the run.
+    """
+    _connect()
+    try:
+        run = mlflow.start_run(run_id=run_id)
+    except MlflowException:
+        raise BadRequest(
+            f"{STORE}/mlflow.db: there is no run {run_id}; begin again with the ingest stage"
+        ) from None
+    with run:
+        yield
+
+
+class JobLog(MetaDataset):
+    """A job log as MLflow's data set: columns and row count are told, not found out row by row."""
+
+    def __init__(self, jobs: Any, name: str, digest: str, source: str) -> None:
+        columns = [
+            ColSpec("double" if kind.kind == "f" else "string", str(column), required=False)
+            for column, kind in jobs.dtypes.items()
+        ]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about which kind of path the source may be
+            found = resolve_dataset_source(source)
+        super().__init__(found, name=name, digest=digest, schema=Schema(columns))
+        self._rows, self._cells = len(jobs), int(jobs.size)
+
+    @property
+    def profile(self) -> dict[str, int]:
+        """How large it is."""
+        return {"num_rows": self._rows, "num_elements": self._cells}
+
+    def to_dict(self) -> dict[str, str]:
+        """Everything the store keeps of it."""
+        return {**super().to_dict(), "profile": json.dumps(self.profile)}
+
+
+def dataset_of(frame: Any, name: str, digest: str, source: str) -> JobLog:
+    """A data set with the digest of its content; the run names it, the metrics refer to it."""
+    dataset = JobLog(frame, name, digest, source)
+    mlflow.log_input(dataset, context="test")
+    return dataset
+
+
+def log_model(folder: Path, name: str, inputs: Mapping[str, str], levels: Sequence[float]) -> str:
+    """Log a saved ``RuntimePredictor`` folder as it stands; the logged model's id.
+
+    The loader is code of ours and the data are text and Parquet: nothing is pickled.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+    inputs : mapping of str to str
+        Column name to MLflow type (``double`` or ``string``).
+    levels : sequence of float
+        Of the quantiles that come out.
+    """
+    signature = ModelSignature(
+        inputs=Schema([ColSpec(kind, column, required=False) for column, kind in inputs.items()]),
+        outputs=Schema([ColSpec("double", f"p{100 * level:g}") for level in levels]),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # no input example: a log's rows stay in the log
+        logged = mlflow.pyfunc.log_model(
+            name=name,
+            loader_module="plancast.pipelines.tracking.loaded_model",
+            data_path=str(folder),
+            signature=signature,
+            pip_requirements=["plancast"],
+            step=_NO_STEP,
+        )
+    return str(logged.model_id)
+
+
+def input_types(jobs: Any) -> dict[str, str]:
+    """MLflow type (``double`` or ``string``) of each column that a forecast may look at."""
+    return {
+        name: "double" if jobs[name].dtype.kind == "f" else "string"
+        for name in (*KNOWN_AT_SUBMISSION, *extra_columns(jobs))
+    }
+
+
+def log_metrics(
+    metrics: Mapping[str, float], *, model_id: str | None = None, dataset: Any = None
+) -> None:
+    """Metrics of the run, tied to the model and the data set they were measured with.
+
+    Notes
+    -----
+    ``mlflow.log_metrics`` without a model ties them to every model that the run has logged:
+    the errors of the rules would stand under the model's name. So those go past it.
+    """
+    if model_id is not None:
+        mlflow.log_metrics(dict(metrics), model_id=model_id, dataset=dataset)
+        return
+    run_id = mlflow.active_run().info.run_id
+    now_ms = round(1000 * time.time())
+    told_of = {} if dataset is None else {"dataset_name": dataset.name,
+                                          "dataset_digest": dataset.digest}  # fmt: skip
+    mlflow.MlflowClient().log_batch(
+        run_id, [Metric(k, v, now_ms, 0, run_id=run_id, **told_of) for k, v in metrics.items()]
+    )
+
+
+def log_files(*paths: Path) -> None:
+    """Files as artefacts of the run."""
+    for path in paths:
+        mlflow.log_artifact(str(path))
+
+
+# --------------------------------------------------------------------------- tuning
+
+
+def log_tuning(facts: Mapping[str, Any], name: str) -> str:
+    """A run for a search of settings, a child run for each trial; the id of the parent.
+
+    Parameters
+    ----------
+    facts : mapping
+        What ``plancast.pipelines.stages.tune.tune`` returns.
+    name : str
+        Of the log.
+    """
+    _connect()
+    with mlflow.start_run(run_name=f"tune {name}") as parent:
+        mlflow.set_tags({"kind": "tune", "log": name, "data_digest": facts["digest"]})
+        mlflow.log_params(
+            {key: facts[key] for key in ("share", "folds", "levels", "seed", "past")}
+            | {f"best.{key}": value for key, value in _flat_settings(facts["best"]).items()}
+        )
+        mlflow.log_metrics({"best_loss": facts["loss"], "best_trial": facts["best_trial"]})
+        for number, trial in enumerate(facts["trials"]):
+            with mlflow.start_run(run_name=f"trial {number}", nested=True):
+                mlflow.set_tags({"kind": "tune trial", "wins": str(trial["wins"]).lower()})
+                mlflow.log_params(_flat_settings(trial["settings"]))
+                mlflow.log_metric("loss", trial["loss"])
+                for fold, metrics in enumerate(trial["folds"]):
+                    mlflow.log_metrics(dict(metrics), step=fold)
+        return str(parent.info.run_id)
+
+
+def _flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    rest = {key: value for key, value in settings.items() if key != "trees"}
+    return {**rest, **settings.get("trees", {})}
+
+
+# --------------------------------------------------------------------------- guides
+
+
+def log_guides(facts: Mapping[str, Any], name: str) -> str:
+    """A run for a contest of guides, a child run for each; the id of the parent.
+
+    Parameters
+    ----------
+    facts : mapping
+        Of ``plancast.pipelines.guide.train.train``: its candidates have settings, ``loss`` (what
+        the model is trained for) and ``search`` (expansions, CPU seconds and costs of plans).
+    name : str
+        Of the lessons.
+    """
+    _connect()
+    with mlflow.start_run(run_name=f"guide {name}") as parent:
+        mlflow.set_tags({"kind": "guide", "lessons": name, "best": facts["best"]})
+        kept = ("states", "train_problems", "judge_problems", "judge_tasks", "held_out", "weights",
+                "seed")  # fmt: skip
+        mlflow.log_params({key: facts[key] for key in kept})
+        mlflow.log_metrics(_flat(facts["candidates"][facts["best"]]["search"], "search"))
+        for candidate, told in facts["candidates"].items():
+            with mlflow.start_run(run_name=candidate, nested=True):
+                best = str(candidate == facts["best"]).lower()
+                mlflow.set_tags({"kind": "guide candidate", "best": best})
+                mlflow.log_params(told["settings"])
+                mlflow.log_metrics(_flat({key: told[key] for key in ("loss", "search")}, ""))
+        return str(parent.info.run_id)
+
+
+def log_orders(facts: Mapping[str, Any]) -> str:
+    """A run for a guide of list schedules, with what its plans cost by source; its id.
+
+    Parameters
+    ----------
+    facts : mapping
+        Of ``plancast.pipelines.guide.passes.train_passes``.
+    """
+    _connect()
+    with mlflow.start_run(run_name="guide of orders") as run:
+        mlflow.set_tags({"kind": "guide of orders", "trained_on": ", ".join(facts["trained_on"])})
+        kept = ("batches", "tasks", "workers", "orders", "seed")
+        mlflow.log_params({key: facts[key] for key in kept})
+        mlflow.log_metrics(_flat({key: facts[key] for key in ("judgement", "importances")}, ""))
+        return str(run.info.run_id)
+
+
+# --------------------------------------------------------------------------- evaluations
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Where an evaluation stands in MLflow.
+
+    Parameters
+    ----------
+    run_id : str
+    model_id : str, optional
+        Of the logged model.
+    version : str, optional
+        Of the registered model.
+    champion : str, optional
+        The version that bears the alias ``champion`` now.
+    """
+
+    run_id: str
+    model_id: str | None = None
+    version: str | None = None
+    champion: str | None = None
+
+
+def registered_name(log: str) -> str:
+    """The registered model of a log: models of different logs do not compete."""
+    return f"runtime-{log}"
+
+
+def log_evaluation(
+    result: Mapping[str, Any],
+    name: str,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    model: Path | None = None,
+    jobs: Any = None,
+    decades: Mapping[str, Mapping[int, float]] | None = None,
+    importances: Mapping[str, float] | None = None,
+) -> Logged:
+    """A run for an evaluation of forecasts: metrics, figures, data set, model and its aliases.
+
+    Parameters
+    ----------
+    result : mapping
+        What ``plancast evaluate --json`` prints. Numbers become metrics ``ESTIMATOR/NAME``;
+        tables (``by_month``, ``by_decile``: a mapping or a list of mappings) become metrics
+        ``ESTIMATOR/by_month/NAME`` with the row's number as step; ``cold_start`` stands apart.
+    name : str
+        Of the log; names the run and the registered model.
+    parameters : mapping, optional
+        How it was evaluated.
+    model : Path, optional
+        Folder of the last refitted model; logged with its signature and registered. It gets
+        the alias ``challenger``, and ``champion`` where nobody bears it. An evaluation of
+        forecasts never moves ``champion``: that takes the quality of plans.
+    jobs : DataFrame, optional
+        The evaluated log, canonical; the run names it with its digest, the metrics refer to
+        it. Needed with `model`, whose signature has its columns.
+    decades : mapping, optional
+        What ``plancast.pipelines.tracking.figures.error_by_decade`` returns, for the figure.
+    importances : mapping, optional
+        What ``plancast.pipelines.tracking.importances`` tells, for the figure; of `model` where not
+        given.
+    """
+    _connect()
+    # Or the rules' metrics would be tied to a model that was loaded before.
+    mlflow.clear_active_model()
+    estimators: Mapping[str, Mapping[str, Any]] = result["estimators"]
+    with mlflow.start_run(run_name=f"evaluate {name}") as run:
+        mlflow.set_tags({"kind": "evaluate", "log": name})
+        mlflow.log_params({key: str(value) for key, value in (parameters or {}).items()})
+        dataset = None
+        if jobs is not None:
+            digest = data_digest(jobs)
+            mlflow.set_tag("data_digest", digest)
+            dataset = dataset_of(jobs, name, digest[:12], jobs.attrs.get("source", name))
+        counts = _flat({k: result[k] for k in ("jobs", "evaluated", "censored") if k in result}, "")
+        mlflow.log_metrics(counts, dataset=dataset)
+        model_id = None
+        if model is not None:
+            model_id = log_model(model, "runtime", input_types(jobs), _levels_of(model))
+        for estimator, metrics in estimators.items():
+            mine = model_id if estimator == "model" else None
+            _log_estimator(run.info.run_id, estimator, metrics, dataset, mine)
+        if importances is None and model is not None:
+            importances = importances_of(model)
+        for file, figure in _figures(estimators, decades, importances).items():
+            mlflow.log_text(figure, f"figures/{file}.svg")
+        mlflow.log_text(json.dumps(result, indent=1), "evaluation.json")
+        version, champion = (
+            (None, None) if model_id is None else _register(registered_name(name), model_id)
+        )
+        return Logged(str(run.info.run_id), model_id, version, champion)
+
+
+TABLES = ("by_month", "by_decile")
+"""Entries of an estimator's metrics that have one row for each month or decile."""
+
+_SHOWN_IMPORTANCES = 30
+
+
+def _log_estimator(
+    run_id: str, name: str, metrics: Mapping[str, Any], dataset: Any, model_id: str | None
+) -> None:
+    plain = {key: value for key, value in metrics.items() if key not in TABLES}
+    log_metrics(_flat(plain, name), model_id=model_id, dataset=dataset)
+    now_ms = int(time.time() * 1000)
+    # All at once: a request for each month would take ten times as long.
+    by_row = [
+        Metric(key, value, now_ms, step, model_id=model_id)
+        for table in TABLES
+        for step, row in enumerate(_rows(metrics.get(table)))
+        for key, value in _flat(row, f"{name}/{table}").items()
+    ]
+    mlflow.MlflowClient().log_batch(run_id, metrics=by_row)
+
+
+def _levels_of(folder: Path) -> list[float]:
+    return [float(level) for level in json.loads((folder / "card.json").read_text())["levels"]]
+
+
+def _rows(table: Any) -> list[Mapping[str, Any]]:
+    """A table's rows, in its order."""
+    if not table:
+        return []
+    values = list(table.values()) if isinstance(table, Mapping) else table
+    return [row if isinstance(row, Mapping) else {"value": row} for row in values]
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """All finite numbers of nested mappings, by the path of their keys."""
+    result: dict[str, float] = {}
+    for key, value in values.items():
+        path = f"{prefix}/{key}" if prefix else str(key)
+        if isinstance(value, Mapping):
+            result |= _flat(value, path)
+        elif isinstance(value, int | float) and math.isfinite(value):
+            result[path] = float(value)
+    return result
+
+
+def _figures(
+    estimators: Mapping[str, Mapping[str, Any]],
+    decades: Mapping[str, Mapping[int, float]] | None,
+    importances: Mapping[str, float] | None,
+) -> dict[str, str]:
+    found = {
+        "reliability": reliability_svg(
+            {name: metrics["coverage"] for name, metrics in estimators.items()}
+        ),
+        "pinball": bars_svg(
+            "Pinball loss, mean over the levels",
+            {name: _mean(metrics["pinball"]) for name, metrics in estimators.items()},
+            label="seconds, less is better",
+        ),
+    }
+    if decades is not None:
+        found["error_by_run_time"] = decades_svg(decades)
+    if importances is not None:
+        ranked = dict(list(importances.items())[:_SHOWN_IMPORTANCES])
+        found["importances"] = bars_svg(
+            "What the model looks at", ranked, label="share of the gain of all trees"
+        )
+    return found
+
+
+def _mean(values: Any) -> float:
+    """The mean of a mapping's values; a number as it is."""
+    if not isinstance(values, Mapping):
+        return float(values)
+    return sum(map(float, values.values())) / len(values)
+
+
+def _register(name: str, model_id: str) -> tuple[str, str]:
+    """Register a logged model as challenger; its version, and that of the champion."""
+    client = mlflow.MlflowClient()
+    with redirect_stderr(StringIO()):  # it tells of its success there
+        version = str(mlflow.register_model(f"models:/{model_id}", name).version)
+    client.set_registered_model_alias(name, "challenger", version)
+    aliases = client.get_registered_model(name).aliases
+    if "champion" not in aliases:
+        client.set_registered_model_alias(name, "champion", version)
+        return version, version
+    return version, str(aliases["champion"])
+
+
+# --------------------------------------------------------------------------- backtests
+
+
+def log_backtest(report: Mapping[str, Any], jobs: Any) -> str:
+    """A run for a backtest, a child run for each cell; the id of the parent.
+
+    Parameters
+    ----------
+    report : mapping
+        What ``plancast backtest --json`` prints.
+    jobs : DataFrame
+        The replayed log, canonical; each run names it with its digest.
+
+    Notes
+    -----
+    Cells with the model's estimates refer to the log's challenger, where one is registered:
+    a replay refits the model on its own clock, with that version's kind of trees.
+    """
+    _connect()
+    mlflow.clear_active_model()
+    name, digest = report["log"], report["digest"]
+    challenger = _version_of(registered_name(name), "challenger")
+    with mlflow.start_run(run_name=f"backtest {name}") as parent:
+        dataset = JobLog(jobs, name, digest, report["source"])
+        mlflow.log_input(dataset, context="backtest")
+        mlflow.set_tags({"kind": "backtest", "log": name, "data_digest": digest})
+        mlflow.log_params({"jobs": report["jobs"], "procs": report["procs"]})
+        mlflow.log_text(json.dumps(report, indent=1), "backtest.json")
+        for cell in report["cells"]:
+            model = challenger if cell["estimates"] == "model" else None
+            _log_cell(cell, name, dataset, digest, model)
+        return str(parent.info.run_id)
+
+
+_CELL_KEYS = ("dispatcher", "estimates", "level", "sigma", "seed", "settings_from", "sequences")
+
+
+def _log_cell(
+    cell: Mapping[str, Any], name: str, dataset: Any, digest: str, model: Any | None
+) -> None:
+    with mlflow.start_run(run_name=f"{cell['dispatcher']} {cell['estimates']}", nested=True):
+        mlflow.log_input(dataset, context="backtest")
+        mlflow.set_tags({"kind": "backtest cell", "log": name, "data_digest": digest})
+        mlflow.log_params({key: str(cell[key]) for key in _CELL_KEYS})
+        if model is not None:
+            mlflow.set_tag("model_version", model.version)
+        numbers = _flat({k: v for k, v in cell.items() if k not in _CELL_KEYS}, "")
+        for key in ("bsld_ci", "regret_ci", "against_first_ci"):
+            if cell[key] is not None:
+                numbers |= dict(zip((f"{key}/low", f"{key}/high"), cell[key], strict=True))
+        log_metrics(numbers, model_id=model.model_id if model else None, dataset=dataset)
+
+
+def _version_of(name: str, alias: str) -> Any | None:
+    """The registered version that bears an alias, or None."""
+    try:
+        return mlflow.MlflowClient().get_model_version_by_alias(name, alias)
+    except MlflowException:
+        return None
+
+
+# --------------------------------------------------------------------------- promotion
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A registered version, and how its model is made.
+
+    Parameters
+    ----------
+    version : str
+    model_id : str, optional
+    levels : tuple of float
+    trees : mapping
+        Parameters of its trees.
+    seed : int
+    """
+
+    version: str
+    model_id: str | None
+    levels: tuple[float, ...]
+    trees: Mapping[str, Any]
+    seed: int
+
+
+def contestants(log: str) -> tuple[Contestant | None, Contestant]:
+    """The champion (None where nobody is) and the challenger of a log.
+
+    Raises
+    ------
+    BadRequest
+        Where no challenger is registered.
+    """
+    _connect()
+    name = registered_name(log)
+    versions = [_version_of(name, alias) for alias in ("champion", "challenger")]
+    if versions[1] is None:
+        raise BadRequest(
+            f"{STORE}/mlflow.db: no model of the log {log} is registered; "
+            "run plancast evaluate on it first"
+        )
+    champion, challenger = (None if v is None else _contestant(v) for v in versions)
+    assert challenger is not None
+    return champion, challenger
+
+
+def _contestant(version: Any) -> Contestant:
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}"))
+    cards = sorted(folder.rglob("card.json"))
+    if not cards:
+        raise BadRequest(f"{STORE}: version {version.version} of {version.name} has no card.json")
+    card = json.loads(cards[0].read_text("utf-8"))
+    settings = card["settings"]
+    return Contestant(
+        str(version.version),
+        getattr(version, "model_id", None),
+        tuple(card["levels"]),
+        settings["trees"],
+        int(settings["seed"]),
+    )
+
+
+def log_promotion(log: str, verdict: Mapping[str, Any]) -> str:
+    """Keep a contest as a run, and move ``champion`` where the verdict says so; the run's id."""
+    _connect()
+    mlflow.clear_active_model()
+    name = registered_name(log)
+    with mlflow.start_run(run_name=f"promote {log}") as run:
+        mlflow.set_tags({"kind": "promote", "log": log, "promoted": str(verdict["promoted"])})
+        mlflow.log_params({k: str(verdict[k]) for k in ("champion", "challenger", "dispatcher")})
+        log_metrics(_flat(verdict, ""))
+        mlflow.log_text(json.dumps(verdict, indent=1), "promotion.json")
+    client = mlflow.MlflowClient()
+    if verdict["promoted"]:
+        client.set_registered_model_alias(name, "champion", str(verdict["challenger"]))
+    return str(run.info.run_id)

@@ -1,0 +1,109 @@
+"""Learns how long tasks run from historical logs, and plans batches onto clusters with that.
+
+The three packages are ``plancast.predictor``, ``plancast.planner`` and ``plancast.pipelines``. The
+names most programs need are here too, loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+# Before anything loads numba or LightGBM, whose threads read these once: LightGBM with two threads
+# beside another busy process ran ten times slower than with one. What is set already stays.
+for _name, _value in (
+    ("OMP_NUM_THREADS", "1"),
+    ("OMP_WAIT_POLICY", "passive"),
+    ("MLFLOW_DISABLE_TELEMETRY", "true"),
+):
+    os.environ.setdefault(_name, _value)
+
+if TYPE_CHECKING:
+    from plancast.planner.model.domain import (
+        Assignment,
+        BadRequest,
+        DurationEstimate,
+        Plan,
+        Policy,
+        Prices,
+        Running,
+        Snapshot,
+        Task,
+        Worker,
+    )
+    from plancast.planner.model.evaluate import evaluate
+    from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, Status
+    from plancast.planner.planning.plan import plan
+    from plancast.planner.planning.plot import gantt_html, gantt_svg
+    from plancast.planner.planning.repair import repair
+    from plancast.planner.solvers import SOLVERS
+    from plancast.predictor import ESTIMATORS, BadLog, RuntimePredictor, read_log
+
+_HOME = {
+    "ESTIMATORS": "predictor",
+    "SOLVERS": "planner.solvers",
+    "Assignment": "planner.model.domain",
+    "BadLog": "predictor",
+    "BadRequest": "planner.model.domain",
+    "Budget": "planner.model.messages",
+    "DurationEstimate": "planner.model.domain",
+    "Plan": "planner.model.domain",
+    "PlanRequest": "planner.model.messages",
+    "PlanResponse": "planner.model.messages",
+    "Policy": "planner.model.domain",
+    "Prices": "planner.model.domain",
+    "Running": "planner.model.domain",
+    "RuntimePredictor": "predictor",
+    "Snapshot": "planner.model.domain",
+    "Status": "planner.model.messages",
+    "Task": "planner.model.domain",
+    "Worker": "planner.model.domain",
+    "evaluate": "planner.model.evaluate",
+    "gantt_html": "planner.planning.plot",
+    "gantt_svg": "planner.planning.plot",
+    "plan": "planner.planning.plan",
+    "read_log": "predictor",
+    "repair": "planner.planning.repair",
+}
+
+__all__ = [
+    "ESTIMATORS",
+    "SOLVERS",
+    "Assignment",
+    "BadLog",
+    "BadRequest",
+    "Budget",
+    "DurationEstimate",
+    "Plan",
+    "PlanRequest",
+    "PlanResponse",
+    "Policy",
+    "Prices",
+    "Running",
+    "RuntimePredictor",
+    "Snapshot",
+    "Status",
+    "Task",
+    "Worker",
+    "evaluate",
+    "gantt_html",
+    "gantt_svg",
+    "plan",
+    "read_log",
+    "repair",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module on first use."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'plancast' has no attribute {name!r}")
+    value = getattr(import_module(f"plancast.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)

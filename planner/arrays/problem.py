@@ -1,0 +1,706 @@
+"""The only door between the friendly types and the fast arrays.
+
+``encode`` turns a request into arrays over the tasks that can be planned at all (and
+says why the others cannot); ``decode`` turns a schedule of those back into a plan.
+Times in a problem are whole seconds after now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plancast.planner.arrays.schedule import (
+    FAR,
+    build_profile,
+    earliest_start,
+    latest_start,
+    schedule_terms,
+)
+from plancast.planner.model.domain import (
+    ANY_CLASS,
+    MIN_STRETCH_S,
+    TERMS,
+    Assignment,
+    Outcome,
+    Plan,
+    Task,
+    Worker,
+    estimate_for,
+)
+from plancast.planner.model.evaluate import HOUR_S, WATT_SECONDS_PER_KWH, running_end_s
+from plancast.planner.model.messages import PlanRequest
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Profile = tuple[Ints, Ints, Ints]
+"""``times, free, count`` of ``kernels.schedule``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """Start, end and workers of every task of a problem.
+
+    Parameters
+    ----------
+    start, end : int64 (tasks,)
+        Seconds after now.
+    worker : int64 (pieces,)
+        Worker of each shard; task i has the pieces ``shard_ptr[i]:shard_ptr[i + 1]``.
+    """
+
+    start: Ints
+    end: Ints
+    worker: Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A request as arrays; ``FAR`` stands for never or no limit.
+
+    Parameters
+    ----------
+    request : PlanRequest
+    tasks : tuple of Task
+        The tasks that can be planned, in request order.
+    unplanned : dict of str to str
+        The other pending tasks, each with the reason.
+    infeasible : dict of str to str
+        Tasks that no plan can place within its hard bounds: no plan exists.
+    resources, classes, owners : tuple of str
+    demand : int64 (tasks, resources)
+    release, raw_release : int64 (tasks,)
+        Earliest start (0 or more, after running predecessors); the release itself, which
+        may lie in the past.
+    deadline, hard_end, last_start : int64 (tasks,)
+        Priced deadline; hard deadline; latest start by the wait bound.
+    max_stretch : float
+        0 for none.
+    weight : float64 (tasks,)
+    shards, shard_ptr : int64 (tasks,), (tasks + 1,)
+    owner : int64 (tasks,)
+    kind : int64 (tasks,)
+        Tasks of one kind have the same demand and labels: a row of `allowed` and `share`.
+    allowed : bool (kinds, workers)
+        Labels and capacity fit one piece.
+    share : float64 (kinds, workers)
+        Dominant share of one piece.
+    duration : int64 (tasks, classes)
+        At the policy's level; 0 where the class is not eligible.
+    pred_ptr, pred : int64
+        Predecessors among `tasks`, CSR.
+    moved_after : int64 (tasks,)
+        A later start is a move against the incumbent; FAR where it does not know the task.
+    was_on : int64 (pieces,)
+        The incumbent's workers, sorted within each task; -1 for none, or where one is gone.
+    gone : int
+        Tasks of the incumbent that are left out now: moves whatever the schedule.
+    capacity : int64 (workers, resources)
+    worker_class, free_from, until : int64 (workers,)
+    idle_w, busy_w, boot_kwh, health : float64 (workers,)
+    busy_worker, busy_end : int64 (running pieces,)
+    busy_demand : int64 (running pieces, resources)
+    shut_worker, shut_start, shut_end : int64 (closed windows,)
+    last_end : int64 (workers,)
+        Last expected end of what runs, 0 if nothing does.
+    on : bool (workers,)
+    load_h : float64 (workers,)
+        Dominant share times hours still to run.
+    owner_wait_h, owner_tasks : float64 (owners,)
+    base : float64 (terms,)
+        What the running tasks add to each additive term (without idle power), and their
+        makespan.
+    prices : float64 (terms,)
+    memory : dict
+        What has been worked out from the rest once and for all (the relaxation).
+    """
+
+    request: PlanRequest
+    tasks: tuple[Task, ...]
+    unplanned: dict[str, str]
+    infeasible: dict[str, str]
+    resources: tuple[str, ...]
+    classes: tuple[str, ...]
+    owners: tuple[str, ...]
+    demand: Ints
+    release: Ints
+    raw_release: Ints
+    deadline: Ints
+    hard_end: Ints
+    last_start: Ints
+    max_stretch: float
+    weight: Floats
+    shards: Ints
+    shard_ptr: Ints
+    owner: Ints
+    kind: Ints
+    allowed: Bools
+    share: Floats
+    duration: Ints
+    pred_ptr: Ints
+    pred: Ints
+    moved_after: Ints
+    was_on: Ints
+    gone: int
+    capacity: Ints
+    worker_class: Ints
+    free_from: Ints
+    until: Ints
+    idle_w: Floats
+    busy_w: Floats
+    boot_kwh: Floats
+    health: Floats
+    busy_worker: Ints
+    busy_end: Ints
+    busy_demand: Ints
+    shut_worker: Ints
+    shut_start: Ints
+    shut_end: Ints
+    last_end: Ints
+    on: Bools
+    load_h: Floats
+    owner_wait_h: Floats
+    owner_tasks: Floats
+    base: Floats
+    prices: Floats
+    memory: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def workers(self) -> tuple[Worker, ...]:
+        """The workers, in request order."""
+        return self.request.snapshot.workers
+
+    def profile(self) -> Profile:
+        """A fresh profile of what is free before anything is planned."""
+        return build_profile(
+            self.capacity, self.busy_worker, self.busy_end, self.busy_demand,
+            self.shut_worker, self.shut_start, self.shut_end,
+        )  # fmt: skip
+
+    def durations_on(self, task: int) -> Ints:
+        """Duration of a task on each worker, 0 where it may not run. Shape (workers,)."""
+        on_class = self.duration[task, self.worker_class]
+        return np.where(self.allowed[self.kind[task]], on_class, 0)
+
+    def predecessors(self, task: int) -> Ints:
+        """Indices of the predecessors of a task."""
+        return self.pred[self.pred_ptr[task] : self.pred_ptr[task + 1]]
+
+    def latest_start(self, task: int, duration: int) -> int:
+        """Latest permitted start of a task of this duration, seconds after now."""
+        return int(
+            latest_start(
+                self.hard_end[task], self.last_start[task], self.raw_release[task],
+                self.max_stretch, duration,
+            )
+        )  # fmt: skip
+
+    def least_on_class(self, values: Floats) -> Floats:
+        """Least value of each kind over the allowed workers of each class.
+
+        Parameters
+        ----------
+        values : float64 (kinds, workers)
+
+        Returns
+        -------
+        float64 (kinds, classes)
+            Infinity where the class has no allowed worker.
+        """
+        allowed = np.where(self.allowed, values, np.inf)
+        result = np.full((len(self.allowed), len(self.classes)), np.inf)
+        for c in range(len(self.classes)):
+            result[:, c] = allowed[:, self.worker_class == c].min(axis=1, initial=np.inf)
+        return result
+
+    @cached_property
+    def class_duration(self) -> Floats:
+        """Duration of each task on each class, infinity where it may not run. (tasks, classes)."""
+        open_to = self.least_on_class(np.zeros(self.allowed.shape))[self.kind]
+        return np.where(self.duration > 0, self.duration, np.inf) + open_to
+
+    @cached_property
+    def shortest(self) -> Ints:
+        """A duration that no placement of a task can beat. Shape (tasks,).
+
+        Notes
+        -----
+        The least over allowed workers; for a gang the slowest piece counts, and no gang is
+        faster than its fastest possible piece.
+        """
+        return self.class_duration.min(axis=1).astype(np.int64)
+
+    def terms(self, schedule: Schedule) -> Floats:
+        """The cost terms of a schedule in the order of ``domain.TERMS``, ``moves`` left at 0."""
+        return schedule_terms(
+            schedule.start, schedule.end, schedule.worker, self.raw_release, self.deadline,
+            self.weight, self.owner, self.owner_tasks, self.shard_ptr, self.kind, self.share,
+            self.busy_w, self.idle_w, self.boot_kwh, self.free_from, self.health,
+            self.last_end.copy(), self.on.copy(), self.load_h.copy(), self.owner_wait_h.copy(),
+            self.base,
+        )  # fmt: skip
+
+    def cost(self, schedule: Schedule) -> float:
+        """Price of a schedule without ``moves``."""
+        return float(self.terms(schedule) @ self.prices)
+
+    def moves(self, schedule: Schedule) -> int:
+        """Number of tasks that a schedule moves against the incumbent, or leaves out."""
+        task = np.repeat(np.arange(len(self.tasks)), self.shards)
+        order = np.lexsort((schedule.worker, task))
+        elsewhere = np.zeros(len(self.tasks), np.bool_)
+        elsewhere[task[schedule.worker[order] != self.was_on]] = True
+        known = self.moved_after < FAR
+        return self.gone + int((known & (elsewhere | (schedule.start > self.moved_after))).sum())
+
+
+def encode(request: PlanRequest, left_out: Mapping[str, str] | None = None) -> Problem:
+    """Arrays of a request.
+
+    Parameters
+    ----------
+    request : PlanRequest
+    left_out : mapping of str to str, optional
+        Pending tasks that are not to be planned in any case, each with the reason; what follows
+        them is left out with them.
+
+    Returns
+    -------
+    Problem
+        Over the pending tasks that are not proven unplaceable; nothing is preempted.
+    """
+    snapshot, policy = request.snapshot, request.policy
+    now = snapshot.now_s
+    workers = snapshot.workers
+    running_end = {r.task.id: running_end_s(request, r) for r in snapshot.running}
+    names = {name for w in workers for name in w.capacity}
+    names |= {name for t in snapshot.pending for name in t.demand}
+    names |= {name for r in snapshot.running for name in r.task.demand}
+    resources = tuple(sorted(names)) or ("cpu",)
+    classes = tuple(dict.fromkeys(w.machine_class for w in workers))
+
+    machines = worker_arrays(workers, resources, now)
+    machines["worker_class"] = np.array([classes.index(w.machine_class) for w in workers], np.int64)
+    busy = _running_arrays(request, running_end, resources)
+    task_arrays = _task_arrays(request, snapshot.pending, classes, running_end)
+    kinds, kind_of = _kinds(snapshot.pending)
+    task_arrays["demand"] = amounts([k.demand for k in kinds], resources)[kind_of]
+    allowed, share = _fit(kinds, workers, resources, machines["capacity"])
+
+    profile = build_profile(
+        machines["capacity"], busy["busy_worker"], busy["busy_end"], busy["busy_demand"],
+        machines["shut_worker"], machines["shut_start"], machines["shut_end"],
+    )  # fmt: skip
+    unplanned, infeasible = _unplaceable(request, task_arrays, machines, kind_of, allowed, profile)
+    if left_out:
+        unplanned = {**left_out, **unplanned}
+        _drop_successors(snapshot.pending, unplanned)
+        infeasible = {t: why for t, why in infeasible.items() if t not in unplanned}
+
+    keep = [i for i, t in enumerate(snapshot.pending) if t.id not in unplanned]
+    tasks = tuple(snapshot.pending[i] for i in keep)
+    place = {t.id: i for i, t in enumerate(tasks)}
+    preds = [[place[b] for b in t.after if b in place] for t in tasks]
+    owners = tuple(
+        dict.fromkeys(
+            [t.owner for t in snapshot.pending] + [r.task.owner for r in snapshot.running]
+        )
+    )
+    owner_index = {name: k for k, name in enumerate(owners)}
+    owner_tasks = np.zeros(len(owners))
+    for task in (*snapshot.pending, *(r.task for r in snapshot.running)):
+        owner_tasks[owner_index[task.owner]] += 1
+    owner_wait_h = np.zeros(len(owners))
+    for run in snapshot.running:
+        waited = (run.start_s - run.task.release_s) / HOUR_S
+        owner_wait_h[owner_index[run.task.owner]] += waited
+
+    shards = np.array([t.shards for t in tasks], np.int64)
+    moved_after, was_on = _incumbent_arrays(request, tasks, shards)
+    return Problem(
+        request=request,
+        tasks=tasks,
+        unplanned=unplanned,
+        infeasible=infeasible,
+        resources=resources,
+        classes=classes,
+        owners=owners,
+        max_stretch=policy.max_stretch or 0.0,
+        weight=np.array([t.weight for t in tasks], np.float64),
+        shards=shards,
+        shard_ptr=offsets(shards),
+        moved_after=moved_after,
+        was_on=was_on,
+        gone=sum(
+            request.incumbent is not None and t in request.incumbent.by_task for t in unplanned
+        ),
+        owner=np.array([owner_index[t.owner] for t in tasks], np.int64),
+        kind=kind_of[keep],
+        allowed=allowed,
+        share=share,
+        pred_ptr=offsets([len(p) for p in preds]),
+        pred=np.array([p for row in preds for p in row], np.int64),
+        owner_wait_h=owner_wait_h,
+        owner_tasks=owner_tasks,
+        prices=np.array([policy.prices.of(t) for t in TERMS]),
+        **{name: values[keep] for name, values in task_arrays.items()},
+        **machines,
+        **busy,
+    )
+
+
+def _incumbent_arrays(
+    request: PlanRequest, tasks: Sequence[Task], shards: Ints
+) -> tuple[Ints, Ints]:
+    """``moved_after`` and ``was_on`` of ``Problem``."""
+    moved_after = np.full(len(tasks), FAR, np.int64)
+    was_on = np.full(int(shards.sum()), -1, np.int64)
+    if request.incumbent is None:
+        return moved_after, was_on
+    index = {w.id: k for k, w in enumerate(request.snapshot.workers)}
+    shard_ptr = offsets(shards)
+    for i, task in enumerate(tasks):
+        before = request.incumbent.by_task.get(task.id)
+        if before is None:
+            continue
+        latest = before.start_s + request.policy.move_tolerance_s
+        moved_after[i] = latest - request.snapshot.now_s
+        workers = sorted(index.get(w, -1) for w in before.workers)
+        if len(workers) == task.shards and workers[0] >= 0:
+            was_on[shard_ptr[i] : shard_ptr[i + 1]] = workers
+    return moved_after, was_on
+
+
+def decode(problem: Problem, schedule: Schedule) -> Plan:
+    """A schedule of a problem as a plan, in order of start."""
+    snapshot = problem.request.snapshot
+    ids = [w.id for w in snapshot.workers]
+    names = [ids[w] for w in schedule.worker.tolist()]
+    ptr = problem.shard_ptr.tolist()
+    starts = (schedule.start + snapshot.now_s).tolist()
+    ends = (schedule.end + snapshot.now_s).tolist()
+    assignments = [
+        Assignment(task.id, tuple(names[ptr[i] : ptr[i + 1]]), starts[i], ends[i])
+        for i, task in enumerate(problem.tasks)
+    ]
+    assignments.sort(key=lambda a: (a.start_s, a.end_s, a.task))
+    return Plan(tuple(assignments), (), snapshot.now_s, snapshot.version)
+
+
+def offsets(sizes: Sequence[int] | Ints) -> Ints:
+    """Row pointers of a CSR form with rows of these sizes."""
+    return np.concatenate([[0], np.cumsum(np.asarray(sizes, np.int64))]).astype(np.int64)
+
+
+def _after_now(at_s: int | None, now: int) -> int:
+    return FAR if at_s is None else at_s - now
+
+
+def amounts(demands: Sequence[Mapping[str, int]], resources: tuple[str, ...]) -> Ints:
+    """Amounts by name as an array, shape (demands, resources)."""
+    rows = [[d.get(name, 0) for name in resources] for d in demands]
+    return np.array(rows, np.int64).reshape(len(rows), len(resources))
+
+
+def worker_arrays(
+    workers: Sequence[Worker], resources: tuple[str, ...], now: int
+) -> dict[str, Any]:
+    """Capacity, power, health and closed windows of workers, as ``Problem`` describes them."""
+    shut = []
+    for k, worker in enumerate(workers):
+        if worker.free_from_s > now:
+            shut.append((k, 0, worker.free_from_s - now))
+        shut += [
+            (k, max(0, b.start_s - now), b.end_s - now) for b in worker.blocked if b.end_s > now
+        ]
+        if worker.until_s is not None:
+            shut.append((k, max(0, worker.until_s - now), FAR))
+    windows = np.array(shut, np.int64).reshape(len(shut), 3)
+    return {
+        "capacity": amounts([w.capacity for w in workers], resources),
+        "free_from": np.array([max(0, w.free_from_s - now) for w in workers], np.int64),
+        "until": np.array([_after_now(w.until_s, now) for w in workers], np.int64),
+        "idle_w": np.array([w.idle_w for w in workers], np.float64),
+        "busy_w": np.array([w.busy_w for w in workers], np.float64),
+        "boot_kwh": np.array([w.boot_kwh for w in workers], np.float64),
+        "health": np.array([w.health for w in workers], np.float64),
+        "shut_worker": windows[:, 0].copy(),
+        "shut_start": windows[:, 1].copy(),
+        "shut_end": windows[:, 2].copy(),
+    }
+
+
+def _running_arrays(
+    request: PlanRequest, running_end: dict[str, int], resources: tuple[str, ...]
+) -> dict[str, Any]:
+    """What runs: its pieces on the workers, and its share of every cost term."""
+    snapshot = request.snapshot
+    now = snapshot.now_s
+    index = {w.id: k for k, w in enumerate(snapshot.workers)}
+    base = np.zeros(len(TERMS))
+    last_end = np.zeros(len(index), np.int64)
+    load_h = np.zeros(len(index))
+    on = np.zeros(len(index), np.bool_)
+    pieces: list[tuple[int, int, Task]] = []
+    for run in snapshot.running:
+        task, end_s = run.task, running_end[run.task.id]
+        ahead_h = (end_s - now) / HOUR_S
+        base[0] = max(base[0], ahead_h)
+        if task.deadline_s is not None:
+            late_s = max(0, end_s - task.deadline_s)
+            base[1] += task.weight * late_s / HOUR_S
+            base[2] += task.weight * (late_s > 0)
+        base[3] += task.weight * (run.start_s - task.release_s) / HOUR_S
+        run_s = max(end_s - run.start_s, MIN_STRETCH_S)
+        base[4] += task.weight * (end_s - task.release_s) / run_s
+        for name in run.workers:
+            w = index[name]
+            worker = snapshot.workers[w]
+            share = worker.dominant_share(task.demand)
+            base[5] += worker.busy_w * share * ahead_h * HOUR_S / WATT_SECONDS_PER_KWH
+            base[8] += 1.0 - worker.health**ahead_h
+            load_h[w] += share * ahead_h
+            last_end[w] = max(last_end[w], end_s - now)
+            on[w] = True
+            pieces.append((w, end_s - now, task))
+    return {
+        "busy_worker": np.array([p[0] for p in pieces], np.int64),
+        "busy_end": np.array([p[1] for p in pieces], np.int64),
+        "busy_demand": amounts([p[2].demand for p in pieces], resources),
+        "last_end": last_end,
+        "on": on,
+        "load_h": load_h,
+        "base": base,
+    }
+
+
+def _task_arrays(
+    request: PlanRequest,
+    tasks: Sequence[Task],
+    classes: tuple[str, ...],
+    running_end: dict[str, int],
+) -> dict[str, Any]:
+    now, policy = request.snapshot.now_s, request.policy
+    release = [
+        max(0, t.release_s - now, *(running_end[b] - now for b in t.after if b in running_end))
+        for t in tasks
+    ]
+    hard = policy.hard_deadlines
+    duration = np.zeros((len(tasks), len(classes)), np.int64)
+    for i, task in enumerate(tasks):
+        by_class = request.estimates.get(task.id, {})
+        if len(by_class) == 1 and ANY_CLASS in by_class:
+            duration[i, :] = by_class[ANY_CLASS].at(policy.level)
+            continue
+        for c, name in enumerate(classes):
+            estimate = estimate_for(request.estimates, task.id, name)
+            if estimate is not None:
+                duration[i, c] = estimate.at(policy.level)
+    wait = policy.max_wait_s
+    return {
+        "release": np.array(release, np.int64),
+        "raw_release": np.array([t.release_s - now for t in tasks], np.int64),
+        "deadline": np.array([_after_now(t.deadline_s, now) for t in tasks], np.int64),
+        "hard_end": np.array(
+            [_after_now(t.deadline_s, now) if hard else FAR for t in tasks], np.int64
+        ),
+        "last_start": np.array(
+            [FAR if wait is None else max(0, t.release_s - now) + wait for t in tasks], np.int64
+        ),
+        "duration": duration,
+    }
+
+
+def _kinds(tasks: Sequence[Task]) -> tuple[list[Task], Ints]:
+    """One task of each kind, and the kind of every task."""
+    index: dict[Any, int] = {}
+    kinds: list[Task] = []
+    kind_of = np.zeros(len(tasks), np.int64)
+    for i, task in enumerate(tasks):
+        key = (tuple(sorted(task.demand.items())), task.requires)
+        if key not in index:
+            index[key] = len(kinds)
+            kinds.append(task)
+        kind_of[i] = index[key]
+    return kinds, kind_of
+
+
+def _fit(
+    kinds: Sequence[Task], workers: Sequence[Worker], resources: tuple[str, ...], capacity: Ints
+) -> tuple[Bools, Floats]:
+    """Whether a piece of each kind fits each empty worker, and its dominant share there."""
+    demand = amounts([k.demand for k in kinds], resources)
+    allowed = np.ones((len(kinds), len(workers)), np.bool_)
+    share = np.zeros((len(kinds), len(workers)))
+    for r in range(len(resources)):
+        need, have = demand[:, r, None], capacity[None, :, r]
+        allowed &= need <= have
+        # In place: another memory layout would have every kernel compiled once more.
+        np.maximum(share, need / np.maximum(have, 1) * (have > 0), out=share)
+    # Label sets repeat: match each distinct requirement with each distinct set once.
+    label_sets = list(dict.fromkeys(w.labels for w in workers))
+    example = {w.labels: w for w in workers}
+    set_of = np.array([label_sets.index(w.labels) for w in workers])
+    matched: dict[tuple[str, ...], Bools] = {}
+    for k, kind in enumerate(kinds):
+        if kind.requires:
+            if kind.requires not in matched:
+                per_set = [example[labels].satisfies(kind.requires) for labels in label_sets]
+                matched[kind.requires] = np.array(per_set, np.bool_)[set_of]
+            allowed[k] &= matched[kind.requires]
+    return allowed, share
+
+
+def _unplaceable(
+    request: PlanRequest,
+    task_arrays: dict[str, Any],
+    machines: dict[str, Any],
+    kind_of: Ints,
+    allowed: Bools,
+    profile: Profile,
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Tasks proven unplaceable, and tasks proven impossible only by their hard bounds."""
+    snapshot = request.snapshot
+    unplanned: dict[str, str] = {}
+    infeasible: dict[str, str] = {}
+    failed = {f.id: f.outcome for f in snapshot.finished if f.outcome is not Outcome.COMPLETED}
+    for_ever = machines["until"] >= FAR
+    bounded = (
+        request.policy.hard_deadlines
+        or request.policy.max_wait_s is not None
+        or request.policy.max_stretch is not None
+    )
+    at_ease = _surely_placeable(task_arrays, machines, kind_of, allowed & for_ever)
+    for i, task in enumerate(snapshot.pending):
+        if at_ease[i] and task.shards == 1 and not bounded and failed.keys().isdisjoint(task.after):
+            continue  # some time, everything else has ended
+        durations = task_arrays["duration"][i, machines["worker_class"]]
+        may = allowed[kind_of[i]] & (durations > 0)
+        ended = next((b for b in task.after if b in failed), None)
+        if ended is not None:
+            unplanned[task.id] = f"its predecessor {ended} ended as {failed[ended].value}"
+        elif not may.any():
+            unplanned[task.id] = _why_no_worker(request, task)
+        elif _pieces(task, snapshot.workers, may) < task.shards:
+            unplanned[task.id] = (
+                f"its {task.shards} shards need to run at once, but the eligible workers hold "
+                f"{_pieces(task, snapshot.workers, may)} together"
+            )
+        elif (
+            not bounded
+            and _pieces(task, snapshot.workers, may & for_ever, task.shards) >= task.shards
+        ):
+            continue  # the same for a gang
+        else:
+            reason = _why_no_time(i, task, task_arrays, durations, may, profile, request)
+            if reason is not None:
+                hard, text = reason
+                (infeasible if hard else unplanned)[task.id] = text
+    _drop_successors(snapshot.pending, unplanned)
+    return unplanned, {t: why for t, why in infeasible.items() if t not in unplanned}
+
+
+def _surely_placeable(
+    task_arrays: dict[str, Any], machines: dict[str, Any], kind_of: Ints, allowed: Bools
+) -> Bools:
+    """Whether a piece of each task may run on some worker of a class that has an estimate."""
+    duration = task_arrays["duration"]
+    open_to = np.zeros((len(allowed), duration.shape[1]), np.bool_)
+    for c in range(duration.shape[1]):
+        open_to[:, c] = allowed[:, machines["worker_class"] == c].any(axis=1)
+    placeable: Bools = ((duration > 0) & open_to[kind_of]).any(axis=1)
+    return placeable
+
+
+def _pieces(task: Task, workers: Sequence[Worker], may: Bools, enough: int | None = None) -> int:
+    """How many pieces of a task the empty workers hold side by side; stops at `enough`."""
+    if task.shards == 1 or (enough is not None and int(may.sum()) >= enough):
+        return int(may.sum())
+    total = 0
+    for w in np.flatnonzero(may):
+        fits = [workers[int(w)].capacity[r] // a for r, a in task.demand.items() if a > 0]
+        total += min(fits, default=task.shards)
+    return total
+
+
+def _why_no_worker(request: PlanRequest, task: Task) -> str:
+    """Why no worker can ever hold a task, most telling cause first."""
+    workers = request.snapshot.workers
+    known = frozenset().union(*(w.labels for w in workers))
+    for group in task.requires:
+        if known.isdisjoint(group.split("|")):
+            return f"it requires label {group!r}, which no worker has"
+    labelled = [w for w in workers if w.satisfies(task.requires)]
+    if not labelled:
+        return f"it requires {' and '.join(task.requires)}, which no worker has together"
+    estimated = [
+        w for w in labelled if estimate_for(request.estimates, task.id, w.machine_class) is not None
+    ]
+    if not estimated:
+        return "it has no run-time estimate for the machine class of any worker it may use"
+    for resource, amount in task.demand.items():
+        most = max(w.capacity.get(resource, 0) for w in estimated)
+        if amount > most:
+            return f"it needs {amount} of {resource}; the largest worker it may use has {most}"
+    return "no single worker it may use has enough of all its resources at once"
+
+
+def _why_no_time(
+    i: int,
+    task: Task,
+    task_arrays: dict[str, Any],
+    durations: Ints,
+    may: Bools,
+    profile: Profile,
+    request: PlanRequest,
+) -> tuple[bool, str] | None:
+    """Why a task finds no time even alone on the cluster; (whether a hard bound is why, text)."""
+    times, free, count = profile
+    policy = request.policy
+    finds_time = False
+    for w in np.flatnonzero(may):
+        d = int(durations[w])
+        start = earliest_start(
+            times[w], free[w], count[w], task_arrays["demand"][i], task_arrays["release"][i], d
+        )
+        latest = latest_start(
+            task_arrays["hard_end"][i],
+            task_arrays["last_start"][i],
+            task_arrays["raw_release"][i],
+            policy.max_stretch or 0.0,
+            d,
+        )
+        if start <= latest and start < FAR:
+            # For a gang one piece's place is no proof that there is one for all.
+            return None
+        finds_time = finds_time or start < FAR
+    if not finds_time:
+        return False, "every worker that could hold it drains before it could end"
+    if policy.hard_deadlines and task.deadline_s is not None:
+        return True, f"it cannot end by its hard deadline at {task.deadline_s}"
+    if policy.max_wait_s is not None:
+        return True, f"it cannot start within the wait bound of {policy.max_wait_s} s"
+    return True, f"it cannot keep its stretch within the bound of {policy.max_stretch:g}"
+
+
+def _drop_successors(tasks: Sequence[Task], unplanned: dict[str, str]) -> None:
+    """Add to `unplanned` every task that follows one of its tasks, at any distance."""
+    if not unplanned:
+        return
+    followers: dict[str, list[str]] = {}
+    for task in tasks:
+        for before in task.after:
+            followers.setdefault(before, []).append(task.id)
+    queue = list(unplanned)
+    while queue:
+        dropped = queue.pop()
+        for follower in followers.get(dropped, ()):
+            if follower not in unplanned:
+                unplanned[follower] = f"its predecessor {dropped} cannot be planned"
+                queue.append(follower)

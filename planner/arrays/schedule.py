@@ -1,0 +1,505 @@
+"""List scheduling on resource profiles, and the price of a schedule.
+
+A *profile* tells what is free on each worker over time: ``times[w, k]`` is the start of
+segment k, ``free[w, k, r]`` what is free of resource r in it (-1 everywhere in it: the
+worker takes nothing), ``count[w]`` the number of segments; the last one lasts for ever.
+Times are seconds after now, int64; ``FAR`` means never.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from plancast.planner.arrays.jit import inner, kernel
+
+FAR = 1 << 50
+
+# Rules for the choice of a worker.
+EARLIEST_END = 0
+LEAST_COST = 1
+
+
+@kernel
+def latest_start(hard_end, last_start, release, max_stretch, duration):
+    """Latest permitted start of a task of this duration: hard deadline, wait and stretch bounds."""
+    latest = min(hard_end - duration, last_start)
+    if max_stretch > 0.0:
+        # (end - release) / max(duration, 10) <= max_stretch; 1e-9 forgives the division.
+        room = int(np.floor(max_stretch * max(duration, 10) * (1 + 1e-12) + 1e-9))
+        latest = min(latest, release + room - duration)
+    return latest
+
+
+@inner
+def _segment_at(times, count, at):
+    """Index of the segment that holds the moment `at` (at >= times[0])."""
+    low, high = 0, count - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if times[middle] <= at:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+@kernel
+def earliest_start(times, free, count, demand, not_before, duration):
+    """Earliest start on one worker at which `demand` fits for `duration`, or FAR.
+
+    Parameters
+    ----------
+    times : int64 (segments,)
+    free : int64 (segments, resources)
+    count : int
+    demand : int64 (resources,)
+    not_before, duration : int
+    """
+    k = _segment_at(times, count, not_before)
+    start = not_before
+    while True:
+        # Is the demand met from `start` until `start + duration`, in segments k, k+1, ...?
+        end = start + duration
+        j = k
+        while True:
+            fits = True
+            for r in range(demand.shape[0]):
+                if free[j, r] < demand[r]:
+                    fits = False
+                    break
+            if not fits:
+                break
+            if j == count - 1 or times[j + 1] >= end:
+                return start
+            j += 1
+        if j == count - 1:
+            return FAR
+        k = j + 1
+        start = times[k]
+
+
+@inner
+def _earliest_by(times, free, count, w, demand, i, not_before, duration, latest):
+    """The same for task i on worker w, but FAR where it is later than `latest`.
+
+    Whole arrays and indices: a view of an array costs as much as what is done here.
+    """
+    last = count[w] - 1
+    k, high = 0, last
+    while k < high:
+        middle = (k + high + 1) >> 1
+        if times[w, middle] <= not_before:
+            k = middle
+        else:
+            high = middle - 1
+    start = not_before
+    while start <= latest:
+        end = start + duration
+        j = k
+        while True:
+            fits = True
+            for r in range(demand.shape[1]):
+                if free[w, j, r] < demand[i, r]:
+                    fits = False
+                    break
+            if not fits:
+                break
+            if j == last or times[w, j + 1] >= end:
+                return start
+            j += 1
+        if j == last:
+            return FAR
+        k = j + 1
+        start = times[w, k]
+    return FAR
+
+
+@inner
+def _pieces_that_fit(times, free, count, demand, start, duration, most):
+    """How many pieces of `demand` fit at once over [start, start + duration), at most `most`."""
+    pieces = most
+    end = start + duration
+    k = _segment_at(times, count, start)
+    while True:
+        for r in range(demand.shape[0]):
+            if free[k, r] < 0:
+                return 0
+            if demand[r] > 0:
+                pieces = min(pieces, free[k, r] // demand[r])
+        if pieces == 0 or k == count - 1 or times[k + 1] >= end:
+            return pieces
+        k += 1
+
+
+@inner
+def _split_at(times, free, count, w, at):
+    """Make `at` the start of a segment of worker w, for which there must be room; its index."""
+    k = _segment_at(times[w], count[w], at)
+    if times[w, k] == at:
+        return k
+    for j in range(count[w], k + 1, -1):
+        times[w, j] = times[w, j - 1]
+        for r in range(free.shape[2]):
+            free[w, j, r] = free[w, j - 1, r]
+    times[w, k + 1] = at
+    for r in range(free.shape[2]):
+        free[w, k + 1, r] = free[w, k, r]
+    count[w] += 1
+    return k + 1
+
+
+@kernel
+def with_room(times, free, count, w):
+    """The profile arrays, doubled in size where worker w might not hold two more segments."""
+    if count[w] + 2 <= times.shape[1]:
+        return times, free
+    size = times.shape[1] * 2
+    wider_times = np.zeros((times.shape[0], size), np.int64)
+    wider_free = np.zeros((free.shape[0], size, free.shape[2]), np.int64)
+    wider_times[:, : times.shape[1]] = times
+    wider_free[:, : free.shape[1]] = free
+    return wider_times, wider_free
+
+
+@kernel
+def occupy(times, free, count, w, start, end, demand):
+    """Take `demand` from worker w over [start, end); call `with_room` first."""
+    first = _split_at(times, free, count, w, start)
+    after = count[w]
+    if end < FAR:
+        after = _split_at(times, free, count, w, end)
+    for k in range(first, after):
+        for r in range(demand.shape[0]):
+            free[w, k, r] -= demand[r]
+
+
+@kernel
+def close(times, free, count, w, start, end):
+    """Let worker w take nothing over [start, end); call `with_room` first."""
+    first = _split_at(times, free, count, w, start)
+    after = count[w]
+    if end < FAR:
+        after = _split_at(times, free, count, w, end)
+    for k in range(first, after):
+        for r in range(free.shape[2]):
+            free[w, k, r] = -1
+
+
+@kernel
+def build_profile(capacity, busy_worker, busy_end, busy_demand, shut_worker, shut_start, shut_end):
+    """The profile before anything is planned: running tasks, then closed windows.
+
+    Parameters
+    ----------
+    capacity : int64 (workers, resources)
+    busy_worker, busy_end : int64 (running pieces,)
+        Each takes ``busy_demand`` from now until its end.
+    busy_demand : int64 (running pieces, resources)
+    shut_worker, shut_start, shut_end : int64 (windows,)
+        Blocked windows, the time before a worker is free, the time after it drains.
+    """
+    workers, resources = capacity.shape
+    times = np.zeros((workers, 8), np.int64)
+    free = np.zeros((workers, 8, resources), np.int64)
+    count = np.ones(workers, np.int64)
+    free[:, 0, :] = capacity
+    for i in range(busy_worker.shape[0]):
+        w = busy_worker[i]
+        times, free = with_room(times, free, count, w)
+        occupy(times, free, count, w, 0, busy_end[i], busy_demand[i])
+    # What runs may exceed the capacity (logs do); a task that takes none of it still fits.
+    free = np.maximum(free, 0)
+    for i in range(shut_worker.shape[0]):
+        w = shut_worker[i]
+        times, free = with_room(times, free, count, w)
+        close(times, free, count, w, shut_start[i], shut_end[i])
+    return times, free, count
+
+
+@inner
+def _place_gang(
+    times, free, count, demand, shards, not_before, durations, allowed, hard_end, last_start,
+    release, max_stretch, chosen,
+):  # fmt: skip
+    """Earliest-ending placement of a gang; fills `chosen` and returns (start, end), FAR if none.
+
+    A gang ends with its slowest piece, so each distinct duration is tried as the limit of
+    which workers may take part.
+    """
+    best_start, best_end = FAR, FAR
+    workers = durations.shape[0]
+    limits = np.unique(durations[allowed])
+    pieces = np.zeros(workers, np.int64)
+    for limit in limits:
+        latest = latest_start(hard_end, last_start, release, max_stretch, limit)
+        moments = [not_before]
+        for w in range(workers):
+            if allowed[w] and durations[w] <= limit:
+                for k in range(count[w]):
+                    if times[w, k] > not_before:
+                        moments.append(times[w, k])  # noqa: PERF401 (numba)
+        for moment in np.unique(np.array(moments)):
+            if moment > latest or moment + limit >= best_end:
+                break
+            total = 0
+            for w in range(workers):
+                pieces[w] = 0
+                if allowed[w] and durations[w] <= limit and total < shards:
+                    pieces[w] = _pieces_that_fit(
+                        times[w], free[w], count[w], demand, moment, limit, shards - total
+                    )
+                    total += pieces[w]
+            if total == shards:
+                duration, filled = 0, 0
+                for w in range(workers):
+                    for _ in range(pieces[w]):
+                        chosen[filled] = w
+                        filled += 1
+                        duration = max(duration, durations[w])
+                # Tighter than the limit if only faster workers were taken.
+                best_start, best_end = moment, moment + duration
+                break
+    return best_start, best_end
+
+
+@kernel
+def list_schedule(
+    order, rule, tie, times, free, count, demand, release, raw_release, deadline, hard_end,
+    last_start, max_stretch, weight, shards, shard_ptr, kind, allowed, duration, worker_class,
+    pred_ptr, pred, busy_w, idle_w, boot_kwh, free_from, share, last_end, on, load_h, prices,
+):  # fmt: skip
+    """Place tasks one by one in `order`, each where the rule likes it best, as early as it fits.
+
+    Parameters
+    ----------
+    order : int64 (tasks,)
+        A topological order of the tasks.
+    rule : int
+        ``EARLIEST_END`` or ``LEAST_COST`` (what the placement adds to the priced terms).
+    tie : float
+        Price of an hour of end time under ``LEAST_COST``: without it a worker that costs
+        nothing now is filled for ever.
+    times, free, count
+        Profile; used up by the call.
+    demand : int64 (tasks, resources)
+    release, raw_release, deadline, hard_end, last_start : int64 (tasks,)
+    max_stretch : float
+        0 for none.
+    weight : float64 (tasks,)
+    shards, shard_ptr : int64 (tasks,), (tasks + 1,)
+    kind : int64 (tasks,)
+        Row of `allowed` and `share`.
+    allowed : bool (kinds, workers)
+    duration : int64 (tasks, classes)
+        0 where the class is not eligible.
+    worker_class : int64 (workers,)
+    pred_ptr, pred : int64
+        Predecessors in CSR form.
+    busy_w, idle_w, boot_kwh, free_from : (workers,)
+    share : float64 (kinds, workers)
+        Dominant share.
+    last_end, on, load_h : (workers,)
+        Last end of what runs (0 if nothing), whether anything runs, hours of load; used up.
+    prices : float64 (10,)
+        In the order of ``domain.TERMS``.
+
+    Returns
+    -------
+    start, end : int64 (tasks,)
+    worker : int64 (pieces,)
+    failed : int
+        -1, or the first task for which no place was found.
+    """
+    tasks, workers = kind.shape[0], worker_class.shape[0]
+    start = np.full(tasks, FAR, np.int64)
+    end = np.full(tasks, FAR, np.int64)
+    worker = np.full(shard_ptr[tasks], -1, np.int64)
+    makespan, most_load = 0, 0.0
+    for w in range(workers):
+        makespan = max(makespan, last_end[w])
+        most_load = max(most_load, load_h[w])
+    durations = np.zeros(workers, np.int64)
+    for i in order:
+        not_before = release[i]
+        for p in range(pred_ptr[i], pred_ptr[i + 1]):
+            not_before = max(not_before, end[pred[p]])
+        if not_before >= FAR:
+            return start, end, worker, i
+        row = kind[i]
+        if shards[i] > 1:
+            may = np.zeros(workers, np.bool_)
+            for w in range(workers):
+                durations[w] = duration[i, worker_class[w]]
+                may[w] = allowed[row, w] and durations[w] > 0
+            chosen = worker[shard_ptr[i] : shard_ptr[i + 1]]
+            begin, finish = _place_gang(
+                times, free, count, demand[i], shards[i], not_before, durations, may,
+                hard_end[i], last_start[i], raw_release[i], max_stretch, chosen,
+            )  # fmt: skip
+            if begin >= FAR:
+                return start, end, worker, i
+        else:
+            best_score, begin, finish, best_w = np.inf, FAR, FAR, -1
+            for w in range(workers):
+                if not allowed[row, w]:
+                    continue
+                d = duration[i, worker_class[w]]
+                if d == 0:
+                    continue
+                latest = latest_start(hard_end[i], last_start[i], raw_release[i], max_stretch, d)
+                if rule == EARLIEST_END:
+                    latest = min(latest, finish - d)  # else it ends later than the best so far
+                s = _earliest_by(times, free, count, w, demand, i, not_before, d, latest)
+                if s >= FAR:
+                    continue
+                e = s + d
+                work_w = busy_w[w] * share[row, w] * d
+                if rule == EARLIEST_END:
+                    # Among equal ends the cheaper power: far below a second's worth.
+                    score = e + 1e-9 * work_w / (1.0 + work_w)
+                else:
+                    watt_s = work_w + idle_w[w] * max(0, e - max(last_end[w], free_from[w]))
+                    kwh = watt_s / 3.6e6
+                    if not on[w]:
+                        kwh += boot_kwh[w]
+                    late = max(0, e - deadline[i])
+                    score = (
+                        prices[0] * max(0, e - makespan) / 3600.0
+                        + prices[1] * weight[i] * late / 3600.0
+                        + prices[3] * weight[i] * s / 3600.0
+                        + prices[4] * weight[i] * (e - raw_release[i]) / max(d, 10)
+                        + prices[5] * kwh
+                        + prices[7] * max(0.0, load_h[w] + share[row, w] * d / 3600.0 - most_load)
+                        + tie * e / 3600.0
+                    )
+                    if late > 0:
+                        score += prices[2] * weight[i]
+                if score < best_score or (score == best_score and e < finish):
+                    best_score, begin, finish, best_w = score, s, e, w
+            if best_w < 0:
+                return start, end, worker, i
+            worker[shard_ptr[i]] = best_w
+        start[i], end[i] = begin, finish
+        makespan = max(makespan, finish)
+        for p in range(shard_ptr[i], shard_ptr[i + 1]):
+            w = worker[p]
+            times, free = with_room(times, free, count, w)
+            occupy(times, free, count, w, begin, finish, demand[i])
+            last_end[w] = max(last_end[w], finish)
+            on[w] = True
+            load_h[w] += share[row, w] * (finish - begin) / 3600.0
+            most_load = max(most_load, load_h[w])
+    return start, end, worker, -1
+
+
+@kernel
+def schedule_terms(
+    start, end, worker, raw_release, deadline, weight, owner, owner_tasks, shard_ptr, kind,
+    share, busy_w, idle_w, boot_kwh, free_from, health, last_end, on, load_h, owner_wait_h, base,
+):  # fmt: skip
+    """The cost terms of a whole schedule but ``moves``, as ``evaluate.terms`` defines them.
+
+    Parameters
+    ----------
+    start, end : int64 (tasks,)
+    worker : int64 (pieces,)
+    owner : int64 (tasks,)
+    owner_tasks : float64 (owners,)
+        Number of each owner's tasks in the request.
+    last_end, on, load_h, owner_wait_h
+        What the running tasks contribute; used up by the call.
+    base : float64 (10,)
+        What the running tasks contribute to each additive term, and their makespan.
+
+    Returns
+    -------
+    float64 (10,)
+        In the order of ``domain.TERMS``.
+    """
+    result = base.copy()
+    on_before = on.copy()
+    for i in range(start.shape[0]):
+        result[0] = max(result[0], end[i] / 3600.0)
+        late = max(0, end[i] - deadline[i])
+        if late > 0:
+            result[1] += weight[i] * late / 3600.0
+            result[2] += weight[i]
+        wait_h = (start[i] - raw_release[i]) / 3600.0
+        result[3] += weight[i] * wait_h
+        owner_wait_h[owner[i]] += wait_h
+        d = end[i] - start[i]
+        result[4] += weight[i] * (end[i] - raw_release[i]) / max(d, 10)
+        for p in range(shard_ptr[i], shard_ptr[i + 1]):
+            w = worker[p]
+            result[5] += busy_w[w] * share[kind[i], w] * d / 3.6e6
+            result[8] += 1.0 - health[w] ** (d / 3600.0)
+            load_h[w] += share[kind[i], w] * d / 3600.0
+            last_end[w] = max(last_end[w], end[i])
+            on[w] = True
+    for w in range(on.shape[0]):
+        if on[w]:
+            result[5] += idle_w[w] * max(0, last_end[w] - free_from[w]) / 3.6e6
+            if not on_before[w]:
+                result[5] += boot_kwh[w]
+        result[7] = max(result[7], load_h[w])
+    for o in range(owner_wait_h.shape[0]):
+        result[6] = max(result[6], owner_wait_h[o] / owner_tasks[o])
+    return result
+
+
+@kernel
+def lay_out(
+    waiting, now, times, free, count, demand, duration, release, piece_ptr, piece_worker,
+    piece_count, pred_ptr, pred, end,
+):  # fmt: skip
+    """Reserve for each task, in turn, the earliest time on its given workers.
+
+    Parameters
+    ----------
+    waiting : int64 (waiting tasks,)
+        In the order in which they take their reservations.
+    now : int
+        Nothing starts before.
+    times, free, count
+        Profile with everything that runs; used up by the call.
+    demand : int64 (tasks, resources)
+    duration, release : int64 (tasks,)
+        Expected duration on the given workers; earliest start.
+    piece_ptr, piece_worker, piece_count : int64
+        Distinct workers of each task in CSR form, and how many pieces each takes.
+    pred_ptr, pred : int64
+    end : int64 (tasks,)
+        Expected ends of what runs or has ended; those of `waiting` are filled in, FAR where a
+        task finds no time any more.
+
+    Returns
+    -------
+    bool (waiting tasks,)
+        Whether the reservation begins at `now`.
+    """
+    starts_now = np.zeros(waiting.shape[0], np.bool_)
+    for k in range(waiting.shape[0]):
+        i = waiting[k]
+        start = max(now, release[i])
+        for p in range(pred_ptr[i], pred_ptr[i + 1]):
+            start = max(start, end[pred[p]])
+        settled = False
+        while not settled and start < FAR:
+            settled = True
+            for p in range(piece_ptr[i], piece_ptr[i + 1]):
+                w = piece_worker[p]
+                s = earliest_start(
+                    times[w], free[w], count[w], demand[i] * piece_count[p], start, duration[i]
+                )
+                if s > start:
+                    start, settled = s, False
+        end[i] = FAR
+        if start >= FAR:
+            continue
+        end[i] = start + duration[i]
+        starts_now[k] = start == now
+        for p in range(piece_ptr[i], piece_ptr[i + 1]):
+            w = piece_worker[p]
+            times, free = with_room(times, free, count, w)
+            occupy(times, free, count, w, start, end[i], demand[i] * piece_count[p])
+    return starts_now

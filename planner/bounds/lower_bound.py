@@ -1,0 +1,208 @@
+"""Lower bounds on the cost of any plan of a problem; they never exceed the optimum.
+
+Nothing learned enters here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from plancast.planner.arrays.graph import heads_and_tails, least_busy_times
+from plancast.planner.arrays.problem import Floats, Ints, Problem
+from plancast.planner.bounds.relaxation import relax
+from plancast.planner.bounds.timed_relaxation import timed_cost
+from plancast.planner.model.domain import MIN_STRETCH_S
+from plancast.planner.model.evaluate import HOUR_S, WATT_SECONDS_PER_KWH
+
+ROUNDING = 1.0 - 1e-9
+"""What sums of floats give away."""
+CERTIFIED = 1.0 - 1e-11
+"""What the sums of a bound from dual prices give away."""
+LP_TOLERANCE = 1.0 - 1e-6
+"""The LP solver meets its constraints within 1e-7; the bound gives that away, and more."""
+
+
+def heads_tails(problem: Problem) -> tuple[Ints, Ints]:
+    """Earliest conceivable start of each task and longest chain from it on, seconds.
+
+    Returns
+    -------
+    head, tail : int64 (tasks,)
+    """
+    return heads_and_tails(problem.release, problem.shortest, problem.pred_ptr, problem.pred)
+
+
+def term_bounds(problem: Problem) -> Floats:
+    """A lower bound on each cost term, in the order of ``domain.TERMS``.
+
+    Parameters
+    ----------
+    problem : Problem
+
+    Returns
+    -------
+    float64 (terms,)
+
+    Notes
+    -----
+    Every task starts at its head (release and chain of predecessors) or later, takes its
+    shortest duration or longer, and for energy, load and failures its cheapest worker. Waits,
+    stretch and unfairness know the queue: all tasks share what the workers have.
+    The makespan is also at least the work of all tasks over what all workers have of a
+    resource (energetic reasoning on the whole horizon). Each term is bounded alone; the
+    sum of priced bounds is therefore a bound on the cost.
+    """
+    bound = problem.base.copy()
+    owner_wait_h = problem.owner_wait_h.copy()
+    load_h = float(problem.load_h.sum())
+    on = problem.on
+    bound[5] += float(
+        (problem.idle_w * np.maximum(0, problem.last_end - problem.free_from) * on).sum()
+        / WATT_SECONDS_PER_KWH
+    )
+    if problem.tasks:
+        head, tail = heads_tails(problem)
+        end = head + problem.shortest
+        bound[0] = max(bound[0], float((head + tail).max()) / HOUR_S, area_makespan_h(problem))
+        late = np.maximum(0, end - problem.deadline)
+        bound[1] += float((problem.weight * late).sum()) / HOUR_S
+        bound[2] += float((problem.weight * (late > 0)).sum())
+        wait_h = (head - problem.raw_release) / HOUR_S
+        queued = _Queue(problem, head)
+        bound[3] += queued.waits_h(problem.weight)
+        np.add.at(owner_wait_h, problem.owner, wait_h)
+        # A slow piece of a gang holds the fast ones back, and none ends before its own time:
+        # for gangs the shortest run is the safe one.
+        run = np.where(
+            (problem.shards > 1)[:, None] & np.isfinite(problem.class_duration),
+            problem.shortest[:, None],
+            problem.class_duration,
+        )
+        runs = np.isfinite(run)
+        hours = np.where(runs, run, 0.0) / HOUR_S
+
+        def amounts(per_hour: Floats) -> Floats:
+            """The least that a piece of each task adds on each class at a rate by worker."""
+            rate = problem.least_on_class(np.broadcast_to(per_hour, problem.share.shape))
+            return np.where(runs, rate[problem.kind], 0.0) * hours
+
+        def least(each: Floats) -> float:
+            """Sum over the pieces of their least amount over the classes."""
+            return float((problem.shards * np.where(runs, each, np.inf).min(axis=1)).sum())
+
+        each_alone = float((problem.weight * _least_stretch(problem, head, run)).sum())
+        bound[4] += max(each_alone, _queued_stretch(problem, run, queued))
+        watt_h = least(amounts(problem.busy_w * problem.share))
+        bound[5] += watt_h * HOUR_S / WATT_SECONDS_PER_KWH
+        bound[8] += least(-np.expm1(-amounts(-np.log(problem.health))))
+        load_h += least(amounts(problem.share))
+        # The worst-off owner waits as long as all do on average.
+        everyone = float(problem.owner_wait_h.sum()) + queued.waits_h(np.ones(len(problem.tasks)))
+        bound[6] = max(bound[6], everyone / float(problem.owner_tasks.sum()))
+    bound[6] = max(bound[6], float((owner_wait_h / problem.owner_tasks).max(initial=0.0)))
+    bound[7] = max(float(problem.load_h.max()), load_h / len(problem.workers))
+    return bound
+
+
+class _Queue:
+    """Waits of tasks that share the workers, as if these were one machine of each resource."""
+
+    def __init__(self, problem: Problem, head: Ints) -> None:
+        self.problem, self.head = problem, head
+        self.capacity = problem.capacity.sum(axis=0).astype(np.float64)
+
+    def waits_h(self, weight: Floats) -> float:
+        """A lower bound on the weighted sum of waits, hours.
+
+        Notes
+        -----
+        A task that starts at s is half done at s + d / 2, wherever it runs; its first d
+        seconds, d its shortest duration, take no more than their area of any resource. The
+        mean busy times are those of the best schedule that may stop and resume; tasks that
+        take nothing of the resource start at their heads.
+        """
+        problem = self.problem
+        alone = float((weight * (self.head - problem.raw_release)).sum())
+        best = alone
+        for r, rate in enumerate(self.capacity):
+            area = (problem.demand[:, r] * problem.shortest * problem.shards).astype(np.float64)
+            takes = area > 0
+            if not takes.any():
+                continue
+            busy = least_busy_times(area[takes], self.head[takes], weight[takes], float(rate))
+            before = problem.shortest[takes] / 2 + problem.raw_release[takes]
+            rest = (weight * (self.head - problem.raw_release))[~takes].sum()
+            best = max(best, ROUNDING * busy - float((weight[takes] * before).sum()) + float(rest))
+        return best / HOUR_S
+
+
+def _queued_stretch(problem: Problem, run: Floats, queue: _Queue) -> float:
+    """A lower bound on the weighted sum of bounded slowdowns, from waits in the queue.
+
+    ``(s - r + d) / max(d, 10)``: the wait over the longest duration, and the least of the rest.
+    """
+    longest = np.maximum(problem.duration.max(axis=1), MIN_STRETCH_S).astype(np.float64)
+    own = np.minimum(run, MIN_STRETCH_S) / MIN_STRETCH_S
+    waits_s = queue.waits_h(problem.weight / longest) * HOUR_S
+    return waits_s + float((problem.weight * own.min(axis=1)).sum())
+
+
+def _least_stretch(problem: Problem, head: Ints, run: Floats) -> Floats:
+    """Least bounded slowdown of each task over the classes it may run on. Shape (tasks,).
+
+    For a gang the longest run, too, since its slowest piece may be the slowest there is:
+    ``(waited + d) / max(d, 10)`` falls with d beyond 10 s and rises below.
+    """
+    waited = (head - problem.raw_release)[:, None]
+    finite = np.where(np.isfinite(run), run, 1.0)
+    stretch = (waited + finite) / np.maximum(finite, MIN_STRETCH_S)
+    least = np.where(np.isfinite(run), stretch, np.inf).min(axis=1)
+    longest = np.maximum(problem.duration.max(axis=1), MIN_STRETCH_S)
+    of_gang = (waited[:, 0] + longest) / longest
+    result: Floats = np.where(problem.shards > 1, np.minimum(least, of_gang), least)
+    return result
+
+
+def lower_bound(problem: Problem, *, timed: bool = False) -> float:
+    """No plan of the problem costs less (``moves`` is bounded by 0).
+
+    Parameters
+    ----------
+    problem : Problem
+    timed : bool
+        Whether to solve the relaxation with a clock too, which may take a second.
+
+    Notes
+    -----
+    The sum of the priced ``term_bounds``, where makespan and energy are bounded together by
+    the linear relaxation if that is better: what saves energy may lengthen the plan; and with
+    lateness and misses by the relaxation with a clock, if `timed` and if that is better still.
+    """
+    each = term_bounds(problem)
+    priced = each * problem.prices
+    total = float(priced.sum())
+    if not problem.tasks:
+        return total
+    gain = 0.0
+    if priced[0] + priced[5] > 0 and (found := relax(problem)) is not None:
+        gain = max(gain, found.bound * CERTIFIED - float(priced[0] + priced[5]))
+    if timed and (least := timed_cost(problem, float(each[0]) * HOUR_S)) is not None:
+        gain = max(gain, least * LP_TOLERANCE - float(priced[[0, 1, 2, 5]].sum()))
+    return total + gain
+
+
+def area_makespan_h(problem: Problem) -> float:
+    """Work over capacity for each resource, hours, with running tasks taking their part."""
+    capacity = problem.capacity.sum(axis=0).astype(np.float64)
+    work = (problem.demand * (problem.shortest * problem.shards)[:, None]).sum(axis=0)
+    busy = problem.busy_demand * problem.busy_end[:, None]
+    # What runs may exceed a worker's capacity; it takes no more than there is.
+    fits = np.ones(len(problem.resources), np.bool_)
+    in_use = np.zeros_like(problem.capacity)
+    np.add.at(in_use, problem.busy_worker, problem.busy_demand)
+    fits &= (in_use <= problem.capacity).all(axis=0)
+    total = work + np.where(fits, busy.sum(axis=0), 0)
+    hours: Floats = np.divide(
+        total, capacity * HOUR_S, out=np.zeros(len(capacity)), where=capacity > 0
+    )
+    return float(hours.max(initial=0.0))

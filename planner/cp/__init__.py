@@ -1,1 +1,0 @@
-"""The whole problem as models for CP-SAT; ``solvers.cpsat`` solves them."""

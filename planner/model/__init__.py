@@ -1,0 +1,1 @@
+"""What a plan is, and whether it is valid and what it costs."""

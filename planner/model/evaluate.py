@@ -1,0 +1,848 @@
+"""The last word: is a plan valid, and what does it cost.
+
+Plain Python over the frozen types, in the dullest style, sharing no code with the
+problem arrays, kernels or solvers that it judges.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from operator import itemgetter
+
+from plancast.planner.model.domain import (
+    MIN_STRETCH_S,
+    TERMS,
+    Assignment,
+    Finished,
+    Outcome,
+    Plan,
+    Prices,
+    Running,
+    Task,
+    Worker,
+    estimate_for,
+)
+from plancast.planner.model.messages import PlanRequest, PlanResponse, Status
+
+HOUR_S = 3600.0
+WATT_SECONDS_PER_KWH = 3.6e6
+RELATIVE_TOLERANCE = 1e-6
+"""How far a claimed cost or bound may be from the evaluated one, relative."""
+
+
+class ViolationKind(str, Enum):
+    """Everything that can be wrong with a plan, or with the response that carries it."""
+
+    UNKNOWN_TASK = "unknown_task"
+    UNKNOWN_WORKER = "unknown_worker"
+    TASK_MISSING = "task_missing"
+    TASK_TWICE = "task_twice"
+    WRONG_SHARDS = "wrong_shards"
+    STARTS_IN_PAST = "starts_in_past"
+    BEFORE_RELEASE = "before_release"
+    BEFORE_PREDECESSOR = "before_predecessor"
+    PREDECESSOR_UNPLANNED = "predecessor_unplanned"
+    NOT_ELIGIBLE = "not_eligible"
+    WRONG_DURATION = "wrong_duration"
+    LABEL_MISSING = "label_missing"
+    OVER_CAPACITY = "over_capacity"
+    WORKER_NOT_FREE = "worker_not_free"
+    WORKER_DRAINED = "worker_drained"
+    WORKER_BLOCKED = "worker_blocked"
+    HARD_DEADLINE = "hard_deadline"
+    WAIT_BOUND = "wait_bound"
+    STRETCH_BOUND = "stretch_bound"
+    PREEMPTED_NOT_RUNNING = "preempted_not_running"
+    NOT_PREEMPTIBLE = "not_preemptible"
+    STALE_SNAPSHOT = "stale_snapshot"
+    # Of a response:
+    WRONG_REQUEST = "wrong_request"
+    WRONG_STATUS = "wrong_status"
+    WRONG_COST = "wrong_cost"
+    WRONG_TERMS = "wrong_terms"
+    WRONG_BOUND = "wrong_bound"
+    WRONG_MOVED = "wrong_moved"
+    WRONG_UNPLANNED = "wrong_unplanned"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing that is wrong, in words, and the task or worker it is wrong with."""
+
+    kind: ViolationKind
+    text: str
+    task: str | None = None
+    worker: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What ``evaluate`` found.
+
+    Parameters
+    ----------
+    violations : tuple of Violation
+        Empty for a valid plan.
+    terms : mapping of str to float
+        Each term of ``domain.TERMS`` in its unit.
+    cost : float
+        Sum of price times term.
+    utilisation_variance : float
+        Variance over workers of the dominant share in use, averaged over the makespan;
+        reported beside ``imbalance_h``, never priced.
+    """
+
+    violations: tuple[Violation, ...]
+    terms: Mapping[str, float]
+    cost: float
+    utilisation_variance: float
+
+    @property
+    def valid(self) -> bool:
+        """Whether nothing is violated."""
+        return not self.violations
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A task on its workers, planned or already running, as the cost sees it."""
+
+    task: Task
+    workers: tuple[Worker, ...]
+    start_s: int
+    end_s: int
+    shares: tuple[float, ...]
+    """Dominant share that one piece takes of each worker."""
+
+
+def evaluate(
+    request: PlanRequest,
+    plan: Plan,
+    *,
+    unplanned: Collection[str] = (),
+    realised: bool = False,
+) -> Evaluation:
+    """Validate and price a plan.
+
+    Parameters
+    ----------
+    request : PlanRequest
+    plan : Plan
+    unplanned : collection of str
+        Pending tasks that the plan may leave out.
+    realised : bool
+        Judge what really ran: the durations are the truth's, and assignments of running
+        tasks tell their true ends. Everything else is judged alike.
+
+    Returns
+    -------
+    Evaluation
+        Of an invalid plan too; assignments of unknown tasks or workers are not priced.
+    """
+    # A plan of ten thousand tasks is judged often: what is made of it once is handed on.
+    spans = list(_spans(request, plan))
+    amounts = _terms(request, plan, spans)
+    return Evaluation(
+        violations=tuple(_violations(request, plan, spans, unplanned, realised)),
+        terms=amounts,
+        cost=price(request.policy.prices, amounts),
+        utilisation_variance=_utilisation_variance(request, spans),
+    )
+
+
+def price(prices: Prices, amounts: Mapping[str, float]) -> float:
+    """Sum of price times term over ``domain.TERMS``."""
+    return sum(prices.of(term) * amounts[term] for term in TERMS)
+
+
+def unplanned_weight(request: PlanRequest, plan: Plan) -> float:
+    """Sum of the weights of the pending tasks that a plan leaves out.
+
+    Plans compare by ``(unplanned_weight, cost)``: dropping a task is never free.
+    """
+    return sum(t.weight for t in request.snapshot.pending if t.id not in plan.by_task)
+
+
+def planned_duration_s(
+    request: PlanRequest, task_id: str, workers: Collection[Worker]
+) -> int | None:
+    """Seconds that a plan reserves for a task on these workers, None where one is not eligible.
+
+    Notes
+    -----
+    ``max`` over the workers of the estimate's quantile at ``policy.level``: a gang ends
+    when its slowest piece does.
+    """
+    longest = 0
+    for worker in workers:
+        estimate = estimate_for(request.estimates, task_id, worker.machine_class)
+        if estimate is None:
+            return None
+        longest = max(longest, estimate.at(request.policy.level))
+    return longest
+
+
+def running_end_s(request: PlanRequest, run: Running, at_s: int | None = None) -> int:
+    """When a running task is expected to end, seconds since the epoch.
+
+    Parameters
+    ----------
+    request : PlanRequest
+    run : Running
+    at_s : int, optional
+        The moment at which it is known to run still; now by default. The end lies after it.
+
+    Notes
+    -----
+    ``at + remaining_at(level, elapsed)``, the latest over its workers, and never past the
+    kill limit ``start + requested_s`` (nor before ``at + 1``).
+    """
+    now = request.snapshot.now_s if at_s is None else at_s
+    elapsed = now - run.start_s
+    remaining = 1
+    for worker_id in run.workers:
+        worker = request.snapshot.worker_by_id[worker_id]
+        estimate = estimate_for(request.estimates, run.task.id, worker.machine_class)
+        if estimate is not None:
+            remaining = max(remaining, estimate.remaining_at(request.policy.level, elapsed))
+    if run.task.requested_s is not None:
+        remaining = max(1, min(remaining, run.task.requested_s - elapsed))
+    return now + remaining
+
+
+# --------------------------------------------------------------------------- cost terms
+
+
+def terms(request: PlanRequest, plan: Plan) -> dict[str, float]:
+    """The cost terms of a plan, each in its own unit.
+
+    Parameters
+    ----------
+    request : PlanRequest
+    plan : Plan
+
+    Returns
+    -------
+    dict of str to float
+        The keys of ``domain.TERMS``. With s, e, r, D, w for start, end, release, deadline
+        and weight of a task, d = e - s, and tau = now:
+
+        - ``makespan_h``: max(e - tau) / 3600
+        - ``late_h``: sum w max(0, e - D) / 3600
+        - ``misses``: sum w [e > D]
+        - ``wait_h``: sum w (s - r) / 3600
+        - ``stretch``: sum w (e - r) / max(d, 10 s)
+        - ``kwh``: per task and shard busy_w x dominant share x (e - max(s, tau)) / 3.6e6; per
+          used worker idle_w x (last end - max(tau, free_from)) / 3.6e6, and boot_kwh unless
+          something runs there at tau
+        - ``unfair_h``: max over owners of the sum of (s - r) / 3600 over the number of
+          that owner's tasks in the request
+        - ``imbalance_h``: max over workers of the sum of dominant share x
+          (e - max(s, tau)) / 3600
+        - ``failures``: sum over shards of 1 - health ** ((e - max(s, tau)) / 3600)
+        - ``moves``: pending tasks on other workers than in the incumbent, or starting more
+          than ``policy.move_tolerance_s`` later than there, or gone from the plan; plus, for
+          each preempted task, 1 and the hours it had run
+
+    Notes
+    -----
+    Running tasks count in every term, with their start and expected end: constants of a
+    request, unless the plan preempts them. For a gang, ``failures`` counts pieces: an
+    upper bound on the expected number of failed gangs that is linear in the placement.
+    """
+    return _terms(request, plan, list(_spans(request, plan)))
+
+
+def _terms(request: PlanRequest, plan: Plan, spans: list[_Span]) -> dict[str, float]:
+    now = request.snapshot.now_s
+    result = dict.fromkeys(TERMS, 0.0)
+    last_end: dict[str, int] = {}
+    load_h: dict[str, float] = defaultdict(float)
+    owner_wait_h: dict[str, float] = defaultdict(float)
+    for span in spans:
+        task = span.task
+        result["makespan_h"] = max(result["makespan_h"], (span.end_s - now) / HOUR_S)
+        if task.deadline_s is not None:
+            late_s = max(0, span.end_s - task.deadline_s)
+            result["late_h"] += task.weight * late_s / HOUR_S
+            result["misses"] += task.weight * (late_s > 0)
+        wait_h = (span.start_s - task.release_s) / HOUR_S
+        result["wait_h"] += task.weight * wait_h
+        owner_wait_h[task.owner] += wait_h
+        planned_s = max(span.end_s - span.start_s, MIN_STRETCH_S)
+        result["stretch"] += task.weight * (span.end_s - task.release_s) / planned_s
+        ahead_s = span.end_s - max(span.start_s, now)
+        for worker, share in zip(span.workers, span.shares, strict=True):
+            result["kwh"] += worker.busy_w * share * ahead_s / WATT_SECONDS_PER_KWH
+            result["failures"] += 1.0 - worker.health ** (ahead_s / HOUR_S)
+            load_h[worker.id] += share * ahead_s / HOUR_S
+            last_end[worker.id] = max(last_end.get(worker.id, span.end_s), span.end_s)
+
+    switched_on = {w for run in request.snapshot.running for w in run.workers}
+    for worker_id, end_s in last_end.items():
+        worker = request.snapshot.worker_by_id[worker_id]
+        on_s = max(0, end_s - max(now, worker.free_from_s))
+        result["kwh"] += worker.idle_w * on_s / WATT_SECONDS_PER_KWH
+        if worker_id not in switched_on:
+            result["kwh"] += worker.boot_kwh
+
+    result["imbalance_h"] = max(load_h.values(), default=0.0)
+    tasks_of = Counter(t.owner for t in request.snapshot.pending)
+    tasks_of.update(r.task.owner for r in request.snapshot.running)
+    mean_waits = [wait / tasks_of[owner] for owner, wait in owner_wait_h.items()]
+    result["unfair_h"] = max([0.0, *mean_waits])
+    running = request.snapshot.running_by_id
+    lost_h = sum((now - running[t].start_s) / HOUR_S for t in plan.preempted if t in running)
+    result["moves"] = float(len(moved_tasks(request, plan)) + len(plan.preempted)) + lost_h
+    return result
+
+
+def moved_tasks(request: PlanRequest, plan: Plan) -> list[str]:
+    """Pending tasks whose workers or start changed against the incumbent, in request order.
+
+    Notes
+    -----
+    Starting earlier is no disruption; a later start within ``policy.move_tolerance_s`` is
+    none either. Tasks that the incumbent does not know cannot move.
+    """
+    if request.incumbent is None:
+        return []
+    moved = []
+    for task in request.snapshot.pending:
+        before = request.incumbent.by_task.get(task.id)
+        if before is None:
+            continue
+        after = plan.by_task.get(task.id)
+        if (
+            after is None
+            or sorted(after.workers) != sorted(before.workers)
+            or after.start_s > before.start_s + request.policy.move_tolerance_s
+        ):
+            moved.append(task.id)
+    return moved
+
+
+def _spans(request: PlanRequest, plan: Plan) -> Iterator[_Span]:
+    snapshot = request.snapshot
+    pending, running, worker_by_id = (
+        snapshot.pending_by_id,
+        snapshot.running_by_id,
+        snapshot.worker_by_id,
+    )
+    told = set()
+    for assignment in plan.assignments:
+        task = pending.get(assignment.task)
+        if task is None and assignment.task in running:
+            task = running[assignment.task].task
+        if task is None or not all(w in worker_by_id for w in assignment.workers):
+            continue
+        told.add(task.id)
+        workers = tuple([worker_by_id[w] for w in assignment.workers])
+        yield _span(task, workers, assignment.start_s, assignment.end_s)
+    for run in snapshot.running:
+        if run.task.id not in told and run.task.id not in plan.preempted:
+            workers = tuple([worker_by_id[w] for w in run.workers])
+            yield _span(run.task, workers, run.start_s, running_end_s(request, run))
+
+
+def _span(task: Task, workers: tuple[Worker, ...], start_s: int, end_s: int) -> _Span:
+    shares = tuple([worker.dominant_share(task.demand) for worker in workers])
+    return _Span(task, workers, start_s, end_s, shares)
+
+
+def _utilisation_variance(request: PlanRequest, spans: list[_Span]) -> float:
+    now = request.snapshot.now_s
+    busy_s: dict[str, float] = {w.id: 0.0 for w in request.snapshot.workers}
+    horizon_s = 0
+    for span in spans:
+        ahead_s = span.end_s - max(span.start_s, now)
+        horizon_s = max(horizon_s, span.end_s - now)
+        for worker, share in zip(span.workers, span.shares, strict=True):
+            busy_s[worker.id] += share * ahead_s
+    if horizon_s <= 0:
+        return 0.0
+    use = [b / horizon_s for b in busy_s.values()]
+    mean = sum(use) / len(use)
+    return sum((u - mean) ** 2 for u in use) / len(use)
+
+
+# --------------------------------------------------------------------------- validity
+
+
+def validate(
+    request: PlanRequest,
+    plan: Plan,
+    *,
+    unplanned: Collection[str] = (),
+    realised: bool = False,
+) -> list[Violation]:
+    """Everything that is wrong with a plan; parameters as in ``evaluate``."""
+    spans = list(_spans(request, plan))
+    return list(_violations(request, plan, spans, unplanned, realised))
+
+
+def _violations(
+    request: PlanRequest,
+    plan: Plan,
+    spans: list[_Span],
+    unplanned: Collection[str],
+    realised: bool,
+) -> Iterator[Violation]:
+    snapshot = request.snapshot
+    kind = ViolationKind
+    if plan.snapshot_version != snapshot.version or plan.made_at_s != snapshot.now_s:
+        yield Violation(
+            kind.STALE_SNAPSHOT,
+            f"the plan was made for version {plan.snapshot_version} at {plan.made_at_s}, "
+            f"the snapshot is version {snapshot.version} at {snapshot.now_s}",
+        )
+    for task_id in plan.preempted:
+        run = snapshot.running_by_id.get(task_id)
+        if run is None:
+            yield Violation(
+                kind.PREEMPTED_NOT_RUNNING, f"preempted task {task_id} is not running", task_id
+            )
+        elif not run.task.preemptible:
+            yield Violation(
+                kind.NOT_PREEMPTIBLE, f"preempted task {task_id} is not preemptible", task_id
+            )
+
+    to_place = dict(snapshot.pending_by_id)
+    for task_id in plan.preempted:
+        if task_id in snapshot.running_by_id:
+            to_place[task_id] = snapshot.running_by_id[task_id].task
+    times_placed = Counter(a.task for a in plan.assignments)
+    for task_id in to_place:
+        if times_placed[task_id] == 0 and task_id not in unplanned:
+            yield Violation(kind.TASK_MISSING, f"task {task_id} is not in the plan", task_id)
+        if times_placed[task_id] > 1:
+            yield Violation(
+                kind.TASK_TWICE,
+                f"task {task_id} is assigned {times_placed[task_id]} times",
+                task_id,
+            )
+
+    finished = {f.id: f for f in snapshot.finished}
+    for assignment in plan.assignments:
+        task = to_place.get(assignment.task)
+        if task is not None:
+            yield from _assignment_violations(request, assignment, task, realised)
+            if task.after:
+                yield from _precedence_violations(request, plan, finished, assignment, task)
+        elif not (realised and assignment.task in snapshot.running_by_id):
+            yield Violation(
+                kind.UNKNOWN_TASK,
+                f"assignment of {assignment.task!r}, which is no pending task",
+                assignment.task,
+            )
+    yield from _capacity_violations(request, plan, spans)
+
+
+def _assignment_violations(
+    request: PlanRequest, assignment: Assignment, task: Task, realised: bool
+) -> Iterator[Violation]:
+    snapshot, policy, kind = request.snapshot, request.policy, ViolationKind
+    start_s, end_s = assignment.start_s, assignment.end_s
+
+    def wrong(what: ViolationKind, text: str, worker: str | None = None) -> Violation:
+        return Violation(what, f"task {task.id} {text}", task.id, worker)
+
+    if len(assignment.workers) != task.shards:
+        yield wrong(
+            kind.WRONG_SHARDS, f"has {len(assignment.workers)} workers for {task.shards} shards"
+        )
+    if start_s < snapshot.now_s:
+        yield wrong(kind.STARTS_IN_PAST, f"starts at {start_s}, before now ({snapshot.now_s})")
+    elif start_s < task.release_s:
+        yield wrong(
+            kind.BEFORE_RELEASE, f"starts at {start_s}, before its release at {task.release_s}"
+        )
+
+    workers = []
+    for worker_id in dict.fromkeys(assignment.workers):
+        worker = snapshot.worker_by_id.get(worker_id)
+        if worker is None:
+            yield wrong(kind.UNKNOWN_WORKER, f"is on {worker_id!r}, which is no worker", worker_id)
+            continue
+        workers.append(worker)
+        if not worker.satisfies(task.requires):
+            yield wrong(
+                kind.LABEL_MISSING,
+                f"requires {list(task.requires)}, worker {worker_id} has {sorted(worker.labels)}",
+                worker_id,
+            )
+        if estimate_for(request.estimates, task.id, worker.machine_class) is None:
+            yield wrong(
+                kind.NOT_ELIGIBLE,
+                f"has no estimate for class {worker.machine_class} of worker {worker_id}",
+                worker_id,
+            )
+        if start_s < worker.free_from_s:
+            yield wrong(
+                kind.WORKER_NOT_FREE,
+                f"starts at {start_s}, but worker {worker_id} is free from {worker.free_from_s}",
+                worker_id,
+            )
+        if worker.until_s is not None and end_s > worker.until_s:
+            yield wrong(
+                kind.WORKER_DRAINED,
+                f"ends at {end_s} on worker {worker_id}, which drains at {worker.until_s}",
+                worker_id,
+            )
+        for window in worker.blocked:
+            if start_s < window.end_s and window.start_s < end_s:
+                yield wrong(
+                    kind.WORKER_BLOCKED,
+                    f"overlaps the blocked window {window.start_s} to {window.end_s} "
+                    f"of worker {worker_id}",
+                    worker_id,
+                )
+
+    duration = planned_duration_s(request, task.id, workers)
+    if end_s <= start_s or (not realised and duration and workers and end_s - start_s != duration):
+        yield wrong(
+            kind.WRONG_DURATION, f"runs for {end_s - start_s} s, its estimate says {duration} s"
+        )
+    if policy.hard_deadlines and task.deadline_s is not None and end_s > task.deadline_s:
+        yield wrong(
+            kind.HARD_DEADLINE, f"ends at {end_s}, after its hard deadline at {task.deadline_s}"
+        )
+    waited_s = start_s - max(task.release_s, snapshot.now_s)
+    if policy.max_wait_s is not None and waited_s > policy.max_wait_s:
+        yield wrong(
+            kind.WAIT_BOUND, f"waits {waited_s} s, more than the bound of {policy.max_wait_s} s"
+        )
+    if policy.max_stretch is not None:
+        stretch = (end_s - task.release_s) / max(end_s - start_s, MIN_STRETCH_S)
+        if stretch > policy.max_stretch * (1 + 1e-12):
+            yield wrong(
+                kind.STRETCH_BOUND,
+                f"has a stretch of {stretch:g}, more than the bound of {policy.max_stretch:g}",
+            )
+
+
+def _precedence_violations(
+    request: PlanRequest,
+    plan: Plan,
+    finished: Mapping[str, Finished],
+    assignment: Assignment,
+    task: Task,
+) -> Iterator[Violation]:
+    snapshot, kind = request.snapshot, ViolationKind
+    for before in task.after:
+        ended = finished.get(before)
+        planned = plan.by_task.get(before)
+        if ended is not None:
+            if ended.outcome is not Outcome.COMPLETED:
+                yield Violation(
+                    kind.PREDECESSOR_UNPLANNED,
+                    f"task {task.id} follows {before}, which ended as {ended.outcome.value}",
+                    task.id,
+                )
+            continue
+        if planned is not None:
+            end_s = planned.end_s
+        elif before in snapshot.running_by_id and before not in plan.preempted:
+            end_s = running_end_s(request, snapshot.running_by_id[before])
+        else:
+            yield Violation(
+                kind.PREDECESSOR_UNPLANNED,
+                f"task {task.id} follows {before}, which the plan leaves out",
+                task.id,
+            )
+            continue
+        if assignment.start_s < end_s:
+            yield Violation(
+                kind.BEFORE_PREDECESSOR,
+                f"task {task.id} starts at {assignment.start_s}, before {before} ends at {end_s}",
+                task.id,
+            )
+
+
+def _capacity_violations(
+    request: PlanRequest, plan: Plan, spans: list[_Span]
+) -> Iterator[Violation]:
+    """One violation for each worker and resource, at the first moment it is over capacity.
+
+    What runs already may exceed a worker's capacity (real logs do); only the starts of
+    planned tasks are the plan's fault.
+    """
+    changes: dict[str, list[tuple[int, int, int, Task]]] = defaultdict(list)
+    running = request.snapshot.running_by_id
+    for span in spans:
+        runs = span.task.id in running
+        placed = int(not runs or span.task.id in plan.preempted)
+        for worker in span.workers:
+            changes[worker.id].append((span.start_s, 1, placed, span.task))
+            changes[worker.id].append((span.end_s, -1, placed, span.task))
+    for worker_id, steps in changes.items():
+        worker = request.snapshot.worker_by_id[worker_id]
+        # Ends come before starts, and what runs before what is planned for the same moment.
+        steps.sort(key=itemgetter(0, 1, 2))
+        in_use: dict[str, int] = dict.fromkeys(worker.capacity, 0)
+        blamed: set[str] = set()
+        for at_s, sign, placed, task in steps:
+            for resource, amount in task.demand.items():
+                in_use[resource] = in_use.get(resource, 0) + sign * amount
+            if sign < 0 or not placed:
+                continue
+            for resource, amount in task.demand.items():
+                have = worker.capacity.get(resource, 0)
+                if amount > 0 and in_use[resource] > have and resource not in blamed:
+                    blamed.add(resource)
+                    yield Violation(
+                        ViolationKind.OVER_CAPACITY,
+                        f"worker {worker_id} has {have} of {resource}, but {in_use[resource]} "
+                        f"are in use at {at_s} when task {task.id} starts",
+                        task.id,
+                        worker_id,
+                    )
+
+
+# --------------------------------------------------------------------------- responses
+
+
+def validate_response(request: PlanRequest, response: PlanResponse) -> list[Violation]:
+    """Everything that is wrong with a response: its plan, and what it says of it."""
+    return list(_response_violations(request, response))
+
+
+def _response_violations(request: PlanRequest, response: PlanResponse) -> Iterator[Violation]:
+    kind, snapshot = ViolationKind, request.snapshot
+    if response.request_id != request.request_id:
+        yield Violation(
+            kind.WRONG_REQUEST,
+            f"the response answers request {response.request_id!r}, not {request.request_id!r}",
+        )
+    if response.snapshot_version != snapshot.version:
+        yield Violation(
+            kind.STALE_SNAPSHOT,
+            f"the response is for snapshot version {response.snapshot_version}, "
+            f"the request has version {snapshot.version}",
+        )
+    has_plan = response.status in (Status.OPTIMAL, Status.FEASIBLE)
+    if has_plan != (response.plan is not None):
+        yield Violation(
+            kind.WRONG_STATUS,
+            f"status is {response.status.value}, but there is "
+            f"{'a' if response.plan is not None else 'no'} plan",
+        )
+    yield from _unplanned_violations(request, response)
+    yield from _why_violations(request, response)
+    if response.plan is None:
+        yield from _planless_violations(request, response)
+        return
+    found = evaluate(request, response.plan, unplanned=response.unplanned)
+    yield from found.violations
+    if response.cost is None or not _close(response.cost, found.cost):
+        yield Violation(
+            kind.WRONG_COST, f"cost is said to be {response.cost}, but is {found.cost:.9g}"
+        )
+    for term in sorted(set(TERMS) | set(response.terms)):
+        said = response.terms.get(term)
+        if term not in found.terms or said is None or not _close(said, found.terms[term]):
+            yield Violation(
+                kind.WRONG_TERMS,
+                f"term {term} is said to be {said}, but is {found.terms.get(term)}",
+            )
+    yield from _bound_violations(response, found.cost)
+    moved = moved_tasks(request, response.plan)
+    if list(response.moved) != moved:
+        yield Violation(
+            kind.WRONG_MOVED, f"moved is said to be {list(response.moved)}, but is {moved}"
+        )
+
+
+def _bound_violations(response: PlanResponse, cost: float) -> Iterator[Violation]:
+    kind, bound = ViolationKind.WRONG_BOUND, response.lower_bound
+    if bound is None:
+        if response.gap is not None or response.status is Status.OPTIMAL:
+            yield Violation(kind, "a gap or the status optimal needs a lower bound; there is none")
+        return
+    if bound > cost and not _close(bound, cost):
+        yield Violation(kind, f"the lower bound {bound:.9g} exceeds the cost {cost:.9g}")
+    gap = relative_gap(cost, bound)
+    if response.gap is None or abs(response.gap - gap) > RELATIVE_TOLERANCE:
+        yield Violation(kind, f"the gap is said to be {response.gap}, but is {gap:.9g}")
+    if response.status is Status.OPTIMAL and gap > RELATIVE_TOLERANCE:
+        yield Violation(kind, f"the status is optimal, but the gap is {gap:.9g}")
+    if response.status is Status.FEASIBLE and gap <= RELATIVE_TOLERANCE:
+        yield Violation(
+            ViolationKind.WRONG_STATUS,
+            "the status is feasible, but the lower bound proves the plan optimal",
+        )
+
+
+def _planless_violations(request: PlanRequest, response: PlanResponse) -> Iterator[Violation]:
+    """What a response without a plan says of a plan, and an impossibility that is none."""
+    kind = ViolationKind
+    if response.cost is not None:
+        yield Violation(kind.WRONG_COST, f"cost is said to be {response.cost} of no plan")
+    for term in response.terms:
+        yield Violation(kind.WRONG_TERMS, f"term {term} is said to be something of no plan")
+    if response.gap is not None:
+        yield Violation(kind.WRONG_BOUND, f"the gap is said to be {response.gap} of no plan")
+    if response.moved:
+        yield Violation(kind.WRONG_MOVED, f"moved is said to be {list(response.moved)} in no plan")
+    if response.status is not Status.INFEASIBLE:
+        return
+    snapshot, policy = request.snapshot, request.policy
+    bounded = policy.hard_deadlines or policy.max_wait_s is not None
+    if bounded or policy.max_stretch is not None:
+        return
+    if any(worker.until_s is not None for worker in snapshot.workers):
+        return
+    for task in snapshot.pending:
+        first = not any(before in snapshot.pending_by_id for before in task.after)
+        if first and _surely_placeable(request, response, task):
+            yield Violation(
+                kind.WRONG_STATUS,
+                f"status is infeasible, but task {task.id} would fit once workers are free",
+                task.id,
+            )
+
+
+def relative_gap(cost: float, lower_bound: float) -> float:
+    """``(cost - lower_bound) / cost``, at least 0; 0 where the cost is 0."""
+    return max(0.0, (cost - lower_bound) / cost) if cost > 0 else 0.0
+
+
+def _close(said: float, found: float) -> bool:
+    return abs(said - found) <= RELATIVE_TOLERANCE * max(1e-3, abs(found))
+
+
+def _unplanned_violations(request: PlanRequest, response: PlanResponse) -> Iterator[Violation]:
+    kind, snapshot = ViolationKind.WRONG_UNPLANNED, request.snapshot
+    for task_id, reason in response.unplanned.items():
+        task = snapshot.pending_by_id.get(task_id)
+        if not reason:
+            yield Violation(kind, f"unplanned gives no reason for {task_id!r}", task_id)
+        if task is None:
+            yield Violation(kind, f"unplanned names {task_id!r}, which is no pending task", task_id)
+        elif response.plan is not None and task_id in response.plan.by_task:
+            yield Violation(kind, f"task {task_id} is unplanned and planned at once", task_id)
+        elif response.plan is not None and _surely_placeable(request, response, task):
+            yield Violation(
+                kind, f"task {task_id} is unplanned, but would fit once workers are free", task_id
+            )
+        elif response.plan is not None and _fits_beside(request, response, task):
+            yield Violation(
+                kind, f"task {task_id} is unplanned, but would fit into the plan as it is", task_id
+            )
+
+
+def _why_violations(request: PlanRequest, response: PlanResponse) -> Iterator[Violation]:
+    kind, snapshot = ViolationKind.WRONG_UNPLANNED, request.snapshot
+    for task_id, reason in response.why.items():
+        task = snapshot.pending_by_id.get(task_id)
+        if task is None:
+            yield Violation(kind, f"why names {task_id!r}, which is no pending task", task_id)
+            continue
+        if not reason:
+            yield Violation(kind, f"why gives no reason for {task_id}", task_id)
+        if response.plan is None:
+            continue
+        planned = response.plan.by_task.get(task_id)
+        if planned is None or planned.start_s <= max(snapshot.now_s, task.release_s):
+            yield Violation(kind, f"why says that {task_id} waits, which it does not", task_id)
+
+
+def _surely_placeable(request: PlanRequest, response: PlanResponse, task: Task) -> bool:
+    """Whether workers that never drain could hold the task after everything else has ended."""
+    policy = request.policy
+    bounded = policy.max_wait_s is not None or policy.max_stretch is not None
+    if bounded or (policy.hard_deadlines and task.deadline_s is not None):
+        return False
+    if _follows_none(request, response, task):
+        return False
+    pieces = 0
+    for worker in request.snapshot.workers:
+        eligible = estimate_for(request.estimates, task.id, worker.machine_class) is not None
+        if worker.until_s is None and eligible and worker.satisfies(task.requires):
+            fits = [
+                worker.capacity.get(resource, 0) // amount
+                for resource, amount in task.demand.items()
+                if amount > 0
+            ]
+            pieces += min(fits, default=task.shards)
+    return pieces >= task.shards
+
+
+def _follows_none(request: PlanRequest, response: PlanResponse, task: Task) -> bool:
+    """Whether a predecessor has failed or is unplanned, so that the task can never start."""
+    failed = {f.id for f in request.snapshot.finished if f.outcome is not Outcome.COMPLETED}
+    return any(before in response.unplanned or before in failed for before in task.after)
+
+
+def _fits_beside(request: PlanRequest, response: PlanResponse, task: Task) -> bool:
+    """Whether a task could be added to the plan as it stands, at any time on any workers.
+
+    Notes
+    -----
+    Only starts at which something comes free are tried: a later start fits no better. All
+    pieces of a gang take the longest of their durations, so each length is tried with the
+    workers that are no slower.
+    """
+    plan, snapshot, policy = response.plan, request.snapshot, request.policy
+    if plan is None or _follows_none(request, response, task):
+        return False
+    length: dict[str, int] = {}
+    for worker in snapshot.workers:
+        estimate = estimate_for(request.estimates, task.id, worker.machine_class)
+        if estimate is not None and worker.satisfies(task.requires):
+            length[worker.id] = estimate.at(policy.level)
+    busy: dict[str, list[_Span]] = {name: [] for name in length}
+    ready_s = max(snapshot.now_s, task.release_s)
+    for span in _spans(request, plan):
+        if span.task.id in task.after:
+            ready_s = max(ready_s, span.end_s)
+        for worker in span.workers:
+            if worker.id in busy:
+                busy[worker.id].append(span)
+    moments = {ready_s}
+    for name, spans in busy.items():
+        worker = snapshot.worker_by_id[name]
+        moments |= {span.end_s for span in spans} | {worker.free_from_s}
+        moments |= {window.end_s for window in worker.blocked}
+    for start_s in sorted(moment for moment in moments if moment >= ready_s):
+        for seconds in sorted(set(length.values())):
+            end_s = start_s + seconds
+            late = task.deadline_s is not None and end_s > task.deadline_s
+            waited_s = start_s - max(task.release_s, snapshot.now_s)
+            stretch = (end_s - task.release_s) / max(seconds, MIN_STRETCH_S)
+            if (
+                (policy.hard_deadlines and late)
+                or (policy.max_wait_s is not None and waited_s > policy.max_wait_s)
+                or (policy.max_stretch is not None and stretch > policy.max_stretch)
+            ):
+                continue
+            pieces = sum(
+                _room(snapshot.worker_by_id[name], busy[name], task, start_s, end_s)
+                for name in length
+                if length[name] <= seconds
+            )
+            if pieces >= task.shards:
+                return True
+    return False
+
+
+def _room(worker: Worker, spans: list[_Span], task: Task, start_s: int, end_s: int) -> int:
+    """How many shards of a task a worker can take over ``[start_s, end_s)`` beside others."""
+    if start_s < worker.free_from_s or (worker.until_s is not None and end_s > worker.until_s):
+        return 0
+    if any(start_s < window.end_s and window.start_s < end_s for window in worker.blocked):
+        return 0
+    shards = task.shards
+    for at_s in {start_s, *(s.start_s for s in spans if start_s < s.start_s < end_s)}:
+        in_use: Counter[str] = Counter()
+        for span in spans:
+            if span.start_s <= at_s < span.end_s:
+                in_use.update(span.task.demand)
+        for resource, amount in task.demand.items():
+            if amount > 0:
+                left = worker.capacity.get(resource, 0) - in_use[resource]
+                shards = min(shards, max(0, left) // amount)
+    return shards

@@ -1,0 +1,215 @@
+"""What happened to a cluster, folded into what the master knows: pure, one event at a time.
+
+An event is refused where it contradicts the snapshot (an unknown id, a task that is not in
+the state the event needs, time that goes back). Bad decisions are not contradictions: a
+start on a worker that is full, drains or lacks a label did happen if the event says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from plancast.planner.model.domain import BadRequest, Finished, Outcome, Running, Snapshot, Task
+from plancast.planner.model.messages import (
+    Event,
+    TaskCancelled,
+    TaskFinished,
+    TaskOverran,
+    TaskPreempted,
+    TaskStarted,
+    TaskSubmitted,
+    WorkerDraining,
+    WorkerJoined,
+    WorkerLost,
+)
+
+
+def apply(snapshot: Snapshot, event: Event) -> Snapshot:
+    """The snapshot after an event: version + 1, now = the event's time.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        Left as it is.
+    event : Event
+        Any of ``messages``; ``at_s`` in seconds since the epoch, not before
+        ``snapshot.now_s``.
+
+    Returns
+    -------
+    Snapshot
+        - ``TaskSubmitted``: the task is the last of the pending ones.
+        - ``TaskStarted``: from pending to running, started at the event's time.
+        - ``TaskFinished``: from running to finished, with the event's outcome.
+        - ``TaskCancelled``: from pending or running to finished, outcome cancelled, so that
+          successors can see that they wait in vain.
+        - ``TaskOverran``: time passes.
+        - ``TaskPreempted``: from running to pending, from its beginning, before all others.
+        - ``WorkerLost``: the worker is gone; every task with a piece there is pending again
+          from its beginning, before all others; a gang leaves its other workers too.
+        - ``WorkerJoined``: the worker is the last of the workers; a lost one may come back.
+        - ``WorkerDraining``: the worker's ``until_s`` is the event's.
+
+    Raises
+    ------
+    BadRequest
+        Where the event cannot follow on the snapshot: one sentence.
+    """
+    what = f"event {event.kind} at {event.at_s}"
+    if event.at_s < snapshot.now_s:
+        raise BadRequest(
+            f"{what}: lies before the snapshot's now ({snapshot.now_s}); send events in order"
+        )
+    try:
+        changes = _CHANGES[type(event)](snapshot, event)
+        return snapshot.evolved(version=snapshot.version + 1, now_s=event.at_s, **changes)
+    except BadRequest as error:
+        raise BadRequest(f"{what}: {error}") from None
+
+
+Changes = dict[str, Any]
+"""Fields of the snapshot that an event replaces."""
+
+
+def _submitted(snapshot: Snapshot, event: TaskSubmitted) -> Changes:
+    state = _state(snapshot, event.task.id)
+    if state != "unknown":
+        raise BadRequest(f"task {event.task.id} is {state} already; give each task its own id")
+    for before in event.task.after:
+        # No cycle can come of it: nothing here follows a task that was not known.
+        if _state(snapshot, before) == "unknown":
+            raise BadRequest(
+                f"task {event.task.id}: after names {before!r}, which is not in the request"
+            )
+    return {"pending": (*snapshot.pending, event.task)}
+
+
+def _started(snapshot: Snapshot, event: TaskStarted) -> Changes:
+    task = _pending(snapshot, event.task)
+    for worker in event.workers:
+        _require_worker(snapshot, worker)
+    if len(event.workers) != task.shards:
+        raise BadRequest(
+            f"task {task.id} started on {len(event.workers)} workers; it has {task.shards} "
+            "shards, name one worker for each"
+        )
+    if event.at_s < task.release_s:
+        raise BadRequest(f"task {task.id} is released only at {task.release_s}")
+    for before in task.after:
+        state = _state(snapshot, before)
+        if state != Outcome.COMPLETED.value:
+            raise BadRequest(f"task {task.id} follows {before}, which is {state}, not completed")
+    return {
+        "pending": _without(snapshot.pending, task.id),
+        "running": (*snapshot.running, Running(task, event.workers, event.at_s)),
+    }
+
+
+def _finished(snapshot: Snapshot, event: TaskFinished) -> Changes:
+    run = _running(snapshot, event.task)
+    return {
+        "running": tuple(r for r in snapshot.running if r is not run),
+        "finished": (*snapshot.finished, Finished(event.task, event.at_s, event.outcome)),
+    }
+
+
+def _overran(snapshot: Snapshot, event: TaskOverran) -> Changes:
+    _running(snapshot, event.task)
+    return {}
+
+
+def _preempted(snapshot: Snapshot, event: TaskPreempted) -> Changes:
+    run = _running(snapshot, event.task)
+    return {
+        "pending": (run.task, *snapshot.pending),
+        "running": tuple(r for r in snapshot.running if r is not run),
+    }
+
+
+def _cancelled(snapshot: Snapshot, event: TaskCancelled) -> Changes:
+    state = _state(snapshot, event.task)
+    if state not in ("pending", "running"):
+        raise BadRequest(f"task {event.task} is {state}; only pending or running ones can be")
+    return {
+        "pending": _without(snapshot.pending, event.task),
+        "running": tuple(r for r in snapshot.running if r.task.id != event.task),
+        "finished": (*snapshot.finished, Finished(event.task, event.at_s, Outcome.CANCELLED)),
+    }
+
+
+def _lost(snapshot: Snapshot, event: WorkerLost) -> Changes:
+    _require_worker(snapshot, event.worker)
+    if len(snapshot.workers) == 1:
+        raise BadRequest(
+            f"worker {event.worker} is the last one, and a cluster cannot be empty; "
+            "let another worker join first"
+        )
+    hit = tuple(r.task for r in snapshot.running if event.worker in r.workers)
+    return {
+        "workers": tuple(w for w in snapshot.workers if w.id != event.worker),
+        "pending": (*hit, *snapshot.pending),
+        "running": tuple(r for r in snapshot.running if event.worker not in r.workers),
+    }
+
+
+def _joined(snapshot: Snapshot, event: WorkerJoined) -> Changes:
+    if event.worker.id in snapshot.worker_by_id:
+        raise BadRequest(f"worker {event.worker.id} is in the cluster already")
+    return {"workers": (*snapshot.workers, event.worker)}
+
+
+def _draining(snapshot: Snapshot, event: WorkerDraining) -> Changes:
+    _require_worker(snapshot, event.worker)
+    return {
+        "workers": tuple(
+            replace(w, until_s=event.until_s) if w.id == event.worker else w
+            for w in snapshot.workers
+        )
+    }
+
+
+_CHANGES: dict[type[Any], Callable[[Snapshot, Any], Changes]] = {
+    TaskSubmitted: _submitted,
+    TaskStarted: _started,
+    TaskFinished: _finished,
+    TaskOverran: _overran,
+    TaskPreempted: _preempted,
+    TaskCancelled: _cancelled,
+    WorkerLost: _lost,
+    WorkerJoined: _joined,
+    WorkerDraining: _draining,
+}
+
+
+def _state(snapshot: Snapshot, task_id: str) -> str:
+    if task_id in snapshot.pending_by_id:
+        return "pending"
+    if task_id in snapshot.running_by_id:
+        return "running"
+    ended = snapshot.finished_by_id.get(task_id)
+    return ended.outcome.value if ended else "unknown"
+
+
+def _pending(snapshot: Snapshot, task_id: str) -> Task:
+    task = snapshot.pending_by_id.get(task_id)
+    if task is None:
+        raise BadRequest(f"task {task_id} is not pending (it is {_state(snapshot, task_id)})")
+    return task
+
+
+def _running(snapshot: Snapshot, task_id: str) -> Running:
+    run = snapshot.running_by_id.get(task_id)
+    if run is None:
+        raise BadRequest(f"task {task_id} is not running (it is {_state(snapshot, task_id)})")
+    return run
+
+
+def _require_worker(snapshot: Snapshot, worker_id: str) -> None:
+    if worker_id not in snapshot.worker_by_id:
+        raise BadRequest(f"worker {worker_id!r} is not in the cluster")
+
+
+def _without(tasks: tuple[Task, ...], task_id: str) -> tuple[Task, ...]:
+    return tuple(t for t in tasks if t.id != task_id)

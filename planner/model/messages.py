@@ -1,0 +1,369 @@
+"""What master and planner say to each other, with a versioned JSON form.
+
+``PlanRequest`` -> planner -> ``PlanResponse``; ``Event`` -> ``events.apply`` -> a new
+snapshot. ``to_json`` and ``from_json`` are the only door to text: reading checks every
+field and names the first wrong one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from plancast.planner.model.domain import (
+    BadRequest,
+    DurationEstimate,
+    Outcome,
+    Plan,
+    Policy,
+    Running,
+    Snapshot,
+    Task,
+    Worker,
+)
+
+SCHEMA_VERSION = 1
+"""Version of the JSON form; a reader refuses any other."""
+
+_STRICT_FIELDS = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Status(str, Enum):
+    """How planning ended; "gave up" and "impossible" are different words."""
+
+    OPTIMAL = "optimal"
+    FEASIBLE = "feasible"
+    INFEASIBLE = "infeasible"
+    NO_PLAN_IN_TIME = "no_plan_in_time"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much work a solver may do.
+
+    Parameters
+    ----------
+    seconds : float, optional
+        Wall clock, from the call to the response.
+    steps : int, optional
+        Solver steps (A*: expansions; CP-SAT: thousandths of deterministic time); with
+        `steps` alone a plan is byte-identical from run to run.
+    """
+
+    seconds: float | None = 10.0
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.seconds is None and self.steps is None:
+            raise BadRequest("budget: give seconds or steps (or both)")
+        if self.seconds is not None and not 0 <= self.seconds < float("inf"):
+            raise BadRequest(f"budget: seconds is {self.seconds}; it must be finite, 0 or more")
+        if self.steps is not None and self.steps < 0:
+            raise BadRequest(f"budget: steps is {self.steps}; it must be 0 or more")
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """All a planner needs to know, and all it may know.
+
+    Parameters
+    ----------
+    request_id : str
+    snapshot : Snapshot
+    estimates : mapping of str to (mapping of str to DurationEstimate)
+        Task id to machine class (``*`` for any) to estimate; a class without an estimate
+        is not eligible. Running tasks need estimates too.
+    policy : Policy
+    incumbent : Plan, optional
+        The plan in force, which ``moves`` compares with.
+    budget : Budget
+    seed : int
+    schema_version : int
+    """
+
+    request_id: str
+    snapshot: Snapshot
+    estimates: Mapping[str, Mapping[str, DurationEstimate]]
+    policy: Policy = field(default_factory=Policy)
+    incumbent: Plan | None = None
+    budget: Budget = field(default_factory=Budget)
+    seed: int = 0
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if self.schema_version != SCHEMA_VERSION:
+            raise BadRequest(
+                f"schema_version is {self.schema_version}; this planner reads {SCHEMA_VERSION}"
+            )
+        for run in self.snapshot.running:
+            if not self.estimates.get(run.task.id):
+                raise BadRequest(
+                    f"running task {run.task.id} has no estimate; "
+                    "the planner must know when its resources come free"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class RiskReport:
+    """What the executions of a plan cost under sampled run times.
+
+    Parameters
+    ----------
+    measure : str
+        ``mean``, or ``cvar:0.9``: the mean of the dearest tenth.
+    samples : int
+    level : float
+        Quantile level at which the plan taken was made.
+    value : float
+        The measure of its cost.
+    mean, cvar_90, worst : float
+        Mean of its cost, mean of the dearest tenth, and the dearest.
+    plain : float
+        The measure of the plan that plain planning gives; never below `value`.
+    candidates : int
+        How many plans were compared.
+    """
+
+    measure: str
+    samples: int
+    level: float
+    value: float
+    mean: float
+    cvar_90: float
+    worst: float
+    plain: float
+    candidates: int
+
+
+@dataclass(frozen=True)
+class PlanResponse:
+    """A plan, what it costs and why, or why there is none.
+
+    Parameters
+    ----------
+    request_id : str
+    snapshot_version : int
+        Version of the snapshot that was planned; a master commits only if it still holds.
+    status : Status
+    plan : Plan, optional
+    cost : float, optional
+        Price of the plan, from ``evaluate``.
+    terms : mapping of str to float
+        Each cost term in its unit.
+    lower_bound : float, optional
+        No plan of the same tasks costs less.
+    gap : float, optional
+        ``(cost - lower_bound) / cost``; 0 where the cost is 0.
+    moved : tuple of str
+        Pending tasks whose worker or start changed against the incumbent.
+    unplanned : mapping of str to str
+        Tasks proven unplaceable, each with its reason.
+    why : mapping of str to str
+        For each task that waits: the constraint that holds it back.
+    solver : str
+        Which solver's plan this is.
+    estimate_source : str
+        Sources of the estimates, comma-separated.
+    risk : RiskReport, optional
+        Where the plan was made against the distribution of the run times.
+    wall_s : float
+        Seconds from request to response.
+    schema_version : int
+    """
+
+    request_id: str
+    snapshot_version: int
+    status: Status
+    plan: Plan | None = None
+    cost: float | None = None
+    terms: Mapping[str, float] = field(default_factory=dict)
+    lower_bound: float | None = None
+    gap: float | None = None
+    moved: tuple[str, ...] = ()
+    unplanned: Mapping[str, str] = field(default_factory=dict)
+    why: Mapping[str, str] = field(default_factory=dict)
+    solver: str = ""
+    estimate_source: str = ""
+    risk: RiskReport | None = None
+    wall_s: float = 0.0
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if self.schema_version != SCHEMA_VERSION:
+            raise BadRequest(
+                f"schema_version is {self.schema_version}; this planner reads {SCHEMA_VERSION}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSubmitted:
+    """A new task waits."""
+
+    at_s: int
+    task: Task
+    kind: Literal["task_submitted"] = "task_submitted"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStarted:
+    """A pending task runs, one worker for each shard."""
+
+    at_s: int
+    task: str
+    workers: tuple[str, ...]
+    kind: Literal["task_started"] = "task_started"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFinished:
+    """A running task has ended."""
+
+    at_s: int
+    task: str
+    outcome: Outcome = Outcome.COMPLETED
+    kind: Literal["task_finished"] = "task_finished"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOverran:
+    """A running task has outlived its estimate; time passes, nothing else changes."""
+
+    at_s: int
+    task: str
+    kind: Literal["task_overran"] = "task_overran"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPreempted:
+    """A running task was stopped for the sake of others; its work is lost, it is pending again."""
+
+    at_s: int
+    task: str
+    kind: Literal["task_preempted"] = "task_preempted"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCancelled:
+    """A pending or running task is wanted no more."""
+
+    at_s: int
+    task: str
+    kind: Literal["task_cancelled"] = "task_cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """A worker is gone; what ran there is pending again."""
+
+    at_s: int
+    worker: str
+    kind: Literal["worker_lost"] = "worker_lost"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerJoined:
+    """A new worker is ready."""
+
+    at_s: int
+    worker: Worker
+    kind: Literal["worker_joined"] = "worker_joined"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDraining:
+    """A worker takes no task that would end after `until_s`; None: it drains no more."""
+
+    at_s: int
+    worker: str
+    until_s: int | None
+    kind: Literal["worker_draining"] = "worker_draining"
+
+
+Event = (
+    TaskSubmitted
+    | TaskStarted
+    | TaskFinished
+    | TaskOverran
+    | TaskPreempted
+    | TaskCancelled
+    | WorkerLost
+    | WorkerJoined
+    | WorkerDraining
+)
+"""Everything that can happen to a cluster, told apart by `kind` in JSON."""
+
+_READ_STRICTLY: tuple[Any, ...] = (
+    Budget, DurationEstimate, Plan, PlanRequest, PlanResponse, Policy, RiskReport, Running,
+    Snapshot, Task, Worker,
+)  # fmt: skip
+for _kind in _READ_STRICTLY:
+    # One place says how strictly JSON is read: a misspelt field must not pass in silence.
+    _kind.__pydantic_config__ = _STRICT_FIELDS
+
+Message = TypeVar("Message")
+
+
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    # Building one takes milliseconds, so each is built once.
+    if kind not in _ADAPTERS:
+        told_apart = Annotated[Event, Field(discriminator="kind")]
+        _ADAPTERS[kind] = TypeAdapter(told_apart if kind is Event else kind)
+    return _ADAPTERS[kind]
+
+
+def to_json(message: Any, *, indent: int | None = None) -> bytes:
+    """A message (or any value of ``domain``) as JSON text, UTF-8."""
+    return _adapter(type(message)).dump_json(message, indent=indent)
+
+
+def from_json(kind: type[Message], text: bytes | str, *, source: str = "message") -> Message:
+    """A message of the given kind from JSON text.
+
+    Parameters
+    ----------
+    kind : type
+        ``PlanRequest``, ``PlanResponse``, ``Event`` or any type of ``domain``.
+    text : bytes or str
+    source : str
+        What to call the text in an error: a file name.
+
+    Raises
+    ------
+    BadRequest
+        One sentence with the source, the path of the first wrong field, and what is wrong.
+    """
+    try:
+        message: Message = _adapter(kind).validate_json(text)
+    except ValidationError as error:
+        raise BadRequest(f"{source}: {first_fault(error)}") from None
+    return message
+
+
+def from_mapping(kind: type[Message], value: Any, *, source: str = "message") -> Message:
+    """The same as ``from_json``, from Python dictionaries and lists (a YAML file, say)."""
+    try:
+        message: Message = _adapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise BadRequest(f"{source}: {first_fault(error)}") from None
+    return message
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first fault of a pydantic error as "field: what is wrong"."""
+    fault = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    cause = fault.get("ctx", {}).get("error")
+    if fault["type"] == "json_invalid":
+        return f"is not JSON: {cause}"
+    text = str(cause) if cause is not None else fault["msg"]
+    value = fault["input"]
+    if cause is None and isinstance(value, str | int | float):
+        text = f"{text} (it is {value!r})"
+    return f"{where}: {text}" if where else text

@@ -1,0 +1,1 @@
+"""From request to response: plan, preempt, repair, control, weigh risk, draw."""

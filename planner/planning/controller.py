@@ -1,0 +1,402 @@
+"""The master's side of planning: what is known, the plan in force, and when to change it.
+
+No decision reads a clock, and nothing here starts a process or keeps a file: the same events at
+the same times lead to the same decisions, so that a master can be replayed and restarted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+from plancast.planner.arrays.problem import decode, encode
+from plancast.planner.model import events
+from plancast.planner.model.domain import (
+    Assignment,
+    BadRequest,
+    Estimates,
+    Outcome,
+    Plan,
+    Snapshot,
+)
+from plancast.planner.model.evaluate import evaluate
+from plancast.planner.model.messages import (
+    Budget,
+    Event,
+    PlanRequest,
+    PlanResponse,
+    Status,
+    TaskOverran,
+    TaskPreempted,
+    TaskStarted,
+)
+from plancast.planner.planning.expected_starts import Outlook, outlooks
+from plancast.planner.planning.plan import plan
+from plancast.planner.planning.repair import repair, response_of
+from plancast.planner.solvers.lns.local_search import fixed_arrays, ranks
+from plancast.planner.solvers.lns.reinsertion import mended, standing
+
+KEPT = "kept"
+"""Said to be the solver of a plan that was in force already."""
+
+
+class Choice(str, Enum):
+    """What to do about the plan in force."""
+
+    KEEP = "keep"
+    REPAIR = "repair"
+    REPLAN = "replan"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A choice, and why in words."""
+
+    choice: Choice
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPolicy:
+    """When a plan is kept, repaired, made anew.
+
+    Parameters
+    ----------
+    slack_s : int
+        A task may slip this far beyond its promised start before the plan is repaired.
+    dearer : float
+        How much dearer than when it was committed the plan may have become, relative, before
+        it is repaired.
+    much_dearer : float
+        The same before it is made anew: the price of staleness.
+    replan_every_s : int
+        Least time between two full plans, seconds.
+    frozen_s : int
+        Tasks to start so soon keep their workers in a repair.
+    repair_budget, replan_budget : Budget
+    """
+
+    slack_s: int = 60
+    dearer: float = 0.01
+    much_dearer: float = 0.10
+    replan_every_s: int = 300
+    frozen_s: int = 0
+    repair_budget: Budget = field(default_factory=lambda: Budget(0.05))
+    replan_budget: Budget = field(default_factory=lambda: Budget(2.0))
+
+    def __post_init__(self) -> None:
+        for name in ("slack_s", "dearer", "much_dearer", "replan_every_s", "frozen_s"):
+            if getattr(self, name) < 0:
+                raise BadRequest(f"control: {name} is {getattr(self, name)}; it must be 0 or more")
+        if self.much_dearer < self.dearer:
+            raise BadRequest("control: much_dearer must not be below dearer")
+
+
+class Refused(Exception):
+    """A plan that was not put in force; the text says why."""
+
+
+@dataclass
+class Controller:
+    """What a master knows and has promised.
+
+    Parameters
+    ----------
+    request : PlanRequest
+        Snapshot, estimates, policy; its incumbent and budget are not looked at.
+    control : ControlPolicy
+    plan : Plan, optional
+        In force: the promises.
+    cost : float, optional
+        What the plan cost when it was committed.
+    planned_at_s : int, optional
+        When a full plan was last committed.
+    unplanned : mapping of str to str
+        Tasks that the plan in force leaves out, each with the reason.
+    stopping : frozenset of str
+        Running tasks that a plan in force preempts and that have not stopped yet.
+    firm : frozenset of str
+        Tasks that are not preempted, whatever they say of themselves.
+    """
+
+    request: PlanRequest
+    control: ControlPolicy = field(default_factory=ControlPolicy)
+    plan: Plan | None = None
+    cost: float | None = None
+    planned_at_s: int | None = None
+    unplanned: Mapping[str, str] = field(default_factory=dict)
+    stopping: frozenset[str] = frozenset()
+    firm: frozenset[str] = frozenset()
+    vain_version: int | None = None
+    """Version of the snapshot for which no plan was found: asking again would find none."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The cluster as told so far."""
+        return self.request.snapshot
+
+    @property
+    def expected(self) -> PlanRequest:
+        """The request that plans are made for: what is being stopped waits already.
+
+        Notes
+        -----
+        Of the same version. A task that is told to stop holds its room until it is told to have
+        stopped; plans look ahead to that, starts do not.
+        """
+        snapshot = self.snapshot
+        for name in sorted(self.stopping):
+            stopped = events.apply(snapshot, TaskPreempted(snapshot.now_s, name))
+            snapshot = stopped.evolved(version=self.snapshot.version)
+        if any(r.task.preemptible and r.task.id in self.firm for r in snapshot.running):
+            running = tuple(
+                replace(r, task=replace(r.task, preemptible=False)) if r.task.id in self.firm else r
+                for r in snapshot.running
+            )
+            snapshot = snapshot.evolved(running=running)
+        if snapshot is self.snapshot:
+            return self.request
+        return replace(self.request, snapshot=snapshot)
+
+    # ------------------------------------------------------------------ what happens
+
+    def tell(self, event: Event, estimates: Estimates | None = None) -> None:
+        """Fold one event in.
+
+        Parameters
+        ----------
+        event : Event
+        estimates : mapping, optional
+            Of the tasks that are new.
+
+        Raises
+        ------
+        BadRequest
+            Where the event cannot follow; nothing is changed then.
+        """
+        snapshot = events.apply(self.snapshot, event)
+        known = self.request.estimates
+        if estimates:
+            known = {**known, **estimates}
+        self.request = replace(self.request, snapshot=snapshot, estimates=known)
+        self.stopping = self.stopping.intersection(snapshot.running_by_id)
+        if not isinstance(event, TaskStarted | TaskOverran):
+            # What had no place may have one now.
+            self.unplanned = {}
+
+    def advance(self, now_s: int) -> None:
+        """Time passes; a clock that goes back is not believed."""
+        if now_s > self.snapshot.now_s:
+            self.request = replace(self.request, snapshot=self.snapshot.evolved(now_s=now_s))
+
+    # ------------------------------------------------------------------ what to do
+
+    def retimed(self) -> Plan | None:
+        """The plan in force with the times that it has by now.
+
+        Returns
+        -------
+        Plan or None
+            The same workers, and on each worker the same order; None where some task has no
+            plan that could be kept.
+        """
+        return self._timed(self.expected)
+
+    def _timed(self, request: PlanRequest) -> Plan | None:
+        if self.plan is None:
+            return None
+        problem = encode(replace(request, incumbent=self.plan))
+        if problem.infeasible:
+            return None
+        snapshot = request.snapshot
+        if not problem.tasks:
+            return Plan((), (), snapshot.now_s, snapshot.version)
+        stands = standing(problem)
+        if not stands.keeps.all():
+            return None
+        found = mended(problem, fixed_arrays(problem), stands, ranks(problem)[0], 1e-9, False)
+        if found is None or found[1].any():
+            return None
+        return decode(problem, found[0])
+
+    def decide(self) -> Decision:
+        """Keep the plan in force, repair it, or plan anew."""
+        snapshot, control = self.expected.snapshot, self.control
+        waiting = [t for t in snapshot.pending if t.id not in self.unplanned]
+        if not snapshot.pending:
+            return Decision(Choice.KEEP, "nothing waits")
+        if not waiting or self.vain_version == snapshot.version:
+            return Decision(Choice.KEEP, "what waits can be planned by no means")
+        if self.plan is None:
+            return Decision(Choice.REPLAN, "there is no plan yet")
+        kept = self.retimed()
+        if kept is None:
+            return Decision(Choice.REPAIR, self._what_does_not_hold())
+        found = evaluate(
+            self._asked(Budget(0.0)), kept,
+            unplanned=[t.id for t in snapshot.pending if t.id not in kept.by_task],
+        )  # fmt: skip
+        if not found.valid:
+            return Decision(Choice.REPAIR, found.violations[0].text)
+        late = [(a.start_s - self.plan.by_task[a.task].start_s, a.task) for a in kept.assignments]
+        slip_s, slipped = max(late, default=(0, ""))
+        base = self._cost_of(kept)
+        grown = 0.0
+        if self.cost is not None and self.cost > 0:
+            # What has ended is paid for: only what is still to come can be dearer than promised.
+            grown = (base - self._cost_as_promised()) / self.cost
+        stale = (
+            self.planned_at_s is None
+            or snapshot.now_s - self.planned_at_s >= control.replan_every_s
+        )
+        if grown > control.much_dearer and stale:
+            return Decision(Choice.REPLAN, f"the plan has become {grown:.0%} dearer")
+        if slip_s > control.slack_s and grown > control.dearer:
+            return Decision(
+                Choice.REPAIR,
+                f"{slipped} slips by {slip_s} s, and the plan has become {grown:.1%} dearer",
+            )
+        return Decision(Choice.KEEP, "the plan holds")
+
+    def hopeless(self) -> dict[str, str]:
+        """Waiting tasks that can be planned by no means as things stand, each with the reason."""
+        return encode(self.expected).unplanned
+
+    def ask(self, choice: Choice) -> PlanRequest:
+        """The request that a choice asks a planner."""
+        budget = (
+            self.control.repair_budget if choice is Choice.REPAIR else self.control.replan_budget
+        )
+        return self._asked(budget)
+
+    def answer(self, request: PlanRequest, choice: Choice) -> PlanResponse:
+        """What the house's own planner answers; any other may be asked instead."""
+        if choice is Choice.REPAIR:
+            return repair(request, frozen_s=self.control.frozen_s)
+        return plan(request)
+
+    def kept(self) -> PlanResponse | None:
+        """The plan in force, timed anew, as a response; None where it does not hold."""
+        began = time.perf_counter()
+        asked, made = self._asked(Budget(0.0)), self.retimed()
+        if made is None:
+            return None
+        left_out = {
+            task: reason for task, reason in self.hopeless().items() if task not in made.by_task
+        }
+        found = evaluate(asked, made, unplanned=left_out)
+        if not found.valid:
+            return None
+        return response_of(asked, made, found, began, solver=KEPT, unplanned=left_out)
+
+    def rethought(self) -> tuple[Decision, PlanResponse]:
+        """A decision and what comes of it: the plan in force as it stands, or another one."""
+        decision = self.decide()
+        if decision.choice is Choice.KEEP:
+            kept = self.kept()
+            if kept is not None:
+                return decision, kept
+            decision = Decision(Choice.REPLAN, decision.reason)
+        return decision, self.answer(self.ask(decision.choice), decision.choice)
+
+    def commit(self, request: PlanRequest, response: PlanResponse, choice: Choice) -> None:
+        """Put a plan in force.
+
+        Parameters
+        ----------
+        request : PlanRequest
+            What was asked.
+        response : PlanResponse
+        choice : Choice
+
+        Raises
+        ------
+        Refused
+            Where the cluster has changed since the request, or the response answers another
+            one, has no plan, or an invalid one. The old plan stays in force.
+        """
+        snapshot = self.snapshot
+        if response.request_id != request.request_id:
+            raise Refused(f"it answers request {response.request_id}, not {request.request_id}")
+        if response.snapshot_version != snapshot.version:
+            raise Refused(
+                f"it was made for version {response.snapshot_version}; "
+                f"{snapshot.version} has come since"
+            )
+        if response.plan is None:
+            # What cannot be planned is no reason to ask again and again.
+            if response.status is Status.INFEASIBLE:
+                self.vain_version, self.unplanned = snapshot.version, dict(response.unplanned)
+            raise Refused(f"there is no plan: {response.status.value}")
+        found = evaluate(request, response.plan, unplanned=response.unplanned)
+        if not found.valid:
+            raise Refused(f"it is invalid: {found.violations[0].text}")
+        self.plan, self.cost = response.plan, found.cost
+        self.unplanned = dict(response.unplanned)
+        self.stopping |= set(response.plan.preempted)
+        if choice is Choice.REPLAN:
+            self.planned_at_s = snapshot.now_s
+
+    def due(self) -> list[Assignment]:
+        """What is to be started now, in the order of the plan.
+
+        Notes
+        -----
+        Of the plan as it is timed now: a task starts once those before it have ended, whatever
+        the hour. A retimed plan is valid for the snapshot, so that what starts now fits beside
+        what runs, what is being stopped included.
+        """
+        kept = self._timed(self.request)
+        if kept is None:
+            return []
+        snapshot = self.snapshot
+        done = {f.id for f in snapshot.finished if f.outcome is Outcome.COMPLETED}
+        return [
+            a for a in kept.assignments
+            if a.start_s <= snapshot.now_s
+            and set(snapshot.pending_by_id[a.task].after) <= done
+        ]  # fmt: skip
+
+    def why(self) -> dict[str, Outlook]:
+        """What each waiting task waits for, with the times that the plan has by now."""
+        kept = self.retimed()
+        return {} if kept is None else outlooks(self._asked(Budget(0.0)), kept)
+
+    # ------------------------------------------------------------------ inside
+
+    def _asked(self, budget: Budget) -> PlanRequest:
+        return replace(self.expected, incumbent=self.plan, budget=budget)
+
+    def _cost_of(self, kept: Plan) -> float:
+        free = replace(self.request.policy, prices=replace(self.request.policy.prices, moves=0.0))
+        asked = replace(self._asked(Budget(0.0)), policy=free)
+        missing = [t.id for t in asked.snapshot.pending if t.id not in kept.by_task]
+        return evaluate(asked, kept, unplanned=missing).cost
+
+    def _cost_as_promised(self) -> float:
+        """What the tasks that wait would cost at their promised times, where these lie ahead."""
+        assert self.plan is not None
+        now = self.snapshot.now_s
+        rows = []
+        for task in self.expected.snapshot.pending:
+            row = self.plan.by_task.get(task.id)
+            if row is not None:
+                late = max(0, now - row.start_s)
+                rows.append(replace(row, start_s=row.start_s + late, end_s=row.end_s + late))
+        promised = Plan(tuple(rows), (), now, self.snapshot.version)
+        return self._cost_of(promised)
+
+    def _what_does_not_hold(self) -> str:
+        """The first waiting task that has no plan to keep, and why."""
+        assert self.plan is not None
+        known = self.snapshot.worker_by_id
+        for task in self.expected.snapshot.pending:
+            row = self.plan.by_task.get(task.id)
+            if row is None and task.id not in self.unplanned:
+                return f"{task.id} is not in the plan"
+            if row is not None and any(w not in known for w in row.workers):
+                gone = next(w for w in row.workers if w not in known)
+                return f"worker {gone}, on which {task.id} was to run, is gone"
+        return "some task finds no place any more as planned"

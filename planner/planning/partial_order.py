@@ -1,0 +1,218 @@
+"""A plan as a partial order: what each task follows, whatever its time is.
+
+A plan fixes who is served before whom. A task follows its predecessors, and those that hold
+what it takes over of its workers: then no worker is ever over capacity, however long the
+tasks take, and every execution is a longest path.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from plancast.planner.arrays.problem import Ints, offsets
+from plancast.planner.model.domain import Assignment, Plan, Running, Task
+from plancast.planner.model.evaluate import planned_duration_s, running_end_s
+from plancast.planner.model.messages import PlanRequest
+from plancast.planner.planning.rollouts import run_through
+
+
+@dataclass(frozen=True, eq=False)
+class PartialOrder:
+    """A plan without its times, as arrays; seconds after now.
+
+    Parameters
+    ----------
+    request : PlanRequest
+    plan : Plan
+    tasks : tuple of Task
+        What is placed, by start, then what runs and is not preempted.
+    workers : tuple of tuple of str
+    placed : int
+        How many of the tasks are placed.
+    began, ends : int64 (tasks,)
+        Start and expected end of what runs; 0 of the others.
+    planned, earliest : int64 (tasks,)
+        Duration at the policy's level; release, and when all workers are free.
+    link_ptr, link : int64
+        What each task follows, CSR.
+    window_ptr, window_start, window_end : int64
+        Closed windows of each task's workers, CSR, by start.
+    """
+
+    request: PlanRequest
+    plan: Plan
+    tasks: tuple[Task, ...]
+    workers: tuple[tuple[str, ...], ...]
+    placed: int
+    began: Ints
+    ends: Ints
+    planned: Ints
+    earliest: Ints
+    link_ptr: Ints
+    link: Ints
+    window_ptr: Ints
+    window_start: Ints
+    window_end: Ints
+
+    @property
+    def order(self) -> Ints:
+        """The placed tasks, each after all it follows."""
+        return np.arange(self.placed)
+
+    def executed(self, run_s: Ints, end_s: Ints | None = None) -> Plan:
+        """The plan with the times of an execution.
+
+        Parameters
+        ----------
+        run_s : int64 (tasks,)
+            True durations of the placed tasks.
+        end_s : int64 (tasks,), optional
+            True ends of the running tasks, seconds after now; as expected where not given.
+            If given, the running tasks are assigned in the plan, too.
+        """
+        now = self.request.snapshot.now_s
+        start, end = self.began.copy(), (self.ends if end_s is None else end_s).copy()
+        run_through(
+            self.order, run_s, self.planned, self.earliest, self.link_ptr, self.link,
+            self.window_ptr, self.window_start, self.window_end, start, end,
+        )  # fmt: skip
+        shown = self.placed if end_s is None else len(self.tasks)
+        assignments = [
+            Assignment(self.tasks[i].id, self.workers[i], now + int(start[i]), now + int(end[i]))
+            for i in range(shown)
+        ]
+        assignments.sort(key=lambda a: (a.start_s, a.end_s, a.task))
+        return replace(self.plan, assignments=tuple(assignments))
+
+
+def partial_order(request: PlanRequest, plan: Plan) -> PartialOrder:
+    """A valid plan as a partial order.
+
+    Notes
+    -----
+    In order of start each task takes what it needs of a worker from those who held it and
+    have ended by its planned start: first from tasks it follows anyway, then from the earliest
+    ended, so that few links are added and those have slack. With the planned durations no
+    task starts later than planned.
+
+    References
+    ----------
+    Policella, Cesta, Oddi, Smith (2007), "From precedence constraint posting to partial order
+    schedules", AI Communications 20(3).
+    """
+    snapshot = request.snapshot
+    now = snapshot.now_s
+    task_of = {**snapshot.pending_by_id, **{n: r.task for n, r in snapshot.running_by_id.items()}}
+    rows = sorted(plan.assignments, key=lambda a: (a.start_s, a.end_s, a.task))
+    kept = [r for r in snapshot.running if r.task.id not in plan.preempted]
+    tasks = (*(task_of[a.task] for a in rows), *(r.task for r in kept))
+    # Predecessors stand before a task at the same second only if they take no time: none do.
+    place = {task.id: i for i, task in enumerate(tasks)}
+    links = [{place[b] for b in task_of[a.task].after if b in place} for a in rows]
+    _Chains(request, rows, kept, links).link_all()
+    index = {w.id: w for w in snapshot.workers}
+    windows = [
+        sorted({(b.start_s - now, b.end_s - now) for w in a.workers for b in index[w].blocked})
+        for a in rows
+    ]
+    windows += [[] for _ in kept]
+    links += [set() for _ in kept]
+    on = [[index[w] for w in a.workers] for a in rows]
+    zeros = np.zeros(len(rows), np.int64)
+    free = [max(a_task.release_s, *(w.free_from_s for w in machines), now) - now
+            for a_task, machines in zip(tasks, on, strict=False)]  # fmt: skip
+    planned = [planned_duration_s(request, a.task, w) or 1 for a, w in zip(rows, on, strict=True)]
+    filler = np.zeros(len(kept), np.int64)
+    return PartialOrder(
+        request=request,
+        plan=plan,
+        tasks=tasks,
+        workers=(*(a.workers for a in rows), *(r.workers for r in kept)),
+        placed=len(rows),
+        began=np.concatenate([zeros, np.array([r.start_s - now for r in kept], np.int64)]),
+        ends=np.concatenate(
+            [zeros, np.array([running_end_s(request, r) - now for r in kept], np.int64)]
+        ),
+        planned=np.concatenate([np.array(planned, np.int64), filler]),
+        earliest=np.concatenate([np.array(free, np.int64), filler]),
+        link_ptr=offsets([len(x) for x in links]),
+        link=np.array([b for x in links for b in sorted(x)], np.int64),
+        window_ptr=offsets([len(x) for x in windows]),
+        window_start=np.array([b for x in windows for b, _ in x], np.int64),
+        window_end=np.array([e for x in windows for _, e in x], np.int64),
+    )
+
+
+class _Chains:
+    """Who holds how much of each resource of each worker, and until when."""
+
+    def __init__(
+        self,
+        request: PlanRequest,
+        rows: list[Assignment],
+        kept: list[Running],
+        links: list[set[int]],
+    ) -> None:
+        snapshot = request.snapshot
+        self.rows, self.links = rows, links
+        self.task_of = {**snapshot.pending_by_id}
+        self.task_of |= {n: r.task for n, r in snapshot.running_by_id.items()}
+        self.held: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
+        self.crowd: dict[tuple[str, str], set[int]] = {}
+        """What runs on a worker that is over capacity (logs do that): all must end."""
+        for worker in snapshot.workers:
+            for resource, amount in worker.capacity.items():
+                self.held[worker.id, resource] = [(snapshot.now_s, -1, amount)]
+        runs: dict[tuple[str, str], dict[int, int]] = {}
+        for i, run in enumerate(kept, start=len(rows)):
+            for name, pieces in Counter(run.workers).items():
+                for resource, amount in run.task.demand.items():
+                    until = running_end_s(request, run)
+                    self._take(i, name, resource, amount * pieces, snapshot.now_s, until, set())
+                    runs.setdefault((name, resource), {})[i] = amount * pieces
+        for key, amounts in runs.items():
+            if sum(amounts.values()) > snapshot.worker_by_id[key[0]].capacity.get(key[1], 0):
+                self.crowd[key] = set(amounts)
+
+    def link_all(self) -> None:
+        """Link every placed task with whom it takes resources over from."""
+        for i, row in enumerate(self.rows):
+            for name, pieces in Counter(row.workers).items():
+                for resource, amount in self.task_of[row.task].demand.items():
+                    self._take(
+                        i, name, resource, amount * pieces, row.start_s, row.end_s, self.links[i]
+                    )
+
+    def _take(
+        self,
+        i: int,
+        name: str,
+        resource: str,
+        need: int,
+        at_s: int,
+        until_s: int,
+        follows: set[int],
+    ) -> None:
+        """Hand `need` over to task i from those who have ended by `at_s`."""
+        holders = self.held.get((name, resource), [])
+        if need == 0:
+            return
+        follows |= self.crowd.get((name, resource), set())
+        free = sorted(
+            (h for h in holders if h[0] <= at_s), key=lambda h: (h[1] not in follows, h[0], h[1])
+        )
+        left = [h for h in holders if h[0] > at_s]
+        taken = 0
+        for end_s, holder, amount in free:
+            part = min(amount, need - taken)
+            taken += part
+            if part and holder >= 0:
+                follows.add(holder)
+            if amount > part:
+                left.append((end_s, holder, amount - part))
+        if taken:
+            left.append((until_s, i, taken))
+        self.held[name, resource] = left

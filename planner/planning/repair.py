@@ -1,0 +1,135 @@
+"""One call from request to response where a plan is in force: in tens of milliseconds.
+
+``plan(request, "repair")`` gives the repaired plan beside greedy ones and a strong bound, and
+takes as long as any solver. ``repair`` leaves these out: it is for a master that has to answer
+an event at once, and may plan anew afterwards.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from plancast.planner.arrays.problem import decode, encode
+from plancast.planner.model.domain import Plan
+from plancast.planner.model.evaluate import (
+    RELATIVE_TOLERANCE,
+    Evaluation,
+    evaluate,
+    moved_tasks,
+    relative_gap,
+)
+from plancast.planner.model.explain import explain_waits
+from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, Status
+from plancast.planner.planning.plan import plan, plan_without_preemption
+from plancast.planner.planning.preempt import preemptible, with_preemption
+from plancast.planner.solvers import SOLVERS
+
+RESERVE, RESERVE_S = 2.5, 0.002
+"""Kept back of the budget to judge and to explain the plan: so many times what it took to encode
+the request, and seconds. On a machine that is busy both take longer."""
+LEAST_S = 0.003
+"""Seconds that are always granted: to mend takes no longer."""
+
+
+def repair(request: PlanRequest, **parameters: Any) -> PlanResponse:
+    """Repair the request's incumbent for its snapshot.
+
+    Parameters
+    ----------
+    request : PlanRequest
+        With an incumbent, made for an older version of the snapshot.
+    **parameters
+        Of ``solvers.repair.Repair``.
+
+    Returns
+    -------
+    PlanResponse
+        Never an invalid plan. Running tasks that are preemptible are stopped, and perhaps
+        placed elsewhere, where that is cheaper. Where nothing can be repaired (no incumbent,
+        a task without a place, an evaluator that refuses) it is what ``plan`` answers.
+    """
+    if request.incumbent is None:
+        return plan(request)
+    if preemptible(request):
+        return with_preemption(request, lambda asked, out, _: _repaired(asked, parameters, out))
+    return _repaired(request, parameters)
+
+
+def _repaired(
+    request: PlanRequest, parameters: dict[str, Any], left_out: Mapping[str, str] | None = None
+) -> PlanResponse:
+    began = time.perf_counter()
+    problem = encode(request, left_out)
+    if problem.infeasible or not problem.tasks:
+        return plan_without_preemption(request, left_out=left_out)
+    solver = SOLVERS["repair"](**parameters)
+    budget = request.budget
+    if budget.seconds is not None:
+        spent_s = time.perf_counter() - began
+        left_s = budget.seconds - spent_s - RESERVE * spent_s - RESERVE_S
+        budget = Budget(max(LEAST_S, left_s), budget.steps)
+    solution = solver.solve(problem, budget=budget, rng=np.random.default_rng(request.seed))
+    if solution.schedule is None:
+        return plan_without_preemption(request, left_out=left_out)
+    repaired = decode(problem, solution.schedule)
+    found = evaluate(request, repaired, unplanned=problem.unplanned)
+    if not found.valid:
+        return plan_without_preemption(request, left_out=left_out)
+    return response_of(
+        request, repaired, found, began, solver=solver.name, unplanned=problem.unplanned,
+        bound=solution.lower_bound,
+    )  # fmt: skip
+
+
+def response_of(
+    request: PlanRequest,
+    made: Plan,
+    found: Evaluation,
+    began: float,
+    *,
+    solver: str,
+    unplanned: Mapping[str, str],
+    bound: float = float("-inf"),
+) -> PlanResponse:
+    """What is to be said of a plan.
+
+    Parameters
+    ----------
+    request : PlanRequest
+    made : Plan
+    found : Evaluation
+        Of the plan: valid.
+    began : float
+        ``time.perf_counter()`` when the request came.
+    solver : str
+        Whose plan it is.
+    unplanned : mapping of str to str
+        Tasks that have no place, each with the reason.
+    bound : float
+        No plan costs less; minus infinity where nothing is known.
+    """
+    bound = min(bound, found.cost)
+    known = bound > float("-inf")
+    gap = relative_gap(found.cost, bound) if known else None
+    sources = {e.source for by_class in request.estimates.values() for e in by_class.values()}
+    return PlanResponse(
+        request_id=request.request_id,
+        snapshot_version=request.snapshot.version,
+        status=Status.OPTIMAL if known and gap is not None and gap <= RELATIVE_TOLERANCE
+        else Status.FEASIBLE,
+        plan=made,
+        cost=found.cost,
+        terms=dict(found.terms),
+        lower_bound=bound if known else None,
+        gap=gap,
+        moved=tuple(moved_tasks(request, made)),
+        unplanned=unplanned,
+        why=explain_waits(request, made),
+        solver=solver,
+        estimate_source=",".join(sorted(sources - {""})),
+        wall_s=time.perf_counter() - began,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""A* over assignments: space, kernel, guides."""

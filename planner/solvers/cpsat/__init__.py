@@ -1,0 +1,1 @@
+"""The whole problem as models for CP-SAT, and their solver."""

@@ -1,0 +1,642 @@
+"""The whole problem as a model of optional intervals, each worker for itself or by class."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from ortools.sat.python import cp_model
+
+from plancast.planner.arrays.problem import Ints, Problem, Schedule
+from plancast.planner.bounds.lower_bound import lower_bound
+from plancast.planner.model.domain import MIN_STRETCH_S
+from plancast.planner.model.evaluate import HOUR_S, WATT_SECONDS_PER_KWH
+
+LARGEST_OBJECTIVE = 2.0**52
+"""Beyond this the solver's bound, a double, would not be exact."""
+SMALLEST_POWER = -12
+"""Least power of ten by which prices are scaled, for prices beyond all reason."""
+ROUNDING = 1e-9
+"""Rounding error of the whole objective that is aimed at, relative to its lower bound."""
+LARGEST_UNIT = 1_000_000
+"""Most parts into which a second of load or mean wait is divided to have it exact."""
+MOST_TOGETHER = 500
+"""Most tasks that are put in cumulatives of all workers together."""
+
+Value = Callable[["Facts"], float]
+"""What a variable is worth in a schedule."""
+
+
+class Facts:
+    """A schedule as the variables see it, its pieces counted by the first worker of a class."""
+
+    def __init__(self, problem: Problem, schedule: Schedule, first: Ints) -> None:
+        ptr = problem.shard_ptr
+        self.start = [int(t) for t in schedule.start]
+        self.end = [int(t) for t in schedule.end]
+        self.pieces: list[dict[int, int]] = []
+        self.last_end = [int(t) for t in problem.last_end]
+        self.load_s = [float(h) * HOUR_S for h in problem.load_h]
+        for i, end in enumerate(self.end):
+            counts: dict[int, int] = {}
+            for w in (int(w) for w in schedule.worker[ptr[i] : ptr[i + 1]]):
+                head = int(first[w])
+                counts[head] = counts.get(head, 0) + 1
+                self.last_end[w] = max(self.last_end[w], end)
+                share = float(problem.share[problem.kind[i], w])
+                self.load_s[w] += share * (end - self.start[i])
+            self.pieces.append(counts)
+
+    def on(self, i: int, w: int, duration: int) -> int:
+        """How many pieces of a task are in the class of w, if the task takes `duration`."""
+        return self.pieces[i].get(w, 0) if self.end[i] - self.start[i] == duration else 0
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Piece:
+    """Pieces of a task that may be on workers of a class while the task takes `duration`."""
+
+    worker: int
+    duration: int
+    present: Any
+    """Literal: at least one piece is here."""
+    count: Any
+    """Number of pieces: a literal or an integer variable."""
+    most: int
+
+
+class Model:
+    """Variables, constraints and objective for one problem.
+
+    Parameters
+    ----------
+    problem : Problem
+    incumbent : Schedule, optional
+        A complete hint is made of it.
+    stop_at : float
+        ``TimeoutError`` when ``time.perf_counter`` says so before the model is built.
+    classes : list of int64 arrays, optional
+        The workers of each class; those of one are interchangeable. Each worker is a class of
+        its own where this is left out.
+    least : float, optional
+        No schedule costs less; ``bounds.lower_bound`` where it is left out.
+
+    Notes
+    -----
+    With classes of several workers the model is a relaxation: what their workers hold
+    together may not fit on any of them. All it says of a class is a sum over its workers:
+    what they have of each resource, how many of the tasks that need more than half of a
+    worker run at once, how long they are on, how many are booted, how much they do.
+
+    A task has a start, an end, and for every duration it may take and every worker that is
+    fast enough for it, an optional interval. For a single task a literal chooses one; for
+    a gang a literal chooses the duration, and integers say how many pieces each worker
+    holds, one of them at least on a worker that takes exactly that long.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        incumbent: Schedule | None,
+        stop_at: float,
+        classes: list[Ints] | None = None,
+        least: float | None = None,
+    ) -> None:
+        self.problem = problem
+        self.model: Any = cp_model.CpModel()
+        workers = len(problem.capacity)
+        self.members: dict[int, list[int]] = {
+            int(m[0]): m.tolist() for m in classes or np.arange(workers)[:, None]
+        }
+        """First worker of each class to all its workers."""
+        self.first = np.zeros(workers, np.int64)
+        for head, members in self.members.items():
+            self.first[members] = head
+        self.hint = None if incumbent is None else Facts(problem, incumbent, self.first)
+        self.least = lower_bound(problem) if least is None else least
+        self.constant = 0.0
+        self.costs: list[tuple[float, Any, float, Value]] = []
+        """(price, variable, its largest absolute value, its worth)."""
+        self.times, self.free, self.count = problem.profile()
+        self.horizon = self._horizon(incumbent)
+        self.release = [int(t) for t in problem.release]
+        self.raw_release = [int(t) for t in problem.raw_release]
+        self.start: list[Any] = []
+        self.end: list[Any] = []
+        self.pieces: list[list[Piece]] = []
+        self.on_worker: dict[int, list[tuple[int, Piece]]] = {w: [] for w in self.members}
+        self.unit_error = 0.0
+        self.on: dict[int, Any] = {}
+        """Time on of each class, where idle power is priced."""
+        self.last: Any = None
+        """End of everything, where the makespan is priced."""
+        for i in range(len(problem.tasks)):
+            self._add_task(i)
+            if time.perf_counter() > stop_at:
+                raise TimeoutError
+        self._add_precedence()
+        for w in self.members:
+            self._add_capacity(w)
+            if time.perf_counter() > stop_at:
+                raise TimeoutError
+        self._add_whole_capacity()
+        self._add_objective()
+
+    # ------------------------------------------------------------------ variables
+
+    def _int(self, low: int, high: int, value: Value) -> Any:
+        variable = self.model.new_int_var(low, high, "")
+        if self.hint is not None:
+            # What is exact but for the noise of doubles must not be rounded up.
+            self.model.add_hint(variable, math.ceil(value(self.hint) - 1e-6))
+        return variable
+
+    def _bool(self, value: Value) -> Any:
+        variable = self.model.new_bool_var("")
+        if self.hint is not None:
+            self.model.add_hint(variable, int(value(self.hint)))
+        return variable
+
+    def _horizon(self, incumbent: Schedule | None) -> int:
+        """A time by which some cheapest schedule has ended.
+
+        Notes
+        -----
+        Once all is released and the last worker has opened or come free (drains aside), a
+        second in which nothing runs could be cut out of a schedule at no cost.
+        """
+        problem = self.problem
+        is_open = (self.free[:, :, 0] >= 0) & (np.arange(self.free.shape[1]) < self.count[:, None])
+        calm = max(int((self.times * is_open).max()), int(problem.release.max()))
+        calm += int(problem.duration.max(axis=1).sum())
+        # What runs on a drained worker, and the schedule to start from, must fit as well.
+        known_end = 0 if incumbent is None else int(incumbent.end.max())
+        return max(calm, int(problem.last_end.max()), known_end)
+
+    def _add_task(self, i: int) -> None:
+        problem = self.problem
+        start = self._int(self.release[i], self.horizon, lambda f: f.start[i])
+        end = self._int(self.release[i] + 1, self.horizon, lambda f: f.end[i])
+        on_worker = problem.durations_on(i)
+        able = [int(w) for w in np.flatnonzero(on_worker) if w in self.members]
+        if problem.shards[i] == 1:
+            pieces = [p for w in able if (p := self._single(i, w, int(on_worker[w]), start))]
+            self.model.add_exactly_one([p.present for p in pieces])
+            self.model.add(end == start + sum(p.duration * p.present for p in pieces))
+        else:
+            pieces = []
+            chosen: list[tuple[int, Any]] = []
+            for duration in sorted({int(on_worker[w]) for w in able}):
+                mode, here = self._mode(i, duration, on_worker, start)
+                chosen.append((duration, mode))
+                pieces += here
+            self.model.add_exactly_one([mode for _, mode in chosen])
+            self.model.add(end == start + sum(d * mode for d, mode in chosen))
+        self.start.append(start)
+        self.end.append(end)
+        self.pieces.append(pieces)
+        for piece in pieces:
+            self.on_worker[piece.worker].append((i, piece))
+
+    def _mode(self, i: int, duration: int, on_worker: Ints, start: Any) -> tuple[Any, list[Piece]]:
+        """The literal that a gang takes exactly `duration`, and its pieces in that case."""
+        mode = self._bool(lambda f: f.end[i] - f.start[i] == duration)
+        able = [w for w in self.members if 0 < on_worker[w] <= duration]
+        here = [p for w in able if (p := self._gang(i, w, duration, start))]
+        self.model.add(sum(p.count for p in here) == int(self.problem.shards[i]) * mode)
+        slowest = [p.count for p in here if on_worker[p.worker] == duration]
+        self.model.add(sum(slowest) >= mode)
+        return mode, here
+
+    def _single(self, i: int, w: int, duration: int, start: Any) -> Piece | None:
+        windows = self._start_windows(i, w, duration)
+        if not windows:
+            return None
+        present = self._bool(lambda f: f.on(i, w, duration))
+        self._keep_in(start, windows, present)
+        return Piece(w, duration, present, present, 1)
+
+    def _gang(self, i: int, w: int, duration: int, start: Any) -> Piece | None:
+        windows = self._start_windows(i, w, duration)
+        if not windows:
+            return None
+        most = int(self.problem.shards[i])
+        present = self._bool(lambda f: f.on(i, w, duration) > 0)
+        count = self._int(0, most, lambda f: f.on(i, w, duration))
+        self.model.add(count >= present)
+        self.model.add(count <= most * present)
+        self._keep_in(start, windows, present)
+        return Piece(w, duration, present, count, most)
+
+    def _start_windows(self, i: int, w: int, duration: int) -> list[list[int]]:
+        """Starts at which one piece fits beside what runs, outside closed windows and limits."""
+        latest = self.problem.latest_start(i, duration)
+        latest = min(latest, self.horizon - duration)
+        windows = []
+        for begin, until in self._fitting(w, self.problem.demand[i]):
+            low, high = max(begin, self.release[i]), min(until - duration, latest)
+            if low <= high:
+                windows.append([low, high])
+        return windows
+
+    def _fitting(self, w: int, demand: Ints) -> Iterator[tuple[int, int]]:
+        """Longest stretches of time over which `demand` is free on a worker at first."""
+        begin = None
+        for k in range(self.count[w]):
+            fits = bool((self.free[w, k] >= demand).all())
+            if fits and begin is None:
+                begin = int(self.times[w, k])
+            elif not fits and begin is not None:
+                yield begin, int(self.times[w, k])
+                begin = None
+        if begin is not None:
+            yield begin, self.horizon
+
+    def _keep_in(self, start: Any, windows: list[list[int]], present: Any) -> None:
+        domain = cp_model.Domain.from_intervals(windows)
+        self.model.add_linear_expression_in_domain(start, domain).only_enforce_if(present)
+
+    # ------------------------------------------------------------------ constraints
+
+    def _add_precedence(self) -> None:
+        for i, start in enumerate(self.start):
+            for before in self.problem.predecessors(i):
+                self.model.add(start >= self.end[before])
+
+    def _add_capacity(self, w: int) -> None:
+        """One cumulative for each resource that could run short in a class of workers."""
+        here, workers = self.on_worker[w], len(self.members[w])
+        intervals = [
+            self.model.new_optional_fixed_size_interval_var(
+                self.start[i], p.duration, p.present, ""
+            )
+            for i, p in here
+        ]
+        segments = range(int(self.count[w]))
+        open_segments = [k for k in segments if self.free[w, k, 0] >= 0]
+        for r, capacity in enumerate(self.problem.capacity[w].tolist()):
+            least = min((int(self.free[w, k, r]) for k in open_segments), default=0)
+            wanted: dict[int, int] = {}
+            for i, p in here:
+                amount = p.most * int(self.problem.demand[i, r])
+                wanted[i] = max(wanted.get(i, 0), amount)
+            if sum(wanted.values()) <= least:
+                continue  # one worker could hold them all
+            busy = list(intervals)
+            demands = [p.count * int(self.problem.demand[i, r]) for i, p in here]
+            for k in open_segments:
+                used = capacity - int(self.free[w, k, r])
+                if used > 0:
+                    begin = int(self.times[w, k])
+                    until = int(self.times[w, k + 1]) if k + 1 < self.count[w] else self.horizon
+                    busy.append(self.model.new_fixed_size_interval_var(begin, until - begin, ""))
+                    demands.append(workers * used)
+            self.model.add_cumulative(busy, demands, workers * capacity)
+            if workers > 1:
+                large = [2 * int(self.problem.demand[i, r]) > capacity for i, _ in here]
+                self._add_one_each(here, intervals, large, workers)
+
+    def _add_one_each(
+        self, here: list[tuple[int, Piece]], intervals: list[Any], large: list[bool], workers: int
+    ) -> None:
+        """Of pieces that need more than half of a worker each runs on one of its own."""
+        busy = [x for x, is_large in zip(intervals, large, strict=True) if is_large]
+        counts = [p.count for (_, p), is_large in zip(here, large, strict=True) if is_large]
+        if len(counts) > 1:
+            self.model.add_cumulative(busy, counts, workers)
+
+    def _add_whole_capacity(self) -> None:
+        """One cumulative for each resource of all workers together; redundant.
+
+        A task is in it whichever worker it is on, so that it binds before anything is decided.
+        """
+        problem = self.problem
+        if len(self.members) < 2 or len(problem.tasks) > MOST_TOGETHER:
+            return
+        spans = []
+        for i, (start, end) in enumerate(zip(self.start, self.end, strict=True)):
+            lengths = sorted({p.duration for p in self.pieces[i]})
+            if not lengths:
+                return
+            size = lengths[0]
+            if len(lengths) > 1:
+                size = self._length(i, lengths[0], lengths[-1])
+            spans.append(self.model.new_interval_var(start, size, end, ""))
+        for r, capacity in enumerate(problem.capacity.sum(axis=0).tolist()):
+            demands = (problem.demand[:, r] * problem.shards).tolist()
+            if 0 < capacity < sum(demands):
+                self.model.add_cumulative(spans, demands, capacity)
+
+    def _length(self, i: int, least: int, most: int) -> Any:
+        """How long a task runs."""
+        return self._int(least, most, lambda f: f.end[i] - f.start[i])
+
+    def _add_area(self, w: int, seconds: Any) -> None:
+        """What is placed on a class is no more work than a worker does in so many s; redundant.
+
+        The linear relaxation knows nothing else of how long many tasks take side by side.
+        """
+        for r, capacity in enumerate(self.problem.capacity[w].tolist()):
+            amounts = [p.duration * int(self.problem.demand[i, r]) for i, p in self.on_worker[w]]
+            whole = math.gcd(capacity, *amounts)
+            if capacity and any(amounts):
+                done = sum(
+                    amount // whole * p.count
+                    for amount, (_, p) in zip(amounts, self.on_worker[w], strict=True)
+                )
+                self.model.add(done <= capacity // whole * seconds)
+
+    # ------------------------------------------------------------------ restrictions
+
+    def keep_in_order(self, classes: list[Ints]) -> None:
+        """Of interchangeable workers none is on for longer, or does more, than the one before.
+
+        Parameters
+        ----------
+        classes : list of int64 arrays
+            Of a model in which each worker is a class of its own. A hint must be ``sorted_by``
+            the same.
+        """
+        for members in classes:
+            for w, after in zip(members[:-1].tolist(), members[1:].tolist(), strict=True):
+                if w in self.on:
+                    self.model.add(self.on[w] >= self.on[after])
+                else:
+                    self.model.add(self._busy_s(w) >= self._busy_s(after))
+
+    def _busy_s(self, w: int) -> Any:
+        return sum(p.duration * p.count for _, p in self.on_worker[w])
+
+    def fixed_to(self, schedule: Schedule, classes: list[Ints]) -> Any:
+        """A copy of the model in which every task keeps its start and its class of workers."""
+        fixed = self.model.clone()
+        of_class = np.zeros(len(self.problem.capacity), np.int64)
+        for number, members in enumerate(classes):
+            of_class[members] = number
+        ptr = self.problem.shard_ptr
+        for i, start in enumerate(self.start):
+            fixed.add(start == int(schedule.start[i]))
+            fixed.add(self.end[i] == int(schedule.end[i]))
+            wanted = np.bincount(of_class[schedule.worker[ptr[i] : ptr[i + 1]]], minlength=1)
+            for number in np.flatnonzero(wanted).tolist():
+                counts = [p.count for p in self.pieces[i] if of_class[p.worker] == number]
+                fixed.add(sum(counts) == int(wanted[number]))
+        return fixed
+
+    # ------------------------------------------------------------------ objective
+
+    def _charge(self, price: float, variable: Any, largest: float, value: Value) -> None:
+        if price:
+            self.costs.append((price, variable, largest, value))
+
+    def _add_objective(self) -> None:
+        problem = self.problem
+        price = [float(p) for p in problem.prices]
+        self.constant += float(problem.base @ problem.prices)
+        self._charge_makespan(price[0] / HOUR_S)
+        for i in range(len(problem.tasks)):
+            weight = float(problem.weight[i])
+            self._charge_lateness(i, weight * price[1] / HOUR_S, weight * price[2])
+            self._charge_wait(i, weight * price[3] / HOUR_S)
+            self._charge_stretch(i, weight * price[4])
+            for piece in self.pieces[i]:
+                self._charge_piece(i, piece, price[5], price[8])
+        for w in self.members:
+            self._charge_power(w, price[5])
+        if price[6]:
+            self._charge_unfairness(price[6] / HOUR_S)
+        if price[7]:
+            self._charge_imbalance(price[7] / HOUR_S)
+        self._minimise()
+
+    def _charge_makespan(self, price: float) -> None:
+        if not price:
+            return
+        least = int(self.problem.last_end.max())
+        self.constant -= price * least  # it is in the base already
+
+        def last_end(f: Facts) -> int:
+            return max(least, *f.end)
+
+        last = self._int(least, self.horizon, last_end)
+        for end in self.end:
+            self.model.add(last >= end)
+        self.last = last
+        self._charge(price, last, self.horizon, last_end)
+
+    def _charge_wait(self, i: int, price: float) -> None:
+        self.constant -= price * self.raw_release[i]
+        self._charge(price, self.start[i], self.horizon, lambda f: f.start[i])
+
+    def _charge_lateness(self, i: int, late_price: float, miss_price: float) -> None:
+        deadline = int(self.problem.deadline[i])
+        if deadline >= self.horizon:
+            return
+        if late_price:
+
+            def seconds_late(f: Facts) -> int:
+                return max(0, f.end[i] - deadline)
+
+            late = self._int(0, self.horizon - deadline, seconds_late)
+            self.model.add(late >= self.end[i] - deadline)
+            self._charge(late_price, late, self.horizon - deadline, seconds_late)
+        if miss_price:
+            missed = self._bool(lambda f: f.end[i] > deadline)
+            self.model.add(self.end[i] <= deadline).only_enforce_if(~missed)
+            self._charge(miss_price, missed, 1, lambda f: f.end[i] > deadline)
+
+    def _charge_stretch(self, i: int, price: float) -> None:
+        if not price:
+            return
+        divisors = sorted({max(p.duration, MIN_STRETCH_S) for p in self.pieces[i]})
+        if len(divisors) == 1:
+            self.constant -= price / divisors[0] * self.raw_release[i]
+            self._charge(price / divisors[0], self.end[i], self.horizon, lambda f: f.end[i])
+            return
+        for divisor in divisors:
+            self._charge_stretch_over(i, divisor, price / divisor)
+
+    def _charge_stretch_over(self, i: int, divisor: int, price: float) -> None:
+        """Charge the time from release to end if that is what the stretch divides by."""
+        release = self.raw_release[i]
+
+        def since_release(f: Facts) -> int:
+            mine = max(f.end[i] - f.start[i], MIN_STRETCH_S) == divisor
+            return (f.end[i] - release) * mine
+
+        largest = self.horizon - release
+        span = self._int(0, largest, since_release)
+        for p in self.pieces[i]:
+            if max(p.duration, MIN_STRETCH_S) == divisor:
+                self.model.add(span >= self.end[i] - release).only_enforce_if(p.present)
+        self._charge(price, span, largest, since_release)
+
+    def _charge_piece(self, i: int, p: Piece, kwh_price: float, failure_price: float) -> None:
+        problem = self.problem
+        share = float(problem.share[problem.kind[i], p.worker])
+        watt_s = float(problem.busy_w[p.worker]) * share * p.duration
+        survival = float(problem.health[p.worker]) ** (p.duration / HOUR_S)
+        price = kwh_price * watt_s / WATT_SECONDS_PER_KWH + failure_price * (1.0 - survival)
+        self._charge(price, p.count, p.most, lambda f: f.on(i, p.worker, p.duration))
+
+    def _charge_power(self, w: int, kwh_price: float) -> None:
+        problem, members = self.problem, self.members[w]
+        idle_price = kwh_price * float(problem.idle_w[w]) / WATT_SECONDS_PER_KWH
+        boot_price = kwh_price * float(problem.boot_kwh[w])
+        free_from, running_end = int(problem.free_from[w]), int(problem.last_end[w])
+        if idle_price:
+            on = self._time_on(w, free_from, running_end)
+            self.on[w] = on
+            self._charge(idle_price, on, len(members) * self.horizon, self._seconds_on(w))
+            self._add_area(w, on)
+            if self.last is not None and free_from == 0:
+                self.model.add(on <= len(members) * self.last)
+        elif self.last is not None:
+            self._add_area(w, len(members) * self.last)
+        if boot_price and not problem.on[w]:
+
+            def used(f: Facts) -> int:
+                return sum(f.last_end[m] > 0 for m in members)
+
+            booted = self._int(0, len(members), used)
+            for _, p in self.on_worker[w]:
+                self.model.add(booted >= p.present)
+            self._charge(boot_price, booted, len(members), used)
+
+    def _seconds_on(self, w: int) -> Value:
+        members, free_from = self.members[w], int(self.problem.free_from[w])
+        return lambda f: sum(max(0, f.last_end[m] - free_from) for m in members)
+
+    def _time_on(self, w: int, free_from: int, running_end: int) -> Any:
+        """Seconds that the workers of a class are on, summed."""
+        workers = len(self.members[w])
+        least = workers * max(0, running_end - free_from)
+        on = self._int(least, max(least, workers * self.horizon), self._seconds_on(w))
+        # Those that are on for what runs already are on for that long at least.
+        others = (workers - 1) * max(0, running_end - free_from)
+        for i, p in self.on_worker[w]:
+            self.model.add(on >= self.end[i] - free_from + others).only_enforce_if(p.present)
+        return on
+
+    def _charge_unfairness(self, price: float) -> None:
+        problem = self.problem
+        owners = sorted({int(o) for o in problem.owner})
+        sizes = [int(problem.owner_tasks[o]) for o in owners]
+        unit = math.lcm(*sizes)
+        if unit > LARGEST_UNIT:
+            unit = LARGEST_UNIT
+            self.unit_error += price / unit
+        # Owners of running tasks alone, and never below 0.
+        waits = problem.owner_wait_h * HOUR_S / problem.owner_tasks
+        others = [float(waits[o]) for o in range(len(waits)) if o not in owners]
+        least = max([0.0, *others])
+
+        def worst(f: Facts) -> float:
+            total = {o: float(problem.owner_wait_h[o]) * HOUR_S for o in owners}
+            for i, o in enumerate(problem.owner):
+                total[int(o)] += f.start[i] - self.raw_release[i]
+            means = [w / n for w, n in zip(total.values(), sizes, strict=True)]
+            return unit * max([least, *means])
+
+        most = self.horizon - min(0, *self.raw_release) + max(0, *(int(x) + 1 for x in waits))
+        mean = self._int(math.floor(unit * least + 1e-6), unit * most, worst)
+        for o, size in zip(owners, sizes, strict=True):
+            mine = [i for i, owner in enumerate(problem.owner) if owner == o]
+            waited = sum(self.start[i] - self.raw_release[i] for i in mine)
+            ran = round(float(problem.owner_wait_h[o]) * HOUR_S)
+            self.model.add(size * mean >= unit * (waited + ran))
+        self._charge(price / unit, mean, unit * most, worst)
+
+    def _charge_imbalance(self, price: float) -> None:
+        problem = self.problem
+        shares = {
+            (i, p.worker): Fraction(
+                float(problem.share[problem.kind[i], p.worker])
+            ).limit_denominator(LARGEST_UNIT)
+            for i, pieces in enumerate(self.pieces)
+            for p in pieces
+        }
+        longest = problem.duration.max(axis=1) * problem.shards
+        most_s = float(problem.load_h.max()) * HOUR_S + float(longest.sum())
+        ran_s = [
+            Fraction(float(h) * HOUR_S).limit_denominator(LARGEST_UNIT) for h in problem.load_h
+        ]
+        unit = 1
+        for exact_number in (*shares.values(), *ran_s):
+            if unit <= LARGEST_UNIT:
+                unit = math.lcm(unit, exact_number.denominator)
+        exact = unit <= LARGEST_UNIT
+        if not exact:
+            unit = max(1, int(1000 * LARGEST_UNIT / most_s))
+        ran = [unit * float(s) for s in ran_s]
+        largest = math.ceil(unit * most_s) + 1
+
+        def most_loaded(f: Facts) -> float:
+            return unit * max(f.load_s)
+
+        load = self._int(math.floor(max(ran) + 1e-6), largest, most_loaded)
+        for w, members in self.members.items():
+            loads = [
+                p.count * math.floor(unit * shares[i, w] * p.duration) for i, p in self.on_worker[w]
+            ]
+            if loads:
+                before = sum(math.floor(ran[m] + 1e-6) for m in members)
+                self.model.add(len(members) * load >= sum(loads) + before)
+        if not exact:
+            self.unit_error += price / unit * (1 + int(problem.shards.sum()))
+        self._charge(price / unit, load, largest, most_loaded)
+
+    def _minimise(self) -> None:
+        """Scale the prices to integers: exactly if a small factor does, else as far as we dare."""
+        least = self.least
+        aim = ROUNDING * abs(least)
+        for power in range(SMALLEST_POWER, 16):
+            scale = HOUR_S * 10.0**power
+            whole = [round(price * scale) for price, *_ in self.costs]
+            error = sum(
+                abs(n / scale - price) * largest
+                for n, (price, _, largest, _) in zip(whole, self.costs, strict=True)
+            )
+            size = sum(n * largest for n, (_, _, largest, _) in zip(whole, self.costs, strict=True))
+            if power > SMALLEST_POWER and size > LARGEST_OBJECTIVE:
+                break
+            self.scale, self.error, self.coefficients = scale, error, whole
+            if error <= aim:
+                break
+        objective = sum(n * cost[1] for n, cost in zip(self.coefficients, self.costs, strict=True))
+        self.model.minimize(objective)
+        noise = 1e-9 * (abs(self.constant) + abs(least))
+        known = (least - self.constant - self.error - self.unit_error - noise) * self.scale
+        if self.costs and known > 0:
+            # Ours is often the better bound from the start: a schedule that meets it is proven.
+            self.model.add(objective >= math.floor(known))
+
+    def cost_of(self, objective: float) -> float:
+        """Cost of a schedule from the solver's objective, as near as its rounding lets it."""
+        return self.constant + objective / self.scale
+
+    def bound_of(self, objective: float) -> float:
+        """A cost that no schedule is below, from the solver's bound on its objective."""
+        noise = 1e-12 * (abs(self.constant) + abs(objective / self.scale))
+        return self.cost_of(objective) - self.error - self.unit_error - noise
+
+    # ------------------------------------------------------------------ answers
+
+    def schedule(self, solver: Any) -> Schedule:
+        """What the solver found; every piece of a class on the first of its workers."""
+        start = np.array([solver.value(s) for s in self.start], np.int64)
+        end = np.array([solver.value(e) for e in self.end], np.int64)
+        worker = [
+            p.worker for pieces in self.pieces for p in pieces for _ in range(solver.value(p.count))
+        ]
+        return Schedule(start, end, np.array(worker, np.int64))
+
+    def claimed(self, schedule: Schedule) -> float:
+        """The cost of a schedule as the objective has it, unrounded."""
+        facts = Facts(self.problem, schedule, self.first)
+        return self.constant + sum(price * value(facts) for price, _, _, value in self.costs)

@@ -1,0 +1,121 @@
+"""Greedy list scheduling: several orders of the tasks, two ways to choose a worker."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from plancast.planner.arrays.graph import priority_order
+from plancast.planner.arrays.problem import Ints, Problem, Schedule
+from plancast.planner.arrays.schedule import EARLIEST_END, LEAST_COST, list_schedule
+from plancast.planner.model.domain import BadRequest
+from plancast.planner.model.messages import Budget, Status
+from plancast.planner.solvers.base import Observe, Solution, at_least
+from plancast.planner.solvers.greedy.passes import OrderGuide
+from plancast.planner.solvers.greedy.priority_rules import (
+    ORDERS,
+    WAITING,
+    learned_priority,
+    priorities,
+    waiting_costs,
+)
+
+PASSES: tuple[tuple[str, int], ...] = (
+    ("slack", EARLIEST_END),
+    ("smith", EARLIEST_END),
+    ("slack", LEAST_COST),
+    ("smith", LEAST_COST),
+    *((order, rule) for order in ORDERS[2:6] for rule in (EARLIEST_END, LEAST_COST)),
+)
+"""Orders and rules, the most promising first: one for deadlines, one for waiting."""
+LEARNED, GUIDED = "learned", "guided"
+LEARNED_AT = 2
+"""Where in the passes the learned order for waiting stands, where waiting has a price."""
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """The best of several list schedules; always fast, never proves anything.
+
+    Parameters
+    ----------
+    work : int
+        Task-worker pairs that may be looked at altogether. However large the problem is, the
+        pass for deadlines is made, and the one for waiting where waiting has a price.
+    guide : OrderGuide, optional
+        Chooses one pass that is made before the others.
+    only_guided : bool
+        Make no other, unless that one finds no place for a task.
+    """
+
+    name: ClassVar[str] = "greedy"
+    exact_terms: ClassVar[frozenset[str]] = frozenset()
+    work: int = 2_000_000
+    guide: OrderGuide | None = None
+    only_guided: bool = False
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "work")
+        if self.guide is not None and not isinstance(self.guide, OrderGuide):
+            raise BadRequest("greedy: guide must be an OrderGuide")
+        if self.only_guided and self.guide is None:
+            raise BadRequest("greedy: only_guided needs a guide")
+
+    def solve(
+        self,
+        problem: Problem,
+        *,
+        budget: Budget,
+        rng: np.random.Generator,
+        incumbent: Schedule | None = None,
+        observe: Observe | None = None,
+    ) -> Solution:
+        """See ``Solver.solve``; `rng` and `incumbent` are not needed."""
+        began = time.perf_counter()
+        pairs = max(1, len(problem.tasks) * len(problem.workers))
+        passes = [p for p in PASSES if p[0] != "smith" or waiting_costs(problem)]
+        if waiting_costs(problem):
+            passes.insert(LEARNED_AT, (LEARNED, LEAST_COST))
+        passes = passes[: max(1 + waiting_costs(problem), self.work // pairs)]
+        keys = priorities(problem)
+        if self.guide is not None:
+            name, rule = self.guide.choose(problem)
+            weights = self.guide.orders.get(name)
+            keys[GUIDED] = keys[name] if weights is None else learned_priority(problem, weights)
+            passes = [(GUIDED, rule), *passes]
+        best: Schedule | None = None
+        best_cost = float("inf")
+        for name, rule in passes:
+            late = budget.seconds is not None and time.perf_counter() - began > budget.seconds
+            if (late or self.only_guided) and best is not None:
+                break
+            if name == LEARNED:
+                keys[name] = learned_priority(problem, WAITING)
+            order = priority_order(keys[name], problem.pred_ptr, problem.pred)
+            schedule = schedule_in_order(problem, order, rule)
+            if schedule is not None and (cost := problem.cost(schedule)) < best_cost:
+                best, best_cost = schedule, cost
+                if observe is not None:
+                    observe(cost, float("-inf"))
+        if best is None:
+            return Solution(Status.NO_PLAN_IN_TIME, steps=len(passes))
+        return Solution(Status.FEASIBLE, best, claimed=best_cost, steps=len(passes))
+
+
+def schedule_in_order(problem: Problem, order: Ints, rule: int) -> Schedule | None:
+    """The list schedule of a topological order, or None where a task finds no place."""
+    # An hour of end time costs a worker's part of an hour of everything that is priced
+    # by time, so that a free worker is not filled for ever.
+    tie = float(problem.prices[0] + problem.prices[3]) / len(problem.workers) + 1e-6
+    start, end, worker, failed = list_schedule(
+        order, rule, tie, *problem.profile(), problem.demand, problem.release,
+        problem.raw_release, problem.deadline, problem.hard_end, problem.last_start,
+        problem.max_stretch, problem.weight, problem.shards, problem.shard_ptr, problem.kind,
+        problem.allowed, problem.duration, problem.worker_class, problem.pred_ptr, problem.pred,
+        problem.busy_w, problem.idle_w, problem.boot_kwh, problem.free_from, problem.share,
+        problem.last_end.copy(), problem.on.copy(), problem.load_h.copy(), problem.prices,
+    )  # fmt: skip
+    return Schedule(start, end, worker) if failed < 0 else None

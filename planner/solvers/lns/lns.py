@@ -1,0 +1,405 @@
+"""Large-neighbourhood search: ruin and recreate from a given schedule, at any size."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from plancast.planner.arrays.problem import Ints, Problem, Schedule
+from plancast.planner.bounds.relaxation import Relaxation, relax
+from plancast.planner.model.domain import TERMS, BadRequest
+from plancast.planner.model.messages import Budget, Status
+from plancast.planner.solvers.base import (
+    Observe,
+    Solution,
+    Solver,
+    at_least,
+    more_than,
+    solves,
+    within,
+)
+from plancast.planner.solvers.greedy.priority_rules import waiting_costs
+from plancast.planner.solvers.lns.local_search import (
+    CALL_S,
+    Shape,
+    Walk,
+    fixed_arrays,
+    full_cost,
+    join,
+    ranks,
+    split,
+    with_pool,
+)
+from plancast.planner.solvers.lns.orders import search_orders, suits
+from plancast.planner.solvers.lns.relaxed_starts import PASSES, guided_schedules
+from plancast.planner.solvers.lns.ruin import Fixed
+from plancast.planner.solvers.lns.subproblem import rest_of
+from plancast.planner.solvers.lns.windows import RULES, window
+
+STEPS_A_CALL = 500
+"""Moves of one call of the kernel with a step budget."""
+MOST_THREADS = 2
+SPLIT_TASKS = 8_000
+"""From so many tasks on two threads share one schedule, half of the workers each; below, each
+walks on its own and they exchange the best."""
+ROUND_S = 0.15
+"""Least length of a round between two exchanges, seconds."""
+ROUNDS = 24
+FEW_TASKS = 2_000
+"""Up to here moves may be twice as large, which pays in the long run, and all list schedules that
+the relaxation steers are made; beyond it the first is the cheapest, and each takes long."""
+SECONDS_A_TASK, MOVES_A_TASK = 0.01, 200
+"""It does not with a budget of less than this for each task, where waiting has a price."""
+EXCHANGE = 6
+"""Rounds after which the worse of two walks goes on from where the better one is."""
+NO_RENT_FROM = 0.8
+"""Part of the budget after which workers' use is charged as it is."""
+LEVEL_WORKERS = 40
+"""Of fewer workers the one that ends last is enough to go by; see ``level``."""
+BY_WORK = 1.01
+"""The makespan comes from work where the relaxation's is so much above what chains make of it."""
+COOLINGS = 200
+"""Steps of temperature in a budget."""
+END_S = 0.01
+"""Kept back for the last call of the kernel to end."""
+GUIDED_HANDICAP = 1.03
+"""A guided schedule is started from even if it is this much dearer than another."""
+HOPELESS = 1.25
+"""No further one is made where one is this much dearer: the relaxation does not see the price of
+waiting."""
+GUIDED_PART = 0.25
+"""Part of the budget that list schedules steered by the relaxation may take."""
+PAIR_S = 5e-8
+"""What one of them takes at most for each task and worker that it may run on."""
+WINDOW_S = 0.5
+"""Most seconds of the polisher for one window."""
+WINDOW_STEPS = 500
+"""Its steps for one window with a step budget."""
+WINDOW_MOVES = 2_000
+"""Moves that a window stands for in a step budget."""
+
+
+@dataclass(frozen=True)
+class LargeNeighbourhood:
+    """Ruin and recreate with simulated annealing; anytime, proves nothing.
+
+    Starts from the best of the incumbent and of list schedules that the linear relaxation
+    steers. Two threads without a step budget, one with it.
+
+    Parameters
+    ----------
+    start : Solver
+        Makes the first schedule where no incumbent is given.
+    most : int
+        Most tasks that one move takes out; twice as many in small batches, unless waiting has a
+        price and the budget is short.
+    looked_at : int
+        Workers looked at for each insertion.
+    blink : float
+        Chance to overlook one.
+    hot, cold : float
+        First and last temperature, as shares of the first cost over the number of tasks.
+    rent : float
+        Part of a worker's idle power that its use is charged for at first; none at the end.
+    level : float
+        Part of the makespan's price that is laid on the workers that end last, where there are
+        many and the makespan comes from work, not from a chain.
+    threads : int
+        1 or 2.
+    polisher : Solver, optional
+        Places the tasks of one window after another anew where all others stay.
+    polish : float
+        Last part of the budget that it has; 0 for none.
+    window : int
+        Most tasks of a window.
+    """
+
+    name: ClassVar[str] = "lns"
+    exact_terms: ClassVar[frozenset[str]] = frozenset(TERMS)
+    start: Solver
+    most: int = 20
+    looked_at: int = 16
+    blink: float = 0.02
+    hot: float = 0.1
+    cold: float = 0.005
+    rent: float = 0.6
+    level: float = 0.5
+    threads: int = MOST_THREADS
+    polisher: Solver | None = None
+    polish: float = 0.0
+    window: int = 20
+
+    def __post_init__(self) -> None:
+        solves(self, "start")
+        at_least(self, 1, "most", "looked_at", "window")
+        if not 0 <= self.blink < 1:
+            raise BadRequest(f"lns: blink is {self.blink}; it must lie in [0, 1)")
+        more_than(self, 0, "cold")
+        at_least(self, self.cold, "hot")
+        within(self, 0, 1, "rent", "level", "polish")
+        within(self, 1, MOST_THREADS, "threads")
+        if self.polish or self.polisher is not None:
+            solves(self, "polisher")
+
+    def solve(
+        self,
+        problem: Problem,
+        *,
+        budget: Budget,
+        rng: np.random.Generator,
+        incumbent: Schedule | None = None,
+        observe: Observe | None = None,
+    ) -> Solution:
+        """See ``Solver.solve``; a step is a move."""
+        began = time.perf_counter()
+        seconds = float("inf") if budget.seconds is None else budget.seconds
+        if incumbent is None:
+            incumbent = self.start.solve(problem, budget=budget, rng=rng).schedule
+        if incumbent is None:
+            return Solution(Status.NO_PLAN_IN_TIME)
+        record = _Record(problem, incumbent, observe)
+        moves = self._walk(problem, budget, began, seconds, record, rng)
+        if self.polish:
+            moves += self._polished(problem, budget, began + seconds, record, rng)
+        return Solution(Status.FEASIBLE, record.best, claimed=record.cost, steps=moves)
+
+    def _walk(
+        self,
+        problem: Problem,
+        budget: Budget,
+        began: float,
+        seconds: float,
+        record: _Record,
+        rng: np.random.Generator,
+    ) -> int:
+        """Ruin and recreate for what the polisher leaves of the budget; the moves made."""
+        seconds *= 1.0 - self.polish
+        steps = None if budget.steps is None else budget.steps - self._windows(budget.steps)
+        # In large batches the arrays alone take a tenth of a second.
+        in_time = time.perf_counter() - began + END_S < seconds
+        if not in_time or (steps is not None and steps <= 0):
+            return 0
+        if suits(problem):
+            return search_orders(
+                problem, record.best, record.offer, rng, steps=steps,
+                until=began + seconds - END_S, threads=min(self.threads, cores()),
+            )  # fmt: skip
+        relaxation = relax(problem)
+        first = record.best
+        if relaxation is not None:
+            until = began + GUIDED_PART * seconds
+            pairs = float(problem.allowed.sum(axis=1)[problem.kind].sum())
+            if time.perf_counter() + PAIR_S * pairs < began + seconds:
+                first = self._guided(problem, relaxation, record, until)
+        fixed = with_pool(fixed_arrays(problem), relaxation, rng)
+        most = self._most(problem, seconds, steps)
+        level = self._level(problem, relaxation)
+        search = _Search(self, problem, fixed, record, first, most, level, rng)
+        if steps is not None:
+            search.by_steps(steps, began, seconds)
+        else:
+            group = np.zeros(len(problem.workers), np.int64)
+            if relaxation is not None:
+                group = relaxation.worker_group
+            search.by_clock(began, seconds, group)
+        return search.moves
+
+    def _most(self, problem: Problem, seconds: float, steps: int | None) -> int:
+        """Most tasks of a move with a budget."""
+        tasks = len(problem.tasks)
+        moves = float("inf") if steps is None else steps
+        short = min(seconds / SECONDS_A_TASK, moves / MOVES_A_TASK) < tasks
+        if tasks > FEW_TASKS or (short and waiting_costs(problem)):
+            return self.most
+        return 2 * self.most
+
+    def _level(self, problem: Problem, relaxation: Relaxation | None) -> float:
+        """What ``Walk.level`` is told: nothing where a chain or few workers set the makespan."""
+        if relaxation is None or len(problem.workers) < LEVEL_WORKERS:
+            return 0.0
+        by_work = relaxation.makespan_s > BY_WORK * relaxation.least_end_s
+        return self.level if by_work else 0.0
+
+    def _windows(self, steps: int) -> int:
+        """Moves of a step budget that are left to the polisher."""
+        return int(self.polish * steps) // WINDOW_MOVES * WINDOW_MOVES
+
+    def _polished(
+        self,
+        problem: Problem,
+        budget: Budget,
+        until: float,
+        record: _Record,
+        rng: np.random.Generator,
+    ) -> int:
+        """Windows placed anew by the polisher until the budget is spent; the moves they stand for.
+
+        Each is what another one left; a window that is no better leaves the schedule as it was.
+        """
+        assert self.polisher is not None
+        fixed = fixed_arrays(problem)
+        most = float("inf") if budget.steps is None else self._windows(budget.steps)
+        moves = 0
+        while moves < most and (left_s := until - END_S - time.perf_counter()) > 0:
+            out = window(problem, record.best, self.window, int(rng.integers(len(RULES))), rng)
+            rest = rest_of(problem, fixed, record.best, out)
+            of_window = (
+                Budget(min(left_s, WINDOW_S))
+                if budget.steps is None
+                else Budget(None, WINDOW_STEPS)
+            )
+            found = self.polisher.solve(
+                rest, budget=of_window, rng=rng, incumbent=rest.part_of(record.best)
+            )
+            if found.schedule is not None:
+                record.offer(rest.joined(found.schedule))
+            moves += WINDOW_MOVES
+        return moves
+
+    def _guided(
+        self, problem: Problem, relaxation: Relaxation, record: _Record, until: float
+    ) -> Schedule:
+        """The schedule to start from: one that follows the relaxation, unless that is far dearer.
+
+        Who works where is harder to mend by small moves than when.
+        """
+        best, least = record.best, record.cost * GUIDED_HANDICAP
+        passes = 1 if len(problem.tasks) > FEW_TASKS else len(PASSES)
+        for schedule in guided_schedules(problem, relaxation, until=until, passes=passes):
+            record.offer(schedule)
+            if (cost := full_cost(problem, schedule)) < least:
+                best, least = schedule, cost
+            if cost > HOPELESS * record.cost:
+                break
+        return best
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+class _Record:
+    """The best schedule so far, told to whoever observes."""
+
+    def __init__(self, problem: Problem, first: Schedule, observe: Observe | None) -> None:
+        self.problem, self.observe = problem, observe
+        self.best, self.cost = first, full_cost(problem, first)
+
+    def offer(self, schedule: Schedule) -> None:
+        cost = full_cost(self.problem, schedule)
+        if cost < self.cost:
+            self.best, self.cost = schedule, cost
+            if self.observe is not None:
+                self.observe(cost, float("-inf"))
+
+
+class _Search:
+    """The walks of one call, and how they cool."""
+
+    def __init__(
+        self,
+        lns: LargeNeighbourhood,
+        problem: Problem,
+        fixed: Fixed,
+        record: _Record,
+        first: Schedule,
+        most: int,
+        level: float,
+        rng: np.random.Generator,
+    ) -> None:
+        self.lns, self.problem, self.fixed, self.first = lns, problem, fixed, first
+        self.record, self.level, self.rng = record, level, rng
+        self.rank = ranks(problem, float(first.end.max()))
+        tasks = len(problem.tasks)
+        # Small batches have few dear tasks rather than many cheap ones.
+        self.scale = record.cost / tasks * max(1.0, 1000 / tasks)
+        horizon = max(1.0, float(record.best.end.max()))
+        tie = 1e-6 * record.cost / horizon / tasks + 1e-15
+        self.shape = Shape(most, lns.looked_at, lns.blink, tie)
+        self.moves = 0
+
+    def cooled(self, spent: float) -> tuple[float, float]:
+        """Temperature and rent after a part of the budget."""
+        heat = self.lns.hot * (self.lns.cold / self.lns.hot) ** spent * self.scale
+        return heat, self.lns.rent * max(0.0, 1.0 - spent / NO_RENT_FROM)
+
+    def walk(self, fixed: Fixed, start: Schedule) -> Walk:
+        fixed = fixed._replace(wi=fixed.wi.copy(), wf=fixed.wf.copy())
+        return Walk(self.problem, fixed, start, self.rank, int(self.rng.integers(1 << 31)))
+
+    def _level(self, walk: Walk) -> None:
+        if self.level > 0:
+            walk.level(self.level)
+
+    def by_steps(self, steps: int, began: float, seconds: float) -> None:
+        """One walk that does not depend on the clock (but for stopping in time)."""
+        walk = self.walk(self.fixed, self.first)
+        while walk.moves < steps and time.perf_counter() - began < seconds:
+            moves = min(STEPS_A_CALL, steps - walk.moves)
+            self._level(walk)
+            walk.step(moves, *self.cooled(walk.moves / steps), self.shape)
+            self.record.offer(walk.best)
+        self.moves = walk.moves
+
+    def by_clock(self, began: float, seconds: float, group: Ints) -> None:
+        """Rounds on one or two threads until the time is up."""
+        threads = min(self.lns.threads, cores())
+        until = began + seconds - END_S
+        length = max(ROUND_S, (until - time.perf_counter()) / ROUNDS)
+        with ThreadPoolExecutor(threads) as pool:
+
+            def run(walks: list[Walk], end: float) -> None:
+                """Every walk on its own thread until `end`."""
+                for done in [pool.submit(self._cool, w, began, end, seconds) for w in walks]:
+                    done.result()
+                self.moves += sum(walk.moves for walk in walks)
+
+            if threads == MOST_THREADS and len(self.problem.tasks) >= SPLIT_TASKS:
+                self._shared(run, until, length, group)
+            else:
+                self._apart(run, until, length, threads)
+
+    def _shared(
+        self, run: Callable[[list[Walk], float], None], until: float, length: float, group: Ints
+    ) -> None:
+        """Walks over one schedule, each on its half of the workers for a round."""
+        now = self.first
+        while (clock := time.perf_counter()) < until:
+            halves = split(self.fixed, now, group, self.rng)
+            walks = [self.walk(half, now) for half in halves]
+            run(walks, min(until, clock + length))
+            best = join(now, [(walk.fixed, walk.best) for walk in walks])
+            now = join(now, [(walk.fixed, walk.now()) for walk in walks])
+            self.record.offer(best)
+            self.record.offer(now)
+
+    def _apart(
+        self, run: Callable[[list[Walk], float], None], until: float, length: float, threads: int
+    ) -> None:
+        """Walks of their own; now and then the worse one goes on from where the better one is."""
+        walks = [self.walk(self.fixed, self.first) for _ in range(threads)]
+        rounds = 0
+        while (clock := time.perf_counter()) < until:
+            run(walks, min(until, clock + length))
+            rounds += 1
+            for walk in walks:
+                self.record.offer(walk.best)
+            if threads > 1 and rounds % EXCHANGE == 0:
+                walks.sort(key=lambda walk: full_cost(self.problem, walk.now()))
+                walks[-1].restart(walks[0].now())
+        self.moves = sum(walk.moves for walk in walks)
+
+    def _cool(self, walk: Walk, began: float, end: float, seconds: float) -> None:
+        """Let a walk go on, at falling temperature, until `end`."""
+        while (clock := time.perf_counter()) < end:
+            heat, rent = self.cooled((clock - began) / seconds)
+            slice_s = max(seconds / COOLINGS, CALL_S * len(self.problem.tasks))
+            self._level(walk)
+            walk.step_until(min(end, clock + slice_s), heat, rent, self.shape)

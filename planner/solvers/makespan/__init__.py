@@ -1,0 +1,1 @@
+"""Projects and shops: solvers for a short makespan."""

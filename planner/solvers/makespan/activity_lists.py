@@ -1,0 +1,236 @@
+"""Activity lists for one worker with several resources: decode, justify, search.
+
+A schedule is what serial generation makes of a list: task after task in the list's order,
+each as early as precedence and resources allow. What is free in each second is one 64-bit
+word with a field for each resource and a guard bit above every field: a demand fits where
+subtracting it leaves all guards standing.
+
+Times are seconds after now, int64.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from plancast.planner.arrays.jit import inner, kernel
+
+
+class Project(NamedTuple):
+    """What does not change during a search; n tasks, packed amounts.
+
+    Parameters
+    ----------
+    duration, release : int64 (n,)
+    demand : int64 (n,)
+        A field for each resource.
+    pred_ptr, pred, succ_ptr, succ : int64
+        Precedence in CSR form, both ways.
+    full : int64
+        Capacity in every field, with the guards.
+    guards : int64
+        The guard bits.
+    """
+
+    duration: np.ndarray
+    release: np.ndarray
+    demand: np.ndarray
+    pred_ptr: np.ndarray
+    pred: np.ndarray
+    succ_ptr: np.ndarray
+    succ: np.ndarray
+    full: int
+    guards: int
+
+
+class Room(NamedTuple):
+    """Working space of one search.
+
+    Parameters
+    ----------
+    free : int64 (horizon,)
+        ``Project.full`` everywhere between calls; as long as all tasks one after another,
+        from the last release on.
+    end, spare, place : int64 (n,)
+    tally : int64 (horizon + 2,)
+    """
+
+    free: np.ndarray
+    end: np.ndarray
+    tally: np.ndarray
+    spare: np.ndarray
+    place: np.ndarray
+
+
+@kernel
+def serial(order, duration, demand, release, pred_ptr, pred, guards, full, free, end):
+    """Serial schedule generation; fills `end` and returns the makespan.
+
+    Parameters
+    ----------
+    order : int64 (n,)
+        Topological.
+    free : int64 (horizon,)
+        All `full`, at least as long as the sum of durations plus the last release; left so.
+    """
+    makespan = 0
+    for i in order:
+        t = release[i]
+        for k in range(pred_ptr[i], pred_ptr[i + 1]):
+            t = max(t, end[pred[k]])
+        d, need = duration[i], demand[i]
+        run = 0
+        while run < d:
+            if (free[t] - need) & guards == guards:
+                run += 1
+            else:
+                run = 0
+            t += 1
+        for s in range(t - d, t):
+            free[s] -= need
+        end[i] = t
+        makespan = max(makespan, t)
+    free[:makespan] = full
+    return makespan
+
+
+@inner
+def latest_first(key, order, count, spare):
+    """Sort `order` by falling `key`, equal ones as they stood; `key` counts seconds."""
+    n = order.shape[0]
+    top = 0
+    for i in range(n):
+        top = max(top, key[i])
+    if top > 16 * n:  # few tasks in a long time: counting every second would take longer
+        spare[:] = order
+        rank = np.argsort(-key[spare], kind="mergesort")
+        for k in range(n):
+            order[k] = spare[rank[k]]
+        return
+    count[: top + 2] = 0
+    for i in range(n):
+        count[top - key[i] + 1] += 1
+    for t in range(1, top + 1):
+        count[t] += count[t - 1]
+    spare[:] = order
+    for i in spare:
+        slot = top - key[i]
+        order[count[slot]] = i
+        count[slot] += 1
+
+
+@kernel
+def justify(project, room, order):
+    """Schedule a list, then justify it to the right and to the left; returns the makespan.
+
+    `order` becomes the list of the schedule that is left, in order of start; ``room.end``
+    holds its ends.
+
+    References
+    ----------
+    Valls, Ballestin, Quintanilla (2005), "Justification and RCPSP: a technique that pays",
+    doi:10.1016/j.ejor.2004.04.008.
+    """
+    p = project
+    serial(
+        order, p.duration, p.demand, p.release, p.pred_ptr, p.pred, p.guards, p.full,
+        room.free, room.end,
+    )  # fmt: skip
+    latest_first(room.end, order, room.tally, room.spare)
+    serial(
+        order, p.duration, p.demand, np.zeros_like(p.release), p.succ_ptr, p.succ, p.guards,
+        p.full, room.free, room.end,
+    )  # fmt: skip
+    # Time ran backwards: what ended last there starts first here.
+    latest_first(room.end, order, room.tally, room.spare)
+    makespan = serial(
+        order, p.duration, p.demand, p.release, p.pred_ptr, p.pred, p.guards, p.full,
+        room.free, room.end,
+    )  # fmt: skip
+    start_order(p.duration, room, order)
+    return makespan
+
+
+@inner
+def start_order(duration, room, order):
+    """Put `order` in order of start, equal ones as they stood."""
+    n = order.shape[0]
+    for i in range(n):
+        room.end[i] -= duration[i]
+    latest_first(room.end, order, room.tally, room.spare)
+    for k in range(n // 2):
+        order[k], order[n - 1 - k] = order[n - 1 - k], order[k]
+    for i in range(n):
+        room.end[i] += duration[i]
+
+
+@kernel
+def shift(project, room, order, moves):
+    """Move `moves` random tasks of a list to random places that precedence allows."""
+    n = order.shape[0]
+    for k in range(n):
+        room.place[order[k]] = k
+    for _ in range(moves):
+        i = np.random.randint(n)
+        at = room.place[i]
+        low, high = 0, n - 1
+        for k in range(project.pred_ptr[i], project.pred_ptr[i + 1]):
+            low = max(low, room.place[project.pred[k]] + 1)
+        for k in range(project.succ_ptr[i], project.succ_ptr[i + 1]):
+            high = min(high, room.place[project.succ[k]] - 1)
+        if high <= low:
+            continue
+        to = np.random.randint(low, high + 1)
+        while at < to:
+            order[at] = order[at + 1]
+            room.place[order[at]] = at
+            at += 1
+        while at > to:
+            order[at] = order[at - 1]
+            room.place[order[at]] = at
+            at -= 1
+        order[at] = i
+        room.place[i] = at
+
+
+@kernel
+def anneal(project, room, order, current, best, lists, strength, spread, heat, seed):
+    """Try `lists` neighbours of a list by simulated annealing; returns the best makespan.
+
+    Parameters
+    ----------
+    order : int64 (n,)
+        The list to go on from; left as the one to go on from next.
+    current : float64 (2,)
+        Cost of `order` and makespan of `best`; infinite at first.
+    best : int64 (n,)
+        The list of least makespan so far.
+    lists : int
+        Neighbours to try: up to `strength` random shifts each, then justified.
+    spread : float
+        The cost is the makespan plus this times the mean end: of two schedules as long, the
+        one that has done more earlier leaves more room at its end.
+    heat : float
+        Temperature, seconds.
+    seed : int
+    """
+    np.random.seed(seed)
+    n = order.shape[0]
+    trial = np.empty_like(order)
+    for _ in range(lists):
+        trial[:] = order
+        shift(project, room, trial, 1 + np.random.randint(strength))
+        makespan = justify(project, room, trial)
+        total = 0
+        for i in range(n):
+            total += room.end[i]
+        cost = makespan + spread * total / n
+        worse = cost - current[0]
+        if worse <= 0.0 or np.random.random() < np.exp(-worse / heat):
+            order[:] = trial
+            current[0] = cost
+        if makespan < current[1]:
+            current[1] = makespan
+            best[:] = trial
+    return current[1]

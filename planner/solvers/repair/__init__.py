@@ -1,0 +1,1 @@
+"""The plan in force with no more changes than needed."""

@@ -1,0 +1,177 @@
+"""Execution of a plan under the truth: it owns the true run times and shows none early."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from plancast.planner.arrays.problem import Bools, amounts, offsets, worker_arrays
+from plancast.planner.arrays.schedule import build_profile, lay_out
+from plancast.planner.model.domain import Assignment, Plan, Running, Task
+from plancast.planner.model.evaluate import planned_duration_s, running_end_s
+from plancast.planner.model.messages import PlanRequest
+
+
+def execute(request: PlanRequest, plan: Plan, run_s: Mapping[str, int]) -> Plan:
+    """What really happens when a plan is carried out work-conserving, in plan order.
+
+    Parameters
+    ----------
+    request : PlanRequest
+        What the plan was made for; its estimates are all that the executor knows of a run
+        time before the task has ended.
+    plan : Plan
+        Valid for the request. Only its workers and its order count: a plan is a priority
+        and a reservation, not a timetable.
+    run_s : mapping of str to int
+        True run time of every planned task, whole seconds, at least 1. Running tasks that
+        are not named end as estimated.
+
+    Returns
+    -------
+    Plan
+        True starts and ends, of running tasks too, to be judged by
+        ``evaluate(..., realised=True)``. A task that could not start any more (its worker
+        drained away under overruns) is missing from it.
+
+    Notes
+    -----
+    At every release, end or change of a worker's availability the waiting tasks take
+    reservations anew on their planned workers, in the order of their planned starts, by
+    the estimates and by what the running tasks are still expected to need; each whose
+    reservation begins now starts. So freed time is used at once, and no task starts that
+    would delay one planned before it (conservative backfilling in plan order). Starting
+    whatever fits, without reservations, lets small tasks overtake wide ones for ever: with
+    perfect estimates it made batches of KTH-SP2 two thirds dearer than planned.
+
+    References
+    ----------
+    Mu'alem, Feitelson (2001), "Utilization, predictability, workloads, and user runtime
+    estimates in scheduling the IBM SP2 with backfilling", doi:10.1109/71.932708.
+    """
+    execution = _Execution(request, plan, run_s)
+    while execution.step():
+        pass
+    return execution.outcome()
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """Something that runs: what the executor knows of it, and its true end."""
+
+    run: Running
+    place: int
+    end_s: int
+
+
+class _Execution:
+    """The cluster while a plan is carried out; tasks are numbered in plan order."""
+
+    def __init__(self, request: PlanRequest, plan: Plan, run_s: Mapping[str, int]) -> None:
+        snapshot = request.snapshot
+        self.request, self.plan, self.run_s = request, plan, run_s
+        task_of = dict(snapshot.pending_by_id)
+        task_of |= {name: run.task for name, run in snapshot.running_by_id.items()}
+        planned = sorted(plan.assignments, key=lambda a: (a.start_s, a.end_s, a.task))
+        held = [run for run in snapshot.running if run.task.id not in plan.preempted]
+        self.tasks: list[Task] = [task_of[a.task] for a in planned] + [r.task for r in held]
+        self.workers = [a.workers for a in planned] + [r.workers for r in held]
+        self.done: list[Assignment] = []
+        self.running: list[_Started] = []
+        self.waiting = np.arange(len(planned))
+        self._build_arrays(planned)
+
+        now = snapshot.now_s
+        moments = [now] + [self.tasks[i].release_s for i in self.waiting]
+        for worker in snapshot.workers:
+            moments.append(worker.free_from_s)
+            moments += [window.end_s for window in worker.blocked]
+        self.clock = sorted({m for m in moments if m >= now})
+        for place, run in enumerate(held, start=len(planned)):
+            true_s = run_s.get(run.task.id)
+            end_s = running_end_s(request, run) if true_s is None else run.start_s + true_s
+            self._start(place, run.start_s, max(now, end_s))
+
+    def _build_arrays(self, planned: list[Assignment]) -> None:
+        request, snapshot = self.request, self.request.snapshot
+        names = {name for w in snapshot.workers for name in w.capacity}
+        names |= {name for task in self.tasks for name in task.demand}
+        resources = tuple(sorted(names))
+        self.machines = worker_arrays(snapshot.workers, resources, snapshot.now_s)
+        self.demand = amounts([task.demand for task in self.tasks], resources)
+        self.release = np.array([t.release_s - snapshot.now_s for t in self.tasks], np.int64)
+        index = {w.id: k for k, w in enumerate(snapshot.workers)}
+        pieces = [sorted(Counter(index[w] for w in names).items()) for names in self.workers]
+        self.piece_ptr = offsets([len(p) for p in pieces])
+        self.piece_worker = np.array([w for p in pieces for w, _ in p], np.int64)
+        self.piece_count = np.array([n for p in pieces for _, n in p], np.int64)
+        place = {task.id: i for i, task in enumerate(self.tasks)}
+        preds = [[place[b] for b in task.after if b in place] for task in self.tasks]
+        self.pred_ptr = offsets([len(p) for p in preds])
+        self.pred = np.array([b for p in preds for b in p], np.int64)
+        self.duration = np.ones(len(self.tasks), np.int64)
+        for i, assignment in enumerate(planned):
+            on = [snapshot.worker_by_id[w] for w in assignment.workers]
+            self.duration[i] = planned_duration_s(request, assignment.task, on) or 1
+        self.end = np.zeros(len(self.tasks), np.int64)
+
+    def step(self) -> bool:
+        """Go to the next moment at which something changes; False at the end."""
+        if not self.clock:
+            return False
+        now_s = heapq.heappop(self.clock)
+        while self.clock and self.clock[0] == now_s:
+            heapq.heappop(self.clock)
+        now = now_s - self.request.snapshot.now_s
+        still = []
+        for started in self.running:
+            if started.end_s <= now_s:
+                self.end[started.place] = now
+            else:
+                still.append(started)
+        self.running = still
+        starts_now = self._reservations(now_s, now)
+        for place in self.waiting[starts_now]:
+            self._start(int(place), now_s, now_s + self.run_s[self.tasks[place].id])
+        self.waiting = self.waiting[~starts_now]
+        return True
+
+    def outcome(self) -> Plan:
+        """What ran, in order of start."""
+        done = sorted(self.done, key=lambda a: (a.start_s, a.end_s, a.task))
+        plan = self.plan
+        return Plan(tuple(done), plan.preempted, plan.made_at_s, plan.snapshot_version)
+
+    def _start(self, place: int, start_s: int, end_s: int) -> None:
+        task, workers = self.tasks[place], self.workers[place]
+        self.done.append(Assignment(task.id, workers, start_s, end_s))
+        self.running.append(_Started(Running(task, workers, start_s), place, end_s))
+        heapq.heappush(self.clock, end_s)
+
+    def _reservations(self, now_s: int, now: int) -> Bools:
+        """Which waiting tasks have a reservation that begins now."""
+        busy_worker, busy_end, busy_demand = [], [], []
+        for started in self.running:
+            expected = running_end_s(self.request, started.run, at_s=now_s)
+            self.end[started.place] = expected - self.request.snapshot.now_s
+            i = started.place
+            for p in range(self.piece_ptr[i], self.piece_ptr[i + 1]):
+                busy_worker.append(self.piece_worker[p])
+                busy_end.append(self.end[i])
+                busy_demand.append(self.demand[i] * self.piece_count[p])
+        machines = self.machines
+        profile = build_profile(
+            machines["capacity"], np.array(busy_worker, np.int64), np.array(busy_end, np.int64),
+            np.array(busy_demand, np.int64).reshape(len(busy_demand), self.demand.shape[1]),
+            machines["shut_worker"], machines["shut_start"], machines["shut_end"],
+        )  # fmt: skip
+        starts: Bools = lay_out(
+            self.waiting, now, *profile, self.demand, self.duration, self.release,
+            self.piece_ptr, self.piece_worker, self.piece_count, self.pred_ptr, self.pred,
+            self.end,
+        )  # fmt: skip
+        return starts

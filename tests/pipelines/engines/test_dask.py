@@ -1,0 +1,274 @@
+"""Real Dask processes: what runs is what was ordered, and a kill -9 loses nothing."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from plancast.pipelines.engines.base import Ended, Order, Started, WorkerDown, WorkerUp
+from plancast.pipelines.engines.dask import (
+    SCHEDULER_NAME,
+    DaskEngine,
+    local_cluster,
+    spawn_worker,
+    started,
+    wait_for,
+)
+from plancast.pipelines.engines.shift import begun_at
+from plancast.pipelines.master.batch import carry_out
+from plancast.pipelines.master.commands import command_of
+from plancast.pipelines.master.loop import Master, Options
+from plancast.planner.model.domain import DurationEstimate, Outcome, Snapshot, Task, Worker
+from plancast.planner.model.messages import Budget, PlanRequest
+from plancast.planner.planning.controller import ControlPolicy
+
+pytestmark = pytest.mark.xdist_group("dask")
+TWO = (Worker("w0", {"cpu": 2000}), Worker("w1", {"cpu": 2000}))
+QUICK = ControlPolicy(repair_budget=Budget(None, 20), replan_budget=Budget(None, 20))
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskEngine]:
+    """A scheduler and two workers, which every test leaves as it found them."""
+    address, processes, key = local_cluster(TWO, tmp_path_factory.mktemp("dask"))
+    found = DaskEngine(address, TWO, processes, key=key, batch="tests")
+    wait_for(found, 2)
+    yield found
+    found.stop()
+
+
+def heard(engine: DaskEngine, until: int, seconds: float = 20.0) -> list[object]:
+    """Messages, until there are so many."""
+    found: list[object] = []
+    stop = time.monotonic() + seconds
+    while len(found) < until and time.monotonic() < stop:
+        found += engine.events(0.2)
+    return found
+
+
+def one(key: str, command: str, worker: str = "w0", limit_s: int | None = None) -> Order:
+    """An order of one core."""
+    return Order((key, 1), (worker,), {"cpu": 1000}, limit_s, ("/bin/sh", "-c", command))
+
+
+def test_every_way_to_end_is_told(engine: DaskEngine, tmp_path: Path) -> None:
+    """A failure could be told as an end, a limit not be kept, an order run twice."""
+    count = tmp_path / "count"
+    good = one("good", f"echo x >> {count}")
+    engine.start(good)
+    engine.start(good)
+    engine.start(one("a-bad-one", "exit 3"))
+    engine.start(one("long", "sleep 60", "w1", limit_s=1))
+    told = heard(engine, 6)
+    ends = {t.key[0]: t.outcome for t in told if isinstance(t, Ended)}
+    assert ends == {
+        "good": Outcome.COMPLETED, "a-bad-one": Outcome.FAILED, "long": Outcome.TIMEOUT,
+    }  # fmt: skip
+    assert {t.key[0] for t in told if isinstance(t, Started)} <= set(ends)
+    engine.start(good)  # what has ended is not run again either
+    engine.events(0.5)
+    assert count.read_text() == "x\n"
+    assert engine.status([("good", 1)])["good", 1].state == "ended"
+    assert engine.status([("never", 1)])["never", 1].state == "unknown"
+
+
+def test_resources_gangs_and_cancelling(engine: DaskEngine) -> None:
+    """Workers could be overloaded, half of a gang be taken for all, a run go on unwanted."""
+    engine.start(Order(("gang", 1), ("w0", "w1"), {"cpu": 2000}, None, ("sleep", "30")))
+    assert isinstance(heard(engine, 1)[0], Started)
+    engine.start(one("waits", "true"))
+    time.sleep(1.1)
+    assert not [t for t in engine.events(0.0) if isinstance(t, Ended)]
+    engine.cancel(("gang", 1))
+    ends: dict[str, Ended] = {}
+    while len(ends) < 2:
+        ends |= {t.key[0]: t for t in heard(engine, 1) if isinstance(t, Ended)}
+    assert ends["gang"].outcome is Outcome.CANCELLED
+    assert ends["waits"].outcome is Outcome.COMPLETED
+    assert ends["waits"].start_s >= ends["gang"].start_s + 1
+
+
+def test_a_killed_worker_takes_its_runs_with_it(engine: DaskEngine, tmp_path: Path) -> None:
+    """A task could go on beside its second run, or be run again by Dask itself."""
+    alive = tmp_path / "alive"
+    engine.start(one("task", f"while true; do date > {alive}; sleep 0.1; done"))
+    heard(engine, 1)
+    while not alive.exists():
+        time.sleep(0.05)
+    engine.processes["w0"].kill()
+    told = heard(engine, 1)
+    assert told == [WorkerDown("w0", told[0].at_s)]  # type: ignore[attr-defined]
+    assert engine.status([("task", 1)])["task", 1].state == "lost"
+    time.sleep(0.5)
+    alive.unlink()
+    engine.processes["w0"] = spawn_worker(engine.client.scheduler.address, TWO[0], home(engine))
+    assert isinstance(heard(engine, 1)[0], WorkerUp)
+    time.sleep(0.7)
+    assert not alive.exists()
+
+
+def test_what_is_less_urgent_is_stopped_and_runs_again(engine: DaskEngine, tmp_path: Path) -> None:
+    """A plan could count on a stop that leaves the process alive beside what takes its room."""
+    tasks = (
+        Task("loose", {"cpu": 2000}, weight=0.01, preemptible=True),
+        Task("urgent", {"cpu": 2000}, weight=100.0, deadline_s=3),
+    )
+    estimates = {t.id: {"*": DurationEstimate.certain(60)} for t in tasks}
+    request = begun_at(PlanRequest("r", Snapshot(0, 0, TWO, tasks), estimates), engine.now_s())
+    note = tmp_path / "note"
+    lost: list[str] = []
+
+    def lose(master: Master) -> None:
+        """Kill the worker under the urgent task once both run."""
+        running = master.mind.snapshot.running_by_id
+        rows = note.read_text().split() if note.exists() else []
+        if not lost and len(running) == 2 and len(rows) == 2:
+            lost.append(running["urgent"].workers[0])
+            engine.processes[lost[0]].kill()
+
+    # What begins first takes long, what begins again does not.
+    script = (
+        'id=$PLANCAST_ID; n=$(grep -c "^$id\\$" @); echo $id >> @; [ $n != 0 ] || sleep 30; '
+        "echo end-$id >> @"
+    )
+    told = carry_out(
+        request, engine, tmp_path / "m.db", control=QUICK, on_step=lose,
+        command=command_of(script.replace("@", str(note)), shell=True),
+        options=Options(patience_s=5),
+    )  # fmt: skip
+    machine = next(w for w in TWO if w.id == lost[0])
+    address = engine.client.scheduler.address
+    engine.processes[lost[0]] = spawn_worker(address, machine, home(engine))
+    wait_for(engine, 2)
+    assert (told["completed"], told["runs_preempted"]) == (2, 1)
+    assert told["runs_lost_with_their_worker"] == 1
+    # Each began twice and ended once, the urgent one first.
+    rows = note.read_text().split()
+    assert sorted(rows[:2]) == ["loose", "urgent"]
+    assert rows[2:] == ["urgent", "end-urgent", "loose", "end-loose"]
+
+
+def home(engine: DaskEngine) -> Path:
+    """The folder of a cluster."""
+    return engine.key.key.parent
+
+
+def tasks_of(count: int, folder: Path, seconds: float) -> tuple[PlanRequest, str]:
+    """A batch of short commands, each of which writes down that it has ended."""
+    tasks = tuple(Task(f"t{k}", {"cpu": 1000}) for k in range(count))
+    estimates = {t.id: {"*": DurationEstimate.certain(max(1, round(seconds)))} for t in tasks}
+    request = PlanRequest("dask", Snapshot(0, 0, TWO, tasks), estimates)
+    return request, f"sleep {seconds} && echo $PLANCAST_ID >> {folder}/done"
+
+
+def test_a_batch_survives_the_kill_of_a_worker(tmp_path: Path) -> None:
+    """The demo at a small size: a worker is killed half-way, and all tasks end once.
+
+    Whoever is not among the first four waits for a gate that is opened after the kill, so that
+    no run can end between its last command and the kill, untold.
+    """
+    request, command = tasks_of(12, tmp_path, 0.5)
+    gate = tmp_path / "gate"
+    free = " || ".join(f"mkdir {tmp_path}/first-{k}" for k in range(4))
+    command = f"{free} || while [ ! -e {gate} ]; do sleep 0.05; done; {command}"
+    # As a master leaves it that is killed while its cluster starts: nobody was told of it.
+    _, orphan, _ = local_cluster((), tmp_path / "dask")
+    engine, begun, _ = started(request, [], tmp_path / "dask", "tests")
+    assert not orphan[SCHEDULER_NAME].alive
+    assert engine.processes[SCHEDULER_NAME].alive
+    seen: set[str] = set()
+
+    def lose(master: Master) -> None:
+        """Kill w1 once the first four have ended and four others run: then nothing is idle."""
+        running = set(master.mind.snapshot.running_by_id)
+        seen.update(running)
+        if not gate.exists() and len(running) == 4 and len(seen) == 8:
+            engine.processes["w1"].kill()
+            gate.touch()
+
+    try:
+        told = carry_out(
+            begun, engine, tmp_path / "m.db", control=QUICK,
+            command=command_of(command, shell=True), options=Options(patience_s=5), on_step=lose,
+        )  # fmt: skip
+    finally:
+        engine.stop()
+    assert told["completed"] == 12
+    assert told["runs_lost_with_their_worker"] == 2
+    assert any(p["choice"] == "repair" for p in told["plans"])
+    done = (tmp_path / "done").read_text().split()
+    assert sorted(done) == sorted(t.id for t in request.snapshot.pending)
+
+
+MASTER = """
+import sys
+from pathlib import Path
+sys.path[:0] = [{tests!r}]
+from test_dask import QUICK, tasks_of
+from plancast.pipelines.engines.dask import started
+from plancast.pipelines.master.batch import carry_out
+from plancast.pipelines.master.commands import command_of
+from plancast.pipelines.master.state import State
+folder = Path({folder!r})
+request, command = tasks_of({count}, folder, {seconds})
+state = State(folder / "m.db")
+engine, begun, _ = started(request, [], folder / "dask", state.batch)
+runs = command_of(command, shell=True)
+told = carry_out(begun, engine, state, control=QUICK, command=runs)
+(folder / "told").write_text(str(told["completed"]))
+engine.stop()
+"""
+
+
+def killed_again_and_again(folder: Path, count: int, kills: int, seconds: float) -> None:
+    """A master that is killed -9 at random moments, and begun again each time."""
+    script = MASTER.format(
+        tests=str(Path(__file__).parent), folder=str(folder), count=count, seconds=seconds
+    )
+    rng = np.random.default_rng(kills)
+    for left in range(kills, -1, -1):
+        process = subprocess.Popen([sys.executable, "-c", script])
+        if left:
+            # Importing takes a second or more: a kill before anything is begun tells little.
+            time.sleep(1.5 + float(rng.random()) * 1.5)
+            process.send_signal(signal.SIGKILL)
+        code = process.wait(300)
+        if (folder / "told").exists():
+            break
+        assert left, f"the last master ended with {code}"
+    assert (folder / "told").read_text() == str(count)
+    done = (folder / "done").read_text().split()
+    assert sorted(done) == sorted(f"t{k}" for k in range(count))
+
+
+def stop_left_over(folder: Path) -> None:
+    """End what no master has ended: clusters, and those whose start was cut short."""
+    for process in psutil.process_iter(["cmdline"]):
+        if any(str(folder) in part for part in process.info["cmdline"] or ()):
+            process.kill()
+
+
+def test_a_master_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
+    """A kill between two writes could lose a task, or run it twice."""
+    try:
+        killed_again_and_again(tmp_path, count=10, kills=2, seconds=0.5)
+    finally:
+        stop_left_over(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_master_killed_a_hundred_times_loses_nothing(tmp_path: Path) -> None:
+    """The same, with 200 tasks and 100 kills."""
+    try:
+        killed_again_and_again(tmp_path, count=200, kills=100, seconds=3.0)
+    finally:
+        stop_left_over(tmp_path)

@@ -1,0 +1,319 @@
+"""The Slurm engine against answers of its commands in the forms that Slurm 22.05 to 24 give."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plancast.pipelines.engines.base import (
+    Ended,
+    Key,
+    Order,
+    Rejected,
+    Started,
+    Unreachable,
+    WorkerClosed,
+    WorkerUp,
+)
+from plancast.pipelines.engines.slurm import CommandFailed, SlurmEngine
+from plancast.pipelines.engines.slurm_answers import SEPARATOR, jobs_of_json, jobs_of_lines
+from plancast.planner.model.domain import Outcome, Worker
+
+NODES = (Worker("n1", {"cpu": 4000, "mem": 8192}), Worker("n2", {"cpu": 4000, "mem": 8192}))
+
+
+def clock(at_s: int) -> str:
+    """A time as ``sacct`` writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(at_s))
+
+
+def nodes(first: str, second: str) -> str:
+    """Lines of ``scontrol show nodes --oneliner``, shortened."""
+    return (
+        f"NodeName=n1 Arch=x86_64 CPUTot=4 State={first} ThreadsPerCore=1 \n"
+        f"NodeName=n2 Arch=x86_64 CPUTot=4 State={second} ThreadsPerCore=1 \n"
+        "NodeName=other Arch=x86_64 CPUTot=4 State=IDLE ThreadsPerCore=1 \n"
+    )
+
+
+BATCH = "0123456789abcdef"
+
+
+def name(task: str, attempt: int = 1, batch: str = BATCH) -> str:
+    """Name of an order's job."""
+    return f"plancast-{batch}-{attempt}-{task}"
+
+
+def line(number: int, job: str, state: str, start: str = "Unknown", end: str = "Unknown") -> str:
+    """A line of ``sacct`` in the form that is asked for."""
+    return SEPARATOR.join((str(number), state, start, end, "0:0", job)) + "\n"
+
+
+class Recorded:
+    """Answers of Slurm's commands; what was asked is kept."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+        self.nodes = nodes("IDLE", "MIXED")
+        self.queue: list[dict[str, object]] = []
+        self.errors: list[dict[str, object]] = []
+        self.accounts = ""
+        self.number = "41\n"
+        self.failing: dict[str, Exception] = {}
+
+    def __call__(self, arguments: Sequence[str]) -> str:
+        """The answer to a command."""
+        self.asked.append(list(arguments))
+        if arguments[0] in self.failing:
+            raise self.failing[arguments[0]]
+        if arguments[:3] == ["scontrol", "show", "nodes"]:
+            return self.nodes
+        if "--json" in arguments and arguments[0] == "sacct":
+            raise CommandFailed("sacct: unrecognized option '--json'")
+        return {
+            "squeue": json.dumps({"meta": {}, "errors": self.errors, "jobs": self.queue}),
+            "sacct": self.accounts,
+            "sbatch": self.number,
+        }.get(arguments[0], "")
+
+    def commands(self, name: str) -> list[list[str]]:
+        """What a command was asked."""
+        return [a for a in self.asked if a[0] == name and a[1] != "show"]
+
+
+def engine_of(slurm: Recorded) -> SlurmEngine:
+    """An engine before recorded answers."""
+    return SlurmEngine(NODES, slurm, batch=BATCH)
+
+
+def order(task: str, *argv: str, attempt: int = 1, worker: str = "n1") -> Order:
+    """An order of one core."""
+    return Order((task, attempt), (worker,), {"cpu": 1000}, None, argv or ("true",))
+
+
+def old(name: str, number: int, state: str, start: int = 0, reason: str = "") -> dict[str, object]:
+    """A job of ``squeue --json`` of 22.05."""
+    return {"job_id": number, "name": name, "job_state": state, "start_time": start,
+            "end_time": 0, "state_reason": reason, "exit_code": 0}  # fmt: skip
+
+
+def new(name: str, number: int, state: str, start: int = 0, reason: str = "") -> dict[str, object]:
+    """The same of 23.11: lists of states, times with flags."""
+    at = {"set": bool(start), "infinite": False, "number": start}
+    nothing = {"set": False, "infinite": False, "number": 0}
+    code = {"status": ["SUCCESS"], "return_code": nothing, "signal": {"id": nothing}}
+    return {"job_id": number, "name": name, "job_state": [state], "start_time": at,
+            "end_time": nothing, "state_reason": reason, "exit_code": code}  # fmt: skip
+
+
+def test_an_order_is_submitted_held_pinned_and_released() -> None:
+    """Slurm could choose another node or moment than the plan."""
+    slurm = Recorded()
+    engine = engine_of(slurm)
+    demand = {"cpu": 1500, "mem": 512, "gpu": 1000}
+    engine.start(
+        Order(("t-1", 2), ("n2",), demand, 90, ("./job", "a b"), {"PLANCAST_ID": "t-1"},
+              "/out/50%/t.log")
+    )  # fmt: skip
+    submitted = slurm.commands("sbatch")[0]
+    for pair in (
+        ("-w", "n2"), ("-J", name("t-1", 2)), ("-c", "2"), ("-o", "/out/50%%/t.log"),
+        ("--wrap", "exec env PLANCAST_ID=t-1 ./job 'a b'"),
+    ):  # fmt: skip
+        assert submitted[submitted.index(pair[0]) + 1] == pair[1]
+    for flag in ("-H", "--no-requeue", "--mem=512M", "--gres=gpu:1", "--time=2"):
+        assert flag in submitted
+    comment = next(a for a in submitted if a.startswith("--comment="))
+    assert json.loads(comment.partition("=")[2]) == {
+        "plancast": BATCH, "attempt": 2, "task": "t-1",
+    }  # fmt: skip
+    assert slurm.commands("scontrol") == [["scontrol", "release", "41"]]
+
+
+@pytest.mark.parametrize("form", [old, new])
+def test_a_key_that_has_a_job_gets_no_other(form: Callable[..., dict[str, object]]) -> None:
+    """An order that is sent again could run twice."""
+    slurm = Recorded()
+    engine = engine_of(slurm)
+    # Held since a master died between submission and release: it counts as never begun.
+    slurm.queue = [form(name("t"), 7, "PENDING", 0, "JobHeldUser")]
+    assert engine.status([("t", 1)])["t", 1].state == "unknown"
+    engine.start(order("t"))
+    assert slurm.commands("sbatch") == []
+    assert slurm.commands("scontrol") == [["scontrol", "release", "7"]]
+    slurm.queue = [form(name("t"), 7, "RUNNING", 1_700_000_000)]
+    engine.start(order("t"))
+    slurm.queue, slurm.accounts = [], line(7, name("t"), "COMPLETED")
+    engine.start(order("t"))
+    assert slurm.commands("sbatch") == []
+    assert len(slurm.commands("scontrol")) == 1
+
+
+def test_of_two_jobs_for_one_order_only_one_is_released() -> None:
+    """A submission whose answer was lost, and the one after it, could both run."""
+    slurm = Recorded()
+    engine = engine_of(slurm)
+    slurm.failing["sbatch"] = Unreachable("sbatch: connect failure")
+    with pytest.raises(Unreachable):
+        engine.start(order("t"))
+    del slurm.failing["sbatch"]
+    slurm.queue = [old(name("t"), k, "PENDING", 0, "JobHeldUser") for k in (8, 9)]
+    engine.start(order("t"))
+    assert slurm.commands("sbatch")[1:] == []
+    assert slurm.commands("scontrol") == [["scontrol", "release", "8"]]
+    assert slurm.commands("scancel") == [["scancel", "9"]]
+
+
+@pytest.mark.parametrize("form", [old, new])
+def test_starts_and_ends_are_reported_once(form: Callable[..., dict[str, object]]) -> None:
+    """Foreign jobs could be taken for ours, and every look report the same again."""
+    slurm = Recorded()
+    engine = engine_of(slurm)
+    engine.status([("a-b", 1)])
+    slurm.queue = [
+        form(name("a-b"), 8, "RUNNING", 1_700_000_000),
+        form("plancast", 9, "RUNNING", 1_700_000_000),
+        form("a|b", 10, "RUNNING", 1_700_000_000),
+        form(name("a-b", batch="another"), 11, "COMPLETED", 1_600_000_000),
+    ]
+    assert engine.events(0.0) == [Started(("a-b", 1), 1_700_000_000)]
+    assert engine.events(0.0) == []
+    slurm.queue = []
+    start, end = clock(1_700_000_000), clock(1_700_000_090)
+    slurm.accounts = (
+        line(8, name("a-b"), "CANCELLED by 1000", start, end)
+        + line(10, "a|b", "FAILED", start, end)
+        + line(12, f"two\nlines{SEPARATOR}x", "FAILED", start, end)
+    )
+    assert engine.events(0.0) == [
+        Ended(("a-b", 1), 1_700_000_000, 1_700_000_090, Outcome.CANCELLED, "cancelled")
+    ]
+    assert engine.events(0.0) == []
+
+
+def test_a_second_batch_with_the_same_ids_is_another_one() -> None:
+    """Its tasks would count as done by the jobs of the first, and nothing would run."""
+    slurm = Recorded()
+    slurm.accounts = line(3, name("t", batch="yesterday"), "COMPLETED")
+    slurm.queue = [old(name("t", batch="yesterday"), 3, "COMPLETED")]
+    engine = engine_of(slurm)
+    assert engine.status([("t", 1)])["t", 1].state == "unknown"
+    engine.start(order("t"))
+    assert len(slurm.commands("sbatch")) == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "stands", "outcome"),
+    [
+        ("COMPLETED", "ended", Outcome.COMPLETED), ("TIMEOUT", "ended", Outcome.TIMEOUT),
+        ("OUT_OF_MEMORY", "ended", Outcome.FAILED), ("NODE_FAIL", "lost", None),
+        ("PENDING", "waiting", None), ("COMPLETING", "running", None),
+    ],
+)  # fmt: skip
+def test_states_are_told_apart(state: str, stands: str, outcome: Outcome | None) -> None:
+    """A lost node could count as a failed task, a failure as an end."""
+    slurm = Recorded()
+    slurm.accounts = line(5, name("t"), state, clock(1_700_000_000))
+    found = engine_of(slurm).status([("t", 1), ("never", 1)])
+    assert found["t", 1].state == stands
+    assert found["t", 1].outcome is outcome
+    assert found["never", 1].state == "unknown"
+
+
+def test_nodes_that_take_nothing_are_closed_and_not_lost() -> None:
+    """What runs on a node that drains, or that slurmctld has not heard of yet, would be voided."""
+    slurm = Recorded()
+    engine = engine_of(slurm)
+    for state in (
+        "IDLE+NOT_RESPONDING",
+        "MIXED+DRAIN",
+        "UNKNOWN",
+        "DOWN",
+        "IDLE*",
+        "ALLOCATED+MAINT",
+    ):
+        slurm.nodes = nodes(state, "MIXED")
+        assert [type(t) for t in engine.events(0.0)] == [WorkerClosed], state
+        assert engine.closed() == {"n1"}
+        assert [w.id for w in engine.workers()] == ["n1", "n2"]
+        slurm.nodes = nodes("IDLE", "ALLOCATED")
+        assert [type(t) for t in engine.events(0.0)] == [WorkerUp], state
+
+
+@pytest.mark.parametrize("command", ["squeue", "sacct", "scontrol"])
+def test_an_outage_is_no_news(command: str) -> None:
+    """A queue that could not be read could be taken for an empty one, and its runs be voided."""
+    slurm = Recorded()
+    engine = engine_of(slurm)
+    engine.start(order("t"))
+    for wrong in (Unreachable("connect failure"), CommandFailed("something else")):
+        slurm.failing = {command: wrong}
+        look = partial(engine.events, 0.0) if command == "scontrol" else partial(
+            engine.status, [("other", 1)]
+        )  # fmt: skip
+        with pytest.raises(Unreachable):
+            look()
+    slurm.failing = {}
+    # As squeue answers with exit code 0 while slurmctld is away.
+    slurm.errors = [{"error_number": -1, "description": "Failed while looking for jobs"}]
+    with pytest.raises(Unreachable, match="Failed while looking for jobs"):
+        engine.status([("t", 1)])
+    # Out of the queue, and not in the accounts yet: it is submitted all the same.
+    slurm.errors = []
+    assert engine.status([("t", 1)])["t", 1].state == "waiting"
+    assert len(slurm.commands("sbatch")) == 1
+
+
+def test_answers_in_every_form_are_read() -> None:
+    """A version of Slurm that writes JSON differently could stop the master."""
+    for current in ("COMPLETED", ["COMPLETED"]):
+        for code in ({"return_code": 3}, {"return_code": {"set": True, "number": 3}}):
+            row = {"job_id": 4, "name": "x", "state": {"current": current},
+                   "time": {"start": 5, "end": 9}, "exit_code": code}  # fmt: skip
+            (job,) = jobs_of_json(json.dumps({"jobs": [row]}), "sacct")
+            assert (job.state, job.start_s, job.end_s, job.code) == (
+                "COMPLETED",
+                5,
+                9,
+                "exit code 3",
+            )
+    nothing = {"jobs": [], "errors": [{"error_number": 9003, "error": "Nothing found"}]}
+    assert jobs_of_json(json.dumps(nothing), "sacct") == []
+    for text in ("", "[]", '{"jobs": 3', '{"meta": {}}'):
+        with pytest.raises(Unreachable):
+            jobs_of_json(text, "squeue")
+
+
+@given(st.text(), st.text())
+def test_no_name_of_a_job_shifts_a_field(before: str, after: str) -> None:
+    """One foreign job with a bar or a line break in its name would stop the master."""
+    text = (
+        line(1, before, "FAILED") + line(2, name("t"), "COMPLETED", "5", "9") + line(3, after, "x")
+    )
+    found = [job for job in jobs_of_lines(text) if job.name == name("t")]
+    assert [(job.number, job.state, job.start_s, job.end_s) for job in found] == [
+        ("2", "COMPLETED", 5, 9)
+    ]
+
+
+def test_what_slurm_refuses_is_refused_for_that_task() -> None:
+    """An uneven gang could be run in another shape, an error be taken for a job."""
+    slurm = Recorded()
+    engine = engine_of(slurm)
+    gang: Key = ("g", 1)
+    with pytest.raises(Rejected, match="equally many pieces"):
+        engine.start(Order(gang, ("n1", "n1", "n2"), {"cpu": 1000}))
+    pair = engine.submission(Order(gang, ("n1", "n2"), {"cpu": 1000}))
+    assert pair[pair.index("-w") + 1] == "n1,n2"
+    slurm.number = "denied"
+    with pytest.raises(Unreachable, match="not a job's number"):
+        engine.start(order("t"))
+    slurm.failing["sbatch"] = CommandFailed("sbatch: error: Invalid account")
+    with pytest.raises(Rejected, match="Invalid account"):
+        engine.start(order("u"))

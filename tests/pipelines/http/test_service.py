@@ -1,0 +1,599 @@
+"""The service over real sockets: plans, what it holds, misbehaving planners, and limits."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from http.client import HTTPConnection
+from itertools import product
+from multiprocessing.connection import Connection
+from subprocess import PIPE
+from typing import Any
+
+import pytest
+import schemathesis
+import uvicorn
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from plancast.pipelines.http.app import create_app
+from plancast.pipelines.http.forecasts import ModelForecasts
+from plancast.pipelines.http.planners import Planners
+from plancast.pipelines.planner_process import answer
+from plancast.planner.instances.generate import (
+    generate_batch,
+    generate_cluster,
+    generate_log,
+    write_swf,
+)
+from plancast.planner.model.domain import (
+    DurationEstimate,
+    Estimates,
+    Running,
+    Snapshot,
+    Task,
+    Worker,
+)
+from plancast.planner.model.evaluate import validate_response
+from plancast.planner.model.messages import (
+    Budget,
+    Event,
+    PlanRequest,
+    PlanResponse,
+    TaskFinished,
+    TaskPreempted,
+    TaskStarted,
+    TaskSubmitted,
+    WorkerLost,
+    from_json,
+    from_mapping,
+    to_json,
+)
+from plancast.predictor import RuntimePredictor, read_log
+from tests.oracles.misbehaving_planners import die_after_first, hang_after_first, slow
+
+READY_S = 240.0
+"""Kernels may be compiled for the first time."""
+
+SMALL = replace(generate_batch(12, seed=3, now_s=1_000), budget=Budget(seconds=0.3))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer of a service."""
+
+    status: int
+    headers: Any
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Client:
+    """Speaks to a service on this machine."""
+
+    port: int
+    token: str | None = None
+
+    def send_whole(self, method: str, path: str, body: Any = None) -> Answer:
+        """All that is answered."""
+        text = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
+        link = HTTPConnection("127.0.0.1", self.port, timeout=READY_S)
+        try:
+            link.request(method, path, text, headers)
+            response = link.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            link.close()
+
+    def send(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Status, and the body as JSON (as text where it is none)."""
+        got = self.send_whole(method, path, body)
+        if got.headers["content-type"] == "application/json":
+            return got.status, json.loads(got.body)
+        return got.status, got.body.decode()
+
+    def post(self, path: str, body: Any) -> tuple[int, Any]:
+        """Send a body."""
+        return self.send("POST", path, body)
+
+    def get(self, path: str) -> tuple[int, Any]:
+        """Ask."""
+        return self.send("GET", path)
+
+
+@contextmanager
+def serving(
+    work: Callable[[Connection], None] = answer, *, ready: bool = True, **options: Any
+) -> Iterator[Client]:
+    """A service on a free port, with one planner."""
+    pool = {k: options.pop(k) for k in ("grace_s", "most_s", "queue") if k in options}
+    app = create_app(lambda: Planners(1, **{"queue": 64, **pool}, work=work), **options)
+    config = uvicorn.Config(app, port=0, log_level="error", lifespan="on",
+                            timeout_graceful_shutdown=10)  # fmt: skip
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started and thread.is_alive():
+            time.sleep(0.01)
+        client = Client(server.servers[0].sockets[0].getsockname()[1], options.get("token"))
+        limit = time.monotonic() + READY_S
+        while ready and client.get("/healthz")[0] != 200 and time.monotonic() < limit:
+            time.sleep(0.05)
+        yield client
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """A service that many tests share."""
+    with serving() as found:
+        yield found
+
+
+def planned(client: Client, request: PlanRequest, path: str = "/v1/plan") -> PlanResponse:
+    """The response to a request, which must be answered."""
+    status, body = client.post(path, to_json(request))
+    assert status == 200, body
+    return from_json(PlanResponse, json.dumps(body))
+
+
+# --------------------------------------------------------------------------- plans
+
+
+def test_a_plan_over_http_is_a_valid_response(client: Client) -> None:
+    """A master would commit something that the evaluator refuses."""
+    response = planned(client, SMALL)
+    assert response.plan is not None
+    assert not validate_response(SMALL, response)
+
+
+def test_a_step_budget_gives_the_same_plan_as_the_library(client: Client) -> None:
+    """The service planned something else than ``plan`` does."""
+    from plancast.planner.planning.plan import plan
+
+    asked = replace(SMALL, budget=Budget(seconds=None, steps=300))
+    assert planned(client, asked).plan == plan(asked).plan
+
+
+def test_no_request_of_a_burst_is_lost(client: Client) -> None:
+    """Under load answers would go missing, or to the wrong sender."""
+    asked = [
+        replace(SMALL, request_id=f"burst-{k}", budget=Budget(seconds=0.01)) for k in range(50)
+    ]
+    with ThreadPoolExecutor(50) as senders:
+        answers = list(senders.map(lambda r: planned(client, r), asked))
+    assert [a.request_id for a in answers] == [r.request_id for r in asked]
+    assert not any(validate_response(r, a) for r, a in zip(asked, answers, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b"{", "is not JSON"),
+        (b"{}", "request_id: Field required"),
+        (to_json(SMALL).replace(b'"level":0.5', b'"level":7'), "level is 7"),
+        (to_json(SMALL).replace(b'"seed"', b'"sede"'), "sede"),
+    ],
+)
+def test_a_bad_request_is_told_in_one_sentence(client: Client, body: bytes, sentence: str) -> None:
+    """Its sender would not learn what to mend."""
+    status, answered = client.post("/v1/plan", body)
+    assert status == 422
+    assert sentence in answered["error"]
+    assert "\n" not in answered["error"]
+
+
+# --------------------------------------------------------------------------- what is held
+
+
+def test_events_replans_and_explanations_follow_the_state() -> None:
+    """The master's loop would lose track of its cluster."""
+    with serving() as client:
+        assert client.get("/v1/state")[0] == 409
+        assert client.post("/v1/replan", {})[0] == 409
+        first = planned(client, SMALL, "/v1/plan?hold=true&solver=greedy")
+        assert first.plan is not None
+        lead = next(a for a in first.plan.assignments if a.start_s == 1_000)
+        version = SMALL.snapshot.version
+        started = TaskStarted(1_000, lead.task, lead.workers)
+        told = {"events": [json.loads(to_json(started))], "expected_version": version}
+        status, standing = client.post("/v1/events", told)
+        assert (status, standing["version"], standing["running"]) == (200, version + 1, 1)
+        assert client.post("/v1/events", told)[0] == 409, "the version expected has passed"
+        assert client.get(f"/v1/explain?task={lead.task}")[1]["state"] == "running"
+
+        new = Task("newcomer", {"cpu": 100}, release_s=1_005)
+        estimate = json.loads(to_json(DurationEstimate.certain(60, "told")))
+        happened = [TaskSubmitted(1_005, new), TaskFinished(1_010, lead.task)]
+        body = {
+            "events": [json.loads(to_json(e)) for e in happened],
+            "estimates": {"newcomer": {"*": estimate}},
+        }
+        assert client.post("/v1/events", body)[0] == 200
+        found = client.get("/v1/explain?task=newcomer")[1]
+        assert found["state"] == "unplanned"
+        assert "replan" in found["why"]
+
+        status, again = client.post("/v1/replan", {"budget": {"seconds": 0.2, "steps": None}})
+        assert status == 200
+        tasks = {a["task"] for a in again["plan"]["assignments"]}
+        assert "newcomer" in tasks
+        assert lead.task not in tasks, "it has ended"
+        assert again["solver"] != "kept"
+        assert client.get("/v1/state")[1]["choice"] == "repair"
+        assert "newcomer" in client.get("/v1/state")[1]["reason"]
+        assert client.get("/v1/explain?task=newcomer")[1]["state"] == "planned"
+        assert client.get("/v1/explain?task=nobody")[0] == 404
+
+        status, fault = client.post(
+            "/v1/events", {"events": [json.loads(to_json(TaskFinished(1_020, "newcomer")))]}
+        )
+        assert status == 422
+        assert fault["error"].startswith("events.0: ")
+        old = replace(SMALL, request_id="older")
+        assert client.post("/v1/plan?hold=true", to_json(old))[0] == 409, "an older snapshot"
+        text = client.get("/metrics")[1]
+        assert 'plancast_events_total{kind="task_submitted"} 1.0' in text
+        assert 'plancast_requests_total{path="/v1/replan",status="200"} 1.0' in text
+
+
+def test_a_replan_keeps_repairs_or_plans_anew(client: Client) -> None:
+    """A plan that holds could be thrown over, one that does not be kept, a solver not be used."""
+    first = planned(client, newer(client, SMALL), "/v1/plan?hold=true")
+    kept = client.send_whole("POST", "/v1/replan", {"now_s": 1_000})
+    assert kept.headers["Plancast-Choice"] == "keep"
+    assert first.plan is not None
+    response = from_json(PlanResponse, kept.body)
+    assert response.plan == first.plan
+    assert response.solver == "kept"
+    held = newer(client, replace(SMALL, incumbent=first.plan), by=0)
+    assert not validate_response(held, response)
+
+    lost = next(a.workers[0] for a in first.plan.assignments if a.start_s > 1_000)
+    told = {"events": [json.loads(to_json(WorkerLost(1_000, lost)))]}
+    assert client.post("/v1/events", told)[0] == 200
+    steps = {"budget": {"seconds": None, "steps": 20}}
+    mended = client.send_whole("POST", "/v1/replan", steps)
+    assert mended.headers["Plancast-Choice"] == "repair"
+    found = from_json(PlanResponse, mended.body)
+    assert found.plan is not None
+    assert all(lost not in a.workers for a in found.plan.assignments)
+    assert lost in client.get("/v1/state")[1]["reason"]
+    stays = [a for a in first.plan.assignments if lost not in a.workers]
+    assert sum(found.plan.by_task[a.task].workers == a.workers for a in stays) > len(stays) / 2
+
+    anew = client.send_whole("POST", "/v1/replan?solver=greedy", {})
+    assert anew.headers["Plancast-Choice"] == "replan"
+    # A greedy plan that is dearer than the one in force does not replace it.
+    assert from_json(PlanResponse, anew.body).solver in ("greedy", "incumbent")
+    assert "greedy was asked for" in client.get("/v1/state")[1]["reason"]
+    assert 'plancast_replans_total{choice="keep"} ' in client.get("/metrics")[1]
+
+
+def test_what_a_task_waits_for_is_told_with_how_sure_that_is(client: Client) -> None:
+    """A user could be told when the plan was made, and not when the task will start by now."""
+    machine = Worker("v1", {"cpu": 8000, "gpu": 2000}, labels=frozenset({"V100"}))
+    holder = Task("T17", {"cpu": 1000, "gpu": 2000})
+    task = Task("T1", {"cpu": 1000, "gpu": 2000}, release_s=36_000, requires=("V100",))
+    levels = (0.5, 0.9)
+    estimates = {
+        "T17": {"*": DurationEstimate(levels, (14_700, 15_600))},
+        "T1": {"*": DurationEstimate(levels, (60, 90))},
+    }
+    snapshot = Snapshot(1, 36_000, (machine,), (task,), (Running(holder, ("v1",), 36_000),))
+    request = newer(client, PlanRequest("r", snapshot, estimates))
+    planned(client, request, "/v1/plan?hold=true&solver=greedy")
+    told = client.get("/v1/explain?task=T1")[1]
+    assert told["why"].startswith("waits for 2 gpus on a V100 worker; earliest 14:05 when T17 ")
+    assert told["why"].endswith("90% by 14:20")
+    assert (told["start_s"], told["end_s"], told["until"]) == (50_700, 50_760, "T17 ends")
+    assert 51_500 <= told["sure_s"] <= 51_600
+    # An hour past its median T17 is expected to run on, and T1 to wait for that.
+    later = client.get("/v1/explain?task=T1&now_s=50800")[1]
+    assert later["start_s"] > 50_800
+    assert client.get("/v1/explain?task=T1&now_s=7")[0] == 422
+    assert client.get("/v1/explain?task=T17")[1]["state"] == "running"
+
+
+def test_what_a_plan_stops_waits_until_it_has_stopped(client: Client) -> None:
+    """A task could be planned twice, or be forgotten between the order to stop and its end."""
+    workers = (Worker("w0", {"cpu": 1000}), Worker("w1", {"cpu": 1000}))
+    loose = Task("loose", {"cpu": 1000}, preemptible=True, weight=0.01)
+    urgent = Task("urgent", {"cpu": 1000}, weight=100.0, deadline_s=1_300)
+    estimates = {name: {"*": DurationEstimate.certain(200)} for name in ("loose", "urgent")}
+    running = (Running(loose, ("w0",), 990), Running(urgent, ("w1",), 995))
+    request = PlanRequest("r", Snapshot(1, 1_000, workers, (), running), estimates)
+    steps = {"budget": {"seconds": None, "steps": 20}}
+    planned(client, newer(client, request), "/v1/plan?hold=true")
+    tell(client, WorkerLost(1_000, "w1"))
+    found = client.post("/v1/replan", steps)[1]
+    assert found["plan"]["preempted"] == ["loose"]
+    assert client.get("/v1/state")[1]["stopping"] == 1
+    assert client.get("/v1/explain?task=loose")[1]["state"] == "stopping"
+    tell(client, TaskPreempted(1_002, "loose"), TaskStarted(1_002, "urgent", ("w0",)))
+    kept = client.post("/v1/replan", steps)[1]
+    assert kept["solver"] == "kept"
+    assert [a["task"] for a in kept["plan"]["assignments"]] == ["loose"]
+    assert client.get("/v1/explain?task=loose")[1]["until"] == "urgent ends"
+
+
+def newer(client: Client, request: PlanRequest, by: int = 1) -> PlanRequest:
+    """The request with a version after the one that is held."""
+    status, held = client.get("/v1/state")
+    version = held["version"] + by if status == 200 else request.snapshot.version
+    return replace(request, snapshot=replace(request.snapshot, version=version))
+
+
+def tell(client: Client, *happened: Event) -> None:
+    """Send events, which must be taken."""
+    told = {"events": [json.loads(to_json(e)) for e in happened]}
+    assert client.post("/v1/events", told)[0] == 200
+
+
+def test_events_are_folded_in_whole_or_not_at_all(client: Client) -> None:
+    """Half a batch of events would leave a state that nobody told."""
+    planned(client, newer(client, SMALL), "/v1/plan?hold=true&solver=greedy")
+    before = client.get("/v1/state")[1]
+    worker = SMALL.snapshot.workers[0].id
+    happened = [WorkerLost(1_001, worker), WorkerLost(1_002, worker)]
+    status, fault = client.post(
+        "/v1/events", {"events": [json.loads(to_json(e)) for e in happened]}
+    )
+    assert status == 422
+    assert "events.1" in fault["error"]
+    assert client.get("/v1/state")[1] == before
+
+
+def test_a_pod_passes_only_where_and_when_it_is_planned() -> None:
+    """Kubernetes would put a pod onto what is reserved for another."""
+    now = [1_000.0]
+    with serving(clock=lambda: now[0]) as client:
+        pod = {"pod": {"metadata": {"name": "pod-x"}}, "nodenames": ["w0", "w1"]}
+        assert "no cluster is held" in client.post("/k8s/filter", pod)[1]["Error"]
+        response = planned(client, SMALL, "/v1/plan?hold=true&solver=greedy")
+        assert response.plan is not None
+        nodes = [w.id for w in SMALL.snapshot.workers]
+        later = max(response.plan.assignments, key=lambda a: a.start_s)
+        assert later.start_s > 1_000
+        args = {
+            "Pod": {"metadata": {"name": "any", "annotations": {"plancast-task": later.task}}},
+            "Nodes": {"items": [{"metadata": {"name": n}, "spec": {}} for n in nodes]},
+        }
+        early = client.post("/k8s/filter", args)[1]
+        assert early["Nodes"]["items"] == []
+        assert set(early["FailedNodes"]) == set(nodes)
+        assert "1970-01-01T" in early["FailedNodes"][nodes[0]]
+        now[0] = later.start_s
+        due = client.post("/k8s/filter", args)[1]
+        assert [n["metadata"]["name"] for n in due["Nodes"]["items"]] == list(later.workers)
+        scores = {s["Host"]: s["Score"] for s in client.post("/k8s/prioritize", args)[1]}
+        assert scores == {n: 10 * (n in later.workers) for n in nodes}
+        assert client.post("/k8s/filter", pod)[1]["NodeNames"] == ["w0", "w1"], "not ours"
+
+
+# --------------------------------------------------------------------------- misbehaviour
+
+
+@pytest.mark.parametrize(
+    ("work", "sentence"), [(hang_after_first, "no answer within"), (die_after_first, "died")]
+)
+def test_a_planner_that_is_lost_is_told_and_replaced(
+    work: Callable[[Connection], None], sentence: str
+) -> None:
+    """One bad request would take the service down with it."""
+    with serving(work, grace_s=0.5) as client:
+        asked = to_json(replace(SMALL, budget=Budget(seconds=0.0)))
+        status, fault = client.post("/v1/plan", asked)
+        assert status == 503
+        assert sentence in fault["error"]
+        # The one in its place has its own warm-up behind it, and is lost over this again.
+        assert client.post("/v1/plan", asked)[0] == 503
+        assert "plancast_planners_lost 2.0" in client.get("/metrics")[1]
+
+
+def test_a_full_queue_says_come_back_later() -> None:
+    """Requests would pile up without bound."""
+    with serving(slow, queue=1) as client:
+        asked, path = to_json(replace(SMALL, budget=Budget(seconds=1.0))), "/v1/plan?solver=greedy"
+        with ThreadPoolExecutor(6) as senders:
+            statuses = sorted(
+                s for s, _ in senders.map(lambda _: client.post(path, asked), range(6))
+            )
+        assert set(statuses) == {200, 429}
+        assert statuses.count(200) >= 2, "one is planned and one waits"
+
+
+def test_a_plan_of_an_older_version_is_not_put_in_force() -> None:
+    """The cluster changed while it was planned, and the master would start what is gone."""
+    with serving(slow) as client:
+        planned(client, SMALL, "/v1/plan?hold=true")
+        with ThreadPoolExecutor(1) as sender:
+            replanned = sender.submit(client.post, "/v1/replan", {})
+            time.sleep(0.2)
+            lost = WorkerLost(1_001, SMALL.snapshot.workers[0].id)
+            assert client.post("/v1/events", {"events": [json.loads(to_json(lost))]})[0] == 200
+            status, fault = replanned.result()
+        assert status == 409
+        assert "ask again" in fault["error"]
+        assert client.get("/v1/state")[1]["plan_version"] == SMALL.snapshot.version
+
+
+def test_without_its_token_nobody_is_let_in() -> None:
+    """Whoever reaches the port could plan the cluster."""
+    with serving(slow, token="open sesame", ready=False) as client:
+        stranger = Client(client.port)
+        assert stranger.get("/v1/state")[0] == 401
+        assert stranger.get("/openapi.json")[0] == 401
+        assert Client(client.port, "open barley").get("/v1/state")[0] == 401
+        assert client.get("/v1/state")[0] == 409
+        assert stranger.get("/healthz")[0] in (200, 503)
+
+
+def test_a_body_past_the_limit_is_refused() -> None:
+    """One sender could fill the memory."""
+    with serving(slow, most_bytes=1_000, ready=False) as client:
+        assert client.post("/v1/events", b" " * 1_001)[0] == 413
+        chunks = iter([b" " * 600, b" " * 600])
+        link = HTTPConnection("127.0.0.1", client.port, timeout=30)
+        link.request("POST", "/v1/events", chunks)  # in chunks, as it has no length
+        assert link.getresponse().status == 413
+        link.close()
+        assert client.post("/v1/events", b" " * 999)[0] == 422
+
+
+# --------------------------------------------------------------------------- fuzzing
+
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+    unsupported_method,
+]
+
+
+def fuzz(client: Client, examples: int) -> None:
+    """Send each operation of the OpenAPI document examples that fit it, and that do not."""
+    schema = schemathesis.openapi.from_url(f"http://127.0.0.1:{client.port}/openapi.json")
+    operations = [found.ok() for found in schema.get_all_operations()]
+    assert len(operations) == 10
+    for operation, mode in product(operations, GenerationMode):
+
+        @settings(max_examples=examples, deadline=None, database=None, derandomize=True,
+                  suppress_health_check=list(HealthCheck))  # fmt: skip
+        @given(operation.as_strategy(generation_mode=mode))
+        def send(case: schemathesis.Case) -> None:
+            body = case.body
+            if isinstance(body, dict) and isinstance(body.get("budget"), dict):
+                # A budget of steps alone may last for hours; then the planner is replaced.
+                body["budget"].update(seconds=0.01)
+            case.call_and_validate(checks=CHECKS)
+
+        with suppress(Unsatisfiable):  # some operations take nothing that could be wrong
+            send()
+
+
+@pytest.fixture(scope="module")
+def forecasts(tmp_path_factory: pytest.TempPathFactory) -> ModelForecasts:
+    """A model of a generated log, as saved."""
+    home = tmp_path_factory.mktemp("served")
+    write_swf(generate_log(jobs=300, users=5), home / "log.swf")
+    RuntimePredictor((0.5, 0.9)).fit(read_log(home / "log.swf")).save(home / "model")
+    return ModelForecasts(home / "model")
+
+
+def test_forecasts_are_estimates_of_a_request(forecasts: ModelForecasts) -> None:
+    """What one path answers could not be put into what another takes."""
+    with serving(ready=False, forecast=forecasts) as client:
+        tasks = [{"id": "a", "user": "user-1", "requested_s": 600}, {"id": "b"}]
+        status, found = client.post("/v1/forecast", {"tasks": tasks})
+        assert status == 200
+        estimates = from_mapping(Estimates, found["estimates"])
+        assert set(estimates) == {"a", "b"}
+        assert all(e["*"].levels == (0.5, 0.9) for e in estimates.values())
+        assert estimates["a"]["*"].at(0.9) <= 600, "the kill limit caps it"
+        twice = client.post("/v1/forecast", {"tasks": [{"id": "a"}, {"id": "a"}]})
+        assert twice[0] == 422
+        assert "twice" in twice[1]["error"]
+    with serving(slow, ready=False) as client:
+        assert client.post("/v1/forecast", {"tasks": tasks})[0] == 503
+
+
+def test_fuzzing_finds_no_fault(forecasts: ModelForecasts) -> None:
+    """A strange request would end in a 500, or in an answer that the schema does not know."""
+    with serving(most_s=0.05, grace_s=60.0, forecast=forecasts) as client:
+        planned(client, SMALL, "/v1/plan?hold=true")
+        fuzz(client, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("held", [False, True])
+def test_long_fuzzing_finds_no_fault(held: bool, forecasts: ModelForecasts) -> None:
+    """The same with many more requests, also where nothing is held."""
+    with serving(most_s=0.05, grace_s=60.0, forecast=forecasts) as client:
+        if held:
+            planned(client, SMALL, "/v1/plan?hold=true")
+        fuzz(client, 300)
+
+
+@pytest.mark.slow
+def test_ten_thousand_tasks_are_planned_within_their_budget() -> None:
+    """A large cluster's master would wait for more than it asked for."""
+    with serving() as client:
+        asked = replace(generate_batch(10_000, generate_cluster(1_000)), budget=Budget(seconds=5.0))
+        began = time.monotonic()
+        response = planned(client, asked)
+        assert time.monotonic() - began <= 6.0
+        assert not validate_response(asked, response)
+
+
+# --------------------------------------------------------------------------- the command
+
+
+def serve(*options: str) -> subprocess.Popen[str]:
+    """``plancast serve`` in a process of its own."""
+    command = [
+        sys.executable,
+        "-c",
+        "from plancast.pipelines.cli import main; main()",
+        "serve",
+        *options,
+    ]
+    return subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True)
+
+
+def test_the_command_serves_until_it_is_told_to_stop() -> None:
+    """What is under way when the service is stopped would be lost."""
+    process = serve("--port", "0", "--json")
+    assert process.stdout is not None
+    client = Client(int(json.loads(process.stdout.readline())["url"].rsplit(":", 1)[1]))
+    while client.get("/healthz")[0] != 200:
+        time.sleep(0.1)
+    with ThreadPoolExecutor(1) as sender:
+        asked = replace(SMALL, budget=Budget(seconds=1.5))
+        response = sender.submit(planned, client, asked)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        assert not validate_response(asked, response.result())
+    assert process.wait(30) == -signal.SIGTERM, "ended by the signal, once all was answered"
+    assert process.communicate()[1] == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--host", "0.0.0.0"], "set a bearer token"),
+        (["--model", "nowhere"], "nowhere"),
+        (["--token-file", "nothing.txt"], "nothing.txt"),
+    ],
+)
+def test_what_cannot_be_served_is_told(options: list[str], sentence: str) -> None:
+    """The operator would find a traceback, or a port open to everybody."""
+    process = serve(*options)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    assert sentence in err
+    assert err.count("\n") == 1

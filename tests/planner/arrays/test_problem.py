@@ -1,0 +1,164 @@
+"""The door between friendly and fast: arrays, and back, and what cannot be planned."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from plancast.planner.arrays.problem import decode, encode
+from plancast.planner.arrays.schedule import FAR
+from plancast.planner.instances.generate import random_request
+from plancast.planner.model.domain import (
+    TERMS,
+    DurationEstimate,
+    Finished,
+    Outcome,
+    Policy,
+    Prices,
+    Running,
+    Snapshot,
+    Task,
+    Worker,
+)
+from plancast.planner.model.evaluate import evaluate
+from plancast.planner.model.messages import PlanRequest
+from tests.oracles.brute_force import optimum, without_moves
+from tests.oracles.valid_schedules import plannable, random_schedules
+
+
+def test_terms_and_validity_of_random_schedules() -> None:
+    """The kernel would price a schedule unlike the evaluator, or place what the evaluator bars."""
+    rng = np.random.default_rng(0)
+    seen = 0
+    for problem in plannable(range(400)):
+        for schedule in random_schedules(problem, rng, 3):
+            plan = decode(problem, schedule)
+            request = without_moves(problem.request)
+            found = evaluate(request, plan, unplanned=problem.unplanned)
+            assert found.valid, found.violations
+            fast = dict(zip(TERMS, problem.terms(schedule), strict=True))
+            for term in TERMS[:-1]:
+                assert fast[term] == pytest.approx(found.terms[term], rel=1e-9, abs=1e-12), term
+            assert problem.cost(schedule) == pytest.approx(found.cost, rel=1e-9, abs=1e-12)
+            seen += 1
+    assert seen > 500
+
+
+def alone(request: PlanRequest, task: Task) -> PlanRequest:
+    """The request with only this task pending, and its predecessors out of the way."""
+    known = {r.task.id for r in request.snapshot.running}
+    known |= {f.id for f in request.snapshot.finished if f.outcome is Outcome.COMPLETED}
+    freed = replace(task, after=tuple(b for b in task.after if b in known))
+    return replace(request, incumbent=None, snapshot=replace(request.snapshot, pending=(freed,)))
+
+
+def test_what_is_called_unplaceable_is() -> None:
+    """A task that could run would be dropped from every plan."""
+    causes: Counter[str] = Counter()
+    for seed in range(600):
+        request = random_request(seed)
+        problem = encode(request)
+        for task_id, reason in {**problem.unplanned, **problem.infeasible}.items():
+            causes[reason.split()[1]] += 1
+            if reason.startswith("its predecessor"):
+                continue  # it follows a task that is unplaceable, or that failed
+            task = request.snapshot.pending_by_id[task_id]
+            assert optimum(alone(request, task)) is None, (seed, task_id, reason)
+        if problem.infeasible:
+            assert optimum(request, problem.unplanned) is None
+    assert len(causes) >= 4
+    assert sum(causes.values()) > 60
+
+
+def test_what_has_a_place_is_kept() -> None:
+    """A task without any place would be handed to solvers, and no plan ever be found."""
+    seen = 0
+    for problem in plannable(range(200)):
+        if problem.request.policy.hard_deadlines or problem.request.policy.max_wait_s is not None:
+            continue
+        for task in problem.tasks:
+            if task.shards == 1:  # for a gang encode proves less, and says so
+                assert optimum(alone(problem.request, task)) is not None, task.id
+                seen += 1
+    assert seen > 200
+
+
+NOW = 500
+
+
+def small(task: Task, worker: Worker | None = None, **more: object) -> PlanRequest:
+    """One task of 10 s on one worker."""
+    snapshot = Snapshot(
+        1,
+        NOW,
+        (worker or Worker("w", {"cpu": 2000}, labels=frozenset({"ssd"})),),
+        (task,),
+        **more,  # type: ignore[arg-type]
+    )
+    estimates = {"t": {"*": DurationEstimate.certain(10)}, "r": {"*": DurationEstimate.certain(30)}}
+    return PlanRequest("small", snapshot, estimates)
+
+
+@pytest.mark.parametrize(
+    ("request_", "part"),
+    [
+        (small(Task("t", {"cpu": 3000})), "3000 of cpu; the largest worker it may use has 2000"),
+        (small(Task("t", {"fpga": 1})), "needs 1 of fpga"),
+        (small(Task("t", {}, requires=("gpu",))), "requires label 'gpu', which no worker has"),
+        (small(Task("t", {"cpu": 1500}, shards=2)), "2 shards need to run at once"),
+        (
+            small(Task("t", {}), Worker("w", {}, until_s=NOW + 9)),
+            "every worker that could hold it drains",
+        ),
+        (
+            small(
+                Task("t", {}, after=("f",)),
+                finished=(Finished("f", NOW - 1, Outcome.FAILED),),
+            ),
+            "its predecessor f ended as failed",
+        ),
+    ],
+)  # fmt: skip
+def test_reasons(request_: PlanRequest, part: str) -> None:
+    """The operator would be told the wrong reason why a task has no place."""
+    assert part in encode(request_).unplanned["t"]
+
+
+def test_no_estimate() -> None:
+    """A task without an estimate for any class would be planned with a made-up duration."""
+    request = replace(small(Task("t", {})), estimates={})
+    assert "no run-time estimate" in encode(request).unplanned["t"]
+
+
+def test_hard_deadline_is_no_reason_to_drop_a_task() -> None:
+    """A deadline that cannot be kept would silently drop its task instead of failing the plan."""
+    request = small(Task("t", {}, deadline_s=NOW + 9))
+    hard = replace(request, policy=Policy(hard_deadlines=True))
+    assert not encode(request).infeasible
+    assert "hard deadline" in encode(hard).infeasible["t"]
+    assert not encode(hard).unplanned
+
+
+def test_times_count_from_now() -> None:
+    """Releases, deadlines and ends of running tasks would be off by the time of planning."""
+    request = small(
+        Task("t", {"cpu": 500}, release_s=NOW + 3, deadline_s=NOW + 50, after=("r",)),
+        running=(Running(Task("r", {"cpu": 1000}), ("w",), NOW - 4),),
+    )
+    problem = encode(request)
+    assert problem.raw_release.tolist() == [3]
+    assert problem.release.tolist() == [26]  # 30 s of which 4 are over
+    assert problem.deadline.tolist() == [50]
+    assert problem.hard_end.tolist() == [FAR]
+    assert problem.busy_end.tolist() == [26]
+    assert problem.on.tolist() == [True]
+
+
+def test_prices_stand_in_the_order_of_the_terms() -> None:
+    """A price would multiply another term."""
+    prices = Prices(**{term: float(k) for k, term in enumerate(TERMS)})
+    request = replace(small(Task("t", {})), policy=Policy(prices))
+    assert encode(request).prices.tolist() == [float(k) for k in range(len(TERMS))]

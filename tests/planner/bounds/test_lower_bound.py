@@ -1,0 +1,190 @@
+"""Lower bounds never exceed what they bound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.optimize import linprog
+
+from plancast.planner.arrays.graph import least_busy_times
+from plancast.planner.arrays.problem import encode
+from plancast.planner.bounds import relaxation
+from plancast.planner.bounds.lower_bound import heads_tails, lower_bound, term_bounds
+from plancast.planner.bounds.relaxation import relax
+from plancast.planner.instances.cluster import read_cluster
+from plancast.planner.instances.generate import generate_batch, generate_cluster
+from plancast.planner.model.domain import (
+    TERMS,
+    DurationEstimate,
+    Policy,
+    Prices,
+    Snapshot,
+    Task,
+    Worker,
+)
+from plancast.planner.model.evaluate import evaluate
+from plancast.planner.model.messages import PlanRequest
+from tests.oracles.brute_force import optimum, without_moves
+from tests.oracles.valid_schedules import plannable, random_schedules
+
+
+def test_no_schedule_beats_a_bound() -> None:
+    """A proof of optimality could rest on a bound that some plan is below."""
+    rng = np.random.default_rng(0)
+    seen = 0
+    for problem in plannable(range(300)):
+        bounds = term_bounds(problem)
+        head, tail = heads_tails(problem)
+        whole = lower_bound(problem, timed=True)
+        for schedule in random_schedules(problem, rng, 4):
+            terms = problem.terms(schedule)
+            worse = [t for t, b, x in zip(TERMS, bounds, terms, strict=True) if b > x + 1e-9]
+            assert not worse
+            assert (head <= schedule.start).all()
+            assert (head + problem.shortest <= schedule.end).all()
+            assert (head + tail).max() <= schedule.end.max()
+            assert whole <= problem.cost(schedule) + 1e-9
+            seen += 1
+    assert seen > 500
+
+
+def test_the_optimum_does_not_beat_a_bound() -> None:
+    """A bound could exceed the least cost, and a worse plan be called optimal."""
+    tight, seen, timed = 0, 0, 0
+    for problem in plannable(range(1000, 1100)):
+        best = optimum(problem.request, problem.unplanned)
+        if best is None:
+            continue
+        bound = lower_bound(problem, timed=True)
+        timed += bound > lower_bound(problem) + 1e-9
+        found = evaluate(without_moves(problem.request), best.plan, unplanned=problem.unplanned)
+        assert bound <= best.cost * (1 + 1e-9) + 1e-12
+        for value, term in zip(term_bounds(problem), TERMS, strict=True):
+            assert value <= found.terms[term] + 1e-9
+        seen += 1
+        tight += bound >= best.cost * (1 - 1e-9)
+    assert seen > 60
+    assert tight > 10
+    assert timed > 5
+
+
+def test_lateness_that_follows_from_too_much_work_before_a_deadline() -> None:
+    """The bound would take every task for the only one, and nothing for late."""
+    request = batch(4, 1, deadline_s=10)
+    prices = Prices(makespan_h=0, late_h=3600, misses=7, wait_h=0)
+    problem = encode(replace(request, policy=Policy(prices)))
+    assert lower_bound(problem) == 0
+    # Two of the four fit side by side before 10 s; the others end at 20 s.
+    best = 2 * 10 + 2 * 7
+    bound = lower_bound(problem, timed=True)
+    assert 0.99 * best < bound <= best
+
+
+def batch(tasks: int, workers: int, **task: object) -> PlanRequest:
+    """Equal tasks of one core and 10 s on equal workers of two cores."""
+    pending = tuple(Task(f"t{i}", {"cpu": 1000}, **task) for i in range(tasks))  # type: ignore[arg-type]
+    cluster = tuple(Worker(f"w{k}", {"cpu": 2000}) for k in range(workers))
+    certain = {"*": DurationEstimate.certain(10)}
+    policy = Policy(Prices(makespan_h=3600, late_h=0, misses=0, wait_h=0))
+    estimates = {t.id: certain for t in pending}
+    return PlanRequest("batch", Snapshot(1, 0, cluster, pending), estimates, policy)
+
+
+@pytest.mark.parametrize(("tasks", "workers", "seconds"), [(1, 1, 10), (4, 1, 20), (12, 2, 30)])
+def test_makespan_by_work(tasks: int, workers: int, seconds: int) -> None:
+    """The bound would know chains only, and be hopeless for many short tasks."""
+    assert lower_bound(encode(batch(tasks, workers))) == pytest.approx(seconds)
+
+
+def test_gang_takes_the_work_of_all_its_pieces() -> None:
+    """A gang would be bounded as if it were one of its pieces."""
+    assert lower_bound(encode(batch(2, 2, shards=4))) == pytest.approx(20)
+
+
+def test_waits_know_the_queue() -> None:
+    """The bound would let every task start at once, however many there are."""
+    prices = Prices(makespan_h=0, late_h=0, misses=0, wait_h=3600, stretch=5, unfair_h=3600)
+    problem = encode(replace(batch(8, 1), policy=Policy(prices)))
+    # Pairs at 0, 10, 20 and 30 s: the waits sum to 120 s, 15 s each, and the stretches to 20.
+    best = 120 + 5 * 20 + 15
+    assert 0.85 * best < lower_bound(problem) <= best
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_least_busy_times(seed: int) -> None:
+    """The waits of a queue would be bounded by more than its best order has."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 6))
+    area, release = rng.integers(1, 6, n), rng.integers(0, 8, n)
+    weight = rng.integers(0, 4, n).astype(float)
+    found = least_busy_times(area.astype(float), release, weight, 1.0)
+    best = np.inf
+    for order in permutations(range(n)):
+        # Unit by unit, each unit to the first released task of the order: all that can be best.
+        left, now, total = area.copy(), 0, 0.0
+        while left.any():
+            ready = [i for i in order if left[i] and release[i] <= now]
+            if ready:
+                left[ready[0]] -= 1
+                total += weight[ready[0]] * (now + 0.5) / area[ready[0]]
+            now += 1
+        best = min(best, total)
+    assert found == pytest.approx(best)
+
+
+@pytest.mark.parametrize("noise", [1e-6, 1e-2, 1.0])
+def test_the_bound_holds_however_wrong_the_dual_prices_are(
+    noise: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A solver that stops within its tolerances would prove plans that can be beaten."""
+    rng = np.random.default_rng(1)
+    near = 0
+    for seed in range(20):
+        request = generate_batch(20, generate_cluster(6, seed=seed), seed=seed)
+        prices = Prices(makespan_h=float(seed % 3), kwh=1.0, late_h=0, misses=0, wait_h=0)
+        request = replace(request, policy=replace(request.policy, prices=prices))
+        exact = relax(encode(request))
+        assert exact is not None
+        assert exact.bound <= exact.cost * (1 + 1e-9)
+        assert exact.bound >= exact.cost * (1 - 1e-6)
+
+        def shaken(*arguments: object, **options: object) -> object:
+            found = linprog(*arguments, **options)
+            for part in (found.ineqlin, found.eqlin):
+                part.marginals = part.marginals + noise * rng.standard_normal(len(part.marginals))
+            return found
+
+        with monkeypatch.context() as context:
+            context.setattr(relaxation, "linprog", shaken)
+            wrong = relax(encode(request))
+        assert wrong is not None
+        assert wrong.bound <= exact.cost * (1 + 1e-9)
+        near += wrong.bound > 0.5 * exact.cost
+    assert noise > 1e-6 or near == 20
+
+
+@pytest.mark.parametrize("size", ["50x10", "200x20"])
+def test_never_below_the_bound_of_a_cluster_file(
+    size: str, shared_data: Callable[[str], Path]
+) -> None:
+    """What the solver's tolerance takes would be given away in every certificate."""
+    for seed in range(3):
+        found = read_cluster(shared_data(f"benchmarks/cluster/cluster-{size}-{seed}.json.gz"))
+        assert lower_bound(encode(found.request)) >= found.lower_bound - 0.0005  # rounded
+
+
+@pytest.mark.parametrize("shift", [86_400, 1 << 31, 1 << 40, 1 << 49])
+@pytest.mark.parametrize("rate", [1.0, 3.0, 3.2e6, 1e15])
+def test_busy_times_at_a_far_clock(shift: int, rate: float) -> None:
+    """Where a second's last digit outweighs the rest of a task, the clock would stand still."""
+    rng = np.random.default_rng(3)
+    area, weight = rng.integers(1, 5000, 40).astype(float), rng.random(40)
+    release = np.sort(rng.integers(0, 30, 40))
+    near = least_busy_times(area, release, weight, rate)
+    far = least_busy_times(area, release + shift, weight, rate)
+    assert far == pytest.approx(near + shift * weight.sum(), rel=1e-12)

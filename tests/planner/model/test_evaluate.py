@@ -1,0 +1,331 @@
+"""The evaluator: each violation kind has a plan that breaks exactly it, each term its sum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from plancast.planner.model.domain import (
+    TERMS,
+    Assignment,
+    DurationEstimate,
+    Finished,
+    Outcome,
+    Plan,
+    Policy,
+    Prices,
+    Running,
+    Snapshot,
+    Task,
+    Window,
+    Worker,
+)
+from plancast.planner.model.evaluate import (
+    ViolationKind,
+    evaluate,
+    running_end_s,
+    unplanned_weight,
+    validate,
+    validate_response,
+)
+from plancast.planner.model.messages import PlanRequest, PlanResponse, Status
+
+NOW = 1_000_000
+KIND = ViolationKind
+
+
+def certain(seconds: int) -> dict[str, DurationEstimate]:
+    """An estimate without spread, for any machine class."""
+    return {"*": DurationEstimate.certain(seconds)}
+
+
+def base_request() -> PlanRequest:
+    """Four workers and six tasks that between them use every feature a plan can break."""
+    workers = (
+        Worker("w1", {"cpu": 4000, "mem": 8}, labels=frozenset({"ssd"}), machine_class="fast"),
+        Worker("w2", {"cpu": 4000, "mem": 8}, machine_class="slow"),
+        Worker("late", {"cpu": 4000, "mem": 8}, free_from_s=NOW + 50, machine_class="fast"),
+        Worker(
+            "short",
+            {"cpu": 4000, "mem": 8},
+            until_s=NOW + 40,
+            blocked=(Window(NOW + 10, NOW + 20),),
+            machine_class="fast",
+        ),
+    )
+    tasks = (
+        Task("a", {"cpu": 2000}, release_s=NOW + 5, deadline_s=NOW + 100),
+        Task("b", {"cpu": 2000}, release_s=NOW, after=("a",)),
+        Task("c", {"cpu": 4000, "mem": 8}, release_s=NOW, requires=("ssd|nvme",)),
+        Task("gang", {"cpu": 3000}, release_s=NOW, shards=2),
+        Task("picky", {"cpu": 1000}, release_s=NOW),
+        Task("follower", {"cpu": 1000}, release_s=NOW, after=("old", "r", "stuck")),
+        Task("stuck", {"cpu": 1000}, release_s=NOW),
+    )
+    running = (
+        Running(Task("r", {"cpu": 1000}, release_s=NOW - 10, preemptible=True), ("w2",), NOW - 5),
+        Running(Task("firm", {"cpu": 1000}, release_s=NOW - 10), ("w2",), NOW - 5),
+    )
+    estimates = {
+        "a": certain(10),
+        "b": certain(10),
+        "c": certain(10),
+        "gang": {"fast": DurationEstimate.certain(10), "slow": DurationEstimate.certain(20)},
+        "picky": {"fast": DurationEstimate.certain(10)},
+        "follower": certain(10),
+        "stuck": certain(10),
+        "r": certain(8),
+        "firm": certain(8),
+    }
+    ended = (Finished("old", NOW - 1), Finished("bad", NOW - 1, Outcome.FAILED))
+    snapshot = Snapshot(7, NOW, workers, tasks, running, ended)
+    return PlanRequest("base", snapshot, estimates)
+
+
+def put(task: str, workers: str, start: int, duration: int = 10) -> Assignment:
+    """A task on its workers (``w1+w2``), from `start` seconds after now."""
+    return Assignment(task, tuple(workers.split("+")), NOW + start, NOW + start + duration)
+
+
+VALID = {
+    "a": put("a", "w1", 5),
+    "b": put("b", "w1", 15),
+    "c": put("c", "w1", 25),
+    "gang": put("gang", "w1+w2", 35, 20),
+    "picky": put("picky", "w1", 5),
+    "follower": put("follower", "w2", 13),
+    "stuck": put("stuck", "w2", 3),
+}
+
+
+def make_plan(**changes: Assignment | None) -> Plan:
+    """The valid plan with some assignments changed, added or (None) left out."""
+    chosen = {**VALID, **changes}
+    return Plan(tuple(a for a in chosen.values() if a is not None), (), NOW, 7)
+
+
+def test_the_base_plan_is_valid() -> None:
+    """A valid plan called invalid would make every other case here meaningless."""
+    assert validate(base_request(), make_plan()) == []
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A plan that breaks exactly one kind, with what the request must be for it."""
+
+    plan: Plan
+    policy: Policy = field(default_factory=Policy)
+    unplanned: tuple[str, ...] = ()
+
+
+PLAN_CASES: dict[ViolationKind, Broken] = {
+    KIND.UNKNOWN_TASK: Broken(make_plan(ghost=put("ghost", "w1", 60))),
+    KIND.UNKNOWN_WORKER: Broken(make_plan(picky=put("picky", "nowhere", 5))),
+    KIND.TASK_MISSING: Broken(make_plan(picky=None)),
+    KIND.TASK_TWICE: Broken(make_plan(again=put("picky", "w1", 60))),
+    KIND.WRONG_SHARDS: Broken(make_plan(gang=put("gang", "w2", 35, 20))),
+    KIND.STARTS_IN_PAST: Broken(make_plan(picky=put("picky", "w1", -1))),
+    KIND.BEFORE_RELEASE: Broken(make_plan(a=put("a", "w1", 4))),
+    KIND.BEFORE_PREDECESSOR: Broken(make_plan(b=put("b", "w2", 14))),
+    KIND.PREDECESSOR_UNPLANNED: Broken(make_plan(stuck=None), unplanned=("stuck",)),
+    KIND.NOT_ELIGIBLE: Broken(make_plan(picky=put("picky", "w2", 60))),
+    KIND.WRONG_DURATION: Broken(make_plan(picky=put("picky", "w1", 5, 9))),
+    KIND.LABEL_MISSING: Broken(make_plan(c=put("c", "w2", 60))),
+    KIND.OVER_CAPACITY: Broken(make_plan(c=put("c", "w1", 24))),
+    KIND.WORKER_NOT_FREE: Broken(make_plan(picky=put("picky", "late", 49))),
+    KIND.WORKER_DRAINED: Broken(make_plan(picky=put("picky", "short", 31))),
+    KIND.WORKER_BLOCKED: Broken(make_plan(picky=put("picky", "short", 19))),
+    KIND.HARD_DEADLINE: Broken(
+        make_plan(a=put("a", "w1", 91), b=put("b", "w1", 101)), Policy(hard_deadlines=True)
+    ),
+    KIND.WAIT_BOUND: Broken(make_plan(picky=put("picky", "w1", 60)), Policy(max_wait_s=59)),
+    KIND.STRETCH_BOUND: Broken(make_plan(picky=put("picky", "w1", 60)), Policy(max_stretch=6.9)),
+    KIND.PREEMPTED_NOT_RUNNING: Broken(replace(make_plan(), preempted=("a",))),
+    KIND.NOT_PREEMPTIBLE: Broken(
+        replace(make_plan(firm=put("firm", "w1", 60, 8)), preempted=("firm",))
+    ),
+    KIND.STALE_SNAPSHOT: Broken(replace(make_plan(), snapshot_version=6)),
+}
+
+
+@pytest.mark.parametrize("kind", PLAN_CASES, ids=lambda k: k.value)
+def test_a_plan_that_breaks_one_kind_is_told_that_kind_alone(kind: ViolationKind) -> None:
+    """A kind that is never reported, or reported as another, is a guard that does not guard."""
+    case = PLAN_CASES[kind]
+    request = replace(base_request(), policy=case.policy)
+    found = validate(request, case.plan, unplanned=case.unplanned)
+    assert {v.kind for v in found} == {kind}
+    assert all(v.text for v in found)
+
+
+def response_for(request: PlanRequest, plan: Plan) -> PlanResponse:
+    """An honest response."""
+    found = evaluate(request, plan)
+    return PlanResponse(
+        request.request_id, request.snapshot.version, Status.FEASIBLE, plan, found.cost,
+        found.terms, lower_bound=0.0, gap=1.0,
+    )  # fmt: skip
+
+
+def _without(response: PlanResponse) -> PlanResponse:
+    return replace(response, unplanned={"picky": "no reason"})
+
+
+RESPONSE_CASES: dict[ViolationKind, Callable[[PlanResponse], PlanResponse]] = {
+    KIND.WRONG_REQUEST: lambda r: replace(r, request_id="other"),
+    KIND.WRONG_STATUS: lambda r: replace(r, status=Status.INFEASIBLE),
+    KIND.WRONG_COST: lambda r: replace(r, cost=(r.cost or 0) * 1.001),
+    KIND.WRONG_TERMS: lambda r: replace(r, terms={**r.terms, "wait_h": r.terms["wait_h"] + 1}),
+    KIND.WRONG_BOUND: lambda r: replace(r, status=Status.OPTIMAL),
+    KIND.WRONG_MOVED: lambda r: replace(r, moved=("a",)),
+    KIND.WRONG_UNPLANNED: _without,
+}
+
+
+@pytest.mark.parametrize("kind", RESPONSE_CASES, ids=lambda k: k.value)
+def test_a_response_that_lies_in_one_way_is_told_that_way_alone(kind: ViolationKind) -> None:
+    """A response whose claims were not checked could carry any cost or bound it liked."""
+    request = base_request()
+    honest = response_for(request, make_plan())
+    assert validate_response(request, honest) == []
+    found = validate_response(request, RESPONSE_CASES[kind](honest))
+    assert {v.kind for v in found} == {kind}
+
+
+def test_every_kind_has_a_case() -> None:
+    """A violation kind without a plan that breaks it would be an unexercised guard."""
+    assert set(PLAN_CASES) | set(RESPONSE_CASES) == set(ViolationKind)
+
+
+def test_a_failed_predecessor_holds_its_successor_back() -> None:
+    """A task planned after a failed predecessor would run on missing input."""
+    request = base_request()
+    task = replace(request.snapshot.pending_by_id["picky"], after=("bad",))
+    pending = tuple(task if t.id == "picky" else t for t in request.snapshot.pending)
+    request = replace(request, snapshot=replace(request.snapshot, pending=pending))
+    assert {v.kind for v in validate(request, make_plan())} == {KIND.PREDECESSOR_UNPLANNED}
+
+
+def test_ends_come_before_starts_at_one_instant() -> None:
+    """Counting a task that ends at t beside one that starts at t would waste capacity."""
+    request = base_request()
+    back_to_back = make_plan(c=put("c", "w1", 25), picky=put("picky", "w1", 55))
+    assert validate(request, back_to_back) == []
+
+
+def test_a_preempted_task_frees_its_worker_and_must_be_placed_again() -> None:
+    """Preemption that kept the resources, or let the task vanish, would be no preemption."""
+    request = base_request()
+    preempting = replace(make_plan(r=put("r", "w2", 60, 8)), preempted=("r",))
+    kinds = {v.kind for v in validate(request, preempting)}
+    # follower's predecessor r now ends at 68, after follower starts.
+    assert kinds == {KIND.BEFORE_PREDECESSOR}
+    vanished = replace(make_plan(), preempted=("r",))
+    assert KIND.TASK_MISSING in {v.kind for v in validate(request, vanished)}
+
+
+# --------------------------------------------------------------------------- terms
+
+
+def one_task_request(task: Task, worker: Worker, seconds: int, **request: object) -> PlanRequest:
+    """One task on one worker."""
+    snapshot = Snapshot(0, NOW, (worker,), (task,))
+    return PlanRequest("one", snapshot, {task.id: certain(seconds)}, **request)  # type: ignore[arg-type]
+
+
+def test_every_term_of_one_task_by_hand() -> None:
+    """A wrong formula or unit in any term would misprice every plan."""
+    worker = Worker("w", {"cpu": 4000}, idle_w=100.0, busy_w=200.0, boot_kwh=0.5, health=0.9)
+    task = Task("t", {"cpu": 1000}, release_s=NOW - 1800, deadline_s=NOW + 3600, weight=2.0)
+    request = one_task_request(task, worker, 3600)
+    plan = Plan((Assignment("t", ("w",), NOW + 1800, NOW + 5400),), (), NOW, 0)
+    terms = evaluate(request, plan).terms
+    assert terms["makespan_h"] == pytest.approx(1.5)
+    assert terms["late_h"] == pytest.approx(2 * 0.5)
+    assert terms["misses"] == 2.0
+    assert terms["wait_h"] == pytest.approx(2 * 1.0)
+    assert terms["stretch"] == pytest.approx(2 * 7200 / 3600)
+    # busy: 200 W x 1/4 x 1 h; idle: 100 W from now to the end, 1.5 h; one boot
+    assert terms["kwh"] == pytest.approx(0.05 + 0.15 + 0.5)
+    assert terms["unfair_h"] == pytest.approx(1.0)
+    assert terms["imbalance_h"] == pytest.approx(0.25)
+    assert terms["failures"] == pytest.approx(0.1)
+    assert terms["moves"] == 0.0
+    assert set(terms) == set(TERMS)
+
+
+def test_cost_is_prices_times_terms() -> None:
+    """A term left out of the sum, or a price put on another, would change every choice."""
+    request = base_request()
+    plan = make_plan()
+    for term in TERMS:
+        priced = replace(request, policy=Policy(Prices(**{**dict.fromkeys(TERMS, 0.0), term: 3.0})))
+        found = evaluate(priced, plan)
+        assert found.cost == pytest.approx(3.0 * found.terms[term])
+
+
+def test_running_tasks_count_until_they_are_preempted() -> None:
+    """Leaving running tasks out of the makespan would promise a cluster that is free too early."""
+    worker = Worker("w", {"cpu": 4000}, idle_w=1000.0)
+    run = Running(Task("r", {"cpu": 1000}, release_s=NOW - 100, preemptible=True), ("w",), NOW - 60)
+    snapshot = Snapshot(0, NOW, (worker,), (), (run,))
+    request = PlanRequest("run", snapshot, {"r": certain(3660)})
+    terms = evaluate(request, Plan((), (), NOW, 0)).terms
+    assert terms["makespan_h"] == pytest.approx(1.0)
+    assert terms["kwh"] == pytest.approx(1.0)  # no boot: it is on
+    assert terms["wait_h"] == pytest.approx(40 / 3600)
+    again = Plan((Assignment("r", ("w",), NOW, NOW + 3660),), ("r",), NOW, 0)
+    terms = evaluate(request, again).terms
+    assert terms["makespan_h"] == pytest.approx(3660 / 3600)
+    assert terms["moves"] == pytest.approx(1 + 60 / 3600)  # one task moved, a minute lost
+
+
+def test_a_running_task_is_killed_at_its_limit() -> None:
+    """An expected end past the kill limit would block a worker that is sure to be free."""
+    worker = Worker("w", {"cpu": 4000})
+    run = Running(Task("r", {"cpu": 1000}, requested_s=100), ("w",), NOW - 60)
+    request = PlanRequest("run", Snapshot(0, NOW, (worker,), (), (run,)), {"r": certain(3600)})
+    assert running_end_s(request, run) == NOW + 40
+
+
+def test_moves_count_changed_workers_and_later_starts_only() -> None:
+    """Counting an earlier start as a disruption would freeze every plan."""
+    request = base_request()
+    moved = make_plan(
+        picky=put("picky", "w1", 4),  # earlier: no move
+        stuck=put("stuck", "w1", 3),  # another worker
+        follower=put("follower", "w2", 15),  # later by two
+    )
+    against = replace(request, incumbent=make_plan())
+    assert evaluate(against, moved).terms["moves"] == 2
+    tolerant = replace(against, policy=Policy(move_tolerance_s=2))
+    assert evaluate(tolerant, moved).terms["moves"] == 1
+    swapped = make_plan(gang=put("gang", "w2+w1", 35, 20))
+    assert evaluate(against, swapped).terms["moves"] == 0
+
+
+def test_owner_means_divide_by_all_of_the_owners_tasks() -> None:
+    """Dividing by the planned tasks alone would reward leaving a user's tasks out."""
+    request = base_request()
+    waits_h = [5 - 5, 15, 25, 35, 5, 13, 3]  # of one owner's seven tasks, seconds after release
+    running_h = [5, 5]
+    expected = (sum(waits_h) + sum(running_h)) / 3600 / 9
+    assert evaluate(request, make_plan()).terms["unfair_h"] == pytest.approx(expected)
+
+
+def test_dropping_a_task_is_never_free() -> None:
+    """Plans compare by the weight they leave out first."""
+    assert unplanned_weight(base_request(), make_plan(picky=None)) == 1.0
+    assert unplanned_weight(base_request(), make_plan()) == 0.0
+
+
+def test_what_really_ran_is_judged_without_the_duration_check() -> None:
+    """An executed plan has the truth's durations; calling them wrong would reject every one."""
+    request = base_request()
+    ran = make_plan(picky=put("picky", "w1", 5, 17), r=put("r", "w2", -5, 10))
+    assert KIND.WRONG_DURATION in {v.kind for v in validate(request, ran)}
+    found = evaluate(request, ran, realised=True)
+    assert found.valid
+    assert found.terms["wait_h"] == evaluate(request, make_plan()).terms["wait_h"]

@@ -1,0 +1,99 @@
+"""Walks and pools of ruin and recreate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from plancast.planner.arrays.problem import Schedule, encode
+from plancast.planner.bounds.relaxation import relax
+from plancast.planner.instances.generate import generate_batch, generate_cluster
+from plancast.planner.model.domain import Policy, Prices
+from plancast.planner.model.messages import Budget
+from plancast.planner.solvers import SOLVERS
+from plancast.planner.solvers.lns import lns, local_search
+from plancast.planner.solvers.lns.local_search import PLACES, Shape, Walk, fixed_arrays, with_pool
+from plancast.planner.solvers.lns.relaxed_starts import PASSES, guided_schedules
+
+FREE = Policy(prices=replace(Prices(), wait_h=0.0, makespan_h=100.0))
+"""Nothing is paid for waiting."""
+
+
+def test_half_of_the_pool_is_drawn_as_the_relaxation_shares() -> None:
+    """Workers that the relaxation gives nothing would be looked at as often as those it fills."""
+    problem = encode(generate_batch(80, generate_cluster(12, seed=2), seed=2))
+    fixed, relaxation = fixed_arrays(problem), relax(problem)
+    assert relaxation is not None
+    pool = with_pool(fixed, relaxation, np.random.default_rng(3)).pool
+    rng = np.random.default_rng(3)
+    group = relaxation.worker_group
+    for kind in range(len(pool)):
+        workers = fixed.every[fixed.every_ptr[kind] : fixed.every_ptr[kind + 1]]
+        alike = np.resize(rng.permutation(workers), PLACES // 2)
+        chance = (relaxation.share[kind] / np.bincount(group))[group[workers]]
+        chances = chance / chance.sum() if chance.sum() > 0 else None
+        drawn = rng.choice(workers, PLACES - PLACES // 2, p=chances)
+        assert pool[kind].tolist() == [*alike, *drawn]
+
+
+@pytest.mark.parametrize("tasks", [100, 10_000])
+def test_calls_of_the_kernel_are_long_enough_for_their_start(
+    tasks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large batches would sum up costs most of the time, small ones overlook a deadline."""
+    clock = SimpleNamespace(now=0.0, calls=0)
+    monkeypatch.setattr(local_search, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+
+    class Timed(Walk):
+        """A walk whose calls take 0.4 µs a task to begin and 100 µs a move."""
+
+        def __init__(self) -> None:
+            self.problem: Any = SimpleNamespace(tasks=range(tasks))
+            self._moves_a_second = 10_000.0
+
+        def step(self, moves: int, *_: Any) -> None:
+            clock.now += 4e-7 * tasks + 1e-4 * moves
+            clock.calls += 1
+
+    Timed().step_until(1.0, 1.0, 0.0, Shape(4, 3, 0.1, 1e-12))
+    assert clock.calls * 4e-7 * tasks < 0.12
+    assert clock.now < 1.05
+
+
+def test_guided_schedules_end_with_one_that_is_far_too_dear(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where waiting is priced much of the budget would go to schedules that nobody wants."""
+    made = 0
+
+    def counted(*arguments: Any, **named: Any) -> Iterator[Schedule]:
+        nonlocal made
+        for schedule in guided_schedules(*arguments, **named):
+            made += 1
+            yield schedule
+
+    monkeypatch.setattr(lns, "guided_schedules", counted)
+    request = generate_batch(120, generate_cluster(12, seed=6), seed=6)
+    for policy, passes in ((request.policy, 1), (FREE, len(PASSES))):
+        made, problem = 0, encode(replace(request, policy=policy))
+        SOLVERS["lns"]().solve(problem, budget=Budget(None, 5), rng=np.random.default_rng(0))
+        assert made == passes
+
+
+@pytest.mark.parametrize(
+    ("seconds", "steps", "size"),
+    [(0.1, None, 7), (10.0, None, 14), (np.inf, 100, 7), (np.inf, 100_000, 14)],
+)
+def test_moves_are_smaller_where_waiting_is_priced_and_time_is_short(
+    seconds: float, steps: int | None, size: int
+) -> None:
+    """Plans of small batches would be a hundredth dearer, with the moves that pay later."""
+    request = generate_batch(30, generate_cluster(6, seed=6), seed=6)
+    engine = lns.LargeNeighbourhood(SOLVERS["greedy"](), most=7)
+    assert engine._most(encode(request), seconds, steps) == size
+    assert engine._most(encode(replace(request, policy=FREE)), seconds, steps) == 14
