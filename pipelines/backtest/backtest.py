@@ -112,6 +112,8 @@ class Backtest:
     has_requests : bool
     away : Away
         Failures and drains of the machine.
+    left_out : int
+        Jobs wider than the machine, which it could never run.
     """
 
     name: str
@@ -122,6 +124,7 @@ class Backtest:
     digest: str
     has_requests: bool
     away: Away = UP
+    left_out: int = 0
 
 
 def open_backtest(
@@ -157,21 +160,25 @@ def open_backtest(
     Notes
     -----
     Jobs without a positive run time are left out, except in sequences, whose rows are counted
-    in the log as it is. A job wider than the machine takes all of it. An unknown request is
-    the largest request seen so far in that queue, else overall.
+    in the log as it is. Jobs wider than the machine are left out and counted, in sequences too.
+    An unknown request is the largest request seen so far in that queue, else overall.
     """
     jobs, facts = ingest_log(str(path), reading)
     source = jobs.attrs.get("source", Path(path).name)
     if sequences is None:
         jobs, _ = usable(jobs)
+    size = int(procs or facts["machine_size"])
+    fits = _widths(jobs) <= size
+    if not fits.any():
+        raise BadRequest(f"{source}: every job is wider than {size} processors; raise --procs")
+    parts = () if sequences is None else _sequences(Path(sequences), fits)
+    jobs = jobs[fits].reset_index(drop=True)
     first, last = _window(window, len(jobs))
     jobs = jobs.iloc[:last].reset_index(drop=True)
-    size = int(procs or facts["machine_size"])
     log = _log_of(jobs, source, size)
     if cut_to_request:
         log = log.cut_to_request()
     log = log.part(slice(first, last))
-    parts = () if sequences is None else _sequences(Path(sequences), len(log))
     if parts and away != UP:
         raise BadRequest(
             "--sequences: parts are replayed on a whole machine; leave out --failures and --drains"
@@ -181,7 +188,15 @@ def open_backtest(
     if cut_to_request and not has_requests:
         raise BadRequest(f"{source}: names no requested times; leave out --cut-to-request")
     return Backtest(
-        name_of_log(source), log, jobs, first, parts, data_digest(jobs)[:16], has_requests, away
+        name_of_log(source),
+        log,
+        jobs,
+        first,
+        parts,
+        data_digest(jobs)[:16],
+        has_requests,
+        away,
+        left_out=int((~fits).sum()),
     )
 
 
@@ -202,7 +217,9 @@ def _window(text: str | None, rows: int) -> tuple[int, int]:
     return first, last
 
 
-def _sequences(path: Path, rows: int) -> tuple[tuple[int, int], ...]:
+def _sequences(path: Path, fits: NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
+    """Parts of a log as the file names them, counted in the rows that fit the machine."""
+    rows, before = len(fits), np.append(0, np.cumsum(fits))
     try:
         lines = path.read_text("utf-8").split("\n")
     except (OSError, UnicodeDecodeError):
@@ -219,7 +236,10 @@ def _sequences(path: Path, rows: int) -> tuple[tuple[int, int], ...]:
                 f"{path}, line {number}: {line.strip()!r}: write a first row from 0 and, after "
                 f"a space, a number of jobs ({SEQUENCE_JOBS}); the log has {rows} rows"
             )
-        found.append((first, jobs))
+        kept = int(before[first + jobs] - before[first])
+        if not kept:
+            raise BadRequest(f"{path}, line {number}: no job of it fits the machine; raise --procs")
+        found.append((int(before[first]), kept))
     if not found:
         raise BadRequest(f"{path}: holds no first row; write one a line")
     return tuple(found)
@@ -227,18 +247,22 @@ def _sequences(path: Path, rows: int) -> tuple[tuple[int, int], ...]:
 
 def _log_of(jobs: pd.DataFrame, source: str, procs: int) -> ReplayLog:
     run, submit = (jobs[c].to_numpy(np.float64) for c in ("run_s", "submit_s"))
-    width = jobs["cpus"].where(jobs["cpus"] > 0, jobs["gpus"]).to_numpy(np.float64)
-    width = np.where(width > 0, np.ceil(width), 1.0)
     names = jobs["user"].where(jobs["user"] != "", jobs["queue"])
     return ReplayLog(
         source,
         procs,
         np.floor(submit).astype(np.int64),
         np.ceil(np.nan_to_num(run)).astype(np.int64),
-        np.minimum(width, procs).astype(np.int64),
+        _widths(jobs).astype(np.int64),
         known_requests(jobs),
         pd.factorize(names)[0].astype(np.int64),
     )
+
+
+def _widths(jobs: pd.DataFrame) -> Floats:
+    """Whole processors (GPUs where no processors are told) of each job, at least 1."""
+    width = jobs["cpus"].where(jobs["cpus"] > 0, jobs["gpus"]).to_numpy(np.float64)
+    return np.where(width > 0, np.ceil(width), 1.0)
 
 
 def known_requests(jobs: pd.DataFrame) -> Ints:
@@ -422,7 +446,8 @@ def backtest(
     Returns
     -------
     dict
-        ``{"log", "jobs", "procs", "digest", "failures", "drains", "cells"}``, JSON values.
+        ``{"log", "jobs", "procs", "left_out", "digest", "failures", "drains", "cells"}``, JSON
+        values; ``left_out`` counts the jobs wider than the machine.
         ``regret`` is the mean bounded slowdown above that of the same dispatcher with oracle
         estimates, where that is in the grid; ``against_first`` above the first cell's.
         Intervals are 95 %, paired, over weeks (over sequences, where there are some).
@@ -453,6 +478,7 @@ def backtest(
         "source": test.log.name,
         "jobs": len(test.log),
         "procs": test.log.procs,
+        "left_out": test.left_out,
         "digest": test.digest,
         "failures": None if test.away.failures is None else list(test.away.failures),
         "drains": [list(drain) for drain in test.away.drains],

@@ -181,6 +181,8 @@ def cell_table(report: dict[str, Any]) -> Any:
         f"{report['log']}: {report['jobs']:,} jobs on {report['procs']:,} processors; "
         "bounded slowdown,\nwaits and distance from the promised start in minutes"
     )
+    if report["left_out"]:
+        title += f"\nleft out: {report['left_out']:,} jobs wider than the machine"
     columns = ["dispatcher", "mean", "95 %", "p95", "p99", "max", "wait", "late %", "off"]
     return table(title, [*columns, "missed", "regret"], rows)
 

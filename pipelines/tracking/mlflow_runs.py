@@ -1,7 +1,8 @@
 """MLflow, in this file only: one run for each pipeline run.
 
-The store is a SQLite file under ``data/mlflow`` of the current directory, given by an
-absolute URI so that it does not follow later changes of directory.
+The store is where ``MLFLOW_TRACKING_URI`` says; without it a SQLite file under ``data/mlflow``
+of the current directory, given by an absolute URI so that it does not follow later changes of
+directory.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import logging
 import math
 import os
+import re
 import shlex
 import time
 import warnings
@@ -45,6 +47,10 @@ logging.getLogger("alembic").setLevel(logging.ERROR)
 
 EXPERIMENT = "plancast"
 STORE = Path("data/mlflow")
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
+"""Where MLflow's own tools look for the store."""
+_OWN_URIS: set[str] = set()
+"""Stores that were taken because the environment names none."""
 
 _NO_STEP = -1
 """Step of a logged model. MLflow ties all metrics of a run with the model's step to it, those
@@ -52,7 +58,21 @@ of the rules beside it too; only metrics that name the model are meant."""
 
 
 def store_uri() -> str:
-    """Absolute URI of the SQLite store."""
+    """URI of the store: of the environment, else the absolute one of the SQLite file."""
+    return _given_uri() or _own_uri()
+
+
+def _given_uri() -> str:
+    """What the environment says; "" where it says nothing.
+
+    MLflow puts the store that it is given into the variable, for its subprocesses: that of
+    another folder that was the current one before is nobody's wish.
+    """
+    told = os.environ.get(URI_VARIABLE, "").strip()
+    return "" if told in _OWN_URIS else told
+
+
+def _own_uri() -> str:
     return f"sqlite:///{(STORE / 'mlflow.db').resolve()}"
 
 
@@ -61,20 +81,28 @@ def ui_command() -> str:
     return f"mlflow ui --backend-store-uri {shlex.quote(store_uri())}"
 
 
+def store_name() -> str:
+    """The store as a sentence calls it; a password in a URI is left out."""
+    if _given_uri():
+        return f"{URI_VARIABLE} {re.sub(r'//[^/@]*@', '//', store_uri())}"
+    return f"{STORE}/mlflow.db"
+
+
 def _connect() -> None:
-    STORE.mkdir(parents=True, exist_ok=True)
-    mlflow.set_tracking_uri(store_uri())
+    given = _given_uri()
+    artifacts = None if given else (STORE / "artifacts").resolve().as_uri()
+    if not given:
+        STORE.mkdir(parents=True, exist_ok=True)
+        _OWN_URIS.add(_own_uri())
     try:
+        mlflow.set_tracking_uri(given or _own_uri())
         if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-            mlflow.create_experiment(
-                EXPERIMENT, artifact_location=(STORE / "artifacts").resolve().as_uri()
-            )
+            mlflow.create_experiment(EXPERIMENT, artifact_location=artifacts)
         mlflow.set_experiment(EXPERIMENT)
     except (MlflowException, SQLAlchemyError) as error:
-        reason = str(error).splitlines()[0]
-        raise BadRequest(
-            f"{STORE}/mlflow.db: MLflow cannot use it ({reason}); mend it, or move it away"
-        ) from None
+        reason = re.split(r"\.?\s*\n|\.\s+(?=[A-Z])", str(error).strip())[0].rstrip(".")
+        remedy = f"correct {URI_VARIABLE}" if given else "repair it, or move it away"
+        raise BadRequest(f"{store_name()}: MLflow cannot use it ({reason}); {remedy}") from None
 
 
 def open_run(name: str, parameters: Mapping[str, Any]) -> str:
@@ -99,7 +127,7 @@ def continued(run_id: str) -> Iterator[None]:
         run = mlflow.start_run(run_id=run_id)
     except MlflowException:
         raise BadRequest(
-            f"{STORE}/mlflow.db: there is no run {run_id}; begin again with the ingest stage"
+            f"{store_name()}: there is no run {run_id}; begin again with the ingest stage"
         ) from None
     with run:
         yield
@@ -570,7 +598,7 @@ def contestants(log: str) -> tuple[Contestant | None, Contestant]:
     versions = [_version_of(name, alias) for alias in ("champion", "challenger")]
     if versions[1] is None:
         raise BadRequest(
-            f"{STORE}/mlflow.db: no model of the log {log} is registered; "
+            f"{store_name()}: no model of the log {log} is registered; "
             "run plancast evaluate on it first"
         )
     champion, challenger = (None if v is None else _contestant(v) for v in versions)
@@ -582,7 +610,8 @@ def _contestant(version: Any) -> Contestant:
     folder = Path(mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}"))
     cards = sorted(folder.rglob("card.json"))
     if not cards:
-        raise BadRequest(f"{STORE}: version {version.version} of {version.name} has no card.json")
+        named = f"version {version.version} of {version.name}"
+        raise BadRequest(f"{store_name()}: {named} has no card.json")
     card = json.loads(cards[0].read_text("utf-8"))
     settings = card["settings"]
     return Contestant(
