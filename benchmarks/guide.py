@@ -1,4 +1,4 @@
-"""Learned guidance: guided A* beside weighted A*, and the learned dispatch order.
+"""Learned guidance: guided A* beside weighted A*, on larger problems, and before CP-SAT.
 
 Run with ``make bench-guide``. Lessons are collected, and a guide is trained, where none is given;
 the problems measured are cut from other logs and seeds. Writes ``docs/benchmarks/guide.md`` and
@@ -18,13 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.guide_orders import groups_of, order_rows
-from benchmarks.guide_orders import section as order_section
 from benchmarks.guide_uses import hint_rows, size_rows
 from benchmarks.guide_uses import section as uses_section
 from plancast.pipelines.guide.collect import Settings, collect
-from plancast.pipelines.guide.passes import Settings as Batches
-from plancast.pipelines.guide.passes import train_passes
 from plancast.pipelines.guide.problems import GENERATED, Source, source_of
 from plancast.pipelines.guide.train import train
 from plancast.pipelines.inputs.files import read_bytes, write_text_atomic
@@ -37,22 +33,15 @@ from plancast.planner.solvers.astar.astar import AStar, Limits, Search
 from plancast.planner.solvers.astar.guides import LearnedGuide, guide_from_text
 from plancast.planner.solvers.astar.space import search_space
 from plancast.planner.solvers.base import Solution
-from plancast.planner.solvers.greedy.passes import OrderGuide, orders_from_text
 from plancast.predictor.value_model import QUANTILE, TreeSettings, ValueModel
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
-CLUSTERS = DATA / "benchmarks" / "cluster"
 PAGE = ROOT / "docs" / "benchmarks" / "guide.md"
 TRAINED_ON = (
     ("logs/KTH-SP2-1996-2.swf.gz", None), ("gpu/philly-2017.csv.gz", "philly.yaml"),
     ("dags/wfinstances_tasks.csv.gz", None),
     ("benchmarks/cluster/cluster-200x20-0.json.gz", None),
-)  # fmt: skip
-ORDERS_FROM = (
-    *TRAINED_ON, ("logs/SDSC-BLUE-2000-4.2-cln.swf.gz", None),
-    ("logs/LLNL-Atlas-2006-2.1-cln.swf.gz", None), ("logs/lublin-256-1.swf.gz", None),
-    ("tasks/galaxy_main_jobs.csv.gz", "galaxy.yaml"),
 )  # fmt: skip
 MEASURED_ON = (
     ("logs/HPC2N-2002-2.1-cln.swf.gz", None), ("gpu", None),
@@ -60,7 +49,6 @@ MEASURED_ON = (
 )  # fmt: skip
 LESSONS = Settings(problems=120, tasks=(8, 12), steps=2_000)
 JUDGES = Settings(problems=40, tasks=(11, 13), seed=1)
-ORDERS = Batches(batches=200, tried=15)
 SEED = 77
 """Of the problems measured; lessons have seeds 0 and 1."""
 WEIGHTS = (1.02, 1.05, 1.1, 1.2)
@@ -96,13 +84,6 @@ def learned_guide(folder: Path) -> LearnedGuide:
     larger = folder.with_name(f"{folder.name}-larger")
     collect(found, larger, JUDGES)
     return train(folder, judge_by=larger).guide
-
-
-def learned_orders(file: Path | None) -> OrderGuide:
-    """The guide of list schedules of a file, or one that is trained now."""
-    if file is not None:
-        return orders_from_text(read_bytes(file), str(file))
-    return train_passes(sources(ORDERS_FROM), ORDERS).guide
 
 
 # --------------------------------------------------------------------------- search
@@ -335,7 +316,7 @@ def page(facts: dict[str, Any]) -> str:
         f"{trees['kernel_2000']:.2f} in rows of 2,000 (LightGBM's own prediction "
         f"{trees['lightgbm_20']:.1f} and {trees['lightgbm_2000']:.2f}).",
     ]  # fmt: skip
-    return "\n".join([*lines, *order_section(facts["order"]), *uses_section(facts), ""])
+    return "\n".join([*lines, *uses_section(facts), ""])
 
 
 def finite(value: Any) -> Any:
@@ -351,7 +332,6 @@ def main() -> None:
     """Measure, print and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--guide", type=Path, help="a trained guide")
-    parser.add_argument("--orders", type=Path, help="a trained guide of list schedules")
     parser.add_argument("--lessons", type=Path, default=ROOT / "data" / "interim" / "lessons")
     parser.add_argument("--problems", type=int, default=50, help="of each source")
     parser.add_argument("--larger", type=int, default=8, help="of each source and size")
@@ -369,17 +349,11 @@ def main() -> None:
         counts[source.name] = len(found)
         cases += found
         print(f"{source.name}: {len(found)} problems", flush=True)
-    orders = learned_orders(options.orders)
-    groups = groups_of(sources(MEASURED_ON[:2])[:-1], CLUSTERS, SEED)
     facts: dict[str, Any] = {
         "problems": counts, "tasks": [low, high], "trained_on": guide.card.get("trained_on", []),
         "guide": guide.card.get("name", ""), "lessons": guide.card.get("problems", 0),
         "search": search_rows(cases, guide),
         "ceiling": ceiling(guide), "trees": tree_times(),
-        "order": {
-            **{key: orders.card[key] for key in ("orders", "batches", "trained_on")},
-            "groups": order_rows(groups, orders),
-        },
         "sizes": size_rows(sources(MEASURED_ON), guide, options.larger, SEED),
         "hints": hint_rows([case.problem for case in cases], guide),
     }  # fmt: skip

@@ -178,14 +178,9 @@ def _search_options(
     learned: Any = None
     if guide is not None:
         from plancast.pipelines.inputs.files import read_bytes
-        from plancast.planner.solvers.astar.guide_files import guide_of_any_kind
-        from plancast.planner.solvers.greedy.passes import OrderGuide
+        from plancast.planner.solvers.astar.guides import guide_from_text
 
-        learned = guide_of_any_kind(read_bytes(guide), str(guide))
-        if isinstance(learned, OrderGuide):
-            if weight != 1.0:
-                raise BadRequest("--weight: a guide of orders leads no A*; leave out one of them")
-            return {"orders": learned}
+        learned = guide_from_text(read_bytes(guide), str(guide))
     if solver != "astar":
         raise BadRequest(f"{asked}: only astar searches so; add --solver astar")
     return {"form": "guided", "weight": weight} | ({"guide": learned} if learned else {})

@@ -297,23 +297,6 @@ def log_guides(facts: Mapping[str, Any], name: str) -> str:
         return str(parent.info.run_id)
 
 
-def log_orders(facts: Mapping[str, Any]) -> str:
-    """A run for a guide of list schedules, with what its plans cost by source; its id.
-
-    Parameters
-    ----------
-    facts : mapping
-        Of ``plancast.pipelines.guide.passes.train_passes``.
-    """
-    _connect()
-    with mlflow.start_run(run_name="guide of orders") as run:
-        mlflow.set_tags({"kind": "guide of orders", "trained_on": ", ".join(facts["trained_on"])})
-        kept = ("batches", "tasks", "workers", "orders", "seed")
-        mlflow.log_params({key: facts[key] for key in kept})
-        mlflow.log_metrics(_flat({key: facts[key] for key in ("judgement", "importances")}, ""))
-        return str(run.info.run_id)
-
-
 # --------------------------------------------------------------------------- evaluations
 
 

@@ -27,7 +27,6 @@ from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, S
 from plancast.planner.planning.preempt import preemptible, with_preemption
 from plancast.planner.solvers import SOLVERS
 from plancast.planner.solvers.base import Observe, Solution
-from plancast.planner.solvers.greedy.passes import OrderGuide
 from plancast.planner.solvers.makespan.recognise import SHOP_TASKS, is_project, is_shop
 
 ASTAR_TASKS = 6
@@ -49,7 +48,6 @@ def plan(
     solver: str = "auto",
     *,
     observe: Observe | None = None,
-    orders: OrderGuide | None = None,
     **parameters: Any,
 ) -> PlanResponse:
     """Plan a request.
@@ -61,8 +59,6 @@ def plan(
         A name of ``solvers.SOLVERS``, or ``auto``.
     observe : callable, optional
         Told (cost, lower bound) of each better schedule.
-    orders : OrderGuide, optional
-        Chooses one list schedule more of the greedy plan that every engine begins with.
     **parameters
         The solver's own.
 
@@ -84,19 +80,16 @@ def plan(
     if preemptible(request):
         return with_preemption(
             request,
-            lambda r, out, o: plan_without_preemption(
-                r, solver, o, orders, parameters, left_out=out
-            ),
+            lambda r, out, o: plan_without_preemption(r, solver, o, parameters, left_out=out),
             observe,
         )
-    return plan_without_preemption(request, solver, observe, orders, parameters)
+    return plan_without_preemption(request, solver, observe, parameters)
 
 
 def plan_without_preemption(
     request: PlanRequest,
     solver: str = "auto",
     observe: Observe | None = None,
-    orders: OrderGuide | None = None,
     parameters: Mapping[str, Any] = MappingProxyType({}),
     *,
     left_out: Mapping[str, str] | None = None,
@@ -113,7 +106,7 @@ def plan_without_preemption(
     status, bound = Status.FEASIBLE, float("-inf")
     if problem.tasks:
         rng = np.random.default_rng(request.seed)
-        greedy = SOLVERS["greedy"](guide=orders).solve(
+        greedy = SOLVERS["greedy"]().solve(
             problem, budget=_left(request.budget, began, 0.0), rng=rng, observe=observe
         )
         contest.enter_schedule("greedy", greedy.schedule)

@@ -24,9 +24,6 @@ def _cpsat(**parameters: Any) -> Solver:
 
 
 def _lns(**parameters: Any) -> Solver:
-    if parameters.get("polish"):
-        polisher = _cpsat(threads=1, by_class=False, tick_s=1)
-        parameters = {"polisher": polisher, **parameters}
     return LargeNeighbourhood(**{"start": Greedy(), **parameters})
 
 

@@ -11,10 +11,8 @@ import numpy as np
 from plancast.planner.arrays.graph import priority_order
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
 from plancast.planner.arrays.schedule import EARLIEST_END, LEAST_COST, list_schedule
-from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.messages import Budget, Status
 from plancast.planner.solvers.base import Observe, Solution, at_least
-from plancast.planner.solvers.greedy.passes import OrderGuide
 from plancast.planner.solvers.greedy.priority_rules import (
     ORDERS,
     WAITING,
@@ -31,7 +29,7 @@ PASSES: tuple[tuple[str, int], ...] = (
     *((order, rule) for order in ORDERS[2:6] for rule in (EARLIEST_END, LEAST_COST)),
 )
 """Orders and rules, the most promising first: one for deadlines, one for waiting."""
-LEARNED, GUIDED = "learned", "guided"
+LEARNED = "learned"
 LEARNED_AT = 2
 """Where in the passes the learned order for waiting stands, where waiting has a price."""
 
@@ -45,24 +43,14 @@ class Greedy:
     work : int
         Task-worker pairs that may be looked at altogether. However large the problem is, the
         pass for deadlines is made, and the one for waiting where waiting has a price.
-    guide : OrderGuide, optional
-        Chooses one pass that is made before the others.
-    only_guided : bool
-        Make no other, unless that one finds no place for a task.
     """
 
     name: ClassVar[str] = "greedy"
     exact_terms: ClassVar[frozenset[str]] = frozenset()
     work: int = 2_000_000
-    guide: OrderGuide | None = None
-    only_guided: bool = False
 
     def __post_init__(self) -> None:
         at_least(self, 1, "work")
-        if self.guide is not None and not isinstance(self.guide, OrderGuide):
-            raise BadRequest("greedy: guide must be an OrderGuide")
-        if self.only_guided and self.guide is None:
-            raise BadRequest("greedy: only_guided needs a guide")
 
     def solve(
         self,
@@ -81,16 +69,11 @@ class Greedy:
             passes.insert(LEARNED_AT, (LEARNED, LEAST_COST))
         passes = passes[: max(1 + waiting_costs(problem), self.work // pairs)]
         keys = priorities(problem)
-        if self.guide is not None:
-            name, rule = self.guide.choose(problem)
-            weights = self.guide.orders.get(name)
-            keys[GUIDED] = keys[name] if weights is None else learned_priority(problem, weights)
-            passes = [(GUIDED, rule), *passes]
         best: Schedule | None = None
         best_cost = float("inf")
         for name, rule in passes:
             late = budget.seconds is not None and time.perf_counter() - began > budget.seconds
-            if (late or self.only_guided) and best is not None:
+            if late and best is not None:
                 break
             if name == LEARNED:
                 keys[name] = learned_priority(problem, WAITING)

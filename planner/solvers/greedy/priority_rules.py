@@ -24,9 +24,9 @@ WAITING: dict[str, float] = {
     "latest": 0.44, "broad": 0.02, "scarce": 0.22, "latest_s": 0.58, "slack_s": 0.24,
     "tail_s": 0.10, "shortest_s": 0.19, "weight": 0.22, "undated": -0.11,
 }  # fmt: skip
-"""What the learned order for waiting makes of ``order_features``. Found by the search of
-``plancast.pipelines.guide.order`` on generated batches of 300 tasks and on batches of KTH-SP2,
-philly and WfInstances, all with a price on waiting; see docs/benchmarks/guide.md for others."""
+"""What the learned order for waiting makes of ``order_features``. Found by the
+cross-entropy method on generated batches of 300 tasks and on batches of KTH-SP2, philly and
+WfInstances, all with a price on waiting; see docs/guide.md."""
 
 
 def order_features(problem: Problem) -> dict[str, Floats]:

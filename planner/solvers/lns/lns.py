@@ -39,8 +39,6 @@ from plancast.planner.solvers.lns.local_search import (
 from plancast.planner.solvers.lns.orders import search_orders, suits
 from plancast.planner.solvers.lns.relaxed_starts import PASSES, guided_schedules
 from plancast.planner.solvers.lns.ruin import Fixed
-from plancast.planner.solvers.lns.subproblem import rest_of
-from plancast.planner.solvers.lns.windows import RULES, window
 
 STEPS_A_CALL = 500
 """Moves of one call of the kernel with a step budget."""
@@ -77,12 +75,6 @@ GUIDED_PART = 0.25
 """Part of the budget that list schedules steered by the relaxation may take."""
 PAIR_S = 5e-8
 """What one of them takes at most for each task and worker that it may run on."""
-WINDOW_S = 0.5
-"""Most seconds of the polisher for one window."""
-WINDOW_STEPS = 500
-"""Its steps for one window with a step budget."""
-WINDOW_MOVES = 2_000
-"""Moves that a window stands for in a step budget."""
 
 
 @dataclass(frozen=True)
@@ -112,12 +104,6 @@ class LargeNeighbourhood:
         many and the makespan comes from work, not from a chain.
     threads : int
         1 or 2.
-    polisher : Solver, optional
-        Places the tasks of one window after another anew where all others stay.
-    polish : float
-        Last part of the budget that it has; 0 for none.
-    window : int
-        Most tasks of a window.
     """
 
     name: ClassVar[str] = "lns"
@@ -131,21 +117,16 @@ class LargeNeighbourhood:
     rent: float = 0.6
     level: float = 0.5
     threads: int = MOST_THREADS
-    polisher: Solver | None = None
-    polish: float = 0.0
-    window: int = 20
 
     def __post_init__(self) -> None:
         solves(self, "start")
-        at_least(self, 1, "most", "looked_at", "window")
+        at_least(self, 1, "most", "looked_at")
         if not 0 <= self.blink < 1:
             raise BadRequest(f"lns: blink is {self.blink}; it must lie in [0, 1)")
         more_than(self, 0, "cold")
         at_least(self, self.cold, "hot")
-        within(self, 0, 1, "rent", "level", "polish")
+        within(self, 0, 1, "rent", "level")
         within(self, 1, MOST_THREADS, "threads")
-        if self.polish or self.polisher is not None:
-            solves(self, "polisher")
 
     def solve(
         self,
@@ -165,8 +146,6 @@ class LargeNeighbourhood:
             return Solution(Status.NO_PLAN_IN_TIME)
         record = _Record(problem, incumbent, observe)
         moves = self._walk(problem, budget, began, seconds, record, rng)
-        if self.polish:
-            moves += self._polished(problem, budget, began + seconds, record, rng)
         return Solution(Status.FEASIBLE, record.best, claimed=record.cost, steps=moves)
 
     def _walk(
@@ -178,9 +157,8 @@ class LargeNeighbourhood:
         record: _Record,
         rng: np.random.Generator,
     ) -> int:
-        """Ruin and recreate for what the polisher leaves of the budget; the moves made."""
-        seconds *= 1.0 - self.polish
-        steps = None if budget.steps is None else budget.steps - self._windows(budget.steps)
+        """Ruin and recreate within the budget; the moves made."""
+        steps = budget.steps
         # In large batches the arrays alone take a tenth of a second.
         in_time = time.perf_counter() - began + END_S < seconds
         if not in_time or (steps is not None and steps <= 0):
@@ -225,42 +203,6 @@ class LargeNeighbourhood:
             return 0.0
         by_work = relaxation.makespan_s > BY_WORK * relaxation.least_end_s
         return self.level if by_work else 0.0
-
-    def _windows(self, steps: int) -> int:
-        """Moves of a step budget that are left to the polisher."""
-        return int(self.polish * steps) // WINDOW_MOVES * WINDOW_MOVES
-
-    def _polished(
-        self,
-        problem: Problem,
-        budget: Budget,
-        until: float,
-        record: _Record,
-        rng: np.random.Generator,
-    ) -> int:
-        """Windows placed anew by the polisher until the budget is spent; the moves they stand for.
-
-        Each is what another one left; a window that is no better leaves the schedule as it was.
-        """
-        assert self.polisher is not None
-        fixed = fixed_arrays(problem)
-        most = float("inf") if budget.steps is None else self._windows(budget.steps)
-        moves = 0
-        while moves < most and (left_s := until - END_S - time.perf_counter()) > 0:
-            out = window(problem, record.best, self.window, int(rng.integers(len(RULES))), rng)
-            rest = rest_of(problem, fixed, record.best, out)
-            of_window = (
-                Budget(min(left_s, WINDOW_S))
-                if budget.steps is None
-                else Budget(None, WINDOW_STEPS)
-            )
-            found = self.polisher.solve(
-                rest, budget=of_window, rng=rng, incumbent=rest.part_of(record.best)
-            )
-            if found.schedule is not None:
-                record.offer(rest.joined(found.schedule))
-            moves += WINDOW_MOVES
-        return moves
 
     def _guided(
         self, problem: Problem, relaxation: Relaxation, record: _Record, until: float

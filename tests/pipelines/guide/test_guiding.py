@@ -25,7 +25,6 @@ from plancast.planner.solvers.astar.astar import AStar
 from plancast.planner.solvers.astar.cost_to_go import DEAREST, states_of
 from plancast.planner.solvers.astar.guides import LearnedGuide, TreeEnsemble, guide_from_text
 from plancast.planner.solvers.astar.space import FEATURES
-from plancast.planner.solvers.greedy.passes import OrderGuide
 from plancast.predictor.value_model import MEAN, TreeSettings, ValueModel
 from tests.conftest import ROOT
 
@@ -224,8 +223,6 @@ def test_from_lessons_to_a_plan(
     [
         (["plan", "r.json", "--guide", "g.json"], "g.json: is no guide"),
         (["plan", "r.json", "--guide", "s.json"], "--guide: only astar"),
-        (["plan", "r.json", "--guide", "o.json", "--weight", "1.5"], "leads no A*"),
-        (["plan", "r.json", "--guide", "o.json", "--risk", "mean"], "leave out --risk"),
         (["guide", "orders", "--tasks", "9:7"], "--tasks 9:7: write fewest:most"),
         (["guide", "orders", "--from", "none.swf"], "none.swf"),
         (["plan", "r.json", "--weight", "1.5"], "--weight: only astar"),
@@ -249,7 +246,6 @@ def test_bad_input_is_told_in_a_sentence(
     (tmp_path / "g.json").write_text("{}")
     nothing = TreeEnsemble(*np.zeros((4, 0), np.int64), *np.zeros((2, 0)))
     (tmp_path / "s.json").write_text(LearnedGuide(nothing).to_text())
-    (tmp_path / "o.json").write_text(OrderGuide((("tail", 0),), {}, nothing).to_text())
     assert run(*arguments) == 2
     told = capsys.readouterr().err
     assert fault in told
