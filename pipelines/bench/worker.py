@@ -15,8 +15,8 @@ from plancast.pipelines.bench.peers import PEERS, NotSuited, Rules
 from plancast.pipelines.bench.peers.metered import cpu_seconds
 from plancast.planner.arrays.problem import decode, encode
 from plancast.planner.instances.base import Instance
-from plancast.planner.model.domain import Plan
-from plancast.planner.model.evaluate import RELATIVE_TOLERANCE, evaluate
+from plancast.planner.model.domain import RELATIVE_TOLERANCE, Plan
+from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import Budget, PlanRequest
 from plancast.planner.planning.plan import plan
 

@@ -108,7 +108,7 @@ def validate(
 
     Example: plancast validate request.json response.json
     """
-    from plancast.planner.model.evaluate import validate_response
+    from plancast.planner.model.judge_response import validate_response
 
     asked = _read_message(PlanRequest, request)
     answer = _read_message(PlanResponse, response)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from plancast.planner.arrays.running import expected_end_s
 from plancast.planner.arrays.schedule import (
     FAR,
     build_profile,
@@ -24,8 +25,10 @@ from plancast.planner.arrays.schedule import (
 )
 from plancast.planner.model.domain import (
     ANY_CLASS,
+    HOUR_S,
     MIN_STRETCH_S,
     TERMS,
+    WATT_SECONDS_PER_KWH,
     Assignment,
     Outcome,
     Plan,
@@ -33,7 +36,6 @@ from plancast.planner.model.domain import (
     Worker,
     estimate_for,
 )
-from plancast.planner.model.evaluate import HOUR_S, WATT_SECONDS_PER_KWH, running_end_s
 from plancast.planner.model.messages import PlanRequest
 
 Ints = NDArray[np.int64]
@@ -278,7 +280,7 @@ def encode(request: PlanRequest, left_out: Mapping[str, str] | None = None) -> P
     snapshot, policy = request.snapshot, request.policy
     now = snapshot.now_s
     workers = snapshot.workers
-    running_end = {r.task.id: running_end_s(request, r) for r in snapshot.running}
+    running_end = {r.task.id: expected_end_s(request, r) for r in snapshot.running}
     names = {name for w in workers for name in w.capacity}
     names |= {name for t in snapshot.pending for name in t.demand}
     names |= {name for r in snapshot.running for name in r.task.demand}

@@ -11,8 +11,7 @@ from plancast.planner.arrays.graph import heads_and_tails, least_busy_times
 from plancast.planner.arrays.problem import Floats, Ints, Problem
 from plancast.planner.bounds.relaxation import relax
 from plancast.planner.bounds.timed_relaxation import timed_cost
-from plancast.planner.model.domain import MIN_STRETCH_S
-from plancast.planner.model.evaluate import HOUR_S, WATT_SECONDS_PER_KWH
+from plancast.planner.model.domain import HOUR_S, MIN_STRETCH_S, WATT_SECONDS_PER_KWH
 
 ROUNDING = 1.0 - 1e-9
 """What sums of floats give away."""

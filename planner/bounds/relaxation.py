@@ -15,7 +15,7 @@ from scipy.sparse import coo_matrix, csr_matrix
 
 from plancast.planner.arrays.graph import heads_and_tails
 from plancast.planner.arrays.problem import Floats, Ints, Problem
-from plancast.planner.model.evaluate import HOUR_S, WATT_SECONDS_PER_KWH
+from plancast.planner.model.domain import HOUR_S, WATT_SECONDS_PER_KWH
 
 MOST_VARIABLES = 60_000
 """Beyond this many (kind, class) pairs the program takes longer than a list schedule."""

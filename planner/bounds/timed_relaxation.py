@@ -16,7 +16,7 @@ from plancast.planner.arrays.graph import dues, heads_and_tails
 from plancast.planner.arrays.problem import Bools, Floats, Ints, Problem
 from plancast.planner.arrays.schedule import FAR
 from plancast.planner.bounds.relaxation import worker_groups
-from plancast.planner.model.evaluate import HOUR_S, WATT_SECONDS_PER_KWH
+from plancast.planner.model.domain import HOUR_S, WATT_SECONDS_PER_KWH
 
 ALL_ALONE = 60
 """Up to this many tasks each is an item of its own, due or not."""

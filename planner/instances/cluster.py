@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from plancast.planner.model.domain import (
+    HOUR_S,
+    WATT_SECONDS_PER_KWH,
     Assignment,
     BadRequest,
     DurationEstimate,
@@ -27,7 +29,6 @@ from plancast.planner.model.domain import (
     Task,
     Worker,
 )
-from plancast.planner.model.evaluate import HOUR_S, WATT_SECONDS_PER_KWH
 from plancast.planner.model.messages import PlanRequest, from_json
 
 TARDINESS = 10.0

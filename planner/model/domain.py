@@ -19,6 +19,10 @@ from typing import Any
 ANY_CLASS = "*"
 """Key of an estimate that holds for every machine class without one of its own."""
 
+HOUR_S = 3600.0
+WATT_SECONDS_PER_KWH = 3.6e6
+RELATIVE_TOLERANCE = 1e-6
+"""How far a claimed cost or bound may be from the evaluated one, relative."""
 MIN_STRETCH_S = 10
 """Floor of the planned duration in the bounded slowdown, seconds (Feitelson's bound)."""
 

@@ -1,7 +1,6 @@
-"""The last word: is a plan valid, and what does it cost.
+"""The last word: is a plan valid, and what does it cost (responses: ``judge_response``).
 
-Plain Python over the frozen types, in the dullest style, sharing no code with the
-problem arrays, kernels or solvers that it judges.
+Plain Python over the frozen types, sharing no code with the arrays, kernels and solvers it judges.
 """
 
 from __future__ import annotations
@@ -13,8 +12,10 @@ from enum import Enum
 from operator import itemgetter
 
 from plancast.planner.model.domain import (
+    HOUR_S,
     MIN_STRETCH_S,
     TERMS,
+    WATT_SECONDS_PER_KWH,
     Assignment,
     Finished,
     Outcome,
@@ -25,12 +26,7 @@ from plancast.planner.model.domain import (
     Worker,
     estimate_for,
 )
-from plancast.planner.model.messages import PlanRequest, PlanResponse, Status
-
-HOUR_S = 3600.0
-WATT_SECONDS_PER_KWH = 3.6e6
-RELATIVE_TOLERANCE = 1e-6
-"""How far a claimed cost or bound may be from the evaluated one, relative."""
+from plancast.planner.model.messages import PlanRequest
 
 
 class ViolationKind(str, Enum):
@@ -90,15 +86,11 @@ class Evaluation:
         Each term of ``domain.TERMS`` in its unit.
     cost : float
         Sum of price times term.
-    utilisation_variance : float
-        Variance over workers of the dominant share in use, averaged over the makespan;
-        reported beside ``imbalance_h``, never priced.
     """
 
     violations: tuple[Violation, ...]
     terms: Mapping[str, float]
     cost: float
-    utilisation_variance: float
 
     @property
     def valid(self) -> bool:
@@ -107,7 +99,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
-class _Span:
+class Span:
     """A task on its workers, planned or already running, as the cost sees it."""
 
     task: Task
@@ -143,13 +135,12 @@ def evaluate(
         Of an invalid plan too; assignments of unknown tasks or workers are not priced.
     """
     # A plan of ten thousand tasks is judged often: what is made of it once is handed on.
-    spans = list(_spans(request, plan))
+    spans = list(spans_of(request, plan))
     amounts = _terms(request, plan, spans)
     return Evaluation(
         violations=tuple(_violations(request, plan, spans, unplanned, realised)),
         terms=amounts,
         cost=price(request.policy.prices, amounts),
-        utilisation_variance=_utilisation_variance(request, spans),
     )
 
 
@@ -213,6 +204,11 @@ def running_end_s(request: PlanRequest, run: Running, at_s: int | None = None) -
     return now + remaining
 
 
+def relative_gap(cost: float, lower_bound: float) -> float:
+    """``(cost - lower_bound) / cost``, at least 0; 0 where the cost is 0."""
+    return max(0.0, (cost - lower_bound) / cost) if cost > 0 else 0.0
+
+
 # --------------------------------------------------------------------------- cost terms
 
 
@@ -253,10 +249,10 @@ def terms(request: PlanRequest, plan: Plan) -> dict[str, float]:
     request, unless the plan preempts them. For a gang, ``failures`` counts pieces: an
     upper bound on the expected number of failed gangs that is linear in the placement.
     """
-    return _terms(request, plan, list(_spans(request, plan)))
+    return _terms(request, plan, list(spans_of(request, plan)))
 
 
-def _terms(request: PlanRequest, plan: Plan, spans: list[_Span]) -> dict[str, float]:
+def _terms(request: PlanRequest, plan: Plan, spans: list[Span]) -> dict[str, float]:
     now = request.snapshot.now_s
     result = dict.fromkeys(TERMS, 0.0)
     last_end: dict[str, int] = {}
@@ -325,39 +321,40 @@ def moved_tasks(request: PlanRequest, plan: Plan) -> list[str]:
     return moved
 
 
-def _spans(request: PlanRequest, plan: Plan) -> Iterator[_Span]:
+def spans_of(request: PlanRequest, plan: Plan) -> Iterator[Span]:
+    """What holds workers: planned tasks on known workers, then what runs and is not preempted."""
     snapshot = request.snapshot
-    pending, running, worker_by_id = (
-        snapshot.pending_by_id,
-        snapshot.running_by_id,
-        snapshot.worker_by_id,
-    )
-    told = set()
+    pending, running = snapshot.pending_by_id, snapshot.running_by_id
+    worker_by_id, placed = snapshot.worker_by_id, set()
     for assignment in plan.assignments:
         task = pending.get(assignment.task)
         if task is None and assignment.task in running:
             task = running[assignment.task].task
         if task is None or not all(w in worker_by_id for w in assignment.workers):
             continue
-        told.add(task.id)
+        placed.add(task.id)
         workers = tuple([worker_by_id[w] for w in assignment.workers])
         yield _span(task, workers, assignment.start_s, assignment.end_s)
     for run in snapshot.running:
-        if run.task.id not in told and run.task.id not in plan.preempted:
+        if run.task.id not in placed and run.task.id not in plan.preempted:
             workers = tuple([worker_by_id[w] for w in run.workers])
             yield _span(run.task, workers, run.start_s, running_end_s(request, run))
 
 
-def _span(task: Task, workers: tuple[Worker, ...], start_s: int, end_s: int) -> _Span:
+def _span(task: Task, workers: tuple[Worker, ...], start_s: int, end_s: int) -> Span:
     shares = tuple([worker.dominant_share(task.demand) for worker in workers])
-    return _Span(task, workers, start_s, end_s, shares)
+    return Span(task, workers, start_s, end_s, shares)
 
 
-def _utilisation_variance(request: PlanRequest, spans: list[_Span]) -> float:
+def utilisation_variance(request: PlanRequest, plan: Plan) -> float:
+    """Variance over workers of the dominant share in use, averaged over the makespan.
+
+    Never priced; beside ``imbalance_h`` it says how evenly the whole cluster is used.
+    """
     now = request.snapshot.now_s
     busy_s: dict[str, float] = {w.id: 0.0 for w in request.snapshot.workers}
     horizon_s = 0
-    for span in spans:
+    for span in spans_of(request, plan):
         ahead_s = span.end_s - max(span.start_s, now)
         horizon_s = max(horizon_s, span.end_s - now)
         for worker, share in zip(span.workers, span.shares, strict=True):
@@ -380,14 +377,14 @@ def validate(
     realised: bool = False,
 ) -> list[Violation]:
     """Everything that is wrong with a plan; parameters as in ``evaluate``."""
-    spans = list(_spans(request, plan))
+    spans = list(spans_of(request, plan))
     return list(_violations(request, plan, spans, unplanned, realised))
 
 
 def _violations(
     request: PlanRequest,
     plan: Plan,
-    spans: list[_Span],
+    spans: list[Span],
     unplanned: Collection[str],
     realised: bool,
 ) -> Iterator[Violation]:
@@ -563,7 +560,7 @@ def _precedence_violations(
 
 
 def _capacity_violations(
-    request: PlanRequest, plan: Plan, spans: list[_Span]
+    request: PlanRequest, plan: Plan, spans: list[Span]
 ) -> Iterator[Violation]:
     """One violation for each worker and resource, at the first moment it is over capacity.
 
@@ -600,249 +597,3 @@ def _capacity_violations(
                         task.id,
                         worker_id,
                     )
-
-
-# --------------------------------------------------------------------------- responses
-
-
-def validate_response(request: PlanRequest, response: PlanResponse) -> list[Violation]:
-    """Everything that is wrong with a response: its plan, and what it says of it."""
-    return list(_response_violations(request, response))
-
-
-def _response_violations(request: PlanRequest, response: PlanResponse) -> Iterator[Violation]:
-    kind, snapshot = ViolationKind, request.snapshot
-    if response.request_id != request.request_id:
-        yield Violation(
-            kind.WRONG_REQUEST,
-            f"the response answers request {response.request_id!r}, not {request.request_id!r}",
-        )
-    if response.snapshot_version != snapshot.version:
-        yield Violation(
-            kind.STALE_SNAPSHOT,
-            f"the response is for snapshot version {response.snapshot_version}, "
-            f"the request has version {snapshot.version}",
-        )
-    has_plan = response.status in (Status.OPTIMAL, Status.FEASIBLE)
-    if has_plan != (response.plan is not None):
-        yield Violation(
-            kind.WRONG_STATUS,
-            f"status is {response.status.value}, but there is "
-            f"{'a' if response.plan is not None else 'no'} plan",
-        )
-    yield from _unplanned_violations(request, response)
-    yield from _why_violations(request, response)
-    if response.plan is None:
-        yield from _planless_violations(request, response)
-        return
-    found = evaluate(request, response.plan, unplanned=response.unplanned)
-    yield from found.violations
-    if response.cost is None or not _close(response.cost, found.cost):
-        yield Violation(
-            kind.WRONG_COST, f"cost is said to be {response.cost}, but is {found.cost:.9g}"
-        )
-    for term in sorted(set(TERMS) | set(response.terms)):
-        said = response.terms.get(term)
-        if term not in found.terms or said is None or not _close(said, found.terms[term]):
-            yield Violation(
-                kind.WRONG_TERMS,
-                f"term {term} is said to be {said}, but is {found.terms.get(term)}",
-            )
-    yield from _bound_violations(response, found.cost)
-    moved = moved_tasks(request, response.plan)
-    if list(response.moved) != moved:
-        yield Violation(
-            kind.WRONG_MOVED, f"moved is said to be {list(response.moved)}, but is {moved}"
-        )
-
-
-def _bound_violations(response: PlanResponse, cost: float) -> Iterator[Violation]:
-    kind, bound = ViolationKind.WRONG_BOUND, response.lower_bound
-    if bound is None:
-        if response.gap is not None or response.status is Status.OPTIMAL:
-            yield Violation(kind, "a gap or the status optimal needs a lower bound; there is none")
-        return
-    if bound > cost and not _close(bound, cost):
-        yield Violation(kind, f"the lower bound {bound:.9g} exceeds the cost {cost:.9g}")
-    gap = relative_gap(cost, bound)
-    if response.gap is None or abs(response.gap - gap) > RELATIVE_TOLERANCE:
-        yield Violation(kind, f"the gap is said to be {response.gap}, but is {gap:.9g}")
-    if response.status is Status.OPTIMAL and gap > RELATIVE_TOLERANCE:
-        yield Violation(kind, f"the status is optimal, but the gap is {gap:.9g}")
-    if response.status is Status.FEASIBLE and gap <= RELATIVE_TOLERANCE:
-        yield Violation(
-            ViolationKind.WRONG_STATUS,
-            "the status is feasible, but the lower bound proves the plan optimal",
-        )
-
-
-def _planless_violations(request: PlanRequest, response: PlanResponse) -> Iterator[Violation]:
-    """What a response without a plan says of a plan, and an impossibility that is none."""
-    kind = ViolationKind
-    if response.cost is not None:
-        yield Violation(kind.WRONG_COST, f"cost is said to be {response.cost} of no plan")
-    for term in response.terms:
-        yield Violation(kind.WRONG_TERMS, f"term {term} is said to be something of no plan")
-    if response.gap is not None:
-        yield Violation(kind.WRONG_BOUND, f"the gap is said to be {response.gap} of no plan")
-    if response.moved:
-        yield Violation(kind.WRONG_MOVED, f"moved is said to be {list(response.moved)} in no plan")
-    if response.status is not Status.INFEASIBLE:
-        return
-    snapshot, policy = request.snapshot, request.policy
-    bounded = policy.hard_deadlines or policy.max_wait_s is not None
-    if bounded or policy.max_stretch is not None:
-        return
-    if any(worker.until_s is not None for worker in snapshot.workers):
-        return
-    for task in snapshot.pending:
-        first = not any(before in snapshot.pending_by_id for before in task.after)
-        if first and _surely_placeable(request, response, task):
-            yield Violation(
-                kind.WRONG_STATUS,
-                f"status is infeasible, but task {task.id} would fit once workers are free",
-                task.id,
-            )
-
-
-def relative_gap(cost: float, lower_bound: float) -> float:
-    """``(cost - lower_bound) / cost``, at least 0; 0 where the cost is 0."""
-    return max(0.0, (cost - lower_bound) / cost) if cost > 0 else 0.0
-
-
-def _close(said: float, found: float) -> bool:
-    return abs(said - found) <= RELATIVE_TOLERANCE * max(1e-3, abs(found))
-
-
-def _unplanned_violations(request: PlanRequest, response: PlanResponse) -> Iterator[Violation]:
-    kind, snapshot = ViolationKind.WRONG_UNPLANNED, request.snapshot
-    for task_id, reason in response.unplanned.items():
-        task = snapshot.pending_by_id.get(task_id)
-        if not reason:
-            yield Violation(kind, f"unplanned gives no reason for {task_id!r}", task_id)
-        if task is None:
-            yield Violation(kind, f"unplanned names {task_id!r}, which is no pending task", task_id)
-        elif response.plan is not None and task_id in response.plan.by_task:
-            yield Violation(kind, f"task {task_id} is unplanned and planned at once", task_id)
-        elif response.plan is not None and _surely_placeable(request, response, task):
-            yield Violation(
-                kind, f"task {task_id} is unplanned, but would fit once workers are free", task_id
-            )
-        elif response.plan is not None and _fits_beside(request, response, task):
-            yield Violation(
-                kind, f"task {task_id} is unplanned, but would fit into the plan as it is", task_id
-            )
-
-
-def _why_violations(request: PlanRequest, response: PlanResponse) -> Iterator[Violation]:
-    kind, snapshot = ViolationKind.WRONG_UNPLANNED, request.snapshot
-    for task_id, reason in response.why.items():
-        task = snapshot.pending_by_id.get(task_id)
-        if task is None:
-            yield Violation(kind, f"why names {task_id!r}, which is no pending task", task_id)
-            continue
-        if not reason:
-            yield Violation(kind, f"why gives no reason for {task_id}", task_id)
-        if response.plan is None:
-            continue
-        planned = response.plan.by_task.get(task_id)
-        if planned is None or planned.start_s <= max(snapshot.now_s, task.release_s):
-            yield Violation(kind, f"why says that {task_id} waits, which it does not", task_id)
-
-
-def _surely_placeable(request: PlanRequest, response: PlanResponse, task: Task) -> bool:
-    """Whether workers that never drain could hold the task after everything else has ended."""
-    policy = request.policy
-    bounded = policy.max_wait_s is not None or policy.max_stretch is not None
-    if bounded or (policy.hard_deadlines and task.deadline_s is not None):
-        return False
-    if _follows_none(request, response, task):
-        return False
-    pieces = 0
-    for worker in request.snapshot.workers:
-        eligible = estimate_for(request.estimates, task.id, worker.machine_class) is not None
-        if worker.until_s is None and eligible and worker.satisfies(task.requires):
-            fits = [
-                worker.capacity.get(resource, 0) // amount
-                for resource, amount in task.demand.items()
-                if amount > 0
-            ]
-            pieces += min(fits, default=task.shards)
-    return pieces >= task.shards
-
-
-def _follows_none(request: PlanRequest, response: PlanResponse, task: Task) -> bool:
-    """Whether a predecessor has failed or is unplanned, so that the task can never start."""
-    failed = {f.id for f in request.snapshot.finished if f.outcome is not Outcome.COMPLETED}
-    return any(before in response.unplanned or before in failed for before in task.after)
-
-
-def _fits_beside(request: PlanRequest, response: PlanResponse, task: Task) -> bool:
-    """Whether a task could be added to the plan as it stands, at any time on any workers.
-
-    Notes
-    -----
-    Only starts at which something comes free are tried: a later start fits no better. All
-    pieces of a gang take the longest of their durations, so each length is tried with the
-    workers that are no slower.
-    """
-    plan, snapshot, policy = response.plan, request.snapshot, request.policy
-    if plan is None or _follows_none(request, response, task):
-        return False
-    length: dict[str, int] = {}
-    for worker in snapshot.workers:
-        estimate = estimate_for(request.estimates, task.id, worker.machine_class)
-        if estimate is not None and worker.satisfies(task.requires):
-            length[worker.id] = estimate.at(policy.level)
-    busy: dict[str, list[_Span]] = {name: [] for name in length}
-    ready_s = max(snapshot.now_s, task.release_s)
-    for span in _spans(request, plan):
-        if span.task.id in task.after:
-            ready_s = max(ready_s, span.end_s)
-        for worker in span.workers:
-            if worker.id in busy:
-                busy[worker.id].append(span)
-    moments = {ready_s}
-    for name, spans in busy.items():
-        worker = snapshot.worker_by_id[name]
-        moments |= {span.end_s for span in spans} | {worker.free_from_s}
-        moments |= {window.end_s for window in worker.blocked}
-    for start_s in sorted(moment for moment in moments if moment >= ready_s):
-        for seconds in sorted(set(length.values())):
-            end_s = start_s + seconds
-            late = task.deadline_s is not None and end_s > task.deadline_s
-            waited_s = start_s - max(task.release_s, snapshot.now_s)
-            stretch = (end_s - task.release_s) / max(seconds, MIN_STRETCH_S)
-            if (
-                (policy.hard_deadlines and late)
-                or (policy.max_wait_s is not None and waited_s > policy.max_wait_s)
-                or (policy.max_stretch is not None and stretch > policy.max_stretch)
-            ):
-                continue
-            pieces = sum(
-                _room(snapshot.worker_by_id[name], busy[name], task, start_s, end_s)
-                for name in length
-                if length[name] <= seconds
-            )
-            if pieces >= task.shards:
-                return True
-    return False
-
-
-def _room(worker: Worker, spans: list[_Span], task: Task, start_s: int, end_s: int) -> int:
-    """How many shards of a task a worker can take over ``[start_s, end_s)`` beside others."""
-    if start_s < worker.free_from_s or (worker.until_s is not None and end_s > worker.until_s):
-        return 0
-    if any(start_s < window.end_s and window.start_s < end_s for window in worker.blocked):
-        return 0
-    shards = task.shards
-    for at_s in {start_s, *(s.start_s for s in spans if start_s < s.start_s < end_s)}:
-        in_use: Counter[str] = Counter()
-        for span in spans:
-            if span.start_s <= at_s < span.end_s:
-                in_use.update(span.task.demand)
-        for resource, amount in task.demand.items():
-            if amount > 0:
-                left = worker.capacity.get(resource, 0) - in_use[resource]
-                shards = min(shards, max(0, left) // amount)
-    return shards

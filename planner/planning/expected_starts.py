@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from plancast.planner.arrays.problem import Ints
+from plancast.planner.arrays.running import expected_end_s
 from plancast.planner.model.domain import Plan, Task
-from plancast.planner.model.evaluate import running_end_s
 from plancast.planner.model.messages import PlanRequest
 from plancast.planner.planning.partial_order import PartialOrder, partial_order
 from plancast.planner.planning.risk import Samples
@@ -154,7 +154,7 @@ def _until(request: PlanRequest, plan: Plan, task: Task) -> str:
     on: dict[str, tuple[str, ...]] = {a.task: a.workers for a in plan.assignments}
     for run in snapshot.running:
         if run.task.id not in plan.preempted:
-            ends[run.task.id], on[run.task.id] = running_end_s(request, run), run.workers
+            ends[run.task.id], on[run.task.id] = expected_end_s(request, run), run.workers
     for before in task.after:
         if ends.get(before) == mine.start_s:
             return f"{before} ends"

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from plancast.planner.arrays.problem import Ints, offsets
+from plancast.planner.arrays.running import expected_end_s, reserved_s
 from plancast.planner.model.domain import Assignment, Plan, Running, Task
-from plancast.planner.model.evaluate import planned_duration_s, running_end_s
 from plancast.planner.model.messages import PlanRequest
 from plancast.planner.planning.rollouts import run_through
 
@@ -124,7 +124,7 @@ def partial_order(request: PlanRequest, plan: Plan) -> PartialOrder:
     zeros = np.zeros(len(rows), np.int64)
     free = [max(a_task.release_s, *(w.free_from_s for w in machines), now) - now
             for a_task, machines in zip(tasks, on, strict=False)]  # fmt: skip
-    planned = [planned_duration_s(request, a.task, w) or 1 for a, w in zip(rows, on, strict=True)]
+    planned = [reserved_s(request, a.task, w) or 1 for a, w in zip(rows, on, strict=True)]
     filler = np.zeros(len(kept), np.int64)
     return PartialOrder(
         request=request,
@@ -134,7 +134,7 @@ def partial_order(request: PlanRequest, plan: Plan) -> PartialOrder:
         placed=len(rows),
         began=np.concatenate([zeros, np.array([r.start_s - now for r in kept], np.int64)]),
         ends=np.concatenate(
-            [zeros, np.array([running_end_s(request, r) - now for r in kept], np.int64)]
+            [zeros, np.array([expected_end_s(request, r) - now for r in kept], np.int64)]
         ),
         planned=np.concatenate([np.array(planned, np.int64), filler]),
         earliest=np.concatenate([np.array(free, np.int64), filler]),
@@ -170,7 +170,7 @@ class _Chains:
         for i, run in enumerate(kept, start=len(rows)):
             for name, pieces in Counter(run.workers).items():
                 for resource, amount in run.task.demand.items():
-                    until = running_end_s(request, run)
+                    until = expected_end_s(request, run)
                     self._take(i, name, resource, amount * pieces, snapshot.now_s, until, set())
                     runs.setdefault((name, resource), {})[i] = amount * pieces
         for key, amounts in runs.items():

@@ -15,13 +15,8 @@ import numpy as np
 
 from plancast.planner.arrays.problem import Problem, Schedule, decode, encode
 from plancast.planner.bounds.lower_bound import lower_bound
-from plancast.planner.model.domain import BadRequest, Plan
-from plancast.planner.model.evaluate import (
-    RELATIVE_TOLERANCE,
-    evaluate,
-    moved_tasks,
-    relative_gap,
-)
+from plancast.planner.model.domain import RELATIVE_TOLERANCE, BadRequest, Plan
+from plancast.planner.model.evaluate import evaluate, moved_tasks, relative_gap
 from plancast.planner.model.explain import explain_waits
 from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, Status
 from plancast.planner.planning.preempt import preemptible, with_preemption

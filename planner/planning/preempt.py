@@ -15,10 +15,8 @@ from itertools import combinations
 
 from plancast.planner.arrays.problem import encode
 from plancast.planner.bounds.lower_bound import lower_bound
-from plancast.planner.model.domain import Finished, Plan, Running
+from plancast.planner.model.domain import HOUR_S, RELATIVE_TOLERANCE, Finished, Plan, Running
 from plancast.planner.model.evaluate import (
-    HOUR_S,
-    RELATIVE_TOLERANCE,
     evaluate,
     moved_tasks,
     relative_gap,

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from plancast.planner.arrays.problem import decode, encode
-from plancast.planner.model.domain import Plan
+from plancast.planner.model.domain import RELATIVE_TOLERANCE, Plan
 from plancast.planner.model.evaluate import (
-    RELATIVE_TOLERANCE,
     Evaluation,
     evaluate,
     moved_tasks,

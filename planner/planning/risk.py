@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 
 from plancast.planner.arrays.problem import Floats, Ints, offsets, worker_arrays
+from plancast.planner.arrays.running import expected_end_s, reserved_s
 from plancast.planner.arrays.schedule import FAR
-from plancast.planner.model.domain import BadRequest, DurationEstimate, Plan, estimate_for
-from plancast.planner.model.evaluate import (
+from plancast.planner.model.domain import (
     RELATIVE_TOLERANCE,
-    evaluate,
-    moved_tasks,
-    planned_duration_s,
-    relative_gap,
-    running_end_s,
+    BadRequest,
+    DurationEstimate,
+    Plan,
+    estimate_for,
 )
+from plancast.planner.model.evaluate import evaluate, moved_tasks, relative_gap
 from plancast.planner.model.explain import explain_waits
 from plancast.planner.model.messages import PlanRequest, PlanResponse, RiskReport, Status
 from plancast.planner.planning.partial_order import PartialOrder, partial_order
@@ -127,7 +127,7 @@ class Samples:
 
         Notes
         -----
-        As ``evaluate.running_end_s``, at the sampled level instead of the policy's.
+        As ``running.expected_end_s``, at the sampled level instead of the policy's.
         """
         now = self.request.snapshot.now_s
         run = self.request.snapshot.running_by_id[task]
@@ -291,10 +291,10 @@ def _retimed(request: PlanRequest, order: PartialOrder) -> Plan:
     planned = order.planned.copy()
     for i in range(order.placed):
         on = [machines[w] for w in order.workers[i]]
-        planned[i] = planned_duration_s(request, order.tasks[i].id, on) or 1
+        planned[i] = reserved_s(request, order.tasks[i].id, on) or 1
     kept = [order.request.snapshot.running_by_id[t.id] for t in order.tasks[order.placed :]]
     ends = order.ends.copy()
-    ends[order.placed :] = [running_end_s(request, r) - request.snapshot.now_s for r in kept]
+    ends[order.placed :] = [expected_end_s(request, r) - request.snapshot.now_s for r in kept]
     return replace(order, planned=planned, ends=ends).executed(planned)
 
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from plancast.planner.arrays.graph import successors
 from plancast.planner.arrays.problem import Floats, Ints, Problem, amounts, encode, offsets
+from plancast.planner.arrays.running import expected_end_s
 from plancast.planner.model.domain import Assignment, BadRequest, Plan, Task, Worker, estimate_for
-from plancast.planner.model.evaluate import running_end_s
 from plancast.planner.model.messages import PlanRequest
 from plancast.planner.worlds.dispatch import (
     ARRIVED,
@@ -182,7 +182,9 @@ def arena_of(
         first = cluster.shard_ptr[i]
         live.worker[first : first + running.task.shards] = [index[w] for w in running.workers]
         told = run_s.get(running.task.id)
-        end_s = running.start_s + told if isinstance(told, int) else running_end_s(request, running)
+        end_s = (
+            running.start_s + told if isinstance(told, int) else expected_end_s(request, running)
+        )
         begin(cluster, live, i, running.start_s - now, max(0, end_s - now))
     return arena
 

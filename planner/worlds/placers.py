@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from plancast.planner.arrays.problem import Floats, Ints
-from plancast.planner.model.domain import MIN_STRETCH_S, Plan
-from plancast.planner.model.evaluate import HOUR_S
+from plancast.planner.model.domain import HOUR_S, MIN_STRETCH_S, Plan
 from plancast.planner.model.messages import PlanRequest
 from plancast.planner.worlds.dispatch import (
     ARRIVED,

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from plancast.planner.arrays.problem import Bools, amounts, offsets, worker_arrays
+from plancast.planner.arrays.running import expected_end_s, reserved_s
 from plancast.planner.arrays.schedule import build_profile, lay_out
 from plancast.planner.model.domain import Assignment, Plan, Running, Task
-from plancast.planner.model.evaluate import planned_duration_s, running_end_s
 from plancast.planner.model.messages import PlanRequest
 
 
@@ -93,7 +93,7 @@ class _Execution:
         self.clock = sorted({m for m in moments if m >= now})
         for place, run in enumerate(held, start=len(planned)):
             true_s = run_s.get(run.task.id)
-            end_s = running_end_s(request, run) if true_s is None else run.start_s + true_s
+            end_s = expected_end_s(request, run) if true_s is None else run.start_s + true_s
             self._start(place, run.start_s, max(now, end_s))
 
     def _build_arrays(self, planned: list[Assignment]) -> None:
@@ -116,7 +116,7 @@ class _Execution:
         self.duration = np.ones(len(self.tasks), np.int64)
         for i, assignment in enumerate(planned):
             on = [snapshot.worker_by_id[w] for w in assignment.workers]
-            self.duration[i] = planned_duration_s(request, assignment.task, on) or 1
+            self.duration[i] = reserved_s(request, assignment.task, on) or 1
         self.end = np.zeros(len(self.tasks), np.int64)
 
     def step(self) -> bool:
@@ -156,7 +156,7 @@ class _Execution:
         """Which waiting tasks have a reservation that begins now."""
         busy_worker, busy_end, busy_demand = [], [], []
         for started in self.running:
-            expected = running_end_s(self.request, started.run, at_s=now_s)
+            expected = expected_end_s(self.request, started.run, at_s=now_s)
             self.end[started.place] = expected - self.request.snapshot.now_s
             i = started.place
             for p in range(self.piece_ptr[i], self.piece_ptr[i + 1]):

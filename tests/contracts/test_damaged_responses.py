@@ -18,16 +18,15 @@ import pytest
 
 from plancast.pipelines.cli import main
 from plancast.planner.instances.generate import generate_batch, generate_cluster, random_request
-from plancast.planner.model.domain import Assignment, Plan, Task, estimate_for
+from plancast.planner.model.domain import RELATIVE_TOLERANCE, Assignment, Plan, Task, estimate_for
 from plancast.planner.model.evaluate import (
-    RELATIVE_TOLERANCE,
     ViolationKind,
     evaluate,
     moved_tasks,
     relative_gap,
     running_end_s,
-    validate_response,
 )
+from plancast.planner.model.judge_response import validate_response
 from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, to_json
 from plancast.planner.planning.plan import plan
 

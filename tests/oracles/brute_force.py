@@ -15,10 +15,16 @@ from dataclasses import dataclass, replace
 from itertools import combinations, combinations_with_replacement
 
 from plancast.planner.arrays.problem import encode
-from plancast.planner.model.domain import MIN_STRETCH_S, Assignment, Plan, Task, Worker
-from plancast.planner.model.evaluate import (
+from plancast.planner.model.domain import (
     HOUR_S,
+    MIN_STRETCH_S,
     WATT_SECONDS_PER_KWH,
+    Assignment,
+    Plan,
+    Task,
+    Worker,
+)
+from plancast.planner.model.evaluate import (
     evaluate,
     planned_duration_s,
     running_end_s,

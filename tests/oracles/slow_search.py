@@ -23,8 +23,7 @@ from plancast.planner.arrays.graph import priority_order
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
 from plancast.planner.arrays.schedule import FAR
 from plancast.planner.bounds.lower_bound import heads_tails
-from plancast.planner.model.domain import MIN_STRETCH_S
-from plancast.planner.model.evaluate import HOUR_S, WATT_SECONDS_PER_KWH
+from plancast.planner.model.domain import HOUR_S, MIN_STRETCH_S, WATT_SECONDS_PER_KWH
 
 Active = tuple[tuple[int, int], ...]
 """(end, packed demand) of what a worker holds beyond the start of the last task placed."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from plancast.planner.model.evaluate import validate_response
+from plancast.planner.model.judge_response import validate_response
 from plancast.planner.model.messages import Budget
 from plancast.planner.planning.plan import plan
 from tests.oracles.odd_requests import odd_request

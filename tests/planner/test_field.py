@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from plancast.planner.model.evaluate import validate_response
+from plancast.planner.model.judge_response import validate_response
 from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, Status, from_json
 from plancast.planner.planning.plan import plan
 from tests.oracles.watchdog import watched

@@ -22,8 +22,7 @@ from plancast.pipelines.bench.peers.base import (
     takes_whole_worker,
 )
 from plancast.planner.arrays.problem import Problem, Schedule
-from plancast.planner.model.domain import BadRequest
-from plancast.planner.model.evaluate import HOUR_S
+from plancast.planner.model.domain import HOUR_S, BadRequest
 
 
 def pyjobshop(problem: Problem, rules: Rules) -> Answer:

@@ -21,7 +21,7 @@ from plancast.pipelines.bench.peers.base import (
 from plancast.pipelines.bench.peers.cp_run import run
 from plancast.planner.arrays.problem import Problem, Schedule
 from plancast.planner.arrays.schedule import FAR
-from plancast.planner.model.evaluate import HOUR_S, WATT_SECONDS_PER_KWH
+from plancast.planner.model.domain import HOUR_S, WATT_SECONDS_PER_KWH
 
 PARTS = 1_000_000
 """Into how many parts a unit of cost is divided to have whole coefficients."""

@@ -38,8 +38,7 @@ import numpy as np
 from plancast.planner.arrays.graph import priority_order
 from plancast.planner.arrays.problem import Bools, Floats, Ints, Problem, Schedule, offsets
 from plancast.planner.bounds.lower_bound import heads_tails
-from plancast.planner.model.domain import MIN_STRETCH_S
-from plancast.planner.model.evaluate import HOUR_S, WATT_SECONDS_PER_KWH
+from plancast.planner.model.domain import HOUR_S, MIN_STRETCH_S, WATT_SECONDS_PER_KWH
 from plancast.planner.solvers.astar import kernel
 
 FEATURES: tuple[str, ...] = (

@@ -14,8 +14,7 @@ from ortools.sat.python import cp_model
 
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
 from plancast.planner.bounds.lower_bound import lower_bound
-from plancast.planner.model.domain import MIN_STRETCH_S
-from plancast.planner.model.evaluate import HOUR_S, WATT_SECONDS_PER_KWH
+from plancast.planner.model.domain import HOUR_S, MIN_STRETCH_S, WATT_SECONDS_PER_KWH
 
 LARGEST_OBJECTIVE = 2.0**52
 """Beyond this the solver's bound, a double, would not be exact."""

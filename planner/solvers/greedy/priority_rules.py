@@ -10,7 +10,7 @@ from plancast.planner.arrays.graph import latest_ends
 from plancast.planner.arrays.problem import Floats, Problem
 from plancast.planner.arrays.schedule import FAR
 from plancast.planner.bounds.lower_bound import area_makespan_h, heads_tails
-from plancast.planner.model.evaluate import HOUR_S
+from plancast.planner.model.domain import HOUR_S
 
 ORDERS = ("slack", "smith", "tail", "area", "shortest", "release", "latest", "broad", "scarce")
 """Least slack to the deadlines of the task and all after it (then longest tail), smallest

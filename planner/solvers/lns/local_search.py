@@ -11,7 +11,7 @@ from plancast.planner.arrays.graph import dues, successors
 from plancast.planner.arrays.packing import Words, words_of
 from plancast.planner.arrays.problem import Floats, Ints, Problem, Profile, Schedule
 from plancast.planner.bounds.relaxation import Relaxation
-from plancast.planner.model.evaluate import HOUR_S, WATT_SECONDS_PER_KWH
+from plancast.planner.model.domain import HOUR_S, WATT_SECONDS_PER_KWH
 from plancast.planner.solvers.greedy.priority_rules import priorities
 from plancast.planner.solvers.lns import ruin
 from plancast.planner.solvers.lns.ruin import FAR, Fixed, State

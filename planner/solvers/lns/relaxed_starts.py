@@ -10,7 +10,7 @@ import numpy as np
 from plancast.planner.arrays.graph import priority_order
 from plancast.planner.arrays.problem import Floats, Problem, Schedule
 from plancast.planner.bounds.relaxation import Relaxation
-from plancast.planner.model.evaluate import HOUR_S
+from plancast.planner.model.domain import HOUR_S
 from plancast.planner.solvers.greedy.priority_rules import priorities
 from plancast.planner.solvers.lns import ruin
 from plancast.planner.solvers.lns.local_search import fixed_arrays, schedule_of, state_arrays

@@ -213,7 +213,7 @@ def _fill(profile, ws, w, start, end, ti, i, sign):
     _join(profile, ws, w, first)
 
 
-@inner
+@kernel
 def _wider(profile, segments):
     """A copy of a profile with room for so many segments, which hold all that are in use.
 
@@ -288,7 +288,7 @@ def _piece_cost(ti, wf, share, prices, i, w, duration):
     return cost
 
 
-@inner
+@kernel
 def _worker_cost(wi, wf, w, last_end, used):
     """Idle power and boot of a worker whose last end is `last_end`, and what is over target."""
     if not used:

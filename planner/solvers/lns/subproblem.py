@@ -13,7 +13,7 @@ import numpy as np
 
 from plancast.planner.arrays.problem import Bools, Floats, Ints, Problem, Profile, Schedule, offsets
 from plancast.planner.arrays.schedule import occupy, with_room
-from plancast.planner.model.evaluate import HOUR_S
+from plancast.planner.model.domain import HOUR_S
 from plancast.planner.solvers.lns import ruin
 from plancast.planner.solvers.lns.local_search import SPARE, state_arrays
 from plancast.planner.solvers.lns.ruin import Fixed

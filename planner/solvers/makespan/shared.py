@@ -6,7 +6,7 @@ import numpy as np
 
 from plancast.planner.arrays.problem import Problem, Schedule
 from plancast.planner.bounds.lower_bound import term_bounds
-from plancast.planner.model.evaluate import HOUR_S
+from plancast.planner.model.domain import HOUR_S
 from plancast.planner.model.messages import Status
 from plancast.planner.solvers.base import Observe, Solution
 from plancast.planner.solvers.makespan.prover import Prover

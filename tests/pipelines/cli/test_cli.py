@@ -34,7 +34,7 @@ from plancast.planner.model.domain import (
     Task,
     Worker,
 )
-from plancast.planner.model.evaluate import validate_response
+from plancast.planner.model.judge_response import validate_response
 from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, from_json, to_json
 from plancast.planner.solvers import SOLVERS
 from plancast.predictor import RuntimePredictor

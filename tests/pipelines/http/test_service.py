@@ -51,7 +51,7 @@ from plancast.planner.model.domain import (
     Task,
     Worker,
 )
-from plancast.planner.model.evaluate import validate_response
+from plancast.planner.model.judge_response import validate_response
 from plancast.planner.model.messages import (
     Budget,
     Event,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from plancast.planner.instances.cluster import read_cluster
-from plancast.planner.model.domain import BadRequest
-from plancast.planner.model.evaluate import HOUR_S, WATT_SECONDS_PER_KWH, evaluate
+from plancast.planner.model.domain import HOUR_S, WATT_SECONDS_PER_KWH, BadRequest
+from plancast.planner.model.evaluate import evaluate
 
 SIZES = ("50x10", "200x20", "1000x50", "5000x200", "10000x1000")
 

@@ -28,8 +28,8 @@ from plancast.planner.model.evaluate import (
     running_end_s,
     unplanned_weight,
     validate,
-    validate_response,
 )
+from plancast.planner.model.judge_response import validate_response
 from plancast.planner.model.messages import PlanRequest, PlanResponse, Status
 
 NOW = 1_000_000

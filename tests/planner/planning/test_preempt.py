@@ -19,7 +19,8 @@ from plancast.planner.model.domain import (
     Task,
     Worker,
 )
-from plancast.planner.model.evaluate import evaluate, validate_response
+from plancast.planner.model.evaluate import evaluate
+from plancast.planner.model.judge_response import validate_response
 from plancast.planner.model.messages import Budget, PlanRequest, Status, to_json
 from plancast.planner.planning.plan import plan
 from plancast.planner.planning.preempt import bound_of_any_set, preemptible, preempting

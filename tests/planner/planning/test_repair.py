@@ -24,7 +24,8 @@ from plancast.planner.model.domain import (
     Task,
     Worker,
 )
-from plancast.planner.model.evaluate import evaluate, moved_tasks, validate_response
+from plancast.planner.model.evaluate import evaluate, moved_tasks
+from plancast.planner.model.judge_response import validate_response
 from plancast.planner.model.messages import (
     Budget,
     Event,

@@ -18,7 +18,8 @@ from plancast.planner.model.domain import (
     Task,
     Worker,
 )
-from plancast.planner.model.evaluate import ViolationKind, evaluate, validate_response
+from plancast.planner.model.evaluate import ViolationKind, evaluate
+from plancast.planner.model.judge_response import validate_response
 from plancast.planner.model.messages import (
     Budget,
     PlanRequest,

@@ -25,7 +25,8 @@ from plancast.planner.model.domain import (
     Window,
     Worker,
 )
-from plancast.planner.model.evaluate import evaluate, validate_response
+from plancast.planner.model.evaluate import evaluate
+from plancast.planner.model.judge_response import validate_response
 from plancast.planner.model.messages import Budget, PlanRequest, to_json
 from plancast.planner.planning.plan import plan
 from plancast.planner.solvers import SOLVERS
