@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -135,13 +136,59 @@ def test_both_packages_have_the_same_rules() -> None:
 def test_the_digest_covers_whatever_kernels_read(rules: object) -> None:
     """A constant or helper of a file outside the digest could change without being noticed."""
     covered = set(rules.kernel_files())  # type: ignore[attr-defined]
+    package: Path = rules.PACKAGE  # type: ignore[attr-defined]
     assert len(covered) > 1
     for path in covered:
         if path.name in ("history.py", "online.py"):
             continue  # kernels beside classes: these import much that no kernel reads
-        for line in path.read_text().splitlines():
-            if not line.startswith(("from planner.", "from predictor.", "from plancast.")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or node.module is None:
                 continue
-            module = line.split()[1].removeprefix("plancast.").split(".")[1:]
-            source = rules.PACKAGE.joinpath(*module).with_suffix(".py")  # type: ignore[attr-defined]
-            assert source in covered or source.name == "jit.py", f"{path.name} imports {line}"
+            parts = node.module.removeprefix("plancast.").split(".")
+            if parts[0] != package.name or parts[-1] == "jit":
+                continue
+            source = package.joinpath(*parts[1:])
+            for name in node.names:
+                file = source / f"{name.name}.py" if source.is_dir() else source.with_suffix(".py")
+                assert file in covered, f"{path.name} imports {name.name} of {node.module}"
+
+
+def decorators(node: ast.FunctionDef) -> set[str]:
+    """Names of a function's plain decorators."""
+    return {d.id for d in node.decorator_list if isinstance(d, ast.Name)}
+
+
+def test_no_python_code_calls_an_inner_kernel() -> None:
+    """Such a call reads the address of a door that was never made: the process dies."""
+    files = [p for rules in (jit, predictors_jit) for p in rules.PACKAGE.rglob("*.py")]
+    files += list(Path(__file__).parents[3].joinpath("tests").rglob("*.py"))
+    trees = {path: ast.parse(path.read_text()) for path in files}
+    inner: dict[str, set[str]] = {}  # by the last part of a module's name
+    for path, tree in trees.items():
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef) and "inner" in decorators(node):
+                inner.setdefault(path.stem, set()).add(node.name)
+    assert sum(map(len, inner.values())) > 50
+    for path, tree in trees.items():
+        known = dict.fromkeys(inner.get(path.stem, ()), path.stem)
+        modules = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                stem = node.module.rpartition(".")[2]
+                for name in node.names:
+                    if name.name in inner.get(stem, ()):
+                        known[name.asname or name.name] = stem
+                    if name.name in inner:
+                        modules[name.asname or name.name] = name.name
+        for function in ast.walk(tree):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            if decorators(function) & {"inner", "kernel"}:
+                continue
+            for node in ast.walk(function):
+                called = node.func if isinstance(node, ast.Call) else None
+                if isinstance(called, ast.Name):
+                    assert called.id not in known, f"{path}:{node.lineno} calls {called.id}"
+                if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
+                    of = inner.get(modules.get(called.value.id, ""), set())
+                    assert called.attr not in of, f"{path}:{node.lineno} calls {called.attr}"
