@@ -69,7 +69,7 @@ def picture(master: Master) -> Group:
             clock(until, now),
         )  # fmt: skip
     waiting = _table("waiting", ("task", "why"))
-    for task, outlook in list(master.mind.why().items())[:MOST_ROWS]:
+    for task, outlook in master.mind.why(MOST_ROWS).items():
         waiting.add_row(task, outlook.text)
     for task, reason in list(told["unplanned"].items())[:MOST_ROWS]:
         waiting.add_row(task, reason)

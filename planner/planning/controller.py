@@ -131,6 +131,13 @@ class Controller:
     firm: frozenset[str] = frozenset()
     vain_version: int | None = None
     """Version of the snapshot for which no plan was found: asking again would find none."""
+    _kept: list[tuple[tuple[PlanRequest, Plan | None], Plan | None]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
+    """The last plans that were timed anew, with what they were made of."""
+    _hopeless: tuple[PlanRequest, dict[str, str]] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
 
     @property
     def snapshot(self) -> Snapshot:
@@ -205,6 +212,16 @@ class Controller:
         return self._timed(self.expected)
 
     def _timed(self, request: PlanRequest) -> Plan | None:
+        """As ``retimed`` under a request; kept, since a look follows a decision about the same."""
+        key = (request, self.plan)
+        for known, found in self._kept:
+            if known[0] is key[0] and known[1] is key[1]:
+                return found
+        found = self._timed_anew(request)
+        self._kept = [*self._kept[-1:], (key, found)]
+        return found
+
+    def _timed_anew(self, request: PlanRequest) -> Plan | None:
         if self.plan is None:
             return None
         problem = encode(replace(request, incumbent=self.plan))
@@ -262,7 +279,10 @@ class Controller:
 
     def hopeless(self) -> dict[str, str]:
         """Waiting tasks that can be planned by no means as things stand, each with the reason."""
-        return encode(self.expected).unplanned
+        request = self.expected
+        if self._hopeless is None or self._hopeless[0] is not request:
+            self._hopeless = (request, encode(request).unplanned)
+        return self._hopeless[1]
 
     def ask(self, choice: Choice) -> PlanRequest:
         """The request that a choice asks a planner."""
@@ -359,10 +379,16 @@ class Controller:
             and set(snapshot.pending_by_id[a.task].after) <= done
         ]  # fmt: skip
 
-    def why(self) -> dict[str, Outlook]:
-        """What each waiting task waits for, with the times that the plan has by now."""
+    def why(self, most: int | None = None) -> dict[str, Outlook]:
+        """What each waiting task waits for, with the times that the plan has by now.
+
+        Parameters
+        ----------
+        most : int, optional
+            Only of so many, the first to start: a small part of the work where many wait.
+        """
         kept = self.retimed()
-        return {} if kept is None else outlooks(self._asked(Budget(0.0)), kept)
+        return {} if kept is None else outlooks(self._asked(Budget(0.0)), kept, most=most)
 
     # ------------------------------------------------------------------ inside
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from plancast.planner.arrays.problem import Ints
 from plancast.planner.arrays.running import expected_end_s
-from plancast.planner.model.domain import Plan, Task
+from plancast.planner.model.domain import Assignment, Plan, Task
 from plancast.planner.model.messages import PlanRequest
 from plancast.planner.planning.partial_order import PartialOrder, partial_order
 from plancast.planner.planning.risk import Samples
@@ -49,8 +49,10 @@ class Outlook:
     text: str
 
 
-def outlooks(request: PlanRequest, plan: Plan, samples: int = SAMPLES) -> dict[str, Outlook]:
-    """The outlook of every task that a plan lets wait.
+def outlooks(
+    request: PlanRequest, plan: Plan, samples: int = SAMPLES, most: int | None = None
+) -> dict[str, Outlook]:
+    """The outlook of every task that a plan lets wait, in the order of their starts.
 
     Parameters
     ----------
@@ -60,26 +62,71 @@ def outlooks(request: PlanRequest, plan: Plan, samples: int = SAMPLES) -> dict[s
     samples : int
         Executions of the plan, as a partial order, under run times drawn from the estimates;
         those of running tasks are drawn given how long they have run.
+    most : int, optional
+        Only of so many tasks, the first to start. Only what these can depend on is looked at.
     """
-    if not plan.assignments:
+    now = request.snapshot.now_s
+    release = {t.id: t.release_s for t in request.snapshot.pending}
+    rows = sorted(plan.assignments, key=lambda a: (a.start_s, a.end_s, a.task))
+    shown = [a for a in rows if a.start_s > max(now, release[a.task])]
+    if most is not None and len(shown) > most:
+        shown = shown[:most]
+        request, plan = _part(request, plan, rows, shown)
+    if not shown:
         return {}
     order = partial_order(request, plan)
-    starts = start_samples(order, Samples(request, samples))
-    now = request.snapshot.now_s
+    place = {order.tasks[i].id: i for i in range(order.placed)}
+    starts = start_samples(order, Samples(request, samples, names=[t.id for t in order.tasks]))
+    columns = starts[:, [place[a.task] for a in shown]]
+    sure = np.quantile(columns, SURE, axis=0, method="higher").astype(np.int64) + now
+    standing = _Standing(request, plan)
     found = {}
-    for place in range(order.placed):
-        task = order.tasks[place]
-        start_s = plan.by_task[task.id].start_s
-        if start_s <= max(now, task.release_s):
-            continue
-        sure = int(np.quantile(starts[:, place], SURE, method="higher")) + now
-        until = _until(request, plan, task)
+    for row, sure_s in zip(shown, np.maximum(sure, [a.start_s for a in shown]), strict=True):
+        task, start_s = request.snapshot.pending_by_id[row.task], row.start_s
+        until = standing.until(row, task)
         text = (
-            f"waits for {_needs(request, plan, task)}; earliest {clock(start_s, now)}"
-            f"{f' when {until}' if until else ''}, {SURE:.0%} by {clock(max(sure, start_s), now)}"
+            f"waits for {standing.needs(row, task)}; earliest {clock(start_s, now)}"
+            f"{f' when {until}' if until else ''}, {SURE:.0%} by {clock(int(sure_s), now)}"
         )
-        found[task.id] = Outlook(task.id, start_s, max(sure, start_s), until, text)
+        found[task.id] = Outlook(task.id, start_s, int(sure_s), until, text)
     return found
+
+
+def _part(
+    request: PlanRequest, plan: Plan, rows: Sequence[Assignment], shown: Sequence[Assignment]
+) -> tuple[PlanRequest, Plan]:
+    """The part of a plan that the shown tasks can depend on.
+
+    Notes
+    -----
+    A task follows its predecessors and those that it takes resources over from, which start
+    before it on one of its workers. All rows up to the last shown one of every worker that can
+    be reached in this way are kept, in their order, so that they form the same partial order.
+    """
+    snapshot = request.snapshot
+    upto = rows[: rows.index(shown[-1]) + 1]
+    on: dict[str, list[Assignment]] = {}
+    for row in upto:
+        for name in row.workers:
+            on.setdefault(name, []).append(row)
+    row_of = {row.task: row for row in upto}
+    kept: set[str] = set()
+    workers: set[str] = set()
+    todo = list(shown)
+    while todo:
+        row = todo.pop()
+        if row.task in kept:
+            continue
+        kept.add(row.task)
+        todo += [row_of[b] for b in snapshot.pending_by_id[row.task].after if b in row_of]
+        for name in set(row.workers) - workers:
+            workers.add(name)
+            todo += on[name]
+    running = tuple(r for r in snapshot.running if not workers.isdisjoint(r.workers))
+    before = {b for name in kept for b in snapshot.pending_by_id[name].after}
+    also = tuple(r for r in snapshot.running if r.task.id in before and r not in running)
+    part = replace(request, snapshot=snapshot.evolved(running=(*running, *also)))
+    return part, replace(plan, assignments=tuple(row for row in upto if row.task in kept))
 
 
 def start_samples(order: PartialOrder, samples: Samples) -> Ints:
@@ -117,54 +164,66 @@ def amount(resource: str, units: int) -> str:
     return f"{number} {word}{many}"
 
 
-def _needs(request: PlanRequest, plan: Plan, task: Task) -> str:
-    """What the task lacks at present: a predecessor, resources of a kind of worker, its turn."""
-    snapshot = request.snapshot
-    open_ = [b for b in task.after if b not in snapshot.finished_by_id]
-    if open_:
-        return f"its predecessor{'s' if len(open_) > 1 else ''} {', '.join(open_)}"
-    workers = plan.by_task[task.id].workers
-    where = " and ".join(task.requires).replace("|", " or ")
-    kind = f"a {where} worker" if where else f"worker {workers[0]}"
-    for name, pieces in Counter(workers).items():
-        free = _free(request, plan, name)
-        short = [r for r, a in task.demand.items() if a * pieces > free.get(r, 0)]
-        if short:
-            # What fewest tasks could share is most telling.
-            resource = min(short, key=lambda r: (r == "mem", r == "cpu", r))
-            return f"{amount(resource, task.demand[resource] * pieces)} on {kind}"
-    return f"its turn on {kind}"
+class _Standing:
+    """What is free of each worker, and what ends when, looked up once for all tasks."""
 
-
-def _free(request: PlanRequest, plan: Plan, worker: str) -> Mapping[str, int]:
-    free = dict(request.snapshot.worker_by_id[worker].capacity)
-    for run in request.snapshot.running:
-        if run.task.id not in plan.preempted:
+    def __init__(self, request: PlanRequest, plan: Plan) -> None:
+        self.snapshot = request.snapshot
+        self.ends: dict[str, int] = {a.task: a.end_s for a in plan.assignments}
+        self.free: dict[str, dict[str, int]] = {}
+        self.ending: dict[tuple[str, int], tuple[int, str]] = {}
+        """By worker and moment, the first task in the order of the plan that ends there."""
+        on = [(a.task, a.workers) for a in plan.assignments]
+        for run in request.snapshot.running:
+            if run.task.id in plan.preempted:
+                continue
+            self.ends[run.task.id] = expected_end_s(request, run)
+            on.append((run.task.id, run.workers))
             for name in run.workers:
-                if name == worker:
-                    for resource, taken in run.task.demand.items():
-                        free[resource] = free.get(resource, 0) - taken
-    return free
+                free = self._free(name)
+                for resource, taken in run.task.demand.items():
+                    free[resource] = free.get(resource, 0) - taken
+        for number, (task, workers) in enumerate(on):
+            for name in workers:
+                self.ending.setdefault((name, self.ends[task]), (number, task))
 
+    def _free(self, name: str) -> dict[str, int]:
+        if name not in self.free:
+            self.free[name] = dict(self.snapshot.worker_by_id[name].capacity)
+        return self.free[name]
 
-def _until(request: PlanRequest, plan: Plan, task: Task) -> str:
-    """What ends at the task's planned start: a task, a closed window, a reservation."""
-    snapshot, mine = request.snapshot, plan.by_task[task.id]
-    ends: dict[str, int] = {a.task: a.end_s for a in plan.assignments}
-    on: dict[str, tuple[str, ...]] = {a.task: a.workers for a in plan.assignments}
-    for run in snapshot.running:
-        if run.task.id not in plan.preempted:
-            ends[run.task.id], on[run.task.id] = expected_end_s(request, run), run.workers
-    for before in task.after:
-        if ends.get(before) == mine.start_s:
-            return f"{before} ends"
-    for other, end_s in ends.items():
-        if end_s == mine.start_s and not set(on[other]).isdisjoint(mine.workers):
-            return f"{other} ends"
-    for name in mine.workers:
-        worker = snapshot.worker_by_id[name]
-        if worker.free_from_s == mine.start_s:
-            return f"worker {name} becomes free"
-        if any(window.end_s == mine.start_s for window in worker.blocked):
-            return f"a closed window of worker {name} has passed"
-    return ""
+    def needs(self, row: Assignment, task: Task) -> str:
+        """What a task lacks at present: a predecessor, resources of a kind of worker, its turn."""
+        open_ = [b for b in task.after if b not in self.snapshot.finished_by_id]
+        if open_:
+            return f"its predecessor{'s' if len(open_) > 1 else ''} {', '.join(open_)}"
+        where = " and ".join(task.requires).replace("|", " or ")
+        kind = f"a {where} worker" if where else f"worker {row.workers[0]}"
+        for name, pieces in Counter(row.workers).items():
+            free = self._free(name)
+            short = [r for r, a in task.demand.items() if a * pieces > free.get(r, 0)]
+            if short:
+                # What fewest tasks could share is most telling.
+                resource = min(short, key=lambda r: (r == "mem", r == "cpu", r))
+                return f"{amount(resource, task.demand[resource] * pieces)} on {kind}"
+        return f"its turn on {kind}"
+
+    def until(self, row: Assignment, task: Task) -> str:
+        """What ends at a task's planned start: a task, a closed window, a reservation."""
+        for before in task.after:
+            if self.ends.get(before) == row.start_s:
+                return f"{before} ends"
+        found = [
+            self.ending[name, row.start_s]
+            for name in row.workers
+            if (name, row.start_s) in self.ending
+        ]
+        if found:
+            return f"{min(found)[1]} ends"
+        for name in row.workers:
+            worker = self.snapshot.worker_by_id[name]
+            if worker.free_from_s == row.start_s:
+                return f"worker {name} becomes free"
+            if any(window.end_s == row.start_s for window in worker.blocked):
+                return f"a closed window of worker {name} has passed"
+        return ""

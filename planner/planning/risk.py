@@ -96,6 +96,8 @@ class Samples:
     count : int
     seed : int
         The request's own where not given.
+    names : sequence of str, optional
+        Tasks that are asked for; all of the request where not given.
 
     Notes
     -----
@@ -109,13 +111,17 @@ class Samples:
     input variables in the analysis of output from a computer code", doi:10.2307/1268522.
     """
 
-    def __init__(self, request: PlanRequest, count: int, seed: int | None = None) -> None:
+    def __init__(
+        self, request: PlanRequest, count: int, seed: int | None = None,
+        names: Sequence[str] | None = None,
+    ) -> None:  # fmt: skip
         if not 1 <= count <= MOST_SAMPLES:
             raise BadRequest(f"risk: samples is {count}; it must lie in 1 to {MOST_SAMPLES:,}")
         self.request, self.count = request, count
         rng = np.random.default_rng(request.seed if seed is None else seed)
         snapshot = request.snapshot
-        names = [*snapshot.pending_by_id, *snapshot.running_by_id]
+        if names is None:
+            names = [*snapshot.pending_by_id, *snapshot.running_by_id]
         self.level = {name: (rng.permutation(count) + rng.random(count)) / count for name in names}
 
     def run_s(self, task: str, workers: Sequence[str]) -> Ints:
