@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -32,6 +33,7 @@ from plancast.planner.model.messages import (
 )
 from plancast.planner.planning.controller import Choice, Controller, ControlPolicy, Refused
 from plancast.planner.planning.expected_starts import amount, clock
+from plancast.planner.planning.plan import plan
 
 STEPS = ControlPolicy(repair_budget=Budget(None, 60), replan_budget=Budget(None, 60))
 
@@ -200,6 +202,60 @@ def test_why_says_what_is_waited_for_and_until_when() -> None:
     later = mind.why()["T1"]
     assert later.start_s > told.start_s
     assert later.sure_s >= told.sure_s - 60
+
+
+def waiting(tasks: int, workers: int, seed: int = 0) -> Controller:
+    """A batch with a greedy plan in force, of which the first tasks run already."""
+    request = generate_batch(tasks, generate_cluster(workers, seed), seed)
+    rng = np.random.default_rng(seed)
+    pending = tuple(
+        replace(t, shards=2 if rng.random() < 0.1 else 1) for t in request.snapshot.pending
+    )
+    request = replace(request, snapshot=replace(request.snapshot, pending=pending))
+    mind = Controller(request, STEPS)
+    asked = mind.ask(Choice.REPLAN)
+    mind.commit(asked, plan(asked, "greedy"), Choice.REPLAN)
+    for row in mind.due():
+        mind.tell(TaskStarted(mind.snapshot.now_s, row.task, row.workers))
+    return mind
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_first_outlooks_are_those_of_all(seed: int) -> None:
+    """The rows that are shown could say something else than what a task is asked for alone."""
+    mind = waiting(60, 6, seed)
+    every = mind.why()
+    starts = [outlook.start_s for outlook in every.values()]
+    assert starts == sorted(starts)
+    assert len(every) > 12
+    for most in (1, 5, 12, len(every), 1_000):
+        some = mind.why(most)
+        assert list(some) == list(every)[:most]
+        for task, outlook in some.items():
+            assert (outlook.start_s, outlook.until) == (every[task].start_s, every[task].until)
+            assert outlook.text.split(", 90% by")[0] == every[task].text.split(", 90% by")[0]
+            # Drawn anew from the same run times: 40 samples apart.
+            assert outlook.sure_s >= outlook.start_s
+
+
+def test_the_rows_shown_cost_little_and_all_of_them_no_more_than_in_proportion() -> None:
+    """A master of 10,000 tasks would spend 40 s on each look at a table of twelve rows."""
+    took: dict[tuple[int, int | None], float] = {}
+    waiting(100, 10).why()
+    for tasks in (500, 4_000):
+        mind = waiting(tasks, tasks // 20)
+        mind.retimed()
+        for most in (12, None):
+            best = []
+            for _ in range(3):
+                began = time.process_time()
+                mind.why(most)
+                best.append(time.process_time() - began)
+            took[tasks, most] = min(best)
+    assert took[4_000, 12] < 0.05
+    assert took[4_000, None] < 0.4
+    # Eight times the tasks: linear is 8, quadratic 64.
+    assert took[4_000, None] < 20 * took[500, None]
 
 
 def test_forecasts_are_conditioned_on_the_time_run() -> None:
