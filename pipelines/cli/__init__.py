@@ -14,6 +14,7 @@ from typing import Any
 import typer
 
 from plancast.pipelines.cli import (
+    advising,
     backtesting,
     benching,
     evaluating,
@@ -49,7 +50,7 @@ app.add_typer(guiding.app, name="guide")
 for module in (
     forecasting, evaluating, tuning, planning, running, backtesting, benching, serving,
     mastering,
-    executing,
+    executing, advising,
 ):  # fmt: skip
     for command, function in module.COMMANDS.items():
         text, _, example = inspect.cleandoc(function.__doc__ or "").partition("\n\nExample: ")

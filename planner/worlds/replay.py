@@ -186,7 +186,7 @@ class Replay:
         How often a new plan had a waiting job start more than a minute later than the plan
         before; None of disciplines that plan no starts.
     lost_s : array of int64, shape (n,)
-        Seconds of runs lost to failures.
+        Seconds of runs lost to failures, and to limits that cut them short.
     decision_us : array of int64
         Processor time of each of the first passes, microseconds.
     """
@@ -212,6 +212,7 @@ def replay(
     level: float = 0.5,
     promises: bool = False,
     outages: Outages | None = None,
+    limits: Ints | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Replay:
     """Run every job of a log under a dispatcher.
@@ -229,6 +230,10 @@ def replay(
     promises : bool
         Whether each job is told a start at its submission.
     outages : Outages, optional
+    limits : array of int64, shape (n,), optional
+        Kill limits at the first submission, seconds, at least 1 and at most the request; only
+        with ``requested``, whose estimate they then are, and without `outages`. A job cut
+        there is submitted again that instant, behind all that wait, with its own request.
     progress : callable, optional
         Told the share of the jobs that have been submitted.
 
@@ -239,12 +244,16 @@ def replay(
     no pass. A ``Renewing`` estimator may change the forecasts of waiting jobs at arrivals.
     """
     jobs, live = _arrays(log, dispatcher, estimates, outages or Outages())
+    if limits is not None:
+        if not (isinstance(estimates, str) and estimates == "requested") or outages is not None:
+            raise ValueError("limits go with estimates 'requested' and without outages")
+        jobs = _limited(log, jobs, limits)
     source = kernel.ASKED
     if isinstance(estimates, str):
         if estimates not in ("requested", "last_two"):
             raise ValueError(f"estimates {estimates!r} is none of requested, last_two")
         source = kernel.GIVEN if estimates == "requested" else kernel.LAST_TWO
-        live.estimate[:] = log.requested_s
+        live.estimate[:] = log.requested_s if limits is None else limits
     elif isinstance(estimates, np.ndarray):
         source = kernel.GIVEN
         live.estimate[:] = estimates
@@ -273,6 +282,15 @@ def replay(
         if state == kernel.OVER:
             plans = dispatcher.backfill in PLANNING
             return _outcome(log, live, plans)
+
+
+def _limited(log: ReplayLog, jobs: kernel.Jobs, limits: Ints) -> kernel.Jobs:
+    """The jobs as limits cut them; what is cut runs to its end, or its request, afterwards."""
+    if limits.shape != log.run_s.shape or (limits < 1).any() or (limits > log.requested_s).any():
+        raise ValueError("limits must be one a job, at least 1 and at most its request")
+    whole = np.minimum(log.run_s, log.requested_s)
+    cut = (whole > limits).astype(np.int64)
+    return jobs._replace(run=np.minimum(whole, limits), again=whole * cut)
 
 
 def _tell(estimator: Estimator, jobs: kernel.Jobs, live: kernel.Live, told: int) -> int:
@@ -328,6 +346,7 @@ def _arrays(
         request=np.concatenate([log.requested_s, outages.lasts_s]),
         user=log.user,
         kills=outages.kills,
+        again=np.empty(0, np.int64),
         levels=np.array(levels, np.float64),
         settings=dispatcher.settings(),
     )

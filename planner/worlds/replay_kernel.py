@@ -76,7 +76,8 @@ class Jobs(NamedTuple):
 
     Outage k is "job" jobs + k: it holds its processors from ``submit`` for ``run`` seconds, and
     its end is known. ``kills[k]`` tells a failure (whose jobs die and are queued again) from
-    a drain (which waits for them).
+    a drain (which waits for them). ``again[j]`` is how long job j runs once it has been cut
+    short at ``run[j]`` and submitted again; 0: it is never cut. Empty: no job is.
     """
 
     submit: np.ndarray
@@ -85,6 +86,7 @@ class Jobs(NamedTuple):
     request: np.ndarray
     user: np.ndarray
     kills: np.ndarray
+    again: np.ndarray
     levels: np.ndarray
     settings: np.ndarray
 
@@ -200,6 +202,8 @@ def _start(jobs, live, job, duration):
     now, n = clock[NOW], clock[RUNNING]
     live.start[job] = now
     live.end[job] = now + jobs.run[job]
+    if job < jobs.again.shape[0] and live.lost[job] > 0:
+        live.end[job] = now + jobs.again[job]
     live.expected[job] = now + duration
     live.running[n] = job
     _push(live, job, live.end[job])
@@ -265,6 +269,15 @@ def _end_of(jobs, live, user_estimates):
     _leave(live, job)
     clock[FREE] += jobs.procs[job]
     if job >= user_estimates.shape[0]:
+        return
+    if job < jobs.again.shape[0] and jobs.again[job] > 0 and live.lost[job] == 0:
+        # Cut at its limit: submitted again that instant, behind all that wait, with the
+        # time that its user had asked for.
+        live.lost[job] = jobs.run[job]
+        live.start[job] = -1
+        live.estimate[job] = jobs.request[job]
+        live.queue[clock[WAITING]] = job
+        clock[WAITING] += 1
         return
     live.ended[clock[ENDED]] = job
     clock[ENDED] += 1

@@ -19,10 +19,15 @@ class PlainReplay:
     outages: Outages = field(default_factory=Outages)
     levels: tuple[float, ...] = (0.5,)
     quantiles: list[list[float]] | None = None
+    limits: list[int] | None = None  # cut there once, then submitted again with the request
 
     def __post_init__(self) -> None:
         n = len(self.log)
         self.submit, self.run = self.log.submit_s.tolist(), self.log.run_s.tolist()
+        self.whole, self.lost = list(self.run), [0] * n
+        if self.limits is not None:
+            self.whole = [min(r, q) for r, q in zip(self.run, self.log.requested_s, strict=True)]
+            self.run = [min(r, k) for r, k in zip(self.whole, self.limits, strict=True)]
         self.procs, self.request = self.log.width.tolist(), self.log.requested_s.tolist()
         self.user = self.log.user.tolist()
         self.start: list[int | None] = [None] * n
@@ -57,7 +62,8 @@ class PlainReplay:
         }[order]()
 
     def _sorted_by(self, order: str, now: int) -> list[int]:
-        return sorted(self.queue, key=lambda job: (self._key(order, job, now), job))
+        # Equals stay in the order of the queue.
+        return sorted(self.queue, key=lambda job: self._key(order, job, now))
 
     def _launch(self, job: int, now: int) -> None:
         self.start[job] = now
@@ -73,8 +79,13 @@ class PlainReplay:
 
     def _finish(self, job: int) -> None:
         self.running.remove(job)
-        self.done.append(job)
         self.free += self.procs[job]
+        if self.run[job] < self.whole[job]:
+            self.lost[job], self.run[job] = self.run[job], self.whole[job]
+            self.estimate[job], self.start[job] = self.request[job], None
+            self.queue.append(job)
+            return
+        self.done.append(job)
 
     def _guess(self, job: int) -> int:
         if self.estimates != "last_two":

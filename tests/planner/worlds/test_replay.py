@@ -72,6 +72,32 @@ def test_twin(name: str, log: ReplayLog, data: st.DataObject) -> None:
     _same(log, DISPATCHERS[name], estimates)
 
 
+@pytest.mark.parametrize("name", ["easy", "easy-sjbf", "conservative", "sjf-easy", "fcfs"])
+@settings(max_examples=40, deadline=None)
+@given(log=toy_logs(), data=st.data())
+def test_twin_with_limits(name: str, log: ReplayLog, data: st.DataObject) -> None:
+    """A job cut at its limit would run on, lose its place, or keep its limit afterwards."""
+    limits = [data.draw(st.integers(1, int(most))) for most in log.requested_s]
+    fast = replay(log, DISPATCHERS[name], "requested", limits=np.array(limits))
+    slow = PlainReplay(log, DISPATCHERS[name], limits, limits=limits).go()
+    assert fast.start_s.tolist() == slow.start
+    assert fast.lost_s.tolist() == slow.lost
+    whole = np.minimum(log.run_s, log.requested_s)
+    assert (fast.end_s - fast.start_s).tolist() == whole.tolist()
+    assert (fast.lost_s == np.where(whole > limits, limits, 0)).all()
+
+
+def test_limits_need_sense() -> None:
+    """A limit above the request would let a job run on for longer than its user asked for."""
+    one = np.ones(1)
+    log = ReplayLog("toy", 1, one, 50 * one, one, 40 * one, 0 * one)
+    for limits in (np.array([41]), np.array([0]), np.array([1, 1])):
+        with pytest.raises(ValueError, match="limits must be"):
+            replay(log, DISPATCHERS["easy"], "requested", limits=limits)
+    with pytest.raises(ValueError, match="go with"):
+        replay(log, DISPATCHERS["easy"], "last_two", limits=np.array([1]))
+
+
 @pytest.mark.parametrize("name", ["planner", "planner-search"])
 @settings(max_examples=60, deadline=None)
 @given(log=toy_logs(), data=st.data())

@@ -1,0 +1,1 @@
+"""What operators ask for: which limits to request, when a job starts; read-only."""
