@@ -9,32 +9,26 @@ so the risk is spent by one price a cut job on those, and bounded for each job a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import astuple, dataclass
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numba import njit
 from numpy.typing import NDArray
 
+from plancast.predictor.jit import inner, kernel
 from plancast.predictor.schema import BadLog, canonical
 from plancast.predictor.splits import known_at_s
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 _NUMBERS = ("requested_s", "cpus")
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 GROUP: tuple[str, ...] = ("user", "requested_s", "cpus", "queue", "app")
 """What jobs of one group have in common; a log without applications has the other four."""
 
 CHAIN: tuple[tuple[str, ...], ...] = (GROUP, ("user",), ())
 """Groups from fine to coarse: the sample of each is filled up from the next."""
-
-
-def _jit(function: Function) -> Function:
-    return cast(Function, njit(cache=True)(function))
 
 
 @dataclass(frozen=True)
@@ -105,8 +99,8 @@ class Limits:
     groups: pd.DataFrame
 
 
-@_jit
-def _insert(ordered: Any, ring: Any, count: int, value: float) -> None:
+@inner
+def _insert(ordered, ring, count, value):
     """Put a value into a sorted window; of a full one the oldest leaves."""
     window = ring.shape[0]
     held = min(count, window)
@@ -122,10 +116,8 @@ def _insert(ordered: Any, ring: Any, count: int, value: float) -> None:
     ordered[k] = value
 
 
-@_jit
-def _sample(
-    ordered: Any, ptr: Any, counts: Any, places: Any, prior: float, values: Any, weights: Any
-) -> int:
+@kernel
+def _sample(ordered, ptr, counts, places, prior, values, weights):
     """Merge the samples of a job's groups, fine to coarse, by size; how many there are.
 
     A group of c jobs takes ``c / (c + prior)`` of the weight that the finer ones left, the
@@ -156,10 +148,8 @@ def _sample(
         count += 1
 
 
-@_jit
-def choose(
-    values: Any, weights: Any, count: int, request: float, cores: float, rules: Any
-) -> tuple[float, float, float, float, float]:
+@kernel
+def choose(values, weights, count, request, cores, rules):
     """The limit of one job: (limit, chance, saved core-hours, knee, chance at the knee).
 
     Parameters
@@ -209,8 +199,8 @@ def choose(
     return limit, chance, saved, knee, knee_chance
 
 
-@_jit
-def _price_of(knees: Any, chances: Any, count: int, risk: float) -> float:
+@inner
+def _price_of(knees, chances, count, risk):
     """The price at which the latest jobs spend the risk: those with higher knees pay it."""
     order = np.argsort(-knees[:count])
     spent = 0.0
@@ -221,11 +211,8 @@ def _price_of(knees: Any, chances: Any, count: int, risk: float) -> float:
     return 0.0
 
 
-@_jit
-def _walk(
-    submit: Any, ended_order: Any, known: Any, run: Any, request: Any, cores: Any,
-    groups: Any, ptr: Any, risk: float, settings: Any,
-) -> Any:  # fmt: skip
+@kernel
+def _walk(submit, ended_order, known, run, request, cores, groups, ptr, risk, settings):
     """Limits of all jobs in order of submission; see ``advise_limits``."""
     window, prior, worst, loss, round_s, price_jobs, price_every, burst, cautious, crowd = settings
     window, price_jobs = int(window), int(price_jobs)
@@ -387,10 +374,8 @@ RULE_LASTS: tuple[int, ...] = (1, 2, 3, 5, 10, 20, 50, 100, 1 << 40)
 """Of how many last run times the rules take the maximum; the last one is all of them."""
 
 
-@_jit
-def _rule_limits(
-    submit: Any, ended_order: Any, known: Any, run: Any, request: Any, group: Any, lasts: Any
-) -> Any:
+@kernel
+def _rule_limits(submit, ended_order, known, run, request, group, lasts):
     """Limits by the maximum of a group's last k run times, shape (n, lasts, 2).
 
     The second kind waits until k jobs (at most 100) have ended, the first for one.

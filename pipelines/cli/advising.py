@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plancast.pipelines.cli.backtesting import Columns, Procs, Window
-from plancast.pipelines.cli.common import console, progress, table
+from plancast.pipelines.cli.backtesting import Procs, Window
+from plancast.pipelines.cli.common import (
+    Columns,
+    Delimiter,
+    Fields,
+    MaxBad,
+    Strict,
+    Timezone,
+    console,
+    progress,
+    reading_of,
+    table,
+)
 from plancast.planner.model.domain import BadRequest
 
 if TYPE_CHECKING:
@@ -44,10 +55,15 @@ def advise(
         str,
         typer.Option(
             help="slurm: print --time lines and a table for job_submit.lua; or the log's form "
-            "(auto, swf, sacct, table, wfformat)."
+            "(auto, swf, sacct, pbs, wfformat, table)."
         ),
     ] = "auto",
     columns: Columns = None,
+    timezone: Timezone = None,
+    fields: Fields = None,
+    delimiter: Delimiter = None,
+    max_bad: MaxBad = None,
+    strict: Strict = False,
     procs: Procs = None,
     window: Window = None,
 ) -> None:
@@ -62,6 +78,8 @@ def advise(
     slurm = format == "slurm"
     if output is not None and not slurm:
         raise BadRequest("-o: goes with --format slurm; use --csv or --json for the others")
+    form = "auto" if slurm else format
+    reading = reading_of(form, columns, timezone, fields, delimiter, max_bad, strict)
     names = [] if dispatcher == "none" else [word.strip() for word in dispatcher.split(",")]
     with progress(f"advising {log.name}") as tell:
         found = advised(
@@ -69,8 +87,7 @@ def advise(
             risk=risk,
             worst=worst,
             dispatchers=names,
-            format="auto" if slurm else format,
-            columns=str(columns) if columns else None,
+            reading=reading,
             procs=procs,
             window=window,
             progress=lambda text: tell(text=text),

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from plancast.pipelines.backtest.backtest import open_backtest
+from plancast.pipelines.inputs.reading import Reading
+from plancast.pipelines.stages.ingest import AS_IT_IS
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.worlds.dispatchers import DISPATCHERS
 from plancast.planner.worlds.metrics import weekly_interval
@@ -89,8 +91,7 @@ def advise(
     risk: float = 0.01,
     worst: float = LimitSettings.worst,
     dispatchers: Sequence[str] = DISPATCHER_NAMES,
-    format: str = "auto",
-    columns: str | None = None,
+    reading: Reading = AS_IT_IS,
     procs: int | None = None,
     window: str | None = None,
     progress: Callable[[str], None] | None = None,
@@ -107,7 +108,7 @@ def advise(
         Greatest chance to be cut that any one job is given, in (0, 1).
     dispatchers : sequence of str
         Disciplines of the replays; the first one's stands under ``replay``.
-    format, columns, procs, window
+    reading, procs, window
         As of ``open_backtest``.
     progress : callable, optional
         Told what is being done.
@@ -125,7 +126,7 @@ def advise(
     for name in dispatchers:
         if name not in DISPATCHERS or DISPATCHERS[name].estimates:
             raise BadRequest(f"--dispatcher {name!r}: name a discipline that reserves by requests")
-    test = open_backtest(path, format=format, columns=columns, procs=procs, window=window)
+    test = open_backtest(path, reading=reading, procs=procs, window=window)
     if not test.has_requests:
         raise BadRequest(
             f"{test.log.name}: names no requested times, so there is no limit to lower"
@@ -168,7 +169,7 @@ def advise(
     replays = []
     for name in dispatchers:
         tell(f"replay under {name}")
-        replays.append(_replays(log, name, np.ceil(asked).astype(np.int64), jobs.finishing))
+        replays.append(_replays(log, name, asked, jobs.finishing))
     facts["replay"], facts["replays"] = (replays[0] if replays else None), replays
     facts["verdict"] = verdict(facts)
     return Advice(facts, _groups(frame[part], jobs, found[risk], part))
@@ -251,14 +252,16 @@ def _best_rule(jobs: _Jobs, rules: dict[str, Floats], risk: float) -> dict[str, 
 
 
 def _replays(
-    log: ReplayLog, name: str, advised: Ints, finishing: NDArray[np.bool_]
+    log: ReplayLog, name: str, advised: Floats, finishing: NDArray[np.bool_]
 ) -> dict[str, Any]:
     """Waits under a discipline with users' limits, the advised and perfect ones."""
     requested = log.requested_s
+    # A job without a request keeps the kill limit that the replay gives it.
+    limit = np.where(np.isfinite(advised), np.ceil(advised), requested)
     perfect = np.where(finishing, np.clip(log.run_s, 1, requested), requested)
     limits = {
         "user": requested,
-        "advised": np.clip(advised, 1, requested),
+        "advised": np.clip(limit, 1, requested).astype(np.int64),
         "perfect": perfect.astype(np.int64),
     }
     runs = {k: replay(log, DISPATCHERS[name], limits=v) for k, v in limits.items()}
