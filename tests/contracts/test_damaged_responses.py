@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from plancast.pipelines.cli import main
-from plancast.planner.instances.generate import generate_batch, generate_cluster, random_request
+from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import RELATIVE_TOLERANCE, Assignment, Plan, Task, estimate_for
 from plancast.planner.model.evaluate import (
     ViolationKind,
@@ -29,6 +29,7 @@ from plancast.planner.model.evaluate import (
 from plancast.planner.model.judge_response import validate_response
 from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, to_json
 from plancast.planner.planning.plan import plan
+from tests.oracles.random_requests import random_request
 
 KIND = ViolationKind
 FAR_S = 7200

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from plancast.planner.arrays.problem import Problem, Schedule, decode, encode
-from plancast.planner.instances.generate import generate_batch, generate_cluster, random_request
+from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import (
     TERMS,
     BadRequest,
@@ -27,6 +27,7 @@ from plancast.planner.model.evaluate import Evaluation, evaluate
 from plancast.planner.model.messages import Budget, PlanRequest, Status
 from plancast.planner.solvers import SOLVERS, Solution
 from tests.oracles.brute_force import optimum, without_moves
+from tests.oracles.random_requests import random_request
 from tests.oracles.valid_schedules import plannable
 
 EXACT = ("astar", "cpsat")

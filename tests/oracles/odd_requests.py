@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from plancast.planner.instances.generate import random_request
 from plancast.planner.model.domain import DurationEstimate, Running, Snapshot, Task, Window, Worker
 from plancast.planner.model.messages import PlanRequest
+from tests.oracles.random_requests import random_request
 
 NOWS = (0, 1, 1_000_000, 1_800_000_000, 1 << 40)
 LONG_S = (1, 60, 3_600, 86_400, 31_536_000)

@@ -9,8 +9,8 @@ import numpy as np
 
 from plancast.planner.arrays.graph import priority_order
 from plancast.planner.arrays.problem import Problem, Schedule, encode
-from plancast.planner.instances.generate import random_request
 from plancast.planner.solvers.greedy.greedy import schedule_in_order
+from tests.oracles.random_requests import random_request
 
 
 def random_schedules(problem: Problem, rng: np.random.Generator, tries: int) -> Iterator[Schedule]:

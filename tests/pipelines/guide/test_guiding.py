@@ -223,8 +223,6 @@ def test_from_lessons_to_a_plan(
     [
         (["plan", "r.json", "--guide", "g.json"], "g.json: is no guide"),
         (["plan", "r.json", "--guide", "s.json"], "--guide: only astar"),
-        (["guide", "orders", "--tasks", "9:7"], "--tasks 9:7: write fewest:most"),
-        (["guide", "orders", "--from", "none.swf"], "none.swf"),
         (["plan", "r.json", "--weight", "1.5"], "--weight: only astar"),
         (["plan", "r.json", "--solver", "astar", "--guide", "none.json"], "none.json"),
         (["plan", "r.json", "--solver", "astar", "--guide", "g.json"], "g.json: is no guide"),

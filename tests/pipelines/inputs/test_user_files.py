@@ -35,7 +35,7 @@ from plancast.pipelines.inputs.user_files import (
     write_policy,
     write_tasks,
 )
-from plancast.planner.instances.generate import generate_batch, generate_cluster, random_request
+from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import (
     BadRequest,
     DurationEstimate,
@@ -49,6 +49,7 @@ from plancast.planner.model.domain import (
     Worker,
 )
 from tests.conftest import ROOT
+from tests.oracles.random_requests import random_request
 
 Put = Callable[[str, str], Path]
 

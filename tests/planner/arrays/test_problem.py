@@ -10,7 +10,6 @@ import pytest
 
 from plancast.planner.arrays.problem import decode, encode
 from plancast.planner.arrays.schedule import FAR
-from plancast.planner.instances.generate import random_request
 from plancast.planner.model.domain import (
     TERMS,
     DurationEstimate,
@@ -26,6 +25,7 @@ from plancast.planner.model.domain import (
 from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import PlanRequest
 from tests.oracles.brute_force import optimum, without_moves
+from tests.oracles.random_requests import random_request
 from tests.oracles.valid_schedules import plannable, random_schedules
 
 

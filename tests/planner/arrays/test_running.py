@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plancast.planner.arrays.running import expected_end_s, reserved_s
-from plancast.planner.instances.generate import random_request
 from plancast.planner.model.evaluate import planned_duration_s, running_end_s
 from tests.conftest import ROOT
+from tests.oracles.random_requests import random_request
 
 CALLED = {
     "Evaluation", "Violation", "ViolationKind", "evaluate", "moved_tasks", "price", "relative_gap",

@@ -23,7 +23,7 @@ from plancast.planner.arrays.schedule import (
     occupy,
     with_room,
 )
-from plancast.planner.instances.generate import random_request
+from tests.oracles.random_requests import random_request
 
 CALM = 40
 """Seconds after which nothing in these tests changes."""

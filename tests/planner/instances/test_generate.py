@@ -16,7 +16,6 @@ from plancast.planner.instances.generate import (
     generate_batch,
     generate_cluster,
     generate_log,
-    random_request,
     swf_text,
     write_swf,
 )
@@ -33,6 +32,7 @@ from plancast.planner.model.domain import (
 )
 from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import PlanRequest, from_json, to_json
+from tests.oracles.random_requests import random_request
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from pyperplan import planner as pyperplan
 
-from plancast.planner.instances.generate import random_request
 from plancast.planner.instances.pddl import Pddl, export_pddl, read_pddl_plan
 from plancast.planner.model.domain import (
     BadRequest,
@@ -25,6 +24,7 @@ from plancast.planner.model.domain import (
 from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import Budget, PlanRequest, Status
 from plancast.planner.planning.plan import plan
+from tests.oracles.random_requests import random_request
 
 MAKESPAN = Policy(Prices(makespan_h=3600, late_h=0, misses=0, wait_h=0))
 certain = DurationEstimate.certain

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from plancast.planner.instances.generate import random_request
 from plancast.planner.model.domain import (
     BadRequest,
     DurationEstimate,
@@ -29,6 +28,7 @@ from plancast.planner.model.messages import (
     to_json,
 )
 from plancast.planner.planning.plan import plan
+from tests.oracles.random_requests import random_request
 
 
 @pytest.mark.parametrize("seed", range(20))

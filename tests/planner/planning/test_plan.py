@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from plancast.pipelines.bench.peers.metered import cpu_seconds
-from plancast.planner.instances.generate import generate_batch, generate_cluster, random_request
+from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import (
     Assignment,
     BadRequest,
@@ -30,6 +30,7 @@ from plancast.planner.model.messages import Budget, PlanRequest, Status, to_json
 from plancast.planner.planning.plan import plan
 from plancast.planner.solvers import SOLVERS
 from plancast.planner.worlds.simulate import execute
+from tests.oracles.random_requests import random_request
 
 NOW = 1_000_000
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from plancast.planner.instances.generate import generate_batch, generate_cluster, random_request
+from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import (
     TERMS,
     Assignment,
@@ -33,6 +33,7 @@ from plancast.planner.planning.plot import (
     gantt_html,
     gantt_svg,
 )
+from tests.oracles.random_requests import random_request
 
 SVG = "{http://www.w3.org/2000/svg}"
 

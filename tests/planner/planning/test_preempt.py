@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from plancast.planner.arrays.problem import encode
-from plancast.planner.instances.generate import random_request
 from plancast.planner.model.domain import (
     DurationEstimate,
     Policy,
@@ -25,6 +24,7 @@ from plancast.planner.model.messages import Budget, PlanRequest, Status, to_json
 from plancast.planner.planning.plan import plan
 from plancast.planner.planning.preempt import bound_of_any_set, preemptible, preempting
 from tests.oracles.brute_force import optimum_with_preemption
+from tests.oracles.random_requests import random_request
 
 NOW = 1000
 EXACT = Budget(None, 1_000_000)

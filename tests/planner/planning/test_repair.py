@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from plancast.planner.arrays.problem import Problem, Schedule, decode, encode
-from plancast.planner.instances.generate import generate_batch, generate_cluster, random_request
+from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model import events
 from plancast.planner.model.domain import (
     BadRequest,
@@ -44,6 +44,7 @@ from plancast.planner.solvers.lns.local_search import fixed_arrays, full_cost, r
 from plancast.planner.solvers.lns.reinsertion import mended, standing
 from plancast.planner.solvers.lns.subproblem import rest_of
 from plancast.planner.solvers.repair.repair import Repair
+from tests.oracles.random_requests import random_request
 
 FEW = Budget(None, 60)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from plancast.planner.instances.generate import generate_batch, generate_cluster, random_request
+from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import (
     BadRequest,
     DurationEstimate,
@@ -32,6 +32,7 @@ from plancast.planner.planning.partial_order import partial_order
 from plancast.planner.planning.plan import plan
 from plancast.planner.planning.risk import RiskMeasure, Samples, plan_under_risk, sampled_costs
 from tests.oracles.brute_force import optimum
+from tests.oracles.random_requests import random_request
 
 STEPS = Budget(None, 500)
 certain = DurationEstimate.certain

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plancast.planner.instances.generate import generate_batch, generate_cluster, random_request
+from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import PlanRequest
@@ -15,6 +15,7 @@ from plancast.planner.planning.plan import plan
 from plancast.planner.worlds.dispatch import ENDED, FAR, Rules, copy_of
 from plancast.planner.worlds.dispatch_arrays import Arena, Outage, arena_of, rules
 from tests.oracles.plain_dispatch import PlainDispatch
+from tests.oracles.random_requests import random_request
 
 
 def truth_of(request: PlanRequest, rng: np.random.Generator) -> dict[str, int]:

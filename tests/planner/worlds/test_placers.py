@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plancast.planner.instances.generate import generate_batch, generate_cluster, random_request
+from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import PlanRequest
 from plancast.planner.worlds.dispatch import copy_of
 from plancast.planner.worlds.dispatch_arrays import Outage, arena_of
 from plancast.planner.worlds.placers import PLACERS, Known, Planner, replay_cluster
 from tests.oracles.plain_dispatch import PlainDispatch
+from tests.oracles.random_requests import random_request
 
 ONE_SHOT = [name for name in PLACERS if name != "planner"]
 

@@ -11,13 +11,13 @@ import pytest
 
 from plancast.planner.arrays.problem import Problem, Schedule, decode, encode
 from plancast.planner.bounds.lower_bound import lower_bound, term_bounds
-from plancast.planner.instances.generate import random_request
 from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import Budget
 from plancast.planner.solvers.astar.astar import AStar, Limits, Search
 from plancast.planner.solvers.astar.space import FEATURES, SearchSpace, search_space
 from plancast.planner.solvers.greedy.greedy import Greedy
 from tests.oracles.brute_force import optimum, without_moves
+from tests.oracles.random_requests import random_request
 
 Guide = Callable[[np.ndarray], np.ndarray] | None
 

@@ -11,13 +11,14 @@ import pytest
 from ortools.sat.python import cp_model
 
 from plancast.planner.arrays.problem import Problem, encode
-from plancast.planner.instances.generate import generate_batch, generate_cluster, random_request
+from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import TERMS, Prices
 from plancast.planner.model.messages import Budget, Status
 from plancast.planner.solvers.cpsat.cpsat import CpSat
 from plancast.planner.solvers.cpsat.model import Facts, Model
 from plancast.planner.solvers.greedy.greedy import Greedy
 from tests.oracles.brute_force import optimum
+from tests.oracles.random_requests import random_request
 from tests.oracles.valid_schedules import plannable, random_schedules
 
 UNLIMITED = Budget(seconds=None, steps=1_000_000)

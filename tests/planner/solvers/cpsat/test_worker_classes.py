@@ -11,7 +11,7 @@ import pytest
 from ortools.sat.python import cp_model
 
 from plancast.planner.arrays.problem import Problem, Schedule, decode, encode
-from plancast.planner.instances.generate import generate_batch, generate_cluster, random_request
+from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import (
     TERMS,
     DurationEstimate,
@@ -29,6 +29,7 @@ from plancast.planner.solvers.cpsat.model import Model
 from plancast.planner.solvers.cpsat.worker_classes import classes_of, in_order, spread
 from plancast.planner.solvers.greedy.greedy import Greedy
 from tests.oracles.brute_force import optimum
+from tests.oracles.random_requests import random_request
 
 UNLIMITED = Budget(seconds=None, steps=1_000_000)
 COMPLETE = "The solution hint is complete and is feasible."

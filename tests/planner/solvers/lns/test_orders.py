@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from plancast.planner.arrays.problem import Problem, encode
-from plancast.planner.instances.generate import random_request
 from plancast.planner.model.domain import DurationEstimate, Policy, Prices, Snapshot, Task, Worker
 from plancast.planner.model.messages import Budget, PlanRequest
 from plancast.planner.solvers import SOLVERS
@@ -18,6 +17,7 @@ from plancast.planner.solvers.lns import orders
 from plancast.planner.solvers.lns.local_search import full_cost
 from plancast.planner.solvers.lns.orders import cost_of, first_orders, futures_of, schedule_in
 from tests.oracles.plain_orders import PlainSerial
+from tests.oracles.random_requests import random_request
 
 
 def problems(seed: int) -> list[Problem]:

@@ -1,0 +1,285 @@
+"""Small requests that try to be awkward, for comparing solvers with slow twins."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from plancast.planner.instances.generate import pieces_that_fit
+from plancast.planner.model.domain import (
+    ANY_CLASS,
+    Assignment,
+    DurationEstimate,
+    Finished,
+    Outcome,
+    Plan,
+    Policy,
+    Prices,
+    Running,
+    Snapshot,
+    Task,
+    Window,
+    Worker,
+)
+from plancast.planner.model.messages import PlanRequest
+
+
+def random_request(
+    seed: int | np.random.Generator,
+    max_tasks: int = 5,
+    max_workers: int = 3,
+    *,
+    now_s: int = 1_000_000,
+    max_duration_s: int = 4,
+    classes: bool = True,
+    labels: bool = True,
+    precedence: bool = True,
+    releases: bool = True,
+    deadlines: bool = True,
+    gangs: bool = True,
+    drains: bool = True,
+    blocked: bool = True,
+    free_from: bool = True,
+    running: bool = True,
+    preemption: bool = True,
+    finished: bool = True,
+    weights: bool = True,
+    power: bool = True,
+    health: bool = True,
+    spread: bool = True,
+    incumbent: bool = True,
+    bounds: bool = True,
+    misfits: bool = True,
+) -> PlanRequest:
+    """A small request that tries to be awkward, for comparing solvers with brute force.
+
+    Parameters
+    ----------
+    seed : int or numpy Generator
+    max_tasks, max_workers : int
+        Pending tasks and workers; at least one of each.
+    now_s : int
+        Time of planning, seconds since the epoch.
+    max_duration_s : int
+        Planned durations lie in ``[1, max_duration_s]``.
+    classes : bool
+        Up to three machine classes with their own durations, some of them not eligible.
+    labels, precedence, releases, deadlines, gangs, drains, blocked, free_from, running : bool
+        Whether the request may have them; releases lie before and after now.
+    preemption : bool
+        Whether running tasks may be preemptible.
+    finished : bool
+        Whether predecessors may have ended already (some not completed, with `misfits`).
+    weights : bool
+        Weights other than 1, zero among them.
+    power, health : bool
+        Whether workers have powers and boot energies, and a health below 1.
+    spread : bool
+        Estimates of several levels, rather than certain ones.
+    incumbent : bool
+        Whether there may be a plan in force and a price on moves.
+    bounds : bool
+        Whether deadlines may be hard, and waits and stretches bounded.
+    misfits : bool
+        Whether some tasks may fit no worker; without them, drains and bounds every task can
+        be planned.
+
+    Returns
+    -------
+    PlanRequest
+        Prices over every term, many of them zero. As seconds are tiny, terms in hours are
+        priced at thousands an hour, so that a second of any term can tip the balance.
+    """
+    rng = np.random.default_rng(seed)
+
+    def coin(chance: float, allowed: bool = True) -> bool:
+        return allowed and bool(rng.random() < chance)
+
+    def pick(low: int, high: int) -> int:
+        """A whole number in [low, high]."""
+        return int(rng.integers(low, high + 1))
+
+    class_names = ["a", "b", "c"][: pick(1, 3) if classes else 1]
+    resources = ["cpu", "mem"][: pick(1, 2)]
+    workers: list[Worker] = []
+    for k in range(pick(1, max_workers)):
+        if workers and coin(0.3):  # an identical twin: solvers break such symmetries
+            workers.append(replace(workers[-1], id=f"w{k}"))
+            continue
+        start_s = now_s + pick(-1, 6)
+        windows = [Window(start_s, start_s + pick(1, 3))] if coin(0.25, blocked) else []
+        if windows and coin(0.2):
+            later_s = windows[0].end_s + pick(0, 3)
+            windows.append(Window(later_s, later_s + pick(1, 2)))
+        workers.append(
+            Worker(
+                id=f"w{k}",
+                capacity={name: 1000 * pick(1, 4) for name in resources},
+                labels=frozenset(x for x in "xyz" if coin(0.5)) if labels else frozenset(),
+                machine_class=class_names[pick(0, len(class_names) - 1)],
+                free_from_s=now_s + pick(-2, 4) if coin(0.3, free_from) else 0,
+                until_s=now_s + pick(2, 12) if coin(0.2, drains) else None,
+                blocked=tuple(windows),
+                idle_w=60.0 * pick(0, 3) if power else 0.0,
+                busy_w=60.0 * pick(0, 6) if power else 0.0,
+                boot_kwh=1e-4 * pick(0, 3) if power else 0.0,
+                health=(1.0, 0.9, 0.5, 0.01)[pick(0, 3)] if health else 1.0,
+            )
+        )
+
+    level = (0.5, 0.7, 0.9)[pick(0, 2)] if spread else 0.5
+    estimates: dict[str, dict[str, DurationEstimate]] = {}
+
+    def estimate() -> DurationEstimate:
+        planned_s = pick(1, max_duration_s)
+        if not coin(0.5, spread):
+            return DurationEstimate.certain(planned_s, "random")
+        return DurationEstimate(
+            (0.1, level, 0.95),
+            (pick(1, planned_s), planned_s, planned_s + pick(0, 2)),
+            "random",
+        )
+
+    def running_estimate(elapsed_s: int) -> DurationEstimate:
+        if elapsed_s and level < 0.9 and coin(0.15):
+            return DurationEstimate.certain(elapsed_s, "refuted")
+        longest_s = elapsed_s + pick(1, max_duration_s)
+        if not coin(0.5, spread):
+            return DurationEstimate.certain(longest_s, "random")
+        return DurationEstimate((0.1, level, 0.95), (1, max(1, longest_s - 1), longest_s), "random")
+
+    def estimates_of() -> dict[str, DurationEstimate]:
+        if len(class_names) == 1 or coin(0.3):
+            return {ANY_CLASS: estimate()}
+        chosen = {c: estimate() for c in class_names if coin(0.8)}
+        if not chosen or coin(0.15):
+            chosen[ANY_CLASS] = estimate()
+        return chosen
+
+    def task(name: str, after: tuple[str, ...], host: Worker, misfit: bool) -> Task:
+        demand = {
+            r: 500 * pick(1, 2 * host.capacity[r] // 1000) if coin(0.85) else 0 for r in resources
+        }
+        groups: list[str] = []
+        if host.labels and coin(0.35, labels):
+            mine = sorted(host.labels)[pick(0, len(host.labels) - 1)]
+            groups.append("|".join(sorted({mine, "xyz"[pick(0, 2)]})) if coin(0.5) else mine)
+        if misfit and coin(0.5):
+            groups.append("nowhere")
+        elif misfit:
+            demand[resources[0]] = 9000
+        release_s = now_s + (pick(-5, 4) if releases else 0)
+        earliest_s = max(release_s, now_s)
+        return Task(
+            id=name,
+            demand=demand,
+            release_s=release_s,
+            deadline_s=earliest_s + pick(0, 10) if coin(0.5, deadlines) else None,
+            weight=float((0, 0.5, 1, 1, 2, 3)[pick(0, 5)]) if weights else 1.0,
+            owner=("ann", "bob", "eve")[pick(0, 2)],
+            requires=tuple(groups),
+            after=after,
+            shards=pick(2, 3) if coin(0.25, gangs) else 1,
+        )
+
+    ended: list[Finished] = []
+    if coin(0.3, finished):
+        bad = coin(0.15, misfits)
+        ended.append(Finished("f0", now_s - 3, Outcome.FAILED if bad else Outcome.COMPLETED))
+
+    runs: list[Running] = []
+    left = {w.id: dict(w.capacity) for w in workers}
+    for k in range(pick(0, 2) if running else 0):
+        host = workers[pick(0, len(workers) - 1)]
+        drawn = task(f"r{k}", (), host, misfit=False)
+        places = [host.id] + [
+            workers[pick(0, len(workers) - 1)].id for _ in range(drawn.shards - 1)
+        ]
+        need = {(w, r): drawn.demand[r] * places.count(w) for w in places for r in resources}
+        if any(amount > left[w][r] for (w, r), amount in need.items()) and not coin(0.05):
+            continue  # seldom over capacity, as real logs are
+        for (w, r), amount in need.items():
+            left[w][r] -= amount
+        start_s = now_s - pick(0, 3)
+        drawn = replace(
+            drawn,
+            release_s=min(drawn.release_s, start_s),
+            preemptible=coin(0.4, preemption),
+            requested_s=now_s - start_s + pick(1, 3) if coin(0.2) else None,
+        )
+        runs.append(Running(drawn, tuple(places), start_s))
+        estimates[drawn.id] = {ANY_CLASS: running_estimate(now_s - start_s)}
+
+    pending: list[Task] = []
+    for k in range(pick(1, max_tasks)):
+        before = [t.id for t in (*pending, *(r.task for r in runs))] + [f.id for f in ended]
+        after: tuple[str, ...] = ()
+        if before and coin(0.35, precedence):
+            chosen = rng.choice(before, min(len(before), pick(1, 2)), replace=False)
+            after = tuple(sorted(str(name) for name in chosen))
+        host = workers[pick(0, len(workers) - 1)]
+        drawn = task(f"t{k}", after, host, misfit=coin(0.08, misfits))
+        own = estimates_of()
+        if not misfits and host.machine_class not in own and ANY_CLASS not in own:
+            own[host.machine_class] = estimate()
+        if not misfits:
+            eligible = [w for w in workers if w.machine_class in own or ANY_CLASS in own]
+            room = pieces_that_fit(eligible, drawn.demand, drawn.requires)
+            drawn = replace(drawn, shards=min(drawn.shards, room))
+        pending.append(drawn)
+        estimates[drawn.id] = own
+    order = rng.permutation(len(pending))
+
+    in_force = None
+    if coin(0.4, incumbent):
+        in_force = Plan(
+            tuple(
+                Assignment(
+                    t.id,
+                    tuple(workers[pick(0, len(workers) - 1)].id for _ in range(t.shards)),
+                    (start_s := now_s + pick(0, 6)),
+                    start_s + pick(1, max_duration_s),
+                )
+                for t in pending
+                if coin(0.8)
+            ),
+            made_at_s=now_s - 1,
+            snapshot_version=2,
+        )
+
+    per_hour = 3600.0
+    prices = Prices(
+        makespan_h=per_hour * pick(0, 3),
+        late_h=per_hour * pick(0, 3) if deadlines else 0.0,
+        misses=float(pick(0, 4)) if deadlines else 0.0,
+        wait_h=per_hour * pick(0, 2),
+        stretch=float(pick(0, 4)) if coin(0.4) else 0.0,
+        kwh=18_000.0 * pick(0, 3) if coin(0.5, power) else 0.0,
+        unfair_h=per_hour * pick(1, 3) if coin(0.3) else 0.0,
+        imbalance_h=per_hour * pick(1, 3) if coin(0.3) else 0.0,
+        failures=1000.0 * pick(1, 3) if coin(0.3, health) else 0.0,
+        moves=float(pick(0, 3)) if incumbent else 0.0,
+    )
+    return PlanRequest(
+        request_id="random",
+        snapshot=Snapshot(
+            version=3,
+            now_s=now_s,
+            workers=tuple(workers),
+            pending=tuple(pending[i] for i in order),
+            running=tuple(runs),
+            finished=tuple(ended),
+        ),
+        estimates=estimates,
+        policy=Policy(
+            prices=prices,
+            level=level,
+            hard_deadlines=coin(0.15, bounds and deadlines),
+            max_wait_s=pick(0, 12) if coin(0.1, bounds) else None,
+            max_stretch=float(pick(1, 4)) if coin(0.1, bounds) else None,
+            move_tolerance_s=pick(0, 2) if incumbent else 0,
+        ),
+        incumbent=in_force,
+        seed=0,
+    )
