@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from operator import itemgetter
 
 from plancast.planner.model.domain import (
@@ -27,51 +26,7 @@ from plancast.planner.model.domain import (
     estimate_for,
 )
 from plancast.planner.model.messages import PlanRequest
-
-
-class ViolationKind(str, Enum):
-    """Everything that can be wrong with a plan, or with the response that carries it."""
-
-    UNKNOWN_TASK = "unknown_task"
-    UNKNOWN_WORKER = "unknown_worker"
-    TASK_MISSING = "task_missing"
-    TASK_TWICE = "task_twice"
-    WRONG_SHARDS = "wrong_shards"
-    STARTS_IN_PAST = "starts_in_past"
-    BEFORE_RELEASE = "before_release"
-    BEFORE_PREDECESSOR = "before_predecessor"
-    PREDECESSOR_UNPLANNED = "predecessor_unplanned"
-    NOT_ELIGIBLE = "not_eligible"
-    WRONG_DURATION = "wrong_duration"
-    LABEL_MISSING = "label_missing"
-    OVER_CAPACITY = "over_capacity"
-    WORKER_NOT_FREE = "worker_not_free"
-    WORKER_DRAINED = "worker_drained"
-    WORKER_BLOCKED = "worker_blocked"
-    HARD_DEADLINE = "hard_deadline"
-    WAIT_BOUND = "wait_bound"
-    STRETCH_BOUND = "stretch_bound"
-    PREEMPTED_NOT_RUNNING = "preempted_not_running"
-    NOT_PREEMPTIBLE = "not_preemptible"
-    STALE_SNAPSHOT = "stale_snapshot"
-    # Of a response:
-    WRONG_REQUEST = "wrong_request"
-    WRONG_STATUS = "wrong_status"
-    WRONG_COST = "wrong_cost"
-    WRONG_TERMS = "wrong_terms"
-    WRONG_BOUND = "wrong_bound"
-    WRONG_MOVED = "wrong_moved"
-    WRONG_UNPLANNED = "wrong_unplanned"
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """One thing that is wrong, in words, and the task or worker it is wrong with."""
-
-    kind: ViolationKind
-    text: str
-    task: str | None = None
-    worker: str | None = None
+from plancast.planner.model.violations import Violation, ViolationKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,7 +396,7 @@ def _violations(
 def _assignment_violations(
     request: PlanRequest, assignment: Assignment, task: Task, realised: bool
 ) -> Iterator[Violation]:
-    snapshot, policy, kind = request.snapshot, request.policy, ViolationKind
+    snapshot, kind = request.snapshot, ViolationKind
     start_s, end_s = assignment.start_s, assignment.end_s
 
     def wrong(what: ViolationKind, text: str, worker: str | None = None) -> Violation:
@@ -465,49 +420,68 @@ def _assignment_violations(
             yield wrong(kind.UNKNOWN_WORKER, f"is on {worker_id!r}, which is no worker", worker_id)
             continue
         workers.append(worker)
-        if not worker.satisfies(task.requires):
-            yield wrong(
-                kind.LABEL_MISSING,
-                f"requires {list(task.requires)}, worker {worker_id} has {sorted(worker.labels)}",
-                worker_id,
-            )
-        if estimate_for(request.estimates, task.id, worker.machine_class) is None:
-            yield wrong(
-                kind.NOT_ELIGIBLE,
-                f"has no estimate for class {worker.machine_class} of worker {worker_id}",
-                worker_id,
-            )
-        if start_s < worker.free_from_s:
-            yield wrong(
-                kind.WORKER_NOT_FREE,
-                f"starts at {start_s}, but worker {worker_id} is free from {worker.free_from_s}",
-                worker_id,
-            )
-        if worker.until_s is not None and end_s > worker.until_s:
-            yield wrong(
-                kind.WORKER_DRAINED,
-                f"ends at {end_s} on worker {worker_id}, which drains at {worker.until_s}",
-                worker_id,
-            )
-        for window in worker.blocked:
-            if start_s < window.end_s and window.start_s < end_s:
-                yield wrong(
-                    kind.WORKER_BLOCKED,
-                    f"overlaps the blocked window {window.start_s} to {window.end_s} "
-                    f"of worker {worker_id}",
-                    worker_id,
-                )
-
+        yield from _worker_violations(request, assignment, task, worker)
     duration = planned_duration_s(request, task.id, workers)
     if end_s <= start_s or (not realised and duration and workers and end_s - start_s != duration):
         yield wrong(
             kind.WRONG_DURATION, f"runs for {end_s - start_s} s, its estimate says {duration} s"
         )
+    yield from _bound_violations(request, assignment, task)
+
+
+def _worker_violations(
+    request: PlanRequest, assignment: Assignment, task: Task, worker: Worker
+) -> Iterator[Violation]:
+    """What is wrong with a task on one of its workers at its time."""
+    kind, start_s, end_s = ViolationKind, assignment.start_s, assignment.end_s
+
+    def wrong(what: ViolationKind, text: str) -> Violation:
+        return Violation(what, f"task {task.id} {text}", task.id, worker.id)
+
+    if not worker.satisfies(task.requires):
+        yield wrong(
+            kind.LABEL_MISSING,
+            f"requires {list(task.requires)}, worker {worker.id} has {sorted(worker.labels)}",
+        )
+    if estimate_for(request.estimates, task.id, worker.machine_class) is None:
+        yield wrong(
+            kind.NOT_ELIGIBLE,
+            f"has no estimate for class {worker.machine_class} of worker {worker.id}",
+        )
+    if start_s < worker.free_from_s:
+        yield wrong(
+            kind.WORKER_NOT_FREE,
+            f"starts at {start_s}, but worker {worker.id} is free from {worker.free_from_s}",
+        )
+    if worker.until_s is not None and end_s > worker.until_s:
+        yield wrong(
+            kind.WORKER_DRAINED,
+            f"ends at {end_s} on worker {worker.id}, which drains at {worker.until_s}",
+        )
+    for window in worker.blocked:
+        if start_s < window.end_s and window.start_s < end_s:
+            yield wrong(
+                kind.WORKER_BLOCKED,
+                f"overlaps the blocked window {window.start_s} to {window.end_s} "
+                f"of worker {worker.id}",
+            )
+
+
+def _bound_violations(
+    request: PlanRequest, assignment: Assignment, task: Task
+) -> Iterator[Violation]:
+    """The policy's hard bounds that a task breaks."""
+    policy, kind = request.policy, ViolationKind
+    start_s, end_s = assignment.start_s, assignment.end_s
+
+    def wrong(what: ViolationKind, text: str) -> Violation:
+        return Violation(what, f"task {task.id} {text}", task.id)
+
     if policy.hard_deadlines and task.deadline_s is not None and end_s > task.deadline_s:
         yield wrong(
             kind.HARD_DEADLINE, f"ends at {end_s}, after its hard deadline at {task.deadline_s}"
         )
-    waited_s = start_s - max(task.release_s, snapshot.now_s)
+    waited_s = start_s - max(task.release_s, request.snapshot.now_s)
     if policy.max_wait_s is not None and waited_s > policy.max_wait_s:
         yield wrong(
             kind.WAIT_BOUND, f"waits {waited_s} s, more than the bound of {policy.max_wait_s} s"

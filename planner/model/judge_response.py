@@ -13,20 +13,14 @@ from plancast.planner.model.domain import (
     RELATIVE_TOLERANCE,
     TERMS,
     Outcome,
+    Plan,
     Task,
     Worker,
     estimate_for,
 )
-from plancast.planner.model.evaluate import (
-    Span,
-    Violation,
-    ViolationKind,
-    evaluate,
-    moved_tasks,
-    relative_gap,
-    spans_of,
-)
+from plancast.planner.model.evaluate import Span, evaluate, moved_tasks, relative_gap, spans_of
 from plancast.planner.model.messages import PlanRequest, PlanResponse, Status
+from plancast.planner.model.violations import Violation, ViolationKind
 
 
 def validate_response(request: PlanRequest, response: PlanResponse) -> list[Violation]:
@@ -213,7 +207,28 @@ def _fits_beside(request: PlanRequest, response: PlanResponse, task: Task) -> bo
         estimate = estimate_for(request.estimates, task.id, worker.machine_class)
         if estimate is not None and worker.satisfies(task.requires):
             length[worker.id] = estimate.at(policy.level)
-    busy: dict[str, list[Span]] = {name: [] for name in length}
+    busy, moments = _busy_and_moments(request, plan, task, list(length))
+    for start_s in sorted(moments):
+        for seconds in sorted(set(length.values())):
+            end_s = start_s + seconds
+            if _breaks_a_bound(request, task, start_s, end_s):
+                continue
+            pieces = sum(
+                _room(snapshot.worker_by_id[name], busy[name], task, start_s, end_s)
+                for name in length
+                if length[name] <= seconds
+            )
+            if pieces >= task.shards:
+                return True
+    return False
+
+
+def _busy_and_moments(
+    request: PlanRequest, plan: Plan, task: Task, workers: list[str]
+) -> tuple[dict[str, list[Span]], set[int]]:
+    """What holds each of some workers, and when a task may be ready there or room comes free."""
+    snapshot = request.snapshot
+    busy: dict[str, list[Span]] = {name: [] for name in workers}
     ready_s = max(snapshot.now_s, task.release_s)
     for span in spans_of(request, plan):
         if span.task.id in task.after:
@@ -226,26 +241,19 @@ def _fits_beside(request: PlanRequest, response: PlanResponse, task: Task) -> bo
         worker = snapshot.worker_by_id[name]
         moments |= {span.end_s for span in spans} | {worker.free_from_s}
         moments |= {window.end_s for window in worker.blocked}
-    for start_s in sorted(moment for moment in moments if moment >= ready_s):
-        for seconds in sorted(set(length.values())):
-            end_s = start_s + seconds
-            late = task.deadline_s is not None and end_s > task.deadline_s
-            waited_s = start_s - max(task.release_s, snapshot.now_s)
-            stretch = (end_s - task.release_s) / max(seconds, MIN_STRETCH_S)
-            if (
-                (policy.hard_deadlines and late)
-                or (policy.max_wait_s is not None and waited_s > policy.max_wait_s)
-                or (policy.max_stretch is not None and stretch > policy.max_stretch)
-            ):
-                continue
-            pieces = sum(
-                _room(snapshot.worker_by_id[name], busy[name], task, start_s, end_s)
-                for name in length
-                if length[name] <= seconds
-            )
-            if pieces >= task.shards:
-                return True
-    return False
+    return busy, {moment for moment in moments if moment >= ready_s}
+
+
+def _breaks_a_bound(request: PlanRequest, task: Task, start_s: int, end_s: int) -> bool:
+    """Whether the policy's hard bounds forbid a task these times."""
+    policy = request.policy
+    if policy.hard_deadlines and task.deadline_s is not None and end_s > task.deadline_s:
+        return True
+    waited_s = start_s - max(task.release_s, request.snapshot.now_s)
+    if policy.max_wait_s is not None and waited_s > policy.max_wait_s:
+        return True
+    stretch = (end_s - task.release_s) / max(end_s - start_s, MIN_STRETCH_S)
+    return policy.max_stretch is not None and stretch > policy.max_stretch
 
 
 def _room(worker: Worker, spans: list[Span], task: Task, start_s: int, end_s: int) -> int:

@@ -19,15 +19,10 @@ import pytest
 from plancast.pipelines.cli import main
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import RELATIVE_TOLERANCE, Assignment, Plan, Task, estimate_for
-from plancast.planner.model.evaluate import (
-    ViolationKind,
-    evaluate,
-    moved_tasks,
-    relative_gap,
-    running_end_s,
-)
+from plancast.planner.model.evaluate import evaluate, moved_tasks, relative_gap, running_end_s
 from plancast.planner.model.judge_response import validate_response
 from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, to_json
+from plancast.planner.model.violations import ViolationKind
 from plancast.planner.planning.plan import plan
 from tests.oracles.random_requests import random_request
 

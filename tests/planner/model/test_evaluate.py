@@ -22,15 +22,10 @@ from plancast.planner.model.domain import (
     Window,
     Worker,
 )
-from plancast.planner.model.evaluate import (
-    ViolationKind,
-    evaluate,
-    running_end_s,
-    unplanned_weight,
-    validate,
-)
+from plancast.planner.model.evaluate import evaluate, running_end_s, unplanned_weight, validate
 from plancast.planner.model.judge_response import validate_response
 from plancast.planner.model.messages import PlanRequest, PlanResponse, Status
+from plancast.planner.model.violations import ViolationKind
 
 NOW = 1_000_000
 KIND = ViolationKind

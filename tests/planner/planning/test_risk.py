@@ -18,7 +18,7 @@ from plancast.planner.model.domain import (
     Task,
     Worker,
 )
-from plancast.planner.model.evaluate import ViolationKind, evaluate
+from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.judge_response import validate_response
 from plancast.planner.model.messages import (
     Budget,
@@ -28,6 +28,7 @@ from plancast.planner.model.messages import (
     from_json,
     to_json,
 )
+from plancast.planner.model.violations import ViolationKind
 from plancast.planner.planning.partial_order import partial_order
 from plancast.planner.planning.plan import plan
 from plancast.planner.planning.risk import RiskMeasure, Samples, plan_under_risk, sampled_costs

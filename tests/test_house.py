@@ -1,0 +1,226 @@
+"""The house stays one that strangers find their way in: sizes, namesakes, pages of rooms."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from radon.complexity import cc_visit
+
+from tests.conftest import ROOT
+
+FOLDERS = ("planner", "predictor", "pipelines", "plancast")
+FILE_LINES, FUNCTION_LINES, PARAMETERS, COMPLEXITY = 600, 80, 14, 20
+
+OPTIONS = "the options of a command are its parameters"
+ENCODING = "a request becomes arrays column by column; parts would hand on all columns"
+FORECASTS = "issuing, learning and refitting in one place; being taken apart"
+KERNEL = "a numba kernel: records and more calls cost 5 to 11 % of the moves a second"
+RULES = "one rule after another, each a branch; split they would be found in no order"
+SEARCH = "one loop whose state is handed on nowhere"
+
+EXCEPTIONS = {
+    "pipelines/backtest/backtest.py": FORECASTS,
+    "pipelines/bench/peers/model.py::straightforward_model": SEARCH,
+    "pipelines/cli/backtesting.py::backtest": OPTIONS,
+    "pipelines/cli/mastering.py::master": OPTIONS,
+    "pipelines/cli/planning.py::plan": OPTIONS,
+    "pipelines/engines/dask.py::_together": SEARCH,
+    "pipelines/inputs/user_files.py": "one reader a kind of file; to be split by kind",
+    "pipelines/tracking/mlflow_runs.py": "MLflow is imported in one file",
+    "planner/arrays/problem.py": ENCODING,
+    "planner/arrays/problem.py::_unplaceable": RULES,
+    "planner/arrays/problem.py::encode": ENCODING,
+    "planner/arrays/schedule.py::list_schedule": KERNEL,
+    "planner/arrays/schedule.py::schedule_terms": KERNEL,
+    "planner/bounds/relaxation.py::_solve": "one linear program, row after row",
+    "planner/instances/generate.py::generate_batch": "the draws of a batch in their one order",
+    "planner/instances/generate_log.py::_easy_waits": SEARCH,
+    "planner/instances/generate_log.py::generate_log": "the draws of a log in their one order",
+    "planner/planning/partial_order.py::partial_order": ENCODING,
+    "planner/planning/risk.py::sampled_costs": ENCODING,
+    "planner/planning/rollouts.py::sampled_terms": KERNEL,
+    "planner/solvers/astar/kernel.py": KERNEL,
+    "planner/solvers/astar/kernel.py::best_first": KERNEL,
+    "planner/solvers/astar/kernel.py::dive": KERNEL,
+    "planner/solvers/astar/kernel.py::look": KERNEL,
+    "planner/solvers/cpsat/model.py": "one CP-SAT model, a method for each kind of constraint",
+    "planner/solvers/lns/order_kernel.py::_lay": KERNEL,
+    "planner/solvers/lns/order_kernel.py::search": KERNEL,
+    "planner/solvers/lns/ruin.py": KERNEL,
+    "planner/solvers/lns/ruin.py::_insert": KERNEL,
+    "planner/solvers/lns/ruin.py::_put": KERNEL,
+    "planner/solvers/lns/ruin.py::_recreate": KERNEL,
+    "planner/solvers/lns/ruin.py::_ruin": KERNEL,
+    "planner/solvers/lns/ruin.py::_settle": KERNEL,
+    "planner/solvers/lns/ruin.py::_take": KERNEL,
+    "planner/solvers/lns/ruin.py::_undo": KERNEL,
+    "planner/solvers/lns/ruin.py::search": KERNEL,
+    "planner/solvers/makespan/tabu.py::tabu": KERNEL,
+    "planner/worlds/dispatch.py": KERNEL,
+    "planner/worlds/dispatch.py::_turn": KERNEL,
+    "planner/worlds/replay_kernel.py": KERNEL,
+    "planner/worlds/replay_kernel.py::advance": KERNEL,
+    "planner/worlds/simulate.py::_Execution._build_arrays": ENCODING,
+    "predictor/logs/sacct_text.py::records": RULES,
+    "predictor/runtime.py": FORECASTS,
+    "predictor/state/history.py": "the fast, the online and the stored form of one history",
+    "predictor/state/history.py::_replay_quantiles": KERNEL,
+    "predictor/walk.py::walk_forward": FORECASTS,
+}
+"""What may be larger, ``path`` or ``path::function``, each with its reason."""
+
+TESTED_IN = {
+    "pipelines/backtest/execute_batch": "planner/worlds/test_executors",
+    "pipelines/backtest": "pipelines/backtest/test_backtest",
+    "pipelines/bench": "pipelines/bench/test_bench",
+    "pipelines/cli": "pipelines/cli/test_cli",
+    "pipelines/engines/dask_plugin": "pipelines/engines/test_dask",
+    "pipelines/engines/dask_tls": "pipelines/engines/test_dask",
+    "pipelines/engines/slurm_answers": "pipelines/engines/test_slurm",
+    "pipelines/engines": "pipelines/master/test_master",
+    "pipelines/guide": "pipelines/guide/test_guiding",
+    "pipelines/http": "pipelines/http/test_service",
+    "pipelines/inputs": "pipelines/inputs/test_user_files",
+    "pipelines/master": "pipelines/master/test_master",
+    "pipelines/planner_process": "pipelines/http/test_service",
+    "pipelines/stages/ingest": "pipelines/cli/test_cli",
+    "pipelines/stages/pipeline": "pipelines/stages/test_dvc",
+    "pipelines/stages/plan_batch": "pipelines/stages/test_report",
+    "pipelines/stages/stage": "pipelines/stages/test_dvc",
+    "pipelines/tracking": "pipelines/tracking/test_tracking_evaluations",
+    "planner/arrays/graph": "planner/arrays/test_schedule",
+    "planner/bounds/levels": "planner/bounds/test_shops",
+    "planner/bounds": "planner/bounds/test_lower_bound",
+    "planner/instances/generate_log": "planner/instances/test_generate",
+    "planner/instances": "planner/instances/test_instances",
+    "planner/model/domain": "contracts/test_bad_input",
+    "planner/model/explain": "planner/planning/test_plan",
+    "planner/model/judge_response": "contracts/test_damaged_responses",
+    "planner/model/violations": "planner/model/test_evaluate",
+    "planner/planning/expected_starts": "planner/planning/test_controller",
+    "planner/planning/partial_order": "planner/planning/test_risk",
+    "planner/planning/rollouts": "planner/planning/test_risk",
+    "planner/solvers/astar/cost_to_go": "pipelines/guide/test_guiding",
+    "planner/solvers/astar/trees": "planner/solvers/astar/test_guides",
+    "planner/solvers/astar": "planner/solvers/astar/test_astar",
+    "planner/solvers/base": "contracts/test_solvers",
+    "planner/solvers/cpsat": "planner/solvers/cpsat/test_worker_classes",
+    "planner/solvers/greedy": "planner/solvers/greedy/test_priority_rules",
+    "planner/solvers/lns/order_kernel": "planner/solvers/lns/test_orders",
+    "planner/solvers/lns/reinsertion": "planner/planning/test_repair",
+    "planner/solvers/lns/relaxed_starts": "planner/solvers/lns/test_local_search",
+    "planner/solvers/lns/subproblem": "planner/planning/test_repair",
+    "planner/solvers/lns": "planner/solvers/lns/test_lns",
+    "planner/solvers/makespan/tabu": "planner/solvers/makespan/test_shop",
+    "planner/solvers/makespan": "planner/solvers/makespan/test_project",
+    "planner/solvers/repair": "planner/planning/test_repair",
+    "planner/worlds/dispatch_arrays": "planner/worlds/test_dispatch",
+    "planner/worlds/shrinkage": "planner/worlds/test_executors",
+    "planner/worlds/simulate": "pipelines/stages/test_trial",
+    "planner/worlds": "planner/worlds/test_replay",
+    "predictor/evaluation": "predictor/test_walk",
+    "predictor/jit": "planner/arrays/test_jit",
+    "predictor/logs": "contracts/test_readers",
+    "predictor/remaining": "predictor/test_walk",
+    "predictor/state/experts": "predictor/test_runtime",
+    "predictor/state/mixture": "predictor/state/test_online",
+}
+"""Modules and rooms whose modules without a namesake of their own are tested elsewhere: where."""
+
+
+def modules() -> list[Path]:
+    """Every module of the packages; the links below ``plancast`` are not followed."""
+    return [
+        path
+        for folder in FOLDERS
+        for path in sorted((ROOT / folder).glob("*.py" if folder == "plancast" else "**/*.py"))
+    ]
+
+
+def functions(tree: ast.Module) -> list[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Functions and methods with their qualified names, inner ones left to their outer ones."""
+    found: list[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]] = []
+
+    def visit(node: ast.AST, prefix: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                found.append((prefix + child.name, child))
+            elif isinstance(child, ast.ClassDef):
+                visit(child, f"{prefix}{child.name}.")
+
+    visit(tree, "")
+    return found
+
+
+def body_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of a function without its docstring."""
+    last = node.end_lineno or node.lineno
+    doc = node.body[0] if ast.get_docstring(node) is not None else None
+    inside = 0 if doc is None else (doc.end_lineno or doc.lineno) - doc.lineno + 1
+    return last - node.lineno + 1 - inside
+
+
+def parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """How many parameters a function has, ``self`` counted too."""
+    args = node.args
+    return len(args.posonlyargs) + len(args.args) + len(args.kwonlyargs)
+
+
+def oversized() -> dict[str, str]:
+    """What exceeds a limit, with its figures."""
+    found: dict[str, list[str]] = {}
+    for path in modules():
+        name, text = path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
+        if (lines := len(text.splitlines())) > FILE_LINES:
+            found.setdefault(name, []).append(f"{lines} lines")
+        for called, node in functions(ast.parse(text)):
+            where = f"{name}::{called}"
+            if (lines := body_lines(node)) > FUNCTION_LINES:
+                found.setdefault(where, []).append(f"{lines} lines")
+            if (count := parameters(node)) > PARAMETERS:
+                found.setdefault(where, []).append(f"{count} parameters")
+        for block in cc_visit(text):
+            if block.letter in "FM" and block.complexity > COMPLEXITY:
+                where = f"{name}::{block.fullname}"
+                found.setdefault(where, []).append(f"complexity {block.complexity}")
+    return {where: ", ".join(figures) for where, figures in found.items()}
+
+
+def test_nothing_is_larger_than_can_be_read_without_a_reason() -> None:
+    """A file or a function would grow until nobody changes it without fear."""
+    found = oversized()
+    assert {where: found[where] for where in sorted(set(found) - set(EXCEPTIONS))} == {}
+
+
+def test_every_exception_is_still_one() -> None:
+    """The list would excuse what was mended long ago, and let it grow again."""
+    assert sorted(set(EXCEPTIONS) - set(oversized())) == []
+
+
+def test_every_module_has_a_test_of_its_name_or_a_named_one() -> None:
+    """A module would be tested nowhere, or nobody would find where."""
+    missing = []
+    for path in modules():
+        name = path.relative_to(ROOT).with_suffix("").as_posix()
+        if path.stem.startswith("__") or path.parent.name == "plancast":
+            continue
+        folder, _, leaf = name.rpartition("/")
+        if (ROOT / "tests" / folder / f"test_{leaf}.py").exists():
+            continue
+        rooms = [name, *(p.as_posix() for p in path.relative_to(ROOT).parents)]
+        where = next((TESTED_IN[room] for room in rooms if room in TESTED_IN), None)
+        if where is None or not (ROOT / "tests" / f"{where}.py").exists():
+            missing.append(name)
+    assert missing == []
+
+
+def test_rooms_that_say_where_they_are_tested_exist() -> None:
+    """The list would name a module that was moved, and no one would see that it has no test."""
+    gone = [n for n in TESTED_IN if not (ROOT / f"{n}.py").exists() and not (ROOT / n).is_dir()]
+    assert gone == []
+
+
+if __name__ == "__main__":
+    for where, figures in sorted(oversized().items()):
+        print(where, "|", figures)
