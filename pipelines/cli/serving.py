@@ -26,7 +26,10 @@ def serve(
     max_budget: Annotated[
         float, typer.Option(min=0.0, help="Longest budget granted, seconds.")
     ] = 60.0,
-    max_body_mib: Annotated[int, typer.Option(min=1, help="Longest body, MiB.")] = 64,
+    max_body_mib: Annotated[int, typer.Option(min=1, help="Longest body, MiB.")] = 16,
+    max_values: Annotated[
+        int, typer.Option(min=1000, help="Most members of a body's objects and arrays.")
+    ] = 1_000_000,
     token_file: Annotated[
         Path | None,
         typer.Option(help=f"File with the bearer token; else ${TOKEN_VARIABLE} holds it."),
@@ -44,6 +47,8 @@ def serve(
     import uvicorn
 
     from plancast.pipelines.http.app import create_app
+    from plancast.pipelines.http.connections import MOST_CONNECTIONS, TimedProtocol, listening
+    from plancast.pipelines.http.limits import BodyLimits
     from plancast.pipelines.http.planners import Planners
 
     token = _token(token_file)
@@ -52,6 +57,7 @@ def serve(
             f"--host {host}: others can reach this address; set a bearer token in "
             f"${TOKEN_VARIABLE} or --token-file"
         )
+    listener = listening(host, port)  # before anything is loaded: it may be taken
     forecast = None
     if model is not None:
         from plancast.pipelines.http.forecasts import ModelForecasts
@@ -61,12 +67,12 @@ def serve(
         lambda: Planners(planners, queue, most_s=max_budget),
         forecast=forecast,
         token=token,
-        most_bytes=max_body_mib << 20,
+        limits=BodyLimits(max_body_mib << 20, max_values),
     )
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
+        http=TimedProtocol,
+        limit_concurrency=MOST_CONNECTIONS,
         log_level="warning",
         lifespan="on",
         timeout_graceful_shutdown=int(max_budget) + 10,
@@ -76,17 +82,16 @@ def serve(
 
     async def startup(sockets: Any = None) -> None:
         await listen(sockets)
-        for listener in server.servers:
-            address, bound = listener.sockets[0].getsockname()[:2]
-            url = f"http://{f'[{address}]' if ':' in address else address}:{bound}"
-            if json:
-                typer.echo(text_of.dumps({"url": url}))
-            else:
-                stderr.print(f"plancast serves {url}", soft_wrap=True)
+        address, bound = listener.getsockname()[:2]
+        url = f"http://{f'[{address}]' if ':' in address else address}:{bound}"
+        if json:
+            typer.echo(text_of.dumps({"url": url}))
+        else:
+            stderr.print(f"plancast serves {url}", soft_wrap=True)
 
     # Only then is the port known that port 0 stands for.
     server.startup = startup  # type: ignore[method-assign]
-    server.run()
+    server.run([listener])
     if not server.started:
         raise typer.Exit(1)
 

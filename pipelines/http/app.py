@@ -11,7 +11,6 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -19,8 +18,18 @@ from starlette.exceptions import HTTPException
 from plancast.pipelines.http import bodies
 from plancast.pipelines.http.board import Board, Conflict, control_of
 from plancast.pipelines.http.extender import ExtenderArgs, filter_nodes, prioritize_nodes
-from plancast.pipelines.http.guards import Guard
+from plancast.pipelines.http.guards import BODY_S, Guard
+from plancast.pipelines.http.limits import BodyLimits, TooLarge
 from plancast.pipelines.http.metrics import CONTENT_TYPE, Metrics
+from plancast.pipelines.http.openapi import (
+    CHOICES,
+    TAGS,
+    body_of,
+    content_of,
+    fault_of,
+    openapi_document,
+    tag_of,
+)
 from plancast.pipelines.http.planners import Ask, Planners, QueueFull
 from plancast.pipelines.planner_process import PlannerLost
 from plancast.planner.model.domain import BadRequest
@@ -39,15 +48,8 @@ CHOICE = "Plancast-Choice"
 Forecast = Callable[[bodies.ForecastBody], Any]
 """From tasks to estimates; see ``plancast.pipelines.http.forecasts``."""
 
-MEANINGS = {
-    401: "No bearer token, or a wrong one.",
-    404: "There is no such task.",
-    409: "It does not go with what is held.",
-    413: "The body is too long.",
-    422: "The body or a parameter cannot be used; the sentence says what to mend.",
-    429: "As many requests wait as may; try again after Retry-After seconds.",
-    503: "No model is served, the planner was lost over the request, or the service is starting.",
-}
+SMALL_BODY = 1 << 14
+"""Bytes below which a body is read at once."""
 
 
 def create_app(
@@ -55,7 +57,8 @@ def create_app(
     *,
     forecast: Forecast | None = None,
     token: str | None = None,
-    most_bytes: int = 64 << 20,
+    limits: BodyLimits | None = None,
+    body_s: float = BODY_S,
     clock: Callable[[], float] = time.time,
 ) -> Any:
     """The service as an ASGI application.
@@ -68,25 +71,31 @@ def create_app(
         None: ``/v1/forecast`` answers 503.
     token : str, optional
         Bearer token that every path but ``/healthz`` asks for.
-    most_bytes : int
-        Longest body.
+    limits : BodyLimits, optional
+        How large a body may be.
+    body_s : float
+        Longest time that a body may take to arrive.
     clock : callable
         Seconds since the epoch, for the Kubernetes routes.
     """
-    service = _Service(planners, forecast, clock)
+    limits = limits or BodyLimits()
+    service = _Service(planners, forecast, clock, limits)
     app = FastAPI(
         title="plancast",
         version="1",
         description="Plans batches of tasks, and holds one cluster's state and plan.",
+        openapi_tags=TAGS,
         lifespan=service.lifespan,
         docs_url=None,
         redoc_url=None,
     )
     service.add_routes(app)
     _add_faults(app)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
-    answered = service.metrics.answered
-    return Guard(app, token=token, most_bytes=most_bytes, answered=answered)
+    app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
+    return Guard(
+        app, token=token, most_bytes=limits.most_bytes, body_s=body_s,
+        answered=service.metrics.answered,
+    )  # fmt: skip
 
 
 class _Service:
@@ -97,12 +106,16 @@ class _Service:
         planners: Callable[[], Planners],
         forecast: Forecast | None,
         clock: Callable[[], float],
+        limits: BodyLimits,
     ) -> None:
         self.start_planners = planners
         self.planners: Planners | None = None
         self.not_ready = "the planners are starting"
         self.forecast_tasks = forecast
         self.clock = clock
+        self.limits = limits
+        # Large bodies are read one at a time: each takes a multiple of its length.
+        self.reading = asyncio.Lock()
         self.board = Board()
         self.metrics = Metrics()
 
@@ -139,29 +152,34 @@ class _Service:
             ("/k8s/filter", post, self.k8s_filter, ExtenderArgs, None, ()),
             ("/k8s/prioritize", post, self.k8s_prioritize, ExtenderArgs, None, (409,)),
         ):
-            always = (401, 413, 422) if takes else (401, 422)
-            good = _content(gives)
+            always = (401, 408, 413, 422) if takes else (401, 422)
+            good = content_of(gives)
             if answer == self.replan:
-                good["headers"] = {CHOICE: {"required": True, "schema": _CHOICES}}
+                good["headers"] = {CHOICE: {"required": True, "schema": CHOICES}}
             app.add_api_route(
                 path,
                 answer,
                 methods=methods,
+                tags=[tag_of(path)],
                 response_model=None,
-                responses={200: good, **{f: _fault(f) for f in (*always, *faults)}},
-                openapi_extra={"requestBody": _takes(takes)} if takes else None,
+                responses={200: good, **{f: fault_of(f) for f in (*always, *faults)}},
+                openapi_extra={"requestBody": body_of(takes)} if takes else None,
             )
         app.add_api_route(
-            "/healthz", self.healthz, response_model=None, responses={503: _fault(503)}
-        )
-        app.add_api_route("/metrics", self.scrape, response_class=PlainTextResponse)
+            "/healthz", self.healthz, response_model=None, tags=[tag_of("/healthz")],
+            responses={503: fault_of(503)}, openapi_extra={"security": []},
+        )  # fmt: skip
+        app.add_api_route(
+            "/metrics", self.scrape, response_class=PlainTextResponse, tags=[tag_of("/metrics")],
+            responses={401: fault_of(401)},
+        )  # fmt: skip
 
     async def plan(
         self, request: Request, solver: SolverName = "auto", hold: bool = False
     ) -> Response:
         """Plan a request. With hold=true it becomes the state that the other paths speak of."""
         received = time.monotonic()
-        asked = await _read(request, PlanRequest)
+        asked = await self._read(request, PlanRequest)
         if hold:
             self.board.check_newer(asked.snapshot)
         answer: PlanResponse = await self._asked(
@@ -179,7 +197,7 @@ class _Service:
         Plancast-Choice. With a solver named it is planned anew by that one.
         """
         received = time.monotonic()
-        how = await _read(request, bodies.ReplanBody)
+        how = await self._read(request, bodies.ReplanBody)
         asked = self.board.asked(how.seed, how.now_s)
         budget = how.budget or asked.request.budget
 
@@ -195,7 +213,7 @@ class _Service:
 
     async def events(self, request: Request) -> Response:
         """Fold events into the snapshot that is held: all of them, or none."""
-        told = await _read(request, bodies.EventsBody)
+        told = await self._read(request, bodies.EventsBody)
         await run_in_threadpool(self.board.tell, told.events, told.estimates, told.expected_version)
         for event in told.events:
             self.metrics.events.labels(event.kind).inc()
@@ -217,7 +235,7 @@ class _Service:
 
     async def forecast(self, request: Request) -> Response:
         """Run-time quantiles of tasks, from the model that is served."""
-        wanted = await _read(request, bodies.ForecastBody)
+        wanted = await self._read(request, bodies.ForecastBody)
         if self.forecast_tasks is None:
             raise HTTPException(503, "no model is served; start with --model")
         found = await run_in_threadpool(self.forecast_tasks, wanted)
@@ -225,7 +243,7 @@ class _Service:
 
     async def k8s_filter(self, request: Request) -> Response:
         """A Kubernetes scheduler extender's filter: ExtenderArgs to ExtenderFilterResult."""
-        args = await _read(request, ExtenderArgs)
+        args = await self._read(request, ExtenderArgs)
         try:
             return JSONResponse(filter_nodes(self.board, args, self.clock()))
         except Conflict as error:
@@ -233,7 +251,7 @@ class _Service:
 
     async def k8s_prioritize(self, request: Request) -> Response:
         """A Kubernetes scheduler extender's prioritize: ExtenderArgs to HostPriorityList."""
-        args = await _read(request, ExtenderArgs)
+        args = await self._read(request, ExtenderArgs)
         return JSONResponse(prioritize_nodes(self.board, args))
 
     async def healthz(self) -> Response:
@@ -253,6 +271,16 @@ class _Service:
         if self.planners is None:
             raise HTTPException(503, self.not_ready)
         return await self.planners.plan(ask, budget, received)
+
+    async def _read(self, request: Request, kind: type[Body]) -> Body:
+        text = await request.body()
+        if len(text) < SMALL_BODY:
+            self.limits.check(text)
+            return bodies.read_body(kind, text)
+        # In a thread: a request of 10,000 tasks takes a good part of a second to check.
+        async with self.reading:
+            await run_in_threadpool(self.limits.check, text)
+            return await run_in_threadpool(bodies.read_body, kind, text)
 
     def _standing(self) -> bodies.Standing:
         mind, response, decision = self.board.known, self.board.response, self.board.decision
@@ -283,11 +311,6 @@ def rethink(mind: Controller, solver: str | None) -> tuple[Decision, PlanRespons
     return decision, plan(mind.ask(Choice.REPLAN), solver)
 
 
-async def _read(request: Request, kind: type[Body]) -> Body:
-    # In a thread: a request of 10,000 tasks takes a good part of a second to check.
-    return await run_in_threadpool(bodies.read_body, kind, await request.body())
-
-
 def _answer(value: Any, headers: dict[str, str] | None = None) -> Response:
     text = bodies.ADAPTERS[type(value)].dump_json(value)
     return Response(text, media_type="application/json", headers=headers)
@@ -306,6 +329,7 @@ def _add_faults(app: FastAPI) -> None:
         return handle
 
     app.add_exception_handler(BadRequest, handler(422))
+    app.add_exception_handler(TooLarge, handler(413))
     app.add_exception_handler(Conflict, handler(409))
     app.add_exception_handler(QueueFull, handler(429, {"Retry-After": "1"}))
     app.add_exception_handler(PlannerLost, handler(503))
@@ -321,35 +345,3 @@ async def _parameter_fault(request: Request, error: Any) -> Response:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     return JSONResponse({"error": f"{where}: {first['msg']}"}, 422)
-
-
-# --------------------------------------------------------------------------- OpenAPI
-
-
-_CHOICES = {"type": "string", "enum": [choice.value for choice in Choice]}
-
-
-def _ref(kind: type) -> dict[str, Any]:
-    return {"schema": {"$ref": bodies.SCHEMA_REF.format(model=kind.__name__)}}
-
-
-def _content(kind: type | None) -> dict[str, Any]:
-    return {"content": {"application/json": _ref(kind) if kind else {}}}
-
-
-def _takes(kind: type) -> dict[str, Any]:
-    return {"required": True, **_content(kind)}
-
-
-def _fault(status: int) -> dict[str, Any]:
-    return {"description": MEANINGS[status], **_content(bodies.Fault)}
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    if app.openapi_schema is None:
-        document = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes
-        )
-        document.setdefault("components", {}).setdefault("schemas", {}).update(bodies.schemas())
-        app.openapi_schema = document
-    return app.openapi_schema

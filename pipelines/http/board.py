@@ -18,6 +18,10 @@ from plancast.planner.planning.controller import (
 )
 from plancast.planner.planning.expected_starts import Outlook
 
+MOST_AHEAD_S = 366 * 86_400
+"""How far after the last event a moment may lie: one in milliseconds lies 50,000 years after it,
+and once it was believed every event of the present would be one of the past."""
+
 
 class Conflict(Exception):
     """What was asked does not go with what is held: nothing is held, or it has moved on."""
@@ -107,6 +111,7 @@ class Board:
                     "GET /v1/state and send what it lacks"
                 )
             for place, event in enumerate(happened):
+                _check_moment(f"events.{place}.at_s", event.at_s, mind.snapshot.now_s)
                 try:
                     mind.tell(event, estimates)
                 except BadRequest as error:
@@ -218,6 +223,7 @@ class Board:
             last_s = mind.snapshot.now_s
             if now_s < last_s:
                 raise BadRequest(f"now_s: {now_s} lies before the last event, at {last_s}")
+            _check_moment("now_s", now_s, last_s)
             mind.advance(now_s)
         return mind
 
@@ -228,6 +234,14 @@ class Board:
             if self._outlooks is None or self._outlooks[0] != state:
                 self._outlooks = (state, mind.why())
             return self._outlooks[1]
+
+
+def _check_moment(name: str, at_s: int, last_s: int) -> None:
+    if at_s - last_s > MOST_AHEAD_S:
+        raise BadRequest(
+            f"{name}: {at_s} lies {(at_s - last_s) // 86_400} days after the last event, at "
+            f"{last_s}; times are seconds since the epoch, not milliseconds"
+        )
 
 
 def control_of(control: ControlPolicy, budget: Budget, given: bool) -> ControlPolicy:

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import SchemaValidator
 
 from plancast.pipelines.http.extender import ExtenderArgs
+from plancast.pipelines.inputs.tables import nearest
 from plancast.planner.model.domain import BadRequest, DurationEstimate
-from plancast.planner.model.messages import Budget, Event, PlanRequest, PlanResponse, first_fault
+from plancast.planner.model.messages import (
+    MOST_SEED,
+    Budget,
+    Event,
+    PlanRequest,
+    PlanResponse,
+    first_fault,
+)
+from plancast.predictor.units import count, duration_s, size_mib
 
+NUMBER, CATEGORY = "num_", "cat_"
+"""How the names of extra features begin; see ``predictor.schema``."""
 SCHEMA_REF = "#/components/schemas/{model}"
 
 ToldEvent = Annotated[Event, Field(discriminator="kind")]
@@ -35,14 +56,37 @@ class ReplanBody(_Strict):
     """
 
     budget: Budget | None = None
-    seed: int | None = Field(default=None, ge=0)
+    seed: int | None = Field(default=None, ge=0, le=MOST_SEED)
     now_s: int | None = None
 
 
-class ForecastTask(BaseModel):
-    """A task as the model knows jobs; features of a column map may be added by their names."""
+def _unit(parse: Callable[[str], float]) -> BeforeValidator:
+    """A number, or text with a unit as task files have it."""
 
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+    def read(value: Any) -> Any:
+        return parse(value) if isinstance(value, str) else value
+
+    return BeforeValidator(read, json_schema_input_type=float | str)
+
+
+class ForecastTask(BaseModel):
+    """A task as the model knows jobs, with the fields and units of a task file.
+
+    Features of a column map may be added by their names (``num_*``, ``cat_*``); any other field
+    is refused.
+    """
+
+    model_config = ConfigDict(
+        extra="allow",
+        allow_inf_nan=False,
+        json_schema_extra={
+            "additionalProperties": False,
+            "patternProperties": {
+                f"^{NUMBER}": {"type": ["number", "null"]},
+                f"^{CATEGORY}": {"type": ["string", "null"]},
+            },
+        },
+    )
 
     id: str = Field(min_length=1)
     user: str = ""
@@ -51,10 +95,21 @@ class ForecastTask(BaseModel):
     queue: str = ""
     partition: str = ""
     submit_s: float | None = None
-    requested_s: float | None = Field(default=None, gt=0)
-    cpus: float = Field(default=1.0, gt=0)
-    mem_mib: float | None = Field(default=None, ge=0)
-    gpus: float | None = Field(default=None, ge=0)
+    requested_s: Annotated[float, _unit(duration_s), Field(gt=0)] | None = None
+    cpus: Annotated[float, _unit(count), Field(gt=0)] = 1.0
+    mem_mib: Annotated[float, _unit(size_mib), Field(ge=0)] | None = None
+    gpus: Annotated[float, _unit(count), Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _known_fields(self) -> ForecastTask:
+        for name, value in (self.model_extra or {}).items():
+            if not name.startswith((NUMBER, CATEGORY)):
+                near = nearest(name, type(self).model_fields)
+                raise ValueError(f"there is no field {name!r}{near}")
+            wanted: Any = (int, float) if name.startswith(NUMBER) else str
+            if value is not None and (isinstance(value, bool) or not isinstance(value, wanted)):
+                raise ValueError(f"{name} holds no {'number' if wanted is not str else 'text'}")
+        return self
 
 
 class ForecastBody(_Strict):
@@ -129,16 +184,40 @@ ADAPTERS: dict[Any, TypeAdapter[Any]] = {
 Body = TypeVar("Body")
 
 
+def _validator(kind: Any) -> SchemaValidator:
+    """Of one kind, which gives up at the first wrong item of a list.
+
+    A body of a million wrong items would else become a million faults, of which one is told.
+    """
+    return SchemaValidator(_impatient(ADAPTERS[kind].core_schema), _use_prebuilt=False)
+
+
+def _impatient(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_impatient(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {k: v if k == "metadata" else _impatient(v) for k, v in schema.items()}
+    if schema.get("type") in ("list", "tuple", "set", "frozenset"):
+        found["fail_fast"] = True
+    return found
+
+
+_VALIDATORS: dict[Any, SchemaValidator] = {}
+
+
 def read_body(kind: type[Body], text: bytes) -> Body:
-    """A body as a value.
+    """A body as a value; numbers are numbers, and neither text nor ``true`` or ``false``.
 
     Raises
     ------
     BadRequest
         The first fault: the path of the field, and what is wrong with it.
     """
+    if kind not in _VALIDATORS:
+        _VALIDATORS[kind] = _validator(kind)
     try:
-        value: Body = ADAPTERS[kind].validate_json(text)
+        value: Body = _VALIDATORS[kind].validate_json(text, strict=True)
     except ValidationError as error:
         raise BadRequest(first_fault(error)) from None
     return value

@@ -21,6 +21,8 @@ from plancast.pipelines.http.board import Board
 
 TASK_ANNOTATION = "plancast-task"
 """Annotation of a pod that names its task; without it the pod's name does."""
+HOME = "default"
+"""Namespace whose pods are tasks by their names alone; that of others stands before the name."""
 
 MOST_SCORE = 10
 """``MaxExtenderPriority``."""
@@ -32,7 +34,10 @@ def _lower_keys(value: Any) -> Any:
 
 
 class _Meta(BaseModel):
+    # What is not looked at is handed back as it came: labels, uid, creationTimestamp and so on.
+    model_config = ConfigDict(extra="allow")
     name: str
+    namespace: str | None = None
     annotations: dict[str, str] | None = None
 
 
@@ -57,9 +62,10 @@ class ExtenderArgs(BaseModel):
 
     @property
     def task(self) -> str:
-        """The pod's task."""
+        """The pod's task: its name in the home namespace, ``NAMESPACE/NAME`` in any other."""
         meta = self.pod.metadata
-        return (meta.annotations or {}).get(TASK_ANNOTATION, meta.name)
+        name = (meta.annotations or {}).get(TASK_ANNOTATION, meta.name)
+        return name if (meta.namespace or HOME) == HOME else f"{meta.namespace}/{name}"
 
     @property
     def candidates(self) -> list[str]:
@@ -106,8 +112,8 @@ def filter_nodes(board: Board, args: ExtenderArgs, now_s: float) -> dict[str, An
     if args.nodes is not None:
         kept = [n for n in args.nodes.items if n.metadata.name in passed]
         result["Nodes"] = {
-            **args.nodes.model_dump(exclude={"items"}),
-            "items": [node.model_dump(exclude_none=True) for node in kept],
+            **args.nodes.model_dump(exclude={"items"}, exclude_unset=True),
+            "items": [node.model_dump(exclude_unset=True) for node in kept],
         }
     return result
 

@@ -1,7 +1,8 @@
-"""What stands before every route: the bearer token, and the limit on a body's size."""
+"""What stands before every route: the bearer token, and limits on a body's size and time."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -17,10 +18,11 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN_PATHS = frozenset({"/healthz"})
 """What needs no token: a load balancer asks it."""
+BODY_S = 60.0
 
 
 class Guard:
-    """Answers 401 without the right token and 413 past the size limit; else hands on.
+    """Answers 401 without the right token, 413 past the size limit, 408 past the time limit.
 
     A plain ASGI application: middleware that reads the body itself would hide its length.
 
@@ -32,6 +34,8 @@ class Guard:
         None: no token is asked for.
     most_bytes : int
         Longest body of a request.
+    body_s : float
+        Longest time that a body may take to arrive.
     answered : callable
         Told the path of the route and the status of every answer.
     """
@@ -42,12 +46,14 @@ class Guard:
         *,
         token: str | None,
         most_bytes: int,
+        body_s: float = BODY_S,
         answered: Callable[[str, int], None],
     ) -> None:
         self.app = app
         self.answered = answered
-        self.expected = None if token is None else f"Bearer {token}".encode()
+        self.expected = None if token is None else token.encode()
         self.most_bytes = most_bytes
+        self.body_s = body_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
@@ -72,11 +78,18 @@ class Guard:
 
     def _measured(self, receive: Receive) -> Receive:
         """The same, which ends a body without a length once it is too long."""
-        seen = 0
+        seen, whole = 0, False
+        until = asyncio.get_running_loop().time() + self.body_s
 
         async def measured() -> Message:
-            nonlocal seen
-            message = await receive()
+            nonlocal seen, whole
+            try:
+                async with asyncio.timeout_at(None if whole else until):
+                    message = await receive()
+            except TimeoutError:
+                sentence = f"the body did not arrive within {self.body_s:g} s"
+                raise HTTPException(408, sentence, {"Connection": "close"}) from None
+            whole = whole or not message.get("more_body", False)
             seen += len(message.get("body", b""))
             if seen > self.most_bytes:
                 raise HTTPException(413, self._too_large(), {"Connection": "close"})
@@ -87,7 +100,10 @@ class Guard:
     def _welcome(self, path: str, given: bytes) -> bool:
         if self.expected is None or path in OPEN_PATHS:
             return True
-        return secrets.compare_digest(given, self.expected)
+        # The scheme is written in any case (RFC 7235, 2.1).
+        scheme, _, credentials = given.partition(b" ")
+        known = scheme.lower() == b"bearer"
+        return known & secrets.compare_digest(credentials.strip(), self.expected)
 
     def _too_large(self) -> str:
         return f"the body is longer than {self.most_bytes} bytes; raise --max-body-mib"

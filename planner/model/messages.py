@@ -7,6 +7,7 @@ field and names the first wrong one.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -26,6 +27,8 @@ from plancast.planner.model.domain import (
     Worker,
 )
 
+MANY_FAULTS = 100
+MOST_SEED = 2**63 - 1
 SCHEMA_VERSION = 1
 """Version of the JSON form; a reader refuses any other."""
 
@@ -82,6 +85,7 @@ class PlanRequest:
         The plan in force, which ``moves`` compares with.
     budget : Budget
     seed : int
+        0 to ``MOST_SEED``.
     schema_version : int
     """
 
@@ -99,6 +103,8 @@ class PlanRequest:
             raise BadRequest(
                 f"schema_version is {self.schema_version}; this planner reads {SCHEMA_VERSION}"
             )
+        if not 0 <= self.seed <= MOST_SEED:
+            raise BadRequest(f"seed is {self.seed}; it must lie in 0 to 2^63 - 1")
         for run in self.snapshot.running:
             if not self.estimates.get(run.task.id):
                 raise BadRequest(
@@ -357,7 +363,13 @@ def from_mapping(kind: type[Message], value: Any, *, source: str = "message") ->
 
 def first_fault(error: ValidationError) -> str:
     """The first fault of a pydantic error as "field: what is wrong"."""
-    fault = error.errors(include_url=False)[0]
+    fault: Any
+    if error.error_count() > MANY_FAULTS:
+        # As text: a dictionary for each of a million faults would take gigabytes.
+        text = error.json(include_url=False, include_input=False)
+        fault = {**json.JSONDecoder().raw_decode(text, 1)[0], "input": None}
+    else:
+        fault = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in fault["loc"])
     cause = fault.get("ctx", {}).get("error")
     if fault["type"] == "json_invalid":

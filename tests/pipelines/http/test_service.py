@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 from http.client import HTTPConnection
 from itertools import product
 from multiprocessing.connection import Connection
+from pathlib import Path
 from subprocess import PIPE
 from typing import Any
 
@@ -34,7 +36,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from plancast.pipelines.http.app import create_app
+from plancast.pipelines.http.connections import TimedProtocol
 from plancast.pipelines.http.forecasts import ModelForecasts
+from plancast.pipelines.http.limits import BodyLimits
 from plancast.pipelines.http.planners import Planners
 from plancast.pipelines.planner_process import answer
 from plancast.planner.instances.generate import (
@@ -125,8 +129,9 @@ def serving(
 ) -> Iterator[Client]:
     """A service on a free port, with one planner."""
     pool = {k: options.pop(k) for k in ("grace_s", "most_s", "queue") if k in options}
+    http = options.pop("http", TimedProtocol)
     app = create_app(lambda: Planners(1, **{"queue": 64, **pool}, work=work), **options)
-    config = uvicorn.Config(app, port=0, log_level="error", lifespan="on",
+    config = uvicorn.Config(app, port=0, log_level="error", lifespan="on", http=http,
                             timeout_graceful_shutdown=10)  # fmt: skip
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -452,7 +457,7 @@ def test_without_its_token_nobody_is_let_in() -> None:
 
 def test_a_body_past_the_limit_is_refused() -> None:
     """One sender could fill the memory."""
-    with serving(slow, most_bytes=1_000, ready=False) as client:
+    with serving(slow, limits=BodyLimits(1_000), ready=False) as client:
         assert client.post("/v1/events", b" " * 1_001)[0] == 413
         chunks = iter([b" " * 600, b" " * 600])
         link = HTTPConnection("127.0.0.1", client.port, timeout=30)
@@ -588,12 +593,24 @@ def test_the_command_serves_until_it_is_told_to_stop() -> None:
         (["--host", "0.0.0.0"], "set a bearer token"),
         (["--model", "nowhere"], "nowhere"),
         (["--token-file", "nothing.txt"], "nothing.txt"),
+        (
+            ["--port", "{taken}"],
+            "host 127.0.0.1, port {taken}: Address already in use",
+        ),
+        (
+            ["--host", "localhost.invalid", "--token-file", "{token}"],
+            "host localhost.invalid, port",
+        ),
     ],
 )
-def test_what_cannot_be_served_is_told(options: list[str], sentence: str) -> None:
+def test_what_cannot_be_served_is_told(options: list[str], sentence: str, tmp_path: Path) -> None:
     """The operator would find a traceback, or a port open to everybody."""
-    process = serve(*options)
-    out, err = process.communicate(timeout=60)
+    (tmp_path / "token").write_text("secret")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        words = {"taken": other.getsockname()[1], "token": tmp_path / "token"}
+        process = serve(*(part.format(**words) for part in options))
+        out, err = process.communicate(timeout=60)
+    sentence = sentence.format(**words)
     assert (process.returncode, out) == (2, "")
     assert sentence in err
     assert err.count("\n") == 1
