@@ -19,14 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from plancast.pipelines.backtest.backtest import (
-    Backtest,
-    Cell,
-    backtest,
-    is_kept,
-    open_backtest,
-    parse_estimates,
-)
+from plancast.pipelines.backtest.backtest import backtest, is_kept, open_backtest
+from plancast.pipelines.backtest.estimates import Cell, parse_estimates
+from plancast.pipelines.backtest.opened import Backtest
 from plancast.pipelines.inputs.files import write_text_atomic
 from plancast.planner.worlds.dispatchers import DISPATCHERS
 from plancast.planner.worlds.replay import ReplayLog, replay

@@ -28,13 +28,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from plancast.pipelines.backtest.backtest import (
-    Cell,
-    backtest,
-    cells_of,
-    open_backtest,
-    parse_estimates,
-)
+from plancast.pipelines.backtest.backtest import backtest, open_backtest
+from plancast.pipelines.backtest.estimates import Cell, cells_of, parse_estimates
 from plancast.pipelines.backtest.execute_batch import Sweep, means, sweep
 from plancast.planner.instances.generate import (
     generate_batch,

@@ -27,7 +27,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from plancast.pipelines.backtest.backtest import backtest, cells_of, open_backtest, parse_estimates
+from plancast.pipelines.backtest.backtest import backtest, open_backtest
+from plancast.pipelines.backtest.estimates import cells_of, parse_estimates
 from plancast.planner.instances.generate import generate_log, write_swf
 from plancast.planner.worlds.dispatchers import DISPATCHERS
 from plancast.planner.worlds.replay import replay

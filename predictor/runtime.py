@@ -173,7 +173,6 @@ class RuntimePredictor:
             matrix[train],
             requested[train],
             run[train],
-            ladders[train],
             censoring_weights(run[train], moment - begun[running]),
         )
         self.grace_s, self.queue_limits_s = math.inf, {}

@@ -183,7 +183,7 @@ def walk_forward(
         running = usable & (submit >= submit[past[0]]) & (start <= now) & (known > now)
         weights = censoring_weights(run[past], now - start[running])
         experts = Experts(inner, seed, trees).fit(
-            builder, matrix[past], requested[past], run[past], ladders[past], weights
+            builder, matrix[past], requested[past], run[past], weights
         )
         grace = kill_grace_s(run[past], requested[past], tolerated_share(inner[-1]))
         queue_limit = queue_limits(run[past], queues[past], inner[-1])

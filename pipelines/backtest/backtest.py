@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,114 +16,30 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from plancast.pipelines.backtest.cell import discipline, record_of, run_cell
+from plancast.pipelines.backtest.estimates import Cell
+from plancast.pipelines.backtest.opened import Backtest
 from plancast.pipelines.backtest.outages import UP, Away
-from plancast.pipelines.backtest.replay_forecasts import ReplayForecaster
+from plancast.pipelines.backtest.records import Record
 from plancast.pipelines.inputs.config import name_of_log
 from plancast.pipelines.inputs.files import write_text_atomic
 from plancast.pipelines.inputs.reading import Reading
 from plancast.pipelines.stages.ingest import AS_IT_IS, ingest_log
 from plancast.planner.model.domain import BadRequest
-from plancast.planner.worlds.dispatchers import DISPATCHERS
-from plancast.planner.worlds.metrics import interval_over, judge, weekly_interval
-from plancast.planner.worlds.replay import Estimator, Replay, ReplayLog, bounded_slowdown, replay
+from plancast.planner.worlds.metrics import interval_over, paired_interval, weekly_interval
+from plancast.planner.worlds.replay import ReplayLog
 from plancast.predictor.runtime import data_digest
 from plancast.predictor.schema import usable
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-FORMAT = 2
+FORMAT = 3
 """Version of a kept cell; cells of another one are replayed again."""
 
 SEQUENCE_JOBS = 1024
 NO_REQUEST_S = 7 * 86400
 """Kill limit where a log names no request at all."""
-
-ESTIMATES = ("requested", "last_two", "model", "oracle")
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Where a cell's estimates come from.
-
-    Parameters
-    ----------
-    kind : str
-        Of ``ESTIMATES``.
-    level : float
-        Quantile of a model's forecast that a backfilling reserves.
-    sigma : float
-        Log error of a noisy oracle.
-    """
-
-    kind: str
-    level: float = 0.5
-    sigma: float = 0.0
-
-    @property
-    def name(self) -> str:
-        """As it is written on the command line."""
-        if self.kind == "model" and self.level != 0.5:
-            return f"model:{self.level:g}"
-        return f"oracle:{self.sigma:g}" if self.sigma else self.kind
-
-
-def parse_estimates(text: str) -> Estimate:
-    """An estimate as written: ``requested``, ``last_two``, ``model[:LEVEL]``, ``oracle[:SIGMA]``.
-
-    Raises
-    ------
-    BadRequest
-        Where it is none of these.
-    """
-    kind, colon, number = text.partition(":")
-    if kind in ESTIMATES and not colon:
-        return Estimate(kind)
-    if re.fullmatch(r"\d*\.?\d+", number):
-        value = float(number)
-        if kind == "model" and 0 < value < 1:
-            return Estimate(kind, level=value)
-        if kind == "oracle" and value <= 5:
-            return Estimate(kind, sigma=value)
-    raise BadRequest(
-        f"--estimates {text!r}: write requested, last_two, model, model:LEVEL with a level in "
-        "(0, 1), oracle or oracle:SIGMA with a log error of at most 5"
-    )
-
-
-@dataclass(frozen=True)
-class Backtest:
-    """A log ready for replay: its jobs as arrays and as the frame that forecasts look at.
-
-    Parameters
-    ----------
-    name : str
-    log : ReplayLog
-        The jobs that are replayed.
-    jobs : DataFrame
-        Canonical rows of the same jobs, after `before` rows of earlier ones.
-    before : int
-        Rows that only teach the model.
-    sequences : tuple of (first, jobs)
-        Parts that are replayed each from an empty machine; empty: the whole.
-    digest : str
-        Of the rows.
-    has_requests : bool
-    away : Away
-        Failures and drains of the machine.
-    left_out : int
-        Jobs wider than the machine, which it could never run.
-    """
-
-    name: str
-    log: ReplayLog
-    jobs: pd.DataFrame
-    before: int
-    sequences: tuple[tuple[int, int], ...]
-    digest: str
-    has_requests: bool
-    away: Away = UP
-    left_out: int = 0
 
 
 def open_backtest(
@@ -280,141 +195,6 @@ def known_requests(jobs: pd.DataFrame) -> Ints:
     return result
 
 
-# -- cells -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One replay of the grid."""
-
-    dispatcher: str
-    estimate: Estimate
-    seed: int = 0
-
-
-def cells_of(
-    dispatchers: Sequence[str],
-    estimates: Sequence[Estimate],
-    seeds: Sequence[int],
-    *,
-    failures: bool = False,
-) -> list[Cell]:
-    """The grid without repetitions.
-
-    Seeds matter to noise and to `failures` alone, and some disciplines are defined with
-    estimates of their own.
-    """
-    found: dict[Cell, None] = {}
-    for name in dispatchers:
-        if name not in DISPATCHERS:
-            raise BadRequest(f"--dispatchers {name!r}: is none of {', '.join(DISPATCHERS)}")
-        own = DISPATCHERS[name].estimates
-        for estimate in [Estimate(own)] if own else estimates:
-            for seed in seeds if estimate.sigma > 0 or failures else seeds[:1]:
-                found[Cell(name, estimate, seed)] = None
-    return list(found)
-
-
-def estimates_for(
-    test: Backtest, cell: Cell, part: slice, settings: dict[str, Any] | None = None
-) -> Ints | Estimator | str:
-    """What ``plancast.planner.worlds.replay.replay`` takes, for one part of a log."""
-    estimate = cell.estimate
-    if estimate.kind == "oracle":
-        run = test.log.run_s[part].astype(np.float64)
-        z = np.random.default_rng(cell.seed).standard_normal(len(test.log))[part]
-        noisy = run * np.exp(estimate.sigma * z - estimate.sigma**2 / 2)
-        return np.ceil(noisy - 1e-9).astype(np.int64)
-    if estimate.kind != "model":
-        return estimate.kind
-    rows = slice(test.before + part.start, test.before + part.stop)
-    if not test.before or test.sequences:
-        return ReplayForecaster(test.jobs.iloc[rows], **(settings or {}))
-    model = ReplayForecaster(test.jobs, **(settings or {}))
-    model.live_through(test.before)
-    return model
-
-
-def run_cell(test: Backtest, cell: Cell, settings: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Replay one cell and judge it; ``_slowdown`` holds each job's, for paired comparison."""
-    dispatcher = DISPATCHERS[cell.dispatcher]
-    if cell.estimate.kind in ("requested", "last_two") and not test.has_requests:
-        raise BadRequest(
-            f"{test.log.name}: names no requested times, which --estimates "
-            f"{cell.estimate.kind} wants; use model or oracle"
-        )
-    parts = [slice(a, a + k) for a, k in test.sequences] or [slice(0, len(test.log))]
-    # Processor time: a busy machine favours nobody.
-    began = time.process_time()
-    replays = []
-    for part in parts:
-        told = estimates_for(test, cell, part, settings)
-        log, level = test.log.part(part), cell.estimate.level
-        away = test.away.outages(log, cell.seed)
-        replays.append(replay(log, dispatcher, told, level=level, promises=True, outages=away))
-    took = time.process_time() - began
-    slowdown = np.concatenate([bounded_slowdown(r) for r in replays])
-    block = np.repeat(np.arange(len(parts)), [len(r.start_s) for r in replays])
-    whole = replays[0] if len(replays) == 1 else _joined(replays)
-    interval = (
-        interval_over(slowdown, block)
-        if test.sequences
-        else weekly_interval(slowdown, test.log.submit_s)
-    )
-    return {
-        "log": test.name,
-        "dispatcher": cell.dispatcher,
-        "estimates": cell.estimate.kind,
-        "level": cell.estimate.level if cell.estimate.kind == "model" else None,
-        "sigma": cell.estimate.sigma,
-        "seed": cell.seed,
-        "settings_from": dispatcher.settings_from,
-        "sequences": len(test.sequences),
-        **judge(whole, cell.seed),
-        "bsld_ci": list(interval),
-        "regret": None,
-        "regret_ci": None,
-        "against_first": None,
-        "against_first_ci": None,
-        "replay_s": took,
-        "_slowdown": slowdown,
-    }
-
-
-def _joined(replays: Sequence[Replay]) -> Replay:
-    """Parts one after the other, far enough apart not to meet."""
-    names = ("submit_s", "run_s", "width", "requested_s", "user")
-    shift, moved, logs = 0, [], []
-    for found in replays:
-        # Utilisation is of the time in which the parts ran, so no gap lies between them.
-        by = shift - int(found.log.submit_s[0])
-        shift += int(found.end_s.max() - found.log.submit_s[0])
-        logs.append({n: getattr(found.log, n) + (by if n == "submit_s" else 0) for n in names})
-        moved.append(
-            {
-                "start_s": found.start_s + by,
-                "end_s": found.end_s + by,
-                "promise_s": np.where(found.promise_s < 0, -1, found.promise_s + by),
-                "estimate_s": found.estimate_s,
-                "lost_s": found.lost_s,
-                "decision_us": found.decision_us,
-            }
-        )
-    first = replays[0].log
-    log = ReplayLog(
-        first.name, first.procs, *(np.concatenate([part[n] for part in logs]) for n in names)
-    )
-    arrays = {n: np.concatenate([part[n] for part in moved]) for n in moved[0]}
-    return Replay(
-        log=log,
-        passes=sum(r.passes for r in replays),
-        corrections=sum(r.corrections for r in replays),
-        killed=sum(r.killed for r in replays),
-        put_off=None if replays[0].put_off is None else sum(r.put_off or 0 for r in replays),
-        **arrays,
-    )
-
-
 # -- the grid --------------------------------------------------------------------------------
 
 
@@ -422,6 +202,7 @@ def backtest(
     test: Backtest,
     cells: Sequence[Cell],
     *,
+    jitters: int = 0,
     jobs: int = 1,
     keep: Path | None = None,
     dask: str | None = None,
@@ -434,6 +215,8 @@ def backtest(
     test : Backtest
     cells : sequence of Cell
         The first is what the others are compared with, pair by pair.
+    jitters : int
+        How often each cell is replayed again with every forecast moved by a percent.
     jobs : int
         Processes.
     keep : Path, optional
@@ -450,12 +233,13 @@ def backtest(
         values; ``left_out`` counts the jobs wider than the machine.
         ``regret`` is the mean bounded slowdown above that of the same dispatcher with oracle
         estimates, where that is in the grid; ``against_first`` above the first cell's.
-        Intervals are 95 %, paired, over weeks (over sequences, where there are some).
+        Intervals are 95 %, paired, over weeks (over sequences, where there are some); those of
+        ``jitter`` over weeks and jitters.
     """
     found: dict[Cell, dict[str, Any]] = {}
     wanted = []
     for cell in cells:
-        kept = _kept(test, cell, keep)
+        kept = _kept(test, cell, keep, jitters)
         if kept is None:
             wanted.append(cell)
         else:
@@ -463,10 +247,10 @@ def backtest(
     done = len(found)
     if progress is not None:
         progress(done, len(cells), "")
-    for cell, result in _results(test, wanted, jobs, dask):
+    for cell, result in _results(test, wanted, jitters, jobs, dask):
         found[cell] = result
         if keep is not None:
-            _keep(test, cell, result, keep)
+            _keep(test, cell, result, keep, jitters)
         done += 1
         if progress is not None:
             progress(done, len(cells), f"{cell.dispatcher} {cell.estimate.name}")
@@ -487,8 +271,9 @@ def backtest(
 
 
 def _results(
-    test: Backtest, cells: Sequence[Cell], jobs: int, dask: str | None
+    test: Backtest, cells: Sequence[Cell], jitters: int, jobs: int, dask: str | None
 ) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    groups = _groups(cells, jitters)
     if dask is not None:
         from distributed import Client
 
@@ -497,18 +282,37 @@ def _results(
         except (OSError, ValueError) as error:
             raise BadRequest(f"--dask {dask!r}: no scheduler answers ({error})") from None
         with client, joblib.parallel_config(backend="dask"):
-            yield from joblib.Parallel()(joblib.delayed(_one)(test, cell) for cell in cells)
+            for found in joblib.Parallel()(
+                joblib.delayed(_group)(test, group, jitters) for group in groups
+            ):
+                yield from found
         return
-    if jobs == 1 or len(cells) < 2:
-        for cell in cells:
-            yield _one(test, cell)
+    if jobs == 1 or len(groups) < 2:
+        for group in groups:
+            yield from _group(test, group, jitters)
         return
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-    yield from parallel(joblib.delayed(_one)(test, cell) for cell in cells)
+    for found in parallel(joblib.delayed(_group)(test, group, jitters) for group in groups):
+        yield from found
 
 
-def _one(test: Backtest, cell: Cell) -> tuple[Cell, dict[str, Any]]:
-    return cell, run_cell(test, cell)
+def _groups(cells: Sequence[Cell], jitters: int) -> list[list[Cell]]:
+    """Cells that share a record of forecasts, together; every other by itself."""
+    found: dict[Any, list[Cell]] = {}
+    for cell in cells:
+        shares = cell.estimate.kind == "model" and (jitters > 0 or cell.estimate.transform)
+        key = (cell.dispatcher, cell.estimate.level, cell.seed) if shares else cell
+        found.setdefault(key, []).append(cell)
+    return list(found.values())
+
+
+def _group(
+    test: Backtest, cells: Sequence[Cell], jitters: int
+) -> list[tuple[Cell, dict[str, Any]]]:
+    records: list[Record] | None = None
+    if len(cells) > 1:
+        records = record_of(test, cells[0])
+    return [(cell, run_cell(test, cell, jitters=jitters, records=records)) for cell in cells]
 
 
 def _compare(test: Backtest, cells: Sequence[dict[str, Any]]) -> None:
@@ -531,6 +335,18 @@ def _compare(test: Backtest, cells: Sequence[dict[str, Any]]) -> None:
             cell["regret"], cell["regret_ci"] = pair(cell, oracles[met(cell)])
         if cell is not cells[0]:
             cell["against_first"], cell["against_first_ci"] = pair(cell, cells[0])
+            if cell["jitter"] is not None:
+                cell["jitter"]["against_first"] = _over_jitters(test, cell, cells[0])
+
+
+def _over_jitters(test: Backtest, cell: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
+    """The difference of two cells' mean slowdowns, paired by jitter and week."""
+    block = None
+    if test.sequences:
+        block = np.repeat(np.arange(len(test.sequences)), [k for _, k in test.sequences])
+    difference = cell["_jittered"] - other["_jittered"]
+    low, high = paired_interval(difference, test.log.submit_s, block)
+    return {"mean": float(difference.mean()), "lo": low, "hi": high}
 
 
 def source_of(module: str) -> Path:
@@ -566,7 +382,7 @@ def code_of(model: bool) -> str:
     return digest.hexdigest()[:12]
 
 
-def _file_of(test: Backtest, cell: Cell, keep: Path) -> Path:
+def _file_of(test: Backtest, cell: Cell, keep: Path, jitters: int) -> Path:
     facts = {
         "format": FORMAT,
         "digest": test.digest,
@@ -575,7 +391,8 @@ def _file_of(test: Backtest, cell: Cell, keep: Path) -> Path:
         "before": test.before,
         "sequences": test.sequences,
         "cell": asdict(cell),
-        "dispatcher": asdict(DISPATCHERS[cell.dispatcher]),
+        "dispatcher": asdict(discipline(cell)),
+        "jitters": jitters,
         "away": asdict(test.away),
         "code": code_of(cell.estimate.kind == "model"),
     }
@@ -584,28 +401,30 @@ def _file_of(test: Backtest, cell: Cell, keep: Path) -> Path:
     return keep / f"{test.name}-{cell.dispatcher}-{cell.estimate.kind}-{name}.json"
 
 
-def _kept(test: Backtest, cell: Cell, keep: Path | None) -> dict[str, Any] | None:
+def _kept(test: Backtest, cell: Cell, keep: Path | None, jitters: int = 0) -> dict[str, Any] | None:
     if keep is None:
         return None
-    path = _file_of(test, cell, keep)
+    path = _file_of(test, cell, keep, jitters)
     try:
         result: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        result["_slowdown"] = np.load(path.with_suffix(".npy"))
+        kept = np.load(path.with_suffix(".npy"))
+        result["_slowdown"], result["_jittered"] = kept[0], kept[1:]
     except (OSError, ValueError):
         return None
-    return result if len(result["_slowdown"]) == result["jobs"] else None
+    whole = kept.shape == (1 + jitters, result["jobs"])
+    return result if whole else None
 
 
-def is_kept(test: Backtest, cell: Cell, keep: Path) -> bool:
+def is_kept(test: Backtest, cell: Cell, keep: Path, jitters: int = 0) -> bool:
     """Whether a finished cell stands in a folder."""
-    return _kept(test, cell, keep) is not None
+    return _kept(test, cell, keep, jitters) is not None
 
 
-def _keep(test: Backtest, cell: Cell, result: dict[str, Any], keep: Path) -> None:
-    path = _file_of(test, cell, keep)
+def _keep(test: Backtest, cell: Cell, result: dict[str, Any], keep: Path, jitters: int) -> None:
+    path = _file_of(test, cell, keep, jitters)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part.npy")
-    np.save(part, result["_slowdown"])
+    np.save(part, np.vstack([result["_slowdown"], result["_jittered"]]))
     part.replace(path.with_suffix(".npy"))
     # Last of all: a cell counts as done when its facts stand.
     told = {k: v for k, v in result.items() if not k.startswith("_")}

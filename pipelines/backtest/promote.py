@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from plancast.pipelines.backtest.backtest import Backtest, Cell, Estimate, run_cell
+from plancast.pipelines.backtest.cell import run_cell
+from plancast.pipelines.backtest.estimates import Cell, Estimate
+from plancast.pipelines.backtest.opened import Backtest
 from plancast.planner.worlds.metrics import weekly_interval
 
 

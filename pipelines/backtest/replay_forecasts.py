@@ -100,7 +100,6 @@ class ReplayForecaster:
         self._experts = Experts(self.levels, seed, trees)
         self._correction = OnlineCorrection(self.levels, len(EXPERTS), COHORTS)
         self._matrix = np.full((len(frame), len(self._builder.names)), np.nan, np.float32)
-        self._ladders = np.full((len(frame), len(LADDERS), len(self.levels)), np.nan)
         self._requested = frame["requested_s"].to_numpy(np.float64, copy=True)
         self._largest: dict[str, float] = {}
         self._run = np.full(len(frame), np.nan)
@@ -129,7 +128,6 @@ class ReplayForecaster:
         row = self._builder.row(record, self._history, float(now_s))
         self._matrix[job] = row[0]
         ladders = self._history.ask_quantiles(record, LADDERS, self._level_array, float(now_s))
-        self._ladders[job] = ladders
         requested = self._requested[job : job + 1]
         queue = record["queue"]
         if not self.refits:
@@ -238,7 +236,7 @@ class ReplayForecaster:
         past = np.sort(np.array(self._ended, np.int64))[-self.rows :]
         run, requested = self._run[past], self._requested[past]
         self._experts = Experts(self.levels, self.seed, self.trees).fit(
-            self._builder, self._matrix[past], requested, run, self._ladders[past]
+            self._builder, self._matrix[past], requested, run
         )
         self._grace_s = kill_grace_s(run, requested, tolerated_share(self.levels[-1]))
         self._limits_s = queue_limits(

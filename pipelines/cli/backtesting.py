@@ -43,7 +43,8 @@ def backtest(
         str, typer.Option(help="Queueing disciplines, with commas; `list` prints all.")
     ] = "easy,easy-sjbf,easypp,planner",
     estimates: Annotated[
-        str, typer.Option(help="requested, last_two, model[:LEVEL], oracle[:SIGMA], with commas.")
+        str,
+        typer.Option(help="requested, last_two, model[:LEVEL], model~HOW, oracle[:SIGMA]."),
     ] = "requested,last_two,oracle",
     cut_to_request: CutToRequest = False,
     procs: Procs = None,
@@ -68,6 +69,10 @@ def backtest(
     mlflow: Annotated[
         bool, typer.Option("--mlflow", help="Keep each cell as a run in MLflow.")
     ] = False,
+    jitters: Annotated[
+        int,
+        typer.Option(help="Replays again with every forecast moved by 1 %: the spread.", min=0),
+    ] = 0,
     jobs: Annotated[int, typer.Option(help="Processes.", min=1)] = 2,
     dask: Annotated[
         str | None, typer.Option(help="Dask scheduler whose workers replay: tcp://HOST:PORT.")
@@ -88,6 +93,7 @@ def backtest(
     Example: plancast backtest KTH-SP2-1996-2.swf.gz --cut-to-request --estimates requested,model
     """
     from plancast.pipelines.backtest import backtest as grid
+    from plancast.pipelines.backtest.estimates import cells_of, parse_estimates
     from plancast.pipelines.backtest.outages import Away, parse_failures, read_drains
     from plancast.pipelines.inputs.files import write_text_atomic
     from plancast.planner.worlds.dispatchers import DISPATCHERS
@@ -96,7 +102,7 @@ def backtest(
     if names == ["list"]:
         typer.echo("\n".join(DISPATCHERS))
         return
-    told = [grid.parse_estimates(word) for word in _words(estimates, "--estimates")]
+    told = [parse_estimates(word) for word in _words(estimates, "--estimates")]
     numbers = _words(seeds, "--seeds")
     if not all(number.isdigit() for number in numbers):
         raise BadRequest(f"--seeds {seeds!r}: write whole numbers, as in 0,1,2")
@@ -105,7 +111,7 @@ def backtest(
         () if drains is None else read_drains(drains),
     )
     whole = [int(number) for number in numbers]
-    cells = grid.cells_of(names, told, whole, failures=away.failures is not None)
+    cells = cells_of(names, told, whole, failures=away.failures is not None)
     reading = reading_of(format, columns, timezone, fields, delimiter, max_bad, strict)
     with progress(f"replaying {log.name}") as tell:
         test = grid.open_backtest(
@@ -120,6 +126,7 @@ def backtest(
         report = grid.backtest(
             test,
             cells,
+            jitters=jitters,
             jobs=jobs,
             keep=None if fresh else KEEP,
             dask=dask,
@@ -152,6 +159,7 @@ def _words(text: str, option: str) -> list[str]:
 def cell_table(report: dict[str, Any]) -> Any:
     """The report's cells, a row each."""
     rows = []
+    jittered = any(cell.get("jitter") for cell in report["cells"])
     for cell in report["cells"]:
         estimates = cell["estimates"]
         if cell["level"] not in (None, 0.5):
@@ -167,6 +175,7 @@ def cell_table(report: dict[str, Any]) -> Any:
                 f"{cell['dispatcher']} {estimates}",
                 f"{cell['bsld_mean']:.2f}",
                 f"{low:.1f}-{high:.1f}",
+                *([] if not jittered else _jitter_words(cell["jitter"])),
                 f"{cell['bsld_p95']:,.0f}",
                 f"{cell['bsld_p99']:,.0f}",
                 f"{cell['bsld_max']:,.0f}",
@@ -183,8 +192,18 @@ def cell_table(report: dict[str, Any]) -> Any:
     )
     if report["left_out"]:
         title += f"\nleft out: {report['left_out']:,} jobs wider than the machine"
-    columns = ["dispatcher", "mean", "95 %", "p95", "p99", "max", "wait", "late %", "off"]
+    more = ["mean, jittered", "max, jittered"] if jittered else []
+    columns = ["dispatcher", "mean", "95 %", *more, "p95", "p99", "max", "wait", "late %", "off"]
     return table(title, [*columns, "missed", "regret"], rows)
+
+
+def _jitter_words(jitter: dict[str, Any]) -> list[str]:
+    """Mean and spread over jitters of the mean and of the maximum."""
+    mean, most = jitter["bsld_mean"], jitter["bsld_max"]
+    return [
+        f"{mean['mean']:.2f} ± {mean['sd']:.2f}",
+        f"{most['mean']:,.0f} ± {most['sd']:,.0f}",
+    ]
 
 
 def promote(
@@ -207,10 +226,11 @@ def promote(
     Example: plancast promote KTH-SP2-1996-2.swf.gz --cut-to-request --window 0.5:1
     """
     from plancast.pipelines.backtest import backtest as grid
+    from plancast.pipelines.backtest.estimates import Estimate, cells_of
     from plancast.pipelines.backtest.promote import contest
     from plancast.pipelines.tracking.mlflow_runs import contestants, log_promotion
 
-    grid.cells_of([dispatcher], [grid.Estimate("model")], [0])
+    cells_of([dispatcher], [Estimate("model")], [0])
     reading = reading_of(format, columns, timezone, fields, delimiter, max_bad, strict)
     with progress(f"replaying {log.name}") as tell:
         test = grid.open_backtest(

@@ -131,11 +131,41 @@ def interval_over(values: Floats, blocks: Ints, seed: int = 0) -> tuple[float, f
     return float(low), float(high)
 
 
+def paired_interval(
+    values: Floats, submit_s: Ints, blocks: Ints | None = None, seed: int = 0
+) -> tuple[float, float]:
+    """95 % interval of the mean over repeated replays, drawing replays and whole weeks again.
+
+    Parameters
+    ----------
+    values : array, shape (replays, n)
+        Of each replay and job, such as the difference of two dispatchers.
+    submit_s : array, shape (n,)
+    blocks : array, shape (n,), optional
+        Instead of weeks.
+    seed : int
+    """
+    if blocks is None:
+        since = submit_s - submit_s.min()
+        blocks = since // min(WEEK_S, int(since.max()) // 10 + 1)
+    _, block = np.unique(blocks, return_inverse=True)
+    sums = np.array([np.bincount(block, row) for row in values])
+    counts = np.bincount(block)
+    rng = np.random.default_rng(seed)
+    means = np.empty(DRAWS)
+    for draw in range(DRAWS):
+        replays = rng.integers(0, len(sums), len(sums))
+        weeks = rng.integers(0, len(counts), len(counts))
+        means[draw] = sums[np.ix_(replays, weeks)].sum() / (len(sums) * counts[weeks].sum())
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def _spread(values: Floats) -> dict[str, float]:
-    shares = np.percentile(values, [50, 95, 99]).tolist()
+    shares = np.percentile(values, [50, 95, 99, 99.9]).tolist()
     return {
         "mean": float(values.mean()),
-        **dict(zip(("p50", "p95", "p99"), shares, strict=True)),
+        **dict(zip(("p50", "p95", "p99", "p999"), shares, strict=True)),
         "max": float(values.max()),
     }
 

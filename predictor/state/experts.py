@@ -19,16 +19,7 @@ from plancast.predictor.quantile import QuantileGBM, check_levels
 from plancast.predictor.state.features import FeatureBuilder
 from plancast.predictor.state.history import BEFORE, LAST, LONG, Floats, Ladder
 
-EXPERTS: tuple[str, ...] = (
-    "trees",
-    "similar",
-    "similar_long",
-    "last20",
-    "constant",
-    "last_two",
-    "requested",
-    "last_same",
-)
+EXPERTS: tuple[str, ...] = ("trees", "similar", "constant", "requested")
 """Names of the experts, in the order of their forecasts."""
 
 _SIMILAR = (
@@ -47,27 +38,16 @@ _SIMILAR = (
 SAME = Ladder(_SIMILAR, 1, LAST)
 """The last ended run of the finest group that has one."""
 
-LADDERS: tuple[Ladder, ...] = (
-    Ladder(_SIMILAR, 2),
-    Ladder(_SIMILAR, 4, LONG),
-    Ladder(("user", "queue", "all"), 1),
-    SAME,
-    Ladder(_SIMILAR, 1, BEFORE),
-)
-"""Whose last run times ``similar``, ``similar_long``, ``last20`` and ``last_same`` look at; the
-last one is the run time before that of ``last_same``."""
+LADDERS: tuple[Ladder, ...] = (Ladder(_SIMILAR, 4, LONG), SAME, Ladder(_SIMILAR, 1, BEFORE))
+"""Whose run times are looked at: the last hundred by the expert ``similar``, the last one and
+the one before it for repeats."""
 
-_SAME, _BEFORE = 3, 4
-
-AGREE = math.log(1.1)
-"""Two log run times that lie no further apart agree."""
+_RUNS, _SAME, _BEFORE = range(3)
 
 TRAINING_ROWS = 40_000
 """Latest ended jobs that train: more cost time and hardly bettered the next month's forecasts."""
 
 _NOTHING_KNOWN = math.log(3600.0)
-_FEW = 50
-"""Jobs below which the errors of a kind say less than those of all."""
 
 
 class Experts:
@@ -88,9 +68,8 @@ class Experts:
         self.seed = seed
         self.trees = dict(trees or {})
         self.regressor: QuantileGBM | None = None
-        # Log quantiles of all run times; of run time over last two; of run time over request; of
-        # run time over the last of the same, where the last two agree, differ, or are one alone.
-        self.spreads = np.zeros((6, len(self.levels)))
+        # Log quantiles of all run times, and of run time over request.
+        self.spreads = np.zeros((2, len(self.levels)))
 
     def fit(
         self,
@@ -98,7 +77,6 @@ class Experts:
         matrix: NDArray[np.float32],
         requested_s: Floats,
         run_s: Floats,
-        ladders_s: Floats,
         weights: Floats | None = None,
     ) -> Experts:
         """Learn from ended jobs.
@@ -110,8 +88,6 @@ class Experts:
         matrix : array, shape (n, features)
         requested_s, run_s : array, shape (n,)
             Seconds; run times positive, unknown requests NaN.
-        ladders_s : array, shape (n, ladders, levels)
-            From ``History.replay_quantiles`` with ``LADDERS``.
         weights : array, shape (n,), optional
         """
         anchor = builder.anchor(matrix)
@@ -122,18 +98,10 @@ class Experts:
             **self.trees,
         ).fit(matrix, run_s / np.exp(anchor), weights)
         log_run = np.log(run_s)
-        two, request = self._rules(builder, matrix, requested_s)
+        request = self._request(builder, matrix, requested_s)
         known = np.ones(len(run_s)) if weights is None else weights
-        for place, error in enumerate((log_run, log_run - two, log_run - request)):
+        for place, error in enumerate((log_run, log_run - request)):
             self.spreads[place] = _weighted_quantiles(error, known, self.levels)
-        same, kind = _kinds(ladders_s)
-        for place in range(3):
-            rows = kind == place
-            if rows.sum() < _FEW:
-                rows = kind < 3
-            self.spreads[3 + place] = _weighted_quantiles(
-                (log_run - same)[rows], known[rows], self.levels
-            )
         return self
 
     def logs(
@@ -156,46 +124,26 @@ class Experts:
         result = np.empty((len(matrix), len(EXPERTS), len(self.levels)))
         result[:, 0] = self.regressor.raw_of(matrix) + builder.anchor(matrix)[:, None]
         constant = self.spreads[0]
-        rungs = ladders_s[:, :_SAME]
-        result[:, 1:4] = np.where(np.isnan(rungs), constant, np.log(rungs))
-        result[:, 4] = constant
-        two, request = self._rules(builder, matrix, requested_s)
-        result[:, 5] = two[:, None] + self.spreads[1]
-        result[:, 6] = request[:, None] + self.spreads[2]
-        same, kind = _kinds(ladders_s)
-        known = kind < 3
-        result[:, 7] = constant
-        result[known, 7] = same[known, None] + self.spreads[3 + kind[known]]
+        runs = ladders_s[:, _RUNS]
+        result[:, 1] = np.where(np.isnan(runs), constant, np.log(runs))
+        result[:, 2] = constant
+        request = self._request(builder, matrix, requested_s)
+        result[:, 3] = request[:, None] + self.spreads[1]
         return result
 
     def card(self) -> dict[str, Any]:
         """What it learned besides the trees, as JSON values."""
         return {"names": list(EXPERTS), "spreads": self.spreads.tolist()}
 
-    def _rules(
+    def _request(
         self, builder: FeatureBuilder, matrix: NDArray[np.float32], requested_s: Floats
-    ) -> tuple[Floats, Floats]:
-        """Log of the mean of the last two, and of the request, each with what stands in for it."""
+    ) -> Floats:
+        """Log of the request; of an unknown one the median of everybody's run times."""
         anchor = builder.anchor(matrix)
         everyone = matrix[:, builder.names.index("all_median")] + anchor
         everyone = np.where(np.isnan(everyone), _NOTHING_KNOWN, everyone)
         known = requested_s > 0
-        request = np.where(known, np.log(np.where(known, requested_s, 1.0)), everyone)
-        two = matrix[:, builder.names.index("user_last_two")] + anchor
-        enough = matrix[:, builder.names.index("user_count")] >= 2
-        capped = np.minimum(two, np.where(known, request, np.inf))
-        return np.where(enough, capped, request), request
-
-
-def _kinds(ladders_s: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    """Log run time of the last of the same, and of which kind it is.
-
-    0 where the one before agrees, 1 where it differs, 2 where there is none before, 3 where
-    nothing has ended.
-    """
-    last, gap = same_of(ladders_s)
-    kind = np.where(np.isinf(gap), 2, np.where(gap <= AGREE, 0, 1))
-    return last, np.where(np.isnan(last), 3, kind).astype(np.int64)
+        return np.where(known, np.log(np.where(known, requested_s, 1.0)), everyone)
 
 
 def same_of(ladders_s: Floats) -> tuple[Floats, Floats]:

@@ -58,9 +58,12 @@ class Settings(NamedTuple):
     gain_memory, gain_prior : float
         The last run time is compared with the median over so many of an owner's latest jobs,
         weighed against so many of everybody's.
-    gain_least, gain_cap : float
-        By how much a repeat must beat the median, log seconds, where no job counts for more
-        than ``gain_cap``.
+    gain_least, gain_delay, gain_cap : float
+        By how much a repeat must beat the median, log seconds: the least, and more with the
+        number of jobs not yet ended for each one ended. No job counts for more than ``gain_cap``.
+    doubt_from, doubt_to : float
+        A level is left as the mixture has it, in part or whole, where the calibration has lately
+        cost such a share of the loss.
     spread_from, spread_to : float
         Bounds of the unit in which scores are measured, log seconds.
     """
@@ -84,7 +87,10 @@ class Settings(NamedTuple):
     gain_memory: float = 50.0
     gain_prior: float = 20.0
     gain_least: float = 0.01
+    gain_delay: float = 0.3
     gain_cap: float = 0.7
+    doubt_from: float = 0.02
+    doubt_to: float = 0.04
     spread_from: float = 0.3
     spread_to: float = 1.0
 
@@ -98,6 +104,7 @@ class State(NamedTuple):
     nominal levels; ``pending`` (cohorts) and ``owner_pending`` (owners): jobs not yet ended;
     ``owner_loss`` (owners, levels, experts) and ``owner_ended`` (owners);
     ``senior_lift`` (seniorities, levels) and ``senior_pending`` (seniorities);
+    ``plain_loss`` (2, levels): mean loss of everybody's quantiles before and after calibration;
     ``gain`` (2) and ``owner_gain`` (owners, 2): by how much the last run time of a job like this
     one misses by less than the median does, log seconds, a mean over the last jobs, and the same
     where the last two agree; ``gains`` and ``owner_gains``: over how many;
@@ -117,6 +124,7 @@ class State(NamedTuple):
     owner_ended: Ints
     senior_lift: Floats
     senior_pending: Ints
+    plain_loss: Floats
     owner_gain: Floats
     owner_gains: Floats
     gain: Floats
@@ -146,13 +154,15 @@ class Issued(NamedTuple):
     """What was forecast; row i of each is job i.
 
     ``corrected``, ``mixed`` (n, levels): log quantiles after and before the calibration;
-    ``plain`` (n): the median as it was before a repeated run time took its place; ``repeats``
-    (n): 1 where one did; ``spread`` (n): the unit of their scores; ``senior`` (n): the owner's
-    seniority; ``promised`` (n): how many levels, from the lowest, have a finite quantile.
+    ``shifted`` (n, levels): calibrated in full; ``plain`` (n): the median as it was before a
+    repeated run time took its place; ``repeats`` (n): 1 where one did; ``spread`` (n): the unit
+    of their scores; ``senior`` (n): the owner's seniority; ``promised`` (n): how many levels,
+    from the lowest, have a finite quantile.
     """
 
     corrected: Floats
     mixed: Floats
+    shifted: Floats
     plain: Floats
     repeats: Ints
     spread: Floats
@@ -163,6 +173,7 @@ class Issued(NamedTuple):
 def nothing_issued(rows: int, levels: int) -> Issued:
     """Room for the forecasts of so many jobs."""
     return Issued(
+        np.empty((rows, levels)),
         np.empty((rows, levels)),
         np.empty((rows, levels)),
         np.empty(rows),
@@ -188,6 +199,7 @@ def empty_state(levels: int, experts: int, cohorts: int, window: int, owners: in
         owner_ended=np.zeros(owners, np.int64),
         senior_lift=np.zeros((len(SENIORITIES) + 1, levels)),
         senior_pending=np.zeros(len(SENIORITIES) + 1, np.int64),
+        plain_loss=np.zeros((2, levels)),
         owner_gain=np.zeros((owners, 2)),
         owner_gains=np.zeros((owners, 2)),
         gain=np.zeros(2),
@@ -285,6 +297,14 @@ def _blend(
 
 
 @inner
+def _doubt(state: State, settings: Settings, k: int) -> float:
+    """How far level k is left uncalibrated, from 0 to 1."""
+    cost = 1.0 - state.plain_loss[0, k] / max(state.plain_loss[1, k], 1e-9)
+    share = (cost - settings.doubt_from) / (settings.doubt_to - settings.doubt_from)
+    return min(max(share, 0.0), 1.0)
+
+
+@inner
 def _gain(state: State, settings: Settings, owner: int, kind: int) -> float:
     """By how much the last run time of the same beats the median for an owner, log seconds."""
     gain, weight = settings.gain_prior * state.gain[kind], settings.gain_prior
@@ -299,10 +319,13 @@ def _repeats(state: State, settings: Settings, asked: Asked, i: int) -> bool:
     """Whether the run time of the last job like this one is the median."""
     if np.isnan(asked.same[i]):
         return False
-    if _gain(state, settings, asked.owner[i], 0) > 0.0:
+    # Of jobs that are awaited for long the short ones have ended, which favours short forecasts.
+    ended = min(float(state.ended[-1]), settings.pull_memory)
+    least = settings.gain_least + settings.gain_delay * np.sum(state.pending) / max(ended, 1.0)
+    if _gain(state, settings, asked.owner[i], 0) > least:
         return True
-    return asked.gap[i] <= settings.agree and (
-        _gain(state, settings, asked.owner[i], 1) > settings.gain_least
+    return bool(
+        asked.gap[i] <= settings.agree and _gain(state, settings, asked.owner[i], 1) > least
     )
 
 
@@ -374,7 +397,9 @@ def issue(
             level = min(max(p + lift, max(p - settings.slack, 0.5 * p)), p + 0.75 * (1.0 - p))
             shift = _ranked(state.ordered[group, k], kept, level)
             shift = min(max(shift, -6.0 / spread), highest / spread)
-            corrected[k] = min(mixed[k] + spread * shift, state.longest[0])
+            shifted = min(mixed[k] + spread * shift, state.longest[0])
+            issued.shifted[i, k] = shifted
+            corrected[k] = shifted + _doubt(state, settings, k) * (mixed[k] - shifted)
         corrected[k] = min(max(corrected[k], 0.0), asked.limit[i])
     for k in range(1, size):
         corrected[k] = max(corrected[k], corrected[k - 1])
@@ -448,6 +473,13 @@ def settle(
         score = (log_run - issued.mixed[i, k]) / issued.spread[i]
         for group in (cohort, everyone):
             _insert(state.ring[group, k], state.ordered[group, k], state.ended[group], score)
+        if k < issued.promised[i]:
+            every = 1.0 / min(state.ended[everyone] + 1.0, settings.memory)
+            for place in range(2):
+                value = issued.mixed[i, k] if place == 0 else issued.shifted[i, k]
+                error = log_run - value
+                loss = max(p * error, (p - 1.0) * error)
+                state.plain_loss[place, k] += every * (loss - state.plain_loss[place, k])
         if k >= issued.promised[i] or (p == 0.5 and issued.repeats[i] == 1):
             continue
         missed = missed_share(issued.corrected[i], levels, k, log_run)

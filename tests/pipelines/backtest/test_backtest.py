@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 
 from plancast.pipelines.backtest import backtest as grid
+from plancast.pipelines.backtest.cell import run_cell
+from plancast.pipelines.backtest.estimates import Cell, Estimate, cells_of
+from plancast.pipelines.backtest.opened import Backtest
 from plancast.pipelines.backtest.promote import contest
 from plancast.pipelines.backtest.replay_forecasts import FIRST_ROWS, ReplayForecaster
 from plancast.pipelines.cli import main
@@ -19,7 +22,7 @@ from plancast.planner.instances.generate import swf_text
 from plancast.planner.instances.generate_log import generate_log
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.worlds.dispatchers import DISPATCHERS
-from plancast.planner.worlds.replay import replay
+from plancast.planner.worlds.replay import bounded_slowdown, replay
 
 TREES = {"n_estimators": 10, "min_child_samples": 10}
 
@@ -33,7 +36,7 @@ def swf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def test(swf: Path) -> grid.Backtest:
+def test(swf: Path) -> Backtest:
     """The log, opened."""
     return grid.open_backtest(swf, cut_to_request=True)
 
@@ -83,9 +86,9 @@ def test_report(swf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert noise[0] != noise[1]
 
 
-def test_broken_off(test: grid.Backtest, tmp_path: Path) -> None:
+def test_broken_off(test: Backtest, tmp_path: Path) -> None:
     """A cell that was kept is not replayed again; a damaged one is."""
-    cells = grid.cells_of(["easy", "sjf-easy"], [grid.Estimate("requested")], [0])
+    cells = cells_of(["easy", "sjf-easy"], [Estimate("requested")], [0])
     first = grid.backtest(test, cells[:1], keep=tmp_path)
     told: list[int] = []
     grid.backtest(test, cells, keep=tmp_path, progress=lambda done, of, text: told.append(done))
@@ -97,19 +100,19 @@ def test_broken_off(test: grid.Backtest, tmp_path: Path) -> None:
     assert again["cells"][0]["bsld_mean"] == first["cells"][0]["bsld_mean"]
 
 
-def test_sequences(test: grid.Backtest, swf: Path, tmp_path: Path) -> None:
+def test_sequences(test: Backtest, swf: Path, tmp_path: Path) -> None:
     """Each part begins on an empty machine, and the mean is over all of them."""
     rows = tmp_path / "rows.txt"
     rows.write_text("0 200  # the first\n300 200\n")
     parts = grid.open_backtest(swf, sequences=rows)
-    cell = grid.Cell("easy", grid.Estimate("oracle"))
-    found = grid.run_cell(parts, cell)
+    cell = Cell("easy", Estimate("oracle"))
+    found = run_cell(parts, cell)
     assert found["jobs"] == 400
     means = []
     for first in (0, 300):
         part = parts.log.part(slice(first, first + 200))
         told = replay(part, DISPATCHERS["easy"], part.run_s)
-        means.append(grid.bounded_slowdown(told).mean())
+        means.append(bounded_slowdown(told).mean())
     assert found["bsld_mean"] == pytest.approx(np.mean(means))
     assert found["wait_mean_s"] >= 0
 
@@ -192,10 +195,10 @@ def test_failures_and_drains(swf: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_kept_cells_know_their_code(
-    test: grid.Backtest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    test: Backtest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cell that other code has made does not stand for this code's."""
-    cells = grid.cells_of(["easy"], [grid.Estimate("requested")], [0])
+    cells = cells_of(["easy"], [Estimate("requested")], [0])
     grid.backtest(test, cells, keep=tmp_path)
     assert grid.is_kept(test, cells[0], tmp_path)
     assert grid.code_of(model=True) != grid.code_of(model=False)
@@ -215,7 +218,7 @@ def test_log_without_requests(tmp_path: Path, swf: Path) -> None:
     bare = grid.open_backtest(path)
     assert (bare.log.requested_s == grid.NO_REQUEST_S).all()
     with pytest.raises(BadRequest, match="names no requested times"):
-        grid.run_cell(bare, grid.Cell("easy", grid.Estimate("requested")))
+        run_cell(bare, Cell("easy", Estimate("requested")))
     with pytest.raises(BadRequest, match="names no requested times"):
         grid.open_backtest(path, cut_to_request=True)
 
@@ -224,7 +227,7 @@ def _model(jobs: Any) -> ReplayForecaster:
     return ReplayForecaster(jobs, trees=TREES)
 
 
-def test_forecasts_know_only_the_replay(test: grid.Backtest) -> None:
+def test_forecasts_know_only_the_replay(test: Backtest) -> None:
     """Changing the run times of what has not ended changes no earlier forecast."""
     first = replay(test.log, DISPATCHERS["easy-sjbf"], _model(test.jobs))
     moment = int(np.sort(first.end_s)[FIRST_ROWS + 200])
@@ -246,7 +249,7 @@ def test_forecasts_know_only_the_replay(test: grid.Backtest) -> None:
     assert (first.estimate_s != other.estimate_s).any()
 
 
-def test_the_first_of_a_burst_tells_of_the_others(test: grid.Backtest) -> None:
+def test_the_first_of_a_burst_tells_of_the_others(test: Backtest) -> None:
     """Jobs that crash at once would wait for days as long ones, behind each other."""
     n = FIRST_ROWS + 40
     jobs = test.jobs.iloc[:n].copy().reset_index(drop=True)
@@ -273,7 +276,7 @@ def test_the_first_of_a_burst_tells_of_the_others(test: grid.Backtest) -> None:
     assert list(model.renewed(waiting[11:], int(last) + 50)) == []
 
 
-def test_forecasts_learn(test: grid.Backtest) -> None:
+def test_forecasts_learn(test: Backtest) -> None:
     """After the first fit the forecasts differ from requests, and within the kill limit."""
     forecaster = _model(test.jobs)
     told = replay(test.log, DISPATCHERS["easy-sjbf"], forecaster)
@@ -296,7 +299,7 @@ def test_window_teaches(swf: Path) -> None:
     assert (told.estimate_s[:50] != part.log.requested_s[:50]).any()
 
 
-def test_contest(test: grid.Backtest) -> None:
+def test_contest(test: Backtest) -> None:
     """Without a rival the challenger wins; a worse one never does, and it is said why."""
     best = SimpleNamespace(version="2", trees=TREES, levels=(0.1, 0.5, 0.9), seed=0)
     assert contest(test, None, best, dispatcher="easy")["promoted"]
@@ -308,13 +311,13 @@ def test_contest(test: grid.Backtest) -> None:
     assert verdict["difference"] == 0.0
 
 
-def test_mlflow(test: grid.Backtest, store_here: Path) -> None:
+def test_mlflow(test: Backtest, store_here: Path) -> None:
     """Every cell is a child run under one parent, with its numbers and the data's digest."""
     import mlflow
 
     from plancast.pipelines.tracking.mlflow_runs import log_backtest
 
-    cells = grid.cells_of(["easy"], [grid.Estimate("requested"), grid.Estimate("oracle")], [0])
+    cells = cells_of(["easy"], [Estimate("requested"), Estimate("oracle")], [0])
     report = grid.backtest(test, cells)
     parent = log_backtest(report, test.jobs)
     client = mlflow.MlflowClient()
@@ -328,7 +331,7 @@ def test_mlflow(test: grid.Backtest, store_here: Path) -> None:
 
 
 def test_promote_moves_the_alias(
-    test: grid.Backtest, swf: Path, store_here: Path, capsys: pytest.CaptureFixture[str]
+    test: Backtest, swf: Path, store_here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The registry's champion moves where the verdict says so, and stays where it does not."""
     import mlflow
