@@ -126,8 +126,9 @@ def predict(
 
     Example: plancast predict tasks.csv --model models/runtime -o estimates.parquet
     """
+    from plancast.pipelines.inputs.estimate_files import write_estimates
     from plancast.pipelines.inputs.forecast import forecast_tasks
-    from plancast.pipelines.inputs.user_files import read_cluster, write_estimates
+    from plancast.pipelines.inputs.user_files import read_cluster
 
     workers = read_cluster(cluster).workers if cluster is not None else ()
     estimates = forecast_tasks(tasks, model, classes=[w.machine_class for w in workers])

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from plancast.pipelines.inputs.foreign import nearest
 from plancast.pipelines.inputs.openb import read_openb
-from plancast.pipelines.inputs.tables import nearest
 from plancast.planner.instances.cluster import read_cluster
 from plancast.planner.instances.dag import COLUMNS as DAG_COLUMNS
 from plancast.planner.instances.dag import dag_set

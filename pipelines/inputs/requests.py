@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
+from plancast.pipelines.inputs.estimate_files import read_estimates
+from plancast.pipelines.inputs.models import ClusterSection, PolicySection, TaskRow
 from plancast.pipelines.inputs.user_files import (
     ClusterFile,
+    cluster_of,
+    policy_of,
     read_cluster,
-    read_estimates,
     read_policy,
     read_task_moments,
     read_tasks,
+    tasks_of_rows,
 )
 from plancast.planner.model.domain import (
     ANY_CLASS,
@@ -82,6 +87,43 @@ def request_from_files(
         )
     except BadRequest as error:
         raise BadRequest(f"{tasks} with {estimates or cluster}: {error}") from None
+
+
+def request_from_rows(
+    tasks: Sequence[TaskRow],
+    cluster: ClusterSection,
+    policy: PolicySection | None = None,
+    *,
+    request_id: str = "request",
+) -> PlanRequest:
+    """The request of a JSON body that says what the files say; times count from its ``now_s``.
+
+    Parameters
+    ----------
+    tasks : sequence of TaskRow
+        A task's requested time is its estimate; one without stays unplanned with that reason.
+    cluster : ClusterSection
+        Without ``now_s``, now is 0 or the first release.
+    policy : PolicySection, optional
+        Default prices without one.
+    request_id : str
+
+    Raises
+    ------
+    BadRequest
+        One sentence with task and field, as of a file.
+    """
+    machines = cluster_of(cluster, "cluster")
+    known = [run.task.id for run in machines.running] + [end.id for end in machines.finished]
+    releases = [row.release_s for row in tasks if row.release_s is not None]
+    now_s = min(releases, default=0) if machines.now_s is None else machines.now_s
+    pending = tasks_of_rows(tasks, now_s=now_s, known=known)
+    return PlanRequest(
+        request_id=request_id,
+        snapshot=Snapshot(0, now_s, machines.workers, pending, machines.running, machines.finished),
+        estimates=_requested([*pending, *(run.task for run in machines.running)]),
+        policy=Policy() if policy is None else policy_of(policy, "policy"),
+    )
 
 
 def latest_known_s(tasks: Path, machines: ClusterFile) -> int:

@@ -7,16 +7,27 @@ a column names the first bad cell.
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import json
 import math
 import os
 import re
-from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from plancast.pipelines.inputs.cells import (
+    LARGEST,
+    BadCell,
+    Cell,
+    cores_cell,
+    instant_cell,
+    mib_cell,
+    number_cell,
+    round_up_cell,
+    seconds_cell,
+    text_cell,
+    whole_cell,
+)
 from plancast.pipelines.inputs.files import read_bytes, read_text, write_text_atomic
 from plancast.planner.model.domain import BadRequest
 
@@ -25,100 +36,9 @@ if TYPE_CHECKING:
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Columns: TypeAlias = dict[str, list[Any]]
-Cell: TypeAlias = Callable[[Any], Any]
-"""Turns a raw cell into its value, or raises BadCell."""
 
-ROUNDING = 1e-6
-"""Of a milli-unit: what binary fractions of decimal cores are off by."""
-
-LARGEST = 253_402_300_799
-"""Of times, counts and amounts: the last second of the year 9999. Whoever writes milliseconds or
-bytes hears of it, and sums of a million such numbers still fit the planner's arrays."""
-
-# --------------------------------------------------------------------------- cells
-
-
-class BadCell(ValueError):
-    """What is wrong with a cell, and the mend; the table adds file, row and column."""
-
-
-def text_cell(cell: Any) -> str:
-    """Text; a whole float loses its ".0"."""
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))  # a number id becomes a float where a cell of its column is empty
-    if isinstance(cell, bool | dict | list):
-        raise BadCell(f"{cell!r} is not text; put it in quotes")
-    return str(cell)
-
-
-def number_cell(cell: Any) -> float:
-    """A finite number."""
-    try:
-        value = math.nan if isinstance(cell, bool) else float(cell)
-    except (TypeError, ValueError):
-        value = math.nan
-    if not math.isfinite(value):
-        raise BadCell(f"{cell!r} is not a finite number; mend the cell or leave it empty")
-    return value
-
-
-def amount_cell(cell: Any) -> float:
-    """A finite number, 0 or more."""
-    value = number_cell(cell)
-    if value < 0:
-        raise BadCell(f"{cell} is negative; write 0 or more")
-    return value
-
-
-def _limited(cell: Any, value: float) -> float:
-    if abs(value) > LARGEST:
-        raise BadCell(f"{cell} is too large; mind the unit (times are seconds, memory MiB)")
-    return value
-
-
-def moment_cell(cell: Any) -> float:
-    """A time in seconds."""
-    return _limited(cell, number_cell(cell))
-
-
-def whole_cell(cell: Any) -> int:
-    """A whole number."""
-    value = moment_cell(cell)
-    if not value.is_integer():
-        raise BadCell(f"{cell} is not a whole number; round it")
-    return int(value)
-
-
-def round_up_cell(cell: Any) -> int:
-    """An amount, rounded up to a whole one."""
-    return math.ceil(_limited(cell, amount_cell(cell)) - ROUNDING)
-
-
-def milli_cell(cell: Any) -> int:
-    """An amount in thousandths, rounded up: cores to millicores."""
-    return math.ceil(_limited(cell, amount_cell(cell)) * 1000 - ROUNDING)
-
-
-def names_cell(cell: Any) -> tuple[str, ...]:
-    """Names from a list, or from text that white space separates."""
-    if isinstance(cell, str):
-        return tuple(cell.split())
-    if isinstance(cell, Iterable) and not isinstance(cell, dict):
-        return tuple(text_cell(name) for name in cell)
-    return (text_cell(cell),)
-
-
-def flag_cell(cell: Any) -> bool:
-    """True or false, in words or as 1 and 0."""
-    word = str(cell).lower()
-    if word in ("true", "yes", "1", "1.0"):
-        return True
-    if word in ("false", "no", "0", "0.0"):
-        return False
-    raise BadCell(f"{cell!r} is neither true nor false; write one of the two")
-
-
-# --------------------------------------------------------------------------- tables
+_OF_NUMBERS = (round_up_cell, mib_cell, cores_cell, instant_cell, seconds_cell, whole_cell)
+"""Readers that leave a whole number of 0 or more as it is."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +67,7 @@ class Table:
         # The clean cases of a large table, several times as fast.
         if cell is text_cell and kinds == {str}:
             return cells if "" not in cells else [raw or empty for raw in cells]
-        if cell is round_up_cell and kinds == {int} and min(cells) >= 0:
+        if kinds == {int} and cell in _OF_NUMBERS and min(cells) >= 0 and max(cells) <= LARGEST:
             return cells
         if cell is number_cell and kinds == {float} and all(map(math.isfinite, cells)):
             return cells
@@ -161,12 +81,6 @@ class Table:
             except BadCell as error:
                 raise self.fault(row, str(error), name) from None
         return values
-
-
-def nearest(name: str, names: Collection[str]) -> str:
-    """A hint at the right name for a wrong one."""
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
 
 
 def read_table(path: PathLike) -> Table | Any:

@@ -15,38 +15,39 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ConfigDict, Field
-
-from plancast.pipelines.inputs.files import read_bytes, write_text_atomic
-from plancast.pipelines.inputs.tables import (
+from plancast.pipelines.inputs.cells import (
     ROUNDING,
-    Cell,
+    milli_down,
+    milli_up,
+    text_cell,
+)
+from plancast.pipelines.inputs.dependencies import BadDependency, arrays_of, predecessors
+from plancast.pipelines.inputs.estimate_files import write_estimates
+from plancast.pipelines.inputs.files import read_bytes, write_text_atomic
+from plancast.pipelines.inputs.foreign import nearest
+from plancast.pipelines.inputs.models import (
+    TASK_CELLS,
+    TASK_COLUMNS,
+    ClusterSection,
+    PolicySection,
+    TaskRow,
+    WorkerRow,
+    cell_of,
+    unknown_column,
+)
+from plancast.pipelines.inputs.tables import (
     PathLike,
     Table,
-    amount_cell,
-    flag_cell,
     frame_table,
-    milli_cell,
-    moment_cell,
-    names_cell,
-    nearest,
-    number_cell,
     object_table,
     read_table,
-    round_up_cell,
-    text_cell,
-    whole_cell,
     write_table,
 )
-from plancast.pipelines.inputs.yaml_files import Section, read_yaml, validated, yaml_text
+from plancast.pipelines.inputs.yaml_files import read_yaml, validated, yaml_text
 from plancast.planner.model.domain import (
-    ANY_CLASS,
     TERMS,
     BadRequest,
-    DurationEstimate,
-    Estimates,
     Finished,
-    Outcome,
     Policy,
     Prices,
     Running,
@@ -62,34 +63,8 @@ if TYPE_CHECKING:
 
 # --------------------------------------------------------------------------- tasks
 
-TASK_COLUMNS: dict[str, Cell] = {
-    "id": text_cell,
-    "cpus": milli_cell,
-    "mem_mib": round_up_cell,
-    "gpus": milli_cell,
-    "release_s": whole_cell,
-    "deadline_s": whole_cell,
-    "weight": amount_cell,
-    "owner": text_cell,
-    "app": text_cell,
-    "requires": names_cell,
-    "after": names_cell,
-    "requested_s": whole_cell,
-    "shards": whole_cell,
-    "preemptible": flag_cell,
-}
-"""Columns of a task table that the planner reads, beside ``res_NAME`` for any further resource."""
-
-PREDICTOR_COLUMNS: dict[str, Cell] = {
-    "submit_s": moment_cell,
-    "user": text_cell,
-    "group": text_cell,
-    "queue": text_cell,
-    "partition": text_cell,
-}
-"""Columns that only a predictor reads, beside ``num_*`` and ``cat_*`` features."""
-
 _RESOURCE = "res_"
+_TEXTS = ("id", "owner", "app", "user", "group", "queue", "partition")
 
 
 def read_tasks(path: PathLike, *, now_s: int = 0, known: Collection[str] = ()) -> tuple[Task, ...]:
@@ -120,8 +95,8 @@ def read_tasks(path: PathLike, *, now_s: int = 0, known: Collection[str] = ()) -
 def read_task_moments(path: PathLike) -> tuple[list[float], list[int]]:
     """The ``submit_s`` and the ``release_s`` that the tasks of a file name; as ``read_tasks``."""
     table = _task_table(path)
-    submitted = table.parse("submit_s", moment_cell)
-    released = table.parse("release_s", whole_cell)
+    submitted = _parsed(table, "submit_s")
+    released = _parsed(table, "release_s")
     return [s for s in submitted if s is not None], [r for r in released if r is not None]
 
 
@@ -144,22 +119,41 @@ def read_task_table(path: PathLike) -> pd.DataFrame:
         ``gpus`` as written, in cores and GPUs), texts object with "" where empty. ``user``
         and ``owner`` stand for each other where the file has only one of them.
     """
+    return _predictor_frame(_task_table(path))
+
+
+def task_frame(rows: Sequence[TaskRow]) -> pd.DataFrame:
+    """Rows of a JSON body as ``read_task_table`` gives those of a file."""
+    table = object_table([row.model_dump(exclude_unset=True) for row in rows], "body", "tasks")
+    return _predictor_frame(table)
+
+
+def tasks_of_rows(
+    rows: Sequence[TaskRow], *, now_s: int = 0, known: Collection[str] = ()
+) -> tuple[Task, ...]:
+    """Tasks of a JSON body; parameters and errors as of ``read_tasks``."""
+    table = object_table([row.model_dump(exclude_unset=True) for row in rows], "body", "tasks")
+    return _tasks(table, now_s, known)
+
+
+def _predictor_frame(table: Table) -> pd.DataFrame:
     import pandas as pd
 
-    table = _task_table(path)
     _task_ids(table)
     frame = {}
     for name in table.columns:
-        cell = _cell_of(name)
-        if cell is names_cell:
-            texts = [" ".join(names) for names in table.parse(name, cell, ())]
-            frame[name] = pd.Series(texts, dtype=object)
-        elif cell is flag_cell:
-            frame[name] = pd.Series(table.parse(name, cell, False), dtype=bool)
-        elif cell is text_cell:
-            frame[name] = pd.Series(table.parse(name, cell, ""), dtype=object)
+        empty = {"requires": (), "after": (), "preemptible": False}.get(name)
+        values = table.parse(name, cell_of(name) or text_cell, empty)
+        kinds = {type(value) for value in values if value is not None}
+        if tuple in kinds or name in ("requires", "after"):
+            frame[name] = pd.Series([" ".join(names) for names in values], dtype=object)
+        elif name == "preemptible":
+            frame[name] = pd.Series(values, dtype=bool)
+        elif name in _TEXTS or name.startswith("cat_"):
+            frame[name] = pd.Series([v if v is not None else "" for v in values], dtype=object)
         else:
-            frame[name] = pd.Series(table.parse(name, number_cell, math.nan), dtype="float64")
+            known = [math.nan if v is None else v for v in values]
+            frame[name] = pd.Series(known, dtype="float64")
     for name, other in (("user", "owner"), ("owner", "user")):
         if name not in frame and other in frame:
             frame[name] = frame[other].copy()
@@ -179,22 +173,11 @@ def _task_table(path: PathLike) -> Table:
     return content
 
 
-def _cell_of(column: str) -> Cell | None:
-    if column.startswith(_RESOURCE) and column != _RESOURCE:
-        return round_up_cell
-    if column.startswith(("num_", "cat_")):
-        return number_cell if column.startswith("num_") else text_cell
-    return TASK_COLUMNS.get(column) or PREDICTOR_COLUMNS.get(column)
-
-
 def _check_task_columns(table: Table) -> None:
     for column in table.columns:
-        if _cell_of(column) is None:
-            mend = nearest(column, [*TASK_COLUMNS, *PREDICTOR_COLUMNS])
-            raise BadRequest(
-                f"{table.source}: {table.section and table.section + ': '}unknown column "
-                f"{column!r}; {mend} (res_, num_ and cat_ begin columns of your own)"
-            )
+        if cell_of(column) is None:
+            where = f"{table.section}: " if table.section else ""
+            raise BadRequest(f"{table.source}: {where}{unknown_column(column)}")
     if "id" not in table.columns and table.rows:
         raise BadRequest(f"{table.source}: has no column 'id'; give every task a name")
 
@@ -215,33 +198,13 @@ def _task_ids(table: Table) -> list[str]:
 
 def _tasks(table: Table, now_s: int, known: Collection[str]) -> tuple[Task, ...]:
     ids = _task_ids(table)
-    amounts = {
-        "cpu": table.parse("cpus", milli_cell, 1000),
-        "mem": table.parse("mem_mib", round_up_cell, 0),
-        "gpu": table.parse("gpus", milli_cell, 0),
-    }
-    for column in table.columns:
-        if column.startswith(_RESOURCE):
-            resource = column.removeprefix(_RESOURCE)
-            if resource in amounts:
-                raise BadRequest(
-                    f"{table.source}: column {column!r}: write cpus, mem_mib or gpus instead"
-                )
-            amounts[resource] = table.parse(column, round_up_cell, 0)
-    submit_s = table.parse("submit_s", moment_cell, now_s)
-    release_s = table.parse("release_s", whole_cell)
-    user = table.parse("user", text_cell, "")
-    rest = {
-        "deadline_s": table.parse("deadline_s", whole_cell),
-        "weight": table.parse("weight", amount_cell, 1.0),
-        "owner": table.parse("owner", text_cell),
-        "app": table.parse("app", text_cell, ""),
-        "requires": table.parse("requires", names_cell, ()),
-        "after": table.parse("after", names_cell, ()),
-        "requested_s": table.parse("requested_s", whole_cell),
-        "shards": table.parse("shards", whole_cell, 1),
-        "preemptible": table.parse("preemptible", flag_cell, False),
-    }
+    amounts = _demands(table)
+    submit_s = _parsed(table, "submit_s", now_s)
+    release_s = _parsed(table, "release_s")
+    user = _parsed(table, "user", "")
+    rest = {name: _parsed(table, name, empty) for name, empty in _EMPTY.items()}
+    named = {*ids, *known}
+    arrays = arrays_of(named)
     tasks = []
     for row, name in enumerate(ids):
         values = {key: column[row] for key, column in rest.items()}
@@ -250,22 +213,54 @@ def _tasks(table: Table, now_s: int, known: Collection[str]) -> tuple[Task, ...]
         at_s = release_s[row] if release_s[row] is not None else math.ceil(submit_s[row])
         demand = {r: column[row] for r, column in amounts.items() if column[row]}
         try:
+            values["after"] = predecessors(values["after"], named, arrays)
             tasks.append(Task(id=name, demand=demand, release_s=at_s, **values))
+        except BadDependency as error:
+            raise table.fault(row, f"task {name} {error}", "after") from None
         except BadRequest as error:
             raise table.fault(row, str(error)) from None
-    named = {*ids, *known}
-    for row, task in enumerate(tasks):
-        for before in task.after:
-            if before not in named:
-                raise table.fault(
-                    row, f"task {task.id} follows {before!r}, which is no task; mend it", "after"
-                )
     cycle = find_cycle({task.id: task.after for task in tasks})
     if cycle:
         raise BadRequest(
             f"{table.source}: precedence has a cycle: {' -> '.join(cycle)}; remove one 'after'"
         )
     return tuple(tasks)
+
+
+_EMPTY: dict[str, Any] = {
+    "deadline_s": None,
+    "weight": 1.0,
+    "owner": None,
+    "app": "",
+    "requires": (),
+    "after": (),
+    "requested_s": None,
+    "shards": 1,
+    "preemptible": False,
+}
+"""What an empty cell of a field of Task means."""
+
+
+def _parsed(table: Table, column: str, empty: Any = None) -> list[Any]:
+    return table.parse(column, TASK_CELLS[column], empty)
+
+
+def _demands(table: Table) -> dict[str, list[int]]:
+    """Planner's resource to its amount by row: demands are rounded up."""
+    amounts = {
+        "cpu": [milli_up(cores) for cores in _parsed(table, "cpus", 1)],
+        "mem": [math.ceil(mib - ROUNDING) for mib in _parsed(table, "mem_mib", 0)],
+        "gpu": [milli_up(gpus) for gpus in _parsed(table, "gpus", 0)],
+    }
+    for column in table.columns:
+        if column.startswith(_RESOURCE):
+            resource = column.removeprefix(_RESOURCE)
+            if resource in amounts:
+                raise BadRequest(
+                    f"{table.source}: column {column!r}: write cpus, mem_mib or gpus instead"
+                )
+            amounts[resource] = table.parse(column, cell_of(column) or text_cell, 0)
+    return amounts
 
 
 def _task_row(task: Task) -> dict[str, Any]:
@@ -331,45 +326,6 @@ class ClusterFile:
     finished: tuple[Finished, ...] = ()
 
 
-class _WorkerRow(Section):
-    id: str = Field(min_length=1)
-    count: int | None = Field(None, ge=1)
-    cpus: float = Field(gt=0)
-    mem_mib: int | None = Field(None, ge=0)
-    mem: str | None = None
-    gpus: float = Field(0, ge=0)
-    resources: dict[str, int] = Field(default_factory=dict)
-    labels: list[str] = Field(default_factory=list)
-    machine_class: str = "default"
-    free_from_s: int = 0
-    until_s: int | None = None
-    blocked: list[tuple[int, int]] = Field(default_factory=list)
-    idle_w: float = Field(0, ge=0)
-    busy_w: float = Field(0, ge=0)
-    boot_kwh: float = Field(0, ge=0)
-    health: float = Field(1, gt=0, le=1)
-
-
-class _RunningRow(Section):
-    # The task's own fields are checked as those of a task table.
-    model_config = ConfigDict(extra="allow")
-    workers: list[str] = Field(min_length=1)
-    start_s: int
-
-
-class _FinishedRow(Section):
-    id: str
-    end_s: int
-    outcome: Outcome = Outcome.COMPLETED
-
-
-class _ClusterSection(Section):
-    workers: list[_WorkerRow] = Field(min_length=1)
-    now_s: int | None = None
-    running: list[_RunningRow] = Field(default_factory=list)
-    finished: list[_FinishedRow] = Field(default_factory=list)
-
-
 def read_cluster(path: PathLike) -> ClusterFile:
     """A cluster from a YAML file (schema in ``docs/files.md``).
 
@@ -384,7 +340,11 @@ def read_cluster(path: PathLike) -> ClusterFile:
         ``cluster.yaml: workers.2.cpus: must be more than 0 (it is -4)``.
     """
     source = str(path)
-    section = validated(_ClusterSection, read_yaml(path), source)
+    return cluster_of(validated(ClusterSection, read_yaml(path), source), source)
+
+
+def cluster_of(section: ClusterSection, source: str) -> ClusterFile:
+    """A cluster from what a file or a JSON body says; errors as of ``read_cluster``."""
     workers: dict[str, Worker] = {}
     for k, row in enumerate(section.workers):
         try:
@@ -406,22 +366,22 @@ def read_cluster(path: PathLike) -> ClusterFile:
     )
 
 
-def _workers(row: _WorkerRow) -> list[Worker]:
-    capacity = {"cpu": math.floor(row.cpus * 1000 + ROUNDING)}
+def _workers(row: WorkerRow) -> list[Worker]:
+    capacity = {"cpu": milli_down(row.cpus)}
     if row.mem is not None and row.mem_mib is not None:
         raise BadRequest("gives both mem and mem_mib; remove one")
-    mem_mib = _mib(row.mem) if row.mem is not None else row.mem_mib
-    if mem_mib:
-        capacity["mem"] = mem_mib
+    mem_mib = row.mem_mib if row.mem is None else row.mem
+    if mem_mib and math.floor(mem_mib + ROUNDING):
+        capacity["mem"] = math.floor(mem_mib + ROUNDING)
     if row.gpus:
-        capacity["gpu"] = math.floor(row.gpus * 1000 + ROUNDING)
+        capacity["gpu"] = milli_down(row.gpus)
     for name, amount in row.resources.items():
         if name in ("cpu", "mem", "gpu"):
             raise BadRequest(f"resources.{name}: write cpus, mem_mib or gpus instead")
         capacity[name] = amount
     for label in row.labels:
-        if not label or re.search(r"[\s|]", label):
-            raise BadRequest(f"labels: {label!r} must be one word without '|'")
+        if not label or re.search(r"[\s|&!(),\[\]{}*]", label):
+            raise BadRequest(f"labels: {label!r} must be one word without | & ! , and brackets")
     ids = [row.id] if row.count is None else [f"{row.id}-{i}" for i in range(row.count)]
     return [
         Worker(
@@ -441,18 +401,8 @@ def _workers(row: _WorkerRow) -> list[Worker]:
     ]
 
 
-_MIB = {"Ki": 1 / 1024, "Mi": 1, "Gi": 1024, "Ti": 1024**2}
-
-
-def _mib(size: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(Ki|Mi|Gi|Ti)B?", size.strip())
-    if match is None:
-        raise BadRequest(f"mem: write a size such as 64GiB or 512MiB (it is {size!r})")
-    return math.floor(float(match[1]) * _MIB[match[2]] + ROUNDING)
-
-
 def _running(
-    section: _ClusterSection, workers: dict[str, Worker], source: str
+    section: ClusterSection, workers: dict[str, Worker], source: str
 ) -> tuple[Running, ...]:
     rows = [dict(row.model_extra or {}) for row in section.running]
     for task_row, row in zip(rows, section.running, strict=True):
@@ -504,7 +454,7 @@ def _worker_row(worker: Worker) -> dict[str, Any]:
         row["blocked"] = [[window.start_s, window.end_s] for window in worker.blocked]
     for field in fields(Worker):
         value = getattr(worker, field.name)
-        if field.name in _WorkerRow.model_fields and field.name not in {
+        if field.name in WorkerRow.model_fields and field.name not in {
             "id", "labels", "blocked",
         } and value != field.default:  # fmt: skip
             row[field.name] = value
@@ -523,18 +473,6 @@ def _told(row: dict[str, Any]) -> dict[str, Any]:
 # --------------------------------------------------------------------------- policy
 
 
-_DEFAULT = Policy()
-
-
-class _PolicySection(Section):
-    prices: dict[str, float] = Field(default_factory=dict)
-    level: float = Field(_DEFAULT.level, gt=0, lt=1)
-    hard_deadlines: bool = _DEFAULT.hard_deadlines
-    max_wait_s: int | None = Field(None, ge=0)
-    max_stretch: float | None = Field(None, ge=1)
-    move_tolerance_s: int = Field(_DEFAULT.move_tolerance_s, ge=0)
-
-
 def read_policy(path: PathLike) -> Policy:
     """A policy from a YAML file; what it does not name keeps its default.
 
@@ -543,14 +481,18 @@ def read_policy(path: PathLike) -> Policy:
     BadRequest
         One sentence with file and field; for an unknown price with the nearest known one.
     """
-    section = validated(_PolicySection, read_yaml(path) or {}, str(path))
+    return policy_of(validated(PolicySection, read_yaml(path) or {}, str(path)), str(path))
+
+
+def policy_of(section: PolicySection, source: str) -> Policy:
+    """A policy from what a file or a JSON body says; errors as of ``read_policy``."""
     for name in section.prices:
         if name not in TERMS:
-            raise BadRequest(f"{path}: prices.{name}: is no price; {nearest(name, TERMS)}")
+            raise BadRequest(f"{source}: prices.{name}: is no price; {nearest(name, TERMS)}")
     try:
         return Policy(**{**section.model_dump(), "prices": Prices(**section.prices)})
     except BadRequest as error:
-        raise BadRequest(f"{path}: {error}") from None
+        raise BadRequest(f"{source}: {error}") from None
 
 
 def write_policy(policy: Policy, path: PathLike) -> None:
@@ -558,88 +500,6 @@ def write_policy(policy: Policy, path: PathLike) -> None:
     content = {field.name: getattr(policy, field.name) for field in fields(Policy)}
     content["prices"] = {term: policy.prices.of(term) for term in TERMS}
     write_text_atomic(path, yaml_text(content))
-
-
-# --------------------------------------------------------------------------- estimates
-
-ESTIMATE_COLUMNS = ("task", "machine_class", "level", "seconds", "source")
-"""Columns of an estimates table: one row for each task, machine class and level."""
-
-
-def read_estimates(path: PathLike) -> Estimates:
-    """Run-time estimates from a CSV, Parquet or JSON file.
-
-    Parameters
-    ----------
-    path : path-like
-        A table with ``ESTIMATE_COLUMNS`` in any order of rows, or JSON in the nested form of
-        a PlanRequest. Seconds are rounded up to whole ones, at least 1.
-
-    Returns
-    -------
-    Estimates
-        Task to machine class (``*`` for any) to DurationEstimate.
-
-    Raises
-    ------
-    BadRequest
-        One sentence with file and row, or task and machine class.
-    """
-    content = read_table(path)
-    if isinstance(content, dict):
-        nested = dict[str, dict[str, DurationEstimate]]
-        return from_mapping(nested, content, source=str(path))
-    table = content if isinstance(content, Table) else object_table(content, str(path))
-    for column in table.columns:
-        if column not in ESTIMATE_COLUMNS:
-            raise BadRequest(
-                f"{path}: unknown column {column!r}; {nearest(column, ESTIMATE_COLUMNS)}"
-            )
-    for column in ("task", "level", "seconds"):
-        if column not in table.columns and table.rows:
-            raise BadRequest(f"{path}: has no column {column!r}; add it")
-    parsed = {
-        "task": table.parse("task", text_cell),
-        "level": table.parse("level", number_cell),
-        "seconds": table.parse("seconds", round_up_cell),
-    }
-    for column, values in parsed.items():
-        if None in values:
-            raise table.fault(values.index(None), "is empty; fill it in", column)
-    classes = table.parse("machine_class", text_cell, ANY_CLASS)
-    sources = table.parse("source", text_cell, "")
-    points: dict[tuple[str, str], list[tuple[float, int, str]]] = {}
-    for key, *point in zip(
-        zip(parsed["task"], classes, strict=True),
-        parsed["level"],
-        parsed["seconds"],
-        sources,
-        strict=True,
-    ):
-        points.setdefault(key, []).append((point[0], max(1, point[1]), point[2]))
-    result: dict[str, dict[str, DurationEstimate]] = {}
-    for (task, name), row in points.items():
-        levels, seconds, said_by = zip(*sorted(row), strict=True)
-        try:
-            estimate = DurationEstimate(levels, seconds, said_by[-1])
-            result.setdefault(task, {})[name] = estimate
-        except BadRequest as error:
-            raise BadRequest(f"{path}: task {task}, machine_class {name}: {error}") from None
-    return result
-
-
-def write_estimates(estimates: Estimates, path: PathLike) -> None:
-    """Write estimates so that ``read_estimates`` reads the same; format by suffix."""
-    if str(path).endswith(".json"):
-        write_text_atomic(path, to_json({t: dict(by) for t, by in estimates.items()}))
-        return
-    rows = [
-        {"task": task, "machine_class": name, "level": level, "seconds": s, "source": e.source}
-        for task, by_class in estimates.items()
-        for name, e in by_class.items()
-        for level, s in zip(e.levels, e.seconds, strict=True)
-    ]
-    write_table(rows, list(ESTIMATE_COLUMNS), path)
 
 
 # --------------------------------------------------------------------------- whole requests

@@ -8,7 +8,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from plancast.pipelines.inputs.files import read_text
-from plancast.pipelines.inputs.tables import PathLike, nearest
+from plancast.pipelines.inputs.foreign import nearest
+from plancast.pipelines.inputs.tables import PathLike
 from plancast.planner.model.domain import BadRequest
 
 File = TypeVar("File", bound=BaseModel)
@@ -103,6 +104,9 @@ def _sentence(fault: Any, kind: type[BaseModel]) -> str:
         text = "must be a whole number"
     elif what.startswith("float_"):
         text = "must be a number"
+    elif what == "value_error":
+        # A reader's own sentence names the value already.
+        return str(fault["msg"]).removeprefix("Value error, ")
     else:
         text = _PLAIN.get(what, fault["msg"])
     short = isinstance(value, str | int | float) and what != "missing"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from plancast.pipelines.inputs.config import Config
-from plancast.pipelines.inputs.tables import nearest
+from plancast.pipelines.inputs.foreign import nearest
 from plancast.pipelines.stages.stage import main, read_facts, write_facts
 from plancast.planner.model.domain import BadRequest
 from plancast.predictor import ESTIMATORS, QuantileGBM, RuntimePredictor, split_by_share

@@ -35,6 +35,7 @@ from plancast.planner.model.domain import (
     Task,
     Worker,
     estimate_for,
+    in_words,
 )
 from plancast.planner.model.messages import PlanRequest
 
@@ -636,7 +637,7 @@ def _why_no_worker(request: PlanRequest, task: Task) -> str:
     workers = request.snapshot.workers
     known = frozenset().union(*(w.labels for w in workers))
     for group in task.requires:
-        if known.isdisjoint(group.split("|")):
+        if "!" not in group and known.isdisjoint(group.split("|")):
             return f"it requires label {group!r}, which no worker has"
     labelled = [w for w in workers if w.satisfies(task.requires)]
     if not labelled:
@@ -649,7 +650,10 @@ def _why_no_worker(request: PlanRequest, task: Task) -> str:
     for resource, amount in task.demand.items():
         most = max(w.capacity.get(resource, 0) for w in estimated)
         if amount > most:
-            return f"it needs {amount} of {resource}; the largest worker it may use has {most}"
+            return (
+                f"it needs {in_words(resource, amount)}; the largest worker it may use has "
+                f"{in_words(resource, most, unit=False)}"
+            )
     return "no single worker it may use has enough of all its resources at once"
 
 

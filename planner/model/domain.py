@@ -31,6 +31,28 @@ class BadRequest(ValueError):
     """A request that cannot be planned because it is malformed; the text says what to mend."""
 
 
+def in_words(resource: str, amount: int, *, unit: bool = True) -> str:
+    """An amount of a resource as people write it: ``16 cores``, ``0.5 gpu``, ``4096 MiB``.
+
+    Parameters
+    ----------
+    resource : str
+    amount : int
+        As the planner counts: millicores, MiB, milli-GPU, units of its own.
+    unit : bool
+        Whether the unit is named.
+    """
+    number = f"{amount / 1000:g}" if resource in ("cpu", "gpu") else str(amount)
+    if resource in ("cpu", "gpu") and float(number) * 1000 != amount:
+        number = str(amount / 1000)
+    if not unit:
+        return number
+    cores = "core" if number == "1" else "cores"
+    return number + {"cpu": f" {cores}", "mem": " MiB", "gpu": " gpu"}.get(
+        resource, f" of {resource}"
+    )
+
+
 def _require(condition: bool, sentence: str) -> None:
     if not condition:
         raise BadRequest(sentence)
@@ -62,7 +84,7 @@ class Task:
         Who submitted it, and what it runs.
     requires : tuple of str
         Label groups; a worker must satisfy every group, and satisfies ``a|b`` with any of
-        the two labels.
+        the two labels, ``!c`` without that label.
     after : tuple of str
         Tasks that must have completed before this one starts.
     requested_s : int, optional
@@ -190,8 +212,14 @@ class Worker:
         return most
 
     def satisfies(self, requires: Sequence[str]) -> bool:
-        """Whether every label group in `requires` holds; ``a|b`` is any-of."""
-        return all(not self.labels.isdisjoint(group.split("|")) for group in requires)
+        """Whether every label group in `requires` holds; ``a|!b`` is a, or not b."""
+        for group in requires:
+            labels = group.split("|")
+            if self.labels.isdisjoint(labels) and not any(
+                label[:1] == "!" and label[1:] not in self.labels for label in labels
+            ):
+                return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from plancast.planner.model.domain import (
     Task,
     Worker,
     estimate_for,
+    in_words,
 )
 from plancast.planner.model.messages import PlanRequest
 from plancast.planner.model.violations import Violation, ViolationKind
@@ -566,8 +567,9 @@ def _capacity_violations(
                     blamed.add(resource)
                     yield Violation(
                         ViolationKind.OVER_CAPACITY,
-                        f"worker {worker_id} has {have} of {resource}, but {in_use[resource]} "
-                        f"are in use at {at_s} when task {task.id} starts",
+                        f"worker {worker_id} has {in_words(resource, have)}, but "
+                        f"{in_words(resource, in_use[resource])} are in use at {at_s} when task "
+                        f"{task.id} starts",
                         task.id,
                         worker_id,
                     )

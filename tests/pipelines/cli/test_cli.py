@@ -15,10 +15,10 @@ import joblib
 import pytest
 
 from plancast.pipelines.cli import main
+from plancast.pipelines.inputs.estimate_files import read_estimates
 from plancast.pipelines.inputs.requests import latest_known_s, request_from_files
 from plancast.pipelines.inputs.user_files import (
     ClusterFile,
-    read_estimates,
     read_request,
     write_batch,
     write_cluster,
@@ -434,7 +434,7 @@ def test_nothing_plannable_is_exit_3_with_reasons(run: Run, tmp_path: Path) -> N
     asked = ["plan", "--tasks", tasks, "--cluster", cluster, "-o", answer, "--gantt", drawn]
     ended = run(*asked)
     assert ended.code == 3
-    reason = "it needs 9000 of cpu; the largest worker it may use has 4000"
+    reason = "it needs 9 cores; the largest worker it may use has 4"
     assert f"big[1]: {reason}" in ended.out
     assert not drawn.exists()
     facts = run(*asked, "--json").facts

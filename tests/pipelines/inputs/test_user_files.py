@@ -16,14 +16,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from plancast.pipelines.inputs.files import read_bytes, read_text, write_text_atomic
-from plancast.pipelines.inputs.user_files import (
+from plancast.pipelines.inputs.estimate_files import (
     ESTIMATE_COLUMNS,
-    PREDICTOR_COLUMNS,
-    TASK_COLUMNS,
+    read_estimates,
+    write_estimates,
+)
+from plancast.pipelines.inputs.files import read_bytes, read_text, write_text_atomic
+from plancast.pipelines.inputs.models import PREDICTOR_COLUMNS, TASK_COLUMNS
+from plancast.pipelines.inputs.user_files import (
     ClusterFile,
     read_cluster,
-    read_estimates,
     read_policy,
     read_request,
     read_task_table,
@@ -31,7 +33,6 @@ from plancast.pipelines.inputs.user_files import (
     tasks_from_table,
     write_batch,
     write_cluster,
-    write_estimates,
     write_policy,
     write_tasks,
 )
@@ -138,6 +139,52 @@ def test_demand_is_never_rounded_down(put: Put, cores: str, millicores: int) -> 
     assert task.demand == {"cpu": millicores}
 
 
+UNITS = """id,cpus,mem_mib,gpus,release_s,deadline_s,requested_s
+a,500m,4Gi,500m,2024-05-01T12:00:00Z,2024-05-01 16:00+02:00,2h
+b,16000m,64G,2,1714564800,,1-02:00:00
+c,0.5,512 MB,,,,00:30:00
+d,1,100,,,,21m 20s
+e,1,100,,,,90
+"""
+
+
+def test_units_as_people_write_them(put: Put) -> None:
+    """Would fail if a notation of one tool were refused, or meant another amount."""
+    a, b, c, d, e = read_tasks(put("t.csv", UNITS))
+    assert a.demand == {"cpu": 500, "mem": 4096, "gpu": 500}
+    assert (a.release_s, a.deadline_s, a.requested_s) == (1714564800, 1714572000, 7200)
+    assert b.demand == {"cpu": 16_000, "mem": 65_536, "gpu": 2000}
+    assert (b.release_s, b.requested_s) == (1714564800, 93_600)
+    assert [t.requested_s for t in (c, d, e)] == [1800, 1280, 90]
+    assert c.demand["mem"] == 512
+    frame = read_task_table(put("t.csv", UNITS))
+    assert frame["cpus"].tolist() == [0.5, 16, 0.5, 1, 1]
+    assert frame["mem_mib"].tolist() == [4096, 65_536, 512, 100, 100]
+    assert frame["requested_s"].tolist() == [7200, 93_600, 1800, 1280, 90]
+
+
+def test_units_mean_the_same_in_yaml(put: Put) -> None:
+    """Would fail if a cluster file refused what a task file takes."""
+    text = """
+now_s: 2024-05-01T12:00:00Z
+workers:
+  - {id: a, cpus: 500m, mem: 64G, gpus: 500m, until_s: "2024-05-01T18:00:00+00:00"}
+  - {id: b, cpus: 16000m, mem_mib: 4Gi, blocked: [[2024-05-02, 2024-05-03]]}
+running:
+  - {id: r, cpus: 250m, mem_mib: 1Gi, workers: [a], start_s: 2024-05-01 11:00:00, requested_s: 3h}
+"""
+    cluster = read_cluster(put("c.yaml", text))
+    a, b = cluster.workers
+    assert cluster.now_s == 1714564800
+    assert a.capacity == {"cpu": 500, "mem": 65_536, "gpu": 500}
+    assert a.until_s == 1714564800 + 6 * 3600
+    assert b.capacity == {"cpu": 16_000, "mem": 4096}
+    assert b.blocked == (Window(1714608000, 1714694400),)
+    (run,) = cluster.running
+    assert (run.start_s, run.task.requested_s) == (1714561200, 10_800)
+    assert run.task.demand == {"cpu": 250, "mem": 1024}
+
+
 def test_release_defaults_to_submission_then_now(put: Put) -> None:
     """Would fail if a task without release seemed to have waited since 1970."""
     path = put("t.csv", "id,submit_s,release_s\na,50.5,\nb,50,70\nc,,\n")
@@ -159,9 +206,12 @@ def test_predictor_columns_are_kept(put: Put) -> None:
 
 
 BAD_TASKS = [
-    ("id,cpus\na,1\nb,two\n", "row 2, column cpus: 'two' is not a finite number; mend the cell"),
+    (
+        "id,cpus\na,1\nb,two\n",
+        "row 2, column cpus: 'two' is not a number like 2, 0.5 or 500m",
+    ),
     ("id,cpus\na,-1\n", "row 1, column cpus: -1 is negative"),
-    ("id,cpus\na,inf\n", "row 1, column cpus: 'inf' is not a finite number"),
+    ("id,cpus\na,inf\n", "row 1, column cpus: 'inf' is not a number like"),
     ("id,shards\na,1.5\n", "row 1, column shards: 1.5 is not a whole number"),
     ("id,shards\na,0\n", "row 1: task a: shards is 0"),
     ("id,preemptible\na,maybe\n", "row 1, column preemptible: 'maybe' is neither true nor false"),
@@ -174,6 +224,24 @@ BAD_TASKS = [
     ("id,release_s,deadline_s\na,9,5\n", "row 1: task a: deadline_s 5 lies before release_s 9"),
     ("id,cpu\na,1\n", "unknown column 'cpu'; did you mean 'cpus'?"),
     ("id,deadline\na,1\n", "unknown column 'deadline'; did you mean 'deadline_s'?"),
+    ("id,memory\na,4Gi\n", "unknown column 'memory'; did you mean 'mem_mib'?"),
+    ("id,runtime\na,2h\n", "unknown column 'runtime'; did you mean 'requested_s'?"),
+    ("id,mem_mib\na,4Q\n", "row 1, column mem_mib: '4Q' is not an amount of memory like"),
+    ("id,requested_s\na,soon\n", "row 1, column requested_s: 'soon' is not a duration like"),
+    ("id,deadline_s\na,2h\n", "row 1, column deadline_s: '2h' is not a time like"),
+    (
+        "id,requires\na,a|b&c\n",
+        "row 1, column requires: constraint 'a|b&c' is not understood: put parentheses",
+    ),
+    (
+        "id,requires\na,[a|b]\n",
+        "row 1, column requires: constraint '[a|b]' is not understood: '[' is none of",
+    ),
+    (
+        "id,after\na,\nb,afterany:a\n",
+        "row 2, column after: task b follows 'afterany:a': afterany cannot be planned",
+    ),
+    ("id,after\na,\nb,afterok:z\n", "row 2, column after: task b follows 'z', which is no"),
     ("id,res_cpu\na,1\n", "column 'res_cpu': write cpus, mem_mib or gpus instead"),
     ("id,cpus\na,1,2\n", "row 1: has 3 cells, the header has 2"),
     ("id,id\na,b\n", "column 'id' is there twice"),
@@ -293,8 +361,8 @@ def test_cluster_means_what_the_docs_say(put: Put) -> None:
 
 W = "workers:\n  - {id: a, cpus: 1}\n  - {id: b, cpus: 1}\n"
 BAD_CLUSTERS = [
-    (W + "  - {id: c, cpus: -4}\n", "workers.2.cpus: must be more than 0 (it is -4)"),
-    (W + "  - {id: c, cpus: many}\n", "workers.2.cpus: must be a number (it is 'many')"),
+    (W + "  - {id: c, cpus: -4}\n", "workers.2.cpus: -4 is negative; write 0 or more"),
+    (W + "  - {id: c, cpus: many}\n", "workers.2.cpus: 'many' is not a number like 2, 0.5 or 500m"),
     (W + "  - {id: c}\n", "workers.2.cpus: is missing; add it"),
     (W + "  - {id: c, cpus: 1, cores: 2}\n", "workers.2.cores: is no field here"),
     (W + "  - {id: c, cpus: 1, lables: [x]}\n", "is no field here; did you mean 'labels'?"),
@@ -303,8 +371,11 @@ BAD_CLUSTERS = [
     (W + "  - {id: c, cpus: 1, labels: ['a|b']}\n", "workers.2: labels: 'a|b' must be one word"),
     (W + "  - {id: c, cpus: 1, health: 2}\n", "workers.2.health: must be 1 or less (it is 2)"),
     (W + "  - {id: c, cpus: 1, count: 0}\n", "workers.2.count: must be 1 or more (it is 0)"),
-    (W + "  - {id: c, cpus: 1, until_s: 1.5}\n", "workers.2.until_s: must be a whole number"),
-    (W + "  - {id: c, cpus: 1, mem: 64GB}\n", "workers.2: mem: write a size such as 64GiB"),
+    (W + "  - {id: c, cpus: 1, until_s: 1.5}\n", "workers.2.until_s: 1.5 is not a whole number"),
+    (
+        W + "  - {id: c, cpus: 1, mem: 64 pounds}\n",
+        "workers.2.mem: '64 pounds' is not an amount",
+    ),
     (W + "  - {id: c, cpus: 1, mem: 1Gi, mem_mib: 1}\n", "workers.2: gives both mem and mem_mib"),
     (W + "  - {id: c, cpus: 1, blocked: [[5, 5]]}\n", "workers.2: a window ends at 5"),
     (W + "  - {id: c, cpus: 1, blocked: [5]}\n", "workers.2.blocked.0: must be a pair"),
@@ -319,7 +390,7 @@ BAD_CLUSTERS = [
         W + "running: [{id: r, workers: [a], start_s: 1, shards: 2}]",
         "running.0: running task r: 1 workers",
     ),
-    (W + "nodes: []\n", "nodes: is no field here"),
+    (W + "nodes: []\n", "nodes: is no field here; did you mean 'workers'?"),
     (W + "workers: []\n", "line 4: is not YAML: 'workers' is there twice"),
     ("workers: []\n", "workers: is empty; list at least one"),
     ("now_s: 1\n", "workers: is missing"),
@@ -399,7 +470,7 @@ def test_estimates_round_trip(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("task,level,seconds\na,0.5,x\n", "row 1, column seconds: 'x' is not a finite number"),
+        ("task,level,seconds\na,0.5,x\n", "row 1, column seconds: 'x' is not a duration like"),
         ("task,level,seconds\na,0.5,-3\n", "row 1, column seconds: -3 is negative"),
         ("task,level,seconds\na,,3\n", "row 1, column level: is empty; fill it in"),
         ("task,seconds\na,3\n", "has no column 'level'; add it"),

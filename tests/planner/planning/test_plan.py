@@ -151,7 +151,7 @@ def test_no_time_at_all_still_gives_the_greedy_plan() -> None:
 
 UNPLACEABLE = {
     "label": (Task("t", {"cpu": 1}, requires=("moon",)), "label 'moon'"),
-    "capacity": (Task("t", {"cpu": 9000}), "needs 9000 of cpu"),
+    "capacity": (Task("t", {"cpu": 9000}), "needs 9 cores"),
     "resource": (Task("t", {"cpu": 1, "fpga": 1}), "needs 1 of fpga"),
     "gang": (Task("t", {"cpu": 3000}, shards=4), "4 shards"),
     "estimate": (Task("nobody-knows", {"cpu": 1}), "no run-time estimate"),
