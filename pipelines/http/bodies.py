@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic_core import SchemaValidator
 
 from plancast.pipelines.http.extender import ExtenderArgs
-from plancast.pipelines.inputs.tables import nearest
+from plancast.pipelines.inputs.foreign import nearest
 from plancast.planner.model.domain import BadRequest, DurationEstimate
 from plancast.planner.model.messages import (
     MOST_SEED,
