@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
-
 import numpy as np
 
+from plancast.planner.arrays import heap
 from plancast.planner.arrays.jit import kernel
 
 
@@ -43,20 +42,24 @@ def priority_order(priority, pred_ptr, pred):
     tasks = priority.shape[0]
     succ_ptr, succ = successors(pred_ptr, pred)
     waiting = pred_ptr[1:] - pred_ptr[:-1]
-    ready = [(0.0, -1)]
-    ready.pop()
+    key, item, ready = np.zeros(tasks), np.zeros(tasks, np.int64), 0
+    rank = np.zeros(tasks, np.int64)
     for i in range(tasks):
         if waiting[i] == 0:
-            heapq.heappush(ready, (priority[i], i))
+            heap.push(key, rank, item, ready, priority[i], i, i)
+            ready += 1
     order = np.zeros(tasks, np.int64)
     for k in range(tasks):
-        _, i = heapq.heappop(ready)
+        i = item[0]
+        heap.pop(key, rank, item, ready)
+        ready -= 1
         order[k] = i
         for s in range(succ_ptr[i], succ_ptr[i + 1]):
             follower = succ[s]
             waiting[follower] -= 1
             if waiting[follower] == 0:
-                heapq.heappush(ready, (priority[follower], follower))
+                heap.push(key, rank, item, ready, priority[follower], follower, follower)
+                ready += 1
     return order
 
 
@@ -174,25 +177,27 @@ def least_busy_times(area, release, weight, rate):
     """
     order = np.argsort(release)
     left = area.copy()
-    waiting = [(0.0, -1)]
-    waiting.pop()
+    tasks, waiting = order.shape[0], 0
+    key, item, rank = np.zeros(tasks), np.zeros(tasks, np.int64), np.zeros(tasks, np.int64)
     total, now, k = 0.0, 0.0, 0
     # Each turn ends a task or comes to the next release: the clock need not move for that, which
     # it does not where the rest of a task takes less than its last digit.
-    while k < order.shape[0] or len(waiting) > 0:
-        if len(waiting) == 0:
+    while k < tasks or waiting > 0:
+        if waiting == 0:
             now = max(now, float(release[order[k]]))
-        while k < order.shape[0] and float(release[order[k]]) <= now:
+        while k < tasks and float(release[order[k]]) <= now:
             i = order[k]
-            heapq.heappush(waiting, (-weight[i] / area[i], i))
+            heap.push(key, rank, item, waiting, -weight[i] / area[i], i, i)
+            waiting += 1
             k += 1
-        _, i = waiting[0]
+        i = item[0]
         until, done = now + left[i] / rate, left[i]
-        if k < order.shape[0] and float(release[order[k]]) < until:
+        if k < tasks and float(release[order[k]]) < until:
             until = float(release[order[k]])
             done = min(left[i], (until - now) * rate)
         else:
-            heapq.heappop(waiting)
+            heap.pop(key, rank, item, waiting)
+            waiting -= 1
         total += weight[i] * done / area[i] * (now + until) / 2.0
         left[i] -= done
         now = until

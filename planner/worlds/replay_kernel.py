@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
+from plancast.planner.arrays import heap
 from plancast.planner.arrays.jit import inner, kernel
 
 FAR = 1 << 50
@@ -159,40 +160,17 @@ def score_of(order, submit, procs, estimate, now):
 
 @inner
 def _push(live, job, end):
-    """Put a job into the heap of true ends."""
-    heap, ends, k = live.heap, live.heap_end, live.clock[RUNNING]
-    while k > 0:
-        up = (k - 1) // 2
-        if ends[up] < end or (ends[up] == end and heap[up] < job):
-            break
-        heap[k], ends[k] = heap[up], ends[up]
-        k = up
-    heap[k], ends[k] = job, end
+    """Put a job into the heap of true ends; the caller counts it as running."""
+    heap.push(live.heap_end, live.heap, live.heap, live.clock[RUNNING], end, job, job)
 
 
 @inner
 def _pop(live):
     """Take the next to end out of the heap; `RUNNING` is one lower afterwards."""
-    heap, ends = live.heap, live.heap_end
-    top, n = heap[0], live.clock[RUNNING] - 1
-    job, end = heap[n], ends[n]
-    k = 0
-    while True:
-        down = 2 * k + 1
-        if down >= n:
-            break
-        if down + 1 < n and (
-            ends[down + 1] < ends[down]
-            or (ends[down + 1] == ends[down] and heap[down + 1] < heap[down])
-        ):
-            down += 1
-        if end < ends[down] or (end == ends[down] and job < heap[down]):
-            break
-        heap[k], ends[k] = heap[down], ends[down]
-        k = down
-    heap[k], ends[k] = job, end
-    live.clock[RUNNING] = n
-    return top
+    job = live.heap[0]
+    heap.pop(live.heap_end, live.heap, live.heap, live.clock[RUNNING])
+    live.clock[RUNNING] -= 1
+    return job
 
 
 @inner

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from plancast.planner.arrays import heap
 from plancast.planner.arrays.jit import inner, kernel
 from plancast.planner.solvers.astar.trees import add_sums
 
@@ -186,44 +187,6 @@ class Scratch(NamedTuple):
 
 # Places in `Scratch.facts`, filled by ``look``.
 SPAN, REST, WAIT_COST, SO_FAR = range(4)
-
-
-# --------------------------------------------------------------------------- heaps
-
-
-@inner
-def heap_push(key, rank, item, size, new_key, new_rank, new_item):
-    """Put an item into a binary heap of `size` items, least (key, rank) first."""
-    k = size
-    while k > 0:
-        up = (k - 1) >> 1
-        if key[up] < new_key or (key[up] == new_key and rank[up] <= new_rank):
-            break
-        key[k], rank[k], item[k] = key[up], rank[up], item[up]
-        k = up
-    key[k], rank[k], item[k] = new_key, new_rank, new_item
-
-
-@inner
-def heap_pop(key, rank, item, size):
-    """Take the least item out of a binary heap of `size` items."""
-    last = size - 1
-    moved_key, moved_rank, moved_item = key[last], rank[last], item[last]
-    k = 0
-    while True:
-        down = 2 * k + 1
-        if down >= last:
-            break
-        other = down + 1
-        if other < last and (
-            key[other] < key[down] or (key[other] == key[down] and rank[other] < rank[down])
-        ):
-            down = other
-        if key[down] > moved_key or (key[down] == moved_key and rank[down] >= moved_rank):
-            break
-        key[k], rank[k], item[k] = key[down], rank[down], item[down]
-        k = down
-    key[k], rank[k], item[k] = moved_key, moved_rank, moved_item
 
 
 @inner
@@ -894,7 +857,7 @@ def _complete(space, nodes, value, best_edge, best_end, s, e, begin, cost):
 def _push_entry(entries, tally, x, placed, weight):
     so_far, bound = entries.so_far[x], entries.bound[x]
     key = bound if weight == 1.0 else so_far + weight * (bound - so_far)
-    heap_push(entries.key, entries.rank, entries.item, tally[OPEN], key, _rank(tally, placed), x)
+    heap.push(entries.key, entries.rank, entries.item, tally[OPEN], key, _rank(tally, placed), x)
     tally[OPEN] += 1
 
 
@@ -978,7 +941,7 @@ def best_first(
         if tally[NODES] >= nodes.start.shape[0] or tally[UNUSED] < edges + 1:
             return FULL
         key, x = entries.key[0], entries.item[0]
-        heap_pop(entries.key, entries.rank, entries.item, tally[OPEN])
+        heap.pop(entries.key, entries.rank, entries.item, tally[OPEN])
         tally[OPEN] -= 1
         s, parent = entries.node[x], entries.parent[x]
         put_back = s >= 0 and nodes.kept[s]
@@ -1327,11 +1290,11 @@ def put(nodes, focus, tally, fresh, guide):
         rank = _rank(tally, nodes.placed[s])
         focus.guide[s] = np.inf if np.isnan(guide[k]) else guide[k]
         focus.closed[s] = False
-        heap_push(
+        heap.push(
             focus.open_key, focus.open_rank, focus.open_item, tally[OPEN], nodes.bound[s], rank, s
         )
         tally[OPEN] += 1
-        heap_push(
+        heap.push(
             focus.waiting_key, focus.waiting_rank, focus.waiting_item, tally[WAITING],
             nodes.bound[s], rank, s,
         )  # fmt: skip
@@ -1358,7 +1321,7 @@ def take(nodes, focus, tally, value, weight, chosen):
         s = focus.open_item[0]
         if not (focus.closed[s] or nodes.dead[s] or _hopeless(nodes.bound[s], value)):
             break
-        heap_pop(focus.open_key, focus.open_rank, focus.open_item, tally[OPEN])
+        heap.pop(focus.open_key, focus.open_rank, focus.open_item, tally[OPEN])
         tally[OPEN] -= 1
     if tally[OPEN] == 0:
         value[LEAST] = np.inf
@@ -1369,11 +1332,11 @@ def take(nodes, focus, tally, value, weight, chosen):
         return -1
     while tally[WAITING] > 0 and focus.waiting_key[0] <= limit:
         s, rank = focus.waiting_item[0], focus.waiting_rank[0]
-        heap_pop(focus.waiting_key, focus.waiting_rank, focus.waiting_item, tally[WAITING])
+        heap.pop(focus.waiting_key, focus.waiting_rank, focus.waiting_item, tally[WAITING])
         tally[WAITING] -= 1
         if nodes.dead[s] or focus.closed[s]:
             continue
-        heap_push(
+        heap.push(
             focus.focal_key, focus.focal_rank, focus.focal_item, tally[FOCAL], focus.guide[s],
             rank, s,
         )  # fmt: skip
@@ -1381,7 +1344,7 @@ def take(nodes, focus, tally, value, weight, chosen):
     count = 0
     while tally[FOCAL] > 0 and count < chosen.shape[0]:
         s = focus.focal_item[0]
-        heap_pop(focus.focal_key, focus.focal_rank, focus.focal_item, tally[FOCAL])
+        heap.pop(focus.focal_key, focus.focal_rank, focus.focal_item, tally[FOCAL])
         tally[FOCAL] -= 1
         if focus.closed[s] or nodes.dead[s] or _hopeless(nodes.bound[s], value):
             continue
