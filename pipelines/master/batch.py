@@ -18,6 +18,7 @@ from plancast.pipelines.master.loop import Ask, Master, Options, master_of
 from plancast.pipelines.master.outcome import failures, outputs
 from plancast.pipelines.master.state import State
 from plancast.pipelines.master.view import facts
+from plancast.planner.arrays.rates import without_moves
 from plancast.planner.model.domain import BadRequest, Plan
 from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import PlanRequest
@@ -134,8 +135,7 @@ def account(master: Master) -> dict[str, Any]:
     ran = master.realised()
     rows = tuple(ran[t.id] for t in snapshot.pending if t.id in ran)
     realised = Plan(rows, (), snapshot.now_s, snapshot.version)
-    free = replace(first.policy.prices, moves=0.0)
-    priced = replace(first, policy=replace(first.policy, prices=free))
+    priced = replace(first, policy=without_moves(first.policy))
     missing = [t.id for t in snapshot.pending if t.id not in ran]
     found = evaluate(priced, realised, unplanned=missing, realised=True)
     plans = master.state.plans()

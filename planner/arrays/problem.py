@@ -15,20 +15,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from plancast.planner.arrays.cost import Priced, schedule_cost
+from plancast.planner.arrays.rates import Rates, rates_of, running_cost
 from plancast.planner.arrays.running import expected_end_s
 from plancast.planner.arrays.schedule import (
     FAR,
     build_profile,
     earliest_start,
     latest_start,
-    schedule_terms,
 )
 from plancast.planner.model.domain import (
     ANY_CLASS,
     HOUR_S,
-    MIN_STRETCH_S,
-    TERMS,
-    WATT_SECONDS_PER_KWH,
     Assignment,
     Outcome,
     Plan,
@@ -106,7 +104,7 @@ class Problem:
         Tasks of the incumbent that are left out now: moves whatever the schedule.
     capacity : int64 (workers, resources)
     worker_class, free_from, until : int64 (workers,)
-    idle_w, busy_w, boot_kwh, health : float64 (workers,)
+    health : float64 (workers,)
     busy_worker, busy_end : int64 (running pieces,)
     busy_demand : int64 (running pieces, resources)
     shut_worker, shut_start, shut_end : int64 (closed windows,)
@@ -116,10 +114,8 @@ class Problem:
     load_h : float64 (workers,)
         Dominant share times hours still to run.
     owner_wait_h, owner_tasks : float64 (owners,)
-    base : float64 (terms,)
-        What the running tasks add to each additive term (without idle power), and their
-        makespan.
-    prices : float64 (terms,)
+    rates : Rates
+        What the schedule costs.
     memory : dict
         What has been worked out from the rest once and for all (the relaxation).
     """
@@ -155,9 +151,6 @@ class Problem:
     worker_class: Ints
     free_from: Ints
     until: Ints
-    idle_w: Floats
-    busy_w: Floats
-    boot_kwh: Floats
     health: Floats
     busy_worker: Ints
     busy_end: Ints
@@ -170,8 +163,7 @@ class Problem:
     load_h: Floats
     owner_wait_h: Floats
     owner_tasks: Floats
-    base: Floats
-    prices: Floats
+    rates: Rates
     memory: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -239,21 +231,18 @@ class Problem:
         """
         return self.class_duration.min(axis=1).astype(np.int64)
 
-    def terms(self, schedule: Schedule) -> Floats:
-        """The cost terms of a schedule in the order of ``domain.TERMS``, ``moves`` left at 0."""
-        return schedule_terms(
-            schedule.start, schedule.end, schedule.worker, self.raw_release, self.deadline,
-            self.weight, self.owner, self.owner_tasks, self.shard_ptr, self.kind, self.share,
-            self.busy_w, self.idle_w, self.boot_kwh, self.free_from, self.health,
-            self.last_end.copy(), self.on.copy(), self.load_h.copy(), self.owner_wait_h.copy(),
-            self.base,
-        )  # fmt: skip
+    @property
+    def priced(self) -> Priced:
+        """What the cost of a schedule depends on besides the coefficients."""
+        return Priced(**{name: getattr(self, name) for name in Priced._fields})
 
     def cost(self, schedule: Schedule) -> float:
-        """Price of a schedule without ``moves``."""
-        return float(self.terms(schedule) @ self.prices)
+        """Cost of a schedule but for its moves against the plan in force."""
+        return float(
+            schedule_cost(self.rates, self.priced, schedule.start, schedule.end, schedule.worker)
+        )
 
-    def moves(self, schedule: Schedule) -> int:
+    def moved(self, schedule: Schedule) -> int:
         """Number of tasks that a schedule moves against the incumbent, or leaves out."""
         task = np.repeat(np.arange(len(self.tasks)), self.shards)
         order = np.lexsort((schedule.worker, task))
@@ -290,7 +279,7 @@ def encode(request: PlanRequest, left_out: Mapping[str, str] | None = None) -> P
 
     machines = worker_arrays(workers, resources, now)
     machines["worker_class"] = np.array([classes.index(w.machine_class) for w in workers], np.int64)
-    busy = _running_arrays(request, running_end, resources)
+    busy = running_arrays(request, running_end, resources)
     task_arrays = _task_arrays(request, snapshot.pending, classes, running_end)
     kinds, kind_of = _kinds(snapshot.pending)
     task_arrays["demand"] = amounts([k.demand for k in kinds], resources)[kind_of]
@@ -351,7 +340,6 @@ def encode(request: PlanRequest, left_out: Mapping[str, str] | None = None) -> P
         pred=np.array([p for row in preds for p in row], np.int64),
         owner_wait_h=owner_wait_h,
         owner_tasks=owner_tasks,
-        prices=np.array([policy.prices.of(t) for t in TERMS]),
         **{name: values[keep] for name, values in task_arrays.items()},
         **machines,
         **busy,
@@ -414,7 +402,7 @@ def amounts(demands: Sequence[Mapping[str, int]], resources: tuple[str, ...]) ->
 def worker_arrays(
     workers: Sequence[Worker], resources: tuple[str, ...], now: int
 ) -> dict[str, Any]:
-    """Capacity, power, health and closed windows of workers, as ``Problem`` describes them."""
+    """Capacity, health and closed windows of workers, as ``Problem`` describes them."""
     shut = []
     for k, worker in enumerate(workers):
         if worker.free_from_s > now:
@@ -429,9 +417,6 @@ def worker_arrays(
         "capacity": amounts([w.capacity for w in workers], resources),
         "free_from": np.array([max(0, w.free_from_s - now) for w in workers], np.int64),
         "until": np.array([_after_now(w.until_s, now) for w in workers], np.int64),
-        "idle_w": np.array([w.idle_w for w in workers], np.float64),
-        "busy_w": np.array([w.busy_w for w in workers], np.float64),
-        "boot_kwh": np.array([w.boot_kwh for w in workers], np.float64),
         "health": np.array([w.health for w in workers], np.float64),
         "shut_worker": windows[:, 0].copy(),
         "shut_start": windows[:, 1].copy(),
@@ -439,14 +424,14 @@ def worker_arrays(
     }
 
 
-def _running_arrays(
+def running_arrays(
     request: PlanRequest, running_end: dict[str, int], resources: tuple[str, ...]
 ) -> dict[str, Any]:
-    """What runs: its pieces on the workers, and its share of every cost term."""
+    """What runs: its pieces on the workers, and what it costs."""
     snapshot = request.snapshot
     now = snapshot.now_s
     index = {w.id: k for k, w in enumerate(snapshot.workers)}
-    base = np.zeros(len(TERMS))
+    rates, fixed = rates_of(request.policy.prices, snapshot.workers), 0.0
     last_end = np.zeros(len(index), np.int64)
     load_h = np.zeros(len(index))
     on = np.zeros(len(index), np.bool_)
@@ -454,24 +439,17 @@ def _running_arrays(
     for run in snapshot.running:
         task, end_s = run.task, running_end[run.task.id]
         ahead_h = (end_s - now) / HOUR_S
-        base[0] = max(base[0], ahead_h)
-        if task.deadline_s is not None:
-            late_s = max(0, end_s - task.deadline_s)
-            base[1] += task.weight * late_s / HOUR_S
-            base[2] += task.weight * (late_s > 0)
-        base[3] += task.weight * (run.start_s - task.release_s) / HOUR_S
-        run_s = max(end_s - run.start_s, MIN_STRETCH_S)
-        base[4] += task.weight * (end_s - task.release_s) / run_s
+        held: list[tuple[int, float, float]] = []
         for name in run.workers:
             w = index[name]
             worker = snapshot.workers[w]
             share = worker.dominant_share(task.demand)
-            base[5] += worker.busy_w * share * ahead_h * HOUR_S / WATT_SECONDS_PER_KWH
-            base[8] += 1.0 - worker.health**ahead_h
+            held.append((w, share, worker.health))
             load_h[w] += share * ahead_h
             last_end[w] = max(last_end[w], end_s - now)
             on[w] = True
             pieces.append((w, end_s - now, task))
+        fixed += running_cost(rates, run, end_s, now, held)
     return {
         "busy_worker": np.array([p[0] for p in pieces], np.int64),
         "busy_end": np.array([p[1] for p in pieces], np.int64),
@@ -479,7 +457,7 @@ def _running_arrays(
         "last_end": last_end,
         "on": on,
         "load_h": load_h,
-        "base": base,
+        "rates": rates._replace(fixed=fixed),
     }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from plancast.planner.arrays.cost import task_cost
 from plancast.planner.arrays.jit import inner, kernel
 
 FAR = 1 << 50
@@ -266,7 +267,7 @@ def _place_gang(
 def list_schedule(
     order, rule, tie, times, free, count, demand, release, raw_release, deadline, hard_end,
     last_start, max_stretch, weight, shards, shard_ptr, kind, allowed, duration, worker_class,
-    pred_ptr, pred, busy_w, idle_w, boot_kwh, free_from, share, last_end, on, load_h, prices,
+    pred_ptr, pred, free_from, share, last_end, on, load_h, rates,
 ):  # fmt: skip
     """Place tasks one by one in `order`, each where the rule likes it best, as early as it fits.
 
@@ -295,13 +296,12 @@ def list_schedule(
     worker_class : int64 (workers,)
     pred_ptr, pred : int64
         Predecessors in CSR form.
-    busy_w, idle_w, boot_kwh, free_from : (workers,)
+    free_from : int64 (workers,)
     share : float64 (kinds, workers)
         Dominant share.
     last_end, on, load_h : (workers,)
         Last end of what runs (0 if nothing), whether anything runs, hours of load; used up.
-    prices : float64 (10,)
-        In the order of ``domain.TERMS``.
+    rates : rates.Rates
 
     Returns
     -------
@@ -353,27 +353,18 @@ def list_schedule(
                 if s >= FAR:
                     continue
                 e = s + d
-                work_w = busy_w[w] * share[row, w] * d
+                busy = rates.busy[w] * share[row, w] * d
                 if rule == EARLIEST_END:
-                    # Among equal ends the cheaper power: far below a second's worth.
-                    score = e + 1e-9 * work_w / (1.0 + work_w)
+                    # Among equal ends the cheaper worker: far below a second's worth.
+                    score = e + 1e-9 * busy / (1.0 + busy)
                 else:
-                    watt_s = work_w + idle_w[w] * max(0, e - max(last_end[w], free_from[w]))
-                    kwh = watt_s / 3.6e6
+                    used = busy + rates.idle[w] * max(0, e - max(last_end[w], free_from[w]))
                     if not on[w]:
-                        kwh += boot_kwh[w]
-                    late = max(0, e - deadline[i])
-                    score = (
-                        prices[0] * max(0, e - makespan) / 3600.0
-                        + prices[1] * weight[i] * late / 3600.0
-                        + prices[3] * weight[i] * s / 3600.0
-                        + prices[4] * weight[i] * (e - raw_release[i]) / max(d, 10)
-                        + prices[5] * kwh
-                        + prices[7] * max(0.0, load_h[w] + share[row, w] * d / 3600.0 - most_load)
-                        + tie * e / 3600.0
-                    )
-                    if late > 0:
-                        score += prices[2] * weight[i]
+                        used += rates.boot[w]
+                    own = task_cost(rates, weight[i], raw_release[i], deadline[i], s, e)
+                    more_h = load_h[w] + share[row, w] * d / 3600.0 - most_load
+                    score = own + used + rates.end * max(0, e - makespan) + tie * e / 3600.0
+                    score += rates.load * 3600.0 * max(0.0, more_h)
                 if score < best_score or (score == best_score and e < finish):
                     best_score, begin, finish, best_w = score, s, e, w
             if best_w < 0:
@@ -390,61 +381,6 @@ def list_schedule(
             load_h[w] += share[row, w] * (finish - begin) / 3600.0
             most_load = max(most_load, load_h[w])
     return start, end, worker, -1
-
-
-@kernel
-def schedule_terms(
-    start, end, worker, raw_release, deadline, weight, owner, owner_tasks, shard_ptr, kind,
-    share, busy_w, idle_w, boot_kwh, free_from, health, last_end, on, load_h, owner_wait_h, base,
-):  # fmt: skip
-    """The cost terms of a whole schedule but ``moves``, as ``evaluate.terms`` defines them.
-
-    Parameters
-    ----------
-    start, end : int64 (tasks,)
-    worker : int64 (pieces,)
-    owner : int64 (tasks,)
-    owner_tasks : float64 (owners,)
-        Number of each owner's tasks in the request.
-    last_end, on, load_h, owner_wait_h
-        What the running tasks contribute; used up by the call.
-    base : float64 (10,)
-        What the running tasks contribute to each additive term, and their makespan.
-
-    Returns
-    -------
-    float64 (10,)
-        In the order of ``domain.TERMS``.
-    """
-    result = base.copy()
-    on_before = on.copy()
-    for i in range(start.shape[0]):
-        result[0] = max(result[0], end[i] / 3600.0)
-        late = max(0, end[i] - deadline[i])
-        if late > 0:
-            result[1] += weight[i] * late / 3600.0
-            result[2] += weight[i]
-        wait_h = (start[i] - raw_release[i]) / 3600.0
-        result[3] += weight[i] * wait_h
-        owner_wait_h[owner[i]] += wait_h
-        d = end[i] - start[i]
-        result[4] += weight[i] * (end[i] - raw_release[i]) / max(d, 10)
-        for p in range(shard_ptr[i], shard_ptr[i + 1]):
-            w = worker[p]
-            result[5] += busy_w[w] * share[kind[i], w] * d / 3.6e6
-            result[8] += 1.0 - health[w] ** (d / 3600.0)
-            load_h[w] += share[kind[i], w] * d / 3600.0
-            last_end[w] = max(last_end[w], end[i])
-            on[w] = True
-    for w in range(on.shape[0]):
-        if on[w]:
-            result[5] += idle_w[w] * max(0, last_end[w] - free_from[w]) / 3.6e6
-            if not on_before[w]:
-                result[5] += boot_kwh[w]
-        result[7] = max(result[7], load_h[w])
-    for o in range(owner_wait_h.shape[0]):
-        result[6] = max(result[6], owner_wait_h[o] / owner_tasks[o])
-    return result
 
 
 @kernel

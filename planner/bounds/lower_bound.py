@@ -5,13 +5,15 @@ Nothing learned enters here.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from plancast.planner.arrays.graph import heads_and_tails, least_busy_times
 from plancast.planner.arrays.problem import Floats, Ints, Problem
 from plancast.planner.bounds.relaxation import relax
 from plancast.planner.bounds.timed_relaxation import timed_cost
-from plancast.planner.model.domain import HOUR_S, MIN_STRETCH_S, WATT_SECONDS_PER_KWH
+from plancast.planner.model.domain import HOUR_S, MIN_STRETCH_S
 
 ROUNDING = 1.0 - 1e-9
 """What sums of floats give away."""
@@ -31,45 +33,63 @@ def heads_tails(problem: Problem) -> tuple[Ints, Ints]:
     return heads_and_tails(problem.release, problem.shortest, problem.pred_ptr, problem.pred)
 
 
-def term_bounds(problem: Problem) -> Floats:
-    """A lower bound on each cost term, in the order of ``domain.TERMS``.
+class Parts(NamedTuple):
+    """Lower bounds on the parts of a cost, each priced; what runs costs ``Rates.fixed`` beside it.
+
+    ``use`` is what workers cost while they are on and busy, boots aside.
+    """
+
+    end: float = 0.0
+    late: float = 0.0
+    miss: float = 0.0
+    wait: float = 0.0
+    slowdown: float = 0.0
+    use: float = 0.0
+    fail: float = 0.0
+    owner: float = 0.0
+    load: float = 0.0
+
+
+def least_end_s(problem: Problem) -> float:
+    """A last end that no schedule beats, seconds after now.
+
+    Notes
+    -----
+    The longest chain from its release on, what runs, and the work of all tasks over what all
+    workers have of a resource (energetic reasoning on the whole horizon).
+    """
+    least = float(problem.last_end.max(initial=0))
+    if problem.tasks:
+        head, tail = heads_tails(problem)
+        least = max(least, float((head + tail).max()), area_makespan_h(problem) * HOUR_S)
+    return least
+
+
+def cost_bounds(problem: Problem) -> Parts:
+    """A lower bound on each part of the cost.
 
     Parameters
     ----------
     problem : Problem
 
-    Returns
-    -------
-    float64 (terms,)
-
     Notes
     -----
     Every task starts at its head (release and chain of predecessors) or later, takes its
     shortest duration or longer, and for energy, load and failures its cheapest worker. Waits,
-    stretch and unfairness know the queue: all tasks share what the workers have.
-    The makespan is also at least the work of all tasks over what all workers have of a
-    resource (energetic reasoning on the whole horizon). Each term is bounded alone; the
-    sum of priced bounds is therefore a bound on the cost.
+    slowdown and unfairness know the queue: all tasks share what the workers have. Each part is
+    bounded alone; their sum is therefore a bound on the cost.
     """
-    bound = problem.base.copy()
+    rates = problem.rates
     owner_wait_h = problem.owner_wait_h.copy()
     load_h = float(problem.load_h.sum())
-    on = problem.on
-    bound[5] += float(
-        (problem.idle_w * np.maximum(0, problem.last_end - problem.free_from) * on).sum()
-        / WATT_SECONDS_PER_KWH
-    )
+    on_s = np.maximum(0, problem.last_end - problem.free_from) * problem.on
+    bound = Parts(end=rates.end * least_end_s(problem), use=float((rates.idle * on_s).sum()))
+    mean_wait_h = 0.0
     if problem.tasks:
-        head, tail = heads_tails(problem)
-        end = head + problem.shortest
-        bound[0] = max(bound[0], float((head + tail).max()) / HOUR_S, area_makespan_h(problem))
-        late = np.maximum(0, end - problem.deadline)
-        bound[1] += float((problem.weight * late).sum()) / HOUR_S
-        bound[2] += float((problem.weight * (late > 0)).sum())
-        wait_h = (head - problem.raw_release) / HOUR_S
+        head, _ = heads_tails(problem)
+        late = np.maximum(0, head + problem.shortest - problem.deadline)
         queued = _Queue(problem, head)
-        bound[3] += queued.waits_h(problem.weight)
-        np.add.at(owner_wait_h, problem.owner, wait_h)
+        np.add.at(owner_wait_h, problem.owner, (head - problem.raw_release) / HOUR_S)
         # A slow piece of a gang holds the fast ones back, and none ends before its own time:
         # for gangs the shortest run is the safe one.
         run = np.where(
@@ -90,17 +110,29 @@ def term_bounds(problem: Problem) -> Floats:
             return float((problem.shards * np.where(runs, each, np.inf).min(axis=1)).sum())
 
         each_alone = float((problem.weight * _least_stretch(problem, head, run)).sum())
-        bound[4] += max(each_alone, _queued_stretch(problem, run, queued))
-        watt_h = least(amounts(problem.busy_w * problem.share))
-        bound[5] += watt_h * HOUR_S / WATT_SECONDS_PER_KWH
-        bound[8] += least(-np.expm1(-amounts(-np.log(problem.health))))
+        bound = bound._replace(
+            late=rates.late * float((problem.weight * late).sum()),
+            miss=rates.miss * float((problem.weight * (late > 0)).sum()),
+            wait=rates.wait * HOUR_S * queued.waits_h(problem.weight),
+            slowdown=rates.slowdown * max(each_alone, _queued_stretch(problem, run, queued)),
+            use=bound.use + least(amounts(HOUR_S * rates.busy * problem.share)),
+            fail=rates.fail * least(-np.expm1(-amounts(-np.log(problem.health)))),
+        )
         load_h += least(amounts(problem.share))
         # The worst-off owner waits as long as all do on average.
         everyone = float(problem.owner_wait_h.sum()) + queued.waits_h(np.ones(len(problem.tasks)))
-        bound[6] = max(bound[6], everyone / float(problem.owner_tasks.sum()))
-    bound[6] = max(bound[6], float((owner_wait_h / problem.owner_tasks).max(initial=0.0)))
-    bound[7] = max(float(problem.load_h.max()), load_h / len(problem.workers))
-    return bound
+        mean_wait_h = everyone / float(problem.owner_tasks.sum())
+    longest_h = float((owner_wait_h / problem.owner_tasks).max(initial=0.0))
+    most_load_h = max(float(problem.load_h.max()), load_h / len(problem.workers))
+    return bound._replace(
+        owner=rates.owner * HOUR_S * max(0.0, mean_wait_h, longest_h),
+        load=rates.load * HOUR_S * most_load_h,
+    )
+
+
+def bound_by_parts(problem: Problem) -> float:
+    """The sum of the bounds on the parts: no plan of the problem costs less."""
+    return problem.rates.fixed + sum(cost_bounds(problem))
 
 
 class _Queue:
@@ -173,20 +205,19 @@ def lower_bound(problem: Problem, *, timed: bool = False) -> float:
 
     Notes
     -----
-    The sum of the priced ``term_bounds``, where makespan and energy are bounded together by
+    The sum of ``cost_bounds``, where makespan and energy are bounded together by
     the linear relaxation if that is better: what saves energy may lengthen the plan; and with
     lateness and misses by the relaxation with a clock, if `timed` and if that is better still.
     """
-    each = term_bounds(problem)
-    priced = each * problem.prices
-    total = float(priced.sum())
+    each = cost_bounds(problem)
+    total = problem.rates.fixed + sum(each)
     if not problem.tasks:
         return total
-    gain = 0.0
-    if priced[0] + priced[5] > 0 and (found := relax(problem)) is not None:
-        gain = max(gain, found.bound * CERTIFIED - float(priced[0] + priced[5]))
-    if timed and (least := timed_cost(problem, float(each[0]) * HOUR_S)) is not None:
-        gain = max(gain, least * LP_TOLERANCE - float(priced[[0, 1, 2, 5]].sum()))
+    gain, together = 0.0, each.end + each.use
+    if together > 0 and (found := relax(problem)) is not None:
+        gain = max(gain, found.bound * CERTIFIED - together)
+    if timed and (least := timed_cost(problem, least_end_s(problem))) is not None:
+        gain = max(gain, least * LP_TOLERANCE - (together + each.late + each.miss))
     return total + gain
 
 

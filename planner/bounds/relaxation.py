@@ -15,7 +15,7 @@ from scipy.sparse import coo_matrix, csr_matrix
 
 from plancast.planner.arrays.graph import heads_and_tails
 from plancast.planner.arrays.problem import Floats, Ints, Problem
-from plancast.planner.model.domain import HOUR_S, WATT_SECONDS_PER_KWH
+from plancast.planner.model.domain import HOUR_S
 
 MOST_VARIABLES = 60_000
 """Beyond this many (kind, class) pairs the program takes longer than a list schedule."""
@@ -70,7 +70,7 @@ def relax(problem: Problem) -> Relaxation | None:
     With W_k the work of kind k (shortest durations times shards, seconds), y_kg its share
     on group g of n_g workers, O_g the sum of their on-times and M the makespan::
 
-        min  price_makespan M + price_kwh (sum_g idle_g O_g + sum_kg busy_g share_kg W_k y_kg)
+        min  end M + sum_g idle_g O_g + sum_kg busy_g share_kg W_k y_kg
         s.t. sum_g y_kg = 1                                for each k
              sum_k demand_kr W_k y_kg + B_gr <= cap_gr O_g   for each g and resource r
              O_g <= n_g M,  O_g >= on-time of what runs,  M >= longest chain
@@ -106,13 +106,12 @@ def _solve(problem: Problem) -> Relaxation | None:
     # Variables: y of each pair, then O of each group, then M; hours, to keep numbers near 1.
     hours = work[of_kind] / HOUR_S
     on, makespan = count + np.arange(groups), count + groups
-    price_kwh = problem.prices[5] * HOUR_S / WATT_SECONDS_PER_KWH
-    worker = first[of_group]
+    rates, worker = problem.rates, first[of_group]
     objective = np.concatenate(
         [
-            price_kwh * problem.busy_w[worker] * problem.share[of_kind, worker] * hours,
-            price_kwh * problem.idle_w[first],
-            [problem.prices[0]],
+            HOUR_S * rates.busy[worker] * problem.share[of_kind, worker] * hours,
+            HOUR_S * rates.idle[first],
+            [HOUR_S * rates.end],
         ]
     )
     rows: list[Ints] = []
@@ -216,8 +215,8 @@ def worker_groups(problem: Problem) -> tuple[Ints, list[Ints]]:
     columns = np.column_stack(
         [
             problem.capacity,
-            problem.idle_w,
-            problem.busy_w,
+            problem.rates.idle,
+            problem.rates.busy,
             problem.worker_class,
             problem.allowed.T,
         ]

@@ -14,9 +14,10 @@ from scipy.sparse import coo_matrix
 
 from plancast.planner.arrays.graph import dues, heads_and_tails
 from plancast.planner.arrays.problem import Bools, Floats, Ints, Problem
+from plancast.planner.arrays.rates import prices_deadlines
 from plancast.planner.arrays.schedule import FAR
 from plancast.planner.bounds.relaxation import worker_groups
-from plancast.planner.model.domain import HOUR_S, WATT_SECONDS_PER_KWH
+from plancast.planner.model.domain import HOUR_S
 
 ALL_ALONE = 60
 """Up to this many tasks each is an item of its own, due or not."""
@@ -127,7 +128,7 @@ def timed_cost(problem: Problem, least_makespan_s: float = 0.0) -> float | None:
     )
     least_s = max(float((head + tail).max()), float(problem.last_end.max(initial=0)))
     least_s = max(least_s, least_makespan_s)
-    if not (due < FAR // 2).any() or not (problem.prices[1] or problem.prices[2]):
+    if not (due < FAR // 2).any() or not prices_deadlines(problem.rates):
         return None
     _, members = worker_groups(problem)
     items = _items(problem, head, due)
@@ -182,11 +183,10 @@ def _program(
     lp = _Program()
     last = len(starts) - 1
     span = np.diff(starts)
-    price_kwh = problem.prices[5] * HOUR_S / WATT_SECONDS_PER_KWH
-    makespan = lp.variable(problem.prices[0], low=max(least_h, starts[last]))
+    makespan = lp.variable(HOUR_S * problem.rates.end, low=max(least_h, starts[last]))
     on = []
     for m in members:
-        idle = price_kwh * problem.idle_w[m[0]]
+        idle = HOUR_S * float(problem.rates.idle[m[0]])
         on.append(
             [lp.variable(idle, high=len(m) * span[b]) for b in range(last)] + [lp.variable(idle)]
         )
@@ -202,9 +202,7 @@ def _program(
     example[problem.kind] = np.arange(len(problem.kind))
     late: dict[int, int] = {}
     for u in range(len(items.kind)):
-        done, by_group = _work(
-            problem, lp, items, u, allowed, members, starts, use, example, price_kwh
-        )
+        done, by_group = _work(problem, lp, items, u, allowed, members, starts, use, example)
         if items.task[u] >= 0:
             # Some worker of a group that does all of a task is on until it can have ended.
             end = (items.head_h[u] + items.length_h[u]) / items.work_h[u]
@@ -219,11 +217,7 @@ def _program(
                     capacity = float(problem.capacity[m[0], r])
                     lp.at_most([*terms, (on[g][b], -capacity)], 0.0)
     _chains(problem, lp, items, late)
-    least = lp.least()
-    if least is None:
-        return None
-    base = problem.prices * problem.base
-    return least + float(base[1] + base[2])
+    return lp.least()
 
 
 def _work(
@@ -236,7 +230,6 @@ def _work(
     starts: Floats,
     use: list[list[list[list[tuple[int, float]]]]],
     example: Ints,
-    price_kwh: float,
 ) -> tuple[list[list[int]], dict[int, list[int]]]:
     """The variables of an item's work, by stretch and by group; `use` gets what they use."""
     kind = int(items.kind[u])
@@ -250,8 +243,8 @@ def _work(
             continue
         for g in np.flatnonzero(allowed[kind]):
             w = members[g][0]
-            watt = price_kwh * problem.busy_w[w] * problem.share[kind, w]
-            column = lp.variable(watt)
+            busy = HOUR_S * float(problem.rates.busy[w] * problem.share[kind, w])
+            column = lp.variable(busy)
             done[-1].append(column)
             by_group.setdefault(int(g), []).append(column)
             for r, amount in enumerate(demand):
@@ -277,9 +270,9 @@ def _lateness(
     weight = problem.weight[task] if own else 0.0
     late = lp.variable(0.0, low=least)
     if own:
-        priced = lp.variable(problem.prices[1] * weight)
+        priced = lp.variable(HOUR_S * problem.rates.late * weight)
         lp.at_most([(late, 1.0), (priced, -1.0)], beyond)
-    missed = lp.variable(problem.prices[2] * weight, high=1.0)
+    missed = lp.variable(problem.rates.miss * weight, high=1.0)
     if own and items.head_h[u] + length > problem.deadline[task] / HOUR_S + 1e-9:
         lp.low[missed] = 1.0
     for b, start in enumerate(starts):

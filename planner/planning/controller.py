@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from plancast.planner.arrays.problem import decode, encode
+from plancast.planner.arrays.rates import without_moves
 from plancast.planner.model import events
 from plancast.planner.model.domain import (
     Assignment,
@@ -396,7 +397,7 @@ class Controller:
         return replace(self.expected, incumbent=self.plan, budget=budget)
 
     def _cost_of(self, kept: Plan) -> float:
-        free = replace(self.request.policy, prices=replace(self.request.policy.prices, moves=0.0))
+        free = without_moves(self.request.policy)
         asked = replace(self._asked(Budget(0.0)), policy=free)
         missing = [t.id for t in asked.snapshot.pending if t.id not in kept.by_task]
         return evaluate(asked, kept, unplanned=missing).cost

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from plancast.planner.arrays.problem import encode
+from plancast.planner.arrays.rates import stop_cost
 from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.model.domain import HOUR_S, RELATIVE_TOLERANCE, Finished, Plan, Running
 from plancast.planner.model.evaluate import (
@@ -99,8 +100,8 @@ def preempting(request: PlanRequest, names: Collection[str]) -> PlanRequest:
 def stop_price(request: PlanRequest, names: Collection[str]) -> float:
     """What the ``moves`` of preempting these tasks cost."""
     snapshot = request.snapshot
-    moves = sum(1 + (snapshot.now_s - snapshot.running_by_id[n].start_s) / HOUR_S for n in names)
-    return request.policy.prices.moves * moves
+    lost_h = sum((snapshot.now_s - snapshot.running_by_id[n].start_s) / HOUR_S for n in names)
+    return stop_cost(request.policy, len(names), lost_h)
 
 
 def bound_of_any_set(
@@ -133,11 +134,11 @@ def bound_of_any_set(
     tasks, waits = problem.owner_tasks.copy(), problem.owner_wait_h.copy()
     early = 0.0
     for run in loose:
-        wait_h = min(0.0, (run.start_s - run.task.release_s) / HOUR_S)
-        early += request.policy.prices.wait_h * run.task.weight * wait_h
+        wait_s = min(0, run.start_s - run.task.release_s)
+        early += problem.rates.wait * run.task.weight * wait_s
         if run.task.owner in owner:
             tasks[owner[run.task.owner]] += 1
-            waits[owner[run.task.owner]] += wait_h
+            waits[owner[run.task.owner]] += wait_s / HOUR_S
     return lower_bound(replace(problem, owner_tasks=tasks, owner_wait_h=waits)) + early
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from plancast.planner.arrays.problem import Floats, Ints, offsets, worker_arrays
+from plancast.planner.arrays.rates import moves_cost, rates_of
 from plancast.planner.arrays.running import expected_end_s, reserved_s
 from plancast.planner.arrays.schedule import FAR
 from plancast.planner.model.domain import (
@@ -28,7 +29,7 @@ from plancast.planner.model.explain import explain_waits
 from plancast.planner.model.messages import PlanRequest, PlanResponse, RiskReport, Status
 from plancast.planner.planning.partial_order import PartialOrder, partial_order
 from plancast.planner.planning.plan import plan
-from plancast.planner.planning.rollouts import sampled_terms
+from plancast.planner.planning.rollouts import sampled_costs as sampled_costs_of
 from plancast.planner.solvers.base import Observe
 
 LEVELS = (0.5, 0.65, 0.8, 0.9)
@@ -195,7 +196,9 @@ def sampled_costs(order: PartialOrder, samples: Samples) -> Floats:
         for i in range(len(tasks))
         for w in workers[i]
     ]
-    terms = sampled_terms(
+    rates = rates_of(request.policy.prices, snapshot.workers)
+    costs: Floats = sampled_costs_of(
+        rates,
         order.order, runs, ends, order.planned, order.earliest, order.link_ptr, order.link,
         order.window_ptr, order.window_start, order.window_end, order.began,
         np.array([t.release_s - now for t in tasks], np.int64),
@@ -204,13 +207,9 @@ def sampled_costs(order: PartialOrder, samples: Samples) -> Floats:
         np.array([owner[t.owner] for t in tasks], np.int64), owner_tasks,
         offsets([len(w) for w in workers]),
         np.array([index[w] for names in workers for w in names], np.int64), np.array(share),
-        machines["busy_w"], machines["idle_w"], machines["boot_kwh"],
         machines["free_from"], machines["health"], on,
     )  # fmt: skip
-    terms[:, 9] = evaluate(request, plan_).terms["moves"]
-    prices = np.array([request.policy.prices.of(t) for t in evaluate(request, plan_).terms])
-    costs: Floats = terms @ prices
-    return costs
+    return costs + moves_cost(request.policy, evaluate(request, plan_).terms)
 
 
 def plan_under_risk(

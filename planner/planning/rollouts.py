@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from plancast.planner.arrays.cost import piece_cost, task_cost
 from plancast.planner.arrays.jit import kernel
 
 
@@ -44,15 +45,17 @@ def run_through(
 
 
 @kernel
-def sampled_terms(
-    order, runs, ends, planned, earliest, link_ptr, link, window_ptr, window_start, window_end,
-    began, raw_release, deadline, weight, owner, owner_tasks, piece_ptr, piece_worker, share,
-    busy_w, idle_w, boot_kwh, free_from, health, on,
+def sampled_costs(
+    rates, order, runs, ends, planned, earliest, link_ptr, link, window_ptr, window_start,
+    window_end, began, raw_release, deadline, weight, owner, owner_tasks, piece_ptr, piece_worker,
+    share, free_from, health, on,
 ):  # fmt: skip
-    """The cost terms but ``moves`` of every sampled execution, as ``evaluate.terms`` has them.
+    """The cost of every sampled execution but for moves.
 
     Parameters
     ----------
+    rates : rates.Rates
+        With nothing in ``fixed``: running tasks are sampled too.
     order, planned, earliest, link_ptr, link, window_ptr, window_start, window_end
         As in ``run_through``.
     runs : int64 (samples, tasks)
@@ -70,42 +73,39 @@ def sampled_terms(
 
     Returns
     -------
-    float64 (samples, 10)
-        In the order of ``domain.TERMS``.
+    float64 (samples,)
     """
-    samples, tasks, workers = runs.shape[0], runs.shape[1], idle_w.shape[0]
-    result = np.zeros((samples, 10))
+    samples, tasks, workers = runs.shape[0], runs.shape[1], on.shape[0]
+    result = np.zeros(samples)
     for k in range(samples):
         start, end = began.copy(), ends[k].copy()
         run_through(
             order, runs[k], planned, earliest, link_ptr, link, window_ptr, window_start,
             window_end, start, end,
         )  # fmt: skip
-        wait_h = np.zeros(owner_tasks.shape[0])
-        load_h, last_end = np.zeros(workers), np.zeros(workers, np.int64)
-        terms = result[k]
+        wait_s = np.zeros(owner_tasks.shape[0])
+        load_s, last_end = np.zeros(workers), np.zeros(workers, np.int64)
+        cost, makespan = 0.0, 0
         for i in range(tasks):
-            terms[0] = max(terms[0], end[i] / 3600.0)
-            late = max(0, end[i] - deadline[i])
-            terms[1] += weight[i] * late / 3600.0
-            terms[2] += weight[i] * (late > 0)
-            waited = (start[i] - raw_release[i]) / 3600.0
-            terms[3] += weight[i] * waited
-            wait_h[owner[i]] += waited
-            terms[4] += weight[i] * (end[i] - raw_release[i]) / max(end[i] - start[i], 10)
+            makespan = max(makespan, end[i])
+            cost += task_cost(rates, weight[i], raw_release[i], deadline[i], start[i], end[i])
+            wait_s[owner[i]] += start[i] - raw_release[i]
             ahead = end[i] - max(start[i], 0)
             for p in range(piece_ptr[i], piece_ptr[i + 1]):
                 w = piece_worker[p]
-                terms[5] += busy_w[w] * share[p] * ahead / 3.6e6
-                terms[8] += 1.0 - health[w] ** (ahead / 3600.0)
-                load_h[w] += share[p] * ahead / 3600.0
+                cost += piece_cost(rates, health, w, share[p], ahead)
+                load_s[w] += share[p] * ahead
                 last_end[w] = max(last_end[w], end[i])
+        most_load, longest_wait = 0.0, 0.0
         for w in range(workers):
             if last_end[w] > 0:
-                terms[5] += idle_w[w] * max(0, last_end[w] - free_from[w]) / 3.6e6
+                cost += rates.idle[w] * max(0, last_end[w] - free_from[w])
                 if not on[w]:
-                    terms[5] += boot_kwh[w]
-            terms[7] = max(terms[7], load_h[w])
+                    cost += rates.boot[w]
+            most_load = max(most_load, load_s[w])
         for o in range(owner_tasks.shape[0]):
-            terms[6] = max(terms[6], wait_h[o] / owner_tasks[o])
+            longest_wait = max(longest_wait, wait_s[o] / owner_tasks[o])
+        result[k] = (
+            cost + rates.end * makespan + rates.load * most_load + rates.owner * longest_wait
+        )
     return result

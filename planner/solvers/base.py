@@ -9,10 +9,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from plancast.planner.arrays.problem import Problem, Schedule
-from plancast.planner.model.domain import TERMS, BadRequest
+from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.messages import Budget, Status
-
-ALL_BUT_MOVES: frozenset[str] = frozenset(TERMS) - {"moves"}
 
 Observe = Callable[[float, float], None]
 """Called with (cost, lower bound) at each better plan."""

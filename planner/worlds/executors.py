@@ -247,10 +247,10 @@ class _Loop:
 
     def _candidates(self, estimate: Ints) -> dict[str, Rules]:
         arena = self.arena
-        prices = arena.problem.prices
+        rates = arena.problem.rates
         ranks = ranks_of(arena, estimate)
         orders = {"slack": ranks["slack"], "plan": self.planned}
-        if prices[3] > 0 or prices[4] > 0:  # waiting has a price
+        if rates.wait > 0 or rates.slowdown > 0:  # waiting has a price
             orders["smith"] = ranks["smith"]
         found = {PLAN: rules(arena, self.planned, home=self.home, bound=True)}
         for name, rank in orders.items():

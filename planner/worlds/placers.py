@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from plancast.planner.arrays.problem import Floats, Ints
-from plancast.planner.model.domain import HOUR_S, MIN_STRETCH_S, Plan
+from plancast.planner.model.domain import MIN_STRETCH_S, Plan
 from plancast.planner.model.messages import PlanRequest
 from plancast.planner.worlds.dispatch import (
     ARRIVED,
@@ -183,13 +183,13 @@ def _course_cost(known: Known, way: Rules) -> float:
     run(cluster, way, live, arena.task_of, known.estimate, likely, FAR)
     start = np.minimum(live.start[asked], now + 10**9)
     end = np.minimum(live.end[asked], now + 2 * 10**9)
-    weight, prices = problem.weight[asked], problem.prices
+    weight, rates = problem.weight[asked], problem.rates
     late = np.maximum(0, end - problem.deadline[asked])
     wait_s = start - problem.raw_release[asked]
-    cost = prices[1] * late / HOUR_S + prices[2] * (late > 0) + prices[3] * wait_s / HOUR_S
+    cost = rates.late * late + rates.miss * (late > 0) + rates.wait * wait_s
     slowdown = (end - problem.raw_release[asked]) / np.maximum(end - start, MIN_STRETCH_S)
-    total = float((weight * (cost + prices[4] * slowdown)).sum())
-    return total + prices[0] * float(end.max(initial=now) - now) / HOUR_S
+    total = float((weight * (cost + rates.slowdown * slowdown)).sum())
+    return total + rates.end * float(end.max(initial=now) - now)
 
 
 PLACERS: dict[str, Placer] = {

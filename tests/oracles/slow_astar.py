@@ -347,7 +347,7 @@ def _worker_groups(space: SearchSpace) -> list[int]:
         key = (
             segments, int(problem.worker_class[w]), space.free_from[w],
             tuple(problem.allowed[:, w].tolist()), tuple(problem.share[:, w].tolist()),
-            space.idle_price[w], space.boot_price[w], float(problem.busy_w[w]),
+            space.idle_price[w], space.boot_price[w], problem.workers[w].busy_w,
             float(problem.health[w]), int(problem.last_end[w]), float(problem.load_h[w]),
         )  # fmt: skip
         result.append(groups.setdefault(key, len(groups)))

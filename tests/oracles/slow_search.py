@@ -23,7 +23,7 @@ from plancast.planner.arrays.graph import priority_order
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
 from plancast.planner.arrays.schedule import FAR
 from plancast.planner.bounds.lower_bound import heads_tails
-from plancast.planner.model.domain import HOUR_S, MIN_STRETCH_S, WATT_SECONDS_PER_KWH
+from plancast.planner.model.domain import HOUR_S, MIN_STRETCH_S, TERMS, WATT_SECONDS_PER_KWH
 
 Active = tuple[tuple[int, int], ...]
 """(end, packed demand) of what a worker holds beyond the start of the last task placed."""
@@ -163,13 +163,13 @@ class SearchSpace:
 
     def __init__(self, problem: Problem, stop_at: float = math.inf) -> None:
         self.problem = problem
-        self.price = price = [float(p) for p in problem.prices]
+        self.price = price = [problem.request.policy.prices.of(t) for t in TERMS]
         self.makespan_price = price[0] / HOUR_S
         self.unfair_price = price[6] / HOUR_S
         self.load_price = price[7]
         kwh_price = price[5] / WATT_SECONDS_PER_KWH
-        self.idle_price = [kwh_price * float(w) for w in problem.idle_w]
-        self.boot_price = [price[5] * float(kwh) for kwh in problem.boot_kwh]
+        self.idle_price = [kwh_price * w.idle_w for w in problem.workers]
+        self.boot_price = [price[5] * w.boot_kwh for w in problem.workers]
         self.prices_power = any(self.idle_price) or any(self.boot_price)
         self.late_price = [price[1] * float(w) / HOUR_S for w in problem.weight]
         self.miss_price = [price[2] * float(w) for w in problem.weight]
@@ -240,7 +240,7 @@ class SearchSpace:
             loads = []
             for w, n in counts.items():
                 share = float(problem.share[kind, w])
-                kwh = float(problem.busy_w[w]) * share * duration / WATT_SECONDS_PER_KWH
+                kwh = problem.workers[w].busy_w * share * duration / WATT_SECONDS_PER_KWH
                 fixed += n * price[5] * kwh
                 fixed += n * price[8] * (1.0 - float(problem.health[w]) ** hours)
                 loads.append((w, n * price[7] * share * hours))
@@ -262,8 +262,7 @@ class SearchSpace:
         """The state at which nothing is placed, given a bound on the cost of any schedule."""
         problem = self.problem
         last_end = tuple(int(e) for e in problem.last_end)
-        # The makespan stands in the base beside what is additive.
-        add = float(problem.base @ problem.prices) - float(problem.base[0] * problem.prices[0])
+        add = problem.rates.fixed
         add += sum(self.idle_s(w, e) * self.idle_price[w] for w, e in enumerate(last_end))
         return State(
             parent=None, edge=None, start=0, done=0, ends=(0,) * len(self.preds),

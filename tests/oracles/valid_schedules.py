@@ -9,8 +9,28 @@ import numpy as np
 
 from plancast.planner.arrays.graph import priority_order
 from plancast.planner.arrays.problem import Problem, Schedule, encode
+from plancast.planner.model.domain import TERMS, Prices
 from plancast.planner.solvers.greedy.greedy import schedule_in_order
 from tests.oracles.random_requests import random_request
+
+
+def priced_alone(problem: Problem) -> dict[str, Problem]:
+    """The same problem with a price of 1 on one term and none on the others, for each but moves."""
+    nothing = Prices(**dict.fromkeys(TERMS, 0.0))
+    return {
+        term: replace(
+            problem,
+            rates=encode(
+                replace(
+                    problem.request,
+                    policy=replace(problem.request.policy, prices=replace(nothing, **{term: 1.0})),
+                )
+            ).rates,
+            memory={},
+        )
+        for term in TERMS
+        if term != "moves"
+    }
 
 
 def random_schedules(problem: Problem, rng: np.random.Generator, tries: int) -> Iterator[Schedule]:

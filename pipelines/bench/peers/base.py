@@ -60,8 +60,8 @@ def require_open(problem: Problem) -> None:
 
 def require_priced_only(problem: Problem, *terms: str) -> None:
     """Refuse a problem that prices another term."""
-    for name, price in zip(TERMS, problem.prices, strict=True):
-        if price and name not in terms:
+    for name in TERMS:
+        if problem.request.policy.prices.of(name) and name not in terms:
             raise NotSuited(f"prices {name}")
 
 

@@ -22,7 +22,7 @@ from plancast.pipelines.bench.peers.base import (
     takes_whole_worker,
 )
 from plancast.planner.arrays.problem import Problem, Schedule
-from plancast.planner.model.domain import HOUR_S, BadRequest
+from plancast.planner.model.domain import BadRequest
 
 
 def pyjobshop(problem: Problem, rules: Rules) -> Answer:
@@ -48,7 +48,7 @@ def pyjobshop(problem: Problem, rules: Rules) -> Answer:
     model: Any = Model()
     tasks, modes = _fill(model, problem)
     whole = CPModel(model.data())
-    price = float(problem.prices[0]) / HOUR_S
+    price = problem.rates.end
     solver, bound = run(whole.model, rules, began, lambda value: price * value)
     if solver is None:
         return Answer(None, bound)

@@ -21,7 +21,6 @@ from plancast.pipelines.bench.peers.base import (
 from plancast.pipelines.bench.peers.cp_run import run
 from plancast.planner.arrays.problem import Problem, Schedule
 from plancast.planner.arrays.schedule import FAR
-from plancast.planner.model.domain import HOUR_S, WATT_SECONDS_PER_KWH
 
 PARTS = 1_000_000
 """Into how many parts a unit of cost is divided to have whole coefficients."""
@@ -34,7 +33,7 @@ def straightforward_model(problem: Problem, rules: Rules) -> Answer:
     began = time.perf_counter()
     require_open(problem)
     require_priced_only(problem, "makespan_h", "late_h", "kwh")
-    if problem.busy_w.any() or problem.boot_kwh.any():
+    if problem.rates.busy.any() or problem.rates.boot.any():
         raise NotSuited("prices power that depends on the load, or switching on")
     intervals = int(problem.allowed.sum(axis=1)[problem.kind].sum())
     if intervals > MOST_INTERVALS:
@@ -85,16 +84,15 @@ def _minimise(
     costs = []
     makespan = model.new_int_var(0, horizon, "")
     model.add_max_equality(makespan, end)
-    costs.append(round(PARTS * float(problem.prices[0]) / HOUR_S) * makespan)
+    costs.append(round(PARTS * problem.rates.end) * makespan)
     for i, finish in enumerate(end):
-        price = round(PARTS * float(problem.prices[1] * problem.weight[i]) / HOUR_S)
+        price = round(PARTS * float(problem.rates.late * problem.weight[i]))
         if price and problem.deadline[i] < FAR:
             late = model.new_int_var(0, horizon, "")
             model.add(late >= finish - int(problem.deadline[i]))
             costs.append(price * late)
     for w, pieces in enumerate(on_worker):
-        power = float(problem.prices[5] * problem.idle_w[w])
-        price = round(PARTS * power / WATT_SECONDS_PER_KWH)
+        price = round(PARTS * float(problem.rates.idle[w]))
         if price and pieces:
             last = model.new_int_var(0, horizon, "")
             for i, present, _ in pieces:

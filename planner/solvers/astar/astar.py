@@ -15,6 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from plancast.planner.arrays.problem import Floats, Ints, Problem, Schedule
+from plancast.planner.arrays.rates import ALL_BUT_MOVES
 from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.messages import Budget, Status
@@ -31,7 +32,7 @@ from plancast.planner.solvers.astar.space import (
     root_of,
     search_space,
 )
-from plancast.planner.solvers.base import ALL_BUT_MOVES, Observe, Solution
+from plancast.planner.solvers.base import Observe, Solution
 
 FORMS = ("best", "anytime", "focal", "beam", "guided")
 CHUNK_S = 0.01

@@ -38,7 +38,7 @@ import numpy as np
 from plancast.planner.arrays.graph import priority_order
 from plancast.planner.arrays.problem import Bools, Floats, Ints, Problem, Schedule, offsets
 from plancast.planner.bounds.lower_bound import heads_tails
-from plancast.planner.model.domain import HOUR_S, MIN_STRETCH_S, WATT_SECONDS_PER_KWH
+from plancast.planner.model.domain import HOUR_S, MIN_STRETCH_S
 from plancast.planner.solvers.astar import kernel
 
 FEATURES: tuple[str, ...] = (
@@ -175,11 +175,10 @@ def search_space(problem: Problem, stop_at: float = math.inf) -> SearchSpace:
         When there are too many edges to list them in time.
     """
     tasks = len(problem.tasks)
-    price = [float(p) for p in problem.prices]
-    kwh_price = price[5] / WATT_SECONDS_PER_KWH
-    idle_price = kwh_price * problem.idle_w
+    rates = problem.rates
+    idle_price = rates.idle
     # What is on already, though all that runs there is preempted, need not be booted.
-    boot_price = np.where(problem.on, 0.0, price[5] * problem.boot_kwh)
+    boot_price = np.where(problem.on, 0.0, rates.boot)
     edges: list[Assign] = []
     per_task = []
     for i in range(tasks):
@@ -200,8 +199,8 @@ def search_space(problem: Problem, stop_at: float = math.inf) -> SearchSpace:
     follows = np.flatnonzero(np.diff(problem.pred_ptr) > 0)
     arrays = kernel.Space(
         release=problem.release, raw_release=problem.raw_release, deadline=problem.deadline,
-        owner=problem.owner, late_price=price[1] * problem.weight / HOUR_S,
-        miss_price=price[2] * problem.weight, pred_ptr=problem.pred_ptr, pred=problem.pred,
+        owner=problem.owner, late_price=rates.late * problem.weight,
+        miss_price=rates.miss * problem.weight, pred_ptr=problem.pred_ptr, pred=problem.pred,
         order=priority_order(np.zeros(tasks), problem.pred_ptr, problem.pred),
         after=tail - problem.shortest, twin=_twins(problem), follows=follows,
         shortest=problem.shortest, work=work, room=room, held=held, least_slope=least_slope,
@@ -210,8 +209,8 @@ def search_space(problem: Problem, stop_at: float = math.inf) -> SearchSpace:
         free_from=problem.free_from,
         idle_price=idle_price, boot_price=boot_price, group=group,
         by_group=np.argsort(group, kind="stable"), owner_tasks=problem.owner_tasks,
-        has_alike=len(np.unique(group)) < len(group), makespan_price=price[0] / HOUR_S,
-        unfair_price=price[6] / HOUR_S, load_price=price[7],
+        has_alike=len(np.unique(group)) < len(group), makespan_price=rates.end,
+        unfair_price=rates.owner, load_price=HOUR_S * rates.load,
         prices_power=bool(idle_price.any() or boot_price.any()), **columns,
     )  # fmt: skip
     return SearchSpace(problem, arrays, edges)
@@ -238,11 +237,11 @@ def _edge_arrays(problem: Problem, edges: list[Assign]) -> dict[str, Any]:
     -----
     ``w (s - r)`` for the wait, ``w (s + d - r) / max(d, 10)`` for the stretch.
     """
-    price = problem.prices
+    rates = problem.rates
     task = np.array([e.task for e in edges], np.int64)
     duration = np.array([e.duration for e in edges], np.int64)
-    stretch = problem.weight[task] * price[4] / np.maximum(duration, MIN_STRETCH_S)
-    slope = problem.weight[task] * price[3] / HOUR_S + stretch
+    stretch = problem.weight[task] * rates.slowdown / np.maximum(duration, MIN_STRETCH_S)
+    slope = problem.weight[task] * rates.wait + stretch
     fixed = stretch * duration - slope * problem.raw_release[task]
     counts = [[(w, e.workers.count(w)) for w in dict.fromkeys(e.workers)] for e in edges]
     size = np.array([len(c) for c in counts], np.int64)
@@ -251,11 +250,9 @@ def _edge_arrays(problem: Problem, edges: list[Assign]) -> dict[str, Any]:
     of_edge = np.repeat(np.arange(len(edges)), size)
     hours = duration[of_edge] / HOUR_S
     share = problem.share[problem.kind[task[of_edge]], worker]
-    kwh = problem.busy_w[worker] * share * hours * HOUR_S / WATT_SECONDS_PER_KWH
+    busy = rates.busy[worker] * share * duration[of_edge]
     failures = 1.0 - problem.health[worker] ** hours
-    fixed += np.bincount(
-        of_edge, number * (price[5] * kwh + price[8] * failures), minlength=len(edges)
-    )
+    fixed += np.bincount(of_edge, number * (busy + rates.fail * failures), minlength=len(edges))
     amounts = number[:, None] * problem.demand[task[of_edge]]
     demand, demand_of = np.unique(
         amounts.reshape(len(worker), len(problem.resources)), axis=0, return_inverse=True
@@ -275,7 +272,7 @@ def _edge_arrays(problem: Problem, edges: list[Assign]) -> dict[str, Any]:
         "piece_worker": worker,
         "piece_demand": demand_of.reshape(-1).astype(np.int64),
         "piece_count": number,
-        "piece_load": number * price[7] * share * hours,
+        "piece_load": number * HOUR_S * rates.load * share * hours,
         "demand": demand.astype(np.int64),
     }
 
@@ -436,7 +433,7 @@ def _worker_groups(problem: Problem, idle_price: Floats, boot_price: Floats) -> 
             times[w, : count[w]].tobytes(), free[w, : count[w]].tobytes(),
             int(problem.worker_class[w]), int(problem.free_from[w]),
             problem.allowed[:, w].tobytes(), problem.share[:, w].tobytes(),
-            float(idle_price[w]), float(boot_price[w]), float(problem.busy_w[w]),
+            float(idle_price[w]), float(boot_price[w]), float(problem.rates.busy[w]),
             float(problem.health[w]), int(problem.last_end[w]), float(problem.load_h[w]),
             problem.capacity[w].tobytes(),
         )  # fmt: skip
@@ -453,16 +450,14 @@ def root_of(space: SearchSpace, nodes: kernel.Nodes, bound: float) -> None:
     on_s = np.where(
         problem.last_end > 0, np.maximum(0, problem.last_end - problem.free_from), 0
     ).astype(np.float64)
-    # The makespan stands in the base beside what is additive.
-    add = float(problem.base @ problem.prices) - float(problem.base[0] * problem.prices[0])
     nodes.edge[0], nodes.end[0] = -1, 0
     nodes.start[0], nodes.placed[0], nodes.sum_starts[0] = 0, 0, 0
     nodes.makespan[0] = problem.last_end.max()
     nodes.last_end[0] = problem.last_end
-    nodes.add[0] = add + float((on_s * arrays.idle_price).sum())
+    nodes.add[0] = problem.rates.fixed + float((on_s * arrays.idle_price).sum())
     nodes.bound[0] = bound
     nodes.waits[0] = problem.owner_wait_h * HOUR_S
-    nodes.loads[0] = problem.prices[7] * problem.load_h
+    nodes.loads[0] = HOUR_S * problem.rates.load * problem.load_h
     nodes.tie[0], nodes.kept[0], nodes.dead[0], nodes.shut[0] = -1, False, False, False
 
 

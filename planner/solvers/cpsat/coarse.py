@@ -6,14 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from plancast.planner.arrays import rates
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
 from plancast.planner.arrays.schedule import FAR
 from plancast.planner.solvers.cpsat.worker_classes import timed_anew
 from plancast.planner.solvers.lns.reinsertion import Standing
-
-BY_HOUR = np.array([0, 1, 3, 6, 7])
-"""Places in ``domain.TERMS`` of the terms that are hours."""
-STRETCH = 4
 
 
 def coarse(problem: Problem, tick_s: int) -> Problem | None:
@@ -37,7 +34,7 @@ def coarse(problem: Problem, tick_s: int) -> Problem | None:
     fits in seconds. Prices are by the tick, so that costs are those of the rounded plan: no
     bound on the cost of any other.
     """
-    if type(problem) is not Problem or problem.prices[STRETCH] > 0 or problem.max_stretch > 0:
+    if type(problem) is not Problem or problem.rates.slowdown > 0 or problem.max_stretch > 0:
         return None
 
     def up(seconds: Ints) -> Ints:
@@ -46,9 +43,6 @@ def coarse(problem: Problem, tick_s: int) -> Problem | None:
     def down(seconds: Ints) -> Ints:
         return np.where(seconds >= FAR, FAR, seconds // tick_s)
 
-    prices, base = problem.prices.copy(), problem.base.copy()
-    prices[BY_HOUR] *= tick_s
-    base[BY_HOUR] /= tick_s
     return replace(
         problem,
         release=up(problem.release),
@@ -64,13 +58,10 @@ def coarse(problem: Problem, tick_s: int) -> Problem | None:
         shut_start=down(problem.shut_start),
         shut_end=up(problem.shut_end),
         last_end=up(problem.last_end),
-        idle_w=problem.idle_w * tick_s,
-        busy_w=problem.busy_w * tick_s,
         health=problem.health**tick_s,
         load_h=problem.load_h / tick_s,
         owner_wait_h=problem.owner_wait_h / tick_s,
-        base=base,
-        prices=prices,
+        rates=rates.in_ticks(problem.rates, tick_s),
         memory={},
     )
 

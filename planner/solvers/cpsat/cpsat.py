@@ -11,9 +11,10 @@ import numpy as np
 from ortools.sat.python import cp_model
 
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
+from plancast.planner.arrays.rates import ALL_BUT_MOVES
 from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.model.messages import Budget, Status
-from plancast.planner.solvers.base import ALL_BUT_MOVES, Observe, Solution, at_least, within
+from plancast.planner.solvers.base import Observe, Solution, at_least, within
 from plancast.planner.solvers.cpsat.coarse import coarse, in_ticks, retimed
 from plancast.planner.solvers.cpsat.model import Model
 from plancast.planner.solvers.cpsat.worker_classes import classes_of, in_order, spread

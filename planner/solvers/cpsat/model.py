@@ -14,7 +14,7 @@ from ortools.sat.python import cp_model
 
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
 from plancast.planner.bounds.lower_bound import lower_bound
-from plancast.planner.model.domain import HOUR_S, MIN_STRETCH_S, WATT_SECONDS_PER_KWH
+from plancast.planner.model.domain import HOUR_S, MIN_STRETCH_S
 
 LARGEST_OBJECTIVE = 2.0**52
 """Beyond this the solver's bound, a double, would not be exact."""
@@ -395,29 +395,28 @@ class Model:
 
     def _add_objective(self) -> None:
         problem = self.problem
-        price = [float(p) for p in problem.prices]
-        self.constant += float(problem.base @ problem.prices)
-        self._charge_makespan(price[0] / HOUR_S)
+        rates = problem.rates
+        self.constant += rates.fixed
+        self._charge_last_end(rates.end)
         for i in range(len(problem.tasks)):
             weight = float(problem.weight[i])
-            self._charge_lateness(i, weight * price[1] / HOUR_S, weight * price[2])
-            self._charge_wait(i, weight * price[3] / HOUR_S)
-            self._charge_stretch(i, weight * price[4])
+            self._charge_lateness(i, weight * rates.late, weight * rates.miss)
+            self._charge_wait(i, weight * rates.wait)
+            self._charge_slowdown(i, weight * rates.slowdown)
             for piece in self.pieces[i]:
-                self._charge_piece(i, piece, price[5], price[8])
+                self._charge_piece(i, piece)
         for w in self.members:
-            self._charge_power(w, price[5])
-        if price[6]:
-            self._charge_unfairness(price[6] / HOUR_S)
-        if price[7]:
-            self._charge_imbalance(price[7] / HOUR_S)
+            self._charge_use(w)
+        if rates.owner:
+            self._charge_worst_owner(rates.owner)
+        if rates.load:
+            self._charge_most_loaded(rates.load)
         self._minimise()
 
-    def _charge_makespan(self, price: float) -> None:
+    def _charge_last_end(self, price: float) -> None:
         if not price:
             return
         least = int(self.problem.last_end.max())
-        self.constant -= price * least  # it is in the base already
 
         def last_end(f: Facts) -> int:
             return max(least, *f.end)
@@ -449,7 +448,7 @@ class Model:
             self.model.add(self.end[i] <= deadline).only_enforce_if(~missed)
             self._charge(miss_price, missed, 1, lambda f: f.end[i] > deadline)
 
-    def _charge_stretch(self, i: int, price: float) -> None:
+    def _charge_slowdown(self, i: int, price: float) -> None:
         if not price:
             return
         divisors = sorted({max(p.duration, MIN_STRETCH_S) for p in self.pieces[i]})
@@ -458,9 +457,9 @@ class Model:
             self._charge(price / divisors[0], self.end[i], self.horizon, lambda f: f.end[i])
             return
         for divisor in divisors:
-            self._charge_stretch_over(i, divisor, price / divisor)
+            self._charge_slowdown_over(i, divisor, price / divisor)
 
-    def _charge_stretch_over(self, i: int, divisor: int, price: float) -> None:
+    def _charge_slowdown_over(self, i: int, divisor: int, price: float) -> None:
         """Charge the time from release to end if that is what the stretch divides by."""
         release = self.raw_release[i]
 
@@ -475,18 +474,16 @@ class Model:
                 self.model.add(span >= self.end[i] - release).only_enforce_if(p.present)
         self._charge(price, span, largest, since_release)
 
-    def _charge_piece(self, i: int, p: Piece, kwh_price: float, failure_price: float) -> None:
-        problem = self.problem
+    def _charge_piece(self, i: int, p: Piece) -> None:
+        problem, rates = self.problem, self.problem.rates
         share = float(problem.share[problem.kind[i], p.worker])
-        watt_s = float(problem.busy_w[p.worker]) * share * p.duration
         survival = float(problem.health[p.worker]) ** (p.duration / HOUR_S)
-        price = kwh_price * watt_s / WATT_SECONDS_PER_KWH + failure_price * (1.0 - survival)
+        price = float(rates.busy[p.worker]) * share * p.duration + rates.fail * (1.0 - survival)
         self._charge(price, p.count, p.most, lambda f: f.on(i, p.worker, p.duration))
 
-    def _charge_power(self, w: int, kwh_price: float) -> None:
+    def _charge_use(self, w: int) -> None:
         problem, members = self.problem, self.members[w]
-        idle_price = kwh_price * float(problem.idle_w[w]) / WATT_SECONDS_PER_KWH
-        boot_price = kwh_price * float(problem.boot_kwh[w])
+        idle_price, boot_price = float(problem.rates.idle[w]), float(problem.rates.boot[w])
         free_from, running_end = int(problem.free_from[w]), int(problem.last_end[w])
         if idle_price:
             on = self._time_on(w, free_from, running_end)
@@ -522,7 +519,7 @@ class Model:
             self.model.add(on >= self.end[i] - free_from + others).only_enforce_if(p.present)
         return on
 
-    def _charge_unfairness(self, price: float) -> None:
+    def _charge_worst_owner(self, price: float) -> None:
         problem = self.problem
         owners = sorted({int(o) for o in problem.owner})
         sizes = [int(problem.owner_tasks[o]) for o in owners]
@@ -551,7 +548,7 @@ class Model:
             self.model.add(size * mean >= unit * (waited + ran))
         self._charge(price / unit, mean, unit * most, worst)
 
-    def _charge_imbalance(self, price: float) -> None:
+    def _charge_most_loaded(self, price: float) -> None:
         problem = self.problem
         shares = {
             (i, p.worker): Fraction(

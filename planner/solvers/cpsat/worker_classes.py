@@ -27,15 +27,15 @@ def classes_of(problem: Problem) -> list[Ints]:
         is where the incumbent has it, or it is not.
     """
     workers = len(problem.capacity)
-    if problem.prices[9] > 0:
+    if problem.rates.move > 0:
         return [np.array([w]) for w in range(workers)]
     times, free, count = problem.profile()
     alike: dict[tuple[bytes, ...], list[int]] = {}
     for w in range(workers):
         numbers = np.array(
             [
-                problem.idle_w[w], problem.busy_w[w], problem.boot_kwh[w], problem.health[w],
-                problem.load_h[w],
+                problem.rates.idle[w], problem.rates.busy[w], problem.rates.boot[w],
+                problem.health[w], problem.load_h[w],
             ]
         )  # fmt: skip
         whole = np.array(
@@ -66,7 +66,7 @@ def in_order(problem: Problem, schedule: Schedule, classes: list[Ints]) -> Sched
     busy_s = np.bincount(schedule.worker, ran, minlength=len(last_end))
     becomes = np.arange(len(last_end))
     for members in classes:
-        priced = problem.prices[5] * problem.idle_w[members[0]] > 0
+        priced = problem.rates.idle[members[0]] > 0
         amount = last_end[members] if priced else busy_s[members]
         becomes[members[np.argsort(-amount, kind="stable")]] = members
     return Schedule(schedule.start, schedule.end, becomes[schedule.worker])

@@ -11,6 +11,7 @@ import numpy as np
 from plancast.planner.arrays.graph import priority_order
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
 from plancast.planner.arrays.schedule import EARLIEST_END, LEAST_COST, list_schedule
+from plancast.planner.model.domain import HOUR_S
 from plancast.planner.model.messages import Budget, Status
 from plancast.planner.solvers.base import Observe, Solution, at_least
 from plancast.planner.solvers.greedy.priority_rules import (
@@ -92,13 +93,13 @@ def schedule_in_order(problem: Problem, order: Ints, rule: int) -> Schedule | No
     """The list schedule of a topological order, or None where a task finds no place."""
     # An hour of end time costs a worker's part of an hour of everything that is priced
     # by time, so that a free worker is not filled for ever.
-    tie = float(problem.prices[0] + problem.prices[3]) / len(problem.workers) + 1e-6
+    tie = HOUR_S * (problem.rates.end + problem.rates.wait) / len(problem.workers) + 1e-6
     start, end, worker, failed = list_schedule(
         order, rule, tie, *problem.profile(), problem.demand, problem.release,
         problem.raw_release, problem.deadline, problem.hard_end, problem.last_start,
         problem.max_stretch, problem.weight, problem.shards, problem.shard_ptr, problem.kind,
         problem.allowed, problem.duration, problem.worker_class, problem.pred_ptr, problem.pred,
-        problem.busy_w, problem.idle_w, problem.boot_kwh, problem.free_from, problem.share,
-        problem.last_end.copy(), problem.on.copy(), problem.load_h.copy(), problem.prices,
+        problem.free_from, problem.share,
+        problem.last_end.copy(), problem.on.copy(), problem.load_h.copy(), problem.rates,
     )  # fmt: skip
     return Schedule(start, end, worker) if failed < 0 else None

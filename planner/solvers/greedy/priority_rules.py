@@ -8,6 +8,7 @@ import numpy as np
 
 from plancast.planner.arrays.graph import latest_ends
 from plancast.planner.arrays.problem import Floats, Problem
+from plancast.planner.arrays.rates import prices_waiting
 from plancast.planner.arrays.schedule import FAR
 from plancast.planner.bounds.lower_bound import area_makespan_h, heads_tails
 from plancast.planner.model.domain import HOUR_S
@@ -63,7 +64,7 @@ def learned_priority(problem: Problem, weights: Mapping[str, float]) -> Floats:
 
 def waiting_costs(problem: Problem) -> bool:
     """Whether anything is priced by the start of single tasks: waits, stretch, fairness."""
-    return bool(problem.prices[[3, 4, 6]].any())
+    return prices_waiting(problem.rates)
 
 
 def _ranks(values: Floats) -> Floats:

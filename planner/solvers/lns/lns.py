@@ -12,8 +12,9 @@ from typing import ClassVar
 import numpy as np
 
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
+from plancast.planner.arrays.rates import ALL_TERMS
 from plancast.planner.bounds.relaxation import Relaxation, relax
-from plancast.planner.model.domain import TERMS, BadRequest
+from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.messages import Budget, Status
 from plancast.planner.solvers.base import (
     Observe,
@@ -107,7 +108,7 @@ class LargeNeighbourhood:
     """
 
     name: ClassVar[str] = "lns"
-    exact_terms: ClassVar[frozenset[str]] = frozenset(TERMS)
+    exact_terms: ClassVar[frozenset[str]] = ALL_TERMS
     start: Solver
     most: int = 20
     looked_at: int = 16

@@ -11,7 +11,7 @@ from plancast.planner.arrays.graph import dues, successors
 from plancast.planner.arrays.packing import Words, words_of
 from plancast.planner.arrays.problem import Floats, Ints, Problem, Profile, Schedule
 from plancast.planner.bounds.relaxation import Relaxation
-from plancast.planner.model.domain import HOUR_S, WATT_SECONDS_PER_KWH
+from plancast.planner.model.domain import HOUR_S
 from plancast.planner.solvers.greedy.priority_rules import priorities
 from plancast.planner.solvers.lns import ruin
 from plancast.planner.solvers.lns.ruin import FAR, Fixed, State
@@ -32,8 +32,6 @@ ODDS = np.cumsum([0.3, 0.2, 0.15, 0.15, 0.1, 0.1])
 """Cumulated chances of ``ruin``'s rules."""
 LEVELLED = 0.95
 """Workers that end later than so many of them are charged for it by ``Walk.level``."""
-BY_HOUR = np.array([0, 1, 3, 6, 7])
-"""Places in ``domain.TERMS`` of the terms that are hours."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +65,14 @@ def fixed_arrays(problem: Problem) -> Fixed:
     )
     ti[:, ruin.DUE], ti[:, ruin.REST] = due, rest
     succ_ptr, succ = successors(problem.pred_ptr, problem.pred)
-    prices = problem.prices.copy()
-    prices[BY_HOUR] /= HOUR_S
-    additive = problem.prices * problem.base
+    rates = problem.rates
+    scalars = np.zeros(ruin.MOVE + 1)
+    for place, value in (
+        (ruin.END_S, rates.end), (ruin.LATE_S, rates.late), (ruin.MISS, rates.miss),
+        (ruin.WAIT_S, rates.wait), (ruin.SLOWDOWN, rates.slowdown), (ruin.OWNER_S, rates.owner),
+        (ruin.LOAD_S, rates.load), (ruin.FAIL, rates.fail), (ruin.MOVE, rates.move),
+    ):  # fmt: skip
+        scalars[place] = value
     every = [np.flatnonzero(row) for row in problem.allowed]
     piece_task = np.repeat(np.arange(len(problem.tasks)), problem.shards)
     return Fixed(
@@ -89,11 +92,11 @@ def fixed_arrays(problem: Problem) -> Fixed:
         every=np.concatenate(every),
         pool=np.zeros((len(every), 1), np.int64),
         active=np.arange(len(problem.tasks)),
-        prices=prices,
+        rates=scalars,
         owner_tasks=problem.owner_tasks,
         base_wait_s=problem.owner_wait_h * HOUR_S,
         max_stretch=float(problem.max_stretch),
-        base_cost=float(additive[[1, 2, 3, 4, 5, 8]].sum() + problem.prices[9] * problem.gone),
+        base_cost=rates.fixed + rates.move * problem.gone,
     )
 
 
@@ -109,11 +112,10 @@ def _worker_ints(problem: Problem) -> Ints:
 
 
 def _worker_floats(problem: Problem) -> Floats:
-    price_kwh = problem.prices[5]
     result = np.zeros((len(problem.workers), 6))
-    result[:, ruin.IDLE] = price_kwh * problem.idle_w / WATT_SECONDS_PER_KWH
-    result[:, ruin.BUSY] = price_kwh * problem.busy_w / WATT_SECONDS_PER_KWH
-    result[:, ruin.BOOT] = price_kwh * problem.boot_kwh
+    result[:, ruin.IDLE] = problem.rates.idle
+    result[:, ruin.BUSY] = problem.rates.busy
+    result[:, ruin.BOOT] = problem.rates.boot
     result[:, ruin.HEALTH] = problem.health
     result[:, ruin.BASE_LOAD] = problem.load_h * HOUR_S
     return result
@@ -232,7 +234,7 @@ class Walk:
         last = self.state.ws[:, ruin.LAST]
         used = last[(self.state.ws[:, ruin.NUMBER] > 0) & (self.fixed.wi[:, ruin.OURS] == 1)]
         target = int(np.quantile(used, LEVELLED)) if len(used) else FAR
-        price = part * self.fixed.prices[ruin.MAKESPAN_S] / max(1, int((used > target).sum()))
+        price = part * self.fixed.rates[ruin.END_S] / max(1, int((used > target).sum()))
         self.fixed.wi[:, ruin.TARGET], self.fixed.wf[:, ruin.OVER] = target, price
 
     def step(self, moves: int, heat: float, rent: float, shape: Shape, odds: Floats = ODDS) -> None:
@@ -279,8 +281,8 @@ class Walk:
 def full_cost(problem: Problem, schedule: Schedule) -> float:
     """Price of a schedule, moves against the incumbent included."""
     cost = problem.cost(schedule)
-    if problem.prices[9] > 0:
-        cost += float(problem.prices[9]) * problem.moves(schedule)
+    if problem.rates.move > 0:
+        cost += problem.rates.move * problem.moved(schedule)
     return cost
 
 
@@ -325,11 +327,9 @@ def split(
         np.maximum.at(ti[:, ruin.RELEASE], after, between)
         np.minimum.at(ti[:, ruin.HARD_END], before, between)
         active = np.flatnonzero(side == mine)
-        prices = fixed.prices.copy()
-        prices[ruin.MAKESPAN_S] /= 2.0
-        halves.append(
-            fixed._replace(ti=ti, wi=wi, wf=fixed.wf.copy(), active=active, prices=prices)
-        )
+        rates = fixed.rates.copy()
+        rates[ruin.END_S] /= 2.0
+        halves.append(fixed._replace(ti=ti, wi=wi, wf=fixed.wf.copy(), active=active, rates=rates))
     return halves[0], halves[1]
 
 

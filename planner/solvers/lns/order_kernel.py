@@ -7,7 +7,7 @@ an order costs the mean over the futures of what its serial schedule costs in ea
 
 A move changes the order between two places. What comes before is not laid again: profiles and
 costs are kept at every few places (*stages*), and a move that gains nothing is given up as soon
-as that is certain. Profiles, prices and columns are those of ``kernels.ruin``.
+as that is certain. Profiles, rates and columns are those of ``kernels.ruin``.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from plancast.planner.solvers.lns.ruin import (
     CLASS,
     COUNT,
     END,
+    END_S,
     FAR,
     FIRST,
     HARD_END,
     KIND,
     LAST,
-    MAKESPAN_S,
     MOVE,
     NUMBER,
     ON,
@@ -57,7 +57,7 @@ NEAR_PLACES = 6
 
 
 class Futures(NamedTuple):
-    """Where an order is laid out, and at what prices.
+    """Where an order is laid out, and at what rates.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class Futures(NamedTuple):
     wait_s : float64 (futures, owners)
     base : float64 (futures, 2)
         Cost of what no order changes; latest end of it, seconds.
-    tf, wi, wf, pi, allowed, share, pred_ptr, pred, prices, owner_tasks, max_stretch
+    tf, wi, wf, pi, allowed, share, pred_ptr, pred, rates, owner_tasks, max_stretch
         As in ``ruin.Fixed``.
     """
 
@@ -91,7 +91,7 @@ class Futures(NamedTuple):
     share: np.ndarray
     pred_ptr: np.ndarray
     pred: np.ndarray
-    prices: np.ndarray
+    rates: np.ndarray
     owner_tasks: np.ndarray
     max_stretch: float
 
@@ -164,7 +164,7 @@ def _lay(
     """
     ti, run_s = f.ti[s], f.run_s[s]
     tf, wi, wf, pi, allowed, share = f.tf, f.wi, f.wf, f.pi, f.allowed, f.share
-    pred_ptr, pred, prices = f.pred_ptr, f.pred, f.prices
+    pred_ptr, pred, rates = f.pred_ptr, f.pred, f.rates
     none, none_ptr = np.zeros(0, np.int64), np.zeros(pred_ptr.shape[0], np.int64)
     for k in range(first, order.shape[0]):
         if keep and k % every == 0 and k > first:
@@ -195,15 +195,15 @@ def _lay(
         if begin >= FAR:
             return np.inf
         ts[i, START], ts[i, END] = begin, finish
-        additive += _task_cost(ti, tf, prices, i, begin, finish)
-        if prices[MOVE] > 0.0 and _has_moved(ti, pi, ps, i, begin):
-            additive += prices[MOVE]
+        additive += _task_cost(ti, tf, rates, i, begin, finish)
+        if rates[MOVE] > 0.0 and _has_moved(ti, pi, ps, i, begin):
+            additive += rates[MOVE]
         wait_s[ti[i, OWNER]] += begin - ti[i, RAW_RELEASE]
         for p in range(ti[i, FIRST], ti[i, BEYOND]):
             w = ps[p, ON]
             _fill(profile, ws, w, begin, finish, ti, i, 1)
             used = ws[w, NUMBER] > 0 or wi[w, BASE_ON] == 1
-            additive += _piece_cost(ti, wf, share, prices, i, w, finish - begin)
+            additive += _piece_cost(ti, wf, share, rates, i, w, finish - begin)
             if finish > ws[w, LAST] or not used:
                 additive -= _worker_cost(wi, wf, w, ws[w, LAST], used)
                 ws[w, LAST] = max(ws[w, LAST], finish)
@@ -212,9 +212,9 @@ def _lay(
             ws[w, NUMBER] += 1
         makespan = max(makespan, finish)
         to_come -= floor[i]
-        if known + additive + to_come + prices[MAKESPAN_S] * makespan > limit:
+        if known + additive + to_come + rates[END_S] * makespan > limit:
             return np.inf
-    return additive + _worst_off(prices, f.owner_tasks, load_s, wait_s, makespan)
+    return additive + _worst_off(rates, f.owner_tasks, load_s, wait_s, makespan)
 
 
 @kernel
@@ -275,7 +275,7 @@ def _floors(f):
             for w in range(f.ws.shape[1]):
                 d = f.run_s[s, i, f.wi[w, CLASS]]
                 if d > 0 and f.allowed[ti[i, KIND], w]:
-                    cost = _task_cost(ti, f.tf, f.prices, i, ti[i, RELEASE], ti[i, RELEASE] + d)
+                    cost = _task_cost(ti, f.tf, f.rates, i, ti[i, RELEASE], ti[i, RELEASE] + d)
                     least = min(least, cost)
             # A hair less, for what is summed up and taken away again.
             floor[s, i] = least - 1e-9 * abs(least) if least < np.inf else 0.0
@@ -411,7 +411,7 @@ def search(f, order, moves, hot, cold, odds, every, seed):
         for s in range(futures - 1, -1, -1):
             side = stages.side[s, c]
             rest[s] = rest[s + 1] + stages.cost[side, s, c, 0] + stages.cost[side, s, c, 2]
-            rest[s] += f.prices[MAKESPAN_S] * stages.cost[side, s, c, 1]
+            rest[s] += f.rates[END_S] * stages.cost[side, s, c, 1]
         fresh = 0.0
         for s in range(futures):
             side = stages.side[s, c]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
+from plancast.planner.arrays.rates import prices_deadlines
 from plancast.planner.solvers.greedy.priority_rules import priorities, waiting_costs
 from plancast.planner.solvers.lns import order_kernel as orders
 from plancast.planner.solvers.lns import ruin
@@ -42,16 +43,16 @@ def suits(problem: Problem) -> bool:
     """
     if not 1 < len(problem.tasks) <= MOST_TASKS or len(problem.workers) > FEW_WORKERS:
         return False
-    prices = problem.prices
-    hard = waiting_costs(problem) or bool(prices[[1, 2]].any()) or bool((problem.shards > 1).any())
+    deadlines = prices_deadlines(problem.rates)
+    hard = waiting_costs(problem) or deadlines or bool((problem.shards > 1).any())
     return hard and (len(problem.workers) == 1 or alike(problem))
 
 
 def alike(problem: Problem) -> bool:
     """Whether no task can tell one worker from another, but for what runs there."""
     per_worker = (
-        problem.capacity, problem.worker_class, problem.idle_w, problem.busy_w, problem.boot_kwh,
-        problem.health,
+        problem.capacity, problem.worker_class, problem.rates.idle, problem.rates.busy,
+        problem.rates.boot, problem.health,
     )  # fmt: skip
     same = all((values == values[:1]).all() for values in per_worker)
     return same and bool((problem.allowed == problem.allowed[:, :1]).all())
@@ -100,7 +101,7 @@ def futures_of(problems: Sequence[Problem]) -> Futures:
         share=first.share,
         pred_ptr=first.pred_ptr,
         pred=first.pred,
-        prices=first.prices,
+        rates=first.rates,
         owner_tasks=first.owner_tasks,
         max_stretch=first.max_stretch,
     )

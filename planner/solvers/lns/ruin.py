@@ -53,9 +53,9 @@ ON, SLOT = range(2)
 LAST, NUMBER, COUNT = range(3)
 """Columns of ``State.ws``: last end, number of pieces, number of segments."""
 (
-    MAKESPAN_S, LATE_S, MISS, WAIT_S, STRETCH, _KWH, UNFAIR_S, LOAD_S, FAILURE, MOVE,
-) = range(10)  # fmt: skip
-"""Places in ``Fixed.prices``, in the order of ``domain.TERMS``; hours priced by the second."""
+    END_S, LATE_S, MISS, WAIT_S, SLOWDOWN, OWNER_S, LOAD_S, FAIL, MOVE,
+) = range(9)  # fmt: skip
+"""Places in ``Fixed.rates``: those of ``arrays.rates.Rates`` that are not by worker."""
 
 RUIN_RULES = 6
 NEIGHBOURS, LATEST, LATE, CHAIN, RANDOM, WORKER = range(RUIN_RULES)
@@ -93,7 +93,7 @@ class Fixed(NamedTuple):
     every: np.ndarray
     pool: np.ndarray
     active: np.ndarray
-    prices: np.ndarray
+    rates: np.ndarray
     owner_tasks: np.ndarray
     base_wait_s: np.ndarray
     max_stretch: float
@@ -267,24 +267,24 @@ def _latest_start(ti, max_stretch, i, latest_end, duration):
 
 
 @inner
-def _task_cost(ti, tf, prices, i, start, end):
+def _task_cost(ti, tf, rates, i, start, end):
     """What a task adds to the terms that are sums over tasks, without its workers."""
     weight, release = tf[i, WEIGHT], ti[i, RAW_RELEASE]
-    cost = prices[WAIT_S] * weight * (start - release)
+    cost = rates[WAIT_S] * weight * (start - release)
     late = end - ti[i, DEADLINE]
     if late > 0:
-        cost += weight * (prices[LATE_S] * late + prices[MISS])
-    if prices[STRETCH] > 0.0:
-        cost += prices[STRETCH] * weight * (end - release) / max(end - start, 10)
+        cost += weight * (rates[LATE_S] * late + rates[MISS])
+    if rates[SLOWDOWN] > 0.0:
+        cost += rates[SLOWDOWN] * weight * (end - release) / max(end - start, 10)
     return cost
 
 
 @inner
-def _piece_cost(ti, wf, share, prices, i, w, duration):
+def _piece_cost(ti, wf, share, rates, i, w, duration):
     """What a piece on worker w adds to the terms that are sums over pieces."""
     cost = wf[w, BUSY] * share[ti[i, KIND], w] * duration
-    if prices[FAILURE] > 0.0:
-        cost += prices[FAILURE] * (1.0 - wf[w, HEALTH] ** (duration / 3600.0))
+    if rates[FAIL] > 0.0:
+        cost += rates[FAIL] * (1.0 - wf[w, HEALTH] ** (duration / 3600.0))
     return cost
 
 
@@ -321,19 +321,19 @@ def _has_moved(ti, pi, ps, i, start):
 
 
 @inner
-def _worst_off(prices, owner_tasks, load_s, wait_s, makespan):
+def _worst_off(rates, owner_tasks, load_s, wait_s, makespan):
     """The priced terms that are a maximum: makespan, unfairness, imbalance."""
-    cost = prices[MAKESPAN_S] * makespan
-    if prices[UNFAIR_S] > 0.0:
+    cost = rates[END_S] * makespan
+    if rates[OWNER_S] > 0.0:
         wait = 0.0
         for o in range(wait_s.shape[0]):
             wait = max(wait, wait_s[o] / owner_tasks[o])
-        cost += prices[UNFAIR_S] * wait
-    if prices[LOAD_S] > 0.0:
+        cost += rates[OWNER_S] * wait
+    if rates[LOAD_S] > 0.0:
         load = 0.0
         for w in range(load_s.shape[0]):
             load = max(load, load_s[w])
-        cost += prices[LOAD_S] * load
+        cost += rates[LOAD_S] * load
     return cost
 
 
@@ -351,19 +351,19 @@ def _makespan(wi, ws):
 def total_cost(f, s):
     """The cost of a state from scratch, with what is over target."""
     ti, tf, wi, wf, pi, share = f.ti, f.tf, f.wi, f.wf, f.pi, f.share
-    prices, owner_tasks, base_cost = f.prices, f.owner_tasks, f.base_cost
+    rates, owner_tasks, base_cost = f.rates, f.owner_tasks, f.base_cost
     ts, ps, ws, load_s, wait_s = s.ts, s.ps, s.ws, s.load_s, s.wait_s
     cost = base_cost
     for w in range(ws.shape[0]):
         used = ws[w, NUMBER] > 0 or wi[w, BASE_ON] == 1
         cost += _worker_cost(wi, wf, w, ws[w, LAST], used)
     for i in range(ts.shape[0]):
-        cost += _task_cost(ti, tf, prices, i, ts[i, START], ts[i, END])
-        if prices[MOVE] > 0.0 and _has_moved(ti, pi, ps, i, ts[i, START]):
-            cost += prices[MOVE]
+        cost += _task_cost(ti, tf, rates, i, ts[i, START], ts[i, END])
+        if rates[MOVE] > 0.0 and _has_moved(ti, pi, ps, i, ts[i, START]):
+            cost += rates[MOVE]
         for p in range(ti[i, FIRST], ti[i, BEYOND]):
-            cost += _piece_cost(ti, wf, share, prices, i, ps[p, ON], ts[i, END] - ts[i, START])
-    return cost + _worst_off(prices, owner_tasks, load_s, wait_s, _makespan(wi, ws))
+            cost += _piece_cost(ti, wf, share, rates, i, ps[p, ON], ts[i, END] - ts[i, START])
+    return cost + _worst_off(rates, owner_tasks, load_s, wait_s, _makespan(wi, ws))
 
 
 # ----------------------------------------------------------------------------- the state
@@ -371,19 +371,19 @@ def total_cost(f, s):
 
 @inner
 def _put(
-    ti, tf, wi, wf, pi, share, prices, ts, ps, ws, load_s, wait_s, profile, items, i, start, end,
+    ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, i, start, end,
 ):  # fmt: skip
     """Note task i on its workers (already in ``s.ps``) over [start, end); the cost it adds."""
     ts[i, START], ts[i, END] = start, end
-    cost = _task_cost(ti, tf, prices, i, start, end)
-    if prices[MOVE] > 0.0 and _has_moved(ti, pi, ps, i, start):
-        cost += prices[MOVE]
+    cost = _task_cost(ti, tf, rates, i, start, end)
+    if rates[MOVE] > 0.0 and _has_moved(ti, pi, ps, i, start):
+        cost += rates[MOVE]
     wait_s[ti[i, OWNER]] += start - ti[i, RAW_RELEASE]
     for p in range(ti[i, FIRST], ti[i, BEYOND]):
         w = ps[p, ON]
         _fill(profile, ws, w, start, end, ti, i, 1)
         used = ws[w, NUMBER] > 0 or wi[w, BASE_ON] == 1
-        cost += _piece_cost(ti, wf, share, prices, i, w, end - start)
+        cost += _piece_cost(ti, wf, share, rates, i, w, end - start)
         if end > ws[w, LAST] or not used:
             cost -= _worker_cost(wi, wf, w, ws[w, LAST], used)
             ws[w, LAST] = max(ws[w, LAST], end)
@@ -406,18 +406,18 @@ def _unlist(ps, ws, items, p):
 
 
 @inner
-def _take(ti, tf, wi, wf, pi, share, prices, ts, ps, ws, load_s, wait_s, profile, items, i):
+def _take(ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, i):
     """Take task i out; the cost it gives back."""
     start, end = ts[i, START], ts[i, END]
-    cost = _task_cost(ti, tf, prices, i, start, end)
-    if prices[MOVE] > 0.0 and _has_moved(ti, pi, ps, i, start):
-        cost += prices[MOVE]
+    cost = _task_cost(ti, tf, rates, i, start, end)
+    if rates[MOVE] > 0.0 and _has_moved(ti, pi, ps, i, start):
+        cost += rates[MOVE]
     wait_s[ti[i, OWNER]] -= start - ti[i, RAW_RELEASE]
     for p in range(ti[i, FIRST], ti[i, BEYOND]):
         w = ps[p, ON]
         _unlist(ps, ws, items, p)
         _fill(profile, ws, w, start, end, ti, i, -1)
-        cost += _piece_cost(ti, wf, share, prices, i, w, end - start)
+        cost += _piece_cost(ti, wf, share, rates, i, w, end - start)
         used = ws[w, NUMBER] > 0 or wi[w, BASE_ON] == 1
         if end == ws[w, LAST] or not used:
             latest = wi[w, BASE_END]
@@ -450,7 +450,7 @@ def load(f, s, profile, spare):
         The pieces on each worker, in no order.
     """
     ti, tf, wi, wf, pi, share = f.ti, f.tf, f.wi, f.wf, f.pi, f.share
-    prices, base_wait_s = f.prices, f.base_wait_s
+    rates, base_wait_s = f.rates, f.base_wait_s
     ts, ps, ws, load_s, wait_s = s.ts, s.ps, s.ws, s.load_s, s.wait_s
     workers = ws.shape[0]
     need = np.zeros(workers, np.int64)
@@ -469,7 +469,7 @@ def load(f, s, profile, spare):
     for i in range(ts.shape[0]):
         if ts[i, START] < FAR:
             _put(
-                ti, tf, wi, wf, pi, share, prices, ts, ps, ws, load_s, wait_s, profile, items, i,
+                ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, i,
                 ts[i, START], ts[i, END],
             )  # fmt: skip
     return profile, items
@@ -550,7 +550,7 @@ def _place_gang(
 
 @inner
 def _insert(
-    ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, prices, max_stretch, ts, ws,
+    ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, rates, max_stretch, ts, ws,
     load_s, profile, i, seen, looked, blink, tie, makespan, most_load,
 ):  # fmt: skip
     """Where task i adds least to the cost among workers ``seen[:looked]``: (worker, start, end).
@@ -559,18 +559,18 @@ def _insert(
     deadlines and the chain after it count too.
     """
     earliest, latest_end, awaited = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i)
-    ti, wi, wf, ws, share, prices = ti, wi, wf, ws, share, prices
+    ti, wi, wf, ws, share, rates = ti, wi, wf, ws, share, rates
     kind, release, deadline = ti[i, KIND], ti[i, RAW_RELEASE], ti[i, DEADLINE]
     weight, rest = tf[i, WEIGHT], 0
-    wait_price = prices[WAIT_S] * weight + prices[UNFAIR_S] * tf[i, OWNER_PART]
-    stretch_price, end_price = prices[STRETCH] * weight, prices[MAKESPAN_S]
+    wait_price = rates[WAIT_S] * weight + rates[OWNER_S] * tf[i, OWNER_PART]
+    stretch_price, end_price = rates[SLOWDOWN] * weight, rates[END_S]
     if awaited:
         deadline, weight, rest = ti[i, DUE], tf[i, DUE_WEIGHT], ti[i, REST]
-    late_price, miss_price = prices[LATE_S] * weight, prices[MISS] * weight
-    load_price, fail_price, move_price = prices[LOAD_S], prices[FAILURE], 0.0
+    late_price, miss_price = rates[LATE_S] * weight, rates[MISS] * weight
+    load_price, fail_price, move_price = rates[LOAD_S], rates[FAIL], 0.0
     moved_after, was_on = ti[i, MOVED_AFTER], pi[ti[i, FIRST], WAS_ON]
     if moved_after < FAR:
-        move_price = prices[MOVE]
+        move_price = rates[MOVE]
     best, best_w, best_start, best_end = np.inf, -1, FAR, FAR
     for q in range(looked):
         w = seen[q]
@@ -668,7 +668,7 @@ def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, 
         f.succ_ptr,
         f.succ,
     )
-    every_ptr, every, prices, max_stretch = f.every_ptr, f.every, f.prices, f.max_stretch
+    every_ptr, every, rates, max_stretch = f.every_ptr, f.every, f.rates, f.max_stretch
     ts, ps, ws, load_s, wait_s = s.ts, s.ps, s.ws, s.load_s, s.wait_s
     np.random.seed(seed)
     makespan, most_load = max(priced_to, _makespan(wi, ws)), load_s.max()
@@ -694,14 +694,14 @@ def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, 
             w = -1
             if looked > 0:
                 w, begin, finish = _insert(
-                    ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, prices,
+                    ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, rates,
                     max_stretch, ts, ws, load_s, profile, i, seen, looked, blink, tie, makespan,
                     most_load,
                 )  # fmt: skip
             if w < 0 or finish > ti[i, DUE] or finish > priced_to:
                 seen[: high - low] = every[low:high]
                 w, begin, finish = _insert(
-                    ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, prices,
+                    ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, rates,
                     max_stretch, ts, ws, load_s, profile, i, seen, high - low, 0.0, tie, makespan,
                     most_load,
                 )  # fmt: skip
@@ -709,7 +709,7 @@ def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, 
         if begin >= FAR:
             return profile, items, i
         _put(
-            ti, tf, wi, wf, pi, share, prices, ts, ps, ws, load_s, wait_s, profile, items, i, begin,
+            ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, i, begin,
             finish,
         )  # fmt: skip
         for p in range(ti[i, FIRST], ti[i, BEYOND]):
@@ -779,7 +779,7 @@ def mend(f, s, profile, items, line, floor, order, tie, seed):
         -1, or the first task for which no place was found.
     """
     ti, tf, wi, wf, pi, run_s = f.ti, f.tf, f.wi, f.wf, f.pi, f.run_s
-    allowed, share, prices, max_stretch = f.allowed, f.share, f.prices, f.max_stretch
+    allowed, share, rates, max_stretch = f.allowed, f.share, f.rates, f.max_stretch
     pred_ptr, pred, succ_ptr, succ = f.pred_ptr, f.pred, f.succ_ptr, f.succ
     every_ptr, every = f.every_ptr, f.every
     ts, ps, ws, load_s, wait_s = s.ts, s.ps, s.ws, s.load_s, s.wait_s
@@ -817,7 +817,7 @@ def mend(f, s, profile, items, line, floor, order, tie, seed):
                 else:
                     seen = every[every_ptr[ti[i, KIND]] : every_ptr[ti[i, KIND] + 1]]
                     w, begin, finish = _insert(
-                        ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, prices,
+                        ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, rates,
                         max_stretch, ts, ws, load_s, profile, i, seen, seen.shape[0], 0.0, tie,
                         makespan, most_load,
                     )  # fmt: skip
@@ -828,14 +828,14 @@ def mend(f, s, profile, items, line, floor, order, tie, seed):
                 for p in range(succ_ptr[i], succ_ptr[i + 1]):
                     if ts[succ[p], START] < FAR:
                         _take(
-                            ti, tf, wi, wf, pi, share, prices, ts, ps, ws, load_s, wait_s, profile,
+                            ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile,
                             items, succ[p],
                         )  # fmt: skip
                         freed = True
                 if not freed:
                     return profile, items, inserted, i
         _put(
-            ti, tf, wi, wf, pi, share, prices, ts, ps, ws, load_s, wait_s, profile, items, i, begin,
+            ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, i, begin,
             finish,
         )  # fmt: skip
         for p in range(ti[i, FIRST], ti[i, BEYOND]):
@@ -910,14 +910,14 @@ def _add_chain(ti, pred_ptr, pred, succ_ptr, succ, taken, mark, filled, wanted):
 
 
 @inner
-def _late_one(ti, tf, active, prices, ts, pivot):
+def _late_one(ti, tf, active, rates, ts, pivot):
     """The task whose lateness or waiting costs most among a dozen."""
     dearest = 0.0
     for _ in range(12):
         i = active[_chance(active.shape[0])]
         start, end = ts[i, START], ts[i, END]
-        cost = _task_cost(ti, tf, prices, i, start, end)
-        cost -= _task_cost(ti, tf, prices, i, ti[i, RELEASE], ti[i, RELEASE] + end - start)
+        cost = _task_cost(ti, tf, rates, i, start, end)
+        cost -= _task_cost(ti, tf, rates, i, ti[i, RELEASE], ti[i, RELEASE] + end - start)
         if cost > dearest:
             dearest, pivot = cost, i
     return pivot
@@ -939,7 +939,7 @@ def _last_one(ti, wf, active, ps, ws, pivot):
 
 @inner
 def _ruin(
-    ti, tf, wf, pi, pred_ptr, pred, succ_ptr, succ, pool, active, prices, ts, ps, ws, items, rule,
+    ti, tf, wf, pi, pred_ptr, pred, succ_ptr, succ, pool, active, rates, ts, ps, ws, items, rule,
     wanted, taken, mark,
 ):  # fmt: skip
     """Choose up to `wanted` tasks by a rule; their number. `mark` is left set for them."""
@@ -959,7 +959,7 @@ def _ruin(
         )  # fmt: skip
     filled, moment = np.int64(0), ts[pivot, START]
     if rule == LATE:
-        pivot = _late_one(ti, tf, active, prices, ts, pivot)
+        pivot = _late_one(ti, tf, active, rates, ts, pivot)
         # What makes it late may be that its predecessors were.
         while filled < wanted - 1 and np.random.random() < 0.6:
             last, latest = np.int64(-1), ti[pivot, RELEASE]
@@ -993,7 +993,7 @@ def _ruin(
 
 @inner
 def _settle(
-    ti, tf, wi, wf, pi, pred_ptr, pred, succ_ptr, succ, prices, ts, ps, ws, wait_s, profile, items,
+    ti, tf, wi, wf, pi, pred_ptr, pred, succ_ptr, succ, rates, ts, ps, ws, wait_s, profile, items,
     w, after, line,
 ):  # fmt: skip
     """Start the tasks on worker w that start after a moment as early as they fit.
@@ -1032,11 +1032,11 @@ def _settle(
         if begin < start:
             shifted = True
             saved += _task_cost(
-                ti, tf, prices, i, start, start + d,
-            ) - _task_cost(ti, tf, prices, i, begin, begin + d)  # fmt: skip
-            if prices[MOVE] > 0.0:
+                ti, tf, rates, i, start, start + d,
+            ) - _task_cost(ti, tf, rates, i, begin, begin + d)  # fmt: skip
+            if rates[MOVE] > 0.0:
                 was, still = _has_moved(ti, pi, ps, i, start), _has_moved(ti, pi, ps, i, begin)
-                saved += prices[MOVE] * (was and not still)
+                saved += rates[MOVE] * (was and not still)
             wait_s[ti[i, OWNER]] -= start - begin
             ts[i, START], ts[i, END] = begin, begin + d
     latest = wi[w, BASE_END]
@@ -1168,7 +1168,7 @@ def _least_costs(ti, wf, run_s, share, every_ptr, every):
 @inner
 def _recreate(
     ti, tf, wi, wf, pi, run_s, allowed, share, pred_ptr, pred, succ_ptr, succ, every_ptr, every,
-    pool, prices, max_stretch, ts, ps, ws, load_s, wait_s, profile, items, stamp, touched, was_ws,
+    pool, rates, max_stretch, ts, ps, ws, load_s, wait_s, profile, items, stamp, touched, was_ws,
     was_load, was_row, noted, order, filled, seen, listed, least, move, limit, additive, makespan,
     most_load, looked_at, blink, tie,
 ):  # fmt: skip
@@ -1202,7 +1202,7 @@ def _recreate(
                     seen, listed,
                 )  # fmt: skip
                 w, begin, finish = _insert(
-                    ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, prices,
+                    ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, rates,
                     max_stretch, ts, ws, load_s, profile, i, seen, looked, blink, tie, makespan,
                     most_load,
                 )  # fmt: skip
@@ -1216,7 +1216,7 @@ def _recreate(
                     ON], move,
                 )  # fmt: skip
             additive += _put(
-                ti, tf, wi, wf, pi, share, prices, ts, ps, ws, load_s, wait_s, profile, items, i,
+                ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, i,
                 begin, finish,
             )  # fmt: skip
             makespan = max(makespan, finish)
@@ -1225,7 +1225,7 @@ def _recreate(
             placed += 1
             progress = True
             to_come -= least[i]
-            if additive + to_come + prices[MAKESPAN_S] * makespan > limit:
+            if additive + to_come + rates[END_S] * makespan > limit:
                 return False, noted, additive, makespan
     return placed == filled, noted, additive, makespan
 
@@ -1276,12 +1276,12 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
         f.succ_ptr,
         f.succ,
     )
-    every_ptr, every, pool, active, prices, owner_tasks = (
+    every_ptr, every, pool, active, rates, owner_tasks = (
         f.every_ptr,
         f.every,
         f.pool,
         f.active,
-        f.prices,
+        f.rates,
         f.owner_tasks,
     )
     max_stretch = f.max_stretch
@@ -1291,7 +1291,7 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
     best_ts, best_ps = ts.copy(), ps.copy()
     makespan = _makespan(wi, ws)
     current = total_cost(f, s)
-    additive = current - _worst_off(prices, owner_tasks, load_s, wait_s, makespan)
+    additive = current - _worst_off(rates, owner_tasks, load_s, wait_s, makespan)
     best, unsaved = current, False
     longest = 1
     for i in active:
@@ -1313,7 +1313,7 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
         while rule < RUIN_RULES - 1 and draw >= odds[rule]:
             rule += 1
         filled = _ruin(
-            ti, tf, wf, pi, pred_ptr, pred, succ_ptr, succ, pool, active, prices, ts, ps, ws, items,
+            ti, tf, wf, pi, pred_ptr, pred, succ_ptr, succ, pool, active, rates, ts, ps, ws, items,
             rule, 1 + _chance(most), taken, mark,
         )  # fmt: skip
         was_additive, was_makespan, lowered = additive, makespan, False
@@ -1330,12 +1330,12 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
                     ON], move,
                 )  # fmt: skip
             additive -= _take(
-                ti, tf, wi, wf, pi, share, prices, ts, ps, ws, load_s, wait_s, profile, items, i,
+                ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, i,
             )  # fmt: skip
         if lowered:
             makespan = _makespan(wi, ws)
         most_load = 0.0
-        if prices[LOAD_S] > 0.0:
+        if rates[LOAD_S] > 0.0:
             most_load = load_s.max()
         # The order of reinsertion: by one of the ranks, or by chance.
         choice = _chance(rank.shape[0] + 1)
@@ -1349,12 +1349,12 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
         limit = current - heat * np.log(1.0 - np.random.random())
         complete, noted, additive, makespan = _recreate(
             ti, tf, wi, wf, pi, run_s, allowed, share, pred_ptr, pred, succ_ptr, succ, every_ptr,
-            every, pool, prices, max_stretch, ts, ps, ws, load_s, wait_s, profile, items, stamp,
+            every, pool, rates, max_stretch, ts, ps, ws, load_s, wait_s, profile, items, stamp,
             touched, was_ws, was_load, was_row, noted, order, filled, seen, listed, least, move,
             limit, additive, makespan, most_load, looked_at, blink, tie,
         )  # fmt: skip
         fresh = additive + _worst_off(
-            prices, owner_tasks, load_s, wait_s, makespan,
+            rates, owner_tasks, load_s, wait_s, makespan,
         ) if complete else np.inf  # fmt: skip
         for k in range(filled):
             mark[taken[k]] = False
@@ -1379,14 +1379,14 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
             continue
         for q in range(noted):
             earlier, saved = _settle(
-                ti, tf, wi, wf, pi, pred_ptr, pred, succ_ptr, succ, prices, ts, ps, ws, wait_s,
+                ti, tf, wi, wf, pi, pred_ptr, pred, succ_ptr, succ, rates, ts, ps, ws, wait_s,
                 profile, items, touched[q], first, line,
             )  # fmt: skip
             shifted = shifted or earlier
             additive -= saved
         if shifted:
             makespan = _makespan(wi, ws)
-            current = additive + _worst_off(prices, owner_tasks, load_s, wait_s, makespan)
+            current = additive + _worst_off(rates, owner_tasks, load_s, wait_s, makespan)
         if current < best - 1e-12 * abs(best):
             best, unsaved = current, True
         for q in range(noted):

@@ -6,12 +6,14 @@ part of the base. The engines that solve a problem solve this one as well.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from plancast.planner.arrays.problem import Bools, Floats, Ints, Problem, Profile, Schedule, offsets
+from plancast.planner.arrays.cost import own_costs
+from plancast.planner.arrays.problem import Bools, Ints, Problem, Profile, Schedule, offsets
+from plancast.planner.arrays.rates import Rates
 from plancast.planner.arrays.schedule import occupy, with_room
 from plancast.planner.model.domain import HOUR_S
 from plancast.planner.solvers.lns import ruin
@@ -112,7 +114,7 @@ def rest_of(problem: Problem, fixed: Fixed, schedule: Schedule, out: Bools) -> R
         on=problem.on | on_workers,
         load_h=state.load_s / HOUR_S,
         owner_wait_h=state.wait_s / HOUR_S,
-        base=_base(problem, schedule, stay),
+        rates=_with_kept(problem, schedule, stay),
         held=_held(problem, schedule, stay),
         whole=problem,
         places=places,
@@ -122,9 +124,9 @@ def rest_of(problem: Problem, fixed: Fixed, schedule: Schedule, out: Bools) -> R
 
 _AS_THEY_ARE = (
     "request", "unplanned", "infeasible", "resources", "classes", "owners", "max_stretch",
-    "allowed", "share", "gone", "capacity", "worker_class", "free_from", "until", "idle_w",
-    "busy_w", "boot_kwh", "health", "busy_worker", "busy_end", "busy_demand", "shut_worker",
-    "shut_start", "shut_end", "owner_tasks", "prices",
+    "allowed", "share", "gone", "capacity", "worker_class", "free_from", "until", "health",
+    "busy_worker", "busy_end", "busy_demand", "shut_worker",
+    "shut_start", "shut_end", "owner_tasks",
 )  # fmt: skip
 """Fields that the rest has as the whole has them."""
 
@@ -152,24 +154,21 @@ def _bounds(problem: Problem, fixed: Fixed, schedule: Schedule, out: Bools) -> t
     return release, hard_end
 
 
-def _base(problem: Problem, schedule: Schedule, stay: Ints) -> Floats:
-    """The additive terms of what runs and of what stays, and their makespan.
+def _with_kept(problem: Problem, schedule: Schedule, stay: Ints) -> Rates:
+    """The coefficients, with what stays among what costs the same in every schedule.
 
-    Idle power, loads and waits are told by worker and by owner.
+    Power of workers, loads and waits of owners are kept by worker and by owner.
     """
-    nothing = replace(
-        problem, idle_w=np.zeros_like(problem.idle_w), boot_kwh=np.zeros_like(problem.boot_kwh)
-    )
-    out = np.ones(len(problem.tasks), np.bool_)
-    out[stay] = False
     first = problem.shard_ptr
     pieces = np.concatenate(
         [np.zeros(0, np.int64), *(np.arange(first[i], first[i + 1]) for i in stay)]
     ).astype(np.int64)
-    names = ("raw_release", "deadline", "weight", "owner", "kind", "shards")
-    columns = {name: getattr(problem, name)[stay] for name in names}
-    part = replace(nothing, **columns, shard_ptr=offsets(columns["shards"]))
-    kept = Schedule(schedule.start[stay], schedule.end[stay], schedule.worker[pieces])
-    base = part.terms(kept)
-    base[[6, 7, 9]] = 0.0
-    return base
+    by_task = ("raw_release", "deadline", "weight", "owner", "kind")
+    part = problem.priced._replace(
+        **{name: getattr(problem, name)[stay] for name in by_task},
+        shard_ptr=offsets(problem.shards[stay]),
+    )
+    cost = own_costs(
+        problem.rates, part, schedule.start[stay], schedule.end[stay], schedule.worker[pieces]
+    )
+    return problem.rates._replace(fixed=problem.rates.fixed + float(cost))

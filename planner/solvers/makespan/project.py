@@ -10,6 +10,7 @@ import numpy as np
 
 from plancast.planner.arrays.graph import priority_order, successors
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
+from plancast.planner.arrays.rates import END_ALONE
 from plancast.planner.bounds.lower_bound import heads_tails
 from plancast.planner.model.messages import Budget
 from plancast.planner.solvers.base import Observe, Solution, Solver, at_least, more_than, solves
@@ -59,7 +60,7 @@ class Project:
     """
 
     name: ClassVar[str] = "project"
-    exact_terms: ClassVar[frozenset[str]] = frozenset({"makespan_h"})
+    exact_terms: ClassVar[frozenset[str]] = END_ALONE
     start: Solver
     strength: int = 2
     spread: float = 0.2

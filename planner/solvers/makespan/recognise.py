@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from plancast.planner.arrays.problem import Problem
-from plancast.planner.model.domain import TERMS
+from plancast.planner.arrays.rates import prices_end_alone
 
-MAKESPAN = TERMS.index("makespan_h")
 SHOP_TASKS = 4_000
 """Beyond this many the shop's table of forbidden orders takes more than 64 MB."""
 
@@ -19,10 +18,8 @@ def prices_makespan_alone(problem: Problem) -> bool:
     or stretch bound.
     """
     policy = problem.request.policy
-    others = np.delete(problem.prices, MAKESPAN)
     return bool(
-        problem.prices[MAKESPAN] > 0
-        and not others.any()
+        prices_end_alone(problem.rates)
         and not len(problem.busy_worker)
         and not len(problem.shut_worker)
         and (problem.shards == 1).all()

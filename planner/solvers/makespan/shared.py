@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from plancast.planner.arrays.problem import Problem, Schedule
-from plancast.planner.bounds.lower_bound import term_bounds
-from plancast.planner.model.domain import HOUR_S
+from plancast.planner.bounds.lower_bound import least_end_s
 from plancast.planner.model.messages import Status
 from plancast.planner.solvers.base import Observe, Solution
 from plancast.planner.solvers.makespan.prover import Prover
-from plancast.planner.solvers.makespan.recognise import MAKESPAN
 
 UNKNOWN_S = 1 << 60
 """Makespan of no schedule at all."""
@@ -36,8 +34,8 @@ class MakespanSearch:
         observe: Observe | None,
     ) -> None:
         self.problem, self.rng, self.observe = problem, rng, observe
-        self.price = float(problem.prices[MAKESPAN]) / HOUR_S
-        self.lower_s = int(np.ceil(term_bounds(problem)[MAKESPAN] * HOUR_S - 1e-6))
+        self.price = problem.rates.end
+        self.lower_s = int(np.ceil(least_end_s(problem) - 1e-6))
         self.best = incumbent
         self.upper_s = UNKNOWN_S if incumbent is None else int(incumbent.end.max())
         self.steps = 0

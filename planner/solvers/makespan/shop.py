@@ -10,6 +10,7 @@ import numpy as np
 
 from plancast.planner.arrays.graph import priority_order, successors
 from plancast.planner.arrays.problem import Floats, Ints, Problem, Schedule
+from plancast.planner.arrays.rates import END_ALONE
 from plancast.planner.bounds.shops import busiest_machine_s, shop_makespan_s
 from plancast.planner.model.messages import Budget
 from plancast.planner.solvers.base import Observe, Solution, Solver, at_least, solves, within
@@ -65,7 +66,7 @@ class Shop:
     """
 
     name: ClassVar[str] = "shop"
-    exact_terms: ClassVar[frozenset[str]] = frozenset({"makespan_h"})
+    exact_terms: ClassVar[frozenset[str]] = END_ALONE
     start: Solver
     elites: int = 8
     patience: int = 6_000

@@ -10,8 +10,8 @@ from typing import ClassVar
 import numpy as np
 
 from plancast.planner.arrays.problem import Bools, Floats, Ints, Problem, Schedule
-from plancast.planner.bounds.lower_bound import term_bounds
-from plancast.planner.model.domain import TERMS
+from plancast.planner.arrays.rates import ALL_TERMS
+from plancast.planner.bounds.lower_bound import bound_by_parts
 from plancast.planner.model.messages import Budget, Status
 from plancast.planner.solvers.base import Observe, Solution, Solver, at_least, solves, within
 from plancast.planner.solvers.lns import ruin
@@ -27,7 +27,6 @@ from plancast.planner.solvers.lns.reinsertion import Standing, mended, neighbour
 from plancast.planner.solvers.lns.ruin import Fixed
 from plancast.planner.solvers.lns.subproblem import rest_of
 
-MOVE = TERMS.index("moves")
 ODDS = np.cumsum([0.1, 0.2, 0.5, 0.1, 0.05, 0.05])
 """Cumulated chances of ``ruin``'s rules: half of the moves begin with a task that is late."""
 MOVES_A_CALL = 50
@@ -76,7 +75,7 @@ class Repair:
     """
 
     name: ClassVar[str] = "repair"
-    exact_terms: ClassVar[frozenset[str]] = frozenset(TERMS)
+    exact_terms: ClassVar[frozenset[str]] = ALL_TERMS
     start: Solver
     exact: Solver
     exact_tasks: int = 4
@@ -156,14 +155,14 @@ class _Work:
         found = [one for one in tried if one is not None]
         if not found:
             return None
-        moves = [self.problem.moves(schedule) for schedule, _ in found]
+        moves = [self.problem.moved(schedule) for schedule, _ in found]
         # Nobody is asked to move less than had to be moved anyway.
         wanted = int(self.repair.most_moved * len(self.problem.tasks))
         self.most_moved = max(wanted, min(moves))
         for schedule, inserted in found:
             if self.offer(schedule):
                 self.inserted = inserted
-        self.bound = float(term_bounds(self.problem) @ self.problem.prices)
+        self.bound = bound_by_parts(self.problem)
         return self.best
 
     def offer(self, schedule: Schedule, *, any_moves: bool = False) -> bool:
@@ -179,7 +178,7 @@ class _Work:
 
     def modest(self, schedule: Schedule) -> bool:
         """Whether a schedule moves no more than it may."""
-        return self.problem.moves(schedule) <= self.most_moved
+        return self.problem.moved(schedule) <= self.most_moved
 
     def widen(self) -> None:
         """Search ring by ring until the plan is cheap enough or time is up."""
@@ -218,7 +217,7 @@ class _Work:
         self.offer(rest.joined(found.schedule))
         # A* prices no moves; those of tasks that lost their workers are in every plan.
         moves = self.problem.gone + int((self.stands.known & ~self.stands.keeps).sum())
-        bound = stays + found.lower_bound + float(self.problem.prices[MOVE]) * moves
+        bound = stays + found.lower_bound + self.problem.rates.move * moves
         if self.cost - bound <= PROVEN * abs(self.cost):
             self.settled = ring.copy()
 
@@ -243,7 +242,7 @@ class _Work:
         ti = fixed.ti.copy()
         ti[:, ruin.MINE] = ring
         fixed = fixed._replace(
-            ti=ti, wi=fixed.wi.copy(), wf=fixed.wf.copy(), prices=fixed.prices.copy(),
+            ti=ti, wi=fixed.wi.copy(), wf=fixed.wf.copy(), rates=fixed.rates.copy(),
             active=np.flatnonzero(ring),
         )  # fmt: skip
         walk = Walk(problem, fixed, self.best, self.rank, int(self.rng.integers(1 << 31)))
@@ -263,7 +262,7 @@ class _Work:
             if walk.best_cost < self.cost and not self.offer(walk.best):
                 # Too much was moved: back to the best there is, and moves become dearer.
                 least = self.cost / len(problem.tasks) / 100
-                fixed.prices[MOVE] = max(DEARER * fixed.prices[MOVE], least)
+                fixed.rates[ruin.MOVE] = max(DEARER * fixed.rates[ruin.MOVE], least)
                 walk.best, walk.best_cost = self.best, full_cost(problem, self.best)
                 walk.restart(self.best)
             spent = self._spent(budget, began, walk.moves)

@@ -11,12 +11,10 @@ import pytest
 from plancast.planner.arrays.problem import decode, encode
 from plancast.planner.arrays.schedule import FAR
 from plancast.planner.model.domain import (
-    TERMS,
     DurationEstimate,
     Finished,
     Outcome,
     Policy,
-    Prices,
     Running,
     Snapshot,
     Task,
@@ -26,7 +24,7 @@ from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import PlanRequest
 from tests.oracles.brute_force import optimum, without_moves
 from tests.oracles.random_requests import random_request
-from tests.oracles.valid_schedules import plannable, random_schedules
+from tests.oracles.valid_schedules import plannable, priced_alone, random_schedules
 
 
 def test_terms_and_validity_of_random_schedules() -> None:
@@ -34,14 +32,15 @@ def test_terms_and_validity_of_random_schedules() -> None:
     rng = np.random.default_rng(0)
     seen = 0
     for problem in plannable(range(400)):
+        alone = priced_alone(problem)
         for schedule in random_schedules(problem, rng, 3):
             plan = decode(problem, schedule)
             request = without_moves(problem.request)
             found = evaluate(request, plan, unplanned=problem.unplanned)
             assert found.valid, found.violations
-            fast = dict(zip(TERMS, problem.terms(schedule), strict=True))
-            for term in TERMS[:-1]:
-                assert fast[term] == pytest.approx(found.terms[term], rel=1e-9, abs=1e-12), term
+            for term, one in alone.items():
+                mine = one.cost(schedule)
+                assert mine == pytest.approx(found.terms[term], rel=1e-9, abs=1e-12), term
             assert problem.cost(schedule) == pytest.approx(found.cost, rel=1e-9, abs=1e-12)
             seen += 1
     assert seen > 500
@@ -155,10 +154,3 @@ def test_times_count_from_now() -> None:
     assert problem.hard_end.tolist() == [FAR]
     assert problem.busy_end.tolist() == [26]
     assert problem.on.tolist() == [True]
-
-
-def test_prices_stand_in_the_order_of_the_terms() -> None:
-    """A price would multiply another term."""
-    prices = Prices(**{term: float(k) for k, term in enumerate(TERMS)})
-    request = replace(small(Task("t", {})), policy=Policy(prices))
-    assert encode(request).prices.tolist() == [float(k) for k in range(len(TERMS))]

@@ -219,9 +219,9 @@ def test_list_schedule(rule: int) -> None:
             problem.raw_release, problem.deadline, problem.hard_end, problem.last_start,
             problem.max_stretch, problem.weight, problem.shards, problem.shard_ptr, problem.kind,
             problem.allowed, problem.duration, problem.worker_class, problem.pred_ptr,
-            problem.pred, problem.busy_w, problem.idle_w, problem.boot_kwh, problem.free_from,
+            problem.pred, problem.free_from,
             problem.share, problem.last_end.copy(), problem.on.copy(), problem.load_h.copy(),
-            problem.prices,
+            problem.rates,
         )  # fmt: skip
         slow = SlowCluster(problem, horizon=80)
         for i in (int(i) for i in order):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from plancast.planner.arrays.problem import Problem, Schedule, decode, encode
-from plancast.planner.bounds.lower_bound import lower_bound, term_bounds
+from plancast.planner.bounds.lower_bound import bound_by_parts, lower_bound
 from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import Budget
 from plancast.planner.solvers.astar.astar import AStar, Limits, Search
@@ -65,10 +65,7 @@ def check(seed: int, number: int) -> bool:
     best = optimum(request, problem.unplanned)
     least = math.inf if best is None else best.cost
     nearly = least * (1 + 1e-9) + 1e-12
-    if number % EVERY_LP == 0:
-        bound = lower_bound(problem)
-    else:
-        bound = float((term_bounds(problem) * problem.prices).sum())
+    bound = lower_bound(problem) if number % EVERY_LP == 0 else bound_by_parts(problem)
     assert bound <= nearly, seed
     space = search_space(problem)
     greedy = Greedy().solve(problem, budget=UNLIMITED, rng=np.random.default_rng(0)).schedule

@@ -196,14 +196,14 @@ def test_coarse_time_leads_back_to_valid_plans_that_cost_no_more() -> None:
             continue
         rough = coarse(problem, 3)
         if rough is None:
-            assert problem.prices[4] > 0 or problem.max_stretch > 0
+            assert problem.rates.slowdown > 0 or problem.max_stretch > 0
             continue
         first = greedy(rough)
         if first is None:
             continue
         back = retimed(problem, first, 3)
         assert back is not None
-        cost = check(problem, back) - float(problem.prices[9]) * problem.moves(back)
+        cost = check(problem, back) - problem.rates.move * problem.moved(back)
         assert cost <= rough.cost(first) * (1 + 1e-9) + 1e-9
         incumbent = greedy(problem)
         assert incumbent is not None

@@ -153,7 +153,7 @@ def test_the_workers_that_end_last_are_charged_for_it() -> None:
     over = np.maximum(0, walk.state.ws[:, ruin.LAST] - walk.fixed.wi[:, ruin.TARGET])
     assert over[:19].tolist() == [0] * 19
     assert 0 < over[19] <= 3600
-    price = walk.fixed.prices[ruin.MAKESPAN_S]
+    price = walk.fixed.rates[ruin.END_S]
     assert walk.fixed.wf[:, ruin.OVER] == pytest.approx(np.full(20, price / 2))
 
 
@@ -258,7 +258,7 @@ def test_moves_are_counted_as_the_evaluator_counts_them() -> None:
         assert solution.schedule is not None
         made = decode(problem, solution.schedule)
         found = evaluate(problem.request, made, unplanned=problem.unplanned)
-        assert found.terms["moves"] == problem.moves(solution.schedule)
+        assert found.terms["moves"] == problem.moved(solution.schedule)
         assert solution.claimed == pytest.approx(found.cost, rel=1e-9, abs=1e-9)
         some += found.terms["moves"] > 0
     assert some > 1
@@ -276,11 +276,11 @@ def test_a_dear_move_is_not_made() -> None:
     budget = Budget(None, 3000)
     solution = SOLVERS["lns"]().solve(problem, budget=budget, rng=rng, incumbent=first)
     assert solution.schedule is not None
-    assert problem.moves(solution.schedule) == 0
+    assert problem.moved(solution.schedule) == 0
     cheap = encode(replace(request, incumbent=decode(problem, first)))
     solution = SOLVERS["lns"]().solve(cheap, budget=budget, rng=rng, incumbent=first)
     assert solution.schedule is not None
-    assert problem.moves(solution.schedule) > 0
+    assert problem.moved(solution.schedule) > 0
 
 
 @pytest.mark.parametrize("solver", ["lns", "repair", "auto"])
