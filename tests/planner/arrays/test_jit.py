@@ -30,7 +30,7 @@ from {package}.jit import inner
 def helped(x):
     return {factor} * x
 """
-ASK = "from plancast.planner.caller import called; print(called(10), len(called.stats.cache_hits))"
+ASK = "from planner.caller import called; print(called(10), len(called.stats.cache_hits))"
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_other_libraries_keep_their_own_place(toy: Path, tmp_path: Path) -> None
     code = """
     from numba.core import config
     before = config.CACHE_DIR
-    from plancast.planner.caller import called
+    from planner.caller import called
     print(config.CACHE_DIR == before, not getattr(config, "CACHE_LOCATOR_CLASSES", ""))
     """
     assert run(toy, code, HOME=str(tmp_path)).stdout == "True True\n"
