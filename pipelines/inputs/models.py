@@ -187,7 +187,7 @@ class WorkerRow(Section):
     resources: dict[str, int] = Field(default_factory=dict)
     labels: list[str] = Field(default_factory=list)
     machine_class: str = "default"
-    free_from_s: Instant = 0
+    free_from_s: OptionalInstant = None
     until_s: OptionalInstant = None
     blocked: list[tuple[Instant, Instant]] = Field(default_factory=list)
     idle_w: float = Field(0, ge=0)
