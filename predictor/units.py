@@ -132,8 +132,13 @@ def _parts_s(text: str) -> float | None:
         unit = _SECONDS_OF_WORD.get(word if word == "M" else word.lower())
         if unit is None or unit >= last:
             return None
-        total, last = total + float(number) * unit, unit
+        total, last = total + _times(float(number), unit), unit
     return total
+
+
+def _times(number: float, unit: float) -> float:
+    """A number of units; 350 thousandths are 0.35 and not a binary digit more."""
+    return number / round(1 / unit) if unit < 1 else number * unit
 
 
 def _iso_s(text: str) -> float | None:
@@ -200,7 +205,7 @@ def count(text: str, *, bare: float = 1.0) -> float:
     match = _COUNT.fullmatch(text)
     if not match:
         raise ValueError(f"{text!r} is not a number like 2, 0.5 or 500m")
-    return float(match[1]) * {"m": 1e-3, "%": 1e-2, "k": 1e3, "K": 1e3}.get(match[2], 1.0)
+    return _times(float(match[1]), {"m": 1e-3, "%": 1e-2, "k": 1e3, "K": 1e3}.get(match[2], 1.0))
 
 
 def moment_s(text: str, zone: Any = UTC) -> float:
