@@ -395,6 +395,7 @@ def _workers(row: WorkerRow) -> list[Worker]:
             idle_w=row.idle_w,
             busy_w=row.busy_w,
             boot_kwh=row.boot_kwh,
+            carbon_kg_per_kwh=row.carbon_kg_per_kwh,
             health=row.health,
         )
         for name in ids
