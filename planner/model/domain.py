@@ -513,6 +513,16 @@ class Prices:
                 f"price of {name} is {price}; it must be a finite number, 0 or more",
             )
 
+    @classmethod
+    def for_makespan(cls) -> Prices:
+        """An hour of makespan costs 1 and nothing else anything."""
+        return cls(**{term: float(term == "makespan_h") for term in TERMS})
+
+    @property
+    def makespan_alone(self) -> bool:
+        """Whether the makespan has a price and nothing else."""
+        return self.makespan_h > 0 and not any(self.of(t) for t in TERMS if t != "makespan_h")
+
     def of(self, term: str) -> float:
         """The price of one term by its name."""
         return float(getattr(self, term))
