@@ -168,6 +168,11 @@ def warm(families: Iterable[str] = (), report: Report = on_stderr) -> list[str]:
         return cold
 
 
+def compiled() -> list[str]:
+    """The families that are compiled already."""
+    return [name for name in FAMILIES if _is_warm(name)]
+
+
 def _is_warm(name: str) -> bool:
     folder = cache_folder()
     if name not in _warm and folder is not None and _mark(folder, name).exists():
