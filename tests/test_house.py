@@ -60,7 +60,6 @@ EXCEPTIONS = {
     "planner/worlds/replay_kernel.py::advance": KERNEL,
     "planner/worlds/rollout_kernel.py::roll_easy": KERNEL,
     "planner/worlds/simulate.py::_Execution._build_arrays": ENCODING,
-    "predictor/logs/sacct_text.py::records": RULES,
     "predictor/runtime.py": FORECASTS,
     "predictor/state/history.py": "the fast, the online and the stored form of one history",
     "predictor/state/history.py::_replay_quantiles": KERNEL,

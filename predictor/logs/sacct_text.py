@@ -143,28 +143,40 @@ def records(
     first = numbered[0][1]
     if delimiter is None and is_fixed_width([line for _, line in numbered[:2]]):
         return _fixed(numbered, rows)
-    mark = {r"\t": "\t", "tab": "\t"}.get(delimiter or "", delimiter) or delimiter_of(first)
-    if mark is None:
-        wanted = len(fields or default)
-        mark = next((d for d in _DELIMITERS if first.count(d) + 1 - wanted in (0, 1)), "|")
-    cells = first.split(mark)
-    if is_header(cells):
-        names = field_names([cell.strip() for cell in cells])
-        numbered, where = numbered[1:], "its header"
+    mark = _mark(delimiter, first, len(fields or default))
+    if is_header(first.split(mark)):
+        table = _Delimited(field_names(first.split(mark)), mark, "its header", rows)
+        numbered = numbered[1:]
     else:
-        names, where = list(fields or default), "the list of fields"
-        # --parsable ends each line with a bar, --parsable2 does not.
-        if len(cells) == len(names) + 1 and cells[-1] == "":
-            names.append("")
-        if fields is None and len(cells) < len(names):
-            raise BadLog(
-                f"{rows.name} has no header line and {len(cells)} cells a line: name its fields "
-                "with --fields JobID,Submit,... (fields= in Python)"
-            )
+        names = _unheaded(first.split(mark), fields, default, rows.name)
+        table = _Delimited(names, mark, "the list of fields", rows)
     if not any(line.strip() for _, line in numbered):
         raise BadLog(f"{rows.name} has a header and no job; give a log with finished jobs")
-    table = _Delimited(names, mark, where, rows)
     return table.read(numbered)
+
+
+def _mark(delimiter: str | None, first: str, wanted: int) -> str:
+    """The delimiter that was named, or that the first line tells."""
+    named = {r"\t": "\t", "tab": "\t"}.get(delimiter or "", delimiter) or delimiter_of(first)
+    if named is not None:
+        return named
+    return next((d for d in _DELIMITERS if first.count(d) + 1 - wanted in (0, 1)), "|")
+
+
+def _unheaded(
+    cells: Sequence[str], fields: Sequence[str] | None, default: Sequence[str], name: str
+) -> list[str]:
+    """The fields of a log without a header line."""
+    names = list(fields or default)
+    # --parsable ends each line with a bar, --parsable2 does not.
+    if len(cells) == len(names) + 1 and cells[-1] == "":
+        names.append("")
+    if fields is None and len(cells) < len(names):
+        raise BadLog(
+            f"{name} has no header line and {len(cells)} cells a line: name its fields "
+            "with --fields JobID,Submit,... (fields= in Python)"
+        )
+    return names
 
 
 class _Delimited:
