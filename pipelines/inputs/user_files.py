@@ -165,6 +165,11 @@ def _task_table(path: PathLike) -> Table:
     if not isinstance(content, Table):
         if isinstance(content, dict) and set(content) == {"tasks"}:
             content = content["tasks"]
+        elif isinstance(content, dict) and isinstance(content.get("jobs"), list):
+            # Imported only now: the readers of logs take a while, and few task files are a queue.
+            from plancast.pipelines.inputs.slurm_queue import task_rows
+
+            content = task_rows(content["jobs"], str(path))
         if isinstance(content, list) and any("demand" in x for x in content if x.__class__ is dict):
             tasks = from_mapping(list[Task], content, source=str(path))
             content = [_task_row(task) for task in tasks]

@@ -51,6 +51,8 @@ _COMMAND = re.compile(r"(?:[^\s|]*/)?(?:sbatch|srun|salloc)\b.*|", re.DOTALL)
 _NAMES = ("User", "Account", "Group", "Partition", "QOS", "Cluster")
 _SPELLING = {name.lower(): name for name in [*TYPES, *FREE, "JobName", "SubmitLine", "Comment"]}
 _DELIMITERS = ("|", ";", "\t", ",", "^", "~", "#", "\x1f")
+_ABOVE = 6
+"""So many lines are looked through for a header."""
 _ALIGNMENTS = 200
 """More readings of one row than this are not told apart."""
 
@@ -140,6 +142,10 @@ def records(
     numbered = [(k, line.rstrip("\r").replace("\r", " ")) for k, line in lines]
     while numbered and not numbered[0][1].strip():
         numbered.pop(0)
+    above = _lines_above(numbered, delimiter)
+    if above:
+        rows.note(f"{above} lines above the header are skipped")
+        numbered = numbered[above:]
     first = numbered[0][1]
     if delimiter is None and is_fixed_width([line for _, line in numbered[:2]]):
         return _fixed(numbered, rows)
@@ -153,6 +159,16 @@ def records(
     if not any(line.strip() for _, line in numbered):
         raise BadLog(f"{rows.name} has a header and no job; give a log with finished jobs")
     return table.read(numbered)
+
+
+def _lines_above(numbered: Sequence[tuple[int, str]], delimiter: str | None) -> int:
+    """How many lines stand above the header, such as a prompt or a warning; 0 without one."""
+    for k in range(min(_ABOVE, len(numbered))):
+        lines = [line for _, line in numbered[k : k + 2]]
+        mark = delimiter or delimiter_of(lines[0])
+        if is_fixed_width(lines) or (mark and is_header(lines[0].split(mark))):
+            return k
+    return 0
 
 
 def _mark(delimiter: str | None, first: str, wanted: int) -> str:
