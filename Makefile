@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: run test check bench bench-forecast bench-replay bench-placement bench-execution bench-repair demo-dask demo-slurm clean help bench-solvers bench-guide bench-advise
+.PHONY: run test check bench bench-forecast bench-replay bench-placement bench-execution bench-repair demo-dask demo-slurm clean help bench-solvers bench-guide bench-advise bench-worth
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -37,7 +37,7 @@ check: .venv/dev
 
 # Compiled once, beside the checks, and not by each of the two test processes.
 kernels-%: .venv/dev
-	@$(BIN)/plancast doctor --warm --half $* --json >/dev/null
+	@$(BIN)/python -m tests.warm_kernels $*
 
 test: .venv/dev
 	@$(MAKE) --no-print-directory -j 2 check kernels-plans kernels-searches
@@ -51,6 +51,9 @@ bench-forecast: .venv/dev
 
 bench-replay: .venv/dev
 	$(BIN)/python -m benchmarks.replay
+
+bench-worth: .venv/dev
+	$(BIN)/python -m benchmarks.worth
 
 bench-placement: .venv/dev
 	$(BIN)/python -m benchmarks.placement

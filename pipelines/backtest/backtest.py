@@ -25,6 +25,7 @@ from plancast.pipelines.inputs.config import name_of_log
 from plancast.pipelines.inputs.files import write_text_atomic
 from plancast.pipelines.inputs.reading import Reading
 from plancast.pipelines.stages.ingest import AS_IT_IS, ingest_log
+from plancast.pipelines.worth.batches import known_requests
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.worlds.metrics import interval_over, paired_interval, weekly_interval
 from plancast.planner.worlds.replay import ReplayLog
@@ -38,8 +39,6 @@ FORMAT = 3
 """Version of a kept cell; cells of another one are replayed again."""
 
 SEQUENCE_JOBS = 1024
-NO_REQUEST_S = 7 * 86400
-"""Kill limit where a log names no request at all."""
 
 
 def open_backtest(
@@ -178,21 +177,6 @@ def _widths(jobs: pd.DataFrame) -> Floats:
     """Whole processors (GPUs where no processors are told) of each job, at least 1."""
     width = jobs["cpus"].where(jobs["cpus"] > 0, jobs["gpus"]).to_numpy(np.float64)
     return np.where(width > 0, np.ceil(width), 1.0)
-
-
-def known_requests(jobs: pd.DataFrame) -> Ints:
-    """Requested times, seconds; an unknown one is the largest seen so far, shape (n,)."""
-    seen: dict[str, float] = {}
-    result = np.empty(len(jobs), np.int64)
-    pairs = zip(jobs["requested_s"].tolist(), jobs["queue"].tolist(), strict=True)
-    for place, (request, queue) in enumerate(pairs):
-        if request > 0:
-            for name in (f"q {queue}", ""):
-                seen[name] = max(seen.get(name, 0.0), request)
-        else:
-            request = seen.get(f"q {queue}", seen.get("", NO_REQUEST_S))
-        result[place] = max(1, int(np.ceil(request)))
-    return result
 
 
 # -- the grid --------------------------------------------------------------------------------

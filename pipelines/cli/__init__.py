@@ -17,7 +17,6 @@ from plancast.pipelines.cli import (
     advising,
     backtesting,
     benching,
-    diagnosing,
     evaluating,
     executing,
     exporting,
@@ -29,6 +28,7 @@ from plancast.pipelines.cli import (
     running,
     serving,
     tuning,
+    worth,
 )
 from plancast.pipelines.cli.common import INTERRUPTED
 from plancast.pipelines.stages.stage import BAD_INPUT, fault_of
@@ -51,7 +51,7 @@ app.add_typer(guiding.app, name="guide")
 for module in (
     forecasting, evaluating, tuning, planning, running, backtesting, benching, serving,
     mastering,
-    executing, advising, diagnosing,
+    executing, advising, worth,
 ):  # fmt: skip
     for command, function in module.COMMANDS.items():
         text, _, example = inspect.cleandoc(function.__doc__ or "").partition("\n\nExample: ")

@@ -62,7 +62,8 @@ def plan(
 ) -> None:
     """Plan a batch of tasks on a cluster.
 
-    Without --model and --estimates a task's requested time is its estimate.
+    Without --model and --estimates a task's requested time is its estimate. With --model the plan
+    costs least on average over scenarios in which all tasks run at one level of their forecasts.
 
     Example: plancast plan --tasks tasks.csv --cluster cluster.yaml --estimates estimates.parquet
     -o plan.json --gantt plan.html
@@ -232,6 +233,7 @@ def _facts(
         "unplanned": dict(response.unplanned),
         "why": dict(response.why),
         "risk": asdict(response.risk) if response.risk else None,
+        "scenarios": dict(response.scenarios),
         "wall_s": response.wall_s,
         "written": [str(p) for p in (output, gantt if response.plan else None) if p is not None],
     }
@@ -257,6 +259,10 @@ def _print(response: PlanResponse, request: PlanRequest) -> None:
         console.print(
             f"no plan costs less than {response.lower_bound:,.6g}: gap {response.gap:.2%}"
         )
+        if response.scenarios:
+            told = ", ".join(f"{name} {cost:,.5g}" for name, cost in response.scenarios.items())
+            console.print(f"cost if all tasks run at one level of their forecasts: {told}",
+                          soft_wrap=True)  # fmt: skip
         if response.risk is not None:
             report = response.risk
             console.print(

@@ -193,7 +193,6 @@ class WorkerRow(Section):
     idle_w: float = Field(0, ge=0)
     busy_w: float = Field(0, ge=0)
     boot_kwh: float = Field(0, ge=0)
-    carbon_kg_per_kwh: float = Field(0, ge=0)
     health: float = Field(1, gt=0, le=1)
 
 
@@ -231,6 +230,7 @@ class PolicySection(Section):
 
     prices: dict[str, float] = Field(default_factory=dict)
     level: float = Field(_DEFAULT.level, gt=0, lt=1)
+    scenarios: tuple[float, ...] | None = None
     hard_deadlines: bool = _DEFAULT.hard_deadlines
     max_wait_s: OptionalSeconds = Field(None, ge=0)
     max_stretch: float | None = Field(None, ge=1)

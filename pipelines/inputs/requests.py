@@ -20,6 +20,7 @@ from plancast.pipelines.inputs.user_files import (
 )
 from plancast.planner.model.domain import (
     ANY_CLASS,
+    SCENARIOS,
     BadRequest,
     DurationEstimate,
     Estimates,
@@ -47,7 +48,7 @@ def request_from_files(
         Default prices without one.
     model : Path, optional
         Folder of a trained model that forecasts the tasks, running ones too, for each machine
-        class it knows.
+        class it knows. A policy that names no scenarios has ``domain.SCENARIOS`` then.
     estimates : Path, optional
         Estimates made elsewhere. Without a model and estimates, a task's requested time
         is its estimate; a task without one stays unplanned with that reason.
@@ -75,7 +76,9 @@ def request_from_files(
         )
     else:
         told = _requested([*pending, *(run.task for run in machines.running)])
-    wanted = read_policy(policy) if policy is not None else Policy()
+    # A model's forecasts are distributions: a plan is priced over common levels of them.
+    scenarios = () if model is None else SCENARIOS
+    wanted = Policy(scenarios=scenarios) if policy is None else read_policy(policy, scenarios)
     try:
         return PlanRequest(
             request_id=tasks.name.split(".")[0],

@@ -165,11 +165,6 @@ def _task_table(path: PathLike) -> Table:
     if not isinstance(content, Table):
         if isinstance(content, dict) and set(content) == {"tasks"}:
             content = content["tasks"]
-        elif isinstance(content, dict) and isinstance(content.get("jobs"), list):
-            # Imported only now: the readers of logs take a while, and few task files are a queue.
-            from plancast.pipelines.inputs.slurm_queue import task_rows
-
-            content = task_rows(content["jobs"], str(path))
         if isinstance(content, list) and any("demand" in x for x in content if x.__class__ is dict):
             tasks = from_mapping(list[Task], content, source=str(path))
             content = [_task_row(task) for task in tasks]
@@ -400,7 +395,6 @@ def _workers(row: WorkerRow) -> list[Worker]:
             idle_w=row.idle_w,
             busy_w=row.busy_w,
             boot_kwh=row.boot_kwh,
-            carbon_kg_per_kwh=row.carbon_kg_per_kwh,
             health=row.health,
         )
         for name in ids
@@ -479,24 +473,34 @@ def _told(row: dict[str, Any]) -> dict[str, Any]:
 # --------------------------------------------------------------------------- policy
 
 
-def read_policy(path: PathLike) -> Policy:
+def read_policy(path: PathLike, scenarios: tuple[float, ...] = ()) -> Policy:
     """A policy from a YAML file; what it does not name keeps its default.
+
+    Parameters
+    ----------
+    path : path-like
+    scenarios : tuple of float
+        The scenarios of a file that names none.
 
     Raises
     ------
     BadRequest
         One sentence with file and field; for an unknown price with the nearest known one.
     """
-    return policy_of(validated(PolicySection, read_yaml(path) or {}, str(path)), str(path))
+    section = validated(PolicySection, read_yaml(path) or {}, str(path))
+    return policy_of(section, str(path), scenarios)
 
 
-def policy_of(section: PolicySection, source: str) -> Policy:
+def policy_of(section: PolicySection, source: str, scenarios: tuple[float, ...] = ()) -> Policy:
     """A policy from what a file or a JSON body says; errors as of ``read_policy``."""
     for name in section.prices:
         if name not in TERMS:
             raise BadRequest(f"{source}: prices.{name}: is no price; {nearest(name, TERMS)}")
     try:
-        return Policy(**{**section.model_dump(), "prices": Prices(**section.prices)})
+        named = {**section.model_dump(), "prices": Prices(**section.prices)}
+        if section.scenarios is None:
+            named["scenarios"] = scenarios
+        return Policy(**named)
     except BadRequest as error:
         raise BadRequest(f"{source}: {error}") from None
 
@@ -504,6 +508,7 @@ def policy_of(section: PolicySection, source: str) -> Policy:
 def write_policy(policy: Policy, path: PathLike) -> None:
     """Write a policy so that ``read_policy`` reads the same; every price is named."""
     content = {field.name: getattr(policy, field.name) for field in fields(Policy)}
+    content["scenarios"] = list(policy.scenarios)
     content["prices"] = {term: policy.prices.of(term) for term in TERMS}
     write_text_atomic(path, yaml_text(content))
 

@@ -23,6 +23,16 @@ HOUR_S = 3600.0
 WATT_SECONDS_PER_KWH = 3.6e6
 RELATIVE_TOLERANCE = 1e-6
 """How far a claimed cost or bound may be from the evaluated one, relative."""
+
+LIMIT = 1.0
+"""The scenario in which each task runs up to its kill limit."""
+
+LIMIT_LEVEL = 0.98
+"""Level that stands for the limit of a task without one."""
+
+SCENARIOS = (0.3, 0.5, 0.7, 0.9, LIMIT)
+"""Scenarios of a common level in which plans made from distributions are priced by default."""
+
 MIN_STRETCH_S = 10
 """Floor of the planned duration in the bounded slowdown, seconds (Feitelson's bound)."""
 
@@ -170,8 +180,6 @@ class Worker:
         Power when switched on, and on top of it at full use, watts.
     boot_kwh : float
         Energy to switch it on; it is on already when something runs on it.
-    carbon_kg_per_kwh : float
-        Grid intensity where it stands: kilograms of CO2 equivalent for each kilowatt-hour.
     health : float
         Chance to survive an hour, in (0, 1].
     """
@@ -186,7 +194,6 @@ class Worker:
     idle_w: float = 0.0
     busy_w: float = 0.0
     boot_kwh: float = 0.0
-    carbon_kg_per_kwh: float = 0.0
     health: float = 1.0
 
     def __post_init__(self) -> None:
@@ -197,7 +204,7 @@ class Worker:
             self.machine_class != ANY_CLASS,
             f"{name}: machine_class '*' is the name for any class; give it another",
         )
-        for key in ("idle_w", "busy_w", "boot_kwh", "carbon_kg_per_kwh"):
+        for key in ("idle_w", "busy_w", "boot_kwh"):
             value = getattr(self, key)
             _require(
                 math.isfinite(value) and value >= 0,
@@ -503,7 +510,6 @@ class Prices:
     imbalance_h: float = 0.0
     failures: float = 0.0
     moves: float = 0.0
-    carbon_kg: float = 0.0
 
     def __post_init__(self) -> None:
         for name in TERMS:
@@ -512,16 +518,6 @@ class Prices:
                 math.isfinite(price) and price >= 0,
                 f"price of {name} is {price}; it must be a finite number, 0 or more",
             )
-
-    @classmethod
-    def for_makespan(cls) -> Prices:
-        """An hour of makespan costs 1 and nothing else anything."""
-        return cls(**{term: float(term == "makespan_h") for term in TERMS})
-
-    @property
-    def makespan_alone(self) -> bool:
-        """Whether the makespan has a price and nothing else."""
-        return self.makespan_h > 0 and not any(self.of(t) for t in TERMS if t != "makespan_h")
 
     def of(self, term: str) -> float:
         """The price of one term by its name."""
@@ -541,6 +537,10 @@ class Policy:
     prices : Prices
     level : float
         The quantile of the duration estimates that a plan reserves.
+    scenarios : tuple of float
+        Levels at which the order of a plan is priced, all tasks at the same one; it costs least
+        on average over them. 1 is the scenario in which each task runs up to its kill limit
+        (without one, to its 98 % quantile). Empty: the plan costs least at `level`.
     hard_deadlines : bool
         Whether a missed deadline makes a plan invalid rather than dear.
     max_wait_s : int, optional
@@ -552,7 +552,8 @@ class Policy:
     """
 
     prices: Prices = field(default_factory=Prices)
-    level: float = 0.5
+    level: float = 0.8
+    scenarios: tuple[float, ...] = ()
     hard_deadlines: bool = False
     max_wait_s: int | None = None
     max_stretch: float | None = None
@@ -560,6 +561,12 @@ class Policy:
 
     def __post_init__(self) -> None:
         _require(0 < self.level < 1, f"policy: level is {self.level}; it must lie in (0, 1)")
+        for one in self.scenarios:
+            _require(0 < one <= LIMIT, f"policy: scenario {one}; it must lie in (0, 1]")
+        _require(
+            len(set(self.scenarios)) == len(self.scenarios),
+            "policy: scenarios names a level more than once",
+        )
         _require(
             self.max_wait_s is None or self.max_wait_s >= 0,
             f"policy: max_wait_s is {self.max_wait_s}; it must be 0 or more",

@@ -176,6 +176,8 @@ class PlanResponse:
         Sources of the estimates, comma-separated.
     risk : RiskReport, optional
         Where the plan was made against the distribution of the run times.
+    scenarios : mapping of str to float
+        What the plan costs in each scenario of the policy: ``p30``, ..., ``limit``.
     wall_s : float
         Seconds from request to response.
     schema_version : int
@@ -195,6 +197,7 @@ class PlanResponse:
     solver: str = ""
     estimate_source: str = ""
     risk: RiskReport | None = None
+    scenarios: Mapping[str, float] = field(default_factory=dict)
     wall_s: float = 0.0
     schema_version: int = SCHEMA_VERSION
 

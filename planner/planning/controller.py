@@ -130,6 +130,8 @@ class Controller:
     unplanned: Mapping[str, str] = field(default_factory=dict)
     stopping: frozenset[str] = frozenset()
     firm: frozenset[str] = frozenset()
+    stirred: bool = False
+    """Whether room has come free or been taken since the order was last searched."""
     vain_version: int | None = None
     """Version of the snapshot for which no plan was found: asking again would find none."""
     _kept: list[tuple[tuple[PlanRequest, Plan | None], Plan | None]] = field(
@@ -193,6 +195,7 @@ class Controller:
         if not isinstance(event, TaskStarted | TaskOverran):
             # What had no place may have one now.
             self.unplanned = {}
+            self.stirred = True
 
     def advance(self, now_s: int) -> None:
         """Time passes; a clock that goes back is not believed."""
@@ -252,6 +255,8 @@ class Controller:
         kept = self.retimed()
         if kept is None:
             return Decision(Choice.REPAIR, self._what_does_not_hold())
+        if self.stirred and self.request.policy.scenarios:
+            return Decision(Choice.REPAIR, "room has come free or is taken: who goes first?")
         found = evaluate(
             self._asked(Budget(0.0)), kept,
             unplanned=[t.id for t in snapshot.pending if t.id not in kept.by_task],
@@ -354,7 +359,7 @@ class Controller:
         found = evaluate(request, response.plan, unplanned=response.unplanned)
         if not found.valid:
             raise Refused(f"it is invalid: {found.violations[0].text}")
-        self.plan, self.cost = response.plan, found.cost
+        self.plan, self.cost, self.stirred = response.plan, found.cost, False
         self.unplanned = dict(response.unplanned)
         self.stopping |= set(response.plan.preempted)
         if choice is Choice.REPLAN:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from plancast.planner.model.explain import explain_waits
 from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, Status
 from plancast.planner.planning.plan import plan, plan_without_preemption
 from plancast.planner.planning.preempt import preemptible, with_preemption
-from plancast.planner.planning.warm import LISTS, NEEDS, warm
+from plancast.planner.planning.scenarios import reordered
 from plancast.planner.solvers import SOLVERS
 
 RESERVE, RESERVE_S = 2.5, 0.002
@@ -50,11 +51,14 @@ def repair(request: PlanRequest, **parameters: Any) -> PlanResponse:
     PlanResponse
         Never an invalid plan. Running tasks that are preemptible are stopped, and perhaps
         placed elsewhere, where that is cheaper. Where nothing can be repaired (no incumbent,
-        a task without a place, an evaluator that refuses) it is what ``plan`` answers.
+        a task without a place, an evaluator that refuses) it is what ``plan`` answers. Where the
+        policy names scenarios, the order on one machine or few alike is searched a little more.
     """
+    if request.policy.scenarios and request.incumbent is not None:
+        plain = replace(request, policy=replace(request.policy, scenarios=()))
+        return reordered(request, repair(plain, **parameters))
     if request.incumbent is None:
         return plan(request)
-    warm((LISTS, *NEEDS["repair"]))
     if preemptible(request):
         return with_preemption(request, lambda asked, out, _: _repaired(asked, parameters, out))
     return _repaired(request, parameters)

@@ -7,15 +7,23 @@ differ in their decisions alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from plancast.planner.arrays.problem import Floats, Ints, Schedule, encode
-from plancast.planner.model.domain import BadRequest, DurationEstimate, Plan, Running, Snapshot
+from plancast.planner.model.domain import (
+    SCENARIOS,
+    BadRequest,
+    DurationEstimate,
+    Plan,
+    Running,
+    Snapshot,
+)
 from plancast.planner.model.messages import Budget, PlanRequest
 from plancast.planner.solvers import SOLVERS
 from plancast.planner.solvers.greedy.priority_rules import priorities
+from plancast.planner.solvers.lns.orders import suits
 from plancast.planner.worlds.dispatch import (
     ENDED,
     FAR,
@@ -28,12 +36,13 @@ from plancast.planner.worlds.dispatch import (
     run,
 )
 from plancast.planner.worlds.dispatch_arrays import Arena, Outage, RunS, arena_of, rules
-from plancast.planner.worlds.shrinkage import Belief, believe
+from plancast.planner.worlds.pool_loop import PoolLoop, Search
+from plancast.planner.worlds.shrinkage import FIRST_SPREAD, Forecasts
 
 PLAN = "plan, as it stands"
 """Name of the candidate that follows the plan strictly."""
-FUTURE_TASKS = 4000
-"""Tasks in all the futures of a thought together, where their number is not given."""
+MIDDLE = 0.5
+"""Level at which a plan is mended and tasks are ranked: no other is centred."""
 
 
 @dataclass(frozen=True)
@@ -104,35 +113,43 @@ def online(
 
 @dataclass(frozen=True)
 class ClosedLoop:
-    """Follow the plan as long as that is the cheapest way to go on; think anew as tasks end.
+    """Go on with what is cheapest over scenarios of a common level; think anew as room comes free.
 
     Parameters
     ----------
+    scenarios : tuple of float, optional
+        Levels that all tasks take together in a scenario, as in ``Policy.scenarios``; by default
+        the policy's, where it names none ``domain.SCENARIOS``. Empty: the policy's level alone.
+    search : Search
+        Of the order of tasks, on one machine or few alike.
     thoughts : int
-        How many times it thinks in the course of a batch.
-    futures : int, optional
-        Futures drawn each time, the same for every candidate; by default 3 to 32, the more
-        the fewer tasks there are.
+        Elsewhere: how many times it thinks in the course of a batch.
     moves : int
-        Moves of ruin and recreate with which it mends the plan at a thought, where following
-        it is about the best that can be done; 0 for none.
+        Elsewhere: moves of ruin and recreate with which it mends the plan at a thought, where
+        following it is about the best that can be done; 0 for none.
     near : float
-        How much dearer following the plan may look and still be mended for, relative.
+        How much more following the plan may seem to cost and still be mended for, relative.
     loyal : float
-        By how many standard errors of the mean another candidate must look cheaper to be
+        By how many standard errors of the mean another candidate must seem cheaper to be
         followed instead.
     first_spread : float
-        Spread of the log run time that it believes in before anything has ended.
+        Spread of the log run time about point forecasts that it believes in before anything
+        has ended.
     seed : int
 
     Notes
     -----
-    A rollout algorithm: each candidate is a complete way to go on (the plan, strictly or in
-    its order with freedom of worker; the order of ``online`` with two rules for workers).
-    Each is played to the end by the dispatching kernel in futures drawn from what is believed
-    of the run times not seen yet, priced by the request's prices, and the cheapest on average
-    is followed until the next thought. What is believed is a regression of log run time on
-    log forecast, fitted to what has ended and what runs still (``beliefs.believe``).
+    On one machine, or few alike, the order in which tasks are served is searched, warm-started,
+    whenever room comes free or is taken (``plancast.planner.worlds.pool_loop``).
+
+    Elsewhere it is a rollout algorithm: each candidate is a complete way to go on (the plan,
+    strictly or in its order with freedom of worker; the order of ``online`` with two rules for
+    workers). Each is played to the end by the dispatching kernel in every scenario, priced by
+    the request's prices, and the cheapest on average is followed until the next thought.
+
+    What is believed of run times is what the estimates say, given the age of what runs; where
+    they are points, a regression of log run time on log forecast, fitted to what has ended and
+    what runs still (``beliefs.believe``).
 
     References
     ----------
@@ -140,17 +157,18 @@ class ClosedLoop:
     doi:10.1023/A:1009634810396.
     """
 
+    scenarios: tuple[float, ...] | None = None
+    search: Search = field(default_factory=Search)
     thoughts: int = 24
-    futures: int | None = None
     moves: int = 2000
     near: float = 0.03
     loyal: float = 1.0
-    first_spread: float = 0.3
+    first_spread: float = FIRST_SPREAD
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.thoughts < 1 or (self.futures is not None and self.futures < 1) or self.moves < 0:
-            raise BadRequest("closed loop: thoughts and futures must be 1 or more, moves 0 or more")
+        if self.thoughts < 1 or self.moves < 0:
+            raise BadRequest("closed loop: thoughts must be 1 or more, moves 0 or more")
         if min(self.near, self.loyal) < 0 or self.first_spread <= 0:
             raise BadRequest("closed loop: near and loyal must be 0 or more, first_spread above 0")
 
@@ -158,13 +176,24 @@ class ClosedLoop:
         self, request: PlanRequest, plan: Plan, run_s: RunS, outages: Sequence[Outage] = ()
     ) -> Executed:
         """Execute; see ``static`` for the parameters."""
-        return _Loop(self, arena_of(request, run_s, outages), plan).execute()
+        levels = self.scenarios
+        if levels is None:
+            levels = request.policy.scenarios or SCENARIOS
+        arena = arena_of(request, run_s, outages)
+        if suits(arena.problem) and not outages:
+            loop = PoolLoop(arena, plan, levels, self.search, self.seed)
+            live = loop.execute()
+            done = _executed(arena, live)
+            return replace(done, thought=loop.thought, spread=loop.forecasts.spread)
+        return _Loop(self, arena, plan, levels).execute()
 
 
 class _Loop:
     """One execution in a closed loop; of the arena it reads everything but the truth."""
 
-    def __init__(self, settings: ClosedLoop, arena: Arena, plan: Plan) -> None:
+    def __init__(
+        self, settings: ClosedLoop, arena: Arena, plan: Plan, levels: Sequence[float]
+    ) -> None:
         self.settings, self.arena = settings, arena
         self.live = copy_of(arena.start)
         self.rng = np.random.default_rng(settings.seed)
@@ -172,60 +201,36 @@ class _Loop:
         self.rates = suitability(arena)
         self.followed: dict[str, int] = {}
         self.last = PLAN
-        self.spread = settings.first_spread
+        self.levels = tuple(levels) or (arena.request.policy.level,)
+        self.forecasts = Forecasts(arena, first_spread=settings.first_spread)
 
     def execute(self) -> Executed:
         pause = max(1, len(self.arena.problem.tasks) // self.settings.thoughts)
         thought, more = 0, True
         while more:
-            belief, age = self._belief()
-            estimate = self._seconds(belief, age, 0.5)
-            choice = self._choose(belief, age, estimate)
+            age = self._ages()
+            self.forecasts.learn(self.live, int(self.live.clock[NOW]))
+            estimate = self.forecasts.remaining(age, MIDDLE)
+            choice = self._choose(age, estimate)
             self.followed[self.last] = self.followed.get(self.last, 0) + 1
             thought += 1
             more = self.arena.run(choice, self.live, estimate, pause)
         done = _executed(self.arena, self.live)
-        return replace(done, thought=thought, followed=self.followed, spread=self.spread)
+        spread = self.forecasts.spread
+        return replace(done, thought=thought, followed=self.followed, spread=spread)
 
-    def _belief(self) -> tuple[Belief, Floats]:
-        """What the ended and running tasks tell, and the age of each task (0: not started)."""
-        live, now = self.live, int(self.live.clock[NOW])
-        started = np.flatnonzero(live.state != WAITING)
-        ended = live.state[started] == ENDED
-        until = np.where(ended, live.end[started], now)
-        seconds = (until - live.start[started]).astype(np.float64)
-        belief = believe(self._forecast()[started], seconds, ended, self.settings.first_spread)
-        self.spread = belief.spread
-        running = live.state == RUNNING
-        age = np.zeros(len(live.state))
-        age[running] = now - live.start[running]
-        return belief, age
+    def _ages(self) -> Floats:
+        """How long each running task has run, seconds; 0 of the others."""
+        running = self.live.state == RUNNING
+        age = np.zeros(len(self.live.state))
+        age[running] = int(self.live.clock[NOW]) - self.live.start[running]
+        return age
 
-    def _forecast(self) -> Floats:
-        """The forecast of each task on the class it runs on, else on its fastest."""
-        estimate, cluster = self.arena.estimate, self.arena.cluster
-        first = self.live.worker[cluster.shard_ptr[:-1]]
-        on = estimate[np.arange(len(first)), cluster.worker_class[first]]
-        return np.where((first >= 0) & (on > 0), on, fastest(estimate)).astype(np.float64)
-
-    def _seconds(self, belief: Belief, age: Floats, level: Floats | float) -> Ints:
-        """Run times at a level (one, or one a task) of what is believed. (tasks, classes)."""
-        result = np.zeros_like(self.arena.estimate)
-        for k in range(result.shape[1]):
-            forecast = self.arena.estimate[:, k]
-            seconds = belief.quantile(np.maximum(forecast, 1.0), age, level)
-            result[:, k] = np.where(forecast > 0, np.rint(np.minimum(seconds, 1e12)), 0)
-        return result
-
-    def _choose(self, belief: Belief, age: Floats, estimate: Ints) -> Rules:
+    def _choose(self, age: Floats, estimate: Ints) -> Rules:
         if not (self.live.state == ENDED).any():
             # How wrong the forecasts are is not known yet; what is left now, is left for good.
             return rules(self.arena, self.planned, home=self.home, bound=True)
-        futures = []
-        tasks = len(self.arena.tasks)
-        for _ in range(self.settings.futures or int(np.clip(FUTURE_TASKS // tasks, 3, 32))):
-            level = np.clip(self.rng.random(tasks), 1e-4, 1 - 1e-4)
-            futures.append(np.maximum(self._seconds(belief, age, level), 1))
+        futures = [np.maximum(self.forecasts.remaining(age, p), 1) for p in self.levels]
         candidates = self._candidates(estimate)
         costs = {
             name: np.array([self._price(r, estimate, future) for future in futures])

@@ -14,6 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from plancast.planner.model.domain import LIMIT, LIMIT_LEVEL, estimate_for
+from plancast.planner.worlds.dispatch import ENDED, FAR, WAITING, Live
+from plancast.planner.worlds.dispatch_arrays import Arena
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -23,6 +27,8 @@ ROUNDS = 12
 PRIOR_TASKS = 1.0
 """How many tasks the first belief is worth."""
 LEAST_SPREAD = 0.005
+FIRST_SPREAD = 0.3
+"""Spread of the log run time about a point forecast before anything has ended."""
 
 
 @dataclass(frozen=True)
@@ -117,3 +123,125 @@ def believe(forecast_s: Floats, seconds: Floats, ended: Bools, first_spread: flo
         squares = left @ left + variance.sum() + PRIOR_TASKS * first_spread**2
         spread = max(LEAST_SPREAD, float(np.sqrt(squares / (len(x) + PRIOR_TASKS))))
     return Belief(centre, float(shift), float(slope), spread)
+
+
+class Forecasts:
+    """What is believed of the run times of a batch, at any level, while it runs.
+
+    Parameters
+    ----------
+    arena : Arena
+        Its truth is not looked at.
+    learn : bool
+        Whether the error of point forecasts is learned.
+    first_spread : float
+        Spread of the log run time about a point forecast before anything has ended.
+
+    Notes
+    -----
+    Where the estimates are distributions they are taken as they are, each conditioned on the
+    age of a task that runs. Where all are points their error is learned from what has ended
+    (``believe``).
+    """
+
+    def __init__(
+        self, arena: Arena, learn: bool = True, first_spread: float = FIRST_SPREAD
+    ) -> None:
+        self.arena, self.first_spread = arena, first_spread
+        estimates = arena.request.estimates
+        self.by_class = [
+            [estimate_for(estimates, task.id, name) for name in arena.problem.classes]
+            for task in arena.tasks
+        ]
+        self.points = learn and all(
+            e is None or len(e.levels) == 1 for row in self.by_class for e in row
+        )
+        self.belief: Belief | None = None
+        self._whole: dict[float, Ints] = {}
+
+    @property
+    def spread(self) -> float:
+        """Spread of the log run time about its forecast, where it is learned."""
+        return self.first_spread if self.belief is None else self.belief.spread
+
+    def learn(self, live: Live, now: int) -> None:
+        """Take in what has ended and what still runs."""
+        if not self.points:
+            return
+        started = np.flatnonzero(live.state != WAITING)
+        ended = live.state[started] == ENDED
+        until = np.where(ended, live.end[started], now)
+        seconds = (until - live.start[started]).astype(np.float64)
+        self.belief = believe(self.forecast(live)[started], seconds, ended, self.first_spread)
+        self._whole.clear()
+
+    def forecast(self, live: Live) -> Floats:
+        """The point forecast of each task on the class it runs on, else on its fastest."""
+        estimate, cluster = self.arena.estimate, self.arena.cluster
+        first = live.worker[cluster.shard_ptr[:-1]]
+        on = estimate[np.arange(len(first)), cluster.worker_class[first]]
+        fastest = np.where(estimate > 0, estimate, FAR).min(axis=1)
+        return np.where((first >= 0) & (on > 0), on, fastest).astype(np.float64)
+
+    def whole(self, level: float) -> Ints:
+        """Run times of all tasks at a level, none of them started. Shape (tasks, classes)."""
+        if level not in self._whole:
+            self._whole[level] = self._at(level)
+        return self._whole[level]
+
+    def ends(self, running: Ints, live: Live, now: int, level: float) -> Ints:
+        """When each running task ends at a level of what remains of it, after `now`."""
+        cluster = self.arena.cluster
+        result = np.zeros(len(running), np.int64)
+        for k, i in enumerate(running.tolist()):
+            first, last = cluster.shard_ptr[i : i + 2]
+            age = now - int(live.start[i])
+            left = 1
+            for c in set(cluster.worker_class[live.worker[first:last]].tolist()):
+                left = max(left, self._remaining(i, c, age, level))
+            limit = self.arena.tasks[i].requested_s
+            if limit is not None:
+                left = max(1, min(left, limit - age))
+            result[k] = now + left
+        return result
+
+    def remaining(self, age: Floats, level: float) -> Ints:
+        """Whole run times at a level, given each task's age (0: not started). (tasks, classes)."""
+        result = self.whole(level).copy()
+        for i in np.flatnonzero(age > 0).tolist():
+            for c in np.flatnonzero(result[i]).tolist():
+                result[i, c] = int(age[i]) + self._remaining(i, c, int(age[i]), level)
+        return result
+
+    def _at(self, level: float) -> Ints:
+        arena = self.arena
+        result = np.zeros_like(arena.estimate)
+        for i, row in enumerate(self.by_class):
+            limit = arena.tasks[i].requested_s
+            for c, estimate in enumerate(row):
+                if estimate is None or arena.estimate[i, c] == 0:
+                    continue
+                if level >= LIMIT and limit is not None:
+                    result[i, c] = limit
+                elif not self.points:
+                    result[i, c] = estimate.at(min(level, LIMIT_LEVEL))
+                else:
+                    result[i, c] = self._believed(estimate.at(0.5), 0.0, min(level, LIMIT_LEVEL))
+        return result
+
+    def _remaining(self, i: int, c: int, age: int, level: float) -> int:
+        estimate, limit = self.by_class[i][c], self.arena.tasks[i].requested_s
+        if estimate is None:
+            return 1
+        if level >= LIMIT and limit is not None and limit > age:
+            return limit - age
+        below = min(level, LIMIT_LEVEL)
+        if not self.points:
+            return estimate.remaining_at(below, age)
+        return max(1, self._believed(estimate.at(0.5), float(age), below) - age)
+
+    def _believed(self, forecast_s: int, age: float, level: float) -> int:
+        # Before anything has been seen the forecast is the middle.
+        belief = self.belief or Belief(0.0, 0.0, 1.0, self.first_spread)
+        seconds = belief.quantile(np.array([float(forecast_s)]), np.array([age]), level)
+        return int(np.rint(min(float(seconds[0]), 1e12)))

@@ -7,7 +7,7 @@ an order costs the mean over the futures of what its serial schedule costs in ea
 
 A move changes the order between two places. What comes before is not laid again: profiles and
 costs are kept at every few places (*stages*), and a move that gains nothing is given up as soon
-as that is certain. Profiles, rates and columns are those of ``kernels.ruin``.
+as that is certain. Profiles, rates and columns are those of ``ruin``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plancast.planner.arrays.jit import kernel
+from plancast.planner.arrays.jit import inner, kernel
 from plancast.planner.solvers.lns.ruin import (
+    BASE_END,
     BASE_ON,
     BEYOND,
     CLASS,
@@ -119,7 +120,7 @@ class Stages(NamedTuple):
     side: np.ndarray
 
 
-@kernel
+@inner
 def _copy(profile, ws, load_s, wait_s, to_profile, to_ws, to_load, to_wait):
     """Copy a state; of profiles the segments in use."""
     for w in range(ws.shape[0]):
@@ -133,7 +134,7 @@ def _copy(profile, ws, load_s, wait_s, to_profile, to_ws, to_load, to_wait):
         to_wait[o] = wait_s[o]
 
 
-@kernel
+@inner
 def _earliest_end(ti, wi, run_s, allowed, max_stretch, ws, profile, i, not_before):
     """The worker on which task i ends first, the first of equals: (worker, start, end)."""
     best_w, best_start, best_end = -1, FAR, FAR
@@ -153,7 +154,7 @@ def _earliest_end(ti, wi, run_s, allowed, max_stretch, ws, profile, i, not_befor
     return best_w, best_start, best_end
 
 
-@kernel
+@inner
 def _lay(
     f, s, order, first, every, ts, ps, profile, ws, load_s, wait_s, stages, keep, additive,
     makespan, to_come, floor, known, limit,
@@ -250,6 +251,16 @@ def lay_out(f, s, order):
 
 
 @kernel
+def cost_in_use(wi, wf):
+    """What the workers in use cost until what runs on them has ended."""
+    cost = 0.0
+    for w in range(wi.shape[0]):
+        if wi[w, BASE_ON] == 1:
+            cost += _worker_cost(wi, wf, w, wi[w, BASE_END], True)
+    return cost
+
+
+@inner
 def _stages(f, stages):
     """Room for so many stages."""
     futures, workers, segments, words = f.profile.shape
@@ -263,7 +274,7 @@ def _stages(f, stages):
     )
 
 
-@kernel
+@inner
 def _floors(f):
     """The least that each task adds to the additive terms in each future. (futures, tasks)."""
     futures, tasks = f.ti.shape[0], f.ti.shape[1]
@@ -282,7 +293,7 @@ def _floors(f):
     return floor
 
 
-@kernel
+@inner
 def _changed(order, was, rule):
     """Change an order by a rule; the first and the last place changed, (1, 0) for none."""
     n = order.shape[0]
@@ -318,7 +329,7 @@ def _changed(order, was, rule):
     return low, high
 
 
-@kernel
+@inner
 def _in_order(pred_ptr, pred, order, place, low, high):
     """Whether predecessors come first in places low to high; fills `place` of those."""
     for k in range(low, high + 1):

@@ -73,12 +73,9 @@ def futures_of(problems: Sequence[Problem]) -> Futures:
         fixed = fixed_arrays(problem)
         state, profile = state_arrays(problem, None)
         room = int(state.ws[:, ruin.COUNT].max()) + 2 * pieces + 2
-        profiles.append(ruin._wider(profile, max(room, profile.shape[1])))
+        profiles.append(widened(profile, max(room, profile.shape[1])))
         state.ws[:, ruin.LAST] = fixed.wi[:, ruin.BASE_END]
-        cost = fixed.base_cost + sum(
-            ruin._worker_cost(fixed.wi, fixed.wf, w, state.ws[w, ruin.LAST], True)
-            for w in np.flatnonzero(fixed.wi[:, ruin.BASE_ON])
-        )
+        cost = fixed.base_cost + orders.cost_in_use(fixed.wi, fixed.wf)
         ti.append(fixed.ti)
         ws.append(state.ws)
         load_s.append(fixed.wf[:, ruin.BASE_LOAD])
@@ -88,7 +85,7 @@ def futures_of(problems: Sequence[Problem]) -> Futures:
     return Futures(
         ti=np.array(ti),
         run_s=np.array([p.duration for p in problems]),
-        profile=np.array([ruin._wider(p, longest) for p in profiles]),
+        profile=np.array([widened(p, longest) for p in profiles]),
         ws=np.array(ws),
         load_s=np.array(load_s),
         wait_s=np.array(wait_s),
@@ -107,6 +104,13 @@ def futures_of(problems: Sequence[Problem]) -> Futures:
     )
 
 
+def widened(profile: Ints, segments: int) -> Ints:
+    """A profile with room for so many segments."""
+    result = np.zeros((profile.shape[0], segments, profile.shape[2]), np.int64)
+    result[:, : profile.shape[1]] = profile
+    return result
+
+
 def schedule_in(futures: Futures, s: int, order: Ints) -> Schedule | None:
     """The serial schedule of an order of all tasks in one future; None where it has none."""
     ts, ps, cost = orders.lay_out(futures, s, order)
@@ -122,10 +126,10 @@ def cost_of(futures: Futures, order: Ints) -> float:
 
 def order_of(problem: Problem, schedule: Schedule) -> Ints:
     """The tasks in the order of their starts, predecessors first."""
-    return _topological(problem, np.lexsort((schedule.end, schedule.start)))
+    return in_topological_order(problem, np.lexsort((schedule.end, schedule.start)))
 
 
-def _topological(problem: Problem, order: Ints) -> Ints:
+def in_topological_order(problem: Problem, order: Ints) -> Ints:
     """The same order with every task after its predecessors."""
     if not len(problem.pred):
         return order
@@ -156,7 +160,7 @@ def first_orders(problem: Problem, schedule: Schedule | None) -> list[Ints]:
     found = [] if schedule is None else [order_of(problem, schedule)]
     keys = priorities(problem)
     by_rank = (np.argsort(keys[name], kind="stable") for name in FIRST_RANKS)
-    return found + [_topological(problem, order) for order in by_rank]
+    return found + [in_topological_order(problem, order) for order in by_rank]
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,10 @@ class Heat:
 
     hot: float = 0.1
     cold: float = 0.005
+
+
+WARM, WARM_MOVES = Heat(0.003, 0.0003), 300
+"""Of a search that goes on from the order in force when something has happened."""
 
 
 class OrderWalk:

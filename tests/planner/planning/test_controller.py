@@ -16,6 +16,7 @@ from plancast.planner.model.domain import (
     DurationEstimate,
     Outcome,
     Plan,
+    Policy,
     Running,
     Snapshot,
     Task,
@@ -187,7 +188,7 @@ def waits_for_gpus() -> Controller:
         "T1": {"*": DurationEstimate(levels, (60, 90))},
     }
     snapshot = Snapshot(1, 36_000, (machine,), (task,), (Running(holder, ("v1",), 36_000),))
-    return Controller(PlanRequest("r", snapshot, estimates), STEPS)
+    return Controller(PlanRequest("r", snapshot, estimates, Policy(level=0.5)), STEPS)
 
 
 def test_why_says_what_is_waited_for_and_until_when() -> None:

@@ -28,7 +28,7 @@ def planned(request: PlanRequest) -> Plan:
     return made
 
 
-QUICK = {**EXECUTORS, "closed": ClosedLoop(thoughts=6, futures=3, moves=30)}
+QUICK = {**EXECUTORS, "closed": ClosedLoop(scenarios=(0.3, 0.5, 0.9), thoughts=6, moves=30)}
 """Every executor, none of which thinks long."""
 
 
@@ -105,7 +105,7 @@ def test_thinking_anew_beats_a_plan_under_great_errors_and_keeps_it_under_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The closed loop would not be worth its name."""
-    loop = ClosedLoop(thoughts=12, futures=8, moves=200)
+    loop = ClosedLoop(thoughts=12, moves=200)
     monkeypatch.setitem(EXECUTORS, "closed", loop)
     found = sweep(batch(120, 5, 0.0), Sweep((0.0, 1.0), seeds=1, budget=Budget(None, 100)))
     mean = means(found)

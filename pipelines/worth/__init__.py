@@ -1,0 +1,1 @@
+"""What forecasts are worth to the plans of one site: ``plancast worth``."""

@@ -1,0 +1,419 @@
+"""What forecasts are worth on one log: plans with and without them, executed with the truth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+
+from plancast.pipelines.inputs.config import name_of_log
+from plancast.pipelines.worth.auto import Choices, chosen
+from plancast.pipelines.worth.batches import (
+    LEAST_BATCHES,
+    Backlog,
+    Stretch,
+    cut,
+    has_waits,
+    moments,
+    stretch_of,
+)
+from plancast.pipelines.worth.calibrated import coverage, drawn, same_user_rho
+from plancast.pipelines.worth.policies import (
+    RESERVED,
+    RULES,
+    Batch,
+    Way,
+    app_medians,
+    batch_of,
+    carried_out,
+    planned,
+    ways,
+)
+from plancast.planner.model.domain import BadRequest, Policy
+from plancast.predictor import ESTIMATORS, RuntimePredictor, split_by_share
+from plancast.predictor.logs import read_log
+from plancast.predictor.schema import check_log, machine_size, replayed_ends
+
+Floats = NDArray[np.float64]
+
+LEVELS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+"""What the model learns: enough of them to draw truths from."""
+SHARE = 0.7
+DRAWS = 20
+DRAWN_BATCHES = 20
+"""Batches in which truths are drawn, evenly over all."""
+RESAMPLES = 2000
+CALIBRATED = ("closed_requested", "closed_best_rule", "closed_p80", "closed_scenarios")
+"""Ways carried out in drawn truths, besides the baseline and what ``auto`` takes."""
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Material:
+    """A log cut into training rows and batches, before anything is learned.
+
+    Parameters
+    ----------
+    name : str
+    train : DataFrame
+    stretch : Stretch
+    backlogs : list of Backlog
+    """
+
+    name: str
+    train: pd.DataFrame
+    stretch: Stretch
+    backlogs: list[Backlog]
+
+    @property
+    def queues(self) -> bool:
+        """Whether enough batches wait for anything to be told."""
+        return len(self.backlogs) >= LEAST_BATCHES
+
+
+def material_of(
+    log: str, *, columns: str | None = None, procs: float | None = None, batches: int = 60
+) -> Material:
+    """Read a log and cut batches from its test stretch.
+
+    Parameters
+    ----------
+    log : str
+    columns : str, optional
+        Column map of a table.
+    procs : float, optional
+        Processors of the machine, where the log does not tell.
+    batches : int
+        Most of them.
+
+    Raises
+    ------
+    BadLog, BadRequest
+        Where the log cannot be read.
+    """
+    read = read_log(log, columns=columns)
+    check_log(read).raise_errors(read.attrs["source"])
+    return material(
+        name_of_log(log), replayed_ends(read), waits=has_waits(read), procs=procs, batches=batches
+    )
+
+
+def material(
+    name: str, jobs: pd.DataFrame, *, waits: bool, procs: float | None, batches: int,
+    share: float = SHARE,
+) -> Material:  # fmt: skip
+    """The same from a canonical log."""
+    if procs is not None and procs < 1:
+        raise BadRequest(f"--procs {procs:g}: must be 1 or more")
+    split = split_by_share(jobs, share)
+    train, test = (jobs.iloc[rows].reset_index(drop=True) for rows in (split.train, split.test))
+    stretch = stretch_of(test, procs or machine_size(jobs), waits, sized=procs is not None)
+    return Material(name, train, stretch, cut(stretch, batches))
+
+
+def batches_of(
+    found: Material, model: RuntimePredictor, policy: Policy, tell: Progress | None = None
+) -> list[Batch]:
+    """The batches of a log with every estimate, each as of its backlog's moment."""
+    stretch, as_of = found.stretch, moments(found.stretch, found.backlogs)
+    points: dict[str, Floats] = {}
+    for rule in RULES:
+        if rule not in ESTIMATORS or (rule == "requested" and not stretch.has_requests):
+            continue
+        if tell is not None:
+            tell(0.3, f"estimates of {rule}")
+        made = ESTIMATORS[rule]((0.5,)).fit(found.train)
+        points[rule] = _capped(made.forecast_log(stretch.jobs, as_of_s=as_of)[:, 0], stretch)
+    if tell is not None:
+        tell(0.32, "estimates of the model")
+    quantiles = model.forecast_log(stretch.jobs, as_of_s=as_of)
+    medians = app_medians(found.train, stretch.jobs)
+    return [
+        batch_of(stretch, backlog, medians, points, quantiles, model.levels, policy)
+        for backlog in found.backlogs
+    ]
+
+
+def _capped(forecast_s: Floats, stretch: Stretch) -> Floats:
+    limit = np.where(stretch.requested_s > 0, stretch.requested_s, np.inf)
+    capped: Floats = np.maximum(1.0, np.minimum(np.nan_to_num(forecast_s, nan=60.0), limit))
+    return capped
+
+
+def worth(
+    found: Material,
+    model: RuntimePredictor | None = None,
+    *,
+    policy: Policy | None = None,
+    seed: int = 0,
+    tell: Progress | None = None,
+) -> dict[str, Any]:
+    """What forecasts are worth to the plans of one site.
+
+    Parameters
+    ----------
+    found : Material
+    model : RuntimePredictor, optional
+        Trained on ``found.train``; by default one with ``LEVELS`` is.
+    policy : Policy, optional
+        Prices; the default ones without.
+    seed : int
+    tell : callable, optional
+        Told (share done, what is done).
+
+    Returns
+    -------
+    dict
+        As ``plancast worth --json`` writes it. Without queues only that, at once.
+    """
+    if not found.queues:
+        return nothing_queues(found)
+    if model is None:
+        if tell is not None:
+            tell(0.02, f"learning from {len(found.train):,} jobs")
+        model = RuntimePredictor(LEVELS, seed=seed).fit(found.train)
+    batches = batches_of(found, model, policy or Policy(), tell)
+    rules = [rule for rule in RULES if rule in batches[0].estimates]
+    asked = ways(rules)
+    costs = _all_costs(batches, asked, tell)
+    best = best_rule(costs, rules)
+    baseline = "open_requested" if "requested" in rules else f"open_{best}"
+    costs["closed_best_rule"] = costs[f"closed_{best}"]
+    asked["closed_best_rule"] = asked[f"closed_{best}"]
+    first = "closed_requested" if "requested" in rules else f"closed_{rules[-1]}"
+    choice = chosen(found.backlogs, costs, first)
+    costs["auto"] = choice.costs
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(0, len(batches), (RESAMPLES, len(batches)))
+    attainable = _attainable(found, batches, asked, baseline, choice, model.levels, seed, tell)
+    against = {
+        name: excess(cost, costs[baseline], draws) for name, cost in costs.items()
+    }  # fmt: skip
+    result: dict[str, Any] = {
+        "log": found.name,
+        "n": len(batches),
+        "verdict": "",
+        "queues": True,
+        "baseline": baseline,
+        "best_rule": f"open_{best}",
+        "oracle_against_baseline": against["strong_oracle"]["mean"],
+        "attainable_by_calibrated": attainable,
+        "chosen_by_auto": choice.facts(),
+        "leaks": leaks(costs, baseline),
+        "policies": {
+            name: {"cost": float(np.mean(cost)), "against_baseline": against[name]}
+            for name, cost in costs.items()
+        },
+        "auto_against_best_rule": excess(costs["auto"], costs[f"open_{best}"], draws),
+        "closed_scenarios_against_closed_first": excess(
+            costs["closed_scenarios"], costs[first], draws
+        ),
+        "closed_first": first,
+        "replayed": found.stretch.replayed,
+        "procs": found.stretch.procs,
+        "jobs": {
+            "queued": float(np.mean([len(b.queued) for b in found.backlogs])),
+            "running": float(np.mean([len(b.running) for b in found.backlogs])),
+            "trained_on": len(found.train),
+        },
+        "costs": {name: [float(c) for c in cost] for name, cost in costs.items()},
+    }
+    result["verdict"] = verdict(result)
+    return result
+
+
+def nothing_queues(found: Material) -> dict[str, Any]:
+    """What is said where nothing waits."""
+    n = len(found.backlogs)
+    return {
+        "log": found.name,
+        "n": n,
+        "verdict": (
+            f"On {found.name} nothing queues: only {n} moments, a day apart, had jobs that waited. "
+            "Where everything starts at once every plan is alike, and forecasts are worth nothing "
+            "to plans. Give the processors that are really there by --procs if the log names "
+            "too many."
+        ),
+        "queues": False,
+        "baseline": None,
+        "oracle_against_baseline": None,
+        "attainable_by_calibrated": None,
+        "chosen_by_auto": None,
+        "leaks": None,
+        "policies": {},
+    }
+
+
+def best_rule(costs: Mapping[str, Floats], rules: Sequence[str]) -> str:
+    """The rule whose open plans cost least on odd batches."""
+    return min(rules, key=lambda rule: float(costs[f"open_{rule}"][1::2].sum()))
+
+
+def excess(cost: Floats, peer: Floats, draws: NDArray[np.int64]) -> dict[str, float]:
+    """``sum(cost) / sum(peer) - 1`` with its paired 95 % bootstrap interval over batches."""
+    cost, peer = np.asarray(cost), np.asarray(peer)
+    if not peer.sum() > 0:
+        return {"mean": 0.0, "lo": 0.0, "hi": 0.0}
+    sums = peer[draws].sum(axis=1)
+    resampled = cost[draws].sum(axis=1)[sums > 0] / sums[sums > 0] - 1
+    low, high = np.quantile(resampled, (0.025, 0.975))
+    return {"mean": float(cost.sum() / peer.sum() - 1), "lo": float(low), "hi": float(high)}
+
+
+def leaks(costs: Mapping[str, Floats], baseline: str) -> dict[str, float]:
+    """Where the cost above the strong oracle's goes, over the baseline's cost.
+
+    Notes
+    -----
+    From ``closed_scenarios`` to ``strong_oracle``, in differences of cells: ``early_ends`` to the
+    same told which jobs end early; ``order`` on to the oracle's order with the model's
+    reservations; ``residual`` on to the oracle (reservations); ``search`` on to the oracle
+    with ten times the search.
+    """
+    base = float(np.sum(costs[baseline])) or 1.0
+    names = (
+        "closed_scenarios", "closed_scenarios_told_early_ends", "oracle_order", "oracle",
+        "strong_oracle",
+    )  # fmt: skip
+    total = [float(np.sum(costs[name])) / base for name in names]
+    keys = ("early_ends", "order", "residual", "search")
+    steps = {key: total[k] - total[k + 1] for k, key in enumerate(keys)}
+    return {key: steps[key] for key in ("search", "order", "early_ends", "residual")}
+
+
+def cores() -> int:
+    """Processes that carry batches out side by side."""
+    return max(1, min(2, len(os.sched_getaffinity(0))))
+
+
+def _all_costs(
+    batches: Sequence[Batch], asked: Mapping[str, Way], tell: Progress | None
+) -> dict[str, Floats]:
+    """Cost of every batch in every way."""
+    work = (delayed(_costs_of)(batch, asked) for batch in batches)
+    rows = []
+    for row in Parallel(n_jobs=cores(), return_as="generator")(work):
+        rows.append(row)
+        if tell is not None:
+            tell(0.4 + 0.3 * len(rows) / len(batches), f"batch {len(rows)} of {len(batches)}")
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def _costs_of(batch: Batch, asked: Mapping[str, Way]) -> dict[str, float]:
+    result = {name: carried_out(batch, way) for name, way in asked.items()}
+    # The oracle's order with the reservations of the model.
+    _, order = planned(batch, asked["oracle"])
+    told = replace(
+        batch.request, estimates=batch.estimates["model"],
+        policy=replace(batch.request.policy, level=RESERVED),
+    )  # fmt: skip
+    result["oracle_order"] = carried_out(batch, Way("model"), base=(told, order))
+    return result
+
+
+def _attainable(
+    found: Material,
+    batches: Sequence[Batch],
+    asked: Mapping[str, Way],
+    baseline: str,
+    choice: Choices,
+    levels: Sequence[float],
+    seed: int,
+    tell: Progress | None,
+) -> dict[str, Any]:
+    """The best of some ways, where truths are drawn from the forecasts themselves."""
+    names = [name for name in CALIBRATED if name in asked]
+    taken = choice.usual
+    tried = list(dict.fromkeys([baseline, *names, taken]))
+    rows = np.unique(
+        np.linspace(0, len(batches) - 1, min(len(batches), DRAWN_BATCHES)).round().astype(int)
+    )
+    rule = "last_two" if "last_two" in batches[0].estimates else "app_median"
+    points = ESTIMATORS[rule]((0.5,)).fit(found.train.iloc[:1])
+    rho = same_user_rho(found.train, points.forecast_log(found.train)[:, 0])
+    work = (
+        delayed(_in_drawn)(batches[k], {n: asked[n] for n in tried}, levels, rho, seed)
+        for k in rows
+    )
+    costs = []
+    for one in Parallel(n_jobs=cores(), return_as="generator")(work):
+        costs.append(one)
+        if tell is not None:
+            tell(0.7 + 0.3 * len(costs) / len(rows), f"drawn truths {len(costs)} of {len(rows)}")
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(0, len(rows), (RESAMPLES, len(rows)))
+    by_way: dict[str, dict[str, float]] = {}
+    for kind, part in (("all", slice(None)), ("independent", slice(0, None, 2)),
+                       ("same_user", slice(1, None, 2))):  # fmt: skip
+        sums = {n: np.array([c[n][part].mean() for c in costs]) for n in tried}
+        told = {n: excess(sums[n], sums[baseline], picks) for n in tried if n != baseline}
+        if kind == "all":
+            by_way = told
+        else:
+            by_way |= {f"{n}~{kind}": v for n, v in told.items()}
+    plain = {n: v for n, v in by_way.items() if "~" not in n}
+    best = min(plain, key=lambda n: plain[n]["mean"])
+    return {
+        **plain[best],
+        "way": best,
+        "auto": taken,
+        "draws": DRAWS,
+        "batches": len(rows),
+        "rho": rho,
+        "ways": by_way,
+        "coverage": coverage(batches, levels, {"p50": 0.5, "p80": 0.8, "p95": 0.95}),
+    }
+
+
+def _in_drawn(
+    batch: Batch, asked: Mapping[str, Way], levels: Sequence[float], rho: float, seed: int
+) -> dict[str, Floats]:
+    """Cost of a batch in drawn truths: odd draws independent, even ones alike for a user."""
+    truths = [
+        drawn(batch, levels, rho if k % 2 else 0.0, 1000 * seed + k) for k in range(DRAWS)
+    ]  # fmt: skip
+    result = {}
+    for name, way in asked.items():
+        base = planned(batch, way)
+        result[name] = np.array([carried_out(batch, way, run_s, base) for run_s in truths])
+    return result
+
+
+def verdict(told: Mapping[str, Any]) -> str:
+    """Three sentences: what ``auto`` wins, what could be won, what to do."""
+    best, auto = told["best_rule"], told["auto_against_best_rule"]
+    exact, oracle = told["attainable_by_calibrated"], told["oracle_against_baseline"]
+    first = (
+        f"On {told['n']} batches of {told['log']} `auto` is {_cheaper(auto['mean'])} than the best "
+        f"rule ({best}; 95 %: {auto['lo']:+.1%} to {auto['hi']:+.1%})."
+    )
+    second = (
+        f"Against {told['baseline']}, exact forecasts of this kind could win about "
+        f"{max(0.0, -exact['mean']):.1%}, perfect ones {max(0.0, -oracle):.1%}."
+    )
+    usual, own = told["chosen_by_auto"]["usual"], told["closed_scenarios_against_closed_first"]
+    if usual == "closed_scenarios" and own["hi"] < 0:
+        third = (
+            "Plan with the model over scenarios and search the order anew as room comes free: the "
+            f"forecasts' own part is {own['mean']:+.1%} against {told['closed_first']}."
+        )
+    elif usual.startswith("closed"):
+        third = (
+            f"Search the order anew as room comes free ({usual}); the forecasts' own part, "
+            f"{own['mean']:+.1%} ({own['lo']:+.1%} to {own['hi']:+.1%}), is "
+            f"{'proven' if own['hi'] < 0 else 'not proven'} here."
+        )
+    else:
+        third = f"Go on with {usual}: nothing tried was cheaper on past batches."
+    return f"{first} {second} {third}"
+
+
+def _cheaper(share: float) -> str:
+    return f"{abs(share):.1%} {'cheaper' if share <= 0 else 'costlier'}"

@@ -1,0 +1,332 @@
+"""Scenarios of a common level: a plan that is good on average if all tasks run short, or all long.
+
+Forecasts err together: what makes one task of a batch late makes its neighbours late, too. So
+every task, running ones by what remains of them, takes the same level of its own distribution
+in a scenario, and a plan is an order that costs least on average over a few such levels. Futures
+in which each task draws a level of its own hide that risk in their sums, and a search fits
+their noise.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from plancast.planner.arrays.problem import Ints, Problem, Schedule, decode, encode
+from plancast.planner.model.domain import (
+    LIMIT,
+    LIMIT_LEVEL,
+    RELATIVE_TOLERANCE,
+    DurationEstimate,
+    Plan,
+)
+from plancast.planner.model.evaluate import (
+    evaluate,
+    moved_tasks,
+    planned_duration_s,
+    relative_gap,
+    running_end_s,
+)
+from plancast.planner.model.explain import explain_waits
+from plancast.planner.model.messages import PlanRequest, PlanResponse, Status
+from plancast.planner.planning.partial_order import PartialOrder, partial_order
+from plancast.planner.solvers.lns.orders import (
+    WARM,
+    WARM_MOVES,
+    OrderWalk,
+    first_orders,
+    futures_of,
+    order_of,
+    schedule_in,
+    suits,
+)
+
+PLAIN_PART = 0.4
+"""Part of the budget in which a plan is made at the policy's level alone."""
+RESERVE_S = 0.03
+"""Kept back of a budget in seconds, to judge the plan."""
+OTHER_LEVELS = (0.3, 0.5, 0.9)
+"""Levels at which further candidates are planned where an order alone does not say enough."""
+
+PlanOne = Callable[[PlanRequest], PlanResponse]
+
+
+def in_scenario(request: PlanRequest, level: float) -> PlanRequest:
+    """The request in which every task runs as long as one level says.
+
+    Parameters
+    ----------
+    request : PlanRequest
+    level : float
+        In (0, 1), or ``LIMIT``: each task up to its kill limit, without one to its quantile
+        at ``LIMIT_LEVEL``.
+
+    Notes
+    -----
+    No hard bounds: what a plan promises, a scenario may break; lateness and waiting have prices.
+    """
+    policy = replace(
+        request.policy, level=LIMIT_LEVEL if level >= LIMIT else level, scenarios=(),
+        hard_deadlines=False, max_wait_s=None, max_stretch=None,
+    )  # fmt: skip
+    if level < LIMIT:
+        return replace(request, policy=policy)
+    estimates = dict(request.estimates)
+    snapshot = request.snapshot
+    for task in (*snapshot.pending, *(r.task for r in snapshot.running)):
+        if task.requested_s is not None and task.id in estimates:
+            known = DurationEstimate.certain(task.requested_s, "limit")
+            estimates[task.id] = dict.fromkeys(estimates[task.id], known)
+    return replace(request, policy=policy, estimates=estimates)
+
+
+@dataclass(frozen=True, eq=False)
+class Outlooks:
+    """A request and its scenarios.
+
+    Parameters
+    ----------
+    request : PlanRequest
+    problem : Problem
+        At the policy's level.
+    requests : dict of float to PlanRequest
+        The scenarios in which every task of the problem finds a place, by level.
+    problems : list of Problem
+        Of these, in that order.
+    """
+
+    request: PlanRequest
+    problem: Problem
+    requests: dict[float, PlanRequest]
+    problems: list[Problem]
+
+    def costs(self, plan: Plan) -> dict[float, float]:
+        """What a plan costs in each scenario, by the evaluator.
+
+        Notes
+        -----
+        On one machine or few alike a plan is the order of its starts, and each scenario its
+        serial schedule; elsewhere its workers stay, and on each its order.
+        """
+        if suits(self.problem):
+            order = order_of(self.problem, _schedule(self.problem, plan))
+            return self.costs_of_order(order)
+        followed = partial_order(self.request, plan)
+        return {
+            level: _judged(asked, _followed(followed, asked))
+            for level, asked in self.requests.items()
+        }
+
+    def costs_of_order(self, order: Ints) -> dict[float, float]:
+        """What the serial schedules of an order cost, by the evaluator; infinity for none."""
+        futures = futures_of(self.problems)
+        result = {}
+        for s, (level, asked) in enumerate(self.requests.items()):
+            found = schedule_in(futures, s, order)
+            result[level] = (
+                float("inf") if found is None else _judged(asked, decode(self.problems[s], found))
+            )
+        return result
+
+
+def _followed(order: PartialOrder, asked: PlanRequest) -> Plan:
+    """A plan with the times of a scenario, in which each task follows whom it follows."""
+    snapshot = asked.snapshot
+    run_s, ends = order.planned.copy(), order.ends.copy()
+    for i, task in enumerate(order.tasks):
+        if i < order.placed:
+            on = [snapshot.worker_by_id[w] for w in order.workers[i]]
+            run_s[i] = planned_duration_s(asked, task.id, on) or 1
+        else:
+            ends[i] = running_end_s(asked, snapshot.running_by_id[task.id]) - snapshot.now_s
+    return replace(order, ends=ends).executed(run_s)
+
+
+def _schedule(problem: Problem, plan: Plan) -> Schedule:
+    """A plan of every task of a problem as arrays."""
+    now, index = problem.request.snapshot.now_s, {w.id: k for k, w in enumerate(problem.workers)}
+    rows = [plan.by_task[task.id] for task in problem.tasks]
+    return Schedule(
+        np.array([r.start_s - now for r in rows], np.int64),
+        np.array([r.end_s - now for r in rows], np.int64),
+        np.array([index[w] for r in rows for w in r.workers], np.int64),
+    )
+
+
+def _judged(asked: PlanRequest, plan: Plan) -> float:
+    """The price of a plan in a scenario, or infinity where it is not valid there."""
+    left_out = [t.id for t in asked.snapshot.pending if t.id not in plan.by_task]
+    found = evaluate(asked, plan, unplanned=left_out)
+    return found.cost if found.valid else float("inf")
+
+
+def outlooks_of(request: PlanRequest) -> Outlooks:
+    """The scenarios of a request's policy.
+
+    Notes
+    -----
+    A scenario in which a task finds no place any more (its workers drain away) is left out.
+    """
+    problem = encode(request)
+    requests, problems = {}, []
+    for level in request.policy.scenarios:
+        asked = in_scenario(request, level)
+        found = encode(asked)
+        if found.tasks == problem.tasks:
+            requests[level] = asked
+            problems.append(found)
+    return Outlooks(request, problem, requests, problems)
+
+
+def mean(costs: Mapping[float, float]) -> float:
+    """Mean cost over the scenarios."""
+    return float(np.mean(list(costs.values()))) if costs else float("inf")
+
+
+def plan_in_scenarios(request: PlanRequest, plan_one: PlanOne) -> PlanResponse:
+    """The plan that costs least on average over the scenarios of the request's policy.
+
+    Parameters
+    ----------
+    request : PlanRequest
+        Its policy names scenarios.
+    plan_one : callable
+        Plans a request at its policy's level alone.
+
+    Returns
+    -------
+    PlanResponse
+        Valid, timed and priced at the policy's level like any other; ``scenarios`` tells what
+        it costs in each. No dearer on average than the plan made at that level alone.
+
+    Notes
+    -----
+    On one machine or few alike the order is searched with the mean over the scenarios as its
+    price (``plancast.planner.solvers.lns.orders``). Elsewhere plans made at several levels are
+    compared.
+    """
+    began = time.perf_counter()
+    plain = replace(request, policy=replace(request.policy, scenarios=()))
+    seen = outlooks_of(request)
+    budget = request.budget
+    steps = None if budget.steps is None else int(PLAIN_PART * budget.steps)
+    seconds = None if budget.seconds is None else PLAIN_PART * budget.seconds
+    base = plan_one(replace(plain, budget=replace(budget, seconds=seconds, steps=steps)))
+    if base.plan is None or not seen.requests or base.plan.preempted:
+        return base
+    if suits(seen.problem):
+        order = _searched(seen, base.plan, began)
+        found = schedule_in(futures_of([seen.problem]), 0, order)
+        plans = [] if found is None else [decode(seen.problem, found)]
+    else:
+        plans = _other_plans(seen, plain, plan_one, began)
+    return _best(seen, base, plans, began)
+
+
+def reordered(request: PlanRequest, base: PlanResponse) -> PlanResponse:
+    """A response whose plan is searched anew, from the order that is in force, for an event.
+
+    Parameters
+    ----------
+    request : PlanRequest
+        Its policy names scenarios.
+    base : PlanResponse
+        An answer to the request that keeps what it can of the plan in force.
+
+    Returns
+    -------
+    PlanResponse
+        On one machine or few alike no dearer than `base` on average over the scenarios;
+        elsewhere `base`, with what it costs in each.
+    """
+    began = time.perf_counter() - base.wall_s
+    if base.plan is None or base.plan.preempted:
+        return base
+    seen = outlooks_of(request)
+    if not seen.requests:
+        return base
+    plans = []
+    if suits(seen.problem):
+        order = order_of(seen.problem, _schedule(seen.problem, base.plan))
+        walk = OrderWalk(futures_of(seen.problems), [order], request.seed, WARM)
+        walk.step(WARM_MOVES, 0.0, 1.0)
+        found = schedule_in(futures_of([seen.problem]), 0, walk.best)
+        plans = [] if found is None else [decode(seen.problem, found)]
+    return _best(seen, base, plans, began)
+
+
+def _searched(seen: Outlooks, plan: Plan, began: float) -> Ints:
+    """The best order found with what is left of the budget."""
+    request, problem = seen.request, seen.problem
+    budget, futures = request.budget, futures_of(seen.problems)
+    starts = first_orders(problem, _schedule(problem, plan))
+    walk = OrderWalk(futures, starts, request.seed)
+    if budget.steps is not None:
+        steps = budget.steps - int(PLAIN_PART * budget.steps)
+        if steps:
+            walk.step(steps, 0.0, 1.0)
+    elif budget.seconds is not None:
+        clock = time.perf_counter()
+        left_s = budget.seconds - (clock - began) - RESERVE_S
+        if left_s > 0:
+            walk.step_until(clock + left_s, clock, left_s)
+    return walk.best
+
+
+def _other_plans(seen: Outlooks, plain: PlanRequest, plan_one: PlanOne, began: float) -> list[Plan]:
+    """Plans made at other levels, with the times that they have at the policy's."""
+    budget, found = plain.budget, []
+    for k, level in enumerate(OTHER_LEVELS):
+        share = (1.0 - PLAIN_PART) / len(OTHER_LEVELS)
+        steps = None if budget.steps is None else int(share * budget.steps)
+        seconds = None
+        if budget.seconds is not None:
+            left_s = budget.seconds - (time.perf_counter() - began) - RESERVE_S
+            seconds = max(0.0, left_s) / (len(OTHER_LEVELS) - k)
+        asked = replace(
+            plain, policy=replace(plain.policy, level=level),
+            budget=replace(budget, seconds=seconds, steps=steps),
+        )  # fmt: skip
+        made = plan_one(asked)
+        if made.plan is not None and not made.plan.preempted:
+            found.append(_followed(partial_order(asked, made.plan), plain))
+    return found
+
+
+def _best(seen: Outlooks, base: PlanResponse, plans: list[Plan], began: float) -> PlanResponse:
+    """The response with the plan that costs least on average; the first of equals."""
+    request = replace(seen.request, policy=replace(seen.request.policy, scenarios=()))
+    assert base.plan is not None
+    chosen, costs = base.plan, seen.costs(base.plan)
+    for plan in plans:
+        if not evaluate(request, plan, unplanned=base.unplanned).valid:
+            continue
+        told = seen.costs(plan)
+        if mean(told) < mean(costs):
+            chosen, costs = plan, told
+    found = evaluate(request, chosen, unplanned=base.unplanned)
+    bound = None if base.lower_bound is None else min(base.lower_bound, found.cost)
+    gap = None if bound is None else relative_gap(found.cost, bound)
+    proven = gap is not None and gap <= RELATIVE_TOLERANCE
+    return replace(
+        base,
+        status=Status.OPTIMAL if proven else Status.FEASIBLE,
+        plan=chosen,
+        cost=found.cost,
+        terms=dict(found.terms),
+        lower_bound=bound,
+        gap=gap,
+        moved=tuple(moved_tasks(request, chosen)),
+        why=explain_waits(request, chosen),
+        solver=base.solver if chosen is base.plan else f"{base.solver} in scenarios",
+        scenarios={scenario_name(level): cost for level, cost in costs.items()},
+        wall_s=time.perf_counter() - began,
+    )
+
+
+def scenario_name(level: float) -> str:
+    """What a scenario is called: ``p30``, ``limit``."""
+    return "limit" if level >= LIMIT else f"p{100 * level:g}"
