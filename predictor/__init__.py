@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     )
     from plancast.predictor.evaluation import evaluate_log
     from plancast.predictor.logs import read_log
+    from plancast.predictor.model_files import BadModel
     from plancast.predictor.quantile import QuantileGBM
-    from plancast.predictor.runtime import BadModel, RuntimePredictor
+    from plancast.predictor.runtime import RuntimePredictor
     from plancast.predictor.schema import BadLog, canonical
     from plancast.predictor.splits import Split, rolling_origin, split_at, split_by_share
     from plancast.predictor.state.features import FeatureBuilder
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 _HOME = {
     "ESTIMATORS": "baselines",
     "BadLog": "schema",
-    "BadModel": "runtime",
+    "BadModel": "model_files",
     "FeatureBuilder": "state.features",
     "Forecaster": "baselines",
     "GlobalMedian": "baselines",

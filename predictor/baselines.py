@@ -23,17 +23,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from plancast.predictor.quantile import LEVELS, check_levels
-from plancast.predictor.runtime import (
-    MIN_TRAINING_ROWS,
-    RuntimePredictor,
-    in_submission_order,
-    trainable,
-)
+from plancast.predictor.runtime import MIN_TRAINING_ROWS, RuntimePredictor, in_submission_order
 from plancast.predictor.schema import BadLog, canonical
 from plancast.predictor.splits import split_by_share
 from plancast.predictor.state.experts import SAME
 from plancast.predictor.state.features import FeatureBuilder
 from plancast.predictor.state.history import Floats, History, moments
+from plancast.predictor.training import trainable
 
 NOTHING_KNOWN_S = 3600.0
 """Forecast where neither a request nor an ended run time is known: an hour, a convention."""

@@ -21,8 +21,8 @@ from plancast.predictor.baselines import (
     UserMedian,
 )
 from plancast.predictor.censoring import CENSORED
-from plancast.predictor.remaining import FRACTIONS, conditional_quantiles
-from plancast.predictor.runtime import between_levels_or_middle
+from plancast.predictor.distribution import between_levels_or_middle, conditional_quantiles
+from plancast.predictor.remaining import FRACTIONS
 from plancast.predictor.state.experts import owners_of
 from plancast.predictor.state.history import Floats, History, Ladder
 from plancast.predictor.walk import Walk, walk_forward
@@ -92,7 +92,7 @@ def evaluate_log(
         "outcomes": {str(o): int((outcomes == o).sum()) for o in dict.fromkeys(outcomes)},
         "levels": list(asked),
         "refits": [{"at_s": at, "rows": size, "why": why} for at, size, why in walk.refits],
-        "kill_grace_s": walk.grace_s if np.isfinite(walk.grace_s) else None,
+        "kill_grace_s": (walk.forecaster.grace_s if np.isfinite(walk.forecaster.grace_s) else None),
         "features_s": walk.features_s,
         "estimators": {},
     }

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from plancast.predictor.distribution import between_levels
+
 Floats = NDArray[np.float64]
 
 LEVELS: tuple[float, ...] = (0.1, 0.5, 0.8, 0.9, 0.95)
@@ -25,44 +27,6 @@ def check_levels(levels: Sequence[float]) -> tuple[float, ...]:
     if not result or any(low >= high for low, high in pairwise((0.0, *result, 1.0))):
         raise ValueError(f"levels {result} must be strictly increasing within (0, 1)")
     return result
-
-
-def between_levels(values: Floats, known: Sequence[float], wanted: Sequence[float]) -> Floats:
-    """Values at the `wanted` levels, linear between the `known` ones.
-
-    Parameters
-    ----------
-    values : array, shape (n, len(known))
-        Non-decreasing along the second axis.
-    known, wanted : sequence of float
-        Increasing levels.
-
-    Returns
-    -------
-    array, shape (n, len(wanted))
-
-    Raises
-    ------
-    ValueError
-        Where a wanted level lies outside the known ones: a tail is not invented.
-    """
-    levels = np.asarray(known, dtype=np.float64)
-    columns = []
-    for level in wanted:
-        if not levels[0] <= level <= levels[-1]:
-            raise ValueError(
-                f"level {level:g} lies outside the trained levels {levels[0]:g} to {levels[-1]:g}; "
-                "train with it among the levels"
-            )
-        k = int(np.searchsorted(levels, level))
-        if levels[k] == level:
-            columns.append(values[:, k])
-            continue
-        share = (level - levels[k - 1]) / (levels[k] - levels[k - 1])
-        columns.append(values[:, k - 1] + share * (values[:, k] - values[:, k - 1]))
-    result = np.column_stack(columns)
-    # Interpolation rounds; a running maximum keeps the order exact.
-    return np.asarray(np.maximum.accumulate(result, axis=1), dtype=np.float64)
 
 
 class QuantileGBM(RegressorMixin, BaseEstimator):

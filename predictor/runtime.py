@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
-import platform
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,49 +15,57 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from plancast.predictor.censoring import (
-    CENSORED,
-    censoring_weights,
-    kill_grace_s,
-    queue_limits,
-    tolerated_share,
+from plancast.predictor.distribution import between_levels, between_levels_or_middle
+from plancast.predictor.forecaster import (
+    FIRST_ROWS,
+    REFIT_S,
+    Forecast,
+    OnlineForecaster,
+    Questions,
+    seconds_of,
 )
 from plancast.predictor.metrics import score
-from plancast.predictor.quantile import LEVELS, QuantileGBM, between_levels, check_levels
-from plancast.predictor.remaining import RemainingCorrection
-from plancast.predictor.schema import COLUMNS, OUTCOMES, BadLog, canonical, extra_columns
-from plancast.predictor.splits import known_at_s, split_by_share
-from plancast.predictor.state.experts import (
-    COHORTS,
-    EXPERTS,
-    LADDERS,
-    Experts,
-    cohorts_of,
-    cold_starts,
-    limit_log,
-    limit_logs,
-    owner_of,
-    owners_of,
-    same_of,
+from plancast.predictor.model_files import (
+    CARD_FILE,
+    FORMAT,
+    BadModel,
+    data_digest,
+    digest_of_card,
+    is_empty,
+    plain,
+    put_in_place,
+    read_card,
+    sha256_of,
+    versions,
+    weaknesses,
 )
+from plancast.predictor.quantile import LEVELS, QuantileGBM, check_levels
+from plancast.predictor.remaining import RemainingCorrection
+from plancast.predictor.rows import clean_row, finite_requests, plausible
+from plancast.predictor.schema import OUTCOMES, BadLog, canonical
+from plancast.predictor.splits import known_at_s, split_by_share
+from plancast.predictor.state.experts import TRAINING_ROWS, owners_of
 from plancast.predictor.state.features import FeatureBuilder
 from plancast.predictor.state.history import Floats, History, Key
 from plancast.predictor.state.online import OnlineCorrection
+from plancast.predictor.training import (
+    Running,
+    Training,
+    begun_at_s,
+    past_of,
+    runs_at,
+    trainable,
+    unnamed_places,
+    unnamed_rows,
+)
 
-FORMAT = 5
-"""Version of the model folder; a folder of another one is refused."""
-
-MIN_TRAINING_ROWS = 20
+MIN_TRAINING_ROWS = FIRST_ROWS
 """Fewer jobs with a run time than this teach nothing."""
 
 _HISTORY_FILE = "history.parquet"
 _CORRECTION_FILE = "correction.parquet"
 _REMAINING_FILE = "remaining.parquet"
-_CARD_FILE = "card.json"
-
-
-class BadModel(ValueError):
-    """A model folder that cannot be used; the text names the folder, the file and the mend."""
+_TRAINING_FILE = "training.parquet"
 
 
 class RuntimePredictor:
@@ -86,6 +91,8 @@ class RuntimePredictor:
         Seed of the trees.
     trees : mapping, optional
         Further parameters of ``QuantileGBM``.
+    refit_s : float
+        Longest time until ``update`` refits the trees, seconds; infinity: it never does.
 
     Notes
     -----
@@ -109,7 +116,10 @@ class RuntimePredictor:
         decay: float = 0.3,
         seed: int = 0,
         trees: Mapping[str, Any] | None = None,
+        refit_s: float = REFIT_S,
     ) -> None:
+        if not refit_s > 0:
+            raise ValueError(f"refit_s is {refit_s}; it must be above 0")
         if not 0 <= calibration_share < 1:
             raise ValueError(f"calibration_share is {calibration_share}; it must lie in [0, 1)")
         unknown = [o for o in outcomes if o not in OUTCOMES]
@@ -121,15 +131,34 @@ class RuntimePredictor:
         self.outcomes = tuple(outcomes)
         self.seed = seed
         self.trees = dict(trees or {})
-        self.builder = FeatureBuilder(window, decay)
+        self.refit_s = float(refit_s)
         self.history = History(window, decay)
-        self.experts = Experts(self.levels, seed, self.trees)
-        self.correction = OnlineCorrection(self.levels, len(EXPERTS), COHORTS)
-        self.remaining = RemainingCorrection(self.levels)
-        self.grace_s = math.inf
-        self.queue_limits_s: dict[str, float] = {}
-        self._running: dict[Key, int] = {}
+        self.forecaster = self._new_forecaster(FeatureBuilder(window, decay))
+        self.refused = 0
+        self._running: dict[Key, Running] = {}
+        self._training = Training.nothing()
+        self._unnamed: Counter[int] = Counter()
         self.card: dict[str, Any] = {}
+
+    @property
+    def builder(self) -> FeatureBuilder:
+        """What makes the features."""
+        return self.forecaster.builder
+
+    @property
+    def correction(self) -> OnlineCorrection:
+        """The mixture and its calibration."""
+        return self.forecaster.correction
+
+    @property
+    def remaining(self) -> RemainingCorrection:
+        """The calibration of remaining times."""
+        return self.forecaster.remaining
+
+    @property
+    def grace_s(self) -> float:
+        """How long after its request a job may run, seconds; infinity: it is not killed."""
+        return self.forecaster.grace_s
 
     # -- learning ----------------------------------------------------------------------
 
@@ -146,7 +175,7 @@ class RuntimePredictor:
         BadLog
             Where the log has too few jobs with a run time.
         """
-        jobs = canonical(log)
+        jobs, repaired, self.refused = plausible(canonical(log))
         usable = trainable(jobs, self.outcomes)
         split = split_by_share(jobs, 1 - self.calibration_share, self.calibration_share)
         train = split.train[usable[split.train]]
@@ -156,60 +185,42 @@ class RuntimePredictor:
                 f"the log has {len(train)} jobs to train on with a positive run time; "
                 f"give at least {MIN_TRAINING_ROWS}"
             )
-        self.builder.fit(jobs.iloc[train])
-        history = History(self.builder.window, self.builder.decay)
-        matrix = self.builder.transform(jobs, history)
-        run, requested, start = (
-            jobs[name].to_numpy(dtype=np.float64, copy=True)
-            for name in ("run_s", "requested_s", "start_s")
+        builder = FeatureBuilder(self.builder.window, self.builder.decay).fit(jobs.iloc[train])
+        self.forecaster = self._new_forecaster(builder)
+        history = History(builder.window, builder.decay)
+        questions = self.forecaster.questions(jobs, history)
+        run, submit = (jobs[name].to_numpy(np.float64, copy=True) for name in ("run_s", "submit_s"))
+        known, begun = known_at_s(jobs), begun_at_s(jobs)
+        moment = split.calibration_from_s
+        if not math.isfinite(moment):
+            moment = float(np.nanmax(np.concatenate([known[np.isfinite(known)], submit])))
+        running = runs_at(jobs, usable, moment)
+        self.forecaster.refit(
+            past_of(questions, train, run, moment - begun[running]), moment, len(train), "first"
         )
-        ladders = history.replay_quantiles(jobs, LADDERS, np.array(self.levels))
-        known, submit = known_at_s(jobs), jobs["submit_s"].to_numpy(dtype=np.float64)
-        moment = min(split.calibration_from_s, float(np.max(known[train])))
-        begun = np.where(np.isnan(start), submit, start)
-        running = usable & (begun <= moment) & (known > moment)
-        self.experts = Experts(self.levels, self.seed, self.trees).fit(
-            self.builder,
-            matrix[train],
-            requested[train],
-            run[train],
-            censoring_weights(run[train], moment - begun[running]),
-        )
-        self.grace_s, self.queue_limits_s = math.inf, {}
-        if self.cap_at_request:
-            self.grace_s = kill_grace_s(
-                run[train], requested[train], tolerated_share(self.levels[-1])
-            )
-            self.queue_limits_s = queue_limits(
-                run[train], jobs["queue"].to_numpy()[train], self.levels[-1]
-            )
-
-        self.correction = OnlineCorrection(self.levels, len(EXPERTS), COHORTS)
-        self.remaining = RemainingCorrection(self.levels)
-        self._running = {}
         metrics: dict[str, float] = {}
         if len(held_out):
-            part = jobs.iloc[held_out]
-            logs = self._logs(part, matrix[held_out], ladders[held_out])
+            part = questions.part(held_out)
+            logs = self.forecaster.logs(part)
             raw = np.exp(logs[:, 0])
             median = between_levels_or_middle(raw, self.levels)
             metrics = score(run[held_out], median, raw, self.levels)
             told = self._replayed(
-                self.correction,
-                part,
-                matrix[held_out],
-                logs,
-                same_of(ladders[held_out]),
-                submit[held_out],
-                known[held_out],
+                self.correction, jobs.iloc[held_out], part, submit[held_out], known[held_out]
             )
             self.remaining.replay(
-                told, run[held_out], begun[held_out], known[held_out], owners_of(part)
+                told, run[held_out], begun[held_out], known[held_out], part.owners
             )
-
-        self.history = History(self.builder.window, self.builder.decay)
+        ended = np.flatnonzero(usable & np.isfinite(known))[-TRAINING_ROWS:]
+        self._training = Training.of(past_of(questions, ended, run, np.empty(0)))
+        self._running = {}
+        self.history = History(builder.window, builder.decay)
         self.history.see_log(jobs)
+        # The next refit is counted from the end of this log, not of its training part.
+        self.forecaster.schedule.fitted(self._latest(jobs), self._ended())
+        self._unnamed = unnamed_rows(jobs)
         self.card = self._new_card(log, jobs, len(train), len(held_out), usable, metrics)
+        self.card["counts"] |= {"repaired": repaired, "refused": self.refused}
         return self
 
     @classmethod
@@ -221,28 +232,35 @@ class RuntimePredictor:
         walk : Walk
             From ``walk_forward``.
         """
-        model = cls(walk.correction.levels, seed=walk.experts.seed, trees=walk.experts.trees)
-        model.builder = walk.builder
-        model.experts, model.correction = walk.experts, walk.correction
-        model.remaining = walk.remaining_correction
-        model.grace_s, model.queue_limits_s = walk.grace_s, walk.queue_limits_s
+        forecaster = walk.forecaster
+        experts = forecaster.experts
+        model = cls(
+            forecaster.levels,
+            seed=experts.seed,
+            trees=experts.trees,
+            refit_s=forecaster.schedule.refit_s,
+        )
+        model.forecaster = forecaster
         model.history = History(model.builder.window, model.builder.decay)
         model.history.see_log(walk.jobs)
+        model._unnamed = unnamed_rows(walk.jobs)
+        model._training = Training.of(walk.training)
         usable = trainable(walk.jobs, model.outcomes)
         trained = walk.refits[-1][1]
         model.card = model._new_card(walk.jobs, walk.jobs, trained, 0, usable, {})
-        model.card["counts"]["calibrated"] = walk.correction.settled
+        model.card["counts"]["calibrated"] = forecaster.correction.settled
         model.card["counts"]["embargoed"] = 0
         return model
 
     def update(self, rows: pd.DataFrame) -> None:
-        """Fold jobs into the history and the calibration at once; the trees stay as they are.
+        """Fold jobs into the history and the calibration at once; refit where that is due.
 
         Parameters
         ----------
         rows : DataFrame
             Canonical fields. Rows with an end are finished jobs; rows without one and with
-            outcome ``unknown`` are jobs that wait or run (they need a ``job_id``).
+            outcome ``unknown`` are jobs that wait or run (they need a ``job_id``; one with a
+            start runs).
 
         Notes
         -----
@@ -251,29 +269,55 @@ class RuntimePredictor:
         later is hidden from its features) and calibrates too. That replays the history, once
         for all such rows of a call: note jobs as they are submitted where updates must be
         fast. A job whose submission is unknown enters the history alone.
+
+        Rows whose times contradict each other are repaired or refused (``refused`` counts
+        them), see ``plausible``. A row without a ``job_id`` that is equal in every cell to one
+        that is known already is that row again.
+
+        The trees are refitted on the schedule of an evaluation: after ``refit_s``, when the
+        number of ended jobs has grown by a quarter, or on drift.
         """
-        jobs = canonical(rows)
+        jobs, _, refused = plausible(canonical(rows))
+        self.refused += refused
+        jobs = self._without_known(jobs)
         over = jobs["end_s"].notna().to_numpy() | (jobs["outcome"] != "unknown").to_numpy()
         unnoted = []
         for place, job in jobs[over].sort_values("end_s", kind="stable").iterrows():
-            number = self._running.pop((job["job_id"], job["submit_s"], job["user"]), None)
-            if number is None:
+            noted = self._running.pop((job["job_id"], job["submit_s"], job["user"]), None)
+            if noted is None:
                 unnoted.append(place)
-            else:
-                run = job["run_s"]
-                told = self.correction.told(number)
-                self.correction.ended(number, math.log(run) if run > 0 else math.nan)
-                if run > 0:
-                    owner = owner_of(job["user"], job["queue"])
-                    self.remaining.ended(self._seconds(told), run, owner)
+                continue
+            self.forecaster.ended(noted.number, job["run_s"])
+            if trainable(jobs.loc[[place]], self.outcomes)[0]:
+                self._training.add(noted.asked, job["run_s"])
         self._calibrate_late(jobs.loc[sorted(unnoted)])
         self.history.see_log(jobs[over])
         for job in jobs[~over].to_dict("records"):
             key = (job["job_id"], job["submit_s"], job["user"])
-            if job["job_id"] and job["submit_s"] == job["submit_s"] and key not in self._running:
-                _, slip = self._issued(job, None)
-                self._running[key] = self.correction.submitted(slip)
+            noted = self._running.get(key)
+            if noted is not None and job["start_s"] == job["start_s"]:
+                noted.start_s = job["start_s"]
+            elif noted is None and job["job_id"] and job["submit_s"] == job["submit_s"]:
+                asked, forecast = self._issued(job, None)
+                number = self.forecaster.submitted(forecast)
+                self._running[key] = Running(number, asked, job["start_s"])
             self.history.see(job)
+        self._refit_if_due(self._latest(jobs))
+
+    def _without_known(self, jobs: pd.DataFrame) -> pd.DataFrame:
+        """Leave out rows without a job_id that are known already, cell for cell."""
+        told = unnamed_rows(jobs)
+        new = told - self._unnamed
+        if new == told:
+            self._unnamed |= told
+            return jobs
+        left = Counter(new)
+        keep = np.ones(len(jobs), bool)
+        for place, row in unnamed_places(jobs):
+            keep[place] = left[row] > 0
+            left[row] -= 1
+        self._unnamed |= told
+        return jobs[keep].reset_index(drop=True)
 
     def _calibrate_late(self, ended: pd.DataFrame) -> None:
         """Learn from ended jobs that were never noted as waiting, before the history sees them."""
@@ -281,18 +325,44 @@ class RuntimePredictor:
         new &= np.array([not self.history.has_ended(j) for j in ended.to_dict("records")], bool)
         again = ended.duplicated(["job_id", "submit_s", "user"]) & (ended["job_id"] != "")
         jobs = canonical(ended[new & ~again.to_numpy()])
-        if not len(jobs) or self.experts.regressor is None:
+        if not len(jobs) or self.forecaster.experts.regressor is None:
             return
-        submit, start, run = (
-            jobs[name].to_numpy(np.float64, copy=True) for name in ("submit_s", "start_s", "run_s")
-        )
-        matrix = self.builder.transform(jobs, self.history)
-        ladders = self.history.replay_quantiles(jobs, LADDERS, np.array(self.levels))
+        submit, run = (jobs[name].to_numpy(np.float64, copy=True) for name in ("submit_s", "run_s"))
+        asked = self.forecaster.questions(jobs, self.history)
         known = known_at_s(jobs)
-        logs, same = self._logs(jobs, matrix, ladders), same_of(ladders)
-        told = self._replayed(self.correction, jobs, matrix, logs, same, submit, known)
-        start = np.where(np.isnan(start), submit, start)
-        self.remaining.replay(told, run, start, known, owners_of(jobs))
+        told = self._replayed(self.correction, jobs, asked, submit, known)
+        self.remaining.replay(told, run, begun_at_s(jobs), known, owners_of(jobs))
+        for place in np.argsort(known, kind="stable"):
+            self._training.add(asked.part(np.array([place])), float(run[place]))
+
+    def _latest(self, jobs: pd.DataFrame) -> float:
+        """The latest moment that rows tell of, seconds; -inf where they tell of none."""
+        moments = jobs[["submit_s", "end_s"]].to_numpy(np.float64)
+        moments = moments[np.isfinite(moments)]
+        return float(moments.max()) if len(moments) else -math.inf
+
+    def _ended(self) -> int:
+        """Jobs with a run time that have ended."""
+        return len(self.history) - self.history.excluded
+
+    def _refit_if_due(self, now: float) -> None:
+        if self.forecaster.experts.regressor is None:
+            return
+        ended = self._ended()
+        why = self.forecaster.schedule.due(now, ended)
+        if not why:
+            return
+        watched = [now - job.start_s for job in self._running.values() if job.start_s <= now]
+        past = self._training.past(np.array(watched, np.float64))
+        if len(past.run_s) < MIN_TRAINING_ROWS:
+            return
+        self.forecaster.refit(past, now, ended, why)
+        self.card |= {
+            "experts": self.forecaster.experts.card(),
+            "refits": [list(refit) for refit in self.forecaster.refits],
+            **self._caps(),
+        }
+        self.card["counts"]["trained"] = self.forecaster.refits[-1][1]
 
     # -- forecasting -------------------------------------------------------------------
 
@@ -347,7 +417,7 @@ class RuntimePredictor:
         jobs that wait or run.
         """
         self._fitted()
-        return self._seconds(self._issued(job, as_of_s)[0])
+        return seconds_of(self._issued(clean_row(job), as_of_s)[1].logs)
 
     def remaining_quantiles(
         self, job: Mapping[str, Any], elapsed_s: float, as_of_s: float | None = None
@@ -367,9 +437,8 @@ class RuntimePredictor:
         -----
         See ``RemainingCorrection``.
         """
-        user, queue = (str(job.get(name) or "") for name in ("user", "queue"))
-        whole = self.predict_row(job, as_of_s)
-        return self.remaining.quantiles(whole, elapsed_s, owner_of(user, queue))
+        asked, forecast = self._issued(clean_row(job), as_of_s)
+        return self.remaining.quantiles(seconds_of(forecast.logs), elapsed_s, asked.owners[0])
 
     # -- keeping -----------------------------------------------------------------------
 
@@ -385,24 +454,30 @@ class RuntimePredictor:
         """
         target = Path(folder)
         regressor = self._fitted()
-        if target.exists() and not (target / _CARD_FILE).is_file() and not _is_empty(target):
+        if target.exists() and not (target / CARD_FILE).is_file() and not is_empty(target):
             raise BadModel(f"{target} exists and is no model folder; name another folder")
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
             files = [*regressor.save(fresh), _HISTORY_FILE, _CORRECTION_FILE, _REMAINING_FILE]
+            files.append(_TRAINING_FILE)
+            self._training.frame(self.builder.names).to_parquet(
+                fresh / _TRAINING_FILE, index=False, compression="zstd"
+            )
             self.history.frame().to_parquet(fresh / _HISTORY_FILE, index=False)
             self.correction.frame().to_parquet(fresh / _CORRECTION_FILE, index=False)
             self.remaining.frame().to_parquet(fresh / _REMAINING_FILE, index=False)
             card = {
                 **self.card,
                 "correction": self.correction.card(),
-                "files": {n: _sha256_of(fresh / n) for n in files},
+                "schedule": self._schedule_card(),
+                "files": {n: sha256_of(fresh / n) for n in files},
             }
+            card["card_sha256"] = digest_of_card(card)
             text = json.dumps(card, indent=1, allow_nan=False)
-            (fresh / _CARD_FILE).write_text(text + "\n", encoding="utf-8")
+            (fresh / CARD_FILE).write_text(text + "\n", encoding="utf-8")
             fresh.chmod(0o755)
-            _put_in_place(fresh, target)
+            put_in_place(fresh, target)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
         return target
@@ -417,11 +492,11 @@ class RuntimePredictor:
             Where a file is missing, damaged or of another version.
         """
         source = Path(folder)
-        card = _read_card(source)
+        card = read_card(source)
         for name, digest in card["files"].items():
             if not (source / name).is_file():
                 raise BadModel(f"{source}: {name} is missing; train the model again")
-            if _sha256_of(source / name) != digest:
+            if sha256_of(source / name) != digest:
                 raise BadModel(
                     f"{source}: {name} is not the file that card.json describes; "
                     "train the model again"
@@ -435,16 +510,22 @@ class RuntimePredictor:
                 outcomes=settings["outcomes"],
                 seed=settings["seed"],
                 trees=settings["trees"],
+                refit_s=math.inf if settings["refit_s"] is None else settings["refit_s"],
             )
-            model.builder = FeatureBuilder.from_card(card["builder"])
-            model.experts.regressor = QuantileGBM.load(source)
-            model.experts.spreads = np.array(card["experts"]["spreads"], dtype=np.float64)
-            model.correction = OnlineCorrection.from_card(card["correction"])
+            model.forecaster = model._new_forecaster(FeatureBuilder.from_card(card["builder"]))
+            forecaster = model.forecaster
+            forecaster.experts.regressor = QuantileGBM.load(source)
+            forecaster.experts.spreads = np.array(card["experts"]["spreads"], dtype=np.float64)
+            forecaster.correction = OnlineCorrection.from_card(card["correction"])
+            forecaster.schedule.take(card["schedule"])
+            forecaster.refits = [(a, b, c) for a, b, c in card["refits"]]
             model.correction.take(pd.read_parquet(source / _CORRECTION_FILE))
             model.remaining.take(pd.read_parquet(source / _REMAINING_FILE))
             grace = card["kill_grace_s"]
-            model.grace_s = math.inf if grace is None else float(grace)
-            model.queue_limits_s = {str(q): float(v) for q, v in card["queue_limits_s"].items()}
+            forecaster.grace_s = math.inf if grace is None else float(grace)
+            forecaster.queue_limits_s = {
+                str(q): float(v) for q, v in card["queue_limits_s"].items()
+            }
             if card["features"] != model.builder.names:
                 raise BadModel(
                     f"{source}: card.json names features that this version does not build; "
@@ -452,6 +533,10 @@ class RuntimePredictor:
                 )
             model.history = History(model.builder.window, model.builder.decay)
             model.history.see_log(pd.read_parquet(source / _HISTORY_FILE))
+            model._unnamed = unnamed_rows(model.history.frame())
+            model._training = Training.from_frame(
+                pd.read_parquet(source / _TRAINING_FILE), model.builder.names
+            )
         except BadModel:
             raise
         except Exception as error:
@@ -459,15 +544,28 @@ class RuntimePredictor:
                 f"{source}: card.json does not fit the files ({type(error).__name__}: {error}); "
                 "train the model again"
             ) from error
-        model.card = {key: value for key, value in card.items() if key != "files"}
+        model.card = {
+            k: v for k, v in card.items() if k not in ("files", "card_sha256", "schedule")
+        }
         return model
 
     # -- inner workings ----------------------------------------------------------------
 
+    def _new_forecaster(self, builder: FeatureBuilder) -> OnlineForecaster:
+        return OnlineForecaster(
+            self.levels,
+            builder,
+            refit_s=self.refit_s,
+            seed=self.seed,
+            trees=self.trees,
+            cap=self.cap_at_request,
+            calibrate=self.calibration_share > 0,
+        )
+
     def _fitted(self) -> QuantileGBM:
-        if self.experts.regressor is None:
+        if self.forecaster.experts.regressor is None:
             raise BadModel("the model has learned nothing yet; call fit or load first")
-        return self.experts.regressor
+        return self.forecaster.experts.regressor
 
     def _forecast(
         self,
@@ -481,21 +579,15 @@ class RuntimePredictor:
         jobs, as_of, order = in_submission_order(frame, as_of_s)
         result = np.empty((len(jobs), len(self.levels)))
         if len(jobs):
-            matrix = self.builder.transform(jobs, self.history, as_of, see_ends=see_ends)
-            ladders = self.history.replay_quantiles(
-                jobs, LADDERS, np.array(self.levels), as_of, see_ends=see_ends
-            )
+            asked = self.forecaster.questions(jobs, self.history, as_of, see_ends=see_ends)
             moments = jobs["submit_s"].to_numpy(np.float64) if as_of is None else as_of
             known = known_at_s(jobs) if see_ends else np.full(len(jobs), np.inf)
             # The replay asks in order of the moments, and learns on a copy.
             turn = np.argsort(moments, kind="stable")
-            part = jobs.iloc[turn]
             result[order[turn]] = self._replayed(
                 self.correction.copy(),
-                part,
-                matrix[turn],
-                self._logs(part, matrix[turn], ladders[turn]),
-                same_of(ladders[turn]),
+                jobs.iloc[turn],
+                asked.part(turn),
                 moments[turn],
                 known[turn],
             )
@@ -503,63 +595,42 @@ class RuntimePredictor:
             result if levels is None else between_levels(result, self.levels, check_levels(levels))
         )
 
-    def _logs(self, jobs: pd.DataFrame, matrix: NDArray[np.float32], ladders_s: Floats) -> Floats:
-        requested = jobs["requested_s"].to_numpy(np.float64)
-        return self.experts.logs(self.builder, matrix, requested, ladders_s)
-
     def _replayed(
         self,
         correction: OnlineCorrection,
         jobs: pd.DataFrame,
-        matrix: NDArray[np.float32],
-        logs: Floats,
-        same: tuple[Floats, Floats],
+        asked: Questions,
         issue_s: Floats,
         known_s: Floats,
     ) -> Floats:
         """Quantiles of jobs in the order of their forecasts, seconds; `correction` learns."""
-        if correction.settled == 0 and self.calibration_share == 0:
-            return self._seconds(logs[:, 0])
         usable = trainable(jobs, self.outcomes)
         run = jobs["run_s"].to_numpy(np.float64)
-        corrected, _ = correction.replay(
-            logs,
-            np.where(usable, np.log(np.where(usable, run, 1.0)), np.nan),
-            issue_s,
-            np.where(usable | np.isinf(known_s), known_s, np.nan),
-            owners_of(jobs),
-            cohorts_of(cold_starts(jobs, self.builder, matrix), logs, self.levels),
-            limit_logs(jobs, self.grace_s, self.queue_limits_s),
-            same,
+        return seconds_of(
+            self.forecaster.replay(
+                asked,
+                self.forecaster.logs(asked),
+                self.forecaster.limits(asked),
+                np.where(usable, np.log(np.where(usable, run, 1.0)), np.nan),
+                issue_s,
+                np.where(usable | np.isinf(known_s), known_s, np.nan),
+                correction,
+            )
         )
-        return self._seconds(corrected)
 
-    def _issued(self, job: Mapping[str, Any], as_of_s: float | None) -> tuple[Floats, Any]:
-        """Log quantiles of one job, and the slip to learn from them."""
-        matrix = self.builder.row(job, self.history, as_of_s)
-        levels = np.array(self.levels)
-        ladders = self.history.ask_quantiles(job, LADDERS, levels, as_of_s)[None]
-        value = job.get("requested_s")
-        requested = np.array([math.nan if value is None else value], dtype=np.float64)
-        logs = self.experts.logs(self.builder, matrix, requested, ladders)[0]
-        user, queue = (str(job.get(name) or "") for name in ("user", "queue"))
-        count = matrix[0, self.builder.names.index("user_count")]
-        cold = np.array([user != "" and count == 0])
-        same = same_of(ladders)
-        corrected, slip = self.correction.issue(
-            logs,
-            owner_of(user, queue),
-            int(cohorts_of(cold, logs[None], self.levels)[0]),
-            limit_log(float(requested[0]), queue, self.grace_s, self.queue_limits_s),
-            (float(same[0][0]), float(same[1][0])),
-        )
-        if self.correction.settled == 0 and self.calibration_share == 0:
-            corrected = logs[0]
-        return corrected, slip
+    def _issued(self, job: Mapping[str, Any], as_of_s: float | None) -> tuple[Questions, Forecast]:
+        """One clean row as it is asked about, and its forecast."""
+        asked = self.forecaster.question(job, self.history, as_of_s)
+        return asked, self.forecaster.issue(asked)
 
-    @staticmethod
-    def _seconds(logs: Floats) -> Floats:
-        return np.asarray(np.maximum(np.exp(logs), 1.0), dtype=np.float64)
+    def _caps(self) -> dict[str, Any]:
+        return {
+            "kill_grace_s": self.grace_s if math.isfinite(self.grace_s) else None,
+            "queue_limits_s": self.forecaster.queue_limits_s,
+        }
+
+    def _schedule_card(self) -> dict[str, float]:
+        return self.forecaster.schedule.card()
 
     def _new_card(
         self,
@@ -582,20 +653,21 @@ class RuntimePredictor:
                 "outcomes": list(self.outcomes),
                 "seed": self.seed,
                 "trees": self.trees,
+                "refit_s": self.refit_s if math.isfinite(self.refit_s) else None,
             },
             "features": self.builder.names,
             "builder": self.builder.card(),
-            "experts": self.experts.card(),
+            "experts": self.forecaster.experts.card(),
+            "refits": [list(refit) for refit in self.forecaster.refits],
             "correction": self.correction.card(),
-            "kill_grace_s": self.grace_s if math.isfinite(self.grace_s) else None,
-            "queue_limits_s": self.queue_limits_s,
+            **self._caps(),
             "training_window_s": [float(submit[0]), float(submit[-1])],
             "data": {
                 "rows": len(jobs),
                 "submitted_from_s": float(submit[0]),
                 "submitted_until_s": float(submit[-1]),
                 "sha256": data_digest(jobs),
-                "attrs": _plain(dict(log.attrs)),
+                "attrs": plain(dict(log.attrs)),
             },
             "counts": {
                 "outcomes": {o: int((outcomes == o).sum()) for o in OUTCOMES},
@@ -608,44 +680,9 @@ class RuntimePredictor:
                 "ended_in_history": len(self.history),
             },
             "metrics_before_correction": metrics,
-            "known_weaknesses": _weaknesses(jobs, usable, self.grace_s),
-            "versions": _versions(),
+            "known_weaknesses": weaknesses(jobs, usable, self.grace_s),
+            "versions": versions(),
         }
-
-
-def _weaknesses(jobs: pd.DataFrame, usable: NDArray[np.bool_], grace_s: float) -> list[str]:
-    """What a reader of the card should know before trusting the model, one sentence each."""
-    said = []
-    users = set(jobs["user"]) - {""}
-    if not users:
-        said.append("The log names no users: jobs are told apart by queue, size and time alone.")
-    if not (jobs["requested_s"] > 0).any():
-        said.append("No requested times are known: no kill limit caps a quantile.")
-    elif not math.isfinite(grace_s):
-        said.append("Jobs of this log run past their requested time, which caps nothing.")
-    if jobs["start_s"][usable].isna().any():
-        said.append("Some starts are unknown: their jobs count as started when submitted.")
-    cut = np.isin(jobs["outcome"].to_numpy()[usable].astype(str), CENSORED).mean()
-    if cut > 0.01:
-        said.append(
-            f"{100 * cut:.0f} % of the runs were cut short (timeout, cancelled) and count as "
-            "they ran: the model forecasts how long a job holds its machine, not what it needs."
-        )
-    said.append("A burst submitted at once shares one error: coverage holds over days, not within.")
-    return said
-
-
-def trainable(jobs: pd.DataFrame, outcomes: Sequence[str] = OUTCOMES) -> NDArray[np.bool_]:
-    """Which rows may train: submitted, with a positive run time and one of the outcomes."""
-    run = jobs["run_s"].to_numpy(dtype=np.float64)
-    submitted = jobs["submit_s"].notna() & jobs["outcome"].isin(list(outcomes))
-    return np.asarray((run > 0) & np.isfinite(run) & submitted, dtype=bool)
-
-
-def between_levels_or_middle(quantiles: Floats, levels: Sequence[float]) -> Floats:
-    """The median from quantiles, shape (n,); the nearest level where 0.5 lies outside them."""
-    nearest = min(max(0.5, levels[0]), levels[-1])
-    return between_levels(quantiles, levels, (nearest,))[:, 0]
 
 
 def in_submission_order(
@@ -668,7 +705,8 @@ def in_submission_order(
             frame = frame.assign(submit_s=as_of)
         else:
             frame = frame.assign(submit_s=frame["submit_s"].where(frame["submit_s"].notna(), as_of))
-    jobs = canonical(frame.assign(num_place=np.arange(len(frame), dtype=np.float64)))
+    numbered = frame.assign(num_place=np.arange(len(frame), dtype=np.float64))
+    jobs = finite_requests(canonical(numbered))
     order = np.array(jobs["num_place"], dtype=np.int64)
     jobs = jobs.drop(columns="num_place")
     unknown = np.flatnonzero(jobs["submit_s"].isna().to_numpy())
@@ -677,78 +715,3 @@ def in_submission_order(
             f"row {order[unknown[0]] + 1}: submit_s is unknown; fill it in or give as_of_s"
         )
     return jobs, None if as_of is None else as_of[order], order
-
-
-def data_digest(jobs: pd.DataFrame) -> str:
-    """SHA-256 of a canonical frame's columns, names and values, as hexadecimal digits."""
-    digest = hashlib.sha256()
-    for name in (*COLUMNS, *extra_columns(jobs)):
-        digest.update(f"\n{name}\n".encode())
-        values = jobs[name]
-        if values.dtype == np.float64:
-            digest.update(np.ascontiguousarray(values.to_numpy()).tobytes())
-        else:
-            digest.update("\x1f".join(values.tolist()).encode())
-    return digest.hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    """Attributes of a log (its terms, whom to acknowledge) as JSON values."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
-
-
-def _versions() -> dict[str, str]:
-    result = {"python": platform.python_version()}
-    for package in ("plancast", "numpy", "pandas", "lightgbm"):
-        try:
-            result[package] = version(package)
-        except PackageNotFoundError:
-            result[package] = "not installed"
-    return result
-
-
-def _read_card(source: Path) -> dict[str, Any]:
-    path = source / _CARD_FILE
-    if not source.is_dir():
-        raise BadModel(f"{source} is no folder; name the folder that a model was saved to")
-    if not path.is_file():
-        raise BadModel(f"{source}: card.json is missing; train the model again")
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BadModel(f"{source}: card.json is no JSON: {error}; train again") from error
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise BadModel(
-            f"{source}: card.json is not of format {FORMAT}; train again with this version"
-        )
-    if not isinstance(card.get("files"), dict):
-        raise BadModel(f"{source}: card.json lists no files; train the model again")
-    return card
-
-
-def _sha256_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _is_empty(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
-
-
-def _put_in_place(fresh: Path, target: Path) -> None:
-    """Rename `fresh` to `target`; an older folder there steps aside first."""
-    if not target.exists():
-        os.rename(fresh, target)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-    os.rename(target, aside / "model")
-    try:
-        os.rename(fresh, target)
-    except OSError:
-        os.rename(aside / "model", target)
-        raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)

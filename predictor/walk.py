@@ -9,49 +9,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from plancast.predictor.censoring import (
-    censoring_weights,
-    kill_grace_s,
-    queue_limits,
-    tolerated_share,
+from plancast.predictor.distribution import between_levels
+from plancast.predictor.forecaster import (
+    DAY_S,
+    FIRST_ROWS,
+    REFIT_S,
+    OnlineForecaster,
+    Past,
+    Questions,
+    RefitSchedule,
 )
-from plancast.predictor.quantile import LEVELS, between_levels, check_levels
-from plancast.predictor.remaining import RemainingCorrection
-from plancast.predictor.runtime import MIN_TRAINING_ROWS, trainable
+from plancast.predictor.quantile import LEVELS, check_levels
+from plancast.predictor.rows import plausible
 from plancast.predictor.schema import OUTCOMES, BadLog, canonical
 from plancast.predictor.splits import known_at_s
-from plancast.predictor.state.experts import (
-    COHORTS,
-    EXPERTS,
-    LADDERS,
-    TRAINING_ROWS,
-    Experts,
-    cohorts_of,
-    cold_starts,
-    limit_logs,
-    owners_of,
-    same_of,
-)
+from plancast.predictor.state.experts import EXPERTS, TRAINING_ROWS
 from plancast.predictor.state.features import FeatureBuilder
 from plancast.predictor.state.history import Floats, History
-from plancast.predictor.state.online import OnlineCorrection
+from plancast.predictor.training import trainable
 
-DAY_S = 86400.0
+__all__ = ["DAY_S", "Walk", "walk_forward"]
 
-WARM_UP = 0.1
-"""Share of a log before its first forecast; what is forecast before ``first`` only calibrates."""
-
-_GROWTH = 1.25
 _CHECKS = 6
-_DRIFT = 1.5
-_DRIFT_JOBS = 300
+"""Pieces in which the jobs between two refits are forecast, and looked at for drift."""
 
 
 @dataclass
@@ -72,7 +59,10 @@ class Walk:
         that, and the forecast of what remained, shape (rows, levels), seconds.
     cold : array of bool, shape (n,)
         Cold starts: no job of the user had ended.
-    refits : list of (seconds, rows, why)
+    forecaster : OnlineForecaster
+        As the walk left it: the last refit, and all that had ended.
+    training : Past
+        The latest ended jobs, which the next refit would train on.
     features_s, fit_s, predict_s : float
         Seconds spent.
     """
@@ -83,23 +73,23 @@ class Walk:
     begin: int
     remaining: dict[float, tuple[NDArray[np.int64], Floats]]
     cold: NDArray[np.bool_]
-    experts: Experts
-    builder: FeatureBuilder
-    correction: OnlineCorrection
-    remaining_correction: RemainingCorrection
-    grace_s: float
-    queue_limits_s: dict[str, float]
-    refits: list[tuple[float, int, str]] = field(default_factory=list)
+    forecaster: OnlineForecaster
+    training: Past
     features_s: float = 0.0
     fit_s: float = 0.0
     predict_s: float = 0.0
+
+    @property
+    def refits(self) -> list[tuple[float, int, str]]:
+        """When a refit was made, on how many rows, and why."""
+        return self.forecaster.refits
 
 
 def walk_forward(
     log: pd.DataFrame,
     levels: Sequence[float] = LEVELS,
     *,
-    refit_s: float = 30 * DAY_S,
+    refit_s: float = REFIT_S,
     first: float = 0.3,
     rows: int = TRAINING_ROWS,
     seed: int = 0,
@@ -115,10 +105,9 @@ def walk_forward(
     levels : sequence of float
         Quantile levels.
     refit_s : float
-        Longest time between refits, seconds. A refit comes earlier where the log has grown
-        by a quarter since, or where the trees' error has grown by half.
+        Longest time between refits, seconds; see ``RefitSchedule``.
     first : float
-        Share of the rows before the first evaluated one, above ``WARM_UP``.
+        Share of the rows before the first evaluated one; what is forecast before only warms up.
     rows : int
         Latest ended jobs that train.
     seed : int
@@ -135,111 +124,73 @@ def walk_forward(
         Where a level, `first` or `refit_s` is impossible.
     """
     asked = check_levels(levels)
-    if not WARM_UP < first < 1 or not refit_s > 0:
-        raise ValueError(
-            f"first is {first} and refit_s {refit_s}; they must be in ({WARM_UP}, 1) and > 0"
-        )
+    if not 0 < first < 1 or not refit_s > 0:
+        raise ValueError(f"first is {first} and refit_s {refit_s}; they must be in (0, 1) and > 0")
     # The inner levels are always there: the remaining time needs the whole distribution.
     inner = tuple(sorted({*asked, *LEVELS}))
-    jobs = canonical(log)
-    submit, run, requested, start = (
-        jobs[name].to_numpy(np.float64, copy=True)
-        for name in ("submit_s", "run_s", "requested_s", "start_s")
-    )
-    queues = jobs["queue"].to_numpy()
-    n, usable, known = len(jobs), trainable(jobs, OUTCOMES), known_at_s(jobs)
-    start = np.where(np.isnan(start), submit, start)
-    begin = int(np.ceil(round(first * n, 6)))
+    jobs, _, _ = plausible(canonical(log))
+    life = _Life(jobs)
+    begin = int(np.ceil(round(first * len(jobs), 6)))
 
     began = time.perf_counter()
     # A category's code is its place of first appearance: nothing later can change it.
-    builder, history = FeatureBuilder().fit(jobs), History()
-    matrix = builder.transform(jobs, history)
-    ladders = history.replay_quantiles(jobs, LADDERS, np.array(inner))
+    forecaster = OnlineForecaster(
+        inner, FeatureBuilder().fit(jobs), refit_s=refit_s, rows=rows, seed=seed, trees=trees
+    )
+    questions = forecaster.questions(jobs, History())
     features_s = time.perf_counter() - began
-
-    logs = np.full((n, len(EXPERTS), len(inner)), np.nan, dtype=np.float32)
-    limits = np.full(n, np.inf)
-    log_run = np.where(usable, np.log(np.where(usable, run, 1.0)), np.nan)
-    experts, grace, warm = Experts(inner, seed, trees), np.inf, n
-    queue_limit: dict[str, float] = {}
-    refits: list[tuple[float, int, str]] = []
-    fit_s = predict_s = 0.0
-    ended_order = np.argsort(known, kind="stable")
-    ended_at = known[ended_order]
-
-    at = _first_fit(submit, known, usable, n)
-    if at >= begin or at >= n:
+    logs = np.full((len(jobs), len(EXPERTS), len(inner)), np.nan, dtype=np.float32)
+    limits = np.full(len(jobs), np.inf)
+    at = warm = int(np.searchsorted(life.ended, FIRST_ROWS))
+    if at >= begin:
         raise BadLog(
-            f"fewer than {MIN_TRAINING_ROWS} of the first {begin} jobs had ended before the next "
+            f"fewer than {FIRST_ROWS} of the first {begin} jobs had ended before the next "
             "was submitted; give a longer log"
         )
-    usual_error, seen_error, why = 0.0, 0, "first"
-    while at < n:
-        now = submit[at]
+    fit_s = predict_s = 0.0
+    why = "first"
+    while at < len(jobs):
         began = time.perf_counter()
-        past = ended_order[: np.searchsorted(ended_at, now, "right")]
-        past = np.sort(past[usable[past]])[-rows:]
-        running = usable & (submit >= submit[past[0]]) & (start <= now) & (known > now)
-        weights = censoring_weights(run[past], now - start[running])
-        experts = Experts(inner, seed, trees).fit(
-            builder, matrix[past], requested[past], run[past], weights
+        past, watched = life.past(at, rows)
+        forecaster.refit(
+            Past(
+                questions.matrix[past],
+                questions.requested_s[past],
+                life.run[past],
+                [questions.queues[i] for i in past.tolist()],
+                watched,
+            ),
+            float(life.submit[at]),
+            int(life.ended[at]),
+            why,
         )
-        grace = kill_grace_s(run[past], requested[past], tolerated_share(inner[-1]))
-        queue_limit = queue_limits(run[past], queues[past], inner[-1])
-        refits.append((now, len(past), why))
-        warm = min(warm, at)
         fit_s += time.perf_counter() - began
-
         began = time.perf_counter()
-        latest = int(np.searchsorted(submit, now + refit_s))
-        stop = max(min(latest, int(at * _GROWTH)), at + 1)
-        why = "schedule" if latest <= int(at * _GROWTH) else "growth"
-        fitted_at = at
-        for piece in np.array_split(np.arange(at, min(stop, n)), _CHECKS):
-            if not len(piece):
-                continue
-            logs[piece] = experts.logs(builder, matrix[piece], requested[piece], ladders[piece])
-            limits[piece] = limit_logs(jobs.iloc[piece], grace, queue_limit)
-            at = int(piece[-1]) + 1
-            until = submit[min(at, n - 1)]
-            since = np.arange(fitted_at, at)
-            since = since[usable[since] & (known[since] <= until)]
-            errors = np.abs(log_run[since] - logs[since, 0, inner.index(0.5)])
-            watched = len(since) >= _DRIFT_JOBS and seen_error > 0 and at < stop
-            if watched and errors.mean() > _DRIFT * usual_error:
-                why = "drift"
-                break
-        if len(since):
-            seen_error += len(since)
-            usual_error += (float(errors.mean()) - usual_error) * len(since) / seen_error
+        at, why = _until_refit(forecaster, questions, life, at, logs, limits)
         predict_s += time.perf_counter() - began
         if progress is not None:
-            progress(at / n)
+            progress(at / len(jobs))
 
     began = time.perf_counter()
-    owners = owners_of(jobs)
-    cold = cold_starts(jobs, builder, matrix)
-    same = same_of(ladders)
-    del matrix, ladders
-    cohorts = cohorts_of(cold, logs, inner)
-    correction = OnlineCorrection(inner, len(EXPERTS), COHORTS)
-    after = slice(warm, n)
-    corrected, _ = correction.replay(
+    after = np.arange(warm, len(jobs))
+    corrected = forecaster.replay(
+        questions.part(after),
         logs[after],
-        log_run[after],
-        submit[after],
-        np.where(usable, known, np.nan)[after],
-        owners[after],
-        cohorts[after],
         limits[after],
-        (same[0][after], same[1][after]),
+        life.log_run[after],
+        life.submit[after],
+        np.where(life.usable, life.known, np.nan)[after],
     )
-    quantiles = np.full((n, len(inner)), np.nan)
+    quantiles = np.full((len(jobs), len(inner)), np.nan)
     quantiles[after] = np.exp(corrected)
     predict_s += time.perf_counter() - began
-    left = RemainingCorrection(inner)
-    survivors = left.replay(quantiles, np.where(usable, run, np.nan), start, known, owners)
+    survivors = forecaster.remaining.replay(
+        quantiles,
+        np.where(life.usable, life.run, np.nan),
+        life.start,
+        life.known,
+        questions.owners,
+    )
     places = [inner.index(level) for level in asked]
     remaining = {
         fraction: (
@@ -254,24 +205,98 @@ def walk_forward(
         quantiles_s=between_levels(quantiles, inner, asked),
         begin=begin,
         remaining=remaining,
-        cold=cold,
-        experts=experts,
-        builder=builder,
-        correction=correction,
-        remaining_correction=left,
-        grace_s=grace,
-        queue_limits_s=queue_limit,
-        refits=refits,
+        cold=questions.cold,
+        forecaster=forecaster,
+        training=life.all_ended(questions, rows),
         features_s=features_s,
         fit_s=fit_s,
         predict_s=predict_s,
     )
 
 
-def _first_fit(submit: Floats, known: Floats, usable: NDArray[np.bool_], n: int) -> int:
-    """The first row, after the warm-up, by whose submission enough jobs had ended."""
-    ends = np.sort(known[usable])
-    if len(ends) < MIN_TRAINING_ROWS:
-        return n
-    enough = int(np.searchsorted(submit, ends[MIN_TRAINING_ROWS - 1]))
-    return max(int(WARM_UP * n), enough)
+class _Life:
+    """When the jobs of a log were submitted, started and known, and what had ended by when."""
+
+    def __init__(self, jobs: pd.DataFrame) -> None:
+        self.submit, self.run, start = (
+            jobs[name].to_numpy(np.float64, copy=True) for name in ("submit_s", "run_s", "start_s")
+        )
+        self.usable, self.known = trainable(jobs, OUTCOMES), known_at_s(jobs)
+        self.start = np.where(np.isnan(start), self.submit, start)
+        self.log_run = np.where(self.usable, np.log(np.where(self.usable, self.run, 1.0)), np.nan)
+        order = np.argsort(self.known, kind="stable")
+        self._order = order[self.usable[order]]
+        # How many had ended by each submission.
+        self.ended = np.searchsorted(self.known[self._order], self.submit, "right")
+        # What runs is known to run, whether or not its run time will ever be known.
+        self._ran = self.usable | (~np.isnan(start) & np.isinf(self.known))
+
+    def all_ended(self, questions: Questions, rows: int) -> Past:
+        """The latest jobs that ended within the log."""
+        last = np.sort(self._order[np.isfinite(self.known[self._order])])[-rows:]
+        queues = [questions.queues[i] for i in last.tolist()]
+        matrix, requested = questions.matrix[last], questions.requested_s[last]
+        return Past(matrix, requested, self.run[last], queues, np.empty(0))
+
+    def past(self, at: int, rows: int) -> tuple[NDArray[np.int64], Floats]:
+        """The latest jobs that had ended by a row's submission, and how long others had run."""
+        now = self.submit[at]
+        past = np.sort(self._order[: self.ended[at]])[-rows:]
+        running = self._ran & (self.submit >= self.submit[past[0]])
+        running &= (self.start <= now) & (self.known > now)
+        return past, now - self.start[running]
+
+
+def _until_refit(
+    forecaster: OnlineForecaster,
+    questions: Questions,
+    life: _Life,
+    fitted_at: int,
+    logs: NDArray[np.float32],
+    limits: Floats,
+) -> tuple[int, str]:
+    """Forecast from a refit to the next one; its row, and why it is due."""
+    schedule, n = forecaster.schedule, len(life.submit)
+    later = np.arange(n) > fitted_at
+    latest = life.submit >= life.submit[fitted_at] + schedule.refit_s
+    grown = life.ended >= schedule.rows_due()
+    due = np.flatnonzero(later & (latest | grown))
+    stop = int(due[0]) if len(due) else n
+    why = "schedule" if stop < n and latest[stop] else "growth"
+    middle = int(np.argmin(np.abs(np.asarray(forecaster.levels) - 0.5)))
+    for piece in np.array_split(np.arange(fitted_at, stop), _CHECKS):
+        if not len(piece):
+            continue
+        part = questions.part(piece)
+        logs[piece], limits[piece] = forecaster.logs(part), forecaster.limits(part)
+        since = np.arange(fitted_at, int(piece[-1]) + 1)
+        since = since[life.usable[since]]
+        since = since[np.argsort(life.known[since], kind="stable")]
+        errors = np.cumsum(np.abs(life.log_run[since] - logs[since, 0, middle]))
+        # Drift is looked for at every submission, by what had ended then.
+        rows = np.arange(int(piece[0]), min(int(piece[-1]) + 1, stop - 1) + 1)
+        rows = rows[rows > fitted_at]
+        count = np.searchsorted(life.known[since], life.submit[rows], "right")
+        total = np.concatenate([[0.0], errors])[count]
+        drifted = rows[schedule.drifted(total, count)]
+        if len(drifted) and drifted[0] < stop:
+            stop, why = int(drifted[0]), "drift"
+            break
+    if stop < n:
+        _learn_errors(schedule, life, logs, fitted_at, stop, middle)
+    return stop, why
+
+
+def _learn_errors(
+    schedule: RefitSchedule,
+    life: _Life,
+    logs: NDArray[np.float32],
+    fitted_at: int,
+    stop: int,
+    middle: int,
+) -> None:
+    """Tell the schedule of the jobs forecast since a refit that have ended by the next one."""
+    since = np.arange(fitted_at, stop)
+    since = since[life.usable[since] & (life.known[since] <= life.submit[stop])]
+    for error in (life.log_run[since] - logs[since, 0, middle]).tolist():
+        schedule.learn(error)

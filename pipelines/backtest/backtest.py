@@ -29,7 +29,7 @@ from plancast.pipelines.worth.batches import known_requests
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.worlds.metrics import interval_over, paired_interval, weekly_interval
 from plancast.planner.worlds.replay import ReplayLog
-from plancast.predictor.runtime import data_digest
+from plancast.predictor.model_files import data_digest
 from plancast.predictor.schema import usable
 
 Floats = NDArray[np.float64]

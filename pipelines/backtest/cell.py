@@ -26,6 +26,7 @@ from plancast.planner.model.domain import BadRequest
 from plancast.planner.worlds.dispatchers import DISPATCHERS, Dispatcher
 from plancast.planner.worlds.metrics import interval_over, judge, weekly_interval
 from plancast.planner.worlds.replay import Estimator, Replay, ReplayLog, bounded_slowdown, replay
+from plancast.planner.worlds.trust import Trusted
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -172,13 +173,20 @@ def _replays(
         replayed = replay(
             log,
             discipline(cell),
-            told if recorder is None else recorder,
+            _believed(cell, log, told if recorder is None else recorder),
             level=cell.estimate.level,
             promises=jitter is None,
             outages=test.away.outages(log, cell.seed),
         )
         result.append((replayed, Record.nothing() if recorder is None else recorder.record()))
     return result
+
+
+def _believed(cell: Cell, log: ReplayLog, told: Ints | Estimator | str) -> Ints | Estimator | str:
+    """Estimates as far as the dispatcher trusts them; points are what they are."""
+    if not DISPATCHERS[cell.dispatcher].trusts or isinstance(told, str | np.ndarray):
+        return told
+    return Trusted(told, log)
 
 
 def _moved(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from plancast.planner.worlds.replay import Estimator, Renewing, ReplayLog
+from plancast.planner.worlds.replay import Estimator, Renewing, ReplayLog, Watching
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -80,6 +80,11 @@ class Recorder:
     def finished(self, job: int, run_s: int, now_s: int) -> None:
         """Tell the other."""
         self._estimator.finished(job, run_s, now_s)
+
+    def watch(self, running: Ints, start_s: Ints) -> None:
+        """Tell the other, where it watches."""
+        if isinstance(self._estimator, Watching):
+            self._estimator.watch(running, start_s)
 
     def renewed(self, waiting: Ints, now_s: int) -> Iterator[tuple[int, Floats]]:
         """The other's new forecasts, where it renews them."""

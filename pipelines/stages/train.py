@@ -16,7 +16,7 @@ from plancast.planner.model.domain import BadRequest
 from plancast.predictor import ESTIMATORS, QuantileGBM, RuntimePredictor, split_by_share
 from plancast.predictor.logs.table import read_jobs
 from plancast.predictor.metrics import score
-from plancast.predictor.runtime import data_digest
+from plancast.predictor.model_files import data_digest
 
 Progress = Callable[[str], None]
 

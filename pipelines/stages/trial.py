@@ -359,7 +359,7 @@ def trial(
 def run(config: Config, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """The configured trial, its figures tied in MLflow to the model and the test data."""
     from plancast.pipelines.tracking import mlflow_runs as tracking
-    from plancast.predictor.runtime import data_digest
+    from plancast.predictor.model_files import data_digest
 
     paths = config.paths
     jobs = read_jobs(paths.jobs)

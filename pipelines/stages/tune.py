@@ -14,8 +14,10 @@ from plancast.pipelines.inputs.yaml_files import yaml_text
 from plancast.planner.model.domain import BadRequest
 from plancast.predictor import RuntimePredictor
 from plancast.predictor.metrics import median_abs_log2, pinball
-from plancast.predictor.runtime import MIN_TRAINING_ROWS, data_digest, trainable
+from plancast.predictor.model_files import data_digest
+from plancast.predictor.runtime import MIN_TRAINING_ROWS
 from plancast.predictor.splits import rolling_origin, split_by_share
+from plancast.predictor.training import trainable
 
 Settings = dict[str, Any]
 """``window``, ``decay`` and ``trees``, as ``RuntimePredictor`` takes them; absent: its default."""

@@ -38,7 +38,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from plancast.pipelines.tracking.figures import bars_svg, decades_svg, reliability_svg
 from plancast.pipelines.tracking.importances import importances_of
 from plancast.planner.model.domain import BadRequest
-from plancast.predictor.runtime import data_digest
+from plancast.predictor.model_files import data_digest
 from plancast.predictor.schema import KNOWN_AT_SUBMISSION, extra_columns
 
 # Schema creation and advice about input examples are no news to who runs a pipeline.

@@ -50,7 +50,8 @@ class LookAhead:
     level : float
         Quantile at which running jobs are expected to end.
     promise_level : float
-        Quantile of run times by which starts are promised, and promises kept.
+        Quantile of run times by which starts are promised, and promises kept; 1: the request,
+        at which jobs are killed.
     ageing : float
         How much the price of waiting grows with the wait, by the risk of a bad slowdown.
     humility : float
@@ -83,9 +84,10 @@ class LookAhead:
     most_slack_s: float = 86400.0
 
     def __post_init__(self) -> None:
-        for name in ("level", "promise_level"):
-            if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in (0, 1)")
+        if not 0 < self.level < 1:
+            raise ValueError(f"level is {self.level}; it must lie in (0, 1)")
+        if not 0 < self.promise_level <= 1:
+            raise ValueError(f"promise_level is {self.promise_level}; it must lie in (0, 1]")
         at_least = {"ageing": 0, "humility": 0, "moves": 0, "depth": 1, "rules": 1, "slack": 0}
         for name, least in (at_least | {"most_slack_s": 0}).items():
             if not getattr(self, name) >= least:
@@ -114,6 +116,8 @@ class Dispatcher:
         Where its rules were chosen.
     certain : str, optional
         Of ``BACKFILLS``: used instead where estimates are points, which are taken at their word.
+    trusts : bool
+        Whether forecasts count only as far as recent ones have earned it, see ``Trusted``.
     """
 
     head: str
@@ -123,6 +127,7 @@ class Dispatcher:
     rules: LookAhead | None = None
     settings_from: str = ""
     certain: str = ""
+    trusts: bool = False
 
     def backfill_with(self, levels: int) -> str:
         """The backfill for forecasts of so many quantiles."""
@@ -150,6 +155,7 @@ SOURCES = (
 """Where the planner's default rules were chosen."""
 
 FIRM = LookAhead(promise_level=0.95, slack=0.0)
+LIMITS = LookAhead(promise_level=1.0, slack=0.0)
 SEARCHING = LookAhead(moves=30, rules=5)
 
 
@@ -164,10 +170,13 @@ def _registry() -> dict[str, Dispatcher]:
     planners = {
         "planner": ("bounded", "planner", LookAhead()),
         "planner-firm": ("bounded", "bounded", FIRM),
+        "planner-limits": ("bounded", "bounded", LIMITS),
+        "planner-robust": ("bounded", "bounded", LookAhead()),
         "planner-search": ("planner", "planner", SEARCHING),
     }
     for name, (backfill, certain, rules) in planners.items():
-        found[name] = Dispatcher("fcfs", "", backfill, "", rules, SOURCES, certain)
+        trusts = name == "planner-robust"
+        found[name] = Dispatcher("fcfs", "", backfill, "", rules, SOURCES, certain, trusts)
     for order in ORDERS:
         found[order] = Dispatcher(order, backfill="none")
         found[f"{order}-easy"] = Dispatcher(order)
@@ -180,4 +189,6 @@ DISPATCHERS: dict[str, Dispatcher] = _registry()
 ``NAME-easy`` backfills around the head's reservation, ``NAME-published`` as RLScheduler does.
 ``easypp`` is EASY++: shortest first behind the head, by the mean of the user's last two.
 ``planner`` promises each job a latest start, and with points for forecasts lays all jobs out;
-``planner-firm`` promises the first start that there is, ``planner-search`` searches orders."""
+``planner-firm`` promises the first start that there is, ``planner-limits`` that of conservative
+backfilling by limits, whatever is forecast; ``planner-search`` searches orders; ``planner-robust``
+believes forecasts as far as recent ones have earned it."""

@@ -40,6 +40,14 @@ class Renewing(Protocol):
         """Waiting jobs whose forecasts are new, with the new quantiles as of ``at_submit``."""
 
 
+@runtime_checkable
+class Watching(Protocol):
+    """An estimator that is told which jobs run before new ones are submitted."""
+
+    def watch(self, running: Ints, start_s: Ints) -> None:
+        """The jobs that run now, and when each of them started, seconds."""
+
+
 @dataclass(frozen=True)
 class ReplayLog:
     """Jobs in order of submission, and the machine they ran on.
@@ -298,6 +306,11 @@ def _tell(estimator: Estimator, jobs: kernel.Jobs, live: kernel.Live, told: int)
     ended = int(live.clock[kernel.ENDED])
     for job in live.ended[told:ended].tolist():
         estimator.finished(job, int(jobs.run[job]), int(live.end[job]))
+    if isinstance(estimator, Watching):
+        running = live.running[: live.clock[kernel.RUNNING]]
+        # Outages follow the jobs.
+        running = running[running < len(live.estimate)]
+        estimator.watch(running.copy(), live.start[running])
     return ended
 
 

@@ -603,6 +603,8 @@ def expected_end(jobs, live, job, level):
     limit = start + jobs.request[job]
     if limit <= now:
         return limit + 60 * ((now - limit) // 60 + 1)
+    if level >= 1.0:
+        return limit
     gone = 0.0
     if now > start:
         gone = level_of(jobs.levels, live.quantile[job], float(now - start))
@@ -635,6 +637,8 @@ def derive(jobs, live, job):
 @inner
 def _safe_duration(jobs, live, job):
     """The upper quantile of a waiting job's run time that promises are made by, seconds."""
+    if jobs.settings[PROMISE_LEVEL] >= 1.0:
+        return max(jobs.request[job], 1)
     whole = quantile_at(jobs.levels, live.quantile[job], jobs.settings[PROMISE_LEVEL])
     return max(min(np.int64(np.ceil(whole)), jobs.request[job]), 1)
 

@@ -256,7 +256,9 @@ def _jobs(values: pd.DataFrame, origin_s: float) -> pd.DataFrame:
     submit_s = known("submit time", zero=True) + origin_s
     run_s = known("run time", zero=True)
     start_s = submit_s + known("wait time", zero=True)
-    # A job whose run time is unknown never started; its wait is the time until it was removed.
+    # A job whose run time is unknown never started; its wait is the time until it was removed,
+    # and until then it was one of its user's jobs.
+    end_s = np.where(np.isnan(run_s), start_s, np.nan)
     start_s[np.isnan(run_s)] = np.nan
     requested_s = known("time requested", zero=False)
     cpus = known("processors requested", zero=False)
@@ -269,6 +271,7 @@ def _jobs(values: pd.DataFrame, origin_s: float) -> pd.DataFrame:
             "job_id": values["job number"],
             "submit_s": submit_s,
             "start_s": start_s,
+            "end_s": end_s,
             "run_s": run_s,
             "requested_s": requested_s,
             "cpus": cpus,

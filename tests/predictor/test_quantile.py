@@ -10,7 +10,8 @@ import pytest
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from plancast.predictor.quantile import LEVELS, QuantileGBM, between_levels, check_levels
+from plancast.predictor.distribution import between_levels
+from plancast.predictor.quantile import LEVELS, QuantileGBM, check_levels
 
 SMALL = {"n_estimators": 20, "min_child_samples": 10}
 

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from plancast.predictor.distribution import conditional_quantiles
 from plancast.predictor.evaluation import RULES, evaluate_log
 from plancast.predictor.logs import read_log
 from plancast.predictor.quantile import LEVELS
-from plancast.predictor.remaining import conditional_quantiles
 from plancast.predictor.runtime import RuntimePredictor
 from plancast.predictor.schema import BadLog
 from plancast.predictor.walk import Walk, walk_forward

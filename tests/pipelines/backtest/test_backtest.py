@@ -16,13 +16,14 @@ from plancast.pipelines.backtest.cell import run_cell
 from plancast.pipelines.backtest.estimates import Cell, Estimate, cells_of
 from plancast.pipelines.backtest.opened import Backtest
 from plancast.pipelines.backtest.promote import contest
-from plancast.pipelines.backtest.replay_forecasts import FIRST_ROWS, ReplayForecaster
+from plancast.pipelines.backtest.replay_forecasts import ReplayForecaster
 from plancast.pipelines.cli import main
 from plancast.planner.instances.generate import swf_text
 from plancast.planner.instances.generate_log import generate_log
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.worlds.dispatchers import DISPATCHERS
 from plancast.planner.worlds.replay import bounded_slowdown, replay
+from plancast.predictor.forecaster import FIRST_ROWS
 
 TREES = {"n_estimators": 10, "min_child_samples": 10}
 

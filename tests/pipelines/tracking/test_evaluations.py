@@ -12,7 +12,7 @@ from plancast.pipelines.tracking import mlflow_runs as tracking
 from plancast.pipelines.tracking.evaluations import track_evaluation
 from plancast.predictor import RuntimePredictor
 from plancast.predictor.evaluation import evaluate_log
-from plancast.predictor.runtime import data_digest
+from plancast.predictor.model_files import data_digest
 from tests.oracles.toy_logs import toy_log
 
 

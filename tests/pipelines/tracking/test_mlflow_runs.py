@@ -14,7 +14,7 @@ from plancast.pipelines.tracking import mlflow_runs as tracking
 from plancast.planner.model.domain import BadRequest
 from plancast.predictor import RuntimePredictor
 from plancast.predictor.logs.table import read_jobs
-from plancast.predictor.runtime import data_digest
+from plancast.predictor.model_files import data_digest
 from tests.pipelines.conftest import SmallRun
 
 

@@ -14,7 +14,7 @@ from plancast.pipelines.stages.train import train_model
 from plancast.pipelines.tracking import mlflow_runs as tracking
 from plancast.pipelines.tracking.importances import importances_of
 from plancast.predictor import RuntimePredictor
-from plancast.predictor.runtime import data_digest
+from plancast.predictor.model_files import data_digest
 from plancast.predictor.schema import KNOWN_AT_SUBMISSION, extra_columns
 from tests.oracles.toy_logs import toy_log
 
