@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import SchemaValidator
 
 from plancast.pipelines.http.extender import ExtenderArgs
-from plancast.pipelines.inputs.foreign import nearest
+from plancast.pipelines.inputs.models import TaskRow
 from plancast.planner.model.domain import BadRequest, DurationEstimate
 from plancast.planner.model.messages import (
     MOST_SEED,
@@ -28,10 +19,7 @@ from plancast.planner.model.messages import (
     PlanResponse,
     first_fault,
 )
-from plancast.predictor.units import count, duration_s, size_mib
 
-NUMBER, CATEGORY = "num_", "cat_"
-"""How the names of extra features begin; see ``predictor.schema``."""
 SCHEMA_REF = "#/components/schemas/{model}"
 
 ToldEvent = Annotated[Event, Field(discriminator="kind")]
@@ -60,62 +48,10 @@ class ReplanBody(_Strict):
     now_s: int | None = None
 
 
-def _unit(parse: Callable[[str], float]) -> BeforeValidator:
-    """A number, or text with a unit as task files have it."""
-
-    def read(value: Any) -> Any:
-        return parse(value) if isinstance(value, str) else value
-
-    return BeforeValidator(read, json_schema_input_type=float | str)
-
-
-class ForecastTask(BaseModel):
-    """A task as the model knows jobs, with the fields and units of a task file.
-
-    Features of a column map may be added by their names (``num_*``, ``cat_*``); any other field
-    is refused.
-    """
-
-    model_config = ConfigDict(
-        extra="allow",
-        allow_inf_nan=False,
-        json_schema_extra={
-            "additionalProperties": False,
-            "patternProperties": {
-                f"^{NUMBER}": {"type": ["number", "null"]},
-                f"^{CATEGORY}": {"type": ["string", "null"]},
-            },
-        },
-    )
-
-    id: str = Field(min_length=1)
-    user: str = ""
-    group: str = ""
-    app: str = ""
-    queue: str = ""
-    partition: str = ""
-    submit_s: float | None = None
-    requested_s: Annotated[float, _unit(duration_s), Field(gt=0)] | None = None
-    cpus: Annotated[float, _unit(count), Field(gt=0)] = 1.0
-    mem_mib: Annotated[float, _unit(size_mib), Field(ge=0)] | None = None
-    gpus: Annotated[float, _unit(count), Field(ge=0)] | None = None
-
-    @model_validator(mode="after")
-    def _known_fields(self) -> ForecastTask:
-        for name, value in (self.model_extra or {}).items():
-            if not name.startswith((NUMBER, CATEGORY)):
-                near = nearest(name, type(self).model_fields)
-                raise ValueError(f"there is no field {name!r}{near}")
-            wanted: Any = (int, float) if name.startswith(NUMBER) else str
-            if value is not None and (isinstance(value, bool) or not isinstance(value, wanted)):
-                raise ValueError(f"{name} holds no {'number' if wanted is not str else 'text'}")
-        return self
-
-
 class ForecastBody(_Strict):
     """Tasks to forecast, for each of some machine classes (for any, by default)."""
 
-    tasks: list[ForecastTask] = Field(min_length=1)
+    tasks: list[TaskRow] = Field(min_length=1)
     classes: list[str] = []
 
 

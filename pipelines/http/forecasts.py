@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from plancast.pipelines.http.bodies import ForecastBody
-from plancast.pipelines.inputs.forecast import forecast_by_class
+from plancast.pipelines.inputs.forecast import forecast_by_class, jobs_of
+from plancast.pipelines.inputs.user_files import task_frame
 from plancast.planner.model.domain import BadRequest
 from plancast.predictor import BadLog, RuntimePredictor
 
@@ -36,11 +36,7 @@ class ModelForecasts:
         BadRequest
             Where two tasks have one id, or a feature holds text instead of a number.
         """
-        ids = [task.id for task in wanted.tasks]
-        if twice := next((name for name in ids if ids.count(name) > 1), None):
-            raise BadRequest(f"tasks: {twice!r} is listed twice; ids must be unique")
-        jobs = pd.DataFrame([task.model_dump() for task in wanted.tasks])
-        jobs = jobs.rename(columns={"id": "job_id"})
+        jobs = jobs_of(task_frame(wanted.tasks))
         known_until_s = self.predictor.history.known_until_s
         latest = known_until_s if np.isfinite(known_until_s) else 0.0
         jobs["submit_s"] = jobs["submit_s"].astype("float64").fillna(latest)

@@ -56,7 +56,7 @@ def forecast_tasks(
     history, therefore hides nothing either.
     """
     predictor = RuntimePredictor.load(model)
-    jobs = _pending_jobs(tasks)
+    jobs = jobs_of(read_task_table(tasks))
     if running:
         jobs = pd.concat([jobs, _running_jobs(running)], ignore_index=True)
     known_until_s = predictor.history.known_until_s
@@ -66,8 +66,9 @@ def forecast_tasks(
     return forecast_by_class(predictor, jobs, classes, as_of_s=np.maximum(submit_s, known_until_s))
 
 
-def _pending_jobs(tasks: Path) -> pd.DataFrame:
-    jobs = read_task_table(tasks).rename(columns={"id": "job_id"})
+def jobs_of(tasks: pd.DataFrame) -> pd.DataFrame:
+    """A table of tasks (``read_task_table``, ``task_frame``) as the predictor knows jobs."""
+    jobs = tasks.rename(columns={"id": "job_id"})
     if "submit_s" not in jobs.columns:
         jobs["submit_s"] = math.nan
     if "cpus" not in jobs.columns:

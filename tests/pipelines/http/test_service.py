@@ -522,7 +522,7 @@ def test_forecasts_are_estimates_of_a_request(forecasts: ModelForecasts) -> None
         assert estimates["a"]["*"].at(0.9) <= 600, "the kill limit caps it"
         twice = client.post("/v1/forecast", {"tasks": [{"id": "a"}, {"id": "a"}]})
         assert twice[0] == 422
-        assert "twice" in twice[1]["error"]
+        assert "must be unique" in twice[1]["error"]
     with serving(slow, ready=False) as client:
         assert client.post("/v1/forecast", {"tasks": tasks})[0] == 503
 
