@@ -63,10 +63,12 @@ def _end_with_parent() -> None:
 
 
 def warm_up() -> None:
-    """Plan and repair a small batch, so that the kernels are loaded."""
+    """Compile what plans and repairs need, and load it by planning a small batch."""
     from plancast.planner.planning.plan import plan
     from plancast.planner.planning.repair import repair
+    from plancast.planner.planning.warm import ASTAR, LISTS, MOVES, ORDERS, REPAIR, warm
 
+    warm((LISTS, MOVES, REPAIR, ASTAR, ORDERS))
     request = replace(generate_batch(40), budget=STEPS)
     repair(replace(request, incumbent=plan(request).plan))
 

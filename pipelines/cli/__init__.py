@@ -17,6 +17,7 @@ from plancast.pipelines.cli import (
     advising,
     backtesting,
     benching,
+    diagnosing,
     evaluating,
     executing,
     exporting,
@@ -51,7 +52,7 @@ app.add_typer(guiding.app, name="guide")
 for module in (
     forecasting, evaluating, tuning, planning, running, backtesting, benching, serving,
     mastering,
-    executing, advising, worth,
+    executing, advising, diagnosing, worth,
 ):  # fmt: skip
     for command, function in module.COMMANDS.items():
         text, _, example = inspect.cleandoc(function.__doc__ or "").partition("\n\nExample: ")

@@ -56,7 +56,7 @@ PREFIX = "plancast"
 POLL_S = 0.5
 COMMAND_S = 60.0
 """Longest time that a command may take."""
-GONE_S = 600.0
+GONE_S = 120.0
 """How long queue and accounts must both not know a submitted job until it counts as gone."""
 DAY_S = 86_400
 COMMANDS = ("sbatch", "scontrol", "scancel", "squeue", "sacct")
@@ -77,7 +77,10 @@ class CommandFailed(Exception):
 
 def run_command(arguments: Sequence[str]) -> str:
     """Run a command of Slurm, with times in seconds since the epoch."""
-    environ = {**os.environ, "SLURM_TIME_FORMAT": "%s"}
+    environ = dict(os.environ)
+    environ.pop("SLURM_TIME_FORMAT", None)  # with --json, sacct cannot read its own times by it
+    if "--json" not in arguments:
+        environ["SLURM_TIME_FORMAT"] = "%s"
     try:
         done = subprocess.run(
             arguments, capture_output=True, text=True, errors="replace", timeout=COMMAND_S,

@@ -85,13 +85,16 @@ def jobs_of_json(text: str, source: Literal["squeue", "sacct"]) -> list[Job]:
     """
     try:
         answer = json.loads(text)
-        rows = answer["jobs"]
-    except (ValueError, KeyError, TypeError):
+        errors = list(answer.get("errors") or ())
+        rows = list(answer.get("jobs") or ())
+    except (ValueError, AttributeError, TypeError):
         raise Unreachable(f"{source}: its answer is no list of jobs") from None
-    for error in answer.get("errors") or ():
+    for error in errors:
         if error.get("error_number") != NOTHING_FOUND:
             said = error.get("description") or error.get("error") or "an error"
             raise Unreachable(f"{source}: {said}")
+    if "jobs" not in answer and not errors:
+        raise Unreachable(f"{source}: its answer is no list of jobs")
     return [_queued(row) if source == "squeue" else _accounted(row) for row in rows]
 
 

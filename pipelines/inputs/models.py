@@ -193,6 +193,7 @@ class WorkerRow(Section):
     idle_w: float = Field(0, ge=0)
     busy_w: float = Field(0, ge=0)
     boot_kwh: float = Field(0, ge=0)
+    carbon_kg_per_kwh: float = Field(0, ge=0)
     health: float = Field(1, gt=0, le=1)
 
 

@@ -165,6 +165,11 @@ def _task_table(path: PathLike) -> Table:
     if not isinstance(content, Table):
         if isinstance(content, dict) and set(content) == {"tasks"}:
             content = content["tasks"]
+        elif isinstance(content, dict) and isinstance(content.get("jobs"), list):
+            # Imported only now: the readers of logs take a while, and few task files are a queue.
+            from plancast.pipelines.inputs.slurm_queue import task_rows
+
+            content = task_rows(content["jobs"], str(path))
         if isinstance(content, list) and any("demand" in x for x in content if x.__class__ is dict):
             tasks = from_mapping(list[Task], content, source=str(path))
             content = [_task_row(task) for task in tasks]
@@ -395,6 +400,7 @@ def _workers(row: WorkerRow) -> list[Worker]:
             idle_w=row.idle_w,
             busy_w=row.busy_w,
             boot_kwh=row.boot_kwh,
+            carbon_kg_per_kwh=row.carbon_kg_per_kwh,
             health=row.health,
         )
         for name in ids

@@ -34,7 +34,7 @@ from plancast.pipelines.engines.base import (
     safe_name,
 )
 from plancast.pipelines.master.commands import Command, Invocation
-from plancast.pipelines.master.state import OPEN, OrderRow, State
+from plancast.pipelines.master.state import OPEN, WITHDRAWN, OrderRow, State
 from plancast.planner.model.domain import Assignment, BadRequest, Outcome, Worker
 from plancast.planner.model.messages import (
     Event,
@@ -126,7 +126,7 @@ class Master:
         self.mind.stopping = frozenset(
             task for task, row in self.open.items() if row.state == "stopping"
         )
-        self.stopped = Counter(k[0] for k, row in self.orders.items() if row.state == "stopped")
+        self.stopped = Counter(k[0] for k, row in self.orders.items() if row.preempted)
         # What no order of ours began no order of ours can stop.
         foreign = self.mind.snapshot.running_by_id.keys() - self.open.keys()
         often = {task for task, times in self.stopped.items() if times >= self.options.stops}
@@ -228,7 +228,7 @@ class Master:
             return
         stopped = row.state == "stopping" and told.outcome is Outcome.CANCELLED
         row.state, row.outcome = "stopped" if stopped else "ended", told.outcome
-        row.reason = told.reason
+        row.reason = row.reason if stopped else told.reason
         # Nothing runs before it was ordered: where the engine's clock says so it is slow, and
         # the run as long as it says.
         slow_s = max(0, row.ordered_s - told.start_s)
@@ -247,7 +247,7 @@ class Master:
             else:
                 self._tell(TaskFinished(now, task, row.outcome or Outcome.FAILED))
             self.state.put_order(row)
-        if row.state == "stopped":
+        if row.preempted:
             self.stopped[task] += 1
             if self.stopped[task] >= self.options.stops:
                 self.mind.firm |= {task}
@@ -305,6 +305,9 @@ class Master:
         worker = self.mind.snapshot.worker_by_id.get(name)
         if worker is not None and not self._is_closed(worker):
             self._tell(WorkerDraining(self._now(), name, self._now()))
+        waiting = [row for row in self.open.values() if name in row.workers and row.start_s is None]
+        for key, now in self.engine.status([row.key for row in waiting]).items():
+            self._settle(self.open[key[0]], now)
 
     @cached_property
     def _drains(self) -> dict[str, int | None]:
@@ -366,6 +369,8 @@ class Master:
     def _settle(self, row: OrderRow, now: Standing) -> None:
         if row.state == "stopping" and now.state in ("unknown", "waiting", "running"):
             self._stop_again(row, now)
+        elif now.state in ("unknown", "waiting") and self._on_closed(row):
+            self._withdraw(row)
         elif now.state == "unknown":
             self._send(row)
         elif now.state == "running" and now.start_s is not None:
@@ -376,6 +381,17 @@ class Master:
             self._ended(Ended(row.key, start_s, end_s, now.outcome or Outcome.FAILED, now.reason))
         elif now.state == "lost":
             self._void(row)
+
+    def _on_closed(self, row: OrderRow) -> bool:
+        known = self.mind.snapshot.worker_by_id
+        return any(name in known and self._is_closed(known[name]) for name in row.workers)
+
+    def _withdraw(self, row: OrderRow) -> None:
+        """It has not begun, and its worker takes nothing more: the task is planned elsewhere."""
+        row.state, row.reason = "stopping", WITHDRAWN
+        self.state.put_order(row)
+        self.mind.stopping |= {row.key[0]}
+        self.engine.cancel(row.key)
 
     def _stop_again(self, row: OrderRow, now: Standing) -> None:
         """The word may have been lost on its way, or a master killed before it was sent."""

@@ -41,6 +41,8 @@ CREATE TABLE IF NOT EXISTS plans (
 """
 VERSION = b"2"
 OPEN = ("ordered", "running", "stopping")
+WITHDRAWN = "withdrawn before it began, as its worker takes nothing more"
+"""Reason of a stopped order that no plan preempted."""
 
 
 @dataclass
@@ -70,6 +72,11 @@ class OrderRow:
     end_s: int | None = None
     outcome: Outcome | None = None
     reason: str = ""
+
+    @property
+    def preempted(self) -> bool:
+        """Whether it was stopped for the sake of others."""
+        return self.state == "stopped" and self.reason != WITHDRAWN
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ def facts(master: Master) -> dict[str, Any]:
         "completed": sum(row.outcome is Outcome.COMPLETED for row in ended),
         "not_completed": sum(row.outcome is not Outcome.COMPLETED for row in ended),
         "runs_lost_with_their_worker": states["void"],
-        "runs_preempted": states["stopped"],
+        "runs_preempted": sum(row.preempted for row in master.orders.values()),
         "unplanned": dict(master.mind.hopeless()),
         "plans": [
             {"choice": p.choice.value, "at_s": p.at_s, "cost": p.cost, "moved": p.moved,

@@ -121,7 +121,7 @@ def rates_of(prices: Prices, workers: Sequence[Worker]) -> Rates:
 
 def _energy_price(prices: Prices, worker: Worker) -> float:
     """What a kilowatt-hour costs on a worker."""
-    return float(prices.kwh)
+    return float(prices.kwh + prices.carbon_kg * worker.carbon_kg_per_kwh)
 
 
 def running_cost(

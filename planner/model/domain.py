@@ -180,6 +180,8 @@ class Worker:
         Power when switched on, and on top of it at full use, watts.
     boot_kwh : float
         Energy to switch it on; it is on already when something runs on it.
+    carbon_kg_per_kwh : float
+        Grid intensity where it stands: kilograms of CO2 equivalent for each kilowatt-hour.
     health : float
         Chance to survive an hour, in (0, 1].
     """
@@ -194,6 +196,7 @@ class Worker:
     idle_w: float = 0.0
     busy_w: float = 0.0
     boot_kwh: float = 0.0
+    carbon_kg_per_kwh: float = 0.0
     health: float = 1.0
 
     def __post_init__(self) -> None:
@@ -204,7 +207,7 @@ class Worker:
             self.machine_class != ANY_CLASS,
             f"{name}: machine_class '*' is the name for any class; give it another",
         )
-        for key in ("idle_w", "busy_w", "boot_kwh"):
+        for key in ("idle_w", "busy_w", "boot_kwh", "carbon_kg_per_kwh"):
             value = getattr(self, key)
             _require(
                 math.isfinite(value) and value >= 0,
@@ -510,6 +513,7 @@ class Prices:
     imbalance_h: float = 0.0
     failures: float = 0.0
     moves: float = 0.0
+    carbon_kg: float = 0.0
 
     def __post_init__(self) -> None:
         for name in TERMS:
@@ -518,6 +522,16 @@ class Prices:
                 math.isfinite(price) and price >= 0,
                 f"price of {name} is {price}; it must be a finite number, 0 or more",
             )
+
+    @classmethod
+    def for_makespan(cls) -> Prices:
+        """An hour of makespan costs 1 and nothing else anything."""
+        return cls(**{term: float(term == "makespan_h") for term in TERMS})
+
+    @property
+    def makespan_alone(self) -> bool:
+        """Whether the makespan has a price and nothing else."""
+        return self.makespan_h > 0 and not any(self.of(t) for t in TERMS if t != "makespan_h")
 
     def of(self, term: str) -> float:
         """The price of one term by its name."""

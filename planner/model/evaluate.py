@@ -190,6 +190,7 @@ def terms(request: PlanRequest, plan: Plan) -> dict[str, float]:
         - ``kwh``: per task and shard busy_w x dominant share x (e - max(s, tau)) / 3.6e6; per
           used worker idle_w x (last end - max(tau, free_from)) / 3.6e6, and boot_kwh unless
           something runs there at tau
+        - ``carbon_kg``: each worker's part of ``kwh`` x carbon_kg_per_kwh
         - ``unfair_h``: max over owners of the sum of (s - r) / 3600 over the number of
           that owner's tasks in the request
         - ``imbalance_h``: max over workers of the sum of dominant share x
@@ -213,6 +214,7 @@ def _terms(request: PlanRequest, plan: Plan, spans: list[Span]) -> dict[str, flo
     result = dict.fromkeys(TERMS, 0.0)
     last_end: dict[str, int] = {}
     load_h: dict[str, float] = defaultdict(float)
+    kwh: dict[str, float] = defaultdict(float)
     owner_wait_h: dict[str, float] = defaultdict(float)
     for span in spans:
         task = span.task
@@ -228,7 +230,7 @@ def _terms(request: PlanRequest, plan: Plan, spans: list[Span]) -> dict[str, flo
         result["stretch"] += task.weight * (span.end_s - task.release_s) / planned_s
         ahead_s = span.end_s - max(span.start_s, now)
         for worker, share in zip(span.workers, span.shares, strict=True):
-            result["kwh"] += worker.busy_w * share * ahead_s / WATT_SECONDS_PER_KWH
+            kwh[worker.id] += worker.busy_w * share * ahead_s / WATT_SECONDS_PER_KWH
             result["failures"] += 1.0 - worker.health ** (ahead_s / HOUR_S)
             load_h[worker.id] += share * ahead_s / HOUR_S
             last_end[worker.id] = max(last_end.get(worker.id, span.end_s), span.end_s)
@@ -237,9 +239,11 @@ def _terms(request: PlanRequest, plan: Plan, spans: list[Span]) -> dict[str, flo
     for worker_id, end_s in last_end.items():
         worker = request.snapshot.worker_by_id[worker_id]
         on_s = max(0, end_s - max(now, worker.free_from_s))
-        result["kwh"] += worker.idle_w * on_s / WATT_SECONDS_PER_KWH
+        kwh[worker_id] += worker.idle_w * on_s / WATT_SECONDS_PER_KWH
         if worker_id not in switched_on:
-            result["kwh"] += worker.boot_kwh
+            kwh[worker_id] += worker.boot_kwh
+        result["carbon_kg"] += kwh[worker_id] * worker.carbon_kg_per_kwh
+    result["kwh"] = sum(kwh.values())
 
     result["imbalance_h"] = max(load_h.values(), default=0.0)
     tasks_of = Counter(t.owner for t in request.snapshot.pending)

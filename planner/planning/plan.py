@@ -21,6 +21,16 @@ from plancast.planner.model.explain import explain_waits
 from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, Status
 from plancast.planner.planning.preempt import preemptible, with_preemption
 from plancast.planner.planning.scenarios import plan_in_scenarios
+from plancast.planner.planning.warm import (
+    ASTAR,
+    LISTS,
+    MOVES,
+    NEEDS,
+    ORDERS,
+    PROJECTS,
+    SHOPS,
+    warm,
+)
 from plancast.planner.solvers import SOLVERS
 from plancast.planner.solvers.base import Observe, Solution
 from plancast.planner.solvers.makespan.recognise import SHOP_TASKS, is_project, is_shop
@@ -74,6 +84,7 @@ def plan(
     """
     if solver != "auto" and solver not in SOLVERS:
         raise BadRequest(f"there is no solver {solver!r}; choose auto or {', '.join(SOLVERS)}")
+    warm(_families(request, solver))
     if request.policy.scenarios:
         return plan_in_scenarios(request, lambda r: plan(r, solver, observe=observe, **parameters))
     if preemptible(request):
@@ -113,6 +124,7 @@ def plan_without_preemption(
         bound = lower_bound(problem, timed=seconds is None or seconds >= TIMED_BOUND_S)
         told = observe and _with_bound(observe, bound)
         chosen = _choose(problem, request.budget) if solver == "auto" else (solver,)
+        began += _warmed_s(chosen)
         if chosen != ("greedy",):
             budget = _left(request.budget, began, RESERVE * contest.slowest_s + RESERVE_S)
             solutions = _solve_beside(
@@ -232,6 +244,28 @@ def _choose(problem: Problem, budget: Budget) -> tuple[str, ...]:
     if tasks <= beside and budget.steps is None:
         return ("lns", "cpsat")
     return ("lns",)
+
+
+def _warmed_s(solvers: tuple[str, ...]) -> float:
+    """Seconds that compiling for some solvers took: none where `_families` foresaw them."""
+    before = time.perf_counter()
+    compiled = warm({LISTS, *(family for name in solvers for family in NEEDS.get(name, ()))})
+    return time.perf_counter() - before if compiled else 0.0
+
+
+def _families(request: PlanRequest, solver: str) -> set[str]:
+    """The families of kernels that a solver, or ``auto``, can need for a request."""
+    if solver != "auto":
+        return {LISTS, *NEEDS.get(solver, ())}
+    workers, fewest = request.snapshot.workers, len(request.snapshot.pending)
+    most = fewest + sum(run.task.preemptible for run in request.snapshot.running)
+    found = {LISTS, ASTAR} if fewest <= ASTAR_TASKS else {LISTS}
+    if most <= CPSAT_TASKS:
+        return found
+    if request.policy.prices.makespan_alone:
+        return found | ({PROJECTS} if len(workers) == 1 else {MOVES, SHOPS})
+    kinds = {(w.machine_class, tuple(sorted(w.capacity.items()))) for w in workers}
+    return found | ({MOVES, ORDERS} if len(kinds) == 1 else {MOVES})
 
 
 def _solve_beside(

@@ -27,6 +27,7 @@ from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, S
 from plancast.planner.planning.plan import plan, plan_without_preemption
 from plancast.planner.planning.preempt import preemptible, with_preemption
 from plancast.planner.planning.scenarios import reordered
+from plancast.planner.planning.warm import LISTS, NEEDS, warm
 from plancast.planner.solvers import SOLVERS
 
 RESERVE, RESERVE_S = 2.5, 0.002
@@ -59,6 +60,7 @@ def repair(request: PlanRequest, **parameters: Any) -> PlanResponse:
         return reordered(request, repair(plain, **parameters))
     if request.incumbent is None:
         return plan(request)
+    warm((LISTS, *NEEDS["repair"]))
     if preemptible(request):
         return with_preemption(request, lambda asked, out, _: _repaired(asked, parameters, out))
     return _repaired(request, parameters)

@@ -229,7 +229,8 @@ def _require_known(key: str, name: str, known: Any) -> None:
 
 def nearest(name: str, known: list[str]) -> str:
     """A hint at the right name for a wrong one."""
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    meant = FOREIGN.get(name.lower(), "")
+    close = [meant] if meant in known else difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     return f"; the nearest are {', '.join(close)}" if close else f"; known are {', '.join(known)}"
 
 

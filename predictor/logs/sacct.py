@@ -185,12 +185,15 @@ class SacctReader:
 
     def sniff(self, path: Path) -> bool:
         """Whether it begins with a sacct header, a row with bars and times, or Slurm's JSON."""
-        lines = first_lines(path, 2)
+        lines = first_lines(path, 7)
         if not lines:
             return False
         if lines[0].lstrip().startswith("{"):
             return slurm_json.looks_like("\n".join(first_lines(path, 1000)))
-        if sacct_text.is_fixed_width(lines) or sacct_text.delimiter_of(lines[0]):
+        if any(
+            sacct_text.is_fixed_width(lines[k : k + 2]) or sacct_text.delimiter_of(line)
+            for k, line in enumerate(lines)
+        ):
             return True
         cells = lines[0].split("|")
         return len(cells) in (len(FIELDS), len(FIELDS) + 1) or (

@@ -51,6 +51,8 @@ _COMMAND = re.compile(r"(?:[^\s|]*/)?(?:sbatch|srun|salloc)\b.*|", re.DOTALL)
 _NAMES = ("User", "Account", "Group", "Partition", "QOS", "Cluster")
 _SPELLING = {name.lower(): name for name in [*TYPES, *FREE, "JobName", "SubmitLine", "Comment"]}
 _DELIMITERS = ("|", ";", "\t", ",", "^", "~", "#", "\x1f")
+_ABOVE = 6
+"""So many lines are looked through for a header."""
 _ALIGNMENTS = 200
 """More readings of one row than this are not told apart."""
 
@@ -140,31 +142,57 @@ def records(
     numbered = [(k, line.rstrip("\r").replace("\r", " ")) for k, line in lines]
     while numbered and not numbered[0][1].strip():
         numbered.pop(0)
+    above = _lines_above(numbered, delimiter)
+    if above:
+        rows.note(f"{above} lines above the header are skipped")
+        numbered = numbered[above:]
     first = numbered[0][1]
     if delimiter is None and is_fixed_width([line for _, line in numbered[:2]]):
         return _fixed(numbered, rows)
-    mark = {r"\t": "\t", "tab": "\t"}.get(delimiter or "", delimiter) or delimiter_of(first)
-    if mark is None:
-        wanted = len(fields or default)
-        mark = next((d for d in _DELIMITERS if first.count(d) + 1 - wanted in (0, 1)), "|")
-    cells = first.split(mark)
-    if is_header(cells):
-        names = field_names([cell.strip() for cell in cells])
-        numbered, where = numbered[1:], "its header"
+    mark = _mark(delimiter, first, len(fields or default))
+    if is_header(first.split(mark)):
+        table = _Delimited(field_names(first.split(mark)), mark, "its header", rows)
+        numbered = numbered[1:]
     else:
-        names, where = list(fields or default), "the list of fields"
-        # --parsable ends each line with a bar, --parsable2 does not.
-        if len(cells) == len(names) + 1 and cells[-1] == "":
-            names.append("")
-        if fields is None and len(cells) < len(names):
-            raise BadLog(
-                f"{rows.name} has no header line and {len(cells)} cells a line: name its fields "
-                "with --fields JobID,Submit,... (fields= in Python)"
-            )
+        names = _unheaded(first.split(mark), fields, default, rows.name)
+        table = _Delimited(names, mark, "the list of fields", rows)
     if not any(line.strip() for _, line in numbered):
         raise BadLog(f"{rows.name} has a header and no job; give a log with finished jobs")
-    table = _Delimited(names, mark, where, rows)
     return table.read(numbered)
+
+
+def _lines_above(numbered: Sequence[tuple[int, str]], delimiter: str | None) -> int:
+    """How many lines stand above the header, such as a prompt or a warning; 0 without one."""
+    for k in range(min(_ABOVE, len(numbered))):
+        lines = [line for _, line in numbered[k : k + 2]]
+        mark = delimiter or delimiter_of(lines[0])
+        if is_fixed_width(lines) or (mark and is_header(lines[0].split(mark))):
+            return k
+    return 0
+
+
+def _mark(delimiter: str | None, first: str, wanted: int) -> str:
+    """The delimiter that was named, or that the first line tells."""
+    named = {r"\t": "\t", "tab": "\t"}.get(delimiter or "", delimiter) or delimiter_of(first)
+    if named is not None:
+        return named
+    return next((d for d in _DELIMITERS if first.count(d) + 1 - wanted in (0, 1)), "|")
+
+
+def _unheaded(
+    cells: Sequence[str], fields: Sequence[str] | None, default: Sequence[str], name: str
+) -> list[str]:
+    """The fields of a log without a header line."""
+    names = list(fields or default)
+    # --parsable ends each line with a bar, --parsable2 does not.
+    if len(cells) == len(names) + 1 and cells[-1] == "":
+        names.append("")
+    if fields is None and len(cells) < len(names):
+        raise BadLog(
+            f"{name} has no header line and {len(cells)} cells a line: name its fields "
+            "with --fields JobID,Submit,... (fields= in Python)"
+        )
+    return names
 
 
 class _Delimited:

@@ -85,7 +85,7 @@ def records(text: str, rows: Rows) -> Records:
             continue
         rows.skip("steps", len(_list(job.get("steps"))))
         try:
-            cells = _cells(job)
+            cells = cells_of(job)
         except (TypeError, ValueError) as error:
             rows.drop("fields of other types than Slurm's", [place], f"{place}: {error}")
             continue
@@ -94,9 +94,17 @@ def records(text: str, rows: Rows) -> Records:
     return result
 
 
-def _cells(job: dict[str, Any]) -> dict[str, str]:
+def cells_of(job: dict[str, Any]) -> dict[str, str]:
+    """A job of either command as cells of sacct's fields.
+
+    Raises
+    ------
+    ValueError
+        Where a field is of another type than Slurm's.
+    """
     times = _object(job.get("time"))
     required = _object(job.get("required"))
+    kin = _object(job.get("association"))
     tres = _object(job.get("tres"))
     moments = {
         "Submit": times.get("submission", job.get("submit_time")),
@@ -104,22 +112,22 @@ def _cells(job: dict[str, Any]) -> dict[str, str]:
         "End": times.get("end", job.get("end_time")),
     }
     cells = {
-        "JobID": _job_id(job),
+        "JobID": job_id(job),
         "ElapsedRaw": _text(times.get("elapsed")),
         # Slurm counts limits in minutes.
         "TimelimitRaw": _text(times.get("limit", job.get("time_limit"))),
         "ReqCPUS": _text(required.get("CPUs", job.get("cpus"))),
         "AllocCPUS": _text(_object(job.get("job_resources")).get("allocated_cores")),
         "NNodes": _text(job.get("allocation_nodes", job.get("node_count"))),
-        "ReqMem": _memory(required or job),
-        "ReqTRES": _tres(tres.get("requested", job.get("tres_req_str"))),
-        "AllocTRES": _tres(tres.get("allocated", job.get("tres_alloc_str"))),
-        "User": _word(job.get("user", job.get("user_name"))),
-        "Group": _word(job.get("group", job.get("group_name"))),
-        "Account": _word(job.get("account")),
-        "JobName": _word(job.get("name")),
-        "Partition": _word(job.get("partition")),
-        "QOS": _word(job.get("qos")),
+        "ReqMem": memory_text(required or job),
+        "ReqTRES": tres_text(tres.get("requested", job.get("tres_req_str"))),
+        "AllocTRES": tres_text(tres.get("allocated", job.get("tres_alloc_str"))),
+        "User": word(job.get("user", job.get("user_name"))) or word(kin.get("user")),
+        "Group": word(job.get("group", job.get("group_name"))),
+        "Account": word(job.get("account")) or word(kin.get("account")),
+        "JobName": word(job.get("name")),
+        "Partition": word(job.get("partition")),
+        "QOS": word(job.get("qos")),
         "State": state(job),
     }
     # 0 is "not yet" to Slurm.
@@ -160,7 +168,8 @@ def state(job: dict[str, Any]) -> str:
     return str((live or words or [""])[0])
 
 
-def _job_id(job: dict[str, Any]) -> str:
+def job_id(job: dict[str, Any]) -> str:
+    """Its id: ``5_3`` of an array, ``7+1`` of a heterogeneous job."""
     array = _object(job.get("array"))
     parent = number(array.get("job_id", job.get("array_job_id")))
     task = number(array.get("task_id", job.get("array_task_id")))
@@ -174,7 +183,8 @@ def _job_id(job: dict[str, Any]) -> str:
     return _text(job.get("job_id"))
 
 
-def _memory(holder: dict[str, Any]) -> str:
+def memory_text(holder: dict[str, Any]) -> str:
+    """The memory asked for, as sacct's ReqMem has it."""
     for name, ending in (("memory_per_cpu", "Mc"), ("memory_per_node", "Mn"), ("memory", "M")):
         amount = number(holder.get(name))
         if amount > 0 and math.isfinite(amount):
@@ -182,7 +192,7 @@ def _memory(holder: dict[str, Any]) -> str:
     return ""
 
 
-def _tres(value: Any) -> str:
+def tres_text(value: Any) -> str:
     """A list of TRES objects, or sacct's text of one, as text."""
     if isinstance(value, str):
         return value
@@ -190,7 +200,7 @@ def _tres(value: Any) -> str:
     for item in _list(value):
         facts = _object(item)
         amount = number(facts.get("count"))
-        kind, name = _word(facts.get("type")), _word(facts.get("name"))
+        kind, name = word(facts.get("type")), word(facts.get("name"))
         if kind and not math.isnan(amount):
             unit = "M" if kind == "mem" else ""
             parts.append(f"{kind}{'/' + name if name else ''}={amount:.0f}{unit}")
@@ -202,7 +212,8 @@ def _text(value: Any) -> str:
     return "" if math.isnan(found) or math.isinf(found) else f"{found:.0f}"
 
 
-def _word(value: Any) -> str:
+def word(value: Any) -> str:
+    """A text; "" where there is none."""
     if value is None or isinstance(value, dict | list):
         return ""
     return str(value)

@@ -47,6 +47,7 @@ FIELDS = (
 """The eighteen fields, in order; -1 is "unknown" in each."""
 
 _COMPLETED, _CANCELLED = 1, 5
+_UNKNOWN = -1
 _OUTCOMES = {0: "failed", _COMPLETED: "completed", _CANCELLED: "cancelled"}
 _PARTIAL = (2, 3, 4)
 _NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -116,8 +117,11 @@ class SwfReader:
         if values.empty:
             rows.check(0)
             raise BadLog(f"{path.name} has no job; give a log with at least one line of numbers")
-        frame = _jobs(values, _origin_s(header, rows))
         places = np.char.add("line ", lines.astype(str))
+        for field in ("submit time", "wait time", "run time"):
+            odd = (values[field] < 0) & (values[field] != _UNKNOWN)
+            rows.repair(f"negative {field} taken as unknown", places[odd.to_numpy()])
+        frame = _jobs(values, _origin_s(header, rows))
         facts = {"format": self.name, "source": path.name, "header": header}
         return finish(frame, places, rows, facts)
 
@@ -140,9 +144,9 @@ def _origin_s(header: dict[str, str], rows: Rows) -> float:
     if "UnixStartTime" not in header:
         return 0.0
     text = header["UnixStartTime"].split("\n")[0]
-    found = _NUMBER.match(text.encode())
-    if found and float(found[0]) >= 0:
-        return float(found[0])
+    number = text.split()[0]
+    if _NUMBER.fullmatch(number.encode()) and float(number) >= 0:
+        return float(number)
     rows.note(f"the start of the log is unknown (UnixStartTime: {text}): times count from 0")
     return 0.0
 

@@ -21,6 +21,7 @@ from plancast.planner.model.domain import (
     WATT_SECONDS_PER_KWH,
     Assignment,
     Plan,
+    Prices,
     Task,
     Worker,
 )
@@ -78,6 +79,11 @@ def safe_horizon(request: PlanRequest, tasks: Collection[Task]) -> int:
     return max(calm) + longest
 
 
+def energy_price(prices: Prices, worker: Worker) -> float:
+    """What a kilowatt-hour costs on a worker, its carbon included."""
+    return prices.kwh + prices.carbon_kg * worker.carbon_kg_per_kwh
+
+
 def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | None:
     """The cheapest valid plan of all pending tasks but `unplanned`, None if there is none."""
     request = without_moves(request)
@@ -120,8 +126,11 @@ def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | 
     on = set(last_end)
     constant = sum(
         prices.of(term) * base[term]
-        for term in ("late_h", "misses", "wait_h", "stretch", "failures", "kwh")
-    ) - prices.kwh * sum(_idle_kwh(workers[name], now, end_s) for name, end_s in last_end.items())
+        for term in ("late_h", "misses", "wait_h", "stretch", "failures", "kwh", "carbon_kg")
+    ) - sum(
+        energy_price(prices, workers[name]) * _idle_kwh(workers[name], now, end_s)
+        for name, end_s in last_end.items()
+    )
 
     chosen: list[_Place] = []
     ends: dict[str, int] = {}
@@ -135,8 +144,9 @@ def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | 
         cost += prices.imbalance_h * max(load.values(), default=0.0)
         cost /= HOUR_S
         for name, end_s in last_end.items():
-            cost += prices.kwh * _idle_kwh(workers[name], now, end_s)
-            cost += prices.kwh * workers[name].boot_kwh * (name not in on)
+            cost += energy_price(prices, workers[name]) * _idle_kwh(workers[name], now, end_s)
+            booted = workers[name].boot_kwh * (name not in on)
+            cost += energy_price(prices, workers[name]) * booted
         return cost
 
     def extend(k: int, alone: float) -> None:
@@ -334,7 +344,7 @@ def _places(request: PlanRequest, task: Task, horizon: int) -> list[_Place]:
                 cost += prices.misses * task.weight
             for worker in workers:
                 watt_s = worker.busy_w * worker.dominant_share(task.demand) * duration
-                cost += prices.kwh * watt_s / WATT_SECONDS_PER_KWH
+                cost += energy_price(prices, worker) * watt_s / WATT_SECONDS_PER_KWH
                 cost += prices.failures * (1.0 - worker.health ** (duration / HOUR_S))
             result.append(_Place(tuple(w.id for w in workers), start, end, cost))
     result.sort(key=lambda place: (place.alone, place.end))

@@ -46,6 +46,7 @@ def random_request(
     finished: bool = True,
     weights: bool = True,
     power: bool = True,
+    carbon: bool = True,
     health: bool = True,
     spread: bool = True,
     incumbent: bool = True,
@@ -73,6 +74,8 @@ def random_request(
         Whether predecessors may have ended already (some not completed, with `misfits`).
     weights : bool
         Weights other than 1, zero among them.
+    carbon : bool
+        Whether the grid behind some workers emits carbon, and its weight has a price.
     power, health : bool
         Whether workers have powers and boot energies, and a health below 1.
     spread : bool
@@ -261,6 +264,17 @@ def random_request(
         failures=1000.0 * pick(1, 3) if coin(0.3, health) else 0.0,
         moves=float(pick(0, 3)) if incumbent else 0.0,
     )
+    bounds_drawn = (
+        coin(0.15, bounds and deadlines),
+        pick(0, 12) if coin(0.1, bounds) else None,
+        float(pick(1, 4)) if coin(0.1, bounds) else None,
+        pick(0, 2) if incumbent else 0,
+    )
+    # Drawn last: a request without carbon is the one that its seed always gave.
+    if coin(0.3, carbon and power):
+        prices = replace(prices, carbon_kg=18_000.0 * pick(1, 3))
+        grid = [0.3 * pick(0, 2) for _ in workers]
+        workers = [replace(w, carbon_kg_per_kwh=g) for w, g in zip(workers, grid, strict=True)]
     return PlanRequest(
         request_id="random",
         snapshot=Snapshot(
@@ -275,10 +289,10 @@ def random_request(
         policy=Policy(
             prices=prices,
             level=level,
-            hard_deadlines=coin(0.15, bounds and deadlines),
-            max_wait_s=pick(0, 12) if coin(0.1, bounds) else None,
-            max_stretch=float(pick(1, 4)) if coin(0.1, bounds) else None,
-            move_tolerance_s=pick(0, 2) if incumbent else 0,
+            hard_deadlines=bounds_drawn[0],
+            max_wait_s=bounds_drawn[1],
+            max_stretch=bounds_drawn[2],
+            move_tolerance_s=bounds_drawn[3],
         ),
         incumbent=in_force,
         seed=0,

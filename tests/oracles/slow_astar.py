@@ -12,10 +12,11 @@ from typing import ClassVar
 import numpy as np
 
 from plancast.planner.arrays.problem import Problem, Schedule
+from plancast.planner.arrays.rates import ALL_BUT_MOVES
 from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.messages import Budget, Status
-from plancast.planner.solvers.base import ALL_BUT_MOVES, Observe, Solution
+from plancast.planner.solvers.base import Observe, Solution
 from tests.oracles.slow_search import Active, Assign, SearchSpace, State
 
 SAME = 1e-9

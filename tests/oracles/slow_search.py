@@ -167,9 +167,11 @@ class SearchSpace:
         self.makespan_price = price[0] / HOUR_S
         self.unfair_price = price[6] / HOUR_S
         self.load_price = price[7]
-        kwh_price = price[5] / WATT_SECONDS_PER_KWH
-        self.idle_price = [kwh_price * w.idle_w for w in problem.workers]
-        self.boot_price = [price[5] * w.boot_kwh for w in problem.workers]
+        prices = problem.request.policy.prices
+        self.energy = [prices.kwh + prices.carbon_kg * w.carbon_kg_per_kwh for w in problem.workers]
+        of_worker = list(zip(self.energy, problem.workers, strict=True))
+        self.idle_price = [p * w.idle_w / WATT_SECONDS_PER_KWH for p, w in of_worker]
+        self.boot_price = [p * w.boot_kwh for p, w in of_worker]
         self.prices_power = any(self.idle_price) or any(self.boot_price)
         self.late_price = [price[1] * float(w) / HOUR_S for w in problem.weight]
         self.miss_price = [price[2] * float(w) for w in problem.weight]
@@ -241,7 +243,7 @@ class SearchSpace:
             for w, n in counts.items():
                 share = float(problem.share[kind, w])
                 kwh = problem.workers[w].busy_w * share * duration / WATT_SECONDS_PER_KWH
-                fixed += n * price[5] * kwh
+                fixed += n * self.energy[w] * kwh
                 fixed += n * price[8] * (1.0 - float(problem.health[w]) ** hours)
                 loads.append((w, n * price[7] * share * hours))
             yield Assign(

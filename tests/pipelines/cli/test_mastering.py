@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -14,11 +15,12 @@ import pytest
 
 from plancast.pipelines.cli import main
 from plancast.pipelines.engines.shift import begun_at
-from plancast.pipelines.engines.sim import SimEngine
+from plancast.pipelines.engines.sim import Faults, SimEngine
 from plancast.pipelines.inputs.forecast import forecast_by_class
 from plancast.pipelines.inputs.user_files import write_batch
 from plancast.pipelines.master.batch import carry_out
 from plancast.pipelines.master.planner_link import PatientPlanner
+from plancast.pipelines.master.state import State
 from plancast.pipelines.stages.train import train_model
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import DurationEstimate, Policy, Prices, Snapshot, Task, Worker
@@ -94,6 +96,99 @@ def test_a_planner_that_is_no_good_does_not_stop_the_command(
     assert sentence in told["refused"][0]
     # One that loads in its place is not waited for.
     assert any("is not ready yet" in why for why in told["refused"]) == (len(told["plans"]) > 1)
+
+
+def test_an_old_state_is_not_taken_for_a_new_batch(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A batch would be reported as completed by what an earlier one did, and nothing be run."""
+    assert run("master", *files, "--json") == 0
+    first = json.loads(capsys.readouterr().out)
+    assert run("master", *files, "--json") == 2
+    assert "already; go on with it by --resume" in capsys.readouterr().err
+    assert run("master", *files, "--resume", "--json") == 0
+    again = json.loads(capsys.readouterr().out)
+    assert (again["batch"], again["realised_cost"]) == (first["batch"], first["realised_cost"])
+    assert run("master", *files, "--resume", "--command", "other {id}") == 2
+    assert "holds another batch, with other command" in capsys.readouterr().err
+    other = [part if part != str(tmp_path / "m.db") else str(tmp_path / "n.db") for part in files]
+    assert run("master", *other, "--resume") == 2
+    assert "n.db: there is no such file to resume" in capsys.readouterr().err
+    assert not (tmp_path / "n.db").exists()
+
+
+def test_without_a_state_a_new_file_is_taken_each_time(
+    files: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The default file of yesterday could swallow today's batch."""
+    monkeypatch.chdir(tmp_path)
+    place = files.index("--state")
+    rest = files[:place] + files[place + 2 :]
+    batches = set()
+    for _ in range(2):
+        assert run("master", *rest, "--json") == 0
+        shown = capsys.readouterr()
+        found = json.loads(shown.out)
+        assert Path(found["state"]).exists()
+        assert found["state"] in shown.err
+        batches.add((found["state"], found["batch"]))
+    assert len(batches) == 2
+
+
+def test_what_did_not_complete_is_shown_and_ends_with_five(
+    files: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One task failed, its successor never ran, and the exit code was 0."""
+    from plancast.pipelines.master import batch
+
+    made = batch.simulated
+
+    def failing(request: PlanRequest, *more: object) -> SimEngine:
+        engine = made(request, *more)  # type: ignore[arg-type]
+        return replace(engine, faults=Faults(fail=0.3), seed=3)
+
+    monkeypatch.setattr(batch, "simulated", failing)
+    assert run("master", *files, "--json") == 5
+    found = json.loads(capsys.readouterr().out)
+    outcomes = Counter(one["outcome"] for one in found["failures"])
+    assert outcomes["failed"] == found["not_completed"] > 0
+    assert found["completed"] + len(found["failures"]) == 10
+    assert run("master", *files, "--resume") == 5
+    shown = capsys.readouterr().out
+    assert f"Tasks that did not complete: {len(found['failures'])}" in shown
+    for one in found["failures"]:
+        assert one["task"] in shown
+
+
+def test_a_full_disk_ends_with_six_and_can_be_resumed(
+    files: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A traceback would be all that is left, and nobody know how to go on."""
+    add_event, left = State.add_event, [9]
+
+    def fill(self: State, *more: object) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            pages = self.base.execute("PRAGMA page_count").fetchone()[0]
+            self.base.execute(f"PRAGMA max_page_count={pages}")
+            self.set_fact("ballast", b"0" * 1_000_000)
+        return add_event(self, *more)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(State, "add_event", fill)
+        assert run("master", *files) == 6
+    said = capsys.readouterr().err
+    assert "cannot be written: database or disk is full" in said
+    assert f"--state {tmp_path / 'm.db'} --resume" in " ".join(said.split())
+    assert "Traceback" not in said
+    assert run("master", *files, "--resume", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["completed"] == 10
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import psutil
 import pytest
 
 from plancast.pipelines.engines.base import Ended, Order, Started
+from plancast.pipelines.engines.patient import PatientEngine
 from plancast.pipelines.engines.shift import begun_at
 from plancast.pipelines.engines.slurm import SlurmEngine, run_command
 from plancast.pipelines.master.batch import carry_out
@@ -120,3 +126,129 @@ def test_a_batch_survives_the_loss_of_a_node(slurm: Inside, tmp_path: Path) -> N
     assert any(p["choice"] == "repair" for p in told["plans"]), told
     assert set((tmp_path / "done").read_text().split()) == {t.id for t in tasks}
     assert os.getuid() == 0
+
+
+def test_drains_and_outages_lose_nothing(slurm: Inside, tmp_path: Path) -> None:
+    """Running tasks were cancelled where a node drained, and voided where slurmctld was away."""
+    said: list[str] = []
+    happens = {3.0: ("n2", "DRAIN"), 5.0: ("slurmctld", "away"), 30.0: ("n2", "RESUME")}
+    found = batch_with(slurm, tmp_path, "third", happens, said.append)
+    assert said, "the outage was not noticed"
+    assert (found["completed"], found["runs_lost_with_their_worker"]) == (14, 0)
+    # Each ran once, and all that ever began ended.
+    rows = (tmp_path / "done").read_text().split()
+    assert sorted(rows) == sorted(f"t{k}" for k in range(14))
+
+
+def test_a_second_batch_with_the_same_ids_runs(slurm: Inside, tmp_path: Path) -> None:
+    """It was reported as completed by the first one's jobs, at a negative cost, and never ran."""
+    engine = SlurmEngine(NODES, slurm, batch="fifth")
+    order = Order(("t0", 1), ("n1",), {"cpu": 1000}, None, ("sh", "-c", f"date > {tmp_path}/ran"))
+    assert engine.status([order.key])[order.key].state == "unknown"
+    slurm(["sbatch", "-J", "a|b", "-o", "/dev/null", "--wrap", "true"])
+    engine.start(order)
+    until = time.monotonic() + 30
+    ends: list[Ended] = []
+    while not ends and time.monotonic() < until:
+        ends = [m for m in engine.events(0.5) if isinstance(m, Ended)]
+    assert [e.outcome for e in ends] == [Outcome.COMPLETED]
+    assert (tmp_path / "ran").exists()
+
+
+def batch_with(
+    slurm: Inside,
+    folder: Path,
+    batch: str,
+    happens: dict[float, tuple[str, str]],
+    away: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """A batch of 14 tasks of 3 s, during which something happens to Slurm."""
+    tasks = tuple(Task(f"t{k}", {"cpu": 2000, "mem": 64}) for k in range(14))
+    estimates = {t.id: {"*": DurationEstimate.certain(4)} for t in tasks}
+    request = PlanRequest(batch, Snapshot(0, 0, NODES, tasks), estimates)
+    engine = SlurmEngine(NODES, slurm, batch=batch)
+    began, left = time.monotonic(), dict(happens)
+
+    def on_step(_: object) -> None:
+        for after_s, (what, how) in list(left.items()):
+            if time.monotonic() - began >= after_s:
+                del left[after_s]
+                if how == "away":
+                    controller_away(slurm, 12.0)
+                else:
+                    slurm(["scontrol", "update", f"NodeName={what}", f"State={how}",
+                           "Reason=test"])  # fmt: skip
+
+    return carry_out(
+        begun_at(request, engine.now_s()), PatientEngine(engine, 120.0, away=away),
+        folder / "m.db", control=QUICK, on_step=on_step,
+        command=command_of(f"sleep 3; echo $PLANCAST_ID >> {folder}/done", shell=True),
+    )  # fmt: skip
+
+
+def controller_away(slurm: Inside, seconds: float) -> None:
+    """End slurmctld, and start it again after a while."""
+    pid = slurm.folder / "slurmctld.pid"
+    controller = psutil.Process(int(pid.read_text()))
+    controller.terminate()
+    with suppress(psutil.TimeoutExpired):
+        controller.wait(10)
+    script = (
+        f"sleep {seconds}; exec nsenter --net={slurm.folder}/net env "
+        f"SLURM_CONF={slurm.folder}/slurm.conf /usr/sbin/slurmctld -D"
+    )
+    with (slurm.folder / "log" / "slurmctld.out").open("ab") as out:
+        process = subprocess.Popen(["/bin/sh", "-c", script], stdout=out, stderr=out,
+                                   start_new_session=True)  # fmt: skip
+    pid.write_text(str(process.pid))
+
+
+MASTER = """
+import sys
+from pathlib import Path
+from plancast.pipelines.engines.patient import PatientEngine, patiently
+from plancast.pipelines.engines.shift import begun_at
+from plancast.pipelines.engines.slurm import SlurmEngine
+from plancast.pipelines.master.batch import carry_out
+from plancast.pipelines.master.commands import command_of
+from plancast.pipelines.master.state import State
+from plancast.planner.model.domain import DurationEstimate, Snapshot, Task
+from plancast.planner.model.messages import PlanRequest
+from tests.pipelines.engines.test_slurm_real import NODES, QUICK, Inside
+folder, slurm, count = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+tasks = tuple(Task(f"t{k}", {"cpu": 2000, "mem": 64}) for k in range(count))
+estimates = {t.id: {"*": DurationEstimate.certain(4)} for t in tasks}
+state = State(folder / "m.db")
+engine = patiently(
+    lambda: SlurmEngine(NODES, Inside(slurm), batch=state.batch, since_s=state.made_s), 120.0
+)
+request = begun_at(PlanRequest("r", Snapshot(0, 0, NODES, tasks), estimates), engine.now_s())
+runs = command_of(f"sleep 3; echo $PLANCAST_ID >> {folder}/done", shell=True)
+found = carry_out(request, PatientEngine(engine, 120.0), state, control=QUICK, command=runs)
+(folder / "told").write_text(f"{found['completed']} {found['runs_lost_with_their_worker']}")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_master_killed_ten_times_on_slurm_loses_nothing(slurm: Inside, tmp_path: Path) -> None:
+    """A kill between submission and release, or in an outage, could lose a task or run it twice."""
+    kills = int(os.environ.get("PLANCAST_KILLS", "10"))
+    count, rng = 6 * kills, np.random.default_rng(kills)
+    for left in range(kills, -1, -1):
+        process = subprocess.Popen(
+            [sys.executable, "-c", MASTER, tmp_path, slurm.folder, str(count)], cwd=ROOT
+        )
+        if left:
+            time.sleep(3.0 + 4.0 * float(rng.random()))
+            if left % 3 == 0:
+                controller_away(slurm, 6.0)
+                time.sleep(2.0 * float(rng.random()))
+            process.kill()
+        code = process.wait(300)
+        if (tmp_path / "told").exists():
+            break
+        assert left, f"the last master ended with {code}"
+    assert (tmp_path / "told").read_text() == f"{count} 0"
+    done = (tmp_path / "done").read_text().split()
+    assert sorted(done) == sorted(f"t{k}" for k in range(count))

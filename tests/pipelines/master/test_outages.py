@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from plancast.pipelines.engines.base import EnvironmentFailed, Order, Rejected, Unreachable
+from plancast.pipelines.engines.base import (
+    Ended,
+    EnvironmentFailed,
+    Key,
+    Order,
+    Rejected,
+    Standing,
+    Unreachable,
+)
 from plancast.pipelines.engines.patient import PatientEngine, patiently
 from plancast.pipelines.engines.sim import Faults, SimEngine
 from plancast.pipelines.master.batch import account
 from plancast.pipelines.master.loop import Options, master_of
 from plancast.pipelines.master.outcome import failures, outputs, tail
 from plancast.pipelines.master.state import State
-from plancast.planner.model.domain import DurationEstimate, Snapshot, Task, Worker
+from plancast.pipelines.master.view import facts
+from plancast.planner.model.domain import DurationEstimate, Outcome, Snapshot, Task, Worker
 from plancast.planner.model.messages import PlanRequest
 from tests.pipelines.master.test_master import (
     QUICK,
@@ -54,6 +64,45 @@ def test_a_batch_waits_for_what_drains_and_is_needed(tmp_path: Path) -> None:
     drive(master)
     assert failures(master) == []
     check_truth(engine, request, master)
+
+
+def test_what_has_not_begun_on_a_closed_worker_is_planned_elsewhere(tmp_path: Path) -> None:
+    """An order that its node never takes any more would be waited for without end."""
+
+    class Slow(SimEngine):
+        """Takes orders, and begins them only on the second worker."""
+
+        taken: set[Key]
+
+        def start(self, order: Order) -> None:
+            if order.workers == ("w0",):
+                self.taken.add(order.key)
+            else:
+                super().start(order)
+
+        def cancel(self, key: Key) -> None:
+            if key in self.taken:
+                self.taken.discard(key)
+                self._post(Ended(key, self.clock, self.clock, Outcome.CANCELLED), self.clock)
+            super().cancel(key)
+
+        def status(self, keys: Collection[Key]) -> dict[Key, Standing]:
+            found = super().status(keys)
+            return {k: Standing("waiting") if k in self.taken else found[k] for k in keys}
+
+    workers = (Worker("w0", {"cpu": 2000}), Worker("w1", {"cpu": 1000}))
+    tasks = tuple(Task(f"t{k}", {"cpu": 1000}) for k in range(3))
+    estimates = {t.id: {"*": DurationEstimate.certain(100)} for t in tasks}
+    request = PlanRequest("r", Snapshot(0, 0, workers, tasks), estimates)
+    engine = Slow(workers, lambda *_: 100, faults=Faults(drains=((50, "w0", None),)))
+    engine.taken = set()
+    master = fresh(tmp_path / "m.db", engine, request)
+    drive(master)
+    assert failures(master) == []
+    assert {run.workers for run in engine.runs.values()} == {("w1",)}
+    assert len(engine.runs) == 3
+    assert facts(master)["runs_preempted"] == 0
+    assert engine.clock < 3_000
 
 
 def test_a_new_master_knows_what_drains(tmp_path: Path) -> None:

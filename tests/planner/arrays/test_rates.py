@@ -12,8 +12,18 @@ import pytest
 from plancast.planner.arrays.cost import own_costs
 from plancast.planner.arrays.problem import decode
 from plancast.planner.arrays.rates import in_ticks, prices_end_alone, rates_of
-from plancast.planner.model.domain import TERMS, Prices, Worker
+from plancast.planner.model.domain import (
+    TERMS,
+    DurationEstimate,
+    Policy,
+    Prices,
+    Snapshot,
+    Task,
+    Worker,
+)
 from plancast.planner.model.evaluate import evaluate
+from plancast.planner.model.messages import Budget, PlanRequest
+from plancast.planner.planning.plan import plan
 from tests.conftest import ROOT
 from tests.oracles.brute_force import without_moves
 from tests.oracles.valid_schedules import plannable, random_schedules
@@ -119,10 +129,35 @@ def test_ticks_scale_what_is_priced_by_the_second() -> None:
 
 def test_a_makespan_alone_is_told_from_any_other_price() -> None:
     """Engines that see nothing but the last end would be given a problem with another price."""
-    workers = (Worker("w", {"cpu": 1000}, idle_w=50, busy_w=70, boot_kwh=0.1),)
+    workers = (
+        Worker("w", {"cpu": 1000}, idle_w=50, busy_w=70, boot_kwh=0.1, carbon_kg_per_kwh=0.4),
+    )
     nothing = dict.fromkeys(TERMS, 0.0)
     assert prices_end_alone(rates_of(Prices(**nothing | {"makespan_h": 1.0}), workers))
     assert not prices_end_alone(rates_of(Prices(**nothing), workers))
     for term in TERMS[1:]:
         both = Prices(**nothing | {"makespan_h": 1.0, term: 1.0})
         assert not prices_end_alone(rates_of(both, workers)), term
+
+
+@pytest.mark.parametrize("solver", ["greedy", "lns", "astar", "cpsat", "repair", "auto"])
+def test_a_price_on_carbon_moves_work_to_the_clean_grid(solver: str) -> None:
+    """The grid's intensity would be read from a file, and no plan would heed it."""
+    power = {"idle_w": 100.0, "busy_w": 200.0}
+    workers = (
+        Worker("dirty", {"cpu": 4000}, carbon_kg_per_kwh=0.8, **power),
+        Worker("clean", {"cpu": 4000}, carbon_kg_per_kwh=0.1, **power),
+    )
+    tasks = tuple(Task(f"t{i}", {"cpu": 1000}) for i in range(3))
+    estimates = {t.id: {"*": DurationEstimate.certain(3600)} for t in tasks}
+    prices = Prices(**dict.fromkeys(TERMS, 0.0) | {"makespan_h": 0.01, "carbon_kg": 1.0})
+    request = PlanRequest(
+        "grids", Snapshot(0, 0, workers, tasks), estimates, Policy(prices), budget=Budget(None, 200)
+    )
+    found = plan(request, solver)
+    assert found.plan is not None
+    assert {w for a in found.plan.assignments for w in a.workers} == {"clean"}
+    kwh = (100 + 3 * 200 / 4) / 1000
+    assert found.terms["kwh"] == pytest.approx(kwh)
+    assert found.terms["carbon_kg"] == pytest.approx(0.1 * kwh)
+    assert found.cost == pytest.approx(0.01 + 0.1 * kwh)

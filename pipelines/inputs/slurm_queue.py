@@ -1,0 +1,101 @@
+"""Slurm's queue, ``squeue --json``, as a table of tasks: what waits is to be planned."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from plancast.pipelines.inputs.cells import BadCell
+from plancast.pipelines.inputs.constraints import requires_cell
+from plancast.planner.model.domain import BadRequest
+from plancast.predictor.logs.sacct import gpus_of, size_mib, tres
+from plancast.predictor.logs.slurm_json import cells_of, number, state, word
+
+_WAITS = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
+_UNFULFILLED = re.compile(r"\((?:un)?fulfilled\)|\(failed\)")
+
+
+def task_rows(jobs: Sequence[Any], source: str) -> list[dict[str, Any]]:
+    """The waiting jobs of a queue as rows of a task table.
+
+    Parameters
+    ----------
+    jobs : sequence
+        As ``squeue --json`` lists them; those that run or have ended are no tasks.
+    source : str
+        What to call the file in an error.
+
+    Raises
+    ------
+    BadRequest
+        Where nothing waits, or a field of a job is not Slurm's; the text names job and field.
+
+    Notes
+    -----
+    A job on several nodes is a gang of one piece a node. Memory and processors are of a piece.
+    A dependency on jobs that are not in the queue has been fulfilled, or never will be: it is
+    left out, as Slurm's own scheduler looks at it again.
+    """
+    if not all(isinstance(job, dict) and "job_id" in job for job in jobs):
+        raise BadRequest(f"{source}: holds jobs without job_id; give what squeue --json prints")
+    waiting = [job for job in jobs if state(job) in _WAITS]
+    if not waiting:
+        raise BadRequest(f"{source}: no job of the queue waits; nothing is to be planned")
+    rows = []
+    for job in waiting:
+        try:
+            rows.append(_row(job))
+        except (TypeError, ValueError) as error:
+            raise BadRequest(f"{source}: job {job.get('job_id')}: {error}") from None
+    known = {row["id"] for row in rows}
+    for row in rows:
+        row["after"] = [name for name in row["after"] if name in known]
+    return rows
+
+
+def _row(job: dict[str, Any]) -> dict[str, Any]:
+    cells = cells_of(job)
+    asked = tres(cells["ReqTRES"])
+    nodes = max(1.0, _known(number(job.get("node_count")), 1.0))
+    cpus = _known(number(job.get("cpus")), 1.0)
+    total_mib = size_mib(asked.get("mem", ""))
+    if math.isnan(total_mib):
+        total_mib = _known(size_mib(cells["ReqMem"], cpus, nodes), 0.0)
+    limit = number(job.get("time_limit"))
+    try:
+        requires = requires_cell(word(job.get("features")))
+    except BadCell as error:
+        raise ValueError(str(error)) from None
+    return {
+        "id": cells["JobID"],
+        "cpus": cpus / nodes,
+        "mem_mib": total_mib / nodes,
+        "gpus": _known(gpus_of(asked), 0.0) / nodes,
+        "shards": int(nodes),
+        "requested_s": math.ceil(limit * 60) if math.isfinite(limit) and limit > 0 else None,
+        "submit_s": float(cells["Submit"]) if cells["Submit"] else None,
+        "owner": cells["User"],
+        "user": cells["User"],
+        "group": cells["Account"],
+        "app": cells["JobName"],
+        "queue": cells["QOS"] or cells["Partition"],
+        "partition": cells["Partition"],
+        "requires": list(requires),
+        "after": _after(word(job.get("dependency"))),
+    }
+
+
+def _known(value: float, instead: float) -> float:
+    return value if math.isfinite(value) else instead
+
+
+def _after(text: str) -> list[str]:
+    """The jobs that a dependency names, of kinds that wait for a completion."""
+    found = []
+    for part in filter(None, _UNFULFILLED.sub("", text).split(",")):
+        kind, colon, ids = part.partition(":")
+        if kind in ("afterok", "afterany", "after") and colon:
+            found += [name.removesuffix("_*") for name in ids.split(":")]
+    return list(dict.fromkeys(found))

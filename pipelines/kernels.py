@@ -1,0 +1,67 @@
+"""All kernels compiled at once, those of the worlds and of the predictor too: ``doctor --warm``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from plancast.planner.planning.warm import FAMILIES, MOVES, Report, warm
+
+
+def _executions() -> None:
+    from plancast.pipelines.backtest.execute_batch import Sweep, sweep
+    from plancast.planner.instances.generate import generate_batch, generate_cluster
+    from plancast.planner.model.messages import Budget
+    from plancast.planner.planning.risk import RiskMeasure, plan_under_risk
+
+    few = Budget(None, 20)
+    request = replace(generate_batch(12, generate_cluster(4), gang_share=0.2), budget=few)
+    sweep(request, Sweep((0.5,), seeds=1, budget=few))
+    plan_under_risk(request, RiskMeasure(), samples=4, solver="greedy")
+
+
+def _replays() -> None:
+    import numpy as np
+
+    from plancast.planner.worlds.dispatchers import DISPATCHERS
+    from plancast.planner.worlds.replay import ReplayLog, replay
+
+    times = np.arange(1, 9)
+    log = ReplayLog("warm", 4, times, times * 5, times % 3 + 1, times * 9, times % 2)
+    for name in ("easy", "planner"):
+        replay(log, DISPATCHERS[name], promises=True)
+
+
+def _forecasts() -> None:
+    from plancast.planner.instances.generate_log import generate_log, write_swf
+    from plancast.predictor import read_log, walk_forward
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "warm.swf"
+        write_swf(generate_log(jobs=600, days=3.0), path)
+        walk_forward(read_log(path), (0.5, 0.9))
+
+
+MORE: dict[str, Callable[[], None]] = {
+    "executions and risk": _executions, "replays of logs": _replays,
+    "forecasts": _forecasts,
+}  # fmt: skip
+"""What is compiled beside ``planning.warm.FAMILIES``; run each time, for it is quick when warm."""
+HALVES = {"plans": (MOVES, "list schedules and bounds", "repair", "executions and risk")}
+"""Families of one half; ``searches`` are all others. Two processes take about as long."""
+
+
+def warm_all(half: str, report: Report) -> list[str]:
+    """Compile a half of all kernels, or ``all``; the families that were gone through."""
+    names = [*FAMILIES, *MORE]
+    if half != "all":
+        names = [name for name in names if (name in HALVES["plans"]) == (half == "plans")]
+    for name in names:
+        if name in FAMILIES:
+            warm((name,), report)
+        else:
+            report(f"running kernels: {name} ...")
+            MORE[name]()
+    return names

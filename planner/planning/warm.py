@@ -1,0 +1,185 @@
+"""Kernels compiled before a clock starts, once per version, family by family.
+
+numba compiles a kernel when it is first called, which takes seconds. ``plan`` and ``repair`` make
+sure of the families that a request can need before their clocks start, so that compilation never
+counts against a budget; a service and a master do so when they start. What is compiled is kept by
+``arrays.jit``; a file beside it says which families are whole.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from plancast.planner.arrays.jit import cache_folder
+from plancast.planner.arrays.problem import Problem, decode, encode
+from plancast.planner.bounds.lower_bound import lower_bound
+from plancast.planner.instances.generate import generate_batch, generate_cluster
+from plancast.planner.instances.jobshop import parse_jobshop
+from plancast.planner.model.domain import (
+    ANY_CLASS,
+    DurationEstimate,
+    Policy,
+    Prices,
+    Snapshot,
+    Task,
+    Worker,
+)
+from plancast.planner.model.messages import Budget, PlanRequest
+from plancast.planner.solvers import SOLVERS
+
+Report = Callable[[str], None]
+MAKESPAN_ALONE = Policy(Prices.for_makespan())
+STEPS = 40
+"""Of each search: enough to meet every kind of move."""
+_lock = threading.RLock()
+_warm: set[str] = set()
+_busy = threading.local()
+
+
+def _small(workers: int = 4, seed: int = 0) -> PlanRequest:
+    """A request with gangs, precedence, deadlines and machine classes."""
+    return generate_batch(12, generate_cluster(workers, seed), seed, gang_share=0.2)
+
+
+def _solve(request: PlanRequest, solver: str, **parameters: object) -> Problem:
+    problem = encode(request)
+    greedy = SOLVERS["greedy"]().solve(problem, budget=Budget(None, 1), rng=_rng())
+    SOLVERS[solver](**parameters).solve(
+        problem, budget=Budget(None, STEPS), rng=_rng(), incumbent=greedy.schedule
+    )
+    return problem
+
+
+def _rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def _lists() -> None:
+    for request in (_small(), replace(_small(), policy=MAKESPAN_ALONE)):
+        problem = _solve(request, "greedy")
+        lower_bound(problem, timed=True)
+
+
+def _moves() -> None:
+    _solve(_small(), "lns")
+    _solve(replace(_small(), policy=MAKESPAN_ALONE), "lns")
+
+
+def _orders() -> None:
+    _solve(_small(workers=1), "lns")
+
+
+def _astar() -> None:
+    small = generate_batch(4, generate_cluster(3))
+    _solve(small, "astar")
+    _solve(small, "astar", form="guided", weight=1.1)
+
+
+def _project() -> None:
+    tasks = tuple(
+        Task(f"t{k}", {"cpu": 1 + k % 3}, after=(f"t{k - 3}",) if k > 2 else ()) for k in range(9)
+    )
+    estimates = {
+        t.id: {ANY_CLASS: DurationEstimate((0.5,), (1 + k % 4,))} for k, t in enumerate(tasks)
+    }
+    snapshot = Snapshot(0, 0, (Worker("w", {"cpu": 4}),), tasks)
+    _solve(PlanRequest("warm", snapshot, estimates, MAKESPAN_ALONE), "project")
+
+
+def _shop() -> None:
+    rng = _rng()
+    jobs = [zip(rng.permutation(4), rng.integers(1, 20, 4), strict=True) for _ in range(5)]
+    lines = [" ".join(f"{machine} {seconds}" for machine, seconds in job) for job in jobs]
+    _solve(parse_jobshop("warm", "\n".join(["5 4", *lines])), "shop")
+
+
+def _repair() -> None:
+    request = _small()
+    problem = encode(request)
+    greedy = SOLVERS["greedy"]().solve(problem, budget=Budget(None, 1), rng=_rng())
+    assert greedy.schedule is not None
+    made = decode(problem, greedy.schedule)
+    snapshot = request.snapshot
+    lost = replace(snapshot, version=1, workers=snapshot.workers[1:])
+    _solve(replace(request, snapshot=lost, incumbent=made), "repair")
+
+
+FAMILIES: dict[str, Callable[[], None]] = {
+    "list schedules and bounds": _lists,
+    "ruin and recreate": _moves,
+    "orders": _orders,
+    "A*": _astar,
+    "projects": _project,
+    "shops": _shop,
+    "repair": _repair,
+}
+"""Name to what compiles the family; higher rooms add their own."""
+LISTS, MOVES, ORDERS, ASTAR, PROJECTS, SHOPS, REPAIR = FAMILIES
+NEEDS = {
+    "astar": (ASTAR,), "lns": (MOVES, ORDERS), "project": (PROJECTS,), "shop": (SHOPS, MOVES),
+    "repair": (REPAIR, MOVES, ASTAR),
+}  # fmt: skip
+"""Solver to the families that it calls beside ``LISTS``, where there are any."""
+
+
+def on_stderr(text: str) -> None:
+    """Say something to whoever waits, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def warm(families: Iterable[str] = (), report: Report = on_stderr) -> list[str]:
+    """Compile what of some families of kernels is not compiled yet; all without a name.
+
+    Parameters
+    ----------
+    families : iterable of str
+        Of ``FAMILIES``.
+    report : callable
+        Told a line before each family that has to be compiled; nothing is said otherwise.
+
+    Returns
+    -------
+    list of str
+        The families that were compiled.
+    """
+    wanted = list(families) or list(FAMILIES)
+    if all(name in _warm for name in wanted) or getattr(_busy, "now", False):
+        return []
+    with _lock:
+        cold = [name for name in wanted if not _is_warm(name)]
+        _busy.now = True
+        try:
+            for number, name in enumerate(cold, 1):
+                count = f" {number} of {len(cold)}" if len(cold) > 1 else ""
+                report(f"compiling kernels (once per version){count}: {name} ...")
+                FAMILIES[name]()
+                _warm.add(name)
+                if (folder := cache_folder()) is not None:
+                    _mark(folder, name).touch(mode=0o600)
+        finally:
+            _busy.now = False
+        return cold
+
+
+def compiled() -> list[str]:
+    """The families that are compiled already."""
+    return [name for name in FAMILIES if _is_warm(name)]
+
+
+def _is_warm(name: str) -> bool:
+    folder = cache_folder()
+    if name not in _warm and folder is not None and _mark(folder, name).exists():
+        _warm.add(name)
+    return name in _warm
+
+
+def _mark(folder: Path, name: str) -> Path:
+    """The file that says that a family is compiled."""
+    return folder / f"whole-{re.sub(r'[^a-z]+', '-', name.lower())}"

@@ -1,0 +1,99 @@
+"""Kernels are compiled before a clock starts, and nothing that a request can need after."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from plancast.planner.planning.warm import FAMILIES, LISTS, warm
+from tests.conftest import ROOT
+
+COUNTING = """
+import time
+from dataclasses import replace
+from numba.core import event
+import plancast.planner.planning.warm as kernels
+from plancast.planner.instances.generate import generate_batch, generate_cluster
+from plancast.planner.model.messages import Budget
+from plancast.planner.planning.plan import plan
+from plancast.planner.planning.repair import repair
+
+late = []
+class Listener(event.Listener):
+    def on_start(self, e):
+        if not getattr(kernels._busy, "now", False):
+            late.append(e.data["dispatcher"].py_func.__name__)
+    def on_end(self, e):
+        pass
+event.register("numba:compile", Listener())
+for tasks, workers in {SHAPES}:
+    request = generate_batch(tasks, generate_cluster(workers), gang_share=0.1)
+    began = time.perf_counter()
+    first = plan(replace(request, budget=Budget(0.2)))
+    again = plan(replace(request, budget=Budget(None, 50), incumbent=first.plan))
+    mended = repair(replace(request, budget=Budget(0.1), incumbent=first.plan))
+    print(first.wall_s, again.solver, mended.solver)
+    assert first.wall_s < 0.2 + {SLACK}, first.wall_s
+assert not late, late
+"""
+
+
+def child(code: str, folder: Path) -> str:
+    """What a fresh process with an empty kernel cache writes to standard error."""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "NUMBA_CACHE_DIR": str(folder), "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stderr
+
+
+@pytest.mark.slow
+def test_nothing_is_compiled_while_the_clock_of_a_plan_runs(tmp_path: Path) -> None:
+    """The first plan of every version would spend its budget on compiling, and be greedy's."""
+    shapes = "((5, 2), (12, 3), (20, 2), (40, 1), (80, 8))"
+    said = child(COUNTING.replace("{SHAPES}", shapes).replace("{SLACK}", "2.0"), tmp_path)
+    lines = [line for line in said.splitlines() if line.startswith("compiling kernels")]
+    assert lines
+    again = child(COUNTING.replace("{SHAPES}", shapes).replace("{SLACK}", "2.0"), tmp_path)
+    assert "compiling" not in again
+
+
+def test_what_is_compiled_is_said_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody would wait for a minute without a word, or read of compiling at every start."""
+    import plancast.planner.planning.warm as kernels
+
+    made: list[str] = []
+    monkeypatch.setattr(kernels, "FAMILIES", {"a": lambda: made.append("a"),
+                                              "b": lambda: made.append("b")})  # fmt: skip
+    monkeypatch.setattr(kernels, "_warm", set())
+    monkeypatch.setattr(kernels, "cache_folder", lambda: None)
+    lines: list[str] = []
+    assert warm(("b", "a"), lines.append) == ["b", "a"]
+    assert warm((), lines.append) == []
+    assert made == ["b", "a"]
+    assert lines == [
+        "compiling kernels (once per version) 1 of 2: b ...",
+        "compiling kernels (once per version) 2 of 2: a ...",
+    ]
+
+
+def test_families_are_marked_in_the_folder_of_their_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another version's kernels would count as compiled, or this one's never."""
+    import plancast.planner.planning.warm as kernels
+
+    runs: list[str] = []
+    monkeypatch.setattr(kernels, "FAMILIES", {"A* search": lambda: runs.append("x")})
+    for folder in (tmp_path / "one", tmp_path / "one", tmp_path / "two"):
+        folder.mkdir(exist_ok=True)
+        monkeypatch.setattr(kernels, "_warm", set())
+        monkeypatch.setattr(kernels, "cache_folder", lambda folder=folder: folder)
+        warm(("A* search",), lambda _: None)
+    assert len(runs) == 2
+    assert LISTS in FAMILIES
