@@ -71,7 +71,13 @@ def describe_log(facts: dict[str, Any]) -> str:
         f"  usable: {facts['kept']:,} ({outcomes})",
     ]
     lines += [f"  left out: {count:,}, {escape(why)}" for why, count in facts["excluded"].items()]
-    lines += [f"  not jobs: {count:,}, {escape(why)}" for why, count in facts["dropped"].items()]
+    # Of bad rows the notes say more.
+    told = " ".join(facts["notes"])
+    lines += [
+        f"  not jobs: {count:,}, {escape(why)}"
+        for why, count in facts["dropped"].items()
+        if why not in told
+    ]
     lines += [f"  note: {escape(note)}" for note in [*facts["notes"], *facts["findings"]]]
     if facts["acknowledge"]:
         lines.append(f"  acknowledge: {escape(facts['acknowledge'])}")

@@ -272,7 +272,10 @@ class SacctReader:
         keep = ~open_ & ~lost
         if not keep.any():
             rows.check(0)
-            raise BadLog(f"{path.name} has no ended job; give a log with finished jobs")
+            raise BadLog(
+                f"{path.name} has no ended job; give a log with finished jobs (a queue is for "
+                "plan --tasks)"
+            )
         header = {"TimeZoneString": timezone}
         facts = {"format": self.name, "source": path.name, "header": header}
         return finish(frame[keep], cells.places[keep], rows, facts)

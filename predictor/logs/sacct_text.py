@@ -144,7 +144,7 @@ def records(
         numbered.pop(0)
     above = _lines_above(numbered, delimiter)
     if above:
-        rows.note(f"{above} lines above the header are skipped")
+        rows.note(f"lines above the header are skipped: {above}")
         numbered = numbered[above:]
     first = numbered[0][1]
     if delimiter is None and is_fixed_width([line for _, line in numbered[:2]]):

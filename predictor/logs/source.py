@@ -58,7 +58,8 @@ def decoded(raw: bytes, rows: Rows) -> str:
     except UnicodeDecodeError:
         text = raw.decode("utf-8-sig", errors="replace")
     cells = len(_REPLACED.findall(text))
-    rows.note(f"{cells:,} cells are not UTF-8; what cannot be read in them is shown as \ufffd")
+    are = "cell is" if cells == 1 else "cells are"
+    rows.note(f"{cells:,} {are} not UTF-8; what cannot be read is shown as \ufffd")
     return text
 
 
