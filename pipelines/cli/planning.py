@@ -17,6 +17,7 @@ from plancast.pipelines.cli.common import (
     console,
     print_json,
     progress,
+    stderr,
     table,
 )
 from plancast.planner.model.domain import TERMS, BadRequest
@@ -58,6 +59,9 @@ def plan(
         ),
     ] = 1.0,
     gantt: Annotated[Path | None, typer.Option(help="Draw the plan to this HTML file.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit code 3 where a task cannot be placed.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Plan a batch of tasks on a cluster.
@@ -96,7 +100,9 @@ def plan(
         for path in (output, gantt if response.plan else None):
             if path is not None:
                 console.print(f"wrote {escape(str(path))}", soft_wrap=True)
-    if response.plan is None:
+    for warning in _warnings(response, asked):
+        stderr.print(f"warning: {escape(warning)}", soft_wrap=True)
+    if response.plan is None or (strict and response.unplanned):
         raise typer.Exit(NO_PLAN)
 
 
@@ -222,7 +228,8 @@ def _facts(
         "solver": response.solver,
         "estimate_source": response.estimate_source,
         "tasks": len(request.snapshot.pending),
-        "planned": len(response.plan.assignments) if response.plan else 0,
+        "planned": _planned(response, request),
+        "preempted": list(response.plan.preempted) if response.plan else [],
         "cost": response.cost,
         "terms": dict(response.terms),
         "prices": {term: request.policy.prices.of(term) for term in TERMS},
@@ -232,6 +239,7 @@ def _facts(
         "moved": len(response.moved),
         "unplanned": dict(response.unplanned),
         "why": dict(response.why),
+        "warning": response.warning,
         "risk": asdict(response.risk) if response.risk else None,
         "scenarios": dict(response.scenarios),
         "wall_s": response.wall_s,
@@ -240,10 +248,8 @@ def _facts(
 
 
 def _print(response: PlanResponse, request: PlanRequest) -> None:
-    planned = len(response.plan.assignments) if response.plan else 0
     console.print(
-        f"[bold]{response.status.value}[/bold]: {planned:,} of "
-        f"{len(request.snapshot.pending):,} tasks planned on "
+        f"[bold]{response.status.value}[/bold]: {_counts(response, request)} on "
         f"{len(request.snapshot.workers):,} workers in {response.wall_s:.2f} s"
         + (f" (plan of {escape(response.solver)})" if response.plan else "")
     )
@@ -256,9 +262,10 @@ def _print(response: PlanResponse, request: PlanRequest) -> None:
         ]  # fmt: skip
         rows.append(["cost", "", "", f"{response.cost:,.6g}"])
         console.print(table("Cost", ["term", "amount", "price", "cost"], rows))
-        console.print(
-            f"no plan costs less than {response.lower_bound:,.6g}: gap {response.gap:.2%}"
-        )
+        if response.lower_bound is not None:
+            console.print(
+                f"no plan costs less than {response.lower_bound:,.6g}: gap {response.gap or 0:.2%}"
+            )
         if response.scenarios:
             told = ", ".join(f"{name} {cost:,.5g}" for name, cost in response.scenarios.items())
             console.print(f"cost if all tasks run at one level of their forecasts: {told}",
@@ -274,6 +281,38 @@ def _print(response: PlanResponse, request: PlanRequest) -> None:
             )
     _reasons("not planned", response.unplanned)
     _reasons("no plan because" if response.plan is None else "waiting", response.why)
+
+
+def _planned(response: PlanResponse, request: PlanRequest) -> int:
+    """How many of the tasks that wait are in the plan; running ones that it moves are none."""
+    if response.plan is None:
+        return 0
+    return len(request.snapshot.pending_by_id.keys() & response.plan.by_task.keys())
+
+
+def _counts(response: PlanResponse, request: PlanRequest) -> str:
+    """Tasks planned, left out and preempted, in words."""
+    text = f"{_planned(response, request):,} of {len(request.snapshot.pending):,} tasks planned"
+    if response.unplanned:
+        text += f", {len(response.unplanned):,} cannot be placed"
+    if response.plan is not None and response.plan.preempted:
+        count = len(response.plan.preempted)
+        text += f", {count:,} running {'task' if count == 1 else 'tasks'} preempted"
+    return text
+
+
+def _warnings(response: PlanResponse, request: PlanRequest) -> list[str]:
+    """What is worth a line on stderr though there is a plan."""
+    found = [] if response.warning is None else [response.warning]
+    if not request.snapshot.pending:
+        found.append("there are no tasks to plan: 0 of 0")
+    elif response.plan is not None and response.unplanned:
+        count = len(response.unplanned)
+        found.append(
+            f"{count:,} {'task' if count == 1 else 'tasks'} cannot be placed, see 'not planned' "
+            "(with --strict this is exit code 3)"
+        )
+    return found
 
 
 def _reasons(title: str, reasons: Any) -> None:

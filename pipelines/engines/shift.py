@@ -40,7 +40,7 @@ def _task(task: Task, by: int) -> Task:
 def _worker(worker: Worker, by: int) -> Worker:
     return replace(
         worker,
-        free_from_s=worker.free_from_s + by if worker.free_from_s else 0,
+        free_from_s=None if worker.free_from_s is None else worker.free_from_s + by,
         until_s=None if worker.until_s is None else worker.until_s + by,
         blocked=tuple(Window(b.start_s + by, b.end_s + by) for b in worker.blocked),
     )

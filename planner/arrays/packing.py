@@ -72,7 +72,9 @@ def words_of(problem: Problem) -> Words:
     """Fields wide enough for what each worker has; resources that find no room take a new word."""
     demand = problem.demand
     unit = np.maximum(1, np.gcd.reduce(demand, axis=0))
-    wanted = (demand * problem.shards[:, None]).sum(axis=0)
+    wanted = (demand * problem.shards[:, None].astype(np.float64)).sum(axis=0)
+    # What all tasks take together may not fit into 64 bits; what a worker has does.
+    wanted = np.minimum(wanted, problem.capacity.max(axis=0)).astype(np.int64)
     most = np.minimum(problem.capacity.max(axis=0), wanted) // unit
     word, shift = np.zeros(len(unit), np.int64), np.zeros(len(unit), np.int64)
     guard, used = [OPEN << 1], OPEN_BITS

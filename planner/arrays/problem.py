@@ -28,6 +28,7 @@ from plancast.planner.model.domain import (
     ANY_CLASS,
     HOUR_S,
     Assignment,
+    BadRequest,
     Outcome,
     Plan,
     Task,
@@ -231,6 +232,16 @@ class Problem:
         """
         return self.class_duration.min(axis=1).astype(np.int64)
 
+    @cached_property
+    def horizon_s(self) -> float:
+        """Seconds after now by which some plan has ended, if there is a plan."""
+        return _horizon_s(self.release, self.duration, self.free_from, self.busy_end, self.shut_end)
+
+    @cached_property
+    def piece_seconds(self) -> Floats:
+        """Least time that all pieces of each task take together, seconds. Shape (tasks,)."""
+        return self.shortest.astype(np.float64) * self.shards
+
     @property
     def priced(self) -> Priced:
         """What the cost of a schedule depends on besides the coefficients."""
@@ -282,6 +293,7 @@ def encode(request: PlanRequest, left_out: Mapping[str, str] | None = None) -> P
     busy = running_arrays(request, running_end, resources)
     task_arrays = _task_arrays(request, snapshot.pending, classes, running_end)
     kinds, kind_of = _kinds(snapshot.pending)
+    _check_horizon(task_arrays, machines, busy["busy_end"])
     task_arrays["demand"] = amounts([k.demand for k in kinds], resources)[kind_of]
     allowed, share = _fit(kinds, workers, resources, machines["capacity"])
 
@@ -346,6 +358,27 @@ def encode(request: PlanRequest, left_out: Mapping[str, str] | None = None) -> P
     )
 
 
+def _horizon_s(release: Ints, duration: Ints, free_from: Ints, busy_end: Ints, shut: Ints) -> float:
+    """Seconds after now by which all has ended, were it done one by one once nothing else is on."""
+    calm = [release, free_from, busy_end, shut[shut < FAR]]
+    last = max((float(times.max()) for times in calm if len(times)), default=0.0)
+    return last + float(duration.max(axis=1, initial=0).sum(dtype=np.float64))
+
+
+def _check_horizon(task_arrays: dict[str, Any], machines: dict[str, Any], busy_end: Ints) -> None:
+    """Refuse a batch that might not end before what stands for never."""
+    end_s = _horizon_s(
+        task_arrays["release"], task_arrays["duration"], machines["free_from"], busy_end,
+        machines["shut_end"],
+    )  # fmt: skip
+    if end_s >= FAR:
+        raise BadRequest(
+            f"the batch might end {end_s:.6g} s from now (the last release or end of what "
+            f"runs, and all estimates one after the other); it must be less than {FAR} s (2^50). "
+            "Are times in milliseconds or nanoseconds?"
+        )
+
+
 def _incumbent_arrays(
     request: PlanRequest, tasks: Sequence[Task], shards: Ints
 ) -> tuple[Ints, Ints]:
@@ -361,7 +394,7 @@ def _incumbent_arrays(
         if before is None:
             continue
         latest = before.start_s + request.policy.move_tolerance_s
-        moved_after[i] = latest - request.snapshot.now_s
+        moved_after[i] = min(latest - request.snapshot.now_s, FAR - 1)
         workers = sorted(index.get(w, -1) for w in before.workers)
         if len(workers) == task.shards and workers[0] >= 0:
             was_on[shard_ptr[i] : shard_ptr[i + 1]] = workers
@@ -405,8 +438,8 @@ def worker_arrays(
     """Capacity, health and closed windows of workers, as ``Problem`` describes them."""
     shut = []
     for k, worker in enumerate(workers):
-        if worker.free_from_s > now:
-            shut.append((k, 0, worker.free_from_s - now))
+        if worker.free_at(now) > now:
+            shut.append((k, 0, worker.free_at(now) - now))
         shut += [
             (k, max(0, b.start_s - now), b.end_s - now) for b in worker.blocked if b.end_s > now
         ]
@@ -415,7 +448,7 @@ def worker_arrays(
     windows = np.array(shut, np.int64).reshape(len(shut), 3)
     return {
         "capacity": amounts([w.capacity for w in workers], resources),
-        "free_from": np.array([max(0, w.free_from_s - now) for w in workers], np.int64),
+        "free_from": np.array([w.free_at(now) - now for w in workers], np.int64),
         "until": np.array([_after_now(w.until_s, now) for w in workers], np.int64),
         "health": np.array([w.health for w in workers], np.float64),
         "shut_worker": windows[:, 0].copy(),

@@ -26,7 +26,8 @@ def latest_start(hard_end, last_start, release, max_stretch, duration):
     latest = min(hard_end - duration, last_start)
     if max_stretch > 0.0:
         # (end - release) / max(duration, 10) <= max_stretch; 1e-9 forgives the division.
-        room = int(np.floor(max_stretch * max(duration, 10) * (1 + 1e-12) + 1e-9))
+        room = max_stretch * max(duration, 10) * (1 + 1e-12) + 1e-9
+        room = int(np.floor(min(room, 8.0 * FAR)))
         latest = min(latest, release + room - duration)
     return latest
 

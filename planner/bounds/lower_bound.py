@@ -90,13 +90,9 @@ def cost_bounds(problem: Problem) -> Parts:
         late = np.maximum(0, head + problem.shortest - problem.deadline)
         queued = _Queue(problem, head)
         np.add.at(owner_wait_h, problem.owner, (head - problem.raw_release) / HOUR_S)
-        # A slow piece of a gang holds the fast ones back, and none ends before its own time:
-        # for gangs the shortest run is the safe one.
-        run = np.where(
-            (problem.shards > 1)[:, None] & np.isfinite(problem.class_duration),
-            problem.shortest[:, None],
-            problem.class_duration,
-        )
+        # A slow piece of a gang holds the fast ones back: none ends before its own time, and the
+        # gang takes the time of one of them.
+        run = problem.class_duration
         runs = np.isfinite(run)
         hours = np.where(runs, run, 0.0) / HOUR_S
 
@@ -140,7 +136,7 @@ class _Queue:
 
     def __init__(self, problem: Problem, head: Ints) -> None:
         self.problem, self.head = problem, head
-        self.capacity = problem.capacity.sum(axis=0).astype(np.float64)
+        self.capacity = problem.capacity.sum(axis=0, dtype=np.float64)
 
     def waits_h(self, weight: Floats) -> float:
         """A lower bound on the weighted sum of waits, hours.
@@ -156,7 +152,7 @@ class _Queue:
         alone = float((weight * (self.head - problem.raw_release)).sum())
         best = alone
         for r, rate in enumerate(self.capacity):
-            area = (problem.demand[:, r] * problem.shortest * problem.shards).astype(np.float64)
+            area = problem.demand[:, r] * problem.piece_seconds
             takes = area > 0
             if not takes.any():
                 continue
@@ -179,22 +175,15 @@ def _queued_stretch(problem: Problem, run: Floats, queue: _Queue) -> float:
 
 
 def _least_stretch(problem: Problem, head: Ints, run: Floats) -> Floats:
-    """Least bounded slowdown of each task over the classes it may run on. Shape (tasks,).
-
-    For a gang the longest run, too, since its slowest piece may be the slowest there is:
-    ``(waited + d) / max(d, 10)`` falls with d beyond 10 s and rises below.
-    """
+    """Least bounded slowdown of each task over the classes it may run on. Shape (tasks,)."""
     waited = (head - problem.raw_release)[:, None]
     finite = np.where(np.isfinite(run), run, 1.0)
     stretch = (waited + finite) / np.maximum(finite, MIN_STRETCH_S)
-    least = np.where(np.isfinite(run), stretch, np.inf).min(axis=1)
-    longest = np.maximum(problem.duration.max(axis=1), MIN_STRETCH_S)
-    of_gang = (waited[:, 0] + longest) / longest
-    result: Floats = np.where(problem.shards > 1, np.minimum(least, of_gang), least)
+    result: Floats = np.where(np.isfinite(run), stretch, np.inf).min(axis=1)
     return result
 
 
-def lower_bound(problem: Problem, *, timed: bool = False) -> float:
+def lower_bound(problem: Problem, *, timed: bool = False, seconds: float | None = None) -> float:
     """No plan of the problem costs less (``moves`` is bounded by 0).
 
     Parameters
@@ -202,6 +191,8 @@ def lower_bound(problem: Problem, *, timed: bool = False) -> float:
     problem : Problem
     timed : bool
         Whether to solve the relaxation with a clock too, which may take a second.
+    seconds : float, optional
+        Most seconds for each of the relaxations; one that is not solved by then is left out.
 
     Notes
     -----
@@ -214,18 +205,19 @@ def lower_bound(problem: Problem, *, timed: bool = False) -> float:
     if not problem.tasks:
         return total
     gain, together = 0.0, each.end + each.use
-    if together > 0 and (found := relax(problem)) is not None:
+    if together > 0 and (found := relax(problem, seconds)) is not None:
         gain = max(gain, found.bound * CERTIFIED - together)
-    if timed and (least := timed_cost(problem, least_end_s(problem))) is not None:
+    if timed and (least := timed_cost(problem, least_end_s(problem), seconds)) is not None:
         gain = max(gain, least * LP_TOLERANCE - (together + each.late + each.miss))
     return total + gain
 
 
 def area_makespan_h(problem: Problem) -> float:
     """Work over capacity for each resource, hours, with running tasks taking their part."""
-    capacity = problem.capacity.sum(axis=0).astype(np.float64)
-    work = (problem.demand * (problem.shortest * problem.shards)[:, None]).sum(axis=0)
-    busy = problem.busy_demand * problem.busy_end[:, None]
+    capacity = problem.capacity.sum(axis=0, dtype=np.float64)
+    # In floats: of amounts in bytes times seconds whole numbers would overflow.
+    work = (problem.demand * problem.piece_seconds[:, None]).sum(axis=0)
+    busy = problem.busy_demand.astype(np.float64) * problem.busy_end[:, None]
     # What runs may exceed a worker's capacity; it takes no more than there is.
     fits = np.ones(len(problem.resources), np.bool_)
     in_use = np.zeros_like(problem.capacity)
@@ -235,4 +227,4 @@ def area_makespan_h(problem: Problem) -> float:
     hours: Floats = np.divide(
         total, capacity * HOUR_S, out=np.zeros(len(capacity)), where=capacity > 0
     )
-    return float(hours.max(initial=0.0))
+    return ROUNDING * float(hours.max(initial=0.0))

@@ -19,6 +19,8 @@ from plancast.planner.model.domain import HOUR_S
 
 MOST_VARIABLES = 60_000
 """Beyond this many (kind, class) pairs the program takes longer than a list schedule."""
+DIGITS = 1e-14
+"""What sums of floats lose of their terms, relative."""
 ALMOST_ONE = 1.0 - 1e-12
 """What a product of floats gives away."""
 
@@ -57,13 +59,15 @@ class Relaxation:
     least_end_s: float
 
 
-def relax(problem: Problem) -> Relaxation | None:
+def relax(problem: Problem, seconds: float | None = None) -> Relaxation | None:
     """Solve the relaxation, once for a problem; None where it is too large or fails.
 
     Parameters
     ----------
     problem : Problem
         With at least one task.
+    seconds : float, optional
+        Most seconds for the linear program.
 
     Notes
     -----
@@ -79,12 +83,12 @@ def relax(problem: Problem) -> Relaxation | None:
     a resource than its capacity while it is on, and is on until its last end.
     """
     if "relaxation" not in problem.memory:
-        problem.memory["relaxation"] = _solve(problem)
+        problem.memory["relaxation"] = _solve(problem, seconds)
     found: Relaxation | None = problem.memory["relaxation"]
     return found
 
 
-def _solve(problem: Problem) -> Relaxation | None:
+def _solve(problem: Problem, seconds: float | None) -> Relaxation | None:
     group, members = worker_groups(problem)
     kinds = np.unique(problem.kind)
     allowed = problem.allowed[:, [m[0] for m in members]]
@@ -96,9 +100,7 @@ def _solve(problem: Problem) -> Relaxation | None:
     of_kind, of_group = kinds[pairs[:, 0]], pairs[:, 1]
     first = np.array([m[0] for m in members])
     size = np.array([len(m) for m in members])
-    work = np.bincount(
-        problem.kind, problem.shortest * problem.shards, minlength=len(problem.allowed)
-    )
+    work = np.bincount(problem.kind, problem.piece_seconds, minlength=len(problem.allowed))
     example = np.full(len(problem.allowed), -1)
     example[problem.kind] = np.arange(len(problem.kind))
     demand = problem.demand[example[of_kind]]
@@ -145,7 +147,10 @@ def _solve(problem: Problem) -> Relaxation | None:
     head, tail = heads_and_tails(problem.release, problem.shortest, problem.pred_ptr, problem.pred)
     least_end = max(float((head + tail).max()), float(problem.last_end.max(initial=0))) / HOUR_S
     bounds = [(0.0, 1.0)] * count + [(low, None) for low in least_on] + [(least_end, None)]
-    found = linprog(objective, upper, limits, equal, np.ones(len(kinds)), bounds, method="highs")
+    found = linprog(
+        objective, upper, limits, equal, np.ones(len(kinds)), bounds, method="highs",
+        options={} if seconds is None else {"time_limit": seconds},
+    )  # fmt: skip
     if found.status != 0:
         return None
     share = np.zeros((len(problem.allowed), groups))
@@ -200,13 +205,16 @@ def _certified(
     reduced = cost - upper.T @ y - equal.T @ z
     reduced[shares:] = np.maximum(0.0, reduced[shares:])
     box = np.minimum(0.0, reduced[:shares]).sum() + reduced[shares:] @ low[shares:]
-    return float(limits @ y + z.sum() + box)
+    # Where large amounts cancel out, their last digits are given away as well.
+    size_of_all = np.abs(limits) @ np.abs(y) + np.abs(z).sum() + np.abs(box)
+    return float(limits @ y + z.sum() + box) - DIGITS * float(size_of_all)
 
 
 def _within(sums: Floats, room: Floats) -> Floats:
     """Factors in [0, 1] that keep sums, none of them positive, from falling below ``-room``."""
-    factor = ALMOST_ONE * room / np.maximum(-sums, 1e-300)
-    result: Floats = np.where(-sums > room, factor, 1.0)
+    beyond = -sums > room
+    factor = ALMOST_ONE * room / np.where(beyond, -sums, 1.0)
+    result: Floats = np.where(beyond, factor, 1.0)
     return result
 
 

@@ -25,6 +25,8 @@ MOST_CUTS = 6
 MOST_VARIABLES = 8_000
 """Beyond this many the program takes seconds: fewer cuts are made, and then none at all."""
 FEWEST_CUTS = 4
+TOLERANCE = 1e-7
+"""Of the LP solver, for each row and each reduced cost."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +74,7 @@ class _Program:
         self.equal_entries += [(len(self.equal), column, c) for column, c in terms]
         self.equal.append(value)
 
-    def least(self) -> float | None:
+    def least(self, seconds: float | None) -> float | None:
         """The optimum, None where the solver fails."""
 
         def matrix(entries: list[tuple[int, int, float]], rows: int) -> coo_matrix:
@@ -85,11 +87,18 @@ class _Program:
             matrix(self.entries, len(self.limit)), self.limit,
             matrix(self.equal_entries, len(self.equal)), self.equal,
             np.column_stack([self.low, self.high]), method="highs",
+            options={} if seconds is None else {"time_limit": seconds},
         )  # fmt: skip
-        return float(found.fun) if found.status == 0 else None
+        if found.status != 0:
+            return None
+        # Rows and reduced costs are only met to within the solver's tolerance.
+        duals = np.abs(found.ineqlin.marginals).sum() + np.abs(found.eqlin.marginals).sum()
+        return float(found.fun - TOLERANCE * (duals + np.abs(found.x).sum()))
 
 
-def timed_cost(problem: Problem, least_makespan_s: float = 0.0) -> float | None:
+def timed_cost(
+    problem: Problem, least_makespan_s: float = 0.0, seconds: float | None = None
+) -> float | None:
     """A lower bound on priced makespan, energy, lateness and misses together.
 
     Parameters
@@ -98,6 +107,8 @@ def timed_cost(problem: Problem, least_makespan_s: float = 0.0) -> float | None:
         With at least one task.
     least_makespan_s : float
         A makespan that no schedule can beat, seconds; the longest chain is one.
+    seconds : float, optional
+        Most seconds for the program.
 
     Returns
     -------
@@ -138,7 +149,7 @@ def timed_cost(problem: Problem, least_makespan_s: float = 0.0) -> float | None:
     if cuts < FEWEST_CUTS:
         return None
     starts = _starts(due[due < FAR // 2], least_s, cuts)
-    return _program(problem, items, allowed, members, starts / HOUR_S, least_s / HOUR_S)
+    return _program(problem, items, allowed, members, starts / HOUR_S, least_s / HOUR_S, seconds)
 
 
 def _items(problem: Problem, head: Ints, due: Ints) -> _Items:
@@ -146,7 +157,7 @@ def _items(problem: Problem, head: Ints, due: Ints) -> _Items:
     single = (due < FAR // 2) | (len(due) <= ALL_ALONE)
     alone, rest = np.flatnonzero(single), np.flatnonzero(~single)
     kinds = np.unique(problem.kind[rest])
-    work = problem.shortest * problem.shards / HOUR_S
+    work = problem.piece_seconds / HOUR_S
     of_kind = np.bincount(problem.kind[rest], work[rest], minlength=len(problem.allowed))
     earliest = np.full(len(problem.allowed), np.inf)
     np.minimum.at(earliest, problem.kind[rest], head[rest] / HOUR_S)
@@ -179,6 +190,7 @@ def _program(
     members: list[Ints],
     starts: Floats,
     least_h: float,
+    seconds: float | None,
 ) -> float | None:
     lp = _Program()
     last = len(starts) - 1
@@ -217,7 +229,7 @@ def _program(
                     capacity = float(problem.capacity[m[0], r])
                     lp.at_most([*terms, (on[g][b], -capacity)], 0.0)
     _chains(problem, lp, items, late)
-    return lp.least()
+    return lp.least(seconds)
 
 
 def _work(

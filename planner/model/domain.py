@@ -23,6 +23,8 @@ HOUR_S = 3600.0
 WATT_SECONDS_PER_KWH = 3.6e6
 RELATIVE_TOLERANCE = 1e-6
 """How far a claimed cost or bound may be from the evaluated one, relative."""
+ZERO_COST = 1e-12
+"""A bound so little below 0 proves a cost of 0."""
 
 LIMIT = 1.0
 """The scenario in which each task runs up to its kill limit."""
@@ -35,6 +37,22 @@ SCENARIOS = (0.3, 0.5, 0.7, 0.9, LIMIT)
 
 MIN_STRETCH_S = 10
 """Floor of the planned duration in the bounded slowdown, seconds (Feitelson's bound)."""
+
+
+MOST_TIME_S = 1 << 48
+"""Times lie within so many seconds of 0, durations and waits below: nine million years."""
+
+MOST_END_S = 1 << 52
+"""Planned times lie within so many seconds of 0."""
+
+MOST_AMOUNT = 1 << 50
+"""No amount of a resource is larger: a PiB, in bytes."""
+
+MOST_FACTOR = 1e12
+"""No weight, price or power is larger: costs stay far from where floats end."""
+
+MOST_SHARDS = 1_000_000
+"""No gang has more pieces."""
 
 
 class BadRequest(ValueError):
@@ -71,6 +89,28 @@ def _require(condition: bool, sentence: str) -> None:
 def _check_amounts(owner: str, what: str, amounts: Mapping[str, int]) -> None:
     for name, amount in amounts.items():
         _require(amount >= 0, f"{owner}: {what} of {name} is {amount}; it must be 0 or more")
+        _require(
+            amount <= MOST_AMOUNT,
+            f"{owner}: {what} of {name} is {amount}; it must be at most {MOST_AMOUNT} (2^50): "
+            "count it in a larger unit",
+        )
+
+
+def _check_times(owner: str, **times: int | None) -> None:
+    """Refuse times, and durations, of which sums could leave 64 bits."""
+    for name, at_s in times.items():
+        if at_s is not None and not -MOST_TIME_S <= at_s <= MOST_TIME_S:
+            raise BadRequest(
+                f"{owner}: {name} is {at_s} s; it must lie within {MOST_TIME_S} s (2^48) of 0. "
+                "Is it in milliseconds or nanoseconds?"
+            )
+
+
+def _check_factor(owner: str, what: str, value: float) -> None:
+    _require(
+        math.isfinite(value) and 0 <= value <= MOST_FACTOR,
+        f"{owner}: {what} is {value}; it must be a finite number from 0 to {MOST_FACTOR:g}",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +163,14 @@ class Task:
         _require(bool(self.id), "a task has an empty id; give every task a name")
         name = f"task {self.id}"
         _check_amounts(name, "demand", self.demand)
-        _require(
-            math.isfinite(self.weight) and self.weight >= 0,
-            f"{name}: weight is {self.weight}; it must be a finite number, 0 or more",
+        _check_times(
+            name, release_s=self.release_s, deadline_s=self.deadline_s, requested_s=self.requested_s
         )
-        _require(self.shards >= 1, f"{name}: shards is {self.shards}; it must be 1 or more")
+        _check_factor(name, "weight", self.weight)
+        _require(
+            1 <= self.shards <= MOST_SHARDS,
+            f"{name}: shards is {self.shards}; it must lie in 1 to {MOST_SHARDS}",
+        )
         _require(
             self.deadline_s is None or self.deadline_s >= self.release_s,
             f"{name}: deadline_s {self.deadline_s} lies before release_s {self.release_s}",
@@ -150,6 +193,7 @@ class Window:
     end_s: int
 
     def __post_init__(self) -> None:
+        _check_times("a window", start_s=self.start_s, end_s=self.end_s)
         _require(
             self.end_s > self.start_s,
             f"a window ends at {self.end_s}, not after its start {self.start_s}",
@@ -170,8 +214,8 @@ class Worker:
         What ``Task.requires`` is matched with.
     machine_class : str
         Which duration estimate of a task holds here.
-    free_from_s : int
-        Takes no new task before this time.
+    free_from_s : int, optional
+        Takes no new task before this time; by default it is free now.
     until_s : int, optional
         Drains: no task may end after this time.
     blocked : tuple of Window
@@ -190,7 +234,7 @@ class Worker:
     capacity: Mapping[str, int]
     labels: frozenset[str] = frozenset()
     machine_class: str = "default"
-    free_from_s: int = 0
+    free_from_s: int | None = None
     until_s: int | None = None
     blocked: tuple[Window, ...] = ()
     idle_w: float = 0.0
@@ -207,13 +251,14 @@ class Worker:
             self.machine_class != ANY_CLASS,
             f"{name}: machine_class '*' is the name for any class; give it another",
         )
+        _check_times(name, free_from_s=self.free_from_s, until_s=self.until_s)
         for key in ("idle_w", "busy_w", "boot_kwh", "carbon_kg_per_kwh"):
-            value = getattr(self, key)
-            _require(
-                math.isfinite(value) and value >= 0,
-                f"{name}: {key} is {value}; it must be a finite number, 0 or more",
-            )
+            _check_factor(name, key, getattr(self, key))
         _require(0 < self.health <= 1, f"{name}: health is {self.health}; it must lie in (0, 1]")
+
+    def free_at(self, now_s: int) -> int:
+        """First moment from now on at which it may take a new task."""
+        return now_s if self.free_from_s is None else max(now_s, self.free_from_s)
 
     def dominant_share(self, demand: Mapping[str, int]) -> float:
         """Largest share of any one resource that `demand` takes here, in [0, 1] where it fits."""
@@ -244,6 +289,7 @@ class Running:
     start_s: int
 
     def __post_init__(self) -> None:
+        _check_times(f"running task {self.task.id}", start_s=self.start_s)
         _require(
             len(self.workers) == self.task.shards,
             f"running task {self.task.id}: {len(self.workers)} workers, {self.task.shards} shards",
@@ -267,6 +313,9 @@ class Finished:
     end_s: int
     outcome: Outcome = Outcome.COMPLETED
 
+    def __post_init__(self) -> None:
+        _check_times(f"finished task {self.id}", end_s=self.end_s)
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -283,6 +332,7 @@ class Snapshot:
         _require(
             bool(self.workers), "the cluster has no workers; list at least one under 'workers'"
         )
+        _check_times("the snapshot", now_s=self.now_s)
         _require_unique("worker", [w.id for w in self.workers])
         task_ids = (
             [t.id for t in self.pending]
@@ -432,6 +482,11 @@ class DurationEstimate:
                     f"estimate seconds {self.seconds} must be non-decreasing and at least 1"
                 )
             previous_level, previous_s = level, seconds
+        if previous_s > MOST_TIME_S:
+            raise BadRequest(
+                f"an estimate is {previous_s} s; it must be at most {MOST_TIME_S} s (2^48). "
+                "Is it in milliseconds or nanoseconds?"
+            )
 
     @classmethod
     def certain(cls, seconds: int, source: str = "") -> DurationEstimate:
@@ -517,11 +572,7 @@ class Prices:
 
     def __post_init__(self) -> None:
         for name in TERMS:
-            price = getattr(self, name)
-            _require(
-                math.isfinite(price) and price >= 0,
-                f"price of {name} is {price}; it must be a finite number, 0 or more",
-            )
+            _check_factor("prices", f"price of {name}", getattr(self, name))
 
     @classmethod
     def for_makespan(cls) -> Prices:
@@ -593,6 +644,7 @@ class Policy:
             self.move_tolerance_s >= 0,
             f"policy: move_tolerance_s is {self.move_tolerance_s}; it must be 0 or more",
         )
+        _check_times("policy", max_wait_s=self.max_wait_s, move_tolerance_s=self.move_tolerance_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -603,6 +655,14 @@ class Assignment:
     workers: tuple[str, ...]
     start_s: int
     end_s: int
+
+    def __post_init__(self) -> None:
+        # Compared at once: a plan holds ten thousands of these.
+        if max(abs(self.start_s), abs(self.end_s)) > MOST_END_S:
+            raise BadRequest(
+                f"assignment of {self.task}: from {self.start_s} to {self.end_s}; both times must "
+                f"lie within {MOST_END_S} s (2^52) of 0"
+            )
 
 
 @dataclass(frozen=True)

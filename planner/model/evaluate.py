@@ -15,6 +15,7 @@ from plancast.planner.model.domain import (
     MIN_STRETCH_S,
     TERMS,
     WATT_SECONDS_PER_KWH,
+    ZERO_COST,
     Assignment,
     Finished,
     Outcome,
@@ -161,8 +162,13 @@ def running_end_s(request: PlanRequest, run: Running, at_s: int | None = None) -
 
 
 def relative_gap(cost: float, lower_bound: float) -> float:
-    """``(cost - lower_bound) / cost``, at least 0; 0 where the cost is 0."""
-    return max(0.0, (cost - lower_bound) / cost) if cost > 0 else 0.0
+    """``(cost - lower_bound) / |cost|``, at least 0; for a cost of 0 it is 0 or 1.
+
+    Costs are negative where running tasks started before their release.
+    """
+    if cost == 0:
+        return 0.0 if lower_bound >= -ZERO_COST else 1.0
+    return max(0.0, (cost - lower_bound) / abs(cost))
 
 
 # --------------------------------------------------------------------------- cost terms
@@ -238,7 +244,7 @@ def _terms(request: PlanRequest, plan: Plan, spans: list[Span]) -> dict[str, flo
     switched_on = {w for run in request.snapshot.running for w in run.workers}
     for worker_id, end_s in last_end.items():
         worker = request.snapshot.worker_by_id[worker_id]
-        on_s = max(0, end_s - max(now, worker.free_from_s))
+        on_s = max(0, end_s - worker.free_at(now))
         kwh[worker_id] += worker.idle_w * on_s / WATT_SECONDS_PER_KWH
         if worker_id not in switched_on:
             kwh[worker_id] += worker.boot_kwh
@@ -251,8 +257,9 @@ def _terms(request: PlanRequest, plan: Plan, spans: list[Span]) -> dict[str, flo
     mean_waits = [wait / tasks_of[owner] for owner, wait in owner_wait_h.items()]
     result["unfair_h"] = max([0.0, *mean_waits])
     running = request.snapshot.running_by_id
-    lost_h = sum((now - running[t].start_s) / HOUR_S for t in plan.preempted if t in running)
-    result["moves"] = float(len(moved_tasks(request, plan)) + len(plan.preempted)) + lost_h
+    stopped = set(plan.preempted)
+    lost_h = sum((now - running[t].start_s) / HOUR_S for t in sorted(stopped) if t in running)
+    result["moves"] = float(len(moved_tasks(request, plan)) + len(stopped)) + lost_h
     return result
 
 
@@ -356,7 +363,11 @@ def _violations(
             f"the plan was made for version {plan.snapshot_version} at {plan.made_at_s}, "
             f"the snapshot is version {snapshot.version} at {snapshot.now_s}",
         )
-    for task_id in plan.preempted:
+    for task_id, times in Counter(plan.preempted).items():
+        if times > 1:
+            yield Violation(
+                kind.PREEMPTED_TWICE, f"task {task_id} is preempted {times} times", task_id
+            )
         run = snapshot.running_by_id.get(task_id)
         if run is None:
             yield Violation(
@@ -453,7 +464,7 @@ def _worker_violations(
             kind.NOT_ELIGIBLE,
             f"has no estimate for class {worker.machine_class} of worker {worker.id}",
         )
-    if start_s < worker.free_from_s:
+    if worker.free_from_s is not None and start_s < worker.free_from_s:
         yield wrong(
             kind.WORKER_NOT_FREE,
             f"starts at {start_s}, but worker {worker.id} is free from {worker.free_from_s}",

@@ -239,7 +239,7 @@ def _busy_and_moments(
     moments = {ready_s}
     for name, spans in busy.items():
         worker = snapshot.worker_by_id[name]
-        moments |= {span.end_s for span in spans} | {worker.free_from_s}
+        moments |= {span.end_s for span in spans} | {worker.free_at(snapshot.now_s)}
         moments |= {window.end_s for window in worker.blocked}
     return busy, {moment for moment in moments if moment >= ready_s}
 
@@ -258,7 +258,9 @@ def _breaks_a_bound(request: PlanRequest, task: Task, start_s: int, end_s: int) 
 
 def _room(worker: Worker, spans: list[Span], task: Task, start_s: int, end_s: int) -> int:
     """How many shards of a task a worker can take over ``[start_s, end_s)`` beside others."""
-    if start_s < worker.free_from_s or (worker.until_s is not None and end_s > worker.until_s):
+    if worker.free_from_s is not None and start_s < worker.free_from_s:
+        return 0
+    if worker.until_s is not None and end_s > worker.until_s:
         return 0
     if any(start_s < window.end_s and window.start_s < end_s for window in worker.blocked):
         return 0

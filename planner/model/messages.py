@@ -32,6 +32,11 @@ MOST_SEED = 2**63 - 1
 SCHEMA_VERSION = 1
 """Version of the JSON form; a reader refuses any other."""
 
+MOST_SECONDS = 1e8
+"""Of a budget: three years."""
+MOST_STEPS = 1 << 53
+"""Of a budget."""
+
 _STRICT_FIELDS = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -63,10 +68,12 @@ class Budget:
     def __post_init__(self) -> None:
         if self.seconds is None and self.steps is None:
             raise BadRequest("budget: give seconds or steps (or both)")
-        if self.seconds is not None and not 0 <= self.seconds < float("inf"):
-            raise BadRequest(f"budget: seconds is {self.seconds}; it must be finite, 0 or more")
-        if self.steps is not None and self.steps < 0:
-            raise BadRequest(f"budget: steps is {self.steps}; it must be 0 or more")
+        if self.seconds is not None and not 0 <= self.seconds <= MOST_SECONDS:
+            raise BadRequest(
+                f"budget: seconds is {self.seconds}; it must lie in 0 to {MOST_SECONDS:g}"
+            )
+        if self.steps is not None and not 0 <= self.steps <= MOST_STEPS:
+            raise BadRequest(f"budget: steps is {self.steps}; it must lie in 0 to {MOST_STEPS}")
 
 
 @dataclass(frozen=True)
@@ -180,6 +187,9 @@ class PlanResponse:
         What the plan costs in each scenario of the policy: ``p30``, ..., ``limit``.
     wall_s : float
         Seconds from request to response.
+    warning : str, optional
+        What an engine did wrong: it failed, did not end in time, or claimed what is not so. The
+        plan is the best that the others made.
     schema_version : int
     """
 
@@ -199,6 +209,7 @@ class PlanResponse:
     risk: RiskReport | None = None
     scenarios: Mapping[str, float] = field(default_factory=dict)
     wall_s: float = 0.0
+    warning: str | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:

@@ -29,6 +29,7 @@ class ViolationKind(str, Enum):
     WAIT_BOUND = "wait_bound"
     STRETCH_BOUND = "stretch_bound"
     PREEMPTED_NOT_RUNNING = "preempted_not_running"
+    PREEMPTED_TWICE = "preempted_twice"
     NOT_PREEMPTIBLE = "not_preemptible"
     STALE_SNAPSHOT = "stale_snapshot"
     # Of a response:

@@ -122,7 +122,7 @@ def partial_order(request: PlanRequest, plan: Plan) -> PartialOrder:
     links += [set() for _ in kept]
     on = [[index[w] for w in a.workers] for a in rows]
     zeros = np.zeros(len(rows), np.int64)
-    free = [max(a_task.release_s, *(w.free_from_s for w in machines), now) - now
+    free = [max(a_task.release_s, *(w.free_at(now) for w in machines), now) - now
             for a_task, machines in zip(tasks, on, strict=False)]  # fmt: skip
     planned = [reserved_s(request, a.task, w) or 1 for a, w in zip(rows, on, strict=True)]
     filler = np.zeros(len(kept), np.int64)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gc
+import logging
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from plancast.planner.model.domain import RELATIVE_TOLERANCE, BadRequest, Plan
 from plancast.planner.model.evaluate import evaluate, moved_tasks, relative_gap
 from plancast.planner.model.explain import explain_waits
 from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, Status
+from plancast.planner.planning.isolation import OVERDUE_S, run_apart
 from plancast.planner.planning.preempt import preemptible, with_preemption
 from plancast.planner.planning.scenarios import plan_in_scenarios
 from plancast.planner.planning.warm import (
@@ -32,19 +33,25 @@ from plancast.planner.planning.warm import (
     warm,
 )
 from plancast.planner.solvers import SOLVERS
-from plancast.planner.solvers.base import Observe, Solution
+from plancast.planner.solvers.base import Observe, Solution, Solver
 from plancast.planner.solvers.makespan.recognise import SHOP_TASKS, is_project, is_shop
+
+_log = logging.getLogger(__name__)
 
 ASTAR_TASKS = 6
 """Up to this many tasks ``auto`` proves by A*."""
 CPSAT_TASKS = 14
 """Up to this many by CP-SAT; beyond, neither proves much in seconds, and LNS finds more."""
+EXACT_PIECES = 500
+"""Of more pieces neither proves anything: a gang's are alike, but each takes a place in a model."""
 BESIDE_TASKS = 30
 """Up to this many CP-SAT tries to prove beside LNS, a thread each."""
 BOUND_TASKS, BOUND_S = 60, 4.0
 """Up to this many it does so for its bound, with so many seconds: LNS has its plan by then."""
 TIMED_BOUND_S = 4.0
 """With fewer seconds than this the relaxation with a clock would take too many of them."""
+LEAST_BOUND_S = 0.1
+"""Each relaxation has so many seconds even where nothing is left of the budget."""
 RESERVE, RESERVE_S = 1.5, 0.02
 """Kept back of the budget for the response: so many times what judging a plan took, and seconds."""
 
@@ -75,7 +82,8 @@ def plan(
         scenarios, where it names some), never an invalid plan;
         preemptible running tasks are stopped where that is cheaper
         (``plancast.planner.planning.preempt``); with ``budget.steps`` alone, a seed and the same
-        request, the same plan.
+        request, the same plan. An engine that fails, returns nonsense or does not end in time costs
+        its own plan: the response is the best of the others, with a ``warning``.
 
     Raises
     ------
@@ -116,25 +124,28 @@ def plan_without_preemption(
     status, bound = Status.FEASIBLE, float("-inf")
     if problem.tasks:
         rng = np.random.default_rng(request.seed)
-        greedy = SOLVERS["greedy"]().solve(
-            problem, budget=_left(request.budget, began, 0.0), rng=rng, observe=observe
-        )
-        contest.enter_schedule("greedy", greedy.schedule)
-        seconds = request.budget.seconds
-        bound = lower_bound(problem, timed=seconds is None or seconds >= TIMED_BOUND_S)
-        told = observe and _with_bound(observe, bound)
         chosen = _choose(problem, request.budget) if solver == "auto" else (solver,)
         began += _warmed_s(chosen)
-        if chosen != ("greedy",):
+        engines = [SOLVERS[n](**_part(n, chosen), **parameters) for n in chosen if n != "greedy"]
+        floor = _task(SOLVERS["greedy"](), problem, request.budget, rng, None)
+        greedy = contest.take_part({"greedy": floor}, None, observe)["greedy"]
+        bound = _bound(problem, request.budget, began)
+        if engines and not contest.is_proven(bound):
             budget = _left(request.budget, began, RESERVE * contest.slowest_s + RESERVE_S)
-            solutions = _solve_beside(
-                chosen, parameters, problem, budget, rng, greedy.schedule, told
+            overdue = None
+            if budget.seconds is not None:
+                overdue = time.perf_counter() + budget.seconds + OVERDUE_S
+            incumbent = None if greedy is None else greedy.schedule
+            solutions = contest.take_part(
+                {e.name: _task(e, problem, budget, rng, incumbent) for e in engines},
+                overdue,
+                observe and _with_bound(observe, bound),
             )
-            for name, solution in zip(chosen, solutions, strict=True):
-                contest.enter_schedule(name, solution.schedule)
-                bound = max(bound, solution.lower_bound)
-            if any(solution.status is Status.INFEASIBLE for solution in solutions):
-                status = Status.INFEASIBLE
+            for name, solution in solutions.items():
+                if solution is not None:
+                    bound = max(bound, contest.trusted_bound(name, solution.lower_bound))
+                    if solution.status is Status.INFEASIBLE:
+                        status = Status.INFEASIBLE
     else:
         bound = lower_bound(problem)
         contest.enter(solver, decode(problem, _empty_schedule()))
@@ -145,8 +156,22 @@ def plan_without_preemption(
             Status.INFEASIBLE if impossible else Status.NO_PLAN_IN_TIME,
             began,
             problem,
+            warning=contest.warning(),
         )
+    if status is Status.INFEASIBLE:
+        contest.warnings.append("an engine called impossible what has a plan")
     return contest.response(bound, began)
+
+
+def _bound(problem: Problem, budget: Budget, began: float) -> float:
+    """No plan costs less, as far as the budget lets that be known; minus infinity for nothing."""
+    left = _left(budget, began, 0.0).seconds
+    overdue = None if left is None else time.perf_counter() + left + OVERDUE_S
+    timed = budget.seconds is None or budget.seconds >= TIMED_BOUND_S
+    most = None if left is None else max(left, LEAST_BOUND_S)
+    found = run_apart({"bound": lambda _: lower_bound(problem, timed=timed, seconds=most)}, overdue)
+    result = found["bound"].result
+    return float("-inf") if result is None else result
 
 
 @contextmanager
@@ -177,36 +202,101 @@ class _Contest:
         self.slowest_s = 0.0
         self.judged: Schedule | None = None
         """The schedule entered last; a solver may hand back what it was given."""
+        self.warnings: list[str] = []
 
-    def enter_schedule(self, solver: str, schedule: Schedule | None) -> None:
+    def take_part(
+        self,
+        engines: Mapping[str, Callable[[Observe], Solution]],
+        overdue: float | None,
+        observe: Observe | None,
+    ) -> dict[str, Solution | None]:
+        """Let engines solve, each apart, and enter what they find; None for one that fails."""
+
+        def work(
+            engine: Callable[[Observe], Solution],
+        ) -> Callable[[Callable[[], None]], Solution]:
+            def solve(check: Callable[[], None]) -> Solution:
+                def told(cost: float, bound: float) -> None:
+                    check()
+                    if observe is not None:
+                        observe(cost, bound)
+
+                return engine(told)
+
+            return solve
+
+        found = run_apart({name: work(engine) for name, engine in engines.items()}, overdue)
+        for name, outcome in found.items():
+            if outcome.fault is not None:
+                self.warnings.append(f"{name} {outcome.fault}")
+            elif outcome.result is not None:
+                self._enter_apart(name, outcome.result.schedule)
+        return {name: outcome.result for name, outcome in found.items()}
+
+    def _enter_apart(self, solver: str, schedule: Schedule | None) -> None:
+        """Enter what an engine found, which may be no schedule at all."""
+        try:
+            fault = self.enter_schedule(solver, schedule)
+        except (IndexError, TypeError, ValueError, AttributeError) as error:
+            fault = str(error)
+        if fault is not None:
+            _log.error("engine %s returned an invalid schedule: %s", solver, fault)
+            self.warnings.append(f"{solver} returned an invalid schedule ({fault})")
+
+    def is_proven(self, bound: float) -> bool:
+        """Whether a bound proves the best plan optimal."""
+        return self.plan is not None and relative_gap(self.cost, bound) <= RELATIVE_TOLERANCE
+
+    def trusted_bound(self, solver: str, bound: float) -> float:
+        """An engine's bound; minus infinity for one that a valid plan contradicts."""
+        if self.plan is None or bound <= self.cost + RELATIVE_TOLERANCE * abs(self.cost):
+            return bound
+        _log.error("engine %s claims a bound of %r; a plan costs %r", solver, bound, self.cost)
+        self.warnings.append(
+            f"{solver} claimed that no plan costs less than {bound:.6g}, but one costs "
+            f"{self.cost:.6g}: its bound is ignored"
+        )
+        return float("-inf")
+
+    def warning(self) -> str | None:
+        """What went wrong, in one line; None for nothing."""
+        return "; ".join(self.warnings) or None
+
+    def enter_schedule(self, solver: str, schedule: Schedule | None) -> str | None:
+        """Judge a schedule, and keep it if it is the best; what is wrong with it, if anything."""
         if schedule is None or schedule is self.judged:
-            return
-        self.judged = schedule
+            return None
         with _no_collection():
-            self.enter(solver, decode(self.problem, schedule))
+            fault = self.enter(solver, decode(self.problem, schedule))
+        self.judged = schedule
+        return fault
 
-    def enter(self, solver: str, plan: Plan) -> None:
+    def enter(self, solver: str, plan: Plan) -> str | None:
+        """The same of a plan."""
         began = time.perf_counter()
         found = evaluate(self.request, plan, unplanned=self.problem.unplanned)
         if found.valid and found.cost < self.cost:
             self.plan, self.solver, self.cost = plan, solver, found.cost
             self.terms = dict(found.terms)
         self.slowest_s = max(self.slowest_s, time.perf_counter() - began)
+        return None if found.valid else found.violations[0].text
 
     def response(self, bound: float, began: float) -> PlanResponse:
         assert self.plan is not None
         bound = min(bound, self.cost)  # a bound may exceed the cost only by rounding
-        gap = relative_gap(self.cost, bound)
+        known = bound > float("-inf")
+        gap = relative_gap(self.cost, bound) if known else None
         return _response(
             self.request,
-            Status.OPTIMAL if gap <= RELATIVE_TOLERANCE else Status.FEASIBLE,
+            Status.OPTIMAL if self.is_proven(bound) else Status.FEASIBLE,
             began,
             self.problem,
             plan=self.plan,
             cost=self.cost,
             terms=self.terms,
-            lower_bound=bound,
+            lower_bound=bound if known else None,
             gap=gap,
+            warning=self.warning(),
             moved=tuple(moved_tasks(self.request, self.plan)),
             why=explain_waits(self.request, self.plan),
             solver=self.solver,
@@ -231,6 +321,8 @@ def _response(
 def _choose(problem: Problem, budget: Budget) -> tuple[str, ...]:
     """The engines that ``auto`` takes for a problem of this shape; one, or two side by side."""
     tasks = len(problem.tasks)
+    if problem.shard_ptr[-1] > EXACT_PIECES:
+        return ("lns",)
     if tasks <= ASTAR_TASKS:
         return ("astar",)
     if tasks <= CPSAT_TASKS:
@@ -268,28 +360,24 @@ def _families(request: PlanRequest, solver: str) -> set[str]:
     return found | ({MOVES, ORDERS} if len(kinds) == 1 else {MOVES})
 
 
-def _solve_beside(
-    names: tuple[str, ...],
-    parameters: Mapping[str, Any],
+def _part(name: str, chosen: tuple[str, ...]) -> dict[str, int]:
+    """Parameters of an engine beside another one: a thread each."""
+    if len(chosen) == 1:
+        return {}
+    return {"tick_s": 1} if name == "cpsat" else {"threads": 1}
+
+
+def _task(
+    engine: Solver,
     problem: Problem,
     budget: Budget,
     rng: np.random.Generator,
     incumbent: Schedule | None,
-    observe: Observe | None,
-) -> list[Solution]:
-    """Solve with each engine, one thread each where there are two; the solutions in that order."""
-
-    def solve(name: str, **more: int) -> Solution:
-        solver = SOLVERS[name](**{**more, **parameters})
-        return solver.solve(problem, budget=budget, rng=rng, incumbent=incumbent, observe=observe)
-
-    if len(names) == 1:
-        return [solve(names[0])]
-    # CP-SAT first: it proves, and need not wait for what the other one finds.
-    with ThreadPoolExecutor(1) as pool:
-        prover = pool.submit(solve, names[1], tick_s=1)
-        found = solve(names[0], threads=1)
-        return [found, prover.result()]
+) -> Callable[[Observe], Solution]:
+    """What an engine is to do, but for whom to tell of better schedules."""
+    return lambda told: engine.solve(
+        problem, budget=budget, rng=rng, incumbent=incumbent, observe=told
+    )
 
 
 def _with_bound(observe: Observe, bound: float) -> Observe:

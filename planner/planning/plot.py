@@ -406,8 +406,8 @@ class _Chart:
         now = self.request.snapshot.now_s
         for window in worker.blocked:
             yield window.start_s, window.end_s, f"{worker.id} is blocked"
-        if worker.free_from_s > now:
-            yield now, worker.free_from_s, f"{worker.id} is not free yet"
+        if worker.free_at(now) > now:
+            yield now, worker.free_at(now), f"{worker.id} is not free yet"
         if worker.until_s is not None:
             yield max(now, worker.until_s), self.end_s, f"{worker.id} has drained"
 

@@ -204,6 +204,7 @@ class _Choice:
         self.all_sets = len(loose) <= ALL_SETS_OF
         self.proven: dict[tuple[frozenset[str], frozenset[str]], float] = {}
         """A cost that no plan is below which preempts some tasks and leaves out some others."""
+        self.warnings: dict[str, None] = {}
         self.open: list[float] = []
         """Weights left out by sets of which nobody knows whether they have a plan."""
 
@@ -348,6 +349,8 @@ class _Choice:
         price = stop_price(self.request, names)
         asked = replace(preempting(self.request, names), budget=self._budget(share))
         response = self.answer(asked, one.without, lambda cost, _: self._tell(cost + price))
+        if response.warning is not None:
+            self.warnings[response.warning] = None
         bound = -math.inf if response.lower_bound is None else response.lower_bound + price
         if response.status is Status.INFEASIBLE:
             bound = math.inf
@@ -407,15 +410,17 @@ class _Choice:
         bound = min(self._lower_bound(), cost)
         if any(left_out < self.best[0] for left_out in self.open):
             bound = min(0.0, bound)  # more could perhaps be planned: that is not comparable
-        gap = relative_gap(cost, bound)
+        gap = relative_gap(cost, bound) if bound > -math.inf else None
+        proven = gap is not None and gap <= RELATIVE_TOLERANCE
         return replace(
             kept,
-            status=Status.OPTIMAL if gap <= RELATIVE_TOLERANCE else Status.FEASIBLE,
+            status=Status.OPTIMAL if proven else Status.FEASIBLE,
             plan=self.plan,
             cost=cost,
             terms=dict(evaluate(self.request, self.plan, unplanned=self.unplanned).terms),
-            lower_bound=bound,
+            lower_bound=None if gap is None else bound,
             gap=gap,
+            warning="; ".join(self.warnings) or None,
             moved=tuple(moved_tasks(self.request, self.plan)),
             unplanned=self.unplanned,
             why=explain_waits(self.request, self.plan),

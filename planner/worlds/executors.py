@@ -334,7 +334,7 @@ def _request_now(arena: Arena, live: Live, waiting: Ints, estimate: Ints) -> Pla
     )
     back = live.back + request.snapshot.now_s
     there = tuple(
-        replace(w, free_from_s=max(w.free_from_s, int(b))) if b > at_s else w
+        replace(w, free_from_s=max(w.free_at(at_s), int(b))) if b > at_s else w
         for w, b in zip(workers, back, strict=True)
     )
     snapshot = Snapshot(request.snapshot.version, at_s, there, pending, tuple(running))

@@ -88,7 +88,7 @@ class _Execution:
         now = snapshot.now_s
         moments = [now] + [self.tasks[i].release_s for i in self.waiting]
         for worker in snapshot.workers:
-            moments.append(worker.free_from_s)
+            moments.append(worker.free_at(now))
             moments += [window.end_s for window in worker.blocked]
         self.clock = sorted({m for m in moments if m >= now})
         for place, run in enumerate(held, start=len(planned)):

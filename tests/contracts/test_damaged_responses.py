@@ -334,10 +334,10 @@ def _past_the_drain(case: Case) -> Expected:
 @damage
 def _before_the_worker_is_free(case: Case) -> Expected:
     now = case.request.snapshot.now_s
-    if (row := case.row(lambda r, t: case.workers(r)[0].free_from_s > now)) is None:
+    if (row := case.row(lambda r, t: case.workers(r)[0].free_at(now) > now)) is None:
         return None
     worker = case.workers(row)[0]
-    case.put(row, int(case.rng.integers(now, worker.free_from_s)))
+    case.put(row, int(case.rng.integers(now, worker.free_at(now))))
     return KIND.WORKER_NOT_FREE, f"worker {worker.id}"
 
 

@@ -71,7 +71,7 @@ def safe_horizon(request: PlanRequest, tasks: Collection[Task]) -> int:
     calm += [running_end_s(request, run) for run in snapshot.running]
     longest = 0
     for worker in snapshot.workers:
-        calm.append(worker.free_from_s)
+        calm.append(worker.free_at(snapshot.now_s))
         calm += [window.end_s for window in worker.blocked]
     for task in tasks:
         durations = [planned_duration_s(request, task.id, [w]) for w in snapshot.workers]
@@ -289,7 +289,7 @@ def _with_followers(request: PlanRequest, names: set[str]) -> set[str]:
 
 
 def _idle_kwh(worker: Worker, now: int, end_s: int) -> float:
-    return worker.idle_w * max(0, end_s - max(now, worker.free_from_s)) / WATT_SECONDS_PER_KWH
+    return worker.idle_w * max(0, end_s - worker.free_at(now)) / WATT_SECONDS_PER_KWH
 
 
 def _predecessors_first(tasks: list[Task]) -> list[Task]:
@@ -353,7 +353,7 @@ def _places(request: PlanRequest, task: Task, horizon: int) -> list[_Place]:
 
 def _closed(worker: Worker, start: int, end: int) -> bool:
     return (
-        start < worker.free_from_s
+        (worker.free_from_s is not None and start < worker.free_from_s)
         or (worker.until_s is not None and end > worker.until_s)
         or any(start < b.end_s and b.start_s < end for b in worker.blocked)
     )

@@ -121,7 +121,7 @@ def random_request(
                 capacity={name: 1000 * pick(1, 4) for name in resources},
                 labels=frozenset(x for x in "xyz" if coin(0.5)) if labels else frozenset(),
                 machine_class=class_names[pick(0, len(class_names) - 1)],
-                free_from_s=now_s + pick(-2, 4) if coin(0.3, free_from) else 0,
+                free_from_s=now_s + pick(-2, 4) if coin(0.3, free_from) else None,
                 until_s=now_s + pick(2, 12) if coin(0.2, drains) else None,
                 blocked=tuple(windows),
                 idle_w=60.0 * pick(0, 3) if power else 0.0,

@@ -38,7 +38,7 @@ def test_field_requests_get_a_valid_plan_in_time(shared_data: Callable[[str], Pa
         return plan(requests[name], solver)
 
     cases = [(n, s) for n in requests for s in SOLVERS if n != WITHIN_1_GIB]
-    for (name, solver), response in watched(planned, cases, limit_s=60.0):
+    for (name, solver), response in watched(planned, cases, limit_s=300.0):
         assert response.plan is not None, (name, solver)
         assert validate_response(requests[name], response) == [], (name, solver)
 

@@ -105,6 +105,8 @@ bound on the makespan, *floor* for the node's earliest next start, and tasks *to
 """
 
 
+MOST_WORK = float(1 << 60)
+"""Sums of amounts times seconds stay below."""
 MOST_SETS = 6
 """Sets of workers whose work is added up, besides all."""
 
@@ -332,6 +334,7 @@ def _work_columns(problem: Problem, columns: dict[str, Any]) -> tuple[Ints, Ints
                 active = _dual_feasible(demand[None, :, r], capacity[:, None, r], k)
                 active = np.where(has[:, None], active, 0)
                 if amount.any() or number == 0:
+                    amount, room, active = _in_range(amount, problem, room, active)
                     found.append((amount * seconds, room, active, number == 0))
         alone = _clique(problem, demand, holders, workers, inside)
         if alone.any():
@@ -349,6 +352,15 @@ def _work_columns(problem: Problem, columns: dict[str, Any]) -> tuple[Ints, Ints
         np.stack([f[2] for f in found], axis=2).astype(np.int64),
         np.array([k for k, f in enumerate(found) if f[3] and f[0].any()], np.int64),
     )
+
+
+def _in_range(amount: Ints, problem: Problem, room: int, active: Ints) -> tuple[Ints, int, Ints]:
+    """The same column in a unit in which no sum of work leaves 64 bits; never more work for it."""
+    work = float((amount * problem.piece_seconds).sum())
+    unit = math.ceil(max(work, room * problem.horizon_s) / MOST_WORK)
+    if unit <= 1:
+        return amount, room, active
+    return amount // unit, -(-room // unit), active // unit
 
 
 def _rows_of(table: Ints, rows: Ints) -> Ints:

@@ -154,7 +154,9 @@ def state_arrays(problem: Problem, schedule: Schedule | None) -> tuple[State, In
     ps = np.full((pieces, 2), -1, np.int64)
     if schedule is not None:
         ts[:, ruin.START], ts[:, ruin.END] = schedule.start, schedule.end
-        ps[:, ruin.ON] = schedule.worker
+        # Pieces of a task are alike: those on one worker stand side by side.
+        task = np.repeat(np.arange(len(problem.tasks)), problem.shards)
+        ps[:, ruin.ON] = schedule.worker[np.lexsort((schedule.worker, task))]
     ws = np.zeros((workers, 3), np.int64)
     state = State(ts, ps, ws, np.zeros(workers), np.zeros(len(problem.owners)))
     profile, ws[:, ruin.COUNT] = packed_profile(words_of(problem), (times, free, count))
@@ -210,7 +212,7 @@ class Walk:
         self.best, self.best_cost = start, full_cost(problem, start)
         self.restart(start)
         self.moves = 0
-        self._moves_a_second = 10_000.0
+        self._moves_a_second = 0.0
 
     def restart(self, schedule: Schedule) -> None:
         """Go on from another schedule."""
@@ -269,7 +271,7 @@ class Walk:
             self.step(moves, heat, rent, shape)
             # A coarse clock may say that a call took no time at all.
             rate = moves / max(1e-6, time.perf_counter() - began)
-            self._moves_a_second = min(rate, MOST_FASTER * self._moves_a_second)
+            self._moves_a_second = min(rate, MOST_FASTER * moves / slice_s)
 
     def offer(self, schedule: Schedule) -> None:
         """Keep a schedule if it is the best so far."""

@@ -31,7 +31,7 @@ class Standing:
     start : int64 (tasks,)
         Planned start, seconds after now; 0 where the incumbent has none.
     worker : int64 (pieces,)
-        Planned workers of the tasks that keep theirs, -1 of the others.
+        Planned workers of the tasks that keep theirs, sorted within each task; -1 of the others.
     """
 
     known: Bools
@@ -76,6 +76,7 @@ def standing(problem: Problem) -> Standing:
     able &= problem.duration[task_of, problem.worker_class[worker]] > 0
     keeps = np.logical_and.reduceat(able & (worker >= 0), problem.shard_ptr[:-1])
     worker[~keeps[task_of]] = -1
+    worker = worker[np.lexsort((worker, task_of))]
     return Standing(np.array(known), keeps, np.array(start, np.int64), worker)
 
 

@@ -64,9 +64,7 @@ def guided_schedules(
     second = relaxation.cost / max(1.0, relaxation.makespan_s) / len(problem.workers)
     fixed = fixed_arrays(problem)
     fitted: dict[float, Fixed] = {}
-    work = np.bincount(
-        problem.kind, problem.shortest * problem.shards, minlength=len(problem.allowed)
-    )
+    work = np.bincount(problem.kind, problem.piece_seconds, minlength=len(problem.allowed))
     free = relaxation.dearer <= 1e-9 * relaxation.cost
     first = ROOMY if len(problem.tasks) < EACH * len(problem.workers) else 0
     in_turn = (PASSES[first], *PASSES[:first], *PASSES[first + 1 :])

@@ -49,9 +49,11 @@ TASK, WAS_ON = range(2)
 START, END = range(2)
 """Columns of ``State.ts``."""
 ON, SLOT = range(2)
-"""Columns of ``State.ps``: worker of a piece, and its place in the worker's row of items."""
+"""Columns of ``State.ps``: worker of a piece, and its place in the worker's row of items. The
+pieces of a task are sorted by worker; those on one worker are a *run*, whose first stands for all.
+"""
 LAST, NUMBER, COUNT = range(3)
-"""Columns of ``State.ws``: last end, number of pieces, number of segments."""
+"""Columns of ``State.ws``: last end, number of runs, number of segments."""
 (
     END_S, LATE_S, MISS, WAIT_S, SLOWDOWN, OWNER_S, LOAD_S, FAIL, MOVE,
 ) = range(9)  # fmt: skip
@@ -202,13 +204,13 @@ def _join(profile, ws, w, k):
 
 
 @inner
-def _fill(profile, ws, w, start, end, ti, i, sign):
-    """Take (sign 1) or give back (sign -1) the demand of task i on worker w over its run."""
+def _fill(profile, ws, w, start, end, ti, i, pieces):
+    """Take the demand of so many pieces of task i on worker w over its run; below 0, give back."""
     first = _split(profile, ws, w, start)
     after = _split(profile, ws, w, end)
     for k in range(first, after):
         for c in range(profile.shape[2] - 1):
-            profile[w, k, c + 1] -= sign * ti[i, TAKE + c * WORD_INTS]
+            profile[w, k, c + 1] -= pieces * ti[i, TAKE + c * WORD_INTS]
     _join(profile, ws, w, after)
     _join(profile, ws, w, first)
 
@@ -227,7 +229,7 @@ def _wider(profile, segments):
 
 @inner
 def _longer(items, places):
-    """A copy of the items with room for so many pieces on each worker."""
+    """A copy of the items with room for so many runs on each worker."""
     result = np.zeros((items.shape[0], places), np.int64)
     result[:, : items.shape[1]] = items
     return result
@@ -252,6 +254,15 @@ def _pieces_that_fit(profile, n, w, ti, i, start, duration, most):
             return pieces
 
 
+@inner
+def _run_end(ps, p, beyond):
+    """The first piece after p, before `beyond`, that is on another worker."""
+    q = p + 1
+    while q < beyond and ps[q, ON] == ps[p, ON]:
+        q += 1
+    return q
+
+
 # ---------------------------------------------------------------------------------- costs
 
 
@@ -261,7 +272,8 @@ def _latest_start(ti, max_stretch, i, latest_end, duration):
     latest = min(latest_end - duration, ti[i, LAST_START])
     if max_stretch > 0.0:
         # (end - release) / max(duration, 10) <= max_stretch; 1e-9 forgives the division.
-        room = int(np.floor(max_stretch * max(duration, 10) * (1 + 1e-12) + 1e-9))
+        room = max_stretch * max(duration, 10) * (1 + 1e-12) + 1e-9
+        room = int(np.floor(min(room, 8.0 * FAR)))
         latest = min(latest, ti[i, RAW_RELEASE] + room - duration)
     return latest
 
@@ -307,15 +319,9 @@ def _has_moved(ti, pi, ps, i, start):
     if start > ti[i, MOVED_AFTER]:
         return True
     low, high = ti[i, FIRST], ti[i, BEYOND]
-    if high == low + 1:
-        return ps[low, ON] != pi[low, WAS_ON]
-    for p in range(low, high):
-        # Each worker as often as there; the pieces are in no order.
-        balance = 0
-        for q in range(low, high):
-            balance += ps[q, ON] == pi[p, WAS_ON]
-            balance -= pi[q, WAS_ON] == pi[p, WAS_ON]
-        if balance != 0:
+    # Both are sorted: each worker is there as often as it was.
+    for p in range(low, high):  # noqa: SIM110 (numba)
+        if ps[p, ON] != pi[p, WAS_ON]:
             return True
     return False
 
@@ -361,8 +367,12 @@ def total_cost(f, s):
         cost += _task_cost(ti, tf, rates, i, ts[i, START], ts[i, END])
         if rates[MOVE] > 0.0 and _has_moved(ti, pi, ps, i, ts[i, START]):
             cost += rates[MOVE]
-        for p in range(ti[i, FIRST], ti[i, BEYOND]):
-            cost += _piece_cost(ti, wf, share, rates, i, ps[p, ON], ts[i, END] - ts[i, START])
+        p = ti[i, FIRST]
+        while p < ti[i, BEYOND]:
+            q = _run_end(ps, p, ti[i, BEYOND])
+            each = _piece_cost(ti, wf, share, rates, i, ps[p, ON], ts[i, END] - ts[i, START])
+            cost += (q - p) * each
+            p = q
     return cost + _worst_off(rates, owner_tasks, load_s, wait_s, _makespan(wi, ws))
 
 
@@ -379,16 +389,18 @@ def _put(
     if rates[MOVE] > 0.0 and _has_moved(ti, pi, ps, i, start):
         cost += rates[MOVE]
     wait_s[ti[i, OWNER]] += start - ti[i, RAW_RELEASE]
-    for p in range(ti[i, FIRST], ti[i, BEYOND]):
-        w = ps[p, ON]
-        _fill(profile, ws, w, start, end, ti, i, 1)
+    following = ti[i, FIRST]
+    while following < ti[i, BEYOND]:
+        p, following = following, _run_end(ps, following, ti[i, BEYOND])
+        w, pieces = ps[p, ON], following - p
+        _fill(profile, ws, w, start, end, ti, i, pieces)
         used = ws[w, NUMBER] > 0 or wi[w, BASE_ON] == 1
-        cost += _piece_cost(ti, wf, share, rates, i, w, end - start)
+        cost += pieces * _piece_cost(ti, wf, share, rates, i, w, end - start)
         if end > ws[w, LAST] or not used:
             cost -= _worker_cost(wi, wf, w, ws[w, LAST], used)
             ws[w, LAST] = max(ws[w, LAST], end)
             cost += _worker_cost(wi, wf, w, ws[w, LAST], True)
-        load_s[w] += share[ti[i, KIND], w] * (end - start)
+        load_s[w] += pieces * share[ti[i, KIND], w] * (end - start)
         ps[p, SLOT] = ws[w, NUMBER]
         items[w, ws[w, NUMBER]] = p
         ws[w, NUMBER] += 1
@@ -397,7 +409,7 @@ def _put(
 
 @inner
 def _unlist(ps, ws, items, p):
-    """Take piece p off its worker's row of items."""
+    """Take the run that piece p stands for off its worker's row of items."""
     w = ps[p, ON]
     ws[w, NUMBER] -= 1
     last = items[w, ws[w, NUMBER]]
@@ -413,11 +425,13 @@ def _take(ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile,
     if rates[MOVE] > 0.0 and _has_moved(ti, pi, ps, i, start):
         cost += rates[MOVE]
     wait_s[ti[i, OWNER]] -= start - ti[i, RAW_RELEASE]
-    for p in range(ti[i, FIRST], ti[i, BEYOND]):
-        w = ps[p, ON]
+    following = ti[i, FIRST]
+    while following < ti[i, BEYOND]:
+        p, following = following, _run_end(ps, following, ti[i, BEYOND])
+        w, pieces = ps[p, ON], following - p
         _unlist(ps, ws, items, p)
-        _fill(profile, ws, w, start, end, ti, i, -1)
-        cost += _piece_cost(ti, wf, share, rates, i, w, end - start)
+        _fill(profile, ws, w, start, end, ti, i, -pieces)
+        cost += pieces * _piece_cost(ti, wf, share, rates, i, w, end - start)
         used = ws[w, NUMBER] > 0 or wi[w, BASE_ON] == 1
         if end == ws[w, LAST] or not used:
             latest = wi[w, BASE_END]
@@ -426,7 +440,7 @@ def _take(ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile,
             cost += _worker_cost(wi, wf, w, ws[w, LAST], True)
             ws[w, LAST] = latest
             cost -= _worker_cost(wi, wf, w, latest, used)
-        load_s[w] -= share[ti[i, KIND], w] * (end - start)
+        load_s[w] -= pieces * share[ti[i, KIND], w] * (end - start)
     ts[i, START], ts[i, END] = FAR, FAR
     return cost
 
@@ -441,22 +455,25 @@ def load(f, s, profile, spare):
     profile : int64 (workers, segments, 1 + words)
         Before anything is planned, with its ``s.ws[:, COUNT]``.
     spare : int
-        Pieces for which each worker has room afterwards.
+        Runs for which each worker has room afterwards.
 
     Returns
     -------
     profile : int64 (workers, segments, 1 + words)
     items : int64 (workers, places)
-        The pieces on each worker, in no order.
+        The first piece of each run on each worker, in no order.
     """
     ti, tf, wi, wf, pi, share = f.ti, f.tf, f.wi, f.wf, f.pi, f.share
     rates, base_wait_s = f.rates, f.base_wait_s
     ts, ps, ws, load_s, wait_s = s.ts, s.ps, s.ws, s.load_s, s.wait_s
     workers = ws.shape[0]
     need = np.zeros(workers, np.int64)
-    for p in range(ps.shape[0]):
-        if ps[p, ON] >= 0:
-            need[ps[p, ON]] += 1
+    for i in range(ts.shape[0]):
+        p = ti[i, FIRST]
+        while p < ti[i, BEYOND]:
+            if ps[p, ON] >= 0:
+                need[ps[p, ON]] += 1
+            p = _run_end(ps, p, ti[i, BEYOND])
     most, longest = 0, 0
     for w in range(workers):
         most = max(most, need[w])
@@ -716,10 +733,10 @@ def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, 
             w = ps[p, ON]
             most_load = max(most_load, load_s[w])
             quota[row, group[w]] -= finish - begin
-            if ws[w, COUNT] + 4 + 2 * shards > profile.shape[1]:
+            if ws[w, COUNT] + 4 > profile.shape[1]:
                 profile = _wider(profile, 2 * profile.shape[1] + 4)
-            if ws[w, NUMBER] + 1 + shards > items.shape[1]:
-                items = _longer(items, 2 * items.shape[1] + 1)
+            if ws[w, NUMBER] + 2 > items.shape[1]:
+                items = _longer(items, 2 * items.shape[1] + 2)
     return profile, items, -1
 
 
@@ -731,11 +748,10 @@ def _earliest_at_home(ti, ps, ws, profile, i, moment, duration, latest):
     """Earliest start of task i on its workers in `ps`, all pieces at once, or FAR."""
     first, beyond = ti[i, FIRST], ti[i, BEYOND]
     while moment <= latest:
-        fits = True
-        for p in range(first, beyond):
-            w, pieces = ps[p, ON], np.int64(0)
-            for q in range(first, beyond):
-                pieces += ps[q, ON] == w
+        fits, following = True, first
+        while following < beyond:
+            p, following = following, _run_end(ps, following, beyond)
+            w, pieces = ps[p, ON], following - p
             n = ws[w, COUNT]
             if _pieces_that_fit(profile, n, w, ti, i, moment, duration, pieces) < pieces:
                 # Something must come free there first.
@@ -840,10 +856,10 @@ def mend(f, s, profile, items, line, floor, order, tie, seed):
         )  # fmt: skip
         for p in range(ti[i, FIRST], ti[i, BEYOND]):
             w = ps[p, ON]
-            if ws[w, COUNT] + 4 + 2 * shards > profile.shape[1]:
+            if ws[w, COUNT] + 4 > profile.shape[1]:
                 profile = _wider(profile, 2 * profile.shape[1] + 4)
-            if ws[w, NUMBER] + 1 + shards > items.shape[1]:
-                items = _longer(items, 2 * items.shape[1] + 1)
+            if ws[w, NUMBER] + 2 > items.shape[1]:
+                items = _longer(items, 2 * items.shape[1] + 2)
     return profile, items, inserted, -1
 
 
@@ -1077,8 +1093,10 @@ def _undo(
         i = taken[k]
         if ts[i, START] < FAR:
             wait_s[ti[i, OWNER]] -= ts[i, START] - ti[i, RAW_RELEASE]
-            for p in range(ti[i, FIRST], ti[i, BEYOND]):
+            p = ti[i, FIRST]
+            while p < ti[i, BEYOND]:
                 _unlist(ps, ws, items, p)
+                p = _run_end(ps, p, ti[i, BEYOND])
     for k in range(filled):
         i = taken[k]
         first = ti[i, FIRST]
@@ -1086,9 +1104,11 @@ def _undo(
         wait_s[ti[i, OWNER]] += ts[i, START] - ti[i, RAW_RELEASE]
         for p in range(first, ti[i, BEYOND]):
             w = was_ps[k, p - first]
-            ps[p, ON], ps[p, SLOT] = w, ws[w, NUMBER]
-            items[w, ws[w, NUMBER]] = p
-            ws[w, NUMBER] += 1
+            ps[p, ON] = w
+            if p == first or ps[p - 1, ON] != w:
+                ps[p, SLOT] = ws[w, NUMBER]
+                items[w, ws[w, NUMBER]] = p
+                ws[w, NUMBER] += 1
     for q in range(noted):
         w = touched[q]
         ws[w, LAST], ws[w, COUNT] = was_ws[q, LAST], was_ws[q, COUNT]
@@ -1210,11 +1230,13 @@ def _recreate(
                     ps[ti[i, FIRST], ON] = w
             if begin >= FAR:
                 return False, noted, additive, makespan
-            for p in range(ti[i, FIRST], ti[i, BEYOND]):
+            p = ti[i, FIRST]
+            while p < ti[i, BEYOND]:
                 noted = _note(
                     ws, load_s, profile, stamp, touched, was_ws, was_load, was_row, noted, ps[p,
                     ON], move,
                 )  # fmt: skip
+                p = _run_end(ps, p, ti[i, BEYOND])
             additive += _put(
                 ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, i,
                 begin, finish,
@@ -1297,15 +1319,23 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
     for i in active:
         longest = max(longest, ti[i, SHARDS])
     most = min(most, active.shape[0])
-    pieces = (most + 1) * longest
+    # A task adds at most one run and two segments to a worker, however many pieces it has there.
+    runs, rows = most + 1, min(workers, 2 * (most + 1) * longest)
+    fullest, longest_row = 0, 0
+    for w in range(workers):
+        fullest, longest_row = max(fullest, ws[w, COUNT]), max(longest_row, ws[w, NUMBER])
+    if fullest + 2 * runs + 4 > profile.shape[1]:
+        profile = _wider(profile, fullest + 4 * runs + 4)
+    if longest_row + runs > items.shape[1]:
+        items = _longer(items, longest_row + 2 * runs)
     taken, order = np.zeros(most + 1, np.int64), np.zeros(most + 1, np.int64)
     keys, mark = np.zeros(most + 1), np.zeros(tasks, np.bool_)
     # The workers a move touches and the tasks it takes, as they were before it.
-    stamp, touched = np.zeros(workers, np.int64), np.zeros(2 * pieces, np.int64)
-    was_ws, was_load = np.zeros((2 * pieces, 3), np.int64), np.zeros(2 * pieces)
-    was_row = np.zeros((2 * pieces, profile.shape[1], profile.shape[2]), np.int64)
+    stamp, touched = np.zeros(workers, np.int64), np.zeros(rows, np.int64)
+    was_ws, was_load = np.zeros((rows, 3), np.int64), np.zeros(rows)
+    was_row = np.zeros((rows, profile.shape[1], profile.shape[2]), np.int64)
     was_ts, was_ps = np.zeros((most + 1, 2), np.int64), np.zeros((most + 1, longest), np.int64)
-    seen = np.zeros(max(workers, looked_at + pieces), np.int64)
+    seen = np.zeros(max(workers, looked_at + rows), np.int64)
     line, listed = np.zeros(MOST_SETTLED, np.int64), np.zeros(workers + 1, np.int64)
     least = _least_costs(ti, wf, run_s, share, every_ptr, every)
     for move in range(1, moves + 1):
@@ -1391,11 +1421,11 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
             best, unsaved = current, True
         for q in range(noted):
             w = touched[q]
-            if ws[w, COUNT] + 2 * pieces + 4 > profile.shape[1]:
-                profile = _wider(profile, 2 * profile.shape[1] + 2 * pieces)
-                was_row = np.zeros((2 * pieces, profile.shape[1], profile.shape[2]), np.int64)
-            if ws[w, NUMBER] + pieces > items.shape[1]:
-                items = _longer(items, 2 * items.shape[1] + pieces)
+            if ws[w, COUNT] + 2 * runs + 4 > profile.shape[1]:
+                profile = _wider(profile, 2 * profile.shape[1] + 2 * runs)
+                was_row = np.zeros((rows, profile.shape[1], profile.shape[2]), np.int64)
+            if ws[w, NUMBER] + runs > items.shape[1]:
+                items = _longer(items, 2 * items.shape[1] + runs)
     if unsaved:
         best_ts[:], best_ps[:] = ts, ps
     return profile, items, best_ts, best_ps, best, current

@@ -432,7 +432,7 @@ def test_policy_keeps_defaults(put: Put) -> None:
     [
         ("prices: {late: 1}", "prices.late: is no price; did you mean 'late_h'?"),
         ("prices: {qqq: 1}", "prices.qqq: is no price; there are makespan_h, late_h"),
-        ("prices: {late_h: -1}", "price of late_h is -1.0; it must be a finite number, 0 or more"),
+        ("prices: {late_h: -1}", "price of late_h is -1.0; it must be a finite number from 0"),
         ("prices: {late_h: dear}", "prices.late_h: must be a number (it is 'dear')"),
         ("prices: 3", "prices: must be a mapping of names to numbers (it is 3)"),
         ("level: 1", "level: must be less than 1 (it is 1)"),

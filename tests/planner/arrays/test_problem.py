@@ -8,13 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from plancast.planner.arrays.problem import decode, encode
+from plancast.planner.arrays.problem import Schedule, decode, encode
 from plancast.planner.arrays.schedule import FAR
 from plancast.planner.model.domain import (
+    Assignment,
     DurationEstimate,
     Finished,
     Outcome,
+    Plan,
     Policy,
+    Prices,
     Running,
     Snapshot,
     Task,
@@ -154,3 +157,29 @@ def test_times_count_from_now() -> None:
     assert problem.hard_end.tolist() == [FAR]
     assert problem.busy_end.tolist() == [26]
     assert problem.on.tolist() == [True]
+
+
+def test_moves_are_those_of_the_evaluator() -> None:
+    """Tolerated delays would be charged, or tasks that are gone from the plan be free."""
+    certain = DurationEstimate.certain
+    worker = Worker("w", {"cpu": 1})
+    tasks = (Task("a", {"cpu": 1}, 0), Task("b", {"cpu": 1}, 0), Task("wide", {"cpu": 5}, 0))
+    before = Plan(
+        (
+            Assignment("a", ("w",), 0, 10),
+            Assignment("b", ("w",), 10, 20),
+            Assignment("wide", ("w",), 20, 30),
+        )
+    )
+    request = PlanRequest(
+        "moves", Snapshot(0, 0, (worker,), tasks), {t.id: {"*": certain(10)} for t in tasks},
+        Policy(Prices(moves=1.0), move_tolerance_s=10), before,
+    )  # fmt: skip
+    problem = encode(request)
+    assert problem.gone == 1
+    for starts, moves in (((0, 10), 1), ((10, 20), 1), ((11, 21), 3), ((10, 0), 1), ((30, 0), 2)):
+        start = np.array(starts)
+        schedule = Schedule(start, start + 10, np.zeros(2, np.int64))
+        plan = decode(problem, schedule)
+        assert problem.moved(schedule) == moves
+        assert evaluate(request, plan, unplanned=["wide"]).terms["moves"] == moves

@@ -14,12 +14,20 @@ from scipy.optimize import linprog
 from plancast.planner.arrays.graph import least_busy_times
 from plancast.planner.arrays.problem import encode
 from plancast.planner.bounds import relaxation
-from plancast.planner.bounds.lower_bound import bound_by_parts, heads_tails, lower_bound
+from plancast.planner.bounds.lower_bound import (
+    bound_by_parts,
+    heads_tails,
+    least_end_s,
+    lower_bound,
+)
 from plancast.planner.bounds.relaxation import relax
 from plancast.planner.instances.cluster import read_cluster
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import (
+    TERMS,
+    Assignment,
     DurationEstimate,
+    Plan,
     Policy,
     Prices,
     Snapshot,
@@ -187,3 +195,30 @@ def test_busy_times_at_a_far_clock(shift: int, rate: float) -> None:
     near = least_busy_times(area, release, weight, rate)
     far = least_busy_times(area, release + shift, weight, rate)
     assert far == pytest.approx(near + shift * weight.sum(), rel=1e-12)
+
+
+def test_work_over_capacity_bounds_the_makespan() -> None:
+    """Four tasks of which two fit side by side would be thought to end with the first."""
+    problem = encode(batch(4, 1))
+    head, tail = heads_tails(problem)
+    alone_s = float((head + tail).max())
+    assert least_end_s(problem) == pytest.approx(2 * alone_s, rel=1e-6)
+
+
+@pytest.mark.parametrize("price", ["stretch", "kwh", "failures", "imbalance_h"])
+def test_a_gang_takes_the_time_of_its_slowest_piece(price: str) -> None:
+    """Its bound would be that of a run which no piece makes, above the cost of the only plan."""
+    workers = (
+        Worker("fast", {"cpu": 1}, machine_class="f", busy_w=100.0, health=0.9),
+        Worker("slow", {"cpu": 1}, machine_class="s", busy_w=1.0, health=0.999),
+    )
+    estimates = {"g": {"f": DurationEstimate.certain(10), "s": DurationEstimate.certain(1000)}}
+    prices = Prices(**{**dict.fromkeys(TERMS, 0.0), price: 3600.0})
+    for waited_s in (0, 100, 100_000):
+        task = Task("g", {"cpu": 1}, -waited_s, shards=2)
+        request = PlanRequest("gang", Snapshot(0, 0, workers, (task,)), estimates, Policy(prices))
+        plan = Plan((Assignment("g", ("fast", "slow"), 0, 1000),), (), 0, 0)
+        found = evaluate(request, plan)
+        assert found.valid
+        bound = lower_bound(encode(request), timed=True)
+        assert 0 < bound <= found.cost * (1 + 1e-9)

@@ -22,7 +22,13 @@ from plancast.planner.model.domain import (
     Window,
     Worker,
 )
-from plancast.planner.model.evaluate import evaluate, running_end_s, unplanned_weight, validate
+from plancast.planner.model.evaluate import (
+    evaluate,
+    relative_gap,
+    running_end_s,
+    unplanned_weight,
+    validate,
+)
 from plancast.planner.model.judge_response import validate_response
 from plancast.planner.model.messages import PlanRequest, PlanResponse, Status
 from plancast.planner.model.violations import ViolationKind
@@ -138,6 +144,12 @@ PLAN_CASES: dict[ViolationKind, Broken] = {
     KIND.WAIT_BOUND: Broken(make_plan(picky=put("picky", "w1", 60)), Policy(max_wait_s=59)),
     KIND.STRETCH_BOUND: Broken(make_plan(picky=put("picky", "w1", 60)), Policy(max_stretch=6.9)),
     KIND.PREEMPTED_NOT_RUNNING: Broken(replace(make_plan(), preempted=("a",))),
+    KIND.PREEMPTED_TWICE: Broken(
+        replace(
+            make_plan(r=put("r", "w2", 60, 8), follower=put("follower", "w2", 68)),
+            preempted=("r", "r"),
+        )
+    ),
     KIND.NOT_PREEMPTIBLE: Broken(
         replace(make_plan(firm=put("firm", "w1", 60, 8)), preempted=("firm",))
     ),
@@ -194,9 +206,12 @@ def test_every_kind_has_a_case() -> None:
     assert set(PLAN_CASES) | set(RESPONSE_CASES) == set(ViolationKind)
 
 
-def test_a_failed_predecessor_holds_its_successor_back() -> None:
-    """A task planned after a failed predecessor would run on missing input."""
+@pytest.mark.parametrize("outcome", [o for o in Outcome if o is not Outcome.COMPLETED])
+def test_a_predecessor_that_did_not_complete_holds_its_successor_back(outcome: Outcome) -> None:
+    """A task planned after a predecessor that left nothing would run on missing input."""
     request = base_request()
+    ended = (Finished("old", NOW - 1), Finished("bad", NOW - 1, outcome))
+    request = replace(request, snapshot=replace(request.snapshot, finished=ended))
     task = replace(request.snapshot.pending_by_id["picky"], after=("bad",))
     pending = tuple(task if t.id == "picky" else t for t in request.snapshot.pending)
     request = replace(request, snapshot=replace(request.snapshot, pending=pending))
@@ -324,3 +339,72 @@ def test_what_really_ran_is_judged_without_the_duration_check() -> None:
     found = evaluate(request, ran, realised=True)
     assert found.valid
     assert found.terms["wait_h"] == evaluate(request, make_plan()).terms["wait_h"]
+
+
+def test_a_plan_made_at_another_moment_is_stale() -> None:
+    """A plan of an older moment with the same version would be carried out."""
+    stale = replace(make_plan(), made_at_s=NOW - 1)
+    assert {v.kind for v in validate(base_request(), stale)} == {KIND.STALE_SNAPSHOT}
+
+
+def test_what_started_this_very_second_holds_its_worker() -> None:
+    """A planned task would be let in before what began to run in the same second is counted."""
+    worker = Worker("w", {"cpu": 4000})
+    run = Running(Task("r", {"cpu": 3000}, release_s=NOW), ("w",), NOW)
+    snapshot = Snapshot(0, NOW, (worker,), (Task("t", {"cpu": 2000}, NOW),), (run,))
+    request = PlanRequest("now", snapshot, {"r": certain(10), "t": certain(10)})
+    plan = Plan((Assignment("t", ("w",), NOW, NOW + 10),), (), NOW, 0)
+    assert {v.kind for v in validate(request, plan)} == {KIND.OVER_CAPACITY}
+
+
+def test_a_running_task_past_its_limit_still_ends_in_the_future() -> None:
+    """It holds its worker for a second at least: it runs now."""
+    worker = Worker("w", {"cpu": 4000})
+    run = Running(Task("r", {"cpu": 1000}, requested_s=100), ("w",), NOW - 160)
+    request = PlanRequest("run", Snapshot(0, NOW, (worker,), (), (run,)), {"r": certain(3600)})
+    assert running_end_s(request, run) == NOW + 1
+
+
+def test_a_gang_has_moved_if_a_piece_has() -> None:
+    """Two pieces on one worker and one on the other are not one and two."""
+    workers = (Worker("a", {"cpu": 4000}), Worker("b", {"cpu": 4000}))
+    snapshot = Snapshot(0, NOW, workers, (Task("g", {"cpu": 1000}, NOW, shards=3),))
+    before = Plan((Assignment("g", ("a", "a", "b"), NOW, NOW + 10),), (), NOW, 0)
+    request = PlanRequest("gang", snapshot, {"g": certain(10)}, incumbent=before)
+    after = Plan((Assignment("g", ("a", "b", "b"), NOW, NOW + 10),), (), NOW, 0)
+    assert evaluate(request, after).terms["moves"] == 1
+    turned = Plan((Assignment("g", ("b", "a", "a"), NOW, NOW + 10),), (), NOW, 0)
+    assert evaluate(request, turned).terms["moves"] == 0
+
+
+def test_a_task_preempted_twice_is_charged_once() -> None:
+    """A plan would be priced by how often it says a thing."""
+    request = base_request()
+    plan = make_plan(r=put("r", "w2", 60, 8), follower=put("follower", "w2", 68))
+    once, twice = replace(plan, preempted=("r",)), replace(plan, preempted=("r", "r"))
+    assert evaluate(request, twice).terms["moves"] == evaluate(request, once).terms["moves"]
+
+
+def test_a_task_that_fits_beside_the_plan_is_not_left_out() -> None:
+    """On a worker that drains a task could be left out for which there was room."""
+    worker = Worker("w", {"cpu": 4000}, until_s=NOW + 100)
+    tasks = (Task("a", {"cpu": 3000}, NOW), Task("b", {"cpu": 1000}, NOW))
+    request = PlanRequest(
+        "drain", Snapshot(0, NOW, (worker,), tasks), {"a": certain(90), "b": certain(90)}
+    )
+    plan = Plan((Assignment("a", ("w",), NOW, NOW + 90),), (), NOW, 0)
+    found = evaluate(request, plan, unplanned=["b"])
+    response = PlanResponse(
+        "drain", 0, Status.FEASIBLE, plan, found.cost, found.terms, lower_bound=0.0, gap=1.0,
+        unplanned={"b": "it does not fit"},
+    )  # fmt: skip
+    assert {v.kind for v in validate_response(request, response)} == {KIND.WRONG_UNPLANNED}
+
+
+def test_costs_below_zero_have_a_gap_too() -> None:
+    """Every plan of a negative cost would be called optimal."""
+    assert relative_gap(-5.0, -10.0) == 1.0
+    assert relative_gap(-5.0, -5.0) == 0.0
+    assert relative_gap(0.0, 0.0) == 0.0
+    assert relative_gap(0.0, -1.0) == 1.0
+    assert relative_gap(4.0, 3.0) == 0.25

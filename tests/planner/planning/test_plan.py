@@ -272,3 +272,22 @@ def test_execution_is_work_conserving_in_plan_order() -> None:
         ("b", 30, 70),
         ("c", 70, 71),
     ]
+
+
+def test_an_incumbent_with_tasks_that_have_ended_is_kept_without_them() -> None:
+    """The plan in force would be thrown away for a task that is not to be planned any more."""
+    certain = DurationEstimate.certain
+    workers = (Worker("a", {"cpu": 1}), Worker("b", {"cpu": 1}))
+    tasks = tuple(Task(f"t{k}", {"cpu": 1}, 0) for k in range(4))
+    snapshot = Snapshot(1, 0, workers, tasks)
+    estimates = {t.id: {"*": certain(10 * (1 + k))} for k, t in enumerate(tasks)}
+    request = PlanRequest("kept", snapshot, estimates, Policy(Prices(moves=1000.0)))
+    best = plan(request, "astar").plan
+    assert best is not None
+    # Tasks swapped between equal workers: nothing else plans it so.
+    swap = {"a": "b", "b": "a"}
+    odd = tuple(replace(a, workers=(swap[a.workers[0]],)) for a in best.assignments)
+    odd = (*odd, Assignment("ended", ("a",), 0, 10))
+    response = plan(replace(request, incumbent=Plan(odd, (), -5, 0)), "greedy")
+    assert response.solver == "incumbent"
+    assert response.moved == ()

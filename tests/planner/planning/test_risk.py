@@ -14,6 +14,7 @@ from plancast.planner.model.domain import (
     Plan,
     Policy,
     Prices,
+    Running,
     Snapshot,
     Task,
     Worker,
@@ -246,3 +247,15 @@ def test_the_report_survives_json() -> None:
     assert from_json(PlanResponse, to_json(response)) == response
     again = plan_under_risk(gamble(), RiskMeasure(), samples=30)
     assert replace(again, wall_s=0.0) == replace(response, wall_s=0.0)
+
+
+def test_on_a_worker_that_is_over_capacity_all_that_runs_must_end() -> None:
+    """A sampled execution would let a task in while what runs still takes more than there is."""
+    runs = tuple(Running(Task(f"r{k}", {"cpu": 800}, -10), ("w",), -10) for k in range(2))
+    snapshot = Snapshot(0, 0, (Worker("w", {"cpu": 1000}),), (Task("t", {"cpu": 100}, 0),), runs)
+    estimates = {"r0": {"*": certain(20)}, "r1": {"*": certain(40)}, "t": {"*": certain(5)}}
+    request = PlanRequest("crowd", snapshot, estimates)
+    made = plan(request, "greedy").plan
+    assert made is not None
+    order = partial_order(request, made)
+    assert set(order.link[order.link_ptr[0] : order.link_ptr[1]].tolist()) == {1, 2}
