@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
+import runpy
 from pathlib import Path
 
+import pytest
 from radon.complexity import cc_visit
 
 from tests.conftest import ROOT
@@ -34,6 +37,7 @@ EXCEPTIONS = {
     "planner/instances/generate.py::generate_batch": "the draws of a batch in their one order",
     "planner/instances/generate_log.py::_easy_waits": SEARCH,
     "planner/instances/generate_log.py::generate_log": "the draws of a log in their one order",
+    "planner/model/domain.py": "the types of a problem, which check one another",
     "planner/planning/partial_order.py::partial_order": ENCODING,
     "planner/planning/risk.py::sampled_costs": ENCODING,
     "planner/planning/rollouts.py::sampled_costs": KERNEL,
@@ -218,6 +222,43 @@ def test_rooms_that_say_where_they_are_tested_exist() -> None:
     """The list would name a module that was moved, and no one would see that it has no test."""
     gone = [n for n in TESTED_IN if not (ROOT / f"{n}.py").exists() and not (ROOT / n).is_dir()]
     assert gone == []
+
+
+PLACE = re.compile(
+    r"`((?:planner|predictor|pipelines|tests|docs)/[\w/.-]+\.(?:py|md|svg))(?:::(\w+))?`"
+)
+PAGES = [ROOT / "docs" / "architecture.md", *sorted((ROOT / "docs").glob("adding-*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_places_that_a_page_names_are_there(page: Path) -> None:
+    """Who follows the page would look for a file or a name that was moved."""
+    places = PLACE.findall(page.read_text(encoding="utf-8"))
+    assert places
+    for path, name in places:
+        assert (ROOT / path).exists(), f"{page.name}: {path}"
+        if name:
+            text = (ROOT / path).read_text(encoding="utf-8")
+            defined = re.search(rf"^(?:def |class )?{name}\b", text, re.MULTILINE)
+            assert defined, f"{page.name}: {path}::{name}"
+
+
+def test_the_page_of_the_house_names_every_room() -> None:
+    """A room would be found by nobody who does not know it."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = [
+        init.parent.relative_to(ROOT).as_posix()
+        for folder in FOLDERS[:3]
+        for init in sorted((ROOT / folder).glob("*/__init__.py"))
+    ]
+    assert [room for room in rooms if f"`{room}`" not in text] == []
+
+
+def test_the_picture_of_the_house_is_what_the_contracts_say() -> None:
+    """The picture would show rooms that are gone; run docs/images/rooms.py."""
+    images = ROOT / "docs" / "images"
+    drawn = runpy.run_path(str(images / "rooms.py"))["rooms"]()
+    assert (images / "rooms.svg").read_text(encoding="utf-8") == drawn
 
 
 if __name__ == "__main__":

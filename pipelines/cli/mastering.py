@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,9 +25,8 @@ from plancast.pipelines.cli.common import (
     stderr,
     table,
 )
+from plancast.pipelines.engines import ENGINES, Beginning
 from plancast.planner.model.domain import BadRequest
-
-ENGINES = ("sim", "dask", "slurm")
 
 
 def master(
@@ -92,7 +90,7 @@ def master(
 
     if engine not in ENGINES:
         raise BadRequest(f"--engine {engine!r}: choose {', '.join(ENGINES)}")
-    if engine != "sim" and not command.split():
+    if ENGINES[engine].real and not command.split():
         raise BadRequest(f"--engine {engine} runs real commands; name one with --command")
     if resume and state is None:
         raise BadRequest("--resume: name the file of the batch with --state")
@@ -166,13 +164,20 @@ class _Batch:
         control = ControlPolicy(replan_budget=Budget(self.budget))
         planner = PatientPlanner(control, grace_s=self.patience)
         output = _folder(self.state.path, "output")
-        if self.engine != "sim":
+        kind = ENGINES[self.engine]
+        if kind.real:
             planner.start()  # it loads while the cluster comes up
             output.mkdir(parents=True, exist_ok=True)
         target: Any = None
         interrupted = False
         try:
-            target, request, on_step = self._target()
+            kind.require(self.engine)
+            target, request, on_step = kind.begin(
+                Beginning(
+                    self.request, self.losses, self.state.batch, self.seed,
+                    _folder(self.state.path, self.engine), self.state.made_s, self.outage, _away,
+                )
+            )  # fmt: skip
             patient = PatientEngine(target, self.outage, away=_away)
             with _shown(json) as show:
                 return {
@@ -180,7 +185,7 @@ class _Batch:
                     "batch": self.state.batch,
                     **carry_out(
                         request, patient, self.state, control=control, ask=planner, command=runs,
-                        output=None if self.engine == "sim" else output, log=log, show=show,
+                        output=output if kind.real else None, log=log, show=show,
                         on_step=on_step,
                     ),
                 }  # fmt: skip
@@ -195,32 +200,10 @@ class _Batch:
             planner.close()
             if target is not None:
                 # Interrupted, the cluster goes on, and --resume finds it again.
-                if self.engine == "dask" and not interrupted:
-                    target.stop()
-                else:
+                if interrupted:
                     target.close()
-
-    def _target(self) -> tuple[Any, Any, Any]:
-        """The engine, the request as it begins now, and what is killed on the way."""
-        if self.engine == "sim":
-            from plancast.pipelines.master.batch import simulated
-
-            return simulated(self.request, self.seed, self.losses), self.request, None
-        if self.engine == "dask":
-            if find_spec("distributed") is None:
-                raise BadRequest("--engine dask: needs the extra; pip install 'plancast[dask]'")
-            from plancast.pipelines.engines.dask import started
-
-            folder = _folder(self.state.path, "dask")
-            return started(self.request, self.losses, folder, self.state.batch)
-        from plancast.pipelines.engines.patient import patiently
-        from plancast.pipelines.engines.slurm import attached
-
-        since_s = self.state.made_s
-        return patiently(
-            lambda: attached(self.request, self.losses, self.state.batch, since_s),
-            self.outage, away=_away,
-        )  # fmt: skip
+                else:
+                    target.stop()
 
 
 def _folder(state: Path, kind: str) -> Path:

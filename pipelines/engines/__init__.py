@@ -1,1 +1,105 @@
-"""What carries plans out: one interface, and the engines behind it."""
+"""What carries plans out: one interface, and the engines behind it by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from plancast.pipelines.engines.base import Engine
+from plancast.planner.model.domain import BadRequest
+from plancast.planner.model.messages import PlanRequest
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What an engine is told of the batch that it is brought up for.
+
+    Parameters
+    ----------
+    request : PlanRequest
+    losses : sequence of (str, int)
+        Workers to be lost on the way, and how many seconds after the beginning.
+    batch : str
+        Unlike that of any other batch.
+    seed : int
+        Of an engine that draws anything.
+    folder : Path
+        Where it may keep what it has to find again.
+    since_s : int, optional
+        When the batch was begun, where it goes on.
+    outage_s : float
+        Longest time that it may not answer.
+    away : callable
+        Told why it does not answer.
+    """
+
+    request: PlanRequest
+    losses: Sequence[tuple[str, int]]
+    batch: str
+    seed: int
+    folder: Path
+    since_s: int | None
+    outage_s: float
+    away: Callable[[str], None]
+
+
+Begun = tuple[Engine, PlanRequest, Callable[[Any], None] | None]
+"""The engine, the request as it begins now, and what is called at every step, if anything."""
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """An engine of the command line.
+
+    Parameters
+    ----------
+    begin : callable
+        Brings it up for a batch; heavy libraries are imported inside.
+    real : bool
+        Whether it runs commands, and what is started goes on without the master.
+    needs : (str, str), optional
+        Module without which it cannot be had, and the extra that brings it.
+    """
+
+    begin: Callable[[Beginning], Begun]
+    real: bool = True
+    needs: tuple[str, str] | None = None
+
+    def require(self, name: str) -> None:
+        """Refuse in one sentence where its library is missing."""
+        if self.needs is not None and find_spec(self.needs[0]) is None:
+            raise BadRequest(
+                f"--engine {name}: needs the extra; pip install 'plancast[{self.needs[1]}]'"
+            )
+
+
+def _sim(at: Beginning) -> Begun:
+    from plancast.pipelines.engines.sim import simulated
+
+    return simulated(at.request, at.seed, at.losses), at.request, None
+
+
+def _dask(at: Beginning) -> Begun:
+    from plancast.pipelines.engines.dask import started
+
+    return started(at.request, at.losses, at.folder, at.batch)
+
+
+def _slurm(at: Beginning) -> Begun:
+    from plancast.pipelines.engines.patient import patiently
+    from plancast.pipelines.engines.slurm import attached
+
+    return patiently(
+        lambda: attached(at.request, at.losses, at.batch, at.since_s), at.outage_s, away=at.away
+    )
+
+
+ENGINES: dict[str, EngineKind] = {
+    "sim": EngineKind(_sim, real=False),
+    "dask": EngineKind(_dask, needs=("distributed", "dask")),
+    "slurm": EngineKind(_slurm),
+}
+"""Name to engine; ``tests/contracts/test_engines.py`` holds each to its contract."""

@@ -204,3 +204,7 @@ class Engine(Protocol):
     def close(self) -> None:
         """Let go of the engine; what runs goes on."""
         ...
+
+    def stop(self) -> None:
+        """End what was brought up for the batch; a cluster of somebody else's is let go."""
+        ...

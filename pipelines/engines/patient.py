@@ -121,5 +121,9 @@ class PatientEngine:
         """Let go of the engine."""
         self.inner.close()
 
+    def stop(self) -> None:
+        """End what was brought up for the batch."""
+        self.inner.stop()
+
     def _ask(self, call: Callable[[], Found]) -> Found:
         return patiently(call, self.most_s, away=self.away, sleep=self.sleep)

@@ -27,6 +27,7 @@ from plancast.pipelines.engines.base import (
     WorkerUp,
 )
 from plancast.planner.model.domain import BadRequest, Outcome, Worker
+from plancast.planner.model.messages import PlanRequest
 
 STEP_S = 60.0
 """How far the clock goes where nothing is scheduled to happen."""
@@ -199,6 +200,10 @@ class SimEngine:
     def close(self) -> None:
         """Nothing to let go of."""
 
+    def stop(self) -> None:
+        """Let go of it: nothing was brought up."""
+        self.close()
+
     # ------------------------------------------------------------------ inside
 
     def _standing(self, key: Key) -> Standing:
@@ -295,3 +300,30 @@ def overloads(engine: SimEngine) -> list[str]:
             if used > capacity[worker].get(resource, 0):
                 found.append(f"{worker}: {used} of {resource} at {at_s}")
     return found
+
+
+def simulated(request: PlanRequest, seed: int, lose: Sequence[tuple[str, int]]) -> SimEngine:
+    """An engine whose run times are drawn from the estimates themselves.
+
+    Parameters
+    ----------
+    request : PlanRequest
+    seed : int
+    lose : sequence of (str, int)
+        Workers, and how many seconds after the beginning they die.
+    """
+    rng = np.random.default_rng(seed)
+    level = {t.id: float(rng.uniform(0.02, 0.98)) for t in request.snapshot.pending}
+
+    def run_s(task: str, machine_class: str) -> int:
+        by_class = request.estimates[task]
+        estimate = by_class.get(machine_class) or by_class["*"]
+        return estimate.at(level[task])
+
+    now = request.snapshot.now_s
+    known = request.snapshot.worker_by_id
+    for name, _ in lose:
+        if name not in known:
+            raise BadRequest(f"--lose {name}: there is no such worker; choose {', '.join(known)}")
+    deaths = tuple((now + at_s, name, None) for name, at_s in lose)
+    return SimEngine(request.snapshot.workers, run_s, now, Faults(deaths=deaths), seed)

@@ -215,6 +215,10 @@ class SlurmEngine:
     def close(self) -> None:
         """Nothing to let go of: Slurm goes on."""
 
+    def stop(self) -> None:
+        """Let go of it: nothing was brought up."""
+        self.close()
+
     # ------------------------------------------------------------------ inside
 
     def _submit(self, order: Order) -> str:

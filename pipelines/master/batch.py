@@ -8,10 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from plancast.pipelines.engines.base import Engine
-from plancast.pipelines.engines.sim import Faults, SimEngine
 from plancast.pipelines.master.commands import Command
 from plancast.pipelines.master.joblog import append_log
 from plancast.pipelines.master.loop import Ask, Master, Options, master_of
@@ -19,7 +16,7 @@ from plancast.pipelines.master.outcome import failures, outputs
 from plancast.pipelines.master.state import State
 from plancast.pipelines.master.view import facts
 from plancast.planner.arrays.rates import without_moves
-from plancast.planner.model.domain import BadRequest, Plan
+from plancast.planner.model.domain import Plan
 from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import PlanRequest
 from plancast.planner.planning.controller import ControlPolicy
@@ -28,33 +25,6 @@ LOG_EVERY_S = 60.0
 """Seconds of the world between two writings of the log."""
 
 Show = Callable[[Master], None]
-
-
-def simulated(request: PlanRequest, seed: int, lose: list[tuple[str, int]]) -> SimEngine:
-    """An engine whose run times are drawn from the estimates themselves.
-
-    Parameters
-    ----------
-    request : PlanRequest
-    seed : int
-    lose : list of (str, int)
-        Workers, and how many seconds after the beginning they die.
-    """
-    rng = np.random.default_rng(seed)
-    level = {t.id: float(rng.uniform(0.02, 0.98)) for t in request.snapshot.pending}
-
-    def run_s(task: str, machine_class: str) -> int:
-        by_class = request.estimates[task]
-        estimate = by_class.get(machine_class) or by_class["*"]
-        return estimate.at(level[task])
-
-    now = request.snapshot.now_s
-    known = request.snapshot.worker_by_id
-    for name, _ in lose:
-        if name not in known:
-            raise BadRequest(f"--lose {name}: there is no such worker; choose {', '.join(known)}")
-    deaths = tuple((now + at_s, name, None) for name, at_s in lose)
-    return SimEngine(request.snapshot.workers, run_s, now, Faults(deaths=deaths), seed)
 
 
 def carry_out(

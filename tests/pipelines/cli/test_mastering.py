@@ -142,15 +142,15 @@ def test_what_did_not_complete_is_shown_and_ends_with_five(
     files: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One task failed, its successor never ran, and the exit code was 0."""
-    from plancast.pipelines.master import batch
+    from plancast.pipelines.engines import sim
 
-    made = batch.simulated
+    made = sim.simulated
 
     def failing(request: PlanRequest, *more: object) -> SimEngine:
         engine = made(request, *more)  # type: ignore[arg-type]
         return replace(engine, faults=Faults(fail=0.3), seed=3)
 
-    monkeypatch.setattr(batch, "simulated", failing)
+    monkeypatch.setattr(sim, "simulated", failing)
     assert run("master", *files, "--json") == 5
     found = json.loads(capsys.readouterr().out)
     outcomes = Counter(one["outcome"] for one in found["failures"])
