@@ -60,7 +60,6 @@ EXCEPTIONS = {
     "planner/solvers/makespan/tabu.py::tabu": KERNEL,
     "planner/worlds/dispatch.py": KERNEL,
     "planner/worlds/dispatch.py::_turn": KERNEL,
-    "planner/worlds/replay_kernel.py": KERNEL,
     "planner/worlds/replay_kernel.py::advance": KERNEL,
     "planner/worlds/rollout_kernel.py::roll_easy": KERNEL,
     "planner/worlds/simulate.py::_Execution._build_arrays": ENCODING,
