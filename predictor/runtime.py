@@ -44,7 +44,7 @@ from plancast.predictor.remaining import RemainingCorrection
 from plancast.predictor.rows import clean_row, finite_requests, plausible
 from plancast.predictor.schema import OUTCOMES, BadLog, canonical
 from plancast.predictor.splits import known_at_s, split_by_share
-from plancast.predictor.state.experts import TRAINING_ROWS, owners_of
+from plancast.predictor.state.experts import TRAINING_ROWS, owner_of, owners_of
 from plancast.predictor.state.features import FeatureBuilder
 from plancast.predictor.state.history import Floats, History, Key
 from plancast.predictor.state.online import OnlineCorrection
@@ -439,6 +439,34 @@ class RuntimePredictor:
         """
         asked, forecast = self._issued(clean_row(job), as_of_s)
         return self.remaining.quantiles(seconds_of(forecast.logs), elapsed_s, asked.owners[0])
+
+    def predict_elapsed(
+        self, jobs: pd.DataFrame, elapsed_s: Floats | None, as_of_s: Floats | float | None = None
+    ) -> Floats:
+        """Quantiles of whole run times given what has elapsed, seconds, shape (n, levels).
+
+        Parameters
+        ----------
+        jobs, as_of_s
+            As of ``predict_quantiles``.
+        elapsed_s : array of float, shape (n,), optional
+            How long each job has run, seconds; 0: it waits.
+
+        Notes
+        -----
+        Of a running job the elapsed time and its calibrated ``remaining_quantiles``, which
+        leaves every quantile above what has elapsed.
+        """
+        quantiles = self.predict_quantiles(jobs, as_of_s=as_of_s)
+        if elapsed_s is None or not (elapsed_s > 0).any():
+            return quantiles
+        rows = (clean_row(job) for job in jobs.to_dict("records"))
+        owners = [owner_of(row["user"], row["queue"]) for row in rows]
+        for place in np.flatnonzero(elapsed_s > 0).tolist():
+            elapsed = float(elapsed_s[place])
+            left = self.remaining.quantiles(quantiles[place], elapsed, owners[place])
+            quantiles[place] = elapsed + np.maximum(np.maximum.accumulate(left), 1.0)
+        return quantiles
 
     # -- keeping -----------------------------------------------------------------------
 

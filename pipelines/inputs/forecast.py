@@ -44,7 +44,8 @@ def forecast_tasks(
         Submission time of tasks that name none, seconds since the epoch; by default the
         last moment that the model's history knows of.
     running : sequence of Running
-        Tasks that run already, and want estimates too.
+        Tasks that run already, and want estimates too. Where now is given, theirs are
+        conditioned on how long they have run by now, calibrated as remaining times are.
     classes : collection of str
         Machine classes of the cluster. Each that the model knows gets an estimate of its own;
         for the others (and where none is given) ``*`` does, with the task's own partition.
@@ -57,13 +58,22 @@ def forecast_tasks(
     """
     predictor = RuntimePredictor.load(model)
     jobs = jobs_of(read_task_table(tasks))
+    elapsed_s = np.zeros(len(jobs))
     if running:
         jobs = pd.concat([jobs, _running_jobs(running)], ignore_index=True)
+        ages = [0.0 if now_s is None else max(now_s - run.start_s, 0.0) for run in running]
+        elapsed_s = np.concatenate([elapsed_s, ages])
     known_until_s = predictor.history.known_until_s
     latest = known_until_s if now_s is None else now_s
     submit_s = jobs["submit_s"].fillna(latest if math.isfinite(latest) else 0.0)
     jobs["submit_s"] = submit_s
-    return forecast_by_class(predictor, jobs, classes, as_of_s=np.maximum(submit_s, known_until_s))
+    return forecast_by_class(
+        predictor,
+        jobs,
+        classes,
+        as_of_s=np.maximum(submit_s, known_until_s),
+        elapsed_s=elapsed_s,
+    )
 
 
 def jobs_of(tasks: pd.DataFrame) -> pd.DataFrame:
@@ -104,6 +114,7 @@ def forecast_by_class(
     classes: Collection[str] = (),
     *,
     as_of_s: Any = None,
+    elapsed_s: Any = None,
 ) -> Estimates:
     """Quantiles of every job on every machine class; `classes` as in ``forecast_tasks``.
 
@@ -115,13 +126,17 @@ def forecast_by_class(
     classes : collection of str
     as_of_s : float or array of shape (jobs,), optional
         Passed to ``predict_quantiles``.
+    elapsed_s : array of float, shape (jobs,), optional
+        How long each job has run, seconds. The estimate of one that runs is of its whole run
+        time given that: what has elapsed and the calibrated time that remains.
     """
+
+    def quantiles_of(asked: Any) -> Any:
+        return predictor.predict_elapsed(asked, elapsed_s, as_of_s)
+
     known = machine_classes(predictor)
     asked = [name for name in dict.fromkeys(classes) if name in known]
-    quantiles = {
-        name: predictor.predict_quantiles(jobs.assign(partition=name), as_of_s=as_of_s)
-        for name in asked
-    }
+    quantiles = {name: quantiles_of(jobs.assign(partition=name)) for name in asked}
     if not asked or len(asked) < len(set(classes)):
-        quantiles[ANY_CLASS] = predictor.predict_quantiles(jobs, as_of_s=as_of_s)
+        quantiles[ANY_CLASS] = quantiles_of(jobs)
     return estimates_by_class(jobs["job_id"].tolist(), quantiles, predictor.levels, "model")

@@ -14,7 +14,7 @@ import pytest
 from plancast.pipelines.bridge import estimates_by_class
 from plancast.pipelines.cli import main
 from plancast.pipelines.inputs.forecast import forecast_by_class, forecast_tasks, machine_classes
-from plancast.planner.model.domain import ANY_CLASS
+from plancast.planner.model.domain import ANY_CLASS, Running, Task
 from plancast.predictor import RuntimePredictor, canonical, read_log
 from tests.conftest import ROOT
 
@@ -91,6 +91,25 @@ def test_tasks_without_a_time_are_forecast_from_all_that_is_known(
     model = RuntimePredictor.load(model_folder)
     late = forecast_tasks(tasks, model_folder, now_s=model.history.known_until_s)
     assert forecast_tasks(tasks, model_folder) == late
+
+
+def test_a_running_task_is_estimated_given_how_long_it_has_run(
+    model_folder: Path, tasks: Path
+) -> None:
+    """The planner would condition by a formula of its own what the model has calibrated."""
+    model = RuntimePredictor.load(model_folder)
+    now = int(model.history.known_until_s) + 10_000
+    task = Task(id="r", demand={"cpu": 1000}, owner="ann", app="align", release_s=now - 500)
+    running = [Running(task, ("w-slow",), now - 250)]
+    told = forecast_tasks(tasks, model_folder, now_s=now, running=running)["r"][ANY_CLASS]
+    assert told.seconds[0] > 250
+    job = {"submit_s": float(now - 500), "user": "ann", "app": "align", "cpus": 1.0}
+    left = model.remaining_quantiles(job, 250.0, now)
+    for level, seconds in zip(model.levels, left, strict=True):
+        # One second for rounding up; the planner adds no condition of its own.
+        assert abs(told.remaining_at(level, 250) - max(seconds, 1.0)) <= 1.5
+    whole = forecast_tasks(tasks, model_folder, running=running)["r"][ANY_CLASS]
+    assert whole.seconds[0] < 250
 
 
 def test_rounding_keeps_classes_apart() -> None:
