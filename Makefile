@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: run test check bench bench-forecast bench-replay bench-placement bench-execution bench-repair demo-dask demo-slurm clean help bench-solvers bench-guide bench-advise bench-worth
+.PHONY: run test check bench bench-forecast bench-replay bench-placement bench-execution bench-repair demo-dask demo-slurm clean help bench-solvers bench-guide bench-advise bench-eta bench-worth
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -75,6 +75,9 @@ bench-repair: .venv/dev
 
 bench-guide: .venv/dev
 	$(BIN)/python -m benchmarks.guide $(ARGS)
+
+bench-eta: .venv/dev
+	$(BIN)/python -m benchmarks.eta $(ARGS)
 
 bench-advise: .venv/dev
 	$(BIN)/python -m benchmarks.advise $(ARGS)

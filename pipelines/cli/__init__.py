@@ -15,6 +15,7 @@ import typer
 
 from plancast.pipelines.cli import (
     advising,
+    asking,
     backtesting,
     benching,
     diagnosing,
@@ -52,7 +53,7 @@ app.add_typer(guiding.app, name="guide")
 for module in (
     forecasting, evaluating, tuning, planning, running, backtesting, benching, serving,
     mastering,
-    executing, advising, diagnosing, worth,
+    executing, advising, asking, diagnosing, worth,
 ):  # fmt: skip
     for command, function in module.COMMANDS.items():
         text, _, example = inspect.cleandoc(function.__doc__ or "").partition("\n\nExample: ")

@@ -31,6 +31,7 @@ from plancast.pipelines.http.openapi import (
     tag_of,
 )
 from plancast.pipelines.http.planners import Ask, Planners, QueueFull
+from plancast.pipelines.operators.eta import eta_of_request
 from plancast.pipelines.planner_process import PlannerLost
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse
@@ -148,6 +149,7 @@ class _Service:
             ("/v1/events", post, self.events, bodies.EventsBody, bodies.Standing, (409,)),
             ("/v1/state", get, self.state, None, bodies.Standing, (409,)),
             ("/v1/explain", get, self.explain, None, bodies.Explanation, (404, 409)),
+            ("/v1/eta", get, self.eta, None, bodies.Starts, (409,)),
             ("/v1/forecast", post, self.forecast, bodies.ForecastBody, bodies.Forecasts, (503,)),
             ("/k8s/filter", post, self.k8s_filter, ExtenderArgs, None, ()),
             ("/k8s/prioritize", post, self.k8s_prioritize, ExtenderArgs, None, (409,)),
@@ -232,6 +234,17 @@ class _Service:
             return _answer(bodies.Explanation(**found))
         except KeyError:
             raise HTTPException(404, f"task {task!r} is not in the snapshot that is held") from None
+
+    async def eta(
+        self,
+        samples: Annotated[int, Query(ge=2, le=1000)] = 100,
+        now_s: int | None = None,
+    ) -> Response:
+        """When each waiting task would start if its cluster ran by EASY, and what would help."""
+        asked = self.board.asked(None, now_s).request
+        found = await run_in_threadpool(eta_of_request, asked, samples=samples)
+        jobs = tuple(bodies.Start(**job) for job in found["jobs"])
+        return _answer(bodies.Starts(found["made_at_s"], jobs))
 
     async def forecast(self, request: Request) -> Response:
         """Run-time quantiles of tasks, from the model that is served."""

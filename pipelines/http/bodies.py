@@ -103,6 +103,26 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """When a waiting task starts, with 10, 50 and 90 %, seconds since the epoch; None: unknown."""
+
+    id: str
+    p10_s: int | None
+    p50_s: int | None
+    p90_s: int | None
+    reason: str
+    helps: str
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """The starts of all waiting tasks, in the order of the queue."""
+
+    made_at_s: int
+    jobs: tuple[Start, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Forecasts:
     """Estimates by task and machine class, to be put into a request as they are."""
 
@@ -113,7 +133,7 @@ ADAPTERS: dict[Any, TypeAdapter[Any]] = {
     kind: TypeAdapter(kind)
     for kind in (
         PlanRequest, PlanResponse, EventsBody, ReplanBody, ForecastBody, Fault, Standing,
-        Explanation, Forecasts, ExtenderArgs,
+        Explanation, Start, Starts, Forecasts, ExtenderArgs,
     )
 }  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from scipy.stats import binom
 
 from plancast.pipelines.backtest.backtest import open_backtest
 from plancast.pipelines.inputs.reading import Reading
+from plancast.pipelines.operators.months import months_of
 from plancast.pipelines.stages.ingest import AS_IT_IS
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.worlds.dispatchers import DISPATCHERS
@@ -31,9 +31,6 @@ RISKS: tuple[float, ...] = (0.005, 0.01, 0.02, 0.05)
 DISPATCHER_NAMES = ("easy", "easy-sjbf")
 SURE = 0.99
 """How sure a month's test is, all months together."""
-
-EPOCH_FROM_S = 3e8
-"""Submissions before this (mid 1979) count from the log's start, not from the epoch."""
 
 
 @dataclass(frozen=True)
@@ -187,18 +184,7 @@ def _judged(frame: pd.DataFrame, original: pd.DataFrame, part: slice) -> _Jobs:
     width = original["cpus"].to_numpy(np.float64)[part]
     width = np.where(width > 0, width, 1.0)
     finishing = (run > 0) & (run <= request)
-    return _Jobs(submit, run, request, width, finishing, _months_of(submit))
-
-
-def _months_of(submit: Floats) -> NDArray[Any]:
-    """The month of each submission: ``1996-09``, or ``month 01`` of a log without dates."""
-    if submit.min() < EPOCH_FROM_S:
-        numbers = ((submit - submit.min()) // (30 * 86400)).astype(np.int64)
-        return np.array([f"month {k + 1:02d}" for k in range(int(numbers.max()) + 1)])[numbers]
-    zone = datetime.UTC
-    days, place = np.unique((submit // 86400).astype(np.int64), return_inverse=True)
-    names = [datetime.datetime.fromtimestamp(d * 86400, zone).strftime("%Y-%m") for d in days]
-    return np.array(names)[place]
+    return _Jobs(submit, run, request, width, finishing, months_of(submit))
 
 
 def _months(jobs: _Jobs, limit: Floats, risk: float) -> dict[str, Any]:

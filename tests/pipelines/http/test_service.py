@@ -309,6 +309,10 @@ def test_what_a_task_waits_for_is_told_with_how_sure_that_is(client: Client) -> 
     snapshot = Snapshot(1, 36_000, (machine,), (task,), (Running(holder, ("v1",), 36_000),))
     request = newer(client, PlanRequest("r", snapshot, estimates))
     planned(client, request, "/v1/plan?hold=true&solver=greedy")
+    starts = client.get("/v1/eta?samples=20")[1]
+    waiting = {job["id"]: job for job in starts["jobs"]}
+    assert waiting["T1"]["reason"]
+    assert client.get("/v1/eta?samples=1")[0] == 422
     told = client.get("/v1/explain?task=T1")[1]
     assert told["why"].startswith("waits for 2 gpus on a V100 worker; earliest 14:05 when T17 ")
     assert told["why"].endswith("90% by 14:20")

@@ -13,13 +13,13 @@ import pytest
 from plancast.pipelines.cli import main
 from plancast.pipelines.operators.advise import (
     _lua,
-    _months_of,
     advise,
     slurm_text,
     slurm_time,
     verdict,
     wait_min,
 )
+from plancast.pipelines.operators.months import months_of
 from plancast.planner.instances.generate import generate_log, swf_text
 from plancast.planner.worlds.dispatchers import DISPATCHERS
 from plancast.planner.worlds.replay import ReplayLog, replay
@@ -146,10 +146,10 @@ def test_a_log_without_requests_is_refused(
 
 def test_months_have_names() -> None:
     """A log that counts from 0 would be told of months of 1970."""
-    assert _months_of(np.array([0.0, 29 * 86400, 31 * 86400])).tolist() == [
+    assert months_of(np.array([0.0, 29 * 86400, 31 * 86400])).tolist() == [
         "month 01", "month 01", "month 02",
     ]  # fmt: skip
-    assert _months_of(np.array([843_400_000.0])).tolist() == ["1996-09"]
+    assert months_of(np.array([843_400_000.0])).tolist() == ["1996-09"]
 
 
 def test_the_verdict_says_when_nothing_is_won() -> None:
