@@ -15,7 +15,7 @@ from plancast.pipelines.operators.eta_backtest import eta_backtest
 ROOT = Path(__file__).parents[1]
 LOGS = ROOT.parent / "shared" / "data" / "logs"
 PAGE = ROOT / "docs" / "benchmarks" / "eta.md"
-SAMPLES = 50
+SAMPLES = 30
 PARTS: tuple[tuple[str, str | None, str, float], ...] = (
     ("KTH-SP2-1996-2", None, "whole", 2.0),
     ("SDSC-BLUE-2000-4.2-cln", "0:0.17", "first 17 %", 3.0),

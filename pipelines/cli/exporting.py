@@ -1,4 +1,4 @@
-"""``plancast export``: a request in the languages of other planners."""
+"""``plancast export``: requests and durations in the languages of other tools."""
 
 from __future__ import annotations
 
@@ -8,9 +8,22 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from plancast.pipelines.cli.common import Json, console, print_json
+from plancast.pipelines.cli.common import (
+    Columns,
+    Format,
+    Json,
+    console,
+    parse_levels,
+    print_json,
+    reading_of,
+)
 
-app = typer.Typer(help="Write a request in another planner's language.", no_args_is_help=True)
+app = typer.Typer(
+    help="Write requests and learned durations in other tools' languages.", no_args_is_help=True
+)
+
+Log = Annotated[Path, typer.Argument(help="A log or trace of tasks that have names.")]
+Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
 
 
 @app.command("pddl", epilog="Example: plancast export pddl request.json -o pddl/ --horizon-s 3600")
@@ -54,3 +67,39 @@ def export_pddl_command(
     )
     for path in written:
         console.print(f"wrote {escape(str(path))}", soft_wrap=True)
+
+
+@app.command(
+    "dask-durations", epilog="Example: plancast export dask-durations log.csv -o durations.yaml"
+)
+def export_dask_durations_command(
+    log: Log, output: Output, format: Format = "auto", columns: Columns = None
+) -> None:
+    """Write the mean run time of each name as Dask's default-task-durations."""
+    from plancast.pipelines.inputs.files import write_text_atomic
+    from plancast.pipelines.operators.durations import dask_durations
+
+    reading = reading_of(format, columns, None, None, None, None, False)
+    write_text_atomic(output, dask_durations(log, reading))
+    console.print(f"wrote {escape(str(output))}", soft_wrap=True)
+
+
+@app.command(
+    "nextflow-config",
+    epilog="Example: plancast export nextflow-config trace.txt -o plancast.config",
+)
+def export_nextflow_config_command(
+    log: Log,
+    output: Output,
+    levels: Annotated[str, typer.Option(help="Quantiles of the attempts.")] = ".9,.98",
+    format: Format = "auto",
+    columns: Columns = None,
+) -> None:
+    """Write time and memory of each process for Nextflow, rising from attempt to attempt."""
+    from plancast.pipelines.inputs.files import write_text_atomic
+    from plancast.pipelines.operators.durations import nextflow_config
+
+    reading = reading_of(format, columns, None, None, None, None, False)
+    text = nextflow_config(log, reading, levels=parse_levels(levels))
+    write_text_atomic(output, text)
+    console.print(f"wrote {escape(str(output))}", soft_wrap=True)

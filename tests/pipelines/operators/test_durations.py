@@ -1,0 +1,97 @@
+"""Durations for other tools: the numbers, and that the tools read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from plancast.pipelines.cli import main
+from plancast.pipelines.operators.durations import (
+    dask_durations,
+    nextflow_config,
+    peaks_by_name,
+    quantile_with,
+)
+from plancast.planner.model.domain import BadRequest
+
+TRACE = "task_id\thash\tnative_id\tname\tstatus\texit\tsubmit\tduration\trealtime\t%cpu\tpeak_rss\n"
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """A table with a fast and a slow task, one that failed, and one that ran too seldom."""
+    rows = [("fast", 1.0), ("fast", 1.2), ("fast", 0.8), ("slow", 20.0), ("slow", 22.0),
+            ("slow", 21.0), ("rare", 5.0)]  # fmt: skip
+    path = tmp_path / "log.csv"
+    lines = [f"{k},{run},1,{name}" for k, (name, run) in enumerate(rows)]
+    path.write_text("submit_s,run_s,cpus,app\n" + "\n".join(lines) + "\n")
+    return path
+
+
+def test_dask_takes_the_durations(log: Path) -> None:
+    """Dask would go on believing that every task takes half a second."""
+    dask = pytest.importorskip("dask")
+    scheduler = pytest.importorskip("distributed.scheduler")
+    content = yaml.safe_load(dask_durations(log))
+    told = content["distributed"]["scheduler"]["default-task-durations"]
+    assert told == {"fast": "1s", "slow": "21s"}
+    with dask.config.set(content):
+        assert scheduler.TaskPrefix("slow").duration_average == pytest.approx(21.0)
+        assert scheduler.TaskPrefix("rare").duration_average < 0
+
+
+def trace_row(k: int, name: str, run_ms: int, peak: str, status: str = "COMPLETED") -> str:
+    """A line of a Nextflow trace."""
+    return (
+        f"{k}\tab/{k:06d}\t{k}\t{name}\t{status}\t0\t{1_700_000_000_000 + 1000 * k}\t"
+        f"{run_ms + 500}\t{run_ms}\t90.0\t{peak}\n"
+    )
+
+
+def test_nextflow_gets_rising_attempts(tmp_path: Path) -> None:
+    """A retried process would get no more than what killed it, or less than it is known to need."""
+    path = tmp_path / "trace.txt"
+    rows = [trace_row(k, f"ALIGN (s{k})", 60_000 + 1000 * k, f"{1000 + k} MB") for k in range(60)]
+    rows.append(trace_row(90, "ALIGN (big)", 9_000_000, "90 GB", "FAILED"))
+    path.write_text(TRACE + "".join(rows))
+    text = nextflow_config(path, levels=(0.5, 0.95))
+    assert "withName: 'ALIGN' {" in text
+    assert "time = { ['120 s', '120 s', '240 s'][task.attempt - 1] }" in text
+    assert "memory = { ['1280 MB', '1280 MB', '2560 MB'][task.attempt - 1] }" in text
+    assert "maxRetries = 2" in text
+    assert sorted(peaks_by_name(path)["ALIGN"])[-1] == 1059.0
+
+
+def test_names_run_no_code(log: Path) -> None:
+    """A name from a trace would be Groovy in the configuration."""
+    log.write_text(log.read_text().replace("slow", "a'; System.exit(1) //"))
+    (line,) = [s for s in nextflow_config(log).splitlines() if "System" in s]
+    assert line == "    withName: 'a...System.exit.1....' {"
+
+
+def test_quantiles_are_conformal() -> None:
+    """A level would be promised that so few tasks cannot promise."""
+    values = np.arange(1.0, 10.0)
+    assert quantile_with(values, 0.5) == 5.0
+    assert quantile_with(values, 0.9) == 9.0
+    assert quantile_with(values, 0.95) == 13.5
+
+
+def test_what_cannot_be_exported_is_told(
+    tmp_path: Path, log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An empty file would be written for a log without names."""
+    plain = tmp_path / "plain.csv"
+    plain.write_text("submit_s,run_s\n0,1\n")
+    out = tmp_path / "out.yaml"
+    for words in (["dask-durations", str(plain)], ["nextflow-config", str(plain)]):
+        with pytest.raises(SystemExit) as end:
+            main(["export", *words, "-o", str(out)])
+        assert end.value.code == 2
+        assert "names no applications" in capsys.readouterr().err
+    assert not out.exists()
+    with pytest.raises(BadRequest, match="must rise"):
+        nextflow_config(log, levels=(0.9, 0.5))
