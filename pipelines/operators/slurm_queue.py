@@ -289,32 +289,42 @@ def _nodes(text: str, name: str) -> tuple[dict[str, Node | None], dict[str, set[
     is_json = text.lstrip().startswith("{")
     groups = is_json and re.search(r'"sinfo"\s*:', text) is not None
     for row in _rows(text, "sinfo" if groups else "nodes", name):
-        if groups:
-            names = [n for x in row.get("nodes", {}).get("nodes", []) for n in host_names(str(x))]
-            cpus, memory = (_most(row.get(k)) for k in ("cpus", "memory"))
-            gres = row.get("gres", {})
-            gpus = _gpus(str(gres.get("total", "") if isinstance(gres, Mapping) else gres))
-            state = _words(row.get("node", {}).get("state"))
-            inside = [str(row.get("partition", {}).get("name", ""))]
-        else:
-            names = host_names(str(row.get("name") or row.get("nodes") or ""))
-            cpus, memory = _number(row.get("cpus")) or 0, _number(row.get("real_memory")) or 0
-            gpus = _gpus(str(row.get("gres", "")))
-            state = [*_words(row.get("state") or row.get("job_state")),
-                     *_words(row.get("state_flags"))]  # fmt: skip
-            given = row.get("partitions") or [str(row.get("partition", "")).rstrip("*")]
-            inside = [str(p) for p in given]
-        away = any(
-            s in CLOSED_FLAGS or s.startswith(("DRAIN", "DOWN", "MAINT", "FAIL")) for s in state
-        )
+        names, amounts, state, inside = (_node_group if groups else _node_row)(row)
+        away = any(s in CLOSED_FLAGS or s.startswith(_AWAY) for s in state)
         for node in names:
-            amounts = {"cpu": cpus, "mem": memory, "gpu": gpus}
             found[node] = None if away else Node(node, amounts)
             for partition in inside:
                 members.setdefault(partition, set()).add(node)
     if not found:
         raise BadRequest(f"{name}: names no node; give what sinfo prints")
     return found, members
+
+
+_NodeFacts = tuple[list[str], dict[str, int], list[str], list[str]]
+"""Names, amounts of each, states and flags, partitions."""
+
+
+def _node_group(row: Mapping[str, Any]) -> _NodeFacts:
+    """A group of like nodes, as ``sinfo --json`` tells of them since 23.02."""
+    names = [n for x in row.get("nodes", {}).get("nodes", []) for n in host_names(str(x))]
+    gres = row.get("gres", {})
+    gpus = _gpus(str(gres.get("total", "") if isinstance(gres, Mapping) else gres))
+    amounts = {"cpu": _most(row.get("cpus")), "mem": _most(row.get("memory")), "gpu": gpus}
+    state = _words(row.get("node", {}).get("state"))
+    return names, amounts, state, [str(row.get("partition", {}).get("name", ""))]
+
+
+def _node_row(row: Mapping[str, Any]) -> _NodeFacts:
+    """One node: of ``sinfo --json`` in 22.05, ``scontrol show nodes --json``, or columns."""
+    names = host_names(str(row.get("name") or row.get("nodes") or ""))
+    amounts = {
+        "cpu": _number(row.get("cpus")) or 0,
+        "mem": _number(row.get("real_memory")) or 0,
+        "gpu": _gpus(str(row.get("gres", ""))),
+    }
+    state = [*_words(row.get("state") or row.get("job_state")), *_words(row.get("state_flags"))]
+    given = row.get("partitions") or [str(row.get("partition", "")).rstrip("*")]
+    return names, amounts, state, [str(p) for p in given]
 
 
 def _most(value: Any) -> int:
@@ -344,43 +354,52 @@ def _job(
     *,
     running: bool,
 ) -> LiveJob:
-    partitions = [p for p in str(row.get("partition", "")).split(",") if p]
+    partitions = [p for p in _text(row, "partition").split(",") if p]
     limit = _minutes(row.get("time_limit"))
     if limit is None:
         limit = min((limits[p] for p in partitions if p in limits), default=NO_LIMIT_S)
-    demand = _demand(row)
-    reason = str(row.get("state_reason") or "")
-    where = (
-        frozenset(host_names(str(row.get("nodes") or "")))
-        if running
-        else frozenset(name for p in partitions for name in members.get(p, ()))
-    )
-    submit = _moment(row.get("submit_time")) or 0
-    user, account = (str(row.get(k) or "") for k in ("user_name", "account"))
     if "COMPLETING" in state:
         limit = 0  # it is about to end
+    demand = _demand(row)
+    if running:
+        where = frozenset(host_names(_text(row, "nodes")))
+    else:
+        where = frozenset(name for p in partitions for name in members.get(p, ()))
+    submit = _moment(row.get("submit_time")) or 0
+    number = row["job_id"]
     return LiveJob(
-        str(row["job_id"] if not isinstance(row["job_id"], Mapping) else _number(row["job_id"])),
+        str(_number(number) if isinstance(number, Mapping) else number),
         demand,
         where,
         limit,
         submit,
         (_moment(row.get("start_time")) or submit) if running else None,
-        "" if running else _barred(row, reason),
-        f"partition {row.get('partition', '')}",
-        {
-            "user": user,
-            "group": account,
-            "app": str(row.get("name") or ""),
-            "queue": str(row.get("qos") or ""),
-            "partition": str(row.get("partition") or ""),
-            "requested_s": float(limit) if limit and limit < NO_LIMIT_S else math.nan,
-            "cpus": float(_number(row.get("cpus")) or 1),
-            "gpus": float(demand.get("gpu", 0)),
-            "mem_mib": float(demand.get("mem", 0)) or math.nan,
-            "submit_s": float(submit),
-        },
+        "" if running else _barred(row, _text(row, "state_reason")),
+        f"partition {_text(row, 'partition')}",
+        _fields(row, demand, limit, submit),
     )
+
+
+def _text(row: Mapping[str, Any], key: str) -> str:
+    return str(row.get(key) or "")
+
+
+def _fields(
+    row: Mapping[str, Any], demand: Mapping[str, int], limit_s: int, submit_s: int
+) -> dict[str, object]:
+    """What a model looks at, by its canonical names."""
+    return {
+        "user": _text(row, "user_name"),
+        "group": _text(row, "account"),
+        "app": _text(row, "name"),
+        "queue": _text(row, "qos"),
+        "partition": _text(row, "partition"),
+        "requested_s": float(limit_s) if 0 < limit_s < NO_LIMIT_S else math.nan,
+        "cpus": float(_number(row.get("cpus")) or 1),
+        "gpus": float(demand.get("gpu", 0)),
+        "mem_mib": float(demand.get("mem", 0)) or math.nan,
+        "submit_s": float(submit_s),
+    }
 
 
 def _demand(row: Mapping[str, Any]) -> dict[str, int]:
