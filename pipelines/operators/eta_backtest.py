@@ -28,12 +28,15 @@ from plancast.pipelines.stages.ingest import AS_IT_IS
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.worlds.dispatchers import DISPATCHERS
 from plancast.planner.worlds.replay import replay
-from plancast.predictor.walk import WARM_UP, walk_forward
+from plancast.predictor.walk import walk_forward
 
 Floats = NDArray[np.float64]
 
 DISCIPLINES = ("easy",)
 """Disciplines whose queue can be rolled forward."""
+
+WARM_UP = 0.1
+"""Share of the jobs before the first that is scored."""
 
 CLOSE_S = 600
 MONTH_JOBS = 300
