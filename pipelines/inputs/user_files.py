@@ -394,7 +394,7 @@ def _workers(row: WorkerRow) -> list[Worker]:
             capacity=capacity,
             labels=frozenset(row.labels),
             machine_class=row.machine_class,
-            **({} if row.free_from_s is None else {"free_from_s": row.free_from_s}),
+            free_from_s=row.free_from_s,
             until_s=row.until_s,
             blocked=tuple(Window(start_s, end_s) for start_s, end_s in row.blocked),
             idle_w=row.idle_w,

@@ -230,6 +230,24 @@ def pbs(field: Field) -> None:
     assert facts["dropped"] == {"records: started": 1}
 
 
+def relative_clock(field: Field) -> None:
+    """Kind 09."""
+    response = field.plan("g2")
+    assert starts_of(response) == {"a": -600, "b": -500}
+    assert response["why"] == {}
+
+
+def preempted_are_counted(field: Field) -> None:
+    """Kind 14."""
+    code, text, _ = field.run(
+        *("plan", "--tasks", field.folder / "q1.tasks.csv", "--budget", "0.3"),
+        *("--cluster", field.folder / "q1.cluster.yaml"),
+        *("--policy", field.folder / "q1.policy.yaml"),
+    )
+    assert code == 0
+    assert "1 of 1 tasks planned" in text
+
+
 CHECKS: dict[str, Callable[[Field], None]] = {
     "01-sacct-bar-outside-jobname": bars,
     "02-bad-times-of-one-row-refuse-the-log": bad_times,
@@ -239,23 +257,18 @@ CHECKS: dict[str, Callable[[Field], None]] = {
     "06-durations-and-sizes-as-text": units,
     "07-headerless-tables": headerless,
     "08-backtest-narrows-wide-jobs-silently": wide_jobs,
+    "09-relative-clock-worker-not-free-until-0": relative_clock,
     "10-swf-header-unknown-time": unknown_start,
     "11-constraint-expressions-taken-as-labels": constraints,
     "12-limits-across-workers-and-dependency-kinds": dependencies,
     "13-messages-in-millicores": in_the_users_units,
+    "14-planned-count-with-preemption": preempted_are_counted,
     "15-serve-cannot-bind": port_is_taken,
     "16-swf-extra-columns": extra_columns,
     "17-mlflow-env-ignored": tracking_uri,
     "18-pbs-accounting": pbs,
 }
-"""Folder of a kind to its check."""
-
-OF_THE_PLANNER = {
-    "09-relative-clock-worker-not-free-until-0",
-    "14-planned-count-with-preemption",
-    "planner",
-}
-"""Kinds that the planner's own tests look at."""
+"""Folder of a kind to its check; ``planner`` has tests of its own, tests/planner/test_field.py."""
 
 
 @pytest.mark.parametrize("kind", CHECKS)
@@ -274,4 +287,4 @@ def test_a_kind_gives_what_must_come_out(
 def test_every_kind_has_a_check(shared_data: Callable[[str], Path]) -> None:
     """A new kind of input would be put into the folder and looked at by nobody."""
     folders = {path.name for path in shared_data("field").iterdir() if path.is_dir()}
-    assert folders == {*CHECKS, *OF_THE_PLANNER}
+    assert folders == {*CHECKS, "planner"}
