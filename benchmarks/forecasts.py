@@ -20,6 +20,7 @@ from typing import Any
 
 from plancast.pipelines.backtest.evaluate_log import evaluate_file
 from plancast.pipelines.inputs.files import write_text_atomic
+from plancast.pipelines.inputs.reading import Reading
 from plancast.predictor.evaluation import MIN_GROUP
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,7 +59,8 @@ def run(name: str) -> dict[str, Any]:
     made_with = code()
     began, cpu = time.perf_counter(), time.process_time()
     report, _ = evaluate_file(
-        DATA / file, columns=str(ROOT / "data" / "columns" / columns) if columns else None
+        DATA / file,
+        reading=Reading(columns=str(ROOT / "data" / "columns" / columns) if columns else None),
     )
     report["seconds"] = time.perf_counter() - began
     report["cpu_s"] = time.process_time() - cpu
@@ -144,6 +146,19 @@ def targets(reports: dict[str, Any]) -> list[tuple[str, bool, str]]:
         {n: worst_decile(m) for n, m in model.items()},
     )
     each("No crossing", {n: (m["crossings"] == 0, str(m["crossings"])) for n, m in model.items()})
+    same = {
+        n: (r["estimators"]["model"]["median_abs_log2"], r["estimators"]["last_same"])
+        for n, r in whole.items()
+        if "last_same" in r["estimators"] and str(LOGS[n][0]).startswith("logs/")
+    }
+    each(
+        "Median abs log2 not above the last run of the same on 6 of the 8 logs of schedulers",
+        {
+            n: (mine <= rule["median_abs_log2"], f"{mine:.3f} / {rule['median_abs_log2']:.3f}")
+            for n, (mine, rule) in same.items()
+        },
+        6,
+    )
     ratio = {
         n: model[n]["median_abs_log2"]
         / min(report["estimators"][rule]["median_abs_log2"] for rule in BASELINES)
