@@ -163,6 +163,8 @@ def test_the_scheme_of_a_token_is_written_in_any_case() -> None:
         (b'"seed":3', b'"seed":false', "seed: Input should be a valid integer (it is False)"),
         (b'"now_s":1000', b'"now_s":"1000"', "now_s: Input should be a valid integer"),
         (b'"weight":', b'"weight":true,"x":', "weight: Input should be a valid number"),
+        (b'"release_s":1000', b'"release_s":4611686018427387904', "release_s is"),
+        (b'"now_s":1000', b'"now_s":4611686018427387904', "now_s is"),
     ],
 )
 def test_numbers_that_are_none_are_refused(old: bytes, new: bytes, sentence: str) -> None:
