@@ -15,8 +15,10 @@ def successors(pred_ptr, pred):
     succ_ptr = np.zeros(tasks + 1, np.int64)
     for before in pred:
         succ_ptr[before + 1] += 1
-    succ_ptr = np.cumsum(succ_ptr)
-    fill = succ_ptr[:-1].copy()
+    fill = np.zeros(tasks, np.int64)
+    for i in range(tasks):
+        fill[i] = succ_ptr[i]
+        succ_ptr[i + 1] += succ_ptr[i]
     succ = np.zeros(pred.shape[0], np.int64)
     for i in range(tasks):
         for p in range(pred_ptr[i], pred_ptr[i + 1]):
@@ -175,10 +177,15 @@ def least_busy_times(area, release, weight, rate):
     Goemans, Queyranne, Schulz, Skutella, Wang (2002), "Single machine scheduling with release
     dates", doi:10.1137/S089548019936223X.
     """
-    order = np.argsort(release)
     left = area.copy()
-    tasks, waiting = order.shape[0], 0
+    tasks, waiting = release.shape[0], 0
     key, item, rank = np.zeros(tasks), np.zeros(tasks, np.int64), np.zeros(tasks, np.int64)
+    order = np.zeros(tasks, np.int64)
+    for i in range(tasks):
+        heap.push(key, rank, item, i, float(release[i]), i, i)
+    for k in range(tasks):
+        order[k] = item[0]
+        heap.pop(key, rank, item, tasks - k)
     total, now, k = 0.0, 0.0, 0
     # Each turn ends a task or comes to the next release: the clock need not move for that, which
     # it does not where the rest of a task takes less than its last digit.

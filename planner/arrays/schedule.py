@@ -158,8 +158,11 @@ def with_room(times, free, count, w):
     size = times.shape[1] * 2
     wider_times = np.zeros((times.shape[0], size), np.int64)
     wider_free = np.zeros((free.shape[0], size, free.shape[2]), np.int64)
-    wider_times[:, : times.shape[1]] = times
-    wider_free[:, : free.shape[1]] = free
+    for v in range(times.shape[0]):
+        for k in range(count[v]):
+            wider_times[v, k] = times[v, k]
+            for r in range(free.shape[2]):
+                wider_free[v, k, r] = free[v, k, r]
     return wider_times, wider_free
 
 
@@ -204,13 +207,18 @@ def build_profile(capacity, busy_worker, busy_end, busy_demand, shut_worker, shu
     times = np.zeros((workers, 8), np.int64)
     free = np.zeros((workers, 8, resources), np.int64)
     count = np.ones(workers, np.int64)
-    free[:, 0, :] = capacity
+    for w in range(workers):
+        for r in range(resources):
+            free[w, 0, r] = capacity[w, r]
     for i in range(busy_worker.shape[0]):
         w = busy_worker[i]
         times, free = with_room(times, free, count, w)
         occupy(times, free, count, w, 0, busy_end[i], busy_demand[i])
     # What runs may exceed the capacity (logs do); a task that takes none of it still fits.
-    free = np.maximum(free, 0)
+    for w in range(workers):
+        for k in range(count[w]):
+            for r in range(resources):
+                free[w, k, r] = max(free[w, k, r], 0)
     for i in range(shut_worker.shape[0]):
         w = shut_worker[i]
         times, free = with_room(times, free, count, w)
@@ -230,19 +238,17 @@ def _place_gang(
     """
     best_start, best_end = FAR, FAR
     workers = durations.shape[0]
-    limits = np.unique(durations[allowed])
-    pieces = np.zeros(workers, np.int64)
-    for limit in limits:
-        latest = latest_start(hard_end, last_start, release, max_stretch, limit)
-        moments = [not_before]
+    pieces, limit = np.zeros(workers, np.int64), np.int64(0)
+    while True:
+        shorter, limit = limit, np.int64(FAR)
         for w in range(workers):
-            if allowed[w] and durations[w] <= limit:
-                for k in range(count[w]):
-                    if times[w, k] > not_before:
-                        moments.append(times[w, k])  # noqa: PERF401 (numba)
-        for moment in np.unique(np.array(moments)):
-            if moment > latest or moment + limit >= best_end:
-                break
+            if allowed[w] and durations[w] > shorter:
+                limit = min(limit, durations[w])
+        if limit == FAR:
+            return best_start, best_end
+        latest = latest_start(hard_end, last_start, release, max_stretch, limit)
+        moment = not_before
+        while moment <= latest and moment + limit < best_end:
             total = 0
             for w in range(workers):
                 pieces[w] = 0
@@ -261,7 +267,14 @@ def _place_gang(
                 # Tighter than the limit if only faster workers were taken.
                 best_start, best_end = moment, moment + duration
                 break
-    return best_start, best_end
+            # Something must come free first.
+            following = np.int64(FAR)
+            for w in range(workers):
+                if allowed[w] and durations[w] <= limit:
+                    k = _segment_at(times[w], count[w], moment) + 1
+                    if k < count[w]:
+                        following = min(following, times[w, k])
+            moment = following
 
 
 @kernel

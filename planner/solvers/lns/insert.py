@@ -1,0 +1,422 @@
+"""Where a task adds least to the cost; schedules made and repaired by inserting tasks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from plancast.planner.arrays.jit import inner, kernel
+from plancast.planner.arrays.schedule import FAR
+from plancast.planner.solvers.lns.profile import (
+    BASE_ON,
+    BEYOND,
+    BOOT,
+    BUSY,
+    CLASS,
+    COUNT,
+    DEADLINE,
+    DUE,
+    DUE_WEIGHT,
+    END,
+    END_S,
+    FAIL,
+    FIRST,
+    FREE_FROM,
+    HARD_END,
+    HEALTH,
+    IDLE,
+    KIND,
+    LAST,
+    LATE_S,
+    LOAD_S,
+    MISS,
+    MOVE,
+    MOVED_AFTER,
+    NUMBER,
+    ON,
+    OURS,
+    OVER,
+    OWNER_PART,
+    OWNER_S,
+    RAW_RELEASE,
+    RELEASE,
+    REST,
+    SHARDS,
+    SLOWDOWN,
+    START,
+    TARGET,
+    WAIT_S,
+    WAS_ON,
+    WEIGHT,
+    _earliest,
+    _longer,
+    _pieces_that_fit,
+    _segment,
+    _wider,
+)
+from plancast.planner.solvers.lns.state import _latest_start, _makespan, _put, _run_end, _take
+
+
+@inner
+def _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i):
+    """Earliest start of task i after its predecessors, latest end before its placed successors.
+
+    The third value tells whether some successor is not placed yet.
+    """
+    earliest, latest_end, awaited = ti[i, RELEASE], ti[i, HARD_END], False
+    for p in range(pred_ptr[i], pred_ptr[i + 1]):
+        earliest = max(earliest, ts[pred[p], END])
+    for p in range(succ_ptr[i], succ_ptr[i + 1]):
+        latest_end = min(latest_end, ts[succ[p], START])
+        awaited = awaited or ts[succ[p], START] >= FAR
+    return earliest, latest_end, awaited
+
+
+@inner
+def _place_gang(
+    ti, wi, run_s, allowed, pred_ptr, pred, succ_ptr, succ, max_stretch, ts, ps, ws, profile, i,
+):  # fmt: skip
+    """Earliest-ending placement of a gang on OURS; (start, end), FAR if none. Fills ``s.ps``.
+
+    A gang ends with its slowest piece, so each distinct duration is tried as the limit of
+    which workers may take part.
+    """
+    earliest, latest_end, _ = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i)
+    workers, shards = wi.shape[0], ti[i, SHARDS]
+    durations = np.zeros(workers, np.int64)
+    for w in range(workers):
+        if wi[w, OURS] == 1 and allowed[ti[i, KIND], w]:
+            durations[w] = run_s[i, wi[w, CLASS]]
+    pieces = np.zeros(workers, np.int64)
+    best_start, best_end, limit = FAR, FAR, np.int64(0)
+    while True:
+        shorter, limit = limit, np.int64(FAR)
+        for w in range(workers):
+            if durations[w] > shorter:
+                limit = min(limit, durations[w])
+        if limit == FAR:
+            return best_start, best_end
+        latest = _latest_start(ti, max_stretch, i, latest_end, limit)
+        moment = earliest
+        while moment <= latest and moment + limit < best_end:
+            total = 0
+            for w in range(workers):
+                pieces[w] = 0
+                if 0 < durations[w] <= limit and total < shards:
+                    pieces[w] = _pieces_that_fit(
+                        profile, ws[w, COUNT], w, ti, i, moment, limit, shards - total,
+                    )  # fmt: skip
+                    total += pieces[w]
+            if total == shards:
+                duration, filled = 0, ti[i, FIRST]
+                for w in range(workers):
+                    for _ in range(pieces[w]):
+                        ps[filled, ON] = w
+                        filled += 1
+                        duration = max(duration, durations[w])
+                # Tighter than the limit if only faster workers were taken.
+                best_start, best_end = moment, moment + duration
+                break
+            # Something must come free first.
+            following = FAR
+            for w in range(workers):
+                if 0 < durations[w] <= limit:
+                    k = _segment(profile, ws[w, COUNT], w, moment) + 1
+                    if k < ws[w, COUNT]:
+                        following = min(following, profile[w, k, 0])
+            moment = following
+
+
+@inner
+def _insert(
+    ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, rates, max_stretch, ts, ws,
+    load_s, profile, i, seen, looked, blink, tie, makespan, most_load,
+):  # fmt: skip
+    """Where task i adds least to the cost among workers ``seen[:looked]``: (worker, start, end).
+
+    The worker is -1 where there is no place. Where successors are still to be placed, their
+    deadlines and the chain after it count too.
+    """
+    earliest, latest_end, awaited = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i)
+    ti, wi, wf, ws, share, rates = ti, wi, wf, ws, share, rates
+    kind, release, deadline = ti[i, KIND], ti[i, RAW_RELEASE], ti[i, DEADLINE]
+    weight, rest = tf[i, WEIGHT], 0
+    wait_price = rates[WAIT_S] * weight + rates[OWNER_S] * tf[i, OWNER_PART]
+    stretch_price, end_price = rates[SLOWDOWN] * weight, rates[END_S]
+    if awaited:
+        deadline, weight, rest = ti[i, DUE], tf[i, DUE_WEIGHT], ti[i, REST]
+    late_price, miss_price = rates[LATE_S] * weight, rates[MISS] * weight
+    load_price, fail_price, move_price = rates[LOAD_S], rates[FAIL], 0.0
+    moved_after, was_on = ti[i, MOVED_AFTER], pi[ti[i, FIRST], WAS_ON]
+    if moved_after < FAR:
+        move_price = rates[MOVE]
+    best, best_w, best_start, best_end = np.inf, -1, FAR, FAR
+    for q in range(looked):
+        w = seen[q]
+        d = run_s[i, wi[w, CLASS]]
+        if d == 0 or np.random.random() < blink:
+            continue
+        latest = _latest_start(ti, max_stretch, i, latest_end, d)
+        if earliest > latest:
+            continue
+        idle, over, last = wf[w, IDLE], wf[w, OVER], ws[w, LAST]
+        before, target = max(last, wi[w, FREE_FROM]), max(last, wi[w, TARGET])
+        fixed = 0.0
+        if wf[w, BUSY] > 0.0:
+            fixed += wf[w, BUSY] * share[kind, w] * d
+        if wf[w, BOOT] > 0.0 and ws[w, NUMBER] == 0 and wi[w, BASE_ON] == 0:
+            fixed += wf[w, BOOT]
+        if fail_price > 0.0:
+            fixed += fail_price * (1.0 - wf[w, HEALTH] ** (d / 3600.0))
+        if load_price > 0.0:
+            fixed += load_price * max(0.0, load_s[w] - most_load + share[kind, w] * d)
+        start, searched = earliest, False
+        while True:
+            # First at the earliest moment there could be, which often settles it.
+            end = start + d
+            cost = fixed + wait_price * (start - release) + tie * end
+            cost += idle * max(0, end - before) + over * max(0, end - target)
+            cost += end_price * max(0, end + rest - makespan)
+            if end > deadline:
+                cost += late_price * (end - deadline) + miss_price
+            if stretch_price > 0.0:
+                cost += stretch_price * (end - release) / max(d, 10)
+            if move_price > 0.0 and (w != was_on or start > moved_after):
+                cost += move_price
+            if searched or cost >= best:
+                break
+            searched = True
+            if best_w >= 0:
+                # No later than each part of the cost alone would let it be better.
+                room = best - fixed
+                cap = room / tie - d
+                if idle > 0.0:
+                    cap = min(cap, before - d + room / idle)
+                if end_price > 0.0:
+                    cap = min(cap, makespan - rest - d + room / end_price)
+                if late_price > 0.0:
+                    cap = min(cap, deadline - d + room / late_price)
+                if wait_price > 0.0:
+                    cap = min(cap, release + room / wait_price)
+                if cap < latest:
+                    latest = int(cap) + 1
+            start = _earliest(profile, ws[w, COUNT], w, ti, i, earliest, d, latest)
+            if start >= FAR:
+                cost = np.inf
+                break
+            if start == earliest:
+                break
+        if cost < best:
+            best, best_w, best_start, best_end = cost, w, start, start + d
+    return best_w, best_start, best_end
+
+
+@kernel
+def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, seed):
+    """Put every task of an empty state, in a topological order, where it adds least.
+
+    Parameters
+    ----------
+    f, s : Fixed, State
+    profile, items
+        Of ``load``.
+    order : int64 (tasks,)
+    quota : float64 (kinds, groups)
+        Seconds of work of each kind for each group of workers; used up by the call. A task
+        looks at workers with a quota first, and at the others where it finds no place there,
+        or would be late or end after `priced_to`.
+    group : int64 (workers,)
+    priced_to : int
+        Ends up to here add nothing to the makespan, seconds after now.
+    blink, tie, seed
+        As in ``search``.
+
+    Returns
+    -------
+    profile, items
+        Perhaps grown.
+    failed : int
+        -1, or the first task for which no place was found.
+    """
+    ti, tf, wi, wf, pi, run_s = f.ti, f.tf, f.wi, f.wf, f.pi, f.run_s
+    allowed, share, pred_ptr, pred, succ_ptr, succ = (
+        f.allowed,
+        f.share,
+        f.pred_ptr,
+        f.pred,
+        f.succ_ptr,
+        f.succ,
+    )
+    every_ptr, every, rates, max_stretch = f.every_ptr, f.every, f.rates, f.max_stretch
+    ts, ps, ws, load_s, wait_s = s.ts, s.ps, s.ws, s.load_s, s.wait_s
+    np.random.seed(seed)
+    makespan, most_load = max(priced_to, _makespan(wi, ws)), load_s.max()
+    seen = np.zeros(ws.shape[0], np.int64)
+    for i in order:
+        row, shards = ti[i, KIND], ti[i, SHARDS]
+        earliest, _, _ = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i)
+        if earliest >= FAR:
+            return profile, items, i
+        if shards > 1:
+            begin, finish = _place_gang(
+                ti, wi, run_s, allowed, pred_ptr, pred, succ_ptr, succ, max_stretch, ts, ps, ws,
+                profile, i,
+            )  # fmt: skip
+        else:
+            low, high = every_ptr[row], every_ptr[row + 1]
+            w, begin, finish, looked = -1, FAR, FAR, np.int64(0)
+            for q in range(low, high):
+                w = every[q]
+                if quota[row, group[w]] >= 0.5 * run_s[i, wi[w, CLASS]]:
+                    seen[looked] = w
+                    looked += 1
+            w = -1
+            if looked > 0:
+                w, begin, finish = _insert(
+                    ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, rates,
+                    max_stretch, ts, ws, load_s, profile, i, seen, looked, blink, tie, makespan,
+                    most_load,
+                )  # fmt: skip
+            if w < 0 or finish > ti[i, DUE] or finish > priced_to:
+                for q in range(low, high):
+                    seen[q - low] = every[q]
+                w, begin, finish = _insert(
+                    ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, rates,
+                    max_stretch, ts, ws, load_s, profile, i, seen, high - low, 0.0, tie, makespan,
+                    most_load,
+                )  # fmt: skip
+            ps[ti[i, FIRST], ON] = w
+        if begin >= FAR:
+            return profile, items, i
+        _put(
+            ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, i, begin,
+            finish,
+        )  # fmt: skip
+        for p in range(ti[i, FIRST], ti[i, BEYOND]):
+            w = ps[p, ON]
+            most_load = max(most_load, load_s[w])
+            quota[row, group[w]] -= finish - begin
+            if ws[w, COUNT] + 4 > profile.shape[1]:
+                profile = _wider(profile, 2 * profile.shape[1] + 4)
+            if ws[w, NUMBER] + 2 > items.shape[1]:
+                items = _longer(items, 2 * items.shape[1] + 2)
+    return profile, items, -1
+
+
+@inner
+def _earliest_at_home(ti, ps, ws, profile, i, moment, duration, latest):
+    """Earliest start of task i on its workers in `ps`, all pieces at once, or FAR."""
+    first, beyond = ti[i, FIRST], ti[i, BEYOND]
+    while moment <= latest:
+        fits, following = True, first
+        while following < beyond:
+            p, following = following, _run_end(ps, following, beyond)
+            w, pieces = ps[p, ON], following - p
+            n = ws[w, COUNT]
+            if _pieces_that_fit(profile, n, w, ti, i, moment, duration, pieces) < pieces:
+                # Something must come free there first.
+                k = _segment(profile, n, w, moment) + 1
+                if k == n:
+                    return FAR
+                moment, fits = profile[w, k, 0], False
+                break
+        if fits:
+            return moment
+    return FAR
+
+
+@kernel
+def mend(f, s, profile, items, line, floor, order, tie, seed):
+    """Put back what a plan says that still holds, and insert the rest where it adds least.
+
+    Parameters
+    ----------
+    f, s : Fixed, State
+        Nothing is placed; ``s.ps`` has the workers of the tasks that keep theirs.
+    profile, items
+        Of ``load``.
+    line : int64 (tasks in line,)
+        Tasks by planned start. One that keeps its workers starts there as early as those before
+        it in the line let it; another one is inserted when it is its turn.
+    floor : int64 (tasks,)
+        No task of the line starts earlier.
+    order : int64 (tasks,)
+        A topological order, in which the other tasks are inserted. Where one finds no place
+        between its predecessors and its successors, these are taken out and inserted anew.
+    tie, seed
+        As in ``search``.
+
+    Returns
+    -------
+    profile, items
+        Perhaps grown.
+    inserted : bool (tasks,)
+    failed : int
+        -1, or the first task for which no place was found.
+    """
+    ti, tf, wi, wf, pi, run_s = f.ti, f.tf, f.wi, f.wf, f.pi, f.run_s
+    allowed, share, rates, max_stretch = f.allowed, f.share, f.rates, f.max_stretch
+    pred_ptr, pred, succ_ptr, succ = f.pred_ptr, f.pred, f.succ_ptr, f.succ
+    every_ptr, every = f.every_ptr, f.every
+    ts, ps, ws, load_s, wait_s = s.ts, s.ps, s.ws, s.load_s, s.wait_s
+    np.random.seed(seed)
+    inserted = np.zeros(ts.shape[0], np.bool_)
+    for k in range(line.shape[0] + order.shape[0]):
+        i = line[k] if k < line.shape[0] else order[k - line.shape[0]]
+        if ts[i, START] < FAR:
+            continue
+        kept = k < line.shape[0] and ps[ti[i, FIRST], ON] >= 0
+        begin, finish, shards = FAR, FAR, ti[i, SHARDS]
+        if kept:
+            duration, begin = np.int64(1), max(ti[i, RELEASE], floor[i])
+            for p in range(ti[i, FIRST], ti[i, BEYOND]):
+                duration = max(duration, run_s[i, wi[ps[p, ON], CLASS]])
+            for p in range(pred_ptr[i], pred_ptr[i + 1]):
+                # One that is not placed yet will have to end before this one starts.
+                if ts[pred[p], END] < FAR:
+                    begin = max(begin, ts[pred[p], END])
+            _, latest_end, _ = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i)
+            latest = _latest_start(ti, max_stretch, i, latest_end, duration)
+            begin = _earliest_at_home(ti, ps, ws, profile, i, begin, duration, latest)
+            if begin >= FAR:
+                continue  # it is inserted with the others
+            finish = begin + duration
+        else:
+            inserted[i] = True
+            makespan, most_load = _makespan(wi, ws), load_s.max()
+            while True:
+                if shards > 1:
+                    begin, finish = _place_gang(
+                        ti, wi, run_s, allowed, pred_ptr, pred, succ_ptr, succ, max_stretch, ts,
+                        ps, ws, profile, i,
+                    )  # fmt: skip
+                else:
+                    seen = every[every_ptr[ti[i, KIND]] : every_ptr[ti[i, KIND] + 1]]
+                    w, begin, finish = _insert(
+                        ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, rates,
+                        max_stretch, ts, ws, load_s, profile, i, seen, seen.shape[0], 0.0, tie,
+                        makespan, most_load,
+                    )  # fmt: skip
+                    ps[ti[i, FIRST], ON] = w
+                if begin < FAR:
+                    break
+                freed = False
+                for p in range(succ_ptr[i], succ_ptr[i + 1]):
+                    if ts[succ[p], START] < FAR:
+                        _take(
+                            ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile,
+                            items, succ[p],
+                        )  # fmt: skip
+                        freed = True
+                if not freed:
+                    return profile, items, inserted, i
+        _put(
+            ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, i, begin,
+            finish,
+        )  # fmt: skip
+        for p in range(ti[i, FIRST], ti[i, BEYOND]):
+            w = ps[p, ON]
+            if ws[w, COUNT] + 4 > profile.shape[1]:
+                profile = _wider(profile, 2 * profile.shape[1] + 4)
+            if ws[w, NUMBER] + 2 > items.shape[1]:
+                items = _longer(items, 2 * items.shape[1] + 2)
+    return profile, items, inserted, -1

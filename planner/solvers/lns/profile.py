@@ -1,0 +1,209 @@
+"""The columns of the search's arrays, and what is free on each worker over time.
+
+A *profile* tells what is free on each worker over time: ``profile[w, k, 0]`` is the start of
+segment k and ``profile[w, k, 1 + c]`` what is free in it, resources side by side in words
+(``plancast.planner.arrays.packing``); ``ws[w, COUNT]`` is the number of segments, and the last one
+lasts for ever. Times are seconds after now, int64; ``FAR`` means never.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from plancast.planner.arrays.jit import inner, kernel
+from plancast.planner.arrays.schedule import FAR
+
+TASK_INTS = 14
+
+
+(
+    RELEASE, RAW_RELEASE, DEADLINE, HARD_END, LAST_START, OWNER, KIND, SHARDS, FIRST, BEYOND,
+    MOVED_AFTER, DUE, REST, MINE,
+) = range(TASK_INTS)  # fmt: skip
+"""Columns of ``Fixed.ti``; those of each word follow. Pieces FIRST to BEYOND - 1 are
+the task's. A start after MOVED_AFTER is a move. DUE and REST: deadline by which it must end,
+and longest chain after it, where its successors are still to be placed. MINE: 0 or 1."""
+
+
+WORD_INTS = 3
+
+
+TAKE, NEED, GUARD = range(TASK_INTS, TASK_INTS + WORD_INTS)
+"""Columns of the first word: what a piece takes, what must be free, and the guard bits; those of
+the next word are WORD_INTS further."""
+
+
+WEIGHT, DUE_WEIGHT, OWNER_PART = range(3)
+"""Columns of ``Fixed.tf``; OWNER_PART is 1 over the number of the owner's tasks."""
+
+
+CLASS, FREE_FROM, BASE_END, BASE_ON, OURS, TARGET = range(6)
+"""Columns of ``Fixed.wi``; OURS: whether tasks may be put there."""
+
+
+IDLE, BUSY, BOOT, HEALTH, OVER, BASE_LOAD = range(6)
+"""Columns of ``Fixed.wf``: priced per second idle, per second in full use, per boot; chance to
+survive an hour; added price of a second of last end beyond TARGET; hours of load of what runs."""
+
+
+TASK, WAS_ON = range(2)
+"""Columns of ``Fixed.pi``: the task of a piece, and the incumbent's worker, sorted, -1 for none."""
+
+
+START, END = range(2)
+"""Columns of ``State.ts``."""
+
+
+ON, SLOT = range(2)
+"""Columns of ``State.ps``: worker of a piece, and its place in the worker's row of items. The
+pieces of a task are sorted by worker; those on one worker are a *run*, whose first stands for all.
+"""
+
+
+LAST, NUMBER, COUNT = range(3)
+"""Columns of ``State.ws``: last end, number of runs, number of segments."""
+
+
+(
+    END_S, LATE_S, MISS, WAIT_S, SLOWDOWN, OWNER_S, LOAD_S, FAIL, MOVE,
+) = range(9)  # fmt: skip
+"""Places in ``Fixed.rates``: those of ``arrays.rates.Rates`` that are not by worker."""
+
+
+@inner
+def _segment(profile, n, w, at):
+    """Index of the segment of worker w (of n) that holds the moment `at`."""
+    low, high = 0, n - 1
+    while low < high:
+        middle = (low + high + 1) >> 1
+        if profile[w, middle, 0] <= at:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+@inner
+def _earliest(profile, n, w, ti, i, not_before, duration, latest):
+    """Earliest start of task i on worker w within [not_before, latest], or FAR."""
+    words = profile.shape[2] - 1
+    need, guard = ti[i, NEED], ti[i, GUARD]
+    k = _segment(profile, n, w, not_before)
+    start = not_before
+    while start <= latest:
+        end = start + duration
+        j = k
+        while True:
+            if (profile[w, j, 1] - need) & guard != guard:
+                break
+            fits = True
+            for c in range(1, words):
+                other = ti[i, GUARD + c * WORD_INTS]
+                left = profile[w, j, c + 1] - ti[i, NEED + c * WORD_INTS]
+                fits = fits and left & other == other
+            if not fits:
+                break
+            j += 1
+            if j == n or profile[w, j, 0] >= end:
+                return start
+        k = j + 1
+        if k >= n:
+            return FAR
+        start = profile[w, k, 0]
+    return FAR
+
+
+@inner
+def _fits_in(profile, w, k, ti, i):
+    """Whether task i fits into segment k of worker w."""
+    for c in range(profile.shape[2] - 1):
+        guard = ti[i, GUARD + c * WORD_INTS]
+        if (profile[w, k, c + 1] - ti[i, NEED + c * WORD_INTS]) & guard != guard:
+            return False
+    return True
+
+
+@inner
+def _split(profile, ws, w, at):
+    """Make `at` the start of a segment of worker w, for which there must be room; its index."""
+    k = _segment(profile, ws[w, COUNT], w, at)
+    if profile[w, k, 0] == at:
+        return k
+    columns = profile.shape[2]
+    for j in range(ws[w, COUNT], k, -1):
+        for c in range(columns):
+            profile[w, j, c] = profile[w, j - 1, c]
+    profile[w, k + 1, 0] = at
+    ws[w, COUNT] += 1
+    return k + 1
+
+
+@inner
+def _join(profile, ws, w, k):
+    """Join segment k of worker w with the one before it where they are alike."""
+    if k == 0 or k >= ws[w, COUNT]:
+        return
+    columns = profile.shape[2]
+    for c in range(1, columns):
+        if profile[w, k, c] != profile[w, k - 1, c]:
+            return
+    for j in range(k, ws[w, COUNT] - 1):
+        for c in range(columns):
+            profile[w, j, c] = profile[w, j + 1, c]
+    ws[w, COUNT] -= 1
+
+
+@inner
+def _fill(profile, ws, w, start, end, ti, i, pieces):
+    """Take the demand of so many pieces of task i on worker w over its run; below 0, give back."""
+    first = _split(profile, ws, w, start)
+    after = _split(profile, ws, w, end)
+    for k in range(first, after):
+        for c in range(profile.shape[2] - 1):
+            profile[w, k, c + 1] -= pieces * ti[i, TAKE + c * WORD_INTS]
+    _join(profile, ws, w, after)
+    _join(profile, ws, w, first)
+
+
+@kernel
+def _wider(profile, segments):
+    """A copy of a profile with room for so many segments, which hold all that are in use.
+
+    A profile that grew by doubling may have more columns than that.
+    """
+    kept = min(segments, profile.shape[1])
+    result = np.zeros((profile.shape[0], segments, profile.shape[2]), np.int64)
+    for w in range(profile.shape[0]):
+        for k in range(kept):
+            for c in range(profile.shape[2]):
+                result[w, k, c] = profile[w, k, c]
+    return result
+
+
+@inner
+def _longer(items, places):
+    """A copy of the items with room for so many runs on each worker."""
+    result = np.zeros((items.shape[0], places), np.int64)
+    for w in range(items.shape[0]):
+        for k in range(items.shape[1]):
+            result[w, k] = items[w, k]
+    return result
+
+
+@inner
+def _pieces_that_fit(profile, n, w, ti, i, start, duration, most):
+    """How many pieces of task i fit at once on worker w over a run, at most `most`."""
+    pieces = most
+    end = start + duration
+    k = _segment(profile, n, w, start)
+    while True:
+        for c in range(profile.shape[2] - 1):
+            take, need, guard = TAKE + c * WORD_INTS, NEED + c * WORD_INTS, GUARD + c * WORD_INTS
+            free, fit = profile[w, k, c + 1], 0
+            while fit < pieces and (free - ti[i, need]) & ti[i, guard] == ti[i, guard]:
+                free -= ti[i, take]
+                fit += 1
+            pieces = fit
+        k += 1
+        if pieces == 0 or k == n or profile[w, k, 0] >= end:
+            return pieces

@@ -1,0 +1,240 @@
+"""Which tasks a move takes out, and shifting what is left to the left."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from plancast.planner.arrays.jit import inner
+from plancast.planner.arrays.schedule import FAR
+from plancast.planner.solvers.lns.insert import _window
+from plancast.planner.solvers.lns.profile import (
+    BASE_END,
+    COUNT,
+    END,
+    FIRST,
+    IDLE,
+    KIND,
+    LAST,
+    MINE,
+    MOVE,
+    NUMBER,
+    ON,
+    OWNER,
+    RELEASE,
+    SHARDS,
+    START,
+    TASK,
+    _earliest,
+    _fill,
+    _fits_in,
+    _segment,
+)
+from plancast.planner.solvers.lns.state import _has_moved, _task_cost, _worker_cost
+
+RUIN_RULES = 6
+
+
+NEIGHBOURS, LATEST, LATE, CHAIN, RANDOM, WORKER = range(RUIN_RULES)
+"""Which tasks a ruin takes: those near one in time, on its worker and others that could hold
+it; those that end last on a worker, and others at that time; a late one, what it had to wait
+for and what runs where it should have run; one with its predecessors and successors; any;
+the last ones of one worker."""
+
+
+MOST_SETTLED = 256
+"""A left shift looks at this many tasks of a worker at most."""
+
+
+@inner
+def _chance(n):
+    """A whole number below n."""
+    return min(n - 1, int(np.random.random() * n))
+
+
+@inner
+def _add(ti, i, taken, mark, filled):
+    """Add task i to `taken` unless it is there or may not be moved; the new number."""
+    if mark[i] or ti[i, MINE] == 0:
+        return filled
+    taken[filled], mark[i] = i, True
+    return filled + 1
+
+
+@inner
+def _add_near(ti, pi, ts, ws, items, w, moment, taken, mark, filled, wanted):
+    """Add to `taken` the tasks on worker w whose run is nearest to `moment`, up to `wanted`."""
+    while filled < wanted:
+        nearest, choice = FAR, np.int64(-1)
+        for k in range(ws[w, NUMBER]):
+            i = pi[items[w, k], TASK]
+            distance = max(0, ts[i, START] - moment, moment - ts[i, END] + 1)
+            if distance < nearest and not mark[i] and ti[i, MINE] == 1:
+                nearest, choice = distance, i
+        if choice < 0:
+            break
+        filled = _add(ti, choice, taken, mark, filled)
+    return filled
+
+
+@inner
+def _add_around(ti, pi, pool, ts, ws, items, pivot, moment, taken, mark, filled, wanted):
+    """Add tasks that run at about `moment` on workers that could hold `pivot`."""
+    for _ in range(6):
+        if filled >= wanted:
+            break
+        other = pool[ti[pivot, KIND], _chance(pool.shape[1])]
+        limit = min(wanted, filled + 1 + wanted // 4)
+        filled = _add_near(ti, pi, ts, ws, items, other, moment, taken, mark, filled, limit)
+    return filled
+
+
+@inner
+def _add_chain(ti, pred_ptr, pred, succ_ptr, succ, taken, mark, filled, wanted):
+    """Add predecessors and successors of the tasks in `taken`, at growing distance."""
+    seen = 0
+    while seen < filled and filled < wanted:
+        i = taken[seen]
+        seen += 1
+        for p in range(pred_ptr[i], pred_ptr[i + 1]):
+            if filled < wanted:
+                filled = _add(ti, pred[p], taken, mark, filled)
+        for p in range(succ_ptr[i], succ_ptr[i + 1]):
+            if filled < wanted:
+                filled = _add(ti, succ[p], taken, mark, filled)
+    return filled
+
+
+@inner
+def _late_one(ti, tf, active, rates, ts, pivot):
+    """The task whose lateness or waiting costs most among a dozen."""
+    dearest = 0.0
+    for _ in range(12):
+        i = active[_chance(active.shape[0])]
+        start, end = ts[i, START], ts[i, END]
+        cost = _task_cost(ti, tf, rates, i, start, end)
+        cost -= _task_cost(ti, tf, rates, i, ti[i, RELEASE], ti[i, RELEASE] + end - start)
+        if cost > dearest:
+            dearest, pivot = cost, i
+    return pivot
+
+
+@inner
+def _last_one(ti, wf, active, ps, ws, pivot):
+    """Of four tasks the one on the worker with the latest last end, or the dearest last second."""
+    by_price = np.random.random() < 0.5
+    most = -1.0
+    for k in range(4):
+        i = active[_chance(active.shape[0])] if k > 0 else pivot
+        w = ps[ti[i, FIRST], ON]
+        value = wf[w, IDLE] if by_price else float(ws[w, LAST])
+        if value > most:
+            most, pivot = value, i
+    return pivot
+
+
+@inner
+def _ruin(
+    ti, tf, wf, pi, pred_ptr, pred, succ_ptr, succ, pool, active, rates, ts, ps, ws, items, rule,
+    wanted, taken, mark,
+):  # fmt: skip
+    """Choose up to `wanted` tasks by a rule; their number. `mark` is left set for them."""
+    pivot = active[_chance(active.shape[0])]
+    if rule in (LATEST, WORKER):
+        pivot = _last_one(ti, wf, active, ps, ws, pivot)
+        w = ps[ti[pivot, FIRST], ON]
+        moment = ws[w, LAST]
+        part = wanted if rule == WORKER else 1 + wanted // 2
+        filled = _add_near(
+            ti, pi, ts, ws, items, w, moment, taken, mark, np.int64(0), min(part, wanted)
+        )  # fmt: skip
+        if rule == WORKER or filled == 0:
+            return filled
+        return _add_around(
+            ti, pi, pool, ts, ws, items, taken[0], moment, taken, mark, filled, wanted,
+        )  # fmt: skip
+    filled, moment = np.int64(0), ts[pivot, START]
+    if rule == LATE:
+        pivot = _late_one(ti, tf, active, rates, ts, pivot)
+        # What makes it late may be that its predecessors were.
+        while filled < wanted - 1 and np.random.random() < 0.6:
+            last, latest = np.int64(-1), ti[pivot, RELEASE]
+            for p in range(pred_ptr[pivot], pred_ptr[pivot + 1]):
+                if ts[pred[p], END] > latest and ti[pred[p], MINE] == 1:
+                    last, latest = pred[p], ts[pred[p], END]
+            if last < 0:
+                break
+            filled = _add(ti, pivot, taken, mark, filled)
+            pivot = last
+        earliest, _, _ = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, pivot)
+        moment = earliest + int(np.random.random() * (ts[pivot, START] - earliest + 1))
+    filled = _add(ti, pivot, taken, mark, filled)
+    if rule == RANDOM:
+        while filled < wanted:
+            wanted -= 1
+            filled = _add(ti, active[_chance(active.shape[0])], taken, mark, filled)
+        return filled
+    if rule == CHAIN:
+        filled = _add_chain(
+            ti, pred_ptr, pred, succ_ptr, succ, taken, mark, filled, 1 + wanted // 2,
+        )  # fmt: skip
+    part = wanted if np.random.random() < 0.3 else 1 + wanted // 2
+    w = ps[ti[pivot, FIRST], ON]
+    filled = _add_near(ti, pi, ts, ws, items, w, moment, taken, mark, filled, min(part, wanted))
+    return _add_around(ti, pi, pool, ts, ws, items, pivot, moment, taken, mark, filled, wanted)
+
+
+@inner
+def _settle(
+    ti, tf, wi, wf, pi, pred_ptr, pred, succ_ptr, succ, rates, ts, ps, ws, wait_s, profile, items,
+    w, after, line,
+):  # fmt: skip
+    """Start the tasks on worker w that start after a moment as early as they fit.
+
+    In order of start, each on its worker, gangs left alone: nothing can come to cost more.
+    ``line`` is room to sort them in. Returns whether any starts earlier now, and what that saves of
+    the terms that are sums.
+    """
+    n = 0
+    for k in range(ws[w, NUMBER]):
+        i = pi[items[w, k], TASK]
+        single = ti[i, SHARDS] == 1 and ti[i, MINE] == 1
+        if ts[i, START] > after and single and n < MOST_SETTLED:
+            j = n
+            while j > 0 and ts[line[j - 1], START] > ts[i, START]:
+                line[j] = line[j - 1]
+                j -= 1
+            line[j] = i
+            n += 1
+    saved, shifted = 0.0, False
+    for k in range(n):
+        i = line[k]
+        start, d = ts[i, START], ts[i, END] - ts[i, START]
+        earliest, _, _ = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i)
+        if earliest >= start:
+            continue
+        # Either into the segment just before its start, or into a gap before that.
+        before = _segment(profile, ws[w, COUNT], w, start - 1)
+        if not _fits_in(profile, w, before, ti, i) and (
+            _earliest(profile, ws[w, COUNT], w, ti, i, earliest, d, start - d) >= FAR
+        ):
+            continue
+        _fill(profile, ws, w, start, start + d, ti, i, -1)
+        begin = _earliest(profile, ws[w, COUNT], w, ti, i, earliest, d, start)
+        _fill(profile, ws, w, begin, begin + d, ti, i, 1)
+        if begin < start:
+            shifted = True
+            saved += _task_cost(
+                ti, tf, rates, i, start, start + d,
+            ) - _task_cost(ti, tf, rates, i, begin, begin + d)  # fmt: skip
+            if rates[MOVE] > 0.0:
+                was, still = _has_moved(ti, pi, ps, i, start), _has_moved(ti, pi, ps, i, begin)
+                saved += rates[MOVE] * (was and not still)
+            wait_s[ti[i, OWNER]] -= start - begin
+            ts[i, START], ts[i, END] = begin, begin + d
+    latest = wi[w, BASE_END]
+    for k in range(ws[w, NUMBER]):
+        latest = max(latest, ts[pi[items[w, k], TASK], END])
+    if latest < ws[w, LAST]:
+        saved += _worker_cost(wi, wf, w, ws[w, LAST], True) - _worker_cost(wi, wf, w, latest, True)
+        ws[w, LAST] = latest
+    return shifted, saved
