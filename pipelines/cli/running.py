@@ -89,7 +89,7 @@ def run(
     params: Params = Path(PARAMS),
     json: Json = False,
 ) -> None:
-    """Run the whole pipeline: ingest, train, plan, trial, report; as dvc repro would.
+    """Run the whole pipeline: ingest, train, plan, trial, worth, report; as dvc repro would.
 
     Example: plancast run --log KTH-SP2-1996-2.swf.gz
     """
@@ -105,6 +105,7 @@ def run(
     console.print(describe_log(facts["ingest"]), soft_wrap=True)
     print_forecasts(facts["train"])
     print_trial(facts["trial"])
+    console.print(facts["worth"]["verdict"], soft_wrap=True)
     console.print(f"report: {escape(facts['report'])}", soft_wrap=True)
     console.print(f"tracking: {escape(facts['mlflow'])}", soft_wrap=True)
 

@@ -193,6 +193,11 @@ class Paths:
         return self.processed / "trial.json"
 
     @property
+    def worth_facts(self) -> Path:
+        """What forecasts are worth to plans."""
+        return self.processed / "worth.json"
+
+    @property
     def report(self) -> Path:
         """The report page."""
         return self.processed / "report.html"

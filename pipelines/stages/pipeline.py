@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from plancast.pipelines.inputs.config import Config
 from plancast.pipelines.inputs.user_files import read_policy
-from plancast.pipelines.stages import ingest, plan_batch, report, train, trial
+from plancast.pipelines.stages import ingest, plan_batch, report, train, trial, worth_of_log
 
 
 class Tell(Protocol):
@@ -19,7 +19,7 @@ class Tell(Protocol):
 
 
 def run_all(config: Config, tell: Tell) -> dict[str, Any]:
-    """Run ingest, train, plan, trial and report; what each found."""
+    """Run ingest, train, plan, trial, worth and report; what each found."""
     from plancast.pipelines.tracking import mlflow_runs as tracking
 
     facts: dict[str, Any] = {}
@@ -34,7 +34,9 @@ def run_all(config: Config, tell: Tell) -> dict[str, Any]:
     facts["trial"] = trial.run(
         config, lambda done, batches: tell(3 + done / batches, 5, f"trial: {done} of {batches}")
     )
-    tell(4, 5, "report")
+    tell(4, 5, "worth")
+    facts["worth"] = worth_of_log.run(config, lambda done, text: tell(4 + done, 5, text))
+    tell(5, 5, "report")
     facts["report"] = str(report.run(config))
     facts["mlflow"] = tracking.ui_command()
     return facts

@@ -43,8 +43,9 @@ def build_report(config: Config, output: Path) -> Path:
         Where a stage has not run yet, naming its file.
     """
     paths = config.paths
-    ingest, train, trial = (
-        read_facts(p) for p in (paths.ingest_facts, paths.train_facts, paths.trial_facts)
+    ingest, train, trial, worth = (
+        read_facts(p)
+        for p in (paths.ingest_facts, paths.train_facts, paths.trial_facts, paths.worth_facts)
     )
     request = from_json(PlanRequest, read_bytes(paths.request), source=str(paths.request))
     response = from_json(PlanResponse, read_bytes(paths.response), source=str(paths.response))
@@ -53,6 +54,7 @@ def build_report(config: Config, output: Path) -> Path:
         f"<p class='lead'>{ingest['rows']:,} jobs of {ingest['users']:,} users on "
         f"{ingest['machine_size']:g} processors; {train['train_jobs']:,} to learn from, "
         f"{train['scored_jobs']:,} later ones to be judged by</p>",
+        f"<p>{escape(worth['verdict'])}</p>",
         _verdict(trial),
         "<h2>What the plans cost, executed with the true run times</h2>",
         regret_chart(trial["kinds"]),

@@ -225,6 +225,11 @@ def log_metrics(
     )
 
 
+def log_choice(name: str, chosen: str) -> None:
+    """What was chosen, as a tag of the run."""
+    mlflow.set_tag(name, chosen)
+
+
 def log_files(*paths: Path) -> None:
     """Files as artefacts of the run."""
     for path in paths:

@@ -516,6 +516,7 @@ def test_the_run_tells_what_each_stage_found(small_run: SmallRun) -> None:
     assert facts["ingest"] == small_run.read("ingest_facts")
     assert facts["train"] == small_run.read("train_facts")
     assert facts["trial"] == small_run.read("trial_facts")
+    assert facts["worth"] == small_run.read("worth_facts")
     request = read_request(small_run.path("request"))
     response = from_json(PlanResponse, small_run.path("response").read_bytes())
     assert validate_response(request, response) == []

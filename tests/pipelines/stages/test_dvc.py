@@ -19,12 +19,13 @@ from tests.pipelines.conftest import PARAMS, SmallRun
 from tests.pipelines.stages.test_trial import without_clocks
 
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-MODULES = ("ingest", "train", "plan_batch", "trial", "report")
+MODULES = ("ingest", "train", "plan_batch", "trial", "worth_of_log", "report")
 OUTS = {
     "ingest": ["jobs", "ingest_facts"],
     "train": ["model", "train_facts"],
     "plan": ["request", "response", "gantt"],
     "trial": ["trial_facts"],
+    "worth": ["worth_facts"],
     "report": ["report"],
 }
 READS = {
@@ -32,8 +33,11 @@ READS = {
     "train": ["jobs", "ingest_facts"],
     "plan": ["jobs", "model"],
     "trial": ["jobs", "ingest_facts", "train_facts", "model"],
-    "report": ["ingest_facts", "train_facts", "request", "response", "gantt", "trial_facts"],
-}
+    "worth": ["jobs", "ingest_facts", "model"],
+    "report": [
+        "ingest_facts", "train_facts", "request", "response", "gantt", "trial_facts", "worth_facts",
+    ],
+}  # fmt: skip
 
 
 def dvc(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

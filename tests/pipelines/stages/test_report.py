@@ -17,6 +17,9 @@ from tests.pipelines.conftest import SmallRun
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
+LEFT = ("ingest_facts", "train_facts", "trial_facts", "worth_facts", "request", "response")
+"""What the stages before leave."""
+
 
 class Page(HTMLParser):
     """Checks that every tag is closed in order, and collects texts and addresses."""
@@ -55,7 +58,14 @@ class Page(HTMLParser):
 @pytest.fixture
 def home(small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of what the stages left, as the current directory."""
-    for name in ("ingest_facts", "train_facts", "trial_facts", "request", "response"):
+    for name in (
+        "ingest_facts",
+        "train_facts",
+        "trial_facts",
+        "worth_facts",
+        "request",
+        "response",
+    ):
         path = small_run.path(name)
         target = tmp_path / path.relative_to(small_run.home)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -139,9 +149,7 @@ def test_names_from_a_log_are_text_and_no_markup(small_run: SmallRun, home: Path
     assert Page(text).texts.count(evil) >= 3
 
 
-@pytest.mark.parametrize(
-    "name", ["ingest_facts", "train_facts", "trial_facts", "request", "response"]
-)
+@pytest.mark.parametrize("name", LEFT)
 def test_a_missing_or_damaged_stage_is_named(name: str, small_run: SmallRun, home: Path) -> None:
     """Who runs `plancast report` too early would get a traceback, or half a page."""
     path: Path = getattr(small_run.config.paths, name)

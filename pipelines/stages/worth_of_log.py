@@ -1,0 +1,44 @@
+"""What forecasts are worth on the configured log, by the model that the pipeline trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from plancast.pipelines.inputs.config import Config
+from plancast.pipelines.inputs.user_files import read_policy
+from plancast.pipelines.stages.stage import main, read_facts, write_facts
+from plancast.pipelines.worth.batches import has_waits
+from plancast.pipelines.worth.worth import Progress, material, worth
+from plancast.planner.model.domain import Policy
+from plancast.predictor import RuntimePredictor
+from plancast.predictor.logs.table import read_jobs
+
+
+def run(config: Config, tell: Progress | None = None) -> dict[str, Any]:
+    """The facts of ``plancast worth``, written beside the trial's and logged in MLflow.
+
+    MLflow keeps the way that ``auto`` takes on this log, as a tag of the pipeline's run.
+    """
+    from plancast.pipelines.tracking import mlflow_runs as tracking
+
+    paths = config.paths
+    jobs = read_jobs(paths.jobs)
+    found = material(
+        config.name, jobs, waits=has_waits(jobs) and not jobs.attrs.get("replayed"), procs=None,
+        batches=config.trial.batches, share=config.train.share,
+    )  # fmt: skip
+    policy = read_policy(config.policy) if config.policy else Policy()
+    model = RuntimePredictor.load(paths.model)
+    facts = worth(found, model, policy=policy, seed=config.seed, tell=tell)
+    write_facts(paths.worth_facts, facts)
+    if facts["queues"]:
+        values = {"worth/auto_against_best_rule": facts["auto_against_best_rule"]["mean"]}
+        values |= {f"worth/{name}": told["cost"] for name, told in facts["policies"].items()}
+        with tracking.continued(read_facts(paths.ingest_facts)["mlflow_run"]):
+            tracking.log_metrics(values)
+            tracking.log_choice("auto", facts["chosen_by_auto"]["usual"])
+    return facts
+
+
+if __name__ == "__main__":
+    main(run)
