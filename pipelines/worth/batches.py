@@ -194,6 +194,9 @@ def _consecutive(stretch: Stretch, batches: int) -> list[Backlog]:
         now = int(np.ceil(submit[first:last].max()))
         rows = np.arange(first, last)
         ended = int(np.ceil((submit + stretch.run_s)[first:last].max()))
+        if not submit.any():
+            # Without a clock one batch has ended when the next one is planned.
+            now, ended = number, number + 1
         result.append(Backlog(number, now, rows, nothing, nothing, ended))
     return result
 

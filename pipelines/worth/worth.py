@@ -49,6 +49,8 @@ DRAWS = 20
 DRAWN_BATCHES = 20
 """Batches in which truths are drawn, evenly over all."""
 RESAMPLES = 2000
+FIRST = ("requested", "last_same", "last_two", "app_median")
+"""Of the first of these that a log has ``auto`` takes the closed plans until its past tells."""
 CALIBRATED = ("closed_requested", "closed_best_rule", "closed_p80", "closed_scenarios")
 """Ways carried out in drawn truths, besides the baseline and what ``auto`` takes."""
 
@@ -187,7 +189,7 @@ def worth(
     baseline = "open_requested" if "requested" in rules else f"open_{best}"
     costs["closed_best_rule"] = costs[f"closed_{best}"]
     asked["closed_best_rule"] = asked[f"closed_{best}"]
-    first = "closed_requested" if "requested" in rules else f"closed_{rules[-1]}"
+    first = next(f"closed_{rule}" for rule in FIRST if rule in rules)
     choice = chosen(found.backlogs, costs, first)
     costs["auto"] = choice.costs
     rng = np.random.default_rng(seed)

@@ -602,10 +602,6 @@ class Policy:
     prices : Prices
     level : float
         The quantile of the duration estimates that a plan reserves.
-    scenarios : tuple of float
-        Levels at which the order of a plan is priced, all tasks at the same one; it costs least
-        on average over them. 1 is the scenario in which each task runs up to its kill limit
-        (without one, to its 98 % quantile). Empty: the plan costs least at `level`.
     hard_deadlines : bool
         Whether a missed deadline makes a plan invalid rather than dear.
     max_wait_s : int, optional
@@ -614,15 +610,19 @@ class Policy:
         No task's bounded slowdown may exceed this.
     move_tolerance_s : int
         A start later than the incumbent's by more than this counts as a move.
+    scenarios : tuple of float
+        Levels at which the order of a plan is priced, all tasks at the same one; it costs least
+        on average over them. 1 is the scenario in which each task runs up to its kill limit
+        (without one, to its 98 % quantile). Empty: the plan costs least at `level`.
     """
 
     prices: Prices = field(default_factory=Prices)
     level: float = 0.8
-    scenarios: tuple[float, ...] = ()
     hard_deadlines: bool = False
     max_wait_s: int | None = None
     max_stretch: float | None = None
     move_tolerance_s: int = 0
+    scenarios: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         _require(0 < self.level < 1, f"policy: level is {self.level}; it must lie in (0, 1)")
