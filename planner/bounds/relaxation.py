@@ -119,7 +119,6 @@ def _solve(problem: Problem, seconds: float | None) -> Relaxation | None:
     rows: list[Ints] = []
     columns: list[Ints] = []
     values: list[Floats] = []
-    running = _running_area_h(problem, group, groups)
     for r in range(resources):
         taken = demand[:, r] > 0
         rows.append(of_group[taken] * resources + r)
@@ -134,7 +133,7 @@ def _solve(problem: Problem, seconds: float | None) -> Relaxation | None:
     rows += [base + np.arange(groups), base + np.arange(groups)]
     columns += [on, np.full(groups, makespan)]
     values += [np.ones(groups), -size.astype(np.float64)]
-    limits = np.concatenate([-running.ravel(), np.zeros(groups)])
+    limits = np.concatenate([-_running_area_h(problem, group, groups).ravel(), np.zeros(groups)])
     shape = (base + groups, makespan + 1)
     upper = coo_matrix(
         (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape
