@@ -57,20 +57,6 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
     return SmallRun(home, config, json.loads(printed.getvalue()))
 
 
-@pytest.fixture(scope="session")
-def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow store, to be copied: its tables take ten seconds to make."""
-    import mlflow
-
-    from plancast.pipelines.tracking import mlflow_runs as tracking  # silences MLflow
-
-    assert tracking.STORE
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    # Any question makes the tables.
-    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
 def store_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_store: Path) -> Path:
     """An empty folder with an empty MLflow store in it, as the current directory."""

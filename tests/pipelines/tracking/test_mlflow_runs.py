@@ -108,7 +108,7 @@ def test_a_damaged_store_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "data/mlflow/mlflow.db").write_bytes(b"no database" * 100)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        BadRequest, match=r"^data/mlflow/mlflow\.db: MLflow cannot use it \(.*\); mend"
+        BadRequest, match=r"^data/mlflow/mlflow\.db: MLflow cannot use it \(.*\); repair"
     ):
         tracking.open_run("x", {})
 
