@@ -159,7 +159,7 @@ def _targets(found: list[dict[str, Any]]) -> list[str]:
                 gained = run["advised_against_user"]["mean"] / perfect["mean"]
                 gains.append((f"{facts['log']} {run['dispatcher']}", gained))
     enough = all(g >= 1 / 3 for _, g in gains)
-    told = ", ".join(f"{name} {100 * g:.0f} %" for name, g in gains)
+    result = ", ".join(f"{name} {100 * g:.0f} %" for name, g in gains)
 
     def met(value: bool) -> str:
         return "met" if value else "MISSED"
@@ -175,7 +175,7 @@ def _targets(found: list[dict[str, Any]]) -> list[str]:
         f"| ... and below the best rule on all | {rule} of {len(three)} | "
         f"{met(rule == len(three))} |",
         "| a third of the perfect limits' gain in waits, where that is significant | "
-        f"{told or 'nowhere significant'} | {met(enough)} |",
+        f"{result or 'nowhere significant'} | {met(enough)} |",
     ]
 
 

@@ -55,7 +55,7 @@ def table(found: dict[str, Any]) -> tuple[list[str], dict[str, dict[float, float
 
 def targets(mean: dict[str, dict[float, float]]) -> list[str]:
     """Each target of one instance, and whether it is met."""
-    told = []
+    found = []
     for sigma in SIGMAS:
         better = min(mean["static"][sigma], mean["online"][sigma])
         ratio = mean["closed"][sigma] / better
@@ -65,8 +65,8 @@ def targets(mean: dict[str, dict[float, float]]) -> list[str]:
             reached = mean["closed"][sigma] <= AMBITION[sigma]
             text += (f"; ambition {AMBITION[sigma]:.2f}: {'met' if reached else 'MISSED'} "
                      f"({mean['closed'][sigma]:.3f})")  # fmt: skip
-        told.append(f"- {text}")
-    return told
+        found.append(f"- {text}")
+    return found
 
 
 def main() -> None:

@@ -119,8 +119,8 @@ def targets(reports: dict[str, Any]) -> list[tuple[str, bool, str]]:
     def each(text: str, numbers: dict[str, tuple[bool, str]], least: int | None = None) -> None:
         met = sum(good for good, _ in numbers.values())
         needed = len(numbers) if least is None else least
-        told = ", ".join(f"{n} {v}{'' if good else ' (!)'}" for n, (good, v) in numbers.items())
-        rows.append((text, met >= needed, told))
+        result = ", ".join(f"{n} {v}{'' if good else ' (!)'}" for n, (good, v) in numbers.items())
+        rows.append((text, met >= needed, result))
 
     whole, reports = reports, {n: r for n, r in reports.items() if n not in EXTRA}
     model = {name: report["estimators"]["model"] for name, report in reports.items()}
@@ -261,8 +261,8 @@ def page(reports: dict[str, Any]) -> str:
         "|---|---|---|",
     ]
     lines += [
-        f"| {text} | {'yes' if met else '**no**'} | {told} |"
-        for text, met, told in targets(reports)
+        f"| {text} | {'yes' if met else '**no**'} | {entry} |"
+        for text, met, entry in targets(reports)
     ]
     for name, report in reports.items():
         lines += ["", *tables(name, report)]
@@ -310,12 +310,13 @@ def tables(name: str, report: dict[str, Any]) -> list[str]:
     ]
     left = {e: report["estimators"][e]["remaining_coverage"] for e in ("model", "user_last20")}
     for share, mine in left["model"].items():
-        told = [
+        result = [
             " / ".join(f"{100 * part[f'{p:g}']:.1f}" for p in levels) if part["jobs"] else "-"
             for part in (mine, left["user_last20"][share])
         ]
         lines.append(
-            f"| {100 * float(share):g} % of the median | {mine['jobs']:,} | {told[0]} | {told[1]} |"
+            f"| {100 * float(share):g} % of the median | {mine['jobs']:,} "
+            f"| {result[0]} | {result[1]} |"
         )
     return lines
 

@@ -38,14 +38,14 @@ def rows(trace: OpenB) -> dict[str, dict[str, float]]:
 
 def targets(found: dict[str, dict[str, float]]) -> list[str]:
     """Each target, and whether it is met."""
-    told = []
+    result = []
     for key, name in (("wait_mean_s", "mean wait"), ("miss_share", "misses")):
         best = min((found[p][key], p) for p in found if p != "planner")
         ours = found["planner"][key]
         verdict = "met" if ours < best[0] else "MISSED"
-        told.append(f"planner below every one-shot placer in {name}: {verdict} "
+        result.append(f"planner below every one-shot placer in {name}: {verdict} "
                     f"({ours:.4g} against {best[0]:.4g} of `{best[1]}`)")  # fmt: skip
-    return told
+    return result
 
 
 def page(trace: OpenB, found: dict[str, dict[str, float]]) -> str:

@@ -198,8 +198,8 @@ def targets(facts: dict[str, Any]) -> Rows:
         rows.append(("EASY on SDSC-BLUE <= 5 s after compilation", took <= 5, f"{took:.1f} s"))
     if found := facts.get("million"):
         good = found["seconds"] <= 30 and found["peak_gb"] <= 2
-        told = f"{found['seconds']:.1f} s, {found['peak_gb']:.1f} GB"
-        rows.append(("1,000,000 generated jobs through EASY <= 30 s, 2 GB", good, told))
+        result = f"{found['seconds']:.1f} s, {found['peak_gb']:.1f} GB"
+        rows.append(("1,000,000 generated jobs through EASY <= 30 s, 2 GB", good, result))
     return rows
 
 
@@ -231,12 +231,12 @@ def _planner_elsewhere(facts: dict[str, Any], log: str) -> Rows:
     rows: Rows = []
     for key in ("mean", "p99"):
         mine, others = planner[f"bsld_{key}"], (plus[f"bsld_{key}"], learned[f"bsld_{key}"])
-        told = f"{mine:.2f} against {others[0]:.2f} and {others[1]:.2f}"
+        found = f"{mine:.2f} against {others[0]:.2f} and {others[1]:.2f}"
         asked = f"{log} planner: {key} below EASY++ and learned EASY-SJBF"
-        rows.append((asked, mine < min(others), told))
-    told = f"{planner['bsld_max']:,.0f} against {easy['bsld_max']:,.0f}"
+        rows.append((asked, mine < min(others), found))
+    found = f"{planner['bsld_max']:,.0f} against {easy['bsld_max']:,.0f}"
     rows.append(
-        (f"{log} planner: max <= EASY's", planner["bsld_max"] <= easy["bsld_max"] + 0.5, told)
+        (f"{log} planner: max <= EASY's", planner["bsld_max"] <= easy["bsld_max"] + 0.5, found)
     )
     return rows
 
@@ -259,7 +259,9 @@ def page(facts: dict[str, Any]) -> str:
         "| target | met | measured |",
         "|---|---|---|",
     ]
-    lines += [f"| {a} | {'yes' if met else '**no**'} | {told} |" for a, met, told in targets(facts)]
+    lines += [
+        f"| {a} | {'yes' if met else '**no**'} | {entry} |" for a, met, entry in targets(facts)
+    ]
     for log in FILES:
         if log in facts:
             lines += ["", *_table(log, facts[log])]

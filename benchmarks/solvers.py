@@ -194,8 +194,8 @@ def targets(parts: dict[str, list[Row]]) -> list[Verdict]:
         if not mine:
             found.append((text, None, "not measured"))
             return
-        met, told = judge(rows)
-        found.append((text, met, f"{told} ({len(mine)} of {PARTS[name].whole} instances)"))
+        met, result = judge(rows)
+        found.append((text, met, f"{result} ({len(mine)} of {PARTS[name].whole} instances)"))
 
     def means(rows: Sequence[Row], key: str, solver: str = "auto") -> float:
         return mean(row[key] for row in rows if row["solver"] == solver and row[key] is not None)
@@ -208,8 +208,8 @@ def targets(parts: dict[str, list[Row]]) -> list[Verdict]:
     def j60(rows: list[Row]) -> tuple[bool, str]:
         gap, proved = means(rows, "gap"), means(rows, "proved")
         other, its = means(rows, "gap", "pyjobshop"), means(rows, "proved", "pyjobshop")
-        told = f"mean gap {gap:.2%} (PyJobShop {other:.2%}), proved {proved:.0%} ({its:.0%})"
-        return gap <= 0.001 and proved >= its, told
+        result = f"mean gap {gap:.2%} (PyJobShop {other:.2%}), proved {proved:.0%} ({its:.0%})"
+        return gap <= 0.001 and proved >= its, result
 
     def rg300(rows: list[Row], most: float) -> tuple[bool, str]:
         return means(rows, "gap") <= most, f"mean gap {means(rows, 'gap'):.2%}"
@@ -237,8 +237,8 @@ def targets(parts: dict[str, list[Row]]) -> list[Verdict]:
         for row in rows:
             if row["solver"] == "auto" and row["gap"] is not None:
                 sizes.setdefault(row["instance"].split("-")[1], []).append(row["gap"])
-        told = ", ".join(f"{size} {mean(gaps):+.2%}" for size, gaps in sizes.items())
-        return all(mean(gaps) <= most for gaps in sizes.values()), told
+        result = ", ".join(f"{size} {mean(gaps):+.2%}" for size, gaps in sizes.items())
+        return all(mean(gaps) <= most for gaps in sizes.values()), result
 
     add("j30: all optimal and proved, mean at most 0.5 s", "j30", j30)
     add("j60 at 10 s: mean gap at most 0.10 %, proved no less than PyJobShop", "j60", j60)
@@ -248,9 +248,9 @@ def targets(parts: dict[str, list[Row]]) -> list[Verdict]:
     add("Flexible job shops at 10 s: the same", "fjsp", shop)
     add("Workflows: never longer than HEFT", "dag", dag_never)
     add("Workflows: 5 % shorter where HEFT is 5 % above the bound", "dag", dag_better)
-    add("Clusters at 10 s: mean of each size no dearer than the best known", "cluster", cluster)
+    add("Clusters at 10 s: mean of each size no costlier than the best known", "cluster", cluster)
     add("The same at 5,000 and 10,000 tasks", "large", cluster)
-    add("Clusters at 1 s: at most 2 % dearer", "cluster_1s", partial(cluster, most=0.02))
+    add("Clusters at 1 s: at most 2 % costlier", "cluster_1s", partial(cluster, most=0.02))
     add(
         "Clusters at 60 s: cheaper than the best known", "cluster_60s", partial(cluster, most=-1e-9)
     )
@@ -276,7 +276,9 @@ def page(parts: dict[str, list[Row]]) -> str:
         "| target | met | measured |",
         "|---|---|---|",
     ]
-    lines += [f"| {text} | {_verdict(met, told)} | {told} |" for text, met, told in targets(parts)]
+    lines += [
+        f"| {text} | {_verdict(met, entry)} | {entry} |" for text, met, entry in targets(parts)
+    ]
     for name, part in PARTS.items():
         rows = parts.get(name)
         if not rows:
@@ -350,8 +352,8 @@ def main() -> None:
 
         parts[name] = run(name, rows, stop_at, save)
     write_text_atomic(OUT / "solvers.md", page(parts))
-    for text, met, told in targets(parts):
-        print(f"{'met   ' if met else '-     ' if met is None else 'MISSED'} {text}: {told}")
+    for text, met, entry in targets(parts):
+        print(f"{'met   ' if met else '-     ' if met is None else 'MISSED'} {text}: {entry}")
 
 
 if __name__ == "__main__":

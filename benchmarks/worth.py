@@ -74,8 +74,8 @@ def run(name: str, log: Log, batches: int) -> dict[str, Any]:
 
 def page(kept: dict[str, dict[str, Any]]) -> str:
     """The page, logs sorted by what ``auto`` wins."""
-    told = {name: f for name, f in kept.items() if f["queues"]}
-    order = sorted(told, key=lambda n: told[n]["auto_against_best_rule"]["mean"])
+    found = {name: f for name, f in kept.items() if f["queues"]}
+    order = sorted(found, key=lambda n: found[n]["auto_against_best_rule"]["mean"])
     lines = [
         "# What forecasts are worth",
         "",
@@ -87,7 +87,7 @@ def page(kept: dict[str, dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for name in order:
-        f = told[name]
+        f = found[name]
         exact = f["attainable_by_calibrated"]
         lines.append(
             f"| {name} | {f['n']} | `{f['chosen_by_auto']['usual']}` | "
@@ -104,9 +104,9 @@ def page(kept: dict[str, dict[str, Any]]) -> str:
         "|---" * (2 + len(SHOWN)) + "|",
     ]
     for name in order:
-        ways = told[name]["policies"]
+        ways = found[name]["policies"]
         cells = [_interval(ways[w]["against_baseline"]) if w in ways else "" for w in SHOWN]
-        lines.append(f"| {name} | `{told[name]['baseline']}` | " + " | ".join(cells) + " |")
+        lines.append(f"| {name} | `{found[name]['baseline']}` | " + " | ".join(cells) + " |")
     lines += [
         "",
         "## Where `closed_scenarios` loses against the strong oracle",
@@ -115,14 +115,14 @@ def page(kept: dict[str, dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name in order:
-        f, lost = told[name], told[name]["leaks"]
+        f, lost = found[name], found[name]["leaks"]
         lines.append(
             f"| {name} | {f['jobs']['queued']:.0f} / {f['jobs']['running']:.0f} | "
             + " | ".join(f"{100 * lost[k]:+.1f}" for k in
                          ("search", "order", "early_ends", "residual")) + " |"
         )  # fmt: skip
     lines += ["", "## In words", ""]
-    lines += [f"- **{name}**: {told[name]['verdict']}" for name in order]
+    lines += [f"- **{name}**: {found[name]['verdict']}" for name in order]
     lines += [f"- **{name}**: {f['verdict']}" for name, f in kept.items() if not f["queues"]]
     cut = [f"{name} ({log.rows:,})" for name, log in LOGS.items() if log.rows and name in kept]
     lines += ["", f"Of large logs the last rows were taken: {', '.join(cut)}.", ""] if cut else [""]

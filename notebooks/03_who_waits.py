@@ -52,7 +52,7 @@ print(f"{test.log.name}: {len(test.log):,} jobs on {test.log.procs} processors")
 # ## Means and worst cases
 #
 # First come first served with EASY, the shortest first, least work first, and the planner, which
-# lets nobody wait for ever. All with the learned median, from what had ended in the replay.
+# lets nobody wait forever. All with the learned median, from what had ended in the replay.
 
 # %%
 NAMES = ("easy", "sjf-easy", "run2procs-saf", "planner")

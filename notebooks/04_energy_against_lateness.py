@@ -106,7 +106,7 @@ front.round(3)
 # ## The front
 #
 # Down is less energy, left is less lateness. Filled points are the plans that no other beats in
-# both: everything else is bought too dear. Read from left to right, it says what an hour of
+# both: everything else is bought too costly. Read from left to right, it says what an hour of
 # lateness saves.
 
 
@@ -167,5 +167,5 @@ for price in (KWH_PRICES[0], KWH_PRICES[-1]):
 # %%
 saved = 1 - front.kwh.iloc[-1] / front.kwh.iloc[0]
 paid = front.late_h.iloc[-1] - front.late_h.iloc[0]
-print(f"the dearest energy saves {saved:.0%} of it and costs {paid:.1f} weighted late hours")
+print(f"the costliest energy saves {saved:.0%} of it and costs {paid:.1f} weighted late hours")
 assert saved > 0

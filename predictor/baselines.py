@@ -234,8 +234,8 @@ class _Rule(_PointForecaster):
         events = list(self._events)
         submitted, ended = self._submitted.copy(), self._ended.copy()
         for job in rows:
-            told = job if see_ends else job._replace(end_s=math.nan)
-            events += _events_of(told, submitted, ended)
+            found = job if see_ends else job._replace(end_s=math.nan)
+            events += _events_of(found, submitted, ended)
         # Stable: at one moment ends (0) come before submissions (1), each in row order.
         events.sort(key=lambda event: event[:2])
         points = np.empty(len(rows))

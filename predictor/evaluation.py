@@ -106,9 +106,9 @@ def evaluate_log(
     for place, name in enumerate(RULES):
         tell(name, place / len(RULES))
         quantiles, fit_s, predict_s = _rule(name, jobs, walk.begin, asked)
-        told = quantiles[rows - walk.begin]
-        found = scores(run[rows], told, asked, groups)
-        found["remaining_coverage"] = _plain_remaining(run[rows], told, asked)
+        result = quantiles[rows - walk.begin]
+        found = scores(run[rows], result, asked, groups)
+        found["remaining_coverage"] = _plain_remaining(run[rows], result, asked)
         found |= {"fit_s": fit_s, "predict_s": predict_s, "predict_p99_ms": None}
         report["estimators"][name] = found
     return report, walk
@@ -251,11 +251,11 @@ def _rule(
     if name == "user_last20":
         began = time.perf_counter()
         ladder = [Ladder(("user", "queue", "all"), 1)]
-        told = History().replay_quantiles(jobs, ladder, np.array(levels))[begin:, 0]
-        told = np.maximum(np.where(np.isnan(told), NOTHING_KNOWN_S, told), 1.0)
+        found = History().replay_quantiles(jobs, ladder, np.array(levels))[begin:, 0]
+        found = np.maximum(np.where(np.isnan(found), NOTHING_KNOWN_S, found), 1.0)
         # Interpolation rounds; a running maximum keeps the order exact.
-        told = np.maximum.accumulate(told, axis=1)
-        return told, 0.0, time.perf_counter() - began
+        found = np.maximum.accumulate(found, axis=1)
+        return found, 0.0, time.perf_counter() - began
     # Where a log has no users, the queue stands in for them in the rules too.
     seen = jobs if (jobs["user"] != "").any() else jobs.assign(user=jobs["queue"])
     rules: tuple[Any, ...] = (
@@ -270,5 +270,5 @@ def _rule(
     began = time.perf_counter()
     rule = makers[name](levels).fit(seen.iloc[:begin])
     fitted = time.perf_counter()
-    told = rule.forecast_log(seen.iloc[begin:].reset_index(drop=True))
-    return told, fitted - began, time.perf_counter() - fitted
+    found = rule.forecast_log(seen.iloc[begin:].reset_index(drop=True))
+    return found, fitted - began, time.perf_counter() - fitted

@@ -28,7 +28,7 @@ CARD_FILE = "card.json"
 
 
 class BadModel(ValueError):
-    """A model folder that cannot be used; the text names the folder, the file and the mend."""
+    """A model folder that cannot be used; the text names the folder, the file and the repair."""
 
 
 def weaknesses(jobs: pd.DataFrame, usable: NDArray[np.bool_], grace_s: float) -> list[str]:
@@ -110,8 +110,8 @@ def read_card(source: Path) -> dict[str, Any]:
 
 def digest_of_card(card: Mapping[str, Any]) -> str:
     """SHA-256 of a card's values, its own digest left out."""
-    told = {key: value for key, value in card.items() if key != "card_sha256"}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    found = {key: value for key, value in card.items() if key != "card_sha256"}
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
 def sha256_of(path: Path) -> str:

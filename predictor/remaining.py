@@ -101,9 +101,9 @@ class RemainingCorrection:
         if not self.parts:
             return np.maximum(quantiles_s - elapsed_s, 0.5)
         median = quantiles_s[self._middle()]
-        told = np.where(np.isfinite(quantiles_s), quantiles_s, np.nanmax([median, 1.0]) * 1e3)
+        found = np.where(np.isfinite(quantiles_s), quantiles_s, np.nanmax([median, 1.0]) * 1e3)
         plain = conditional_quantiles(
-            told[None], self.levels, np.array([float(elapsed_s)]), self.levels
+            found[None], self.levels, np.array([float(elapsed_s)]), self.levels
         )
         part = self.parts[self._nearest(elapsed_s / median)]
         # Before any job has run so long there is nothing to correct with.

@@ -205,11 +205,11 @@ class RuntimePredictor:
             raw = np.exp(logs[:, 0])
             median = between_levels_or_middle(raw, self.levels)
             metrics = score(run[held_out], median, raw, self.levels)
-            told = self._replayed(
+            found = self._replayed(
                 self.correction, jobs.iloc[held_out], part, submit[held_out], known[held_out]
             )
             self.remaining.replay(
-                told, run[held_out], begun[held_out], known[held_out], part.owners
+                found, run[held_out], begun[held_out], known[held_out], part.owners
             )
         ended = np.flatnonzero(usable & np.isfinite(known))[-TRAINING_ROWS:]
         self._training = Training.of(past_of(questions, ended, run, np.empty(0)))
@@ -306,17 +306,17 @@ class RuntimePredictor:
 
     def _without_known(self, jobs: pd.DataFrame) -> pd.DataFrame:
         """Leave out rows without a job_id that are known already, cell for cell."""
-        told = unnamed_rows(jobs)
-        new = told - self._unnamed
-        if new == told:
-            self._unnamed |= told
+        found = unnamed_rows(jobs)
+        new = found - self._unnamed
+        if new == found:
+            self._unnamed |= found
             return jobs
         left = Counter(new)
         keep = np.ones(len(jobs), bool)
         for place, row in unnamed_places(jobs):
             keep[place] = left[row] > 0
             left[row] -= 1
-        self._unnamed |= told
+        self._unnamed |= found
         return jobs[keep].reset_index(drop=True)
 
     def _calibrate_late(self, ended: pd.DataFrame) -> None:
@@ -330,8 +330,8 @@ class RuntimePredictor:
         submit, run = (jobs[name].to_numpy(np.float64, copy=True) for name in ("submit_s", "run_s"))
         asked = self.forecaster.questions(jobs, self.history)
         known = known_at_s(jobs)
-        told = self._replayed(self.correction, jobs, asked, submit, known)
-        self.remaining.replay(told, run, begun_at_s(jobs), known, owners_of(jobs))
+        found = self._replayed(self.correction, jobs, asked, submit, known)
+        self.remaining.replay(found, run, begun_at_s(jobs), known, owners_of(jobs))
         for place in np.argsort(known, kind="stable"):
             self._training.add(asked.part(np.array([place])), float(run[place]))
 

@@ -23,7 +23,7 @@ import pandas as pd
 
 
 class BadLog(ValueError):
-    """A log that cannot be used; the text names the file, the row or field and the mend."""
+    """A log that cannot be used; the text names the file, the row or field and the repair."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def numbers(values: pd.Series, label: str) -> np.ndarray:
         if str(cell).strip() != "" and cell == cell:
             raise BadLog(
                 f"row {row + 1}, column {label}: {cell!r} is not a number; "
-                "mend the cell or leave it empty"
+                "repair the cell or leave it empty"
             )
     return result
 
@@ -206,7 +206,7 @@ RULES: tuple[Rule, ...] = (
         lambda f: np.isinf(f[list(NUMBER_COLUMNS)]).any(axis=1),
     ),
     Rule("negative run time", True, "leave the cell empty", lambda f: f.run_s < 0),
-    Rule("end before start", True, "mend the times", lambda f: f.end_s < f.start_s),
+    Rule("end before start", True, "repair the times", lambda f: f.end_s < f.start_s),
     Rule(
         "negative request",
         True,
@@ -278,14 +278,14 @@ class Finding:
     kind : str
         What is wrong, as in `RULES`, or ``schema: ...``.
     error : bool
-        Whether the log must be mended first; else it is only counted.
+        Whether the log must be repaired first; else it is only counted.
     count : int
         Number of such rows.
     rows : tuple of int
         The first few of them, counted from 0.
     job_ids : tuple of str
         Their job ids.
-    mend : str
+    repair : str
         What to do about it, or what is done.
     """
 
@@ -297,7 +297,7 @@ class Finding:
     mend: str = ""
 
     def __str__(self) -> str:
-        """One line: kind, count, the first rows, the mend."""
+        """One line: kind, count, the first rows, the repair."""
         first = ", ".join(
             f"row {row + 1} (job {job})" for row, job in zip(self.rows, self.job_ids, strict=True)
         )
@@ -314,7 +314,7 @@ class LogReport:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """Findings that must be mended before the log is used."""
+        """Findings that must be repaired before the log is used."""
         return tuple(f for f in self.findings if f.error)
 
     @property

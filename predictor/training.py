@@ -91,8 +91,8 @@ def unnamed_places(jobs: pd.DataFrame) -> list[tuple[int, int]]:
     columns = (jobs[name].iloc[unnamed].tolist() for name in ROW if name != "job_id")
     rows = zip(*columns, strict=True)
     # NaN equals nothing, itself included.
-    told = (hash(tuple(None if cell != cell else cell for cell in row)) for row in rows)
-    return list(zip(unnamed.tolist(), told, strict=True))
+    found = (hash(tuple(None if cell != cell else cell for cell in row)) for row in rows)
+    return list(zip(unnamed.tolist(), found, strict=True))
 
 
 def unnamed_rows(jobs: pd.DataFrame) -> Counter[int]:
@@ -113,9 +113,9 @@ def runs_at(jobs: pd.DataFrame, usable: NDArray[np.bool_], moment_s: float) -> N
     tells no starts and not yet an outcome.
     """
     known = known_at_s(jobs)
-    told = jobs["start_s"].notna().to_numpy()
-    silent = not told.any()
-    open_end = np.isinf(known) & (told | (silent & (jobs["outcome"] == "unknown").to_numpy()))
+    found = jobs["start_s"].notna().to_numpy()
+    silent = not found.any()
+    open_end = np.isinf(known) & (found | (silent & (jobs["outcome"] == "unknown").to_numpy()))
     return np.asarray((usable | open_end) & (begun_at_s(jobs) <= moment_s) & (known > moment_s))
 
 

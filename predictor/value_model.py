@@ -19,8 +19,8 @@ Ints = NDArray[np.int64]
 MEAN, QUANTILE, RANK = "mean", "quantile", "rank"
 LOSSES = (MEAN, QUANTILE, RANK)
 GRADES = (0.0, 0.005, 0.02, 0.05, 0.1)
-"""A state whose plan is dearer than its best sibling's by no more than this, relative, gets one
-grade less than the one before it, from five down; dearer ones get none."""
+"""A state whose plan is costlier than its best sibling's by no more than this, relative, gets one
+grade less than the one before it, from five down; costlier ones get none."""
 RIGHT, LEFT, ZERO = range(3)
 """Where a NaN goes at a node: right, left, or as if the feature were 0."""
 
@@ -134,9 +134,9 @@ def grades(excess: Floats, bound: Floats, siblings: Ints) -> Ints:
     _, place = np.unique(siblings, return_inverse=True)
     least = np.full(place.max(initial=-1) + 1, np.inf)
     np.minimum.at(least, place, cost)
-    dearer = cost / np.maximum(least[place], 1e-300) - 1.0
+    costlier = cost / np.maximum(least[place], 1e-300) - 1.0
     edges = np.array(GRADES) + 1e-9
-    return (len(GRADES) - np.searchsorted(edges, dearer, side="left")).astype(np.int64)
+    return (len(GRADES) - np.searchsorted(edges, costlier, side="left")).astype(np.int64)
 
 
 def _sizes(siblings: Ints) -> Ints:

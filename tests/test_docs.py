@@ -192,8 +192,8 @@ def test_every_dependency_has_a_reason() -> None:
     names = {re.split(r"[\[<>=~!; ]", spec)[0] for group in groups for spec in group}
     names.remove("plancast")  # an extra of its own
     text = (DOCS / "dependencies.md").read_text(encoding="utf-8")
-    told = re.findall(r"^\|[^|]*?\|? ?([\w\-]+) \| \S", text, re.MULTILINE)
-    assert sorted(names - set(told)) == []
+    found = re.findall(r"^\|[^|]*?\|? ?([\w\-]+) \| \S", text, re.MULTILINE)
+    assert sorted(names - set(found)) == []
 
 
 def test_parameters_of_the_page_are_those_of_the_pipeline() -> None:
@@ -230,25 +230,25 @@ def test_the_worked_example_prints_what_the_page_shows(
 def test_the_example_files_are_the_example_of_the_page() -> None:
     """The files of the first page would describe another problem than its text and its Python."""
     folder = DOCS / "examples"
-    told = request_from_files(
+    found = request_from_files(
         folder / "tasks.csv", folder / "cluster.yaml", policy=folder / "policy.yaml"
     )
     ((_, text),) = blocks(DOCS / "index.md", "python")
     names: dict[str, Any] = {}
     exec(compile(text, "index.md", "exec"), names)
     meant: PlanRequest = names["request"]
-    assert told.policy == meant.policy
-    assert [w.capacity for w in told.snapshot.workers] == [
+    assert found.policy == meant.policy
+    assert [w.capacity for w in found.snapshot.workers] == [
         w.capacity for w in meant.snapshot.workers
     ]
-    for one, other in zip(told.snapshot.pending, meant.snapshot.pending, strict=True):
+    for one, other in zip(found.snapshot.pending, meant.snapshot.pending, strict=True):
         assert (one.id, one.demand["cpu"], one.deadline_s) == (
             other.id, other.demand["cpu"], other.deadline_s,
         )  # fmt: skip
-        assert told.estimates[one.id]["*"].at(0.5) == meant.estimates[one.id]["*"].at(0.5)
-    (runs,), (ran,) = told.snapshot.running, meant.snapshot.running
+        assert found.estimates[one.id]["*"].at(0.5) == meant.estimates[one.id]["*"].at(0.5)
+    (runs,), (ran,) = found.snapshot.running, meant.snapshot.running
     assert (runs.task.id, runs.start_s) == (ran.task.id, ran.start_s)
-    assert running_end_s(told, runs) == running_end_s(meant, ran) == 3
+    assert running_end_s(found, runs) == running_end_s(meant, ran) == 3
 
 
 def test_the_picture_is_what_its_script_draws() -> None:

@@ -40,8 +40,6 @@ EXCEPTIONS = {
     "planner/instances/generate_log.py::generate_log": "the draws of a log in their one order",
     "planner/model/domain.py": "the types of a problem, which check one another",
     "planner/planning/controller.py::Controller.decide": RULES,
-    "planner/bounds/relaxation.py::_solve": "one linear program, row after row",
-    "planner/planning/plan.py::plan_without_preemption": "the contest of plans, step by step",
     "planner/planning/partial_order.py::partial_order": ENCODING,
     "planner/planning/plan.py::plan_without_preemption": "one branch for each way of ending",
     "planner/planning/risk.py::sampled_costs": ENCODING,
@@ -209,7 +207,7 @@ def test_nothing_is_larger_than_can_be_read_without_a_reason() -> None:
 
 
 def test_every_exception_is_still_one() -> None:
-    """The list would excuse what was mended long ago, and let it grow again."""
+    """The list would excuse what was repaired long ago, and let it grow again."""
     assert sorted(set(EXCEPTIONS) - set(oversized())) == []
 
 

@@ -240,7 +240,7 @@ def backtest(
             progress(done, len(cells), f"{cell.dispatcher} {cell.estimate.name}")
     ordered = [found[cell] for cell in cells]
     _compare(test, ordered)
-    told = [{k: v for k, v in cell.items() if not k.startswith("_")} for cell in ordered]
+    reported = [{k: v for k, v in cell.items() if not k.startswith("_")} for cell in ordered]
     return {
         "log": test.name,
         "source": test.log.name,
@@ -250,7 +250,7 @@ def backtest(
         "digest": test.digest,
         "failures": None if test.away.failures is None else list(test.away.failures),
         "drains": [list(drain) for drain in test.away.drains],
-        "cells": told,
+        "cells": reported,
     }
 
 
@@ -411,5 +411,5 @@ def _keep(test: Backtest, cell: Cell, result: dict[str, Any], keep: Path, jitter
     np.save(part, np.vstack([result["_slowdown"], result["_jittered"]]))
     part.replace(path.with_suffix(".npy"))
     # Last of all: a cell counts as done when its facts stand.
-    told = {k: v for k, v in result.items() if not k.startswith("_")}
-    write_text_atomic(path, json.dumps(told, indent=1) + "\n")
+    found = {k: v for k, v in result.items() if not k.startswith("_")}
+    write_text_atomic(path, json.dumps(found, indent=1) + "\n")

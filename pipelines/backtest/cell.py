@@ -162,18 +162,18 @@ def _replays(
         record = None if records is None else records[place]
         if record is not None and cell.estimate.transform:
             record = transformed(record, log, cell.estimate.transform)
-        told: Ints | Estimator | str
+        found: Ints | Estimator | str
         if jitter is not None:
-            told = _moved(test, cell, part, log, record, jitter)
+            found = _moved(test, cell, part, log, record, jitter)
         elif record is not None and cell.estimate.kind == "model":
-            told = Playback(record)
+            found = Playback(record)
         else:
-            told = estimates_for(test, cell, part, settings)
-        recorder = None if isinstance(told, str | np.ndarray) else Recorder(told, len(log))
+            found = estimates_for(test, cell, part, settings)
+        recorder = None if isinstance(found, str | np.ndarray) else Recorder(found, len(log))
         replayed = replay(
             log,
             discipline(cell),
-            _believed(cell, log, told if recorder is None else recorder),
+            _believed(cell, log, found if recorder is None else recorder),
             level=cell.estimate.level,
             promises=jitter is None,
             outages=test.away.outages(log, cell.seed),

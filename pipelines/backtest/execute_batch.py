@@ -172,7 +172,7 @@ def _planned(request: PlanRequest, asked: Sweep) -> tuple[PlanRequest, Plan]:
     if response.plan is None:
         raise BadRequest(
             f"request {request.request_id}: no plan was found ({response.status.value}); "
-            "raise --steps or mend the request"
+            "raise --steps or repair the request"
         )
     return request, response.plan
 

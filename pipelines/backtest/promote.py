@@ -54,13 +54,13 @@ def contest(
         why = f"version {challenger.version} is champion already: there is no rival"
         return {**names, "promoted": False, "why": why}
     cell = Cell(dispatcher, Estimate("model"))
-    told = []
+    found = []
     for place, one in enumerate((champion, challenger)):
         if progress is not None:
             progress(place / 2, f"version {one.version}")
         settings = {"trees": dict(one.trees), "levels": one.levels, "seed": one.seed}
-        told.append(run_cell(test, cell, settings))
-    old, new = told
+        found.append(run_cell(test, cell, settings))
+    old, new = found
     difference = new["_slowdown"] - old["_slowdown"]
     low, high = weekly_interval(difference, test.log.submit_s)
     mean = float(difference.mean())

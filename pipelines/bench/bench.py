@@ -215,13 +215,13 @@ def kept_rows(path: Path, settings: Settings) -> dict[tuple[str, str], Row]:
         return {}
     earlier = read_facts(path)
     alike = ("limit_s", "seed", "threads", "cpu_normalised")
-    told = earlier.get("settings")
-    if not isinstance(told, dict) or not isinstance(earlier.get("rows"), list):
+    found = earlier.get("settings")
+    if not isinstance(found, dict) or not isinstance(earlier.get("rows"), list):
         raise BadRequest(f"{path}: is no report of plancast bench; name another file")
     for name in alike:
-        if told.get(name) != getattr(settings, name):
+        if found.get(name) != getattr(settings, name):
             raise BadRequest(
-                f"{path}: was run with {name} {told.get(name)}, not {getattr(settings, name)}; "
+                f"{path}: was run with {name} {found.get(name)}, not {getattr(settings, name)}; "
                 "name another file"
             )
     return {(row["instance"], row["solver"]): row for row in earlier["rows"]}

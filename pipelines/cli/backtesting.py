@@ -102,7 +102,7 @@ def backtest(
     if names == ["list"]:
         typer.echo("\n".join(DISPATCHERS))
         return
-    told = [parse_estimates(word) for word in _words(estimates, "--estimates")]
+    found = [parse_estimates(word) for word in _words(estimates, "--estimates")]
     numbers = _words(seeds, "--seeds")
     if not all(number.isdigit() for number in numbers):
         raise BadRequest(f"--seeds {seeds!r}: write whole numbers, as in 0,1,2")
@@ -111,7 +111,7 @@ def backtest(
         () if drains is None else read_drains(drains),
     )
     whole = [int(number) for number in numbers]
-    cells = cells_of(names, told, whole, failures=away.failures is not None)
+    cells = cells_of(names, found, whole, failures=away.failures is not None)
     reading = reading_of(format, columns, timezone, fields, delimiter, max_bad, strict)
     with progress(f"replaying {log.name}") as tell:
         test = grid.open_backtest(

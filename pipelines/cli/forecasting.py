@@ -72,11 +72,11 @@ def describe_log(facts: dict[str, Any]) -> str:
     ]
     lines += [f"  left out: {count:,}, {escape(why)}" for why, count in facts["excluded"].items()]
     # Of bad rows the notes say more.
-    told = " ".join(facts["notes"])
+    found = " ".join(facts["notes"])
     lines += [
         f"  not jobs: {count:,}, {escape(why)}"
         for why, count in facts["dropped"].items()
-        if why not in told
+        if why not in found
     ]
     lines += [f"  note: {escape(note)}" for note in [*facts["notes"], *facts["findings"]]]
     if facts["acknowledge"]:

@@ -71,8 +71,8 @@ def collect_command(
         print_json(card)
         return
     rows = [
-        [name, f"{told['problems']:,}", f"{told['states']:,}"]
-        for name, told in card["sources"].items()
+        [name, f"{entry['problems']:,}", f"{entry['states']:,}"]
+        for name, entry in card["sources"].items()
     ]
     console.print(table("Lessons", ["source", "problems", "states"], rows))
     console.print(
@@ -145,8 +145,8 @@ def guides_table(facts: dict[str, Any]) -> Any:
     columns = ["guide", "first", "dive"]
     columns += [f"{what} {w}" for w in weights for what in ("expansions", "ms", "cost")]
     rows = []
-    for name, told in facts["candidates"].items():
-        loss, search = told["loss"], told["search"]
+    for name, entry in facts["candidates"].items():
+        loss, search = entry["loss"], entry["search"]
         row = [name, f"{loss['first_is_best']:.0%}" if loss else "-"]
         row.append(f"{search['dive_cost']:.3f}" if "dive_cost" in search else "-")
         for w in weights:

@@ -267,15 +267,15 @@ def _print(response: PlanResponse, request: PlanRequest) -> None:
                 f"no plan costs less than {response.lower_bound:,.6g}: gap {response.gap or 0:.2%}"
             )
         if response.scenarios:
-            told = ", ".join(f"{name} {cost:,.5g}" for name, cost in response.scenarios.items())
-            console.print(f"cost if all tasks run at one level of their forecasts: {told}",
+            found = ", ".join(f"{name} {cost:,.5g}" for name, cost in response.scenarios.items())
+            console.print(f"cost if all tasks run at one level of their forecasts: {found}",
                           soft_wrap=True)  # fmt: skip
         if response.risk is not None:
             report = response.risk
             console.print(
                 f"{report.measure} of the cost over {report.samples:,} sampled run times: "
                 f"{report.value:,.6g} (plain plan {report.plain:,.6g}); mean {report.mean:,.6g}, "
-                f"dearest tenth {report.cvar_90:,.6g}, worst {report.worst:,.6g}; made at level "
+                f"costliest tenth {report.cvar_90:,.6g}, worst {report.worst:,.6g}; made at level "
                 f"{report.level:g}, the best of {report.candidates} plans",
                 soft_wrap=True,
             )

@@ -89,8 +89,8 @@ def _print(facts: dict[str, Any]) -> None:
         "wins: better on every stretch, which what is chosen must be\n"
     )
     best = facts["best"]
-    told = {**{k: v for k, v in best.items() if k != "trees"}, **best.get("trees", {})}
-    console.print("best: " + (", ".join(f"{k} {v:g}" for k, v in told.items()) or "the default"))
+    result = {**{k: v for k, v in best.items() if k != "trees"}, **best.get("trees", {})}
+    console.print("best: " + (", ".join(f"{k} {v:g}" for k, v in result.items()) or "the default"))
 
 
 def _words(trial: int) -> str:

@@ -44,10 +44,10 @@ def print_worth(facts: Mapping[str, Any]) -> None:
     """The verdict, and the table behind it."""
     if facts["queues"]:
         rows = []
-        for name, told in sorted(facts["policies"].items(), key=lambda item: item[1]["cost"]):
-            against = told["against_baseline"]
+        for name, entry in sorted(facts["policies"].items(), key=lambda item: item[1]["cost"]):
+            against = entry["against_baseline"]
             rows.append(
-                [name, f"{told['cost']:,.1f}", f"{against['mean']:+.1%}",
+                [name, f"{entry['cost']:,.1f}", f"{against['mean']:+.1%}",
                  f"{against['lo']:+.1%} to {against['hi']:+.1%}"]
             )  # fmt: skip
         title = f"{facts['n']} batches of {facts['log']}, executed with the truth"

@@ -218,9 +218,9 @@ class DaskEngine:
         found: list[Told] = []
         for entry in self.client.run_on_scheduler(read_log, self.seen):
             self.seen = entry["number"] + 1
-            told = self._told(entry)
-            if told is not None:
-                found.append(told)
+            result = self._told(entry)
+            if result is not None:
+                found.append(result)
         return found
 
     def _told(self, entry: dict[str, Any]) -> Told | None:

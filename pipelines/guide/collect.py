@@ -19,7 +19,7 @@ from plancast.pipelines.inputs.files import read_bytes, read_text, write_text_at
 from plancast.planner.arrays.problem import encode
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.messages import PlanRequest, from_json, to_json
-from plancast.planner.solvers.astar.cost_to_go import DEAREST, states_of
+from plancast.planner.solvers.astar.cost_to_go import COSTLIEST, states_of
 from plancast.planner.solvers.astar.space import FEATURES
 
 Progress = Callable[[int, int], None]
@@ -236,7 +236,7 @@ def _write_parquet(frame: pd.DataFrame, path: Path) -> None:
 def _facts(states: pd.DataFrame, sources: Sequence[Source], total: int) -> dict[str, Any]:
     """What the card says of the states."""
     by_source = states.groupby("source")
-    told = {
+    found = {
         source.name: {
             "terms": source.terms,
             "problems": int(by_source["problem"].nunique().get(source.name, 0)),
@@ -246,13 +246,13 @@ def _facts(states: pd.DataFrame, sources: Sequence[Source], total: int) -> dict[
     }
     excess = states["cost"] / states["bound"].clip(lower=1e-300) - 1.0
     return {
-        "sources": told,
+        "sources": found,
         "problems": int(states["problem"].nunique()),
         "without_lesson": total - int(states["problem"].nunique()),
         "states": len(states),
         "exact_share": float(states["exact"].mean()),
         "excess": {f"p{level}": _quantile(excess, level) for level in (10, 50, 90)},
-        "dearest": DEAREST,
+        "costliest": COSTLIEST,
         "columns": [*FACTS, *FEATURES],
     }
 

@@ -114,7 +114,7 @@ def losses(model: ValueModel, states: pd.DataFrame) -> dict[str, float]:
     dict
         ``first_is_best``: share of expanded states of whose successors it likes a best one most;
         ``regret``: by how much, relative and on average, the plans that continue the one it
-        likes most are dearer than those of the best; and of those that tell the excess ``mae``.
+        likes most are costlier than those of the best; and of those that tell the excess ``mae``.
     """
     features, excess, siblings = lessons(states)
     said = model.predict(features)
@@ -176,7 +176,7 @@ def contest(
                     problem, budget=Budget(None, MOST_STEPS), rng=np.random.default_rng(0)
                 )
                 spent = time.process_time() - began
-                cost = best[key] * DEAREST if found.claimed is None else found.claimed
+                cost = best[key] * COSTLIEST if found.claimed is None else found.claimed
                 for what, value in (
                     ("expansions", found.steps), ("cpu_s", spent), ("cost", cost / best[key]),
                 ):  # fmt: skip
@@ -188,17 +188,17 @@ def contest(
         for name, log in logs.items()
     }
     base = result.get(UNGUIDED)
-    for told in result.values():
+    for entry in result.values():
         ratios = [
-            math.log(told[f"{what}_{w:g}"] / (base or told)[f"{what}_{w:g}"])
+            math.log(entry[f"{what}_{w:g}"] / (base or entry)[f"{what}_{w:g}"])
             for w in weights
             for what in ("cpu_s", "cost")
         ]
-        told["score"] = math.exp(2.0 * float(np.mean(ratios)))
+        entry["score"] = math.exp(2.0 * float(np.mean(ratios)))
     return result
 
 
-DEAREST = 2.0
+COSTLIEST = 2.0
 """Of the best known cost: what a search that found nothing is said to have found."""
 
 
@@ -252,7 +252,7 @@ def train(
     )
     total = len(candidates) + len(judged_names)
     guides: dict[str, LearnedGuide | None] = {UNGUIDED: None}
-    told: dict[str, dict[str, Any]] = {UNGUIDED: {"settings": {}, "loss": {}}}
+    result: dict[str, dict[str, Any]] = {UNGUIDED: {"settings": {}, "loss": {}}}
     features, excess, siblings = lessons(train_states)
     for done, (name, settings) in enumerate(candidates.items()):
         if progress is not None:
@@ -266,7 +266,7 @@ def train(
                 "importances": _importances(model),
             },
         )  # fmt: skip
-        told[name] = {"settings": model.card, "loss": losses(model, judge_states)}
+        result[name] = {"settings": model.card, "loss": losses(model, judge_states)}
     best = dict(judge_states.groupby("problem")["best"].first())
     problems = {name: encode(read_problem(judges, name)) for name in judged_names}
     done = len(candidates)
@@ -278,8 +278,8 @@ def train(
             progress(done, total, "searching")
 
     found = contest(guides, problems, best, weights, one_more)
-    for name in told:
-        told[name]["search"] = found[name]
+    for name in result:
+        result[name]["search"] = found[name]
     winner = min((name for name in candidates), key=lambda name: found[name]["score"])
     chosen = guides[winner]
     assert chosen is not None
@@ -291,11 +291,11 @@ def train(
         "held_out": list(held_out),
         "weights": list(weights),
         "seed": seed,
-        "candidates": told,
+        "candidates": result,
         "best": winner,
         "wins": found[winner]["score"] < 1.0,
     }
-    shown = {k: v for k, v in facts.items() if k != "candidates"} | told[winner]
+    shown = {k: v for k, v in facts.items() if k != "candidates"} | result[winner]
     return Trained(LearnedGuide(chosen.trees, chosen.meaning, {**chosen.card, **shown}), facts)
 
 

@@ -215,9 +215,11 @@ class _Service:
 
     async def events(self, request: Request) -> Response:
         """Fold events into the snapshot that is held: all of them, or none."""
-        told = await self._read(request, bodies.EventsBody)
-        await run_in_threadpool(self.board.tell, told.events, told.estimates, told.expected_version)
-        for event in told.events:
+        found = await self._read(request, bodies.EventsBody)
+        await run_in_threadpool(
+            self.board.tell, found.events, found.estimates, found.expected_version
+        )
+        for event in found.events:
             self.metrics.events.labels(event.kind).inc()
         return _answer(self._standing())
 

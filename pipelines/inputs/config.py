@@ -45,8 +45,8 @@ class TrainConfig(_Section):
     @property
     def settings(self) -> dict[str, Any]:
         """What is set of ``window``, ``decay`` and ``trees``, as the model takes them."""
-        told = {"window": self.window, "decay": self.decay, "trees": self.trees}
-        return {name: value for name, value in told.items() if value is not None}
+        found = {"window": self.window, "decay": self.decay, "trees": self.trees}
+        return {name: value for name, value in found.items() if value is not None}
 
     @field_validator("levels")
     @classmethod

@@ -61,13 +61,13 @@ def request_from_files(
     known = [run.task.id for run in machines.running] + [end.id for end in machines.finished]
     now_s = latest_known_s(tasks, machines) if machines.now_s is None else machines.now_s
     pending = read_tasks(tasks, now_s=now_s, known=known)
-    told: Estimates
+    found: Estimates
     if estimates is not None:
-        told = read_estimates(estimates)
+        found = read_estimates(estimates)
     elif model is not None:
         from plancast.pipelines.inputs.forecast import forecast_tasks
 
-        told = forecast_tasks(
+        found = forecast_tasks(
             tasks,
             model,
             now_s=now_s or None,
@@ -75,7 +75,7 @@ def request_from_files(
             classes=[worker.machine_class for worker in machines.workers],
         )
     else:
-        told = _requested([*pending, *(run.task for run in machines.running)])
+        found = _requested([*pending, *(run.task for run in machines.running)])
     # A model's forecasts are distributions: a plan is priced over common levels of them.
     scenarios = () if model is None else SCENARIOS
     wanted = Policy(scenarios=scenarios) if policy is None else read_policy(policy, scenarios)
@@ -85,7 +85,7 @@ def request_from_files(
             snapshot=Snapshot(
                 0, now_s, machines.workers, pending, machines.running, machines.finished
             ),
-            estimates=told,
+            estimates=found,
             policy=wanted,
         )
     except BadRequest as error:

@@ -115,7 +115,7 @@ def _csv_table(text: str, source: str) -> Table:
     for row, line in enumerate(lines[1:]):
         if len(line) != len(header):
             raise table.fault(
-                row, f"has {len(line)} cells, the header has {len(header)}; mend the commas"
+                row, f"has {len(line)} cells, the header has {len(header)}; repair the commas"
             )
     for name, cells in zip(header, zip(*lines[1:], strict=True), strict=False):
         table.columns[name] = [cell.strip() for cell in cells]

@@ -3,7 +3,7 @@
 Humans write cores and GPUs; the planner counts millicores and milli-GPU. Demands are
 rounded up on the way in and capacities down, so that rounding never overbooks a worker.
 Whatever is wrong raises BadRequest with one sentence that names file, row or field, and
-the mend.
+the repair.
 """
 
 from __future__ import annotations

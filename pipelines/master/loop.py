@@ -160,8 +160,8 @@ class Master:
 
     def step(self, wait_s: float) -> None:
         """Hear what has happened, think, and start what is due."""
-        for told in self.engine.events(wait_s):
-            self._hear(told)
+        for entry in self.engine.events(wait_s):
+            self._hear(entry)
         now = self._now()
         if self.checked_s is None or now - self.checked_s >= self.options.check_s:
             self._check()
@@ -423,8 +423,8 @@ class Master:
         asked = self.mind.ask(decision.choice)
         response = self._answer(asked, decision.choice)
         # What came in the meantime makes the answer an old one; then it is asked again.
-        for told in self.engine.events(0.0):
-            self._hear(told)
+        for entry in self.engine.events(0.0):
+            self._hear(entry)
         if self._commit(asked, response, decision.choice, decision.reason):
             self.reason = decision.reason
         elif response.snapshot_version == self.mind.snapshot.version and self.ask is not None:

@@ -239,8 +239,8 @@ class State:
 
     def add_event(self, event: Event, estimates: Estimates | None = None) -> None:
         """Keep an event that was folded in."""
-        told = None if not estimates else _estimates_json(estimates)
-        self._write("INSERT INTO events (event, estimates) VALUES (?, ?)", (to_json(event), told))
+        found = None if not estimates else _estimates_json(estimates)
+        self._write("INSERT INTO events (event, estimates) VALUES (?, ?)", (to_json(event), found))
 
     def add_plan(self, mind: Controller, choice: Choice, reason: str, moved: int) -> None:
         """Keep the plan that was put in force."""
@@ -266,9 +266,11 @@ class State:
         if text is None:
             return None
         mind = Controller(from_json(PlanRequest, text, source=str(self.path)), control)
-        for event, told in self.base.execute("SELECT event, estimates FROM events ORDER BY number"):
+        for event, entry in self.base.execute(
+            "SELECT event, estimates FROM events ORDER BY number"
+        ):
             read: Event = from_json(Event, event, source=str(self.path))  # type: ignore[arg-type]
-            mind.tell(read, None if told is None else _estimates_of(told))
+            mind.tell(read, None if entry is None else _estimates_of(entry))
         last = self.base.execute(
             "SELECT plan, cost, unplanned FROM plans ORDER BY number DESC LIMIT 1"
         ).fetchone()

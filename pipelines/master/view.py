@@ -46,15 +46,15 @@ def facts(master: Master) -> dict[str, Any]:
 def picture(master: Master) -> Group:
     """The same for a person, as a live display shows it."""
     snapshot, now = master.mind.snapshot, master.mind.snapshot.now_s
-    told = facts(master)
+    found = facts(master)
     head = Text.assemble(
         (f"{clock(now, now)} ", "bold"),
-        f"{told['workers']} workers, {told['running']} running, {told['waiting']} waiting, "
-        f"{told['completed']} completed, {told['not_completed']} not completed, "
-        f"{told['runs_lost_with_their_worker']} runs lost with their worker, "
-        f"{told['runs_preempted']} preempted",
+        f"{found['workers']} workers, {found['running']} running, {found['waiting']} waiting, "
+        f"{found['completed']} completed, {found['not_completed']} not completed, "
+        f"{found['runs_lost_with_their_worker']} runs lost with their worker, "
+        f"{found['runs_preempted']} preempted",
     )
-    plans = told["plans"]
+    plans = found["plans"]
     if plans:
         last = plans[-1]
         head.append(
@@ -71,7 +71,7 @@ def picture(master: Master) -> Group:
     waiting = _table("waiting", ("task", "why"))
     for task, outlook in master.mind.why(MOST_ROWS).items():
         waiting.add_row(task, outlook.text)
-    for task, reason in list(told["unplanned"].items())[:MOST_ROWS]:
+    for task, reason in list(found["unplanned"].items())[:MOST_ROWS]:
         waiting.add_row(task, reason)
     return Group(head, *(t for t in (running, waiting) if t.row_count))
 

@@ -79,10 +79,10 @@ def eta(
     pools = pools_of(queue)
     asking = queue.asking()
     jobs: list[dict[str, Any]] = []
-    told, by = np.empty((0, len(LEVELS))), 0
+    found, by = np.empty((0, len(LEVELS))), 0
     if asking:
         rolled, by_limits = _rolled(queue, pools, quantiles_s, levels, samples, seed)
-        told, by = _corrected(queue, asking, rolled, by_limits, past, seed)
+        found, by = _corrected(queue, asking, rolled, by_limits, past, seed)
     row_of = {job.id: row for row, job in enumerate(asking)}
     words = _Words(queue, pools)
     for job in queue.waiting:
@@ -90,8 +90,8 @@ def eta(
         if row is None:
             jobs.append(_entry(job.id, None, queue.made_at_s, job.barred, ""))
             continue
-        reason, helps = words.of(row, told[row])
-        jobs.append(_entry(job.id, told[row], queue.made_at_s, reason, helps))
+        reason, helps = words.of(row, found[row])
+        jobs.append(_entry(job.id, found[row], queue.made_at_s, reason, helps))
     return {"made_at_s": queue.made_at_s, "jobs": jobs, "corrected_by": by}
 
 

@@ -108,7 +108,7 @@ def eta_backtest(
         raise BadRequest(f"{test.log.name}: no job waited, so there is no start to forecast")
     waits = forecast_along(past, moments, samples=samples, seed=seed)
     start = run.start_s[waits.job].astype(np.float64)
-    told = corrected(waits.rolled_s, waits.by_limits_s, waits.hour, waits.moment_s, start)
+    found = corrected(waits.rolled_s, waits.by_limits_s, waits.hour, waits.moment_s, start)
     return {
         "log": test.name,
         "source": test.log.name,
@@ -118,7 +118,7 @@ def eta_backtest(
         "at_once_share": float((run.start_s == log.submit_s).mean()),
         "scored": int(waited.sum()),
         "forecasts": len(start),
-        **score(waits, told, start, log.submit_s),
+        **score(waits, found, start, log.submit_s),
     }
 
 

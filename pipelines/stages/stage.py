@@ -41,7 +41,7 @@ def write_facts(path: Path, facts: dict[str, Any]) -> None:
 
 
 def fault_of(error: Exception) -> str | None:
-    """What the user has to mend, in one sentence; None for an error that is ours."""
+    """What the user has to repair, in one sentence; None for an error that is ours."""
     if isinstance(error, OSError):
         path = error.filename2 or error.filename
         return f"{path}: {error.strerror}; name another path" if path else None

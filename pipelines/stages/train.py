@@ -103,9 +103,9 @@ def judge(
         began = time.perf_counter()
         quantiles = estimator.forecast_log(test, levels=asked)
         seconds = time.perf_counter() - began
-        told = quantiles[ran]
-        median = told[:, asked.index(0.5)]
-        wanted = told[:, [asked.index(level) for level in levels]]
+        found = quantiles[ran]
+        median = found[:, asked.index(0.5)]
+        wanted = found[:, [asked.index(level) for level in levels]]
         result[name] = score(truth, median, wanted, levels)
         result[name]["forecast_s"] = seconds
     return result

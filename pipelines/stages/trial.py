@@ -161,11 +161,11 @@ def cut_batches(config: Config, jobs: Any, model: RuntimePredictor) -> list[Batc
             budget=Budget(None, trial.steps),
             seed=seed,
         )
-        told = {name: certain_estimates(ids, forecasts[name][batch, 0], name) for name in RULES}
-        told[ORACLE] = certain_estimates(ids, truth, ORACLE)
-        told["model"] = estimates_of(ids, forecasts["model"][batch], model.levels, "model")
+        found = {name: certain_estimates(ids, forecasts[name][batch, 0], name) for name in RULES}
+        found[ORACLE] = certain_estimates(ids, truth, ORACLE)
+        found["model"] = estimates_of(ids, forecasts["model"][batch], model.levels, "model")
         requests = {
-            kind: replace(base, estimates=told[source], policy=replace(policy, level=level))
+            kind: replace(base, estimates=found[source], policy=replace(policy, level=level))
             for kind, (source, level) in kinds_of(trial.level).items()
         }
         run_s = dict(zip(ids, truth.astype(int).tolist(), strict=True))

@@ -119,16 +119,16 @@ def judge_fold(
     model = RuntimePredictor(levels, seed=seed, **settings).fit(past.iloc[train])
     later = past.iloc[test].reset_index(drop=True)
     asked = sorted({*levels, 0.5})
-    told = model.forecast_log(later, levels=asked)
+    found = model.forecast_log(later, levels=asked)
     ran = trainable(later)
     truth = later["run_s"].to_numpy(dtype=np.float64)[ran]
     # Where the model promises no finite quantile a loss needs a number, the same in all trials.
     longest = float(np.nanmax(past["run_s"].to_numpy(dtype=np.float64)[train]))
-    told = np.where(np.isinf(told), longest, told)[ran]
-    wanted = told[:, [asked.index(level) for level in levels]]
+    found = np.where(np.isinf(found), longest, found)[ran]
+    wanted = found[:, [asked.index(level) for level in levels]]
     return {
         "pinball_s": float(np.mean(pinball(truth, wanted, levels))),
-        "median_abs_log2": median_abs_log2(truth, told[:, asked.index(0.5)]),
+        "median_abs_log2": median_abs_log2(truth, found[:, asked.index(0.5)]),
     }
 
 
@@ -270,9 +270,9 @@ def tune(
 
 def params_text(facts: Mapping[str, Any]) -> str:
     """The best settings as a parameter file of the pipeline (``--params``)."""
-    told = (
+    found = (
         f"# Settings by plancast tune on {facts['past']} jobs of {facts['log'] or 'a log'}, all\n"
         f"# ended before its test stretch: trial {facts['best_trial']} of {len(facts['trials'])}, "
         f"loss {facts['loss']:.4f} of the default's.\n"
     )
-    return told + yaml_text({"train": facts["best"]})
+    return found + yaml_text({"train": facts["best"]})

@@ -33,7 +33,7 @@ def run(config: Config, tell: Progress | None = None) -> dict[str, Any]:
     write_facts(paths.worth_facts, facts)
     if facts["queues"]:
         values = {"worth/auto_against_best_rule": facts["auto_against_best_rule"]["mean"]}
-        values |= {f"worth/{name}": told["cost"] for name, told in facts["policies"].items()}
+        values |= {f"worth/{name}": entry["cost"] for name, entry in facts["policies"].items()}
         with tracking.continued(read_facts(paths.ingest_facts)["mlflow_run"]):
             tracking.log_metrics(values)
             tracking.log_choice("auto", facts["chosen_by_auto"]["usual"])

@@ -187,10 +187,10 @@ def error_by_decade(
     decade = np.floor(np.log10(run_s) + 1e-12).astype(int)
     return {
         name: {
-            int(k): median_abs_log2(run_s[decade == k], told[decade == k])
+            int(k): median_abs_log2(run_s[decade == k], entry[decade == k])
             for k in np.unique(decade)
         }
-        for name, told in forecasts_s.items()
+        for name, entry in forecasts_s.items()
     }
 
 

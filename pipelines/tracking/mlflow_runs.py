@@ -68,8 +68,8 @@ def _given_uri() -> str:
     MLflow puts the store that it is given into the variable, for its subprocesses: that of
     another folder that was the current one before is nobody's wish.
     """
-    told = os.environ.get(URI_VARIABLE, "").strip()
-    return "" if told in _OWN_URIS else told
+    found = os.environ.get(URI_VARIABLE, "").strip()
+    return "" if found in _OWN_URIS else found
 
 
 def _own_uri() -> str:
@@ -293,12 +293,12 @@ def log_guides(facts: Mapping[str, Any], name: str) -> str:
                 "seed")  # fmt: skip
         mlflow.log_params({key: facts[key] for key in kept})
         mlflow.log_metrics(_flat(facts["candidates"][facts["best"]]["search"], "search"))
-        for candidate, told in facts["candidates"].items():
+        for candidate, entry in facts["candidates"].items():
             with mlflow.start_run(run_name=candidate, nested=True):
                 best = str(candidate == facts["best"]).lower()
                 mlflow.set_tags({"kind": "guide candidate", "best": best})
-                mlflow.log_params(told["settings"])
-                mlflow.log_metrics(_flat({key: told[key] for key in ("loss", "search")}, ""))
+                mlflow.log_params(entry["settings"])
+                mlflow.log_metrics(_flat({key: entry[key] for key in ("loss", "search")}, ""))
         return str(parent.info.run_id)
 
 

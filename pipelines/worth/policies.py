@@ -197,9 +197,9 @@ def batch_of(
         name: certain_estimates(ids, value[rows], name) for name, value in points.items()
     }
     estimates["oracle"] = certain_estimates(ids, truth.astype(np.float64), "oracle")
-    told = _capped(quantiles_s[rows], stretch.requested_s[rows])
-    estimates["model"] = estimates_of(ids, told, levels, "model")
-    early = told[:, int(np.argmin(np.abs(np.asarray(levels) - 0.5)))] > EARLY * truth
+    found = _capped(quantiles_s[rows], stretch.requested_s[rows])
+    estimates["model"] = estimates_of(ids, found, levels, "model")
+    early = found[:, int(np.argmin(np.abs(np.asarray(levels) - 0.5)))] > EARLY * truth
     estimates["told"] = {
         task: estimates["oracle" if is_early else "model"][task]
         for task, is_early in zip(ids, early, strict=True)
@@ -213,7 +213,7 @@ def batch_of(
         seed=backlog.number,
     )
     run_s = dict(zip(ids, truth.tolist(), strict=True))
-    return Batch(backlog, request, estimates, run_s, told)
+    return Batch(backlog, request, estimates, run_s, found)
 
 
 def _capped(quantiles_s: Floats, requested_s: Ints) -> Floats:

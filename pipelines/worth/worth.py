@@ -312,11 +312,11 @@ def _costs_of(batch: Batch, asked: Mapping[str, Way]) -> dict[str, float]:
     result = {name: carried_out(batch, way) for name, way in asked.items()}
     # The oracle's order with the reservations of the model.
     _, order = planned(batch, asked["oracle"])
-    told = replace(
+    found = replace(
         batch.request, estimates=batch.estimates["model"],
         policy=replace(batch.request.policy, level=RESERVED),
     )  # fmt: skip
-    result["oracle_order"] = carried_out(batch, Way("model"), base=(told, order))
+    result["oracle_order"] = carried_out(batch, Way("model"), base=(found, order))
     return result
 
 
@@ -355,11 +355,11 @@ def _attainable(
     for kind, part in (("all", slice(None)), ("independent", slice(0, None, 2)),
                        ("same_user", slice(1, None, 2))):  # fmt: skip
         sums = {n: np.array([c[n][part].mean() for c in costs]) for n in tried}
-        told = {n: excess(sums[n], sums[baseline], picks) for n in tried if n != baseline}
+        result = {n: excess(sums[n], sums[baseline], picks) for n in tried if n != baseline}
         if kind == "all":
-            by_way = told
+            by_way = result
         else:
-            by_way |= {f"{n}~{kind}": v for n, v in told.items()}
+            by_way |= {f"{n}~{kind}": v for n, v in result.items()}
     plain = {n: v for n, v in by_way.items() if "~" not in n}
     best = min(plain, key=lambda n: plain[n]["mean"])
     return {

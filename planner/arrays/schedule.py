@@ -2,7 +2,7 @@
 
 A *profile* tells what is free on each worker over time: ``times[w, k]`` is the start of
 segment k, ``free[w, k, r]`` what is free of resource r in it (-1 everywhere in it: the
-worker takes nothing), ``count[w]`` the number of segments; the last one lasts for ever.
+worker takes nothing), ``count[w]`` the number of segments; the last one lasts forever.
 Times are seconds after now, int64; ``FAR`` means never.
 """
 
@@ -293,7 +293,7 @@ def list_schedule(
         ``EARLIEST_END`` or ``LEAST_COST`` (what the placement adds to the priced terms).
     tie : float
         Price of an hour of end time under ``LEAST_COST``: without it a worker that costs
-        nothing now is filled for ever.
+        nothing now is filled forever.
     times, free, count
         Profile; used up by the call.
     demand : int64 (tasks, resources)

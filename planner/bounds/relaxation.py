@@ -39,8 +39,8 @@ class Relaxation:
         Workers of one group are interchangeable for it.
     share : float64 (kinds, groups)
         Part of each kind's work that goes to each group; rows of kinds with tasks sum to 1.
-    dearer : float64 (kinds, groups)
-        Reduced cost: by how much an hour of a kind's work on a group is dearer than where the
+    costlier : float64 (kinds, groups)
+        Reduced cost: by how much an hour of a kind's work on a group is costlier than where the
         optimum has it; infinity where it may not run.
     on_s : float64 (groups,)
         Mean last end of the workers of each group, seconds after now.
@@ -53,7 +53,7 @@ class Relaxation:
     bound: float
     worker_group: Ints
     share: Floats
-    dearer: Floats
+    costlier: Floats
     on_s: Floats
     makespan_s: float
     least_end_s: float
@@ -154,16 +154,16 @@ def _solve(problem: Problem, seconds: float | None) -> Relaxation | None:
         return None
     share = np.zeros((len(problem.allowed), groups))
     share[of_kind, of_group] = found.x[:count]
-    dearer = np.full((len(problem.allowed), groups), np.inf)
+    costlier = np.full((len(problem.allowed), groups), np.inf)
     reduced = np.maximum(0.0, found.lower.marginals[:count])
-    dearer[of_kind, of_group] = reduced / np.maximum(hours, 1e-12)
+    costlier[of_kind, of_group] = reduced / np.maximum(hours, 1e-12)
     low = np.concatenate([np.zeros(count), least_on, [least_end]])
     return Relaxation(
         float(found.fun),
         _certified(objective, upper, limits, equal, low, size, found),
         group,
         share,
-        dearer,
+        costlier,
         found.x[on] / size * HOUR_S,
         float(found.x[makespan]) * HOUR_S,
         least_end * HOUR_S,

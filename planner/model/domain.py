@@ -56,7 +56,7 @@ MOST_SHARDS = 1_000_000
 
 
 class BadRequest(ValueError):
-    """A request that cannot be planned because it is malformed; the text says what to mend."""
+    """A request that cannot be planned because it is malformed; the text says what to repair."""
 
 
 def in_words(resource: str, amount: int, *, unit: bool = True) -> str:
@@ -554,8 +554,8 @@ def estimate_for(estimates: Estimates, task_id: str, machine_class: str) -> Dura
 class Prices:
     """What one unit of each cost term costs; see ``evaluate.terms`` for the units.
 
-    The defaults make an hour of anybody's lateness ten times as dear as an hour of
-    waiting, and an hour of waiting as dear as an hour of the whole batch.
+    The defaults make an hour of anybody's lateness ten times as costly as an hour of
+    waiting, and an hour of waiting as costly as an hour of the whole batch.
     """
 
     makespan_h: float = 1.0

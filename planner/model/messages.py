@@ -127,14 +127,14 @@ class RiskReport:
     Parameters
     ----------
     measure : str
-        ``mean``, or ``cvar:0.9``: the mean of the dearest tenth.
+        ``mean``, or ``cvar:0.9``: the mean of the costliest tenth.
     samples : int
     level : float
         Quantile level at which the plan taken was made.
     value : float
         The measure of its cost.
     mean, cvar_90, worst : float
-        Mean of its cost, mean of the dearest tenth, and the dearest.
+        Mean of its cost, mean of the costliest tenth, and the costliest.
     plain : float
         The measure of the plan that plain planning gives; never below `value`.
     candidates : int

@@ -37,7 +37,7 @@ from plancast.planner.planning.expected_starts import Outlook, outlooks
 from plancast.planner.planning.plan import plan
 from plancast.planner.planning.repair import repair, response_of
 from plancast.planner.solvers.lns.local_search import fixed_arrays, ranks
-from plancast.planner.solvers.lns.reinsertion import mended, standing
+from plancast.planner.solvers.lns.reinsertion import reinserted, standing
 
 KEPT = "kept"
 """Said to be the solver of a plan that was in force already."""
@@ -67,10 +67,10 @@ class ControlPolicy:
     ----------
     slack_s : int
         A task may slip this far beyond its promised start before the plan is repaired.
-    dearer : float
-        How much dearer than when it was committed the plan may have become, relative, before
+    costlier : float
+        How much costlier than when it was committed the plan may have become, relative, before
         it is repaired.
-    much_dearer : float
+    much_costlier : float
         The same before it is made anew: the price of staleness.
     replan_every_s : int
         Least time between two full plans, seconds.
@@ -80,19 +80,19 @@ class ControlPolicy:
     """
 
     slack_s: int = 60
-    dearer: float = 0.01
-    much_dearer: float = 0.10
+    costlier: float = 0.01
+    much_costlier: float = 0.10
     replan_every_s: int = 300
     frozen_s: int = 0
     repair_budget: Budget = field(default_factory=lambda: Budget(0.05))
     replan_budget: Budget = field(default_factory=lambda: Budget(2.0))
 
     def __post_init__(self) -> None:
-        for name in ("slack_s", "dearer", "much_dearer", "replan_every_s", "frozen_s"):
+        for name in ("slack_s", "costlier", "much_costlier", "replan_every_s", "frozen_s"):
             if getattr(self, name) < 0:
                 raise BadRequest(f"control: {name} is {getattr(self, name)}; it must be 0 or more")
-        if self.much_dearer < self.dearer:
-            raise BadRequest("control: much_dearer must not be below dearer")
+        if self.much_costlier < self.costlier:
+            raise BadRequest("control: much_costlier must not be below costlier")
 
 
 class Refused(Exception):
@@ -237,7 +237,7 @@ class Controller:
         stands = standing(problem)
         if not stands.keeps.all():
             return None
-        found = mended(problem, fixed_arrays(problem), stands, ranks(problem)[0], 1e-9, False)
+        found = reinserted(problem, fixed_arrays(problem), stands, ranks(problem)[0], 1e-9, False)
         if found is None or found[1].any():
             return None
         return decode(problem, found[0])
@@ -249,7 +249,7 @@ class Controller:
         if not snapshot.pending:
             return Decision(Choice.KEEP, "nothing waits")
         if not waiting or self.vain_version == snapshot.version:
-            return Decision(Choice.KEEP, "what waits can be planned by no means")
+            return Decision(Choice.KEEP, "what waits cannot be planned")
         if self.plan is None:
             return Decision(Choice.REPLAN, "there is no plan yet")
         kept = self.retimed()
@@ -268,23 +268,23 @@ class Controller:
         base = self._cost_of(kept)
         grown = 0.0
         if self.cost is not None and self.cost > 0:
-            # What has ended is paid for: only what is still to come can be dearer than promised.
+            # What has ended is paid for: only what is still to come can be costlier than promised.
             grown = (base - self._cost_as_promised()) / self.cost
         stale = (
             self.planned_at_s is None
             or snapshot.now_s - self.planned_at_s >= control.replan_every_s
         )
-        if grown > control.much_dearer and stale:
-            return Decision(Choice.REPLAN, f"the plan has become {grown:.0%} dearer")
-        if slip_s > control.slack_s and grown > control.dearer:
+        if grown > control.much_costlier and stale:
+            return Decision(Choice.REPLAN, f"the plan has become {grown:.0%} costlier")
+        if slip_s > control.slack_s and grown > control.costlier:
             return Decision(
                 Choice.REPAIR,
-                f"{slipped} slips by {slip_s} s, and the plan has become {grown:.1%} dearer",
+                f"{slipped} slips by {slip_s} s, and the plan has become {grown:.1%} costlier",
             )
         return Decision(Choice.KEEP, "the plan holds")
 
     def hopeless(self) -> dict[str, str]:
-        """Waiting tasks that can be planned by no means as things stand, each with the reason."""
+        """Waiting tasks that cannot be planned as things stand, each with the reason."""
         request = self.expected
         if self._hopeless is None or self._hopeless[0] is not request:
             self._hopeless = (request, encode(request).unplanned)

@@ -78,7 +78,7 @@ def plan(
     Returns
     -------
     PlanResponse
-        Never dearer than the greedy plan under the same estimates (on average over the policy's
+        Never costlier than the greedy plan under the same estimates (on average over the policy's
         scenarios, where it names some), never an invalid plan;
         preemptible running tasks are stopped where that is cheaper
         (``plancast.planner.planning.preempt``); with ``budget.steps`` alone, a seed and the same

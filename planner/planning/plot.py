@@ -162,17 +162,17 @@ def _bars(request: PlanRequest, plan: Plan) -> tuple[dict[str, list[_Bar]], int]
         for worker, count in pieces.items():
             bars[worker].append(_Bar(task, start_s, end_s, runs, count))
 
-    told = set()
+    seen = set()
     for a in plan.assignments:
         run = snapshot.running_by_id.get(a.task)
         task = snapshot.pending_by_id.get(a.task) or (run.task if run else None)
         if task is None or not set(a.workers) <= set(snapshot.worker_by_id):
             strangers += 1
             continue
-        told.add(a.task)
+        seen.add(a.task)
         add(task, a.workers, a.start_s, a.end_s, run is not None and a.task not in plan.preempted)
     for run in snapshot.running:
-        if run.task.id not in told and run.task.id not in plan.preempted:
+        if run.task.id not in seen and run.task.id not in plan.preempted:
             add(run.task, run.workers, run.start_s, running_end_s(request, run), True)
     return bars, strangers
 

@@ -34,7 +34,7 @@ RESERVE, RESERVE_S = 2.5, 0.002
 """Kept back of the budget to judge and to explain the plan: so many times what it took to encode
 the request, and seconds. On a machine that is busy both take longer."""
 LEAST_S = 0.003
-"""Seconds that are always granted: to mend takes no longer."""
+"""Seconds that are always granted: to repair takes no longer."""
 
 
 def repair(request: PlanRequest, **parameters: Any) -> PlanResponse:

@@ -44,7 +44,7 @@ class RiskMeasure:
     Parameters
     ----------
     level : float
-        0 for the mean; CVaR at 0.9 is the mean of the dearest tenth.
+        0 for the mean; CVaR at 0.9 is the mean of the costliest tenth.
     """
 
     level: float = 0.0
@@ -259,8 +259,8 @@ def plan_under_risk(
     for number, level in enumerate(tried):
         for name in dict.fromkeys((solver, "greedy")):
             asked = _at_level(request, level, began, len(tried) - number)
-            told = observe if level == own else None
-            response = plan(asked, name, observe=told, **(parameters if name == solver else {}))
+            result = observe if level == own else None
+            response = plan(asked, name, observe=result, **(parameters if name == solver else {}))
             if base is None:
                 base = response
             if response.plan is None or response.unplanned.keys() != base.unplanned.keys():

@@ -200,7 +200,7 @@ def plan_in_scenarios(request: PlanRequest, plan_one: PlanOne) -> PlanResponse:
     -------
     PlanResponse
         Valid, timed and priced at the policy's level like any other; ``scenarios`` tells what
-        it costs in each. No dearer on average than the plan made at that level alone.
+        it costs in each. No costlier on average than the plan made at that level alone.
 
     Notes
     -----
@@ -239,7 +239,7 @@ def reordered(request: PlanRequest, base: PlanResponse) -> PlanResponse:
     Returns
     -------
     PlanResponse
-        On one machine or few alike no dearer than `base` on average over the scenarios;
+        On one machine or few alike no costlier than `base` on average over the scenarios;
         elsewhere `base`, with what it costs in each.
     """
     began = time.perf_counter() - base.wall_s
@@ -304,9 +304,9 @@ def _best(seen: Outlooks, base: PlanResponse, plans: list[Plan], began: float) -
     for plan in plans:
         if not evaluate(request, plan, unplanned=base.unplanned).valid:
             continue
-        told = seen.costs(plan)
-        if mean(told) < mean(costs):
-            chosen, costs = plan, told
+        result = seen.costs(plan)
+        if mean(result) < mean(costs):
+            chosen, costs = plan, result
     found = evaluate(request, chosen, unplanned=base.unplanned)
     bound = None if base.lower_bound is None else min(base.lower_bound, found.cost)
     gap = None if bound is None else relative_gap(found.cost, bound)

@@ -95,8 +95,8 @@ class Rules(NamedTuple):
         How many workers may be held for tasks that found no room; 0 for none.
     in_order : bool
         Nothing overtakes the first task that finds no room.
-    kin, dearest : float
-        Workers of a `rate` above `dearest` are not taken. Where `kin` is below it the queue is
+    kin, costliest : float
+        Workers of a `rate` above `costliest` are not taken. Where `kin` is below it the queue is
         gone through twice: first for workers of a rate up to `kin`, so that these serve what
         suits them before they serve others.
     price, spread, stick : float
@@ -113,7 +113,7 @@ class Rules(NamedTuple):
     most_holds: int
     in_order: bool
     kin: float
-    dearest: float
+    costliest: float
     price: float
     spread: float
     stick: float
@@ -388,7 +388,7 @@ def _hold_for(c, r, s, k, i):
         if w < 0 or s.hold[w] >= 0 or not c.allowed[kind, w] or s.back[w] > k.now:
             w, first = -1, FAR
             for v in range(s.hold.shape[0]):
-                if s.hold[v] >= 0 or not c.allowed[kind, v] or r.rate[row, v] > r.dearest:
+                if s.hold[v] >= 0 or not c.allowed[kind, v] or r.rate[row, v] > r.costliest:
                     continue
                 if k.estimate[i, c.worker_class[v]] <= 0:
                     continue
@@ -455,9 +455,9 @@ def scan(c, r, s, task_of, queue, waiting, fresh, changed, estimate, actual):
         np.zeros(workers, np.bool_),
     )  # fmt: skip
     some = np.flatnonzero(changed | (s.hold >= 0))
-    if r.kin < r.dearest and not r.bound and not r.in_order:
+    if r.kin < r.costliest and not r.bound and not r.in_order:
         waiting = _turn(c, r, s, look, queue, waiting, fresh, some, r.kin, np.bool_(False), actual)
-    return _turn(c, r, s, look, queue, waiting, fresh, some, r.dearest, np.bool_(True), actual)
+    return _turn(c, r, s, look, queue, waiting, fresh, some, r.costliest, np.bool_(True), actual)
 
 
 @inner
@@ -484,7 +484,7 @@ def _advance(c, s, moment, fresh, changed):
     """Go to a moment and let everything of it happen; how many tasks ended, arrived, were lost."""
     before = s.clock[NOW]
     s.clock[NOW] = moment
-    told, kept = 0, 0
+    found, kept = 0, 0
     for k in range(s.running[-1]):
         i = s.running[k]
         if s.end[i] > moment:
@@ -492,7 +492,7 @@ def _advance(c, s, moment, fresh, changed):
             kept += 1
             continue
         s.state[i] = ENDED
-        told += 1
+        found += 1
         _leave(c, s, i, changed)
         for p in range(c.succ_ptr[i], c.succ_ptr[i + 1]):
             j = c.succ[p]
@@ -511,12 +511,12 @@ def _advance(c, s, moment, fresh, changed):
         if c.release[i] > moment:
             break
         fresh[i] = True
-        told += 1
+        found += 1
         s.clock[ARRIVED] += 1
     while s.clock[OUTAGES] < c.outage_at.shape[0] and c.outage_at[s.clock[OUTAGES]] <= moment:
-        told += _go_out(c, s, s.clock[OUTAGES], fresh, changed)
+        found += _go_out(c, s, s.clock[OUTAGES], fresh, changed)
         s.clock[OUTAGES] += 1
-    return told
+    return found
 
 
 @inner
@@ -579,7 +579,7 @@ def run(c, r, s, task_of, estimate, actual, pause):
             waiting += 1
     fresh = np.ones(tasks, np.bool_)
     changed = np.ones(workers, np.bool_)
-    told = 0
+    found = 0
     lost = s.clock[RESTARTS]
     while True:
         if s.clock[RESTARTS] > lost:  # what was lost waits again, in its place of the queue
@@ -597,6 +597,6 @@ def run(c, r, s, task_of, estimate, actual, pause):
         moment = _next_moment(c, s)
         if moment >= FAR:
             return False
-        told += _advance(c, s, moment, fresh, changed)
-        if told >= pause:
+        found += _advance(c, s, moment, fresh, changed)
+        if found >= pause:
             return True

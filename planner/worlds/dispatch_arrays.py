@@ -181,9 +181,9 @@ def arena_of(
     for i, running in enumerate(runs, start=len(problem.tasks)):
         first = cluster.shard_ptr[i]
         live.worker[first : first + running.task.shards] = [index[w] for w in running.workers]
-        told = run_s.get(running.task.id)
+        found = run_s.get(running.task.id)
         end_s = (
-            running.start_s + told if isinstance(told, int) else expected_end_s(request, running)
+            running.start_s + found if isinstance(found, int) else expected_end_s(request, running)
         )
         begin(cluster, live, i, running.start_s - now, max(0, end_s - now))
     return arena
@@ -227,7 +227,7 @@ def _cluster(
     for outage in outages:
         if outage.worker not in index:
             raise BadRequest(f"outage of worker {outage.worker!r}: it is not in the cluster")
-    told = sorted(outages, key=lambda o: (o.at_s, o.worker))
+    found = sorted(outages, key=lambda o: (o.at_s, o.worker))
     return Cluster(
         capacity=problem.capacity, worker_class=problem.worker_class, demand=demand,
         kind=kind.astype(np.int64), allowed=allowed,
@@ -236,10 +236,10 @@ def _cluster(
         arrivals=np.argsort(release, kind="stable"), pred_ptr=pred_ptr, pred=pred,
         succ_ptr=succ_ptr, succ=succ, shut_worker=problem.shut_worker[by_end],
         shut_start=problem.shut_start[by_end], shut_end=problem.shut_end[by_end],
-        outage_at=np.array([o.at_s - now for o in told], np.int64),
-        outage_worker=np.array([index[o.worker] for o in told], np.int64),
-        outage_back=np.array([o.back_s - now for o in told], np.int64),
-        outage_kills=np.array([o.kills for o in told], np.bool_),
+        outage_at=np.array([o.at_s - now for o in found], np.int64),
+        outage_worker=np.array([index[o.worker] for o in found], np.int64),
+        outage_back=np.array([o.back_s - now for o in found], np.int64),
+        outage_kills=np.array([o.kills for o in found], np.bool_),
     )  # fmt: skip
 
 
@@ -272,7 +272,7 @@ def rules(arena: Arena, rank: Floats, **chosen: object) -> Rules:
         rank=np.ascontiguousarray(rank, np.float64), home=np.full(len(arena.task_of), -1),
         row=np.zeros(len(arena.tasks), np.int64),
         rate=np.zeros((1, len(arena.problem.workers))), bound=False, most_holds=0,
-        in_order=False, kin=np.inf, dearest=np.inf, price=0.0, spread=0.0, stick=0.0,
+        in_order=False, kin=np.inf, costliest=np.inf, price=0.0, spread=0.0, stick=0.0,
         measure=0,
     )  # fmt: skip
     return neutral._replace(**chosen)  # type: ignore[arg-type]

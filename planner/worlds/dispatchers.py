@@ -57,7 +57,7 @@ class LookAhead:
     humility : float
         Chance that any job ends at once, whatever its forecast.
     patience_s : float
-        Wait from which on the growth itself grows, seconds: nobody waits for ever.
+        Wait from which on the growth itself grows, seconds: nobody waits forever.
     moves : int
         Orders tried at a decision besides the rules.
     depth : int

@@ -42,7 +42,7 @@ from plancast.planner.worlds.shrinkage import FIRST_SPREAD, Forecasts
 PLAN = "plan, as it stands"
 """Name of the candidate that follows the plan strictly."""
 MIDDLE = 0.5
-"""Level at which a plan is mended and tasks are ranked: no other is centred."""
+"""Level at which a plan is repaired and tasks are ranked: no other is centred."""
 
 
 @dataclass(frozen=True)
@@ -125,10 +125,10 @@ class ClosedLoop:
     thoughts : int
         Elsewhere: how many times it thinks in the course of a batch.
     moves : int
-        Elsewhere: moves of ruin and recreate with which it mends the plan at a thought, where
+        Elsewhere: moves of ruin and recreate with which it repairs the plan at a thought, where
         following it is about the best that can be done; 0 for none.
     near : float
-        How much more following the plan may seem to cost and still be mended for, relative.
+        How much more following the plan may seem to cost and still be repaired for, relative.
     loyal : float
         By how many standard errors of the mean another candidate must seem cheaper to be
         followed instead.

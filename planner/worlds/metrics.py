@@ -68,8 +68,8 @@ def judge(replayed: Replay, seed: int = 0) -> dict[str, Any]:
     log = replayed.log
     slowdown = bounded_slowdown(replayed)
     wait = (replayed.start_s - log.submit_s).astype(np.float64)
-    told = replayed.promise_s >= 0
-    error = (replayed.start_s - replayed.promise_s)[told].astype(np.float64)
+    found = replayed.promise_s >= 0
+    error = (replayed.start_s - replayed.promise_s)[found].astype(np.float64)
     missed = replayed.end_s > deadlines(log.submit_s, log.requested_s, seed)
     span = float(replayed.end_s.max() - log.submit_s.min())
     work = float((log.width * (log.run_s + replayed.lost_s)).sum())
@@ -80,9 +80,9 @@ def judge(replayed: Replay, seed: int = 0) -> dict[str, Any]:
         "wait_mean_s": float(wait.mean()),
         "wait_p95_s": float(np.percentile(wait, 95)),
         "wait_max_s": float(wait.max()),
-        "promised": int(told.sum()),
-        "late_share": float(np.mean(error > LATE_S)) if told.any() else None,
-        "promise_error_mean_s": float(np.abs(error).mean()) if told.any() else None,
+        "promised": int(found.sum()),
+        "late_share": float(np.mean(error > LATE_S)) if found.any() else None,
+        "promise_error_mean_s": float(np.abs(error).mean()) if found.any() else None,
         "misses": float(missed.mean()),
         "utilisation": work / (log.procs * span) if span > 0 else 0.0,
         "energy_kwh": (IDLE_W * log.procs * span + BUSY_W * work) / 3.6e6,

@@ -276,12 +276,12 @@ def replay(
         promises,
     )
     passes = -1 if progress is None else max(1, len(log) // 50)
-    told, clock = 0, live.clock
+    found, clock = 0, live.clock
     while True:
         state = kernel.advance(jobs, live, *settings, passes)
         if state == kernel.ARRIVALS:
             assert not isinstance(estimates, str | np.ndarray)
-            told = _tell(estimates, jobs, live, told)
+            found = _tell(estimates, jobs, live, found)
             if isinstance(estimates, Renewing):
                 _renew(estimates, log, jobs, live, level)
             _ask(estimates, log, live, level)

@@ -198,7 +198,7 @@ def _weigh(jobs, live, place):
 
     ``E[1 / max(run, 10)] + ageing x wait x (E[1 / max(run, 10)^2] + humility / 100)
     x (1 + (wait / patience)^2)``. Humility is the chance that any job, whatever its forecast,
-    ends at once: no distribution is that certain. A point estimate is taken at its word.
+    ends at once: no distribution is that certain. A point estimate is taken as exact.
     """
     settings, job = jobs.settings, live.queue[place]
     wait = float(live.clock[NOW] - jobs.submit[job])
@@ -228,7 +228,7 @@ def _rules(jobs, live, plan):
 
 @inner
 def _best_order(jobs, live, plan):
-    """The cheapest order found: the best of ``RULES`` rules, bettered by bringing jobs forward.
+    """The cheapest order found: the best of ``RULES`` rules, improved by bringing jobs forward.
 
     Only the first ``DEPTH`` places of an order are searched; the others follow.
     """
@@ -351,20 +351,20 @@ def _pass_bounded(jobs, live, times, free, arrived):
     now = clock[NOW]
     count = _profile_at(jobs, live, settings[PROMISE_LEVEL], times, free)
     duration, begin = np.empty(waiting, np.int64), np.full(waiting, FAR)
-    score, told = np.empty(waiting), np.empty(waiting, np.int64)
+    score, found = np.empty(waiting), np.empty(waiting, np.int64)
     for k in range(waiting):
         job = live.queue[k]
-        duration[k], told[k] = _safe_duration(jobs, live, job), live.promise[job]
+        duration[k], found[k] = _safe_duration(jobs, live, job), live.promise[job]
         score[k] = jobs.procs[job] * live.mean[job] / _weigh(jobs, live, k)
-    for k in np.argsort(told, kind="mergesort"):
-        if 0 <= told[k] < FAR:
+    for k in np.argsort(found, kind="mergesort"):
+        if 0 <= found[k] < FAR:
             procs = jobs.procs[live.queue[k]]
-            begin[k] = earliest(times, free, count, procs, duration[k], max(told[k], now))
+            begin[k] = earliest(times, free, count, procs, duration[k], max(found[k], now))
             if begin[k] < FAR:
                 count = reserve(times, free, count, procs, begin[k], duration[k])
     order = np.argsort(score, kind="mergesort")
     for k in order:
-        if 0 <= told[k] < FAR:
+        if 0 <= found[k] < FAR:
             continue
         # With machines down a job may have no start yet; it is told one as soon as there is.
         procs = jobs.procs[live.queue[k]]
@@ -386,7 +386,7 @@ def _pass_bounded(jobs, live, times, free, arrived):
         if earliest(times, free, count, procs, duration[k], now) == now:
             begin[k] = now
             _start(jobs, live, job, duration[k])
-            if told[k] < 0:
+            if found[k] < 0:
                 live.promise[job] = now
         if begin[k] < FAR:
             count = reserve(times, free, count, procs, begin[k], duration[k])

@@ -376,7 +376,7 @@ def _fail(jobs, live, outage, n):
 def profile_of_running(jobs, live, times, free):
     """What is free over time if the running jobs end as expected; the number of segments.
 
-    ``free[k]`` holds from ``times[k]`` to ``times[k + 1]``, the last one for ever. The running
+    ``free[k]`` holds from ``times[k]`` to ``times[k + 1]``, the last one forever. The running
     jobs must be sorted and corrected.
     """
     clock = live.clock

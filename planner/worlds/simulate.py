@@ -45,8 +45,8 @@ def execute(request: PlanRequest, plan: Plan, run_s: Mapping[str, int]) -> Plan:
     the estimates and by what the running tasks are still expected to need; each whose
     reservation begins now starts. So freed time is used at once, and no task starts that
     would delay one planned before it (conservative backfilling in plan order). Starting
-    whatever fits, without reservations, lets small tasks overtake wide ones for ever: with
-    perfect estimates it made batches of KTH-SP2 two thirds dearer than planned.
+    whatever fits, without reservations, lets small tasks overtake wide ones forever: with
+    perfect estimates it made batches of KTH-SP2 two thirds costlier than planned.
 
     References
     ----------

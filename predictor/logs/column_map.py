@@ -167,14 +167,14 @@ class ColumnMap(BaseModel):
         return self
 
     def _submission_is_told(self) -> None:
-        told = [name for name in TIME_COLUMNS if name in self.columns]
-        if self.submission is None and "submit_s" not in told:
+        found = [name for name in TIME_COLUMNS if name in self.columns]
+        if self.submission is None and "submit_s" not in found:
             raise ValueError(
                 "columns: submit_s is missing; name the column of submission times, or say "
                 "submission: in_turn, shuffled or at_once where there are none"
             )
-        if self.submission is not None and told:
-            raise ValueError(f"submission: columns names {told[0]}; keep one of the two")
+        if self.submission is not None and found:
+            raise ValueError(f"submission: columns names {found[0]}; keep one of the two")
         if self.submission in ("in_turn", "shuffled") and "run_s" not in self.columns:
             raise ValueError(
                 f"submission: {self.submission} needs the run times; name the column of run_s"
@@ -213,7 +213,7 @@ class ColumnMap(BaseModel):
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             line = f", line {mark.line + 1}" if mark else ""
-            raise BadLog(f"column map {file.name}{line}: this is not YAML; mend it") from None
+            raise BadLog(f"column map {file.name}{line}: this is not YAML; repair it") from None
         if not isinstance(content, dict):
             raise BadLog(f"column map {file.name} is not a mapping; begin it with 'columns:'")
         try:
@@ -240,4 +240,4 @@ def _first_error(invalid: ValidationError) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{key} is no key of a column map{nearest(key, list(ColumnMap.model_fields))}"
-    return f"{key}: {text}; mend it" if key else text
+    return f"{key}: {text}; repair it" if key else text

@@ -234,15 +234,15 @@ def _times_hold(frame: pd.DataFrame, where: np.ndarray, rows: Rows) -> np.ndarra
     lost = negative & ~rises
     run[rises] = (end - start)[rises]
     reversed_ = ~infinite & ~absent & ~lost & (end < start)
-    told = reversed_ & (run >= 0)
-    untold = reversed_ & ~told
-    end[told] = (start + run)[told]
+    found = reversed_ & (run >= 0)
+    untold = reversed_ & ~found
+    end[found] = (start + run)[found]
     end[untold] = np.nan
     rows.drop("infinite time", where[infinite])
     rows.drop("no submission time", where[absent])
     rows.drop("negative run time", where[lost])
     rows.repair("negative run time, taken from start and end", where[rises])
-    rows.repair("end before start, taken from start and run time", where[told])
+    rows.repair("end before start, taken from start and run time", where[found])
     rows.repair("end before start, taken as unknown", where[untold])
     for name, values, changed in (("run_s", run, rises), ("end_s", end, reversed_)):
         if changed.any():

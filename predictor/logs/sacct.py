@@ -353,10 +353,10 @@ class _Cells:
         """Rows of `asked` with an unreadable cell that no other tells; the account hears of all."""
         lost = np.zeros(len(frame), dtype=bool)
         start, end, run = (frame[c].notna().to_numpy() for c in ("start_s", "end_s", "run_s"))
-        told = {"Elapsed": run | (start & end), "Start": run & end, "End": run & start}
-        told["ElapsedRaw"] = told["Elapsed"]
+        found = {"Elapsed": run | (start & end), "Start": run & end, "End": run & start}
+        found["ElapsedRaw"] = found["Elapsed"]
         for field, (bad, fault) in self.faults.items():
-            mended = bad & asked & ~lost & told.get(field, False)
+            mended = bad & asked & ~lost & found.get(field, False)
             gone = bad & asked & ~lost & ~mended
             self.rows.repair(f"unreadable {field}, taken from others", self.places[mended], fault)
             self.rows.drop(f"unreadable {field}", self.places[gone], fault)

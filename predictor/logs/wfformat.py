@@ -96,10 +96,10 @@ def _parsed(raw: bytes, rows: Rows) -> dict[str, Any]:
         content = json.loads(decoded(raw, rows))
     except json.JSONDecodeError as error:
         raise BadLog(
-            f"{name}, line {error.lineno}: this is not JSON ({error.msg}); mend it"
+            f"{name}, line {error.lineno}: this is not JSON ({error.msg}); repair it"
         ) from None
     except (ValueError, RecursionError):
-        raise BadLog(f"{name} holds what no JSON number or nesting may be; mend it") from None
+        raise BadLog(f"{name} holds what no JSON number or nesting may be; repair it") from None
     if not isinstance(content, dict):
         raise BadLog(f"{name} is no JSON object; give a WfFormat instance")
     return content
@@ -193,19 +193,19 @@ class _Instance:
         began = self._began()
         starts = dict(zip(rows, table["start_s"].tolist(), strict=True))
         runs = dict(zip(rows, table["run_s"].tolist(), strict=True))
-        told = self._starts_are_told(starts, runs)
+        found = self._starts_are_told(starts, runs)
         ends: dict[str, float] = {}
         submits: dict[str, float] = {}
         for task in self._in_order():
             ready = max((ends[parent] for parent in self.parents[task]), default=began)
-            start = starts[task] if told else ready
+            start = starts[task] if found else ready
             # Of a parent that streams to it a task need not see the end.
             submits[task] = min(ready, start) if not math.isnan(start) else ready
             run = 0.0 if math.isnan(runs[task]) else runs[task]
             ends[task] = (ready if math.isnan(start) else start) + run
-            if not told:
+            if not found:
                 starts[task] = start
-        self.replayed = 0 if told else len(rows)
+        self.replayed = 0 if found else len(rows)
         table["submit_s"] = [submits[task] for task in rows]
         table["start_s"] = [starts[task] for task in rows]
         return table
@@ -285,7 +285,7 @@ class _Instance:
                     ready.append(child)
         if len(ready) < len(waiting):
             stuck = next(task for task, count in waiting.items() if count)
-            raise self._bad(f"task {stuck!r} waits for itself through its parents; mend them")
+            raise self._bad(f"task {stuck!r} waits for itself through its parents; repair them")
         return ready
 
     def header(self) -> dict[str, str]:
@@ -320,7 +320,7 @@ class _Instance:
         value = holder.get(key)
         if isinstance(value, dict):
             return value
-        mend = "give an instance that ran" if key == "execution" else "mend the file"
+        mend = "give an instance that ran" if key == "execution" else "repair the file"
         raise self._bad(f"{where}: has no object {key}; {mend}")
 
     def _list(self, holder: Mapping[str, Any], key: str, where: str) -> list[Any]:

@@ -45,7 +45,7 @@ the one before it for repeats."""
 _RUNS, _SAME, _BEFORE = range(3)
 
 TRAINING_ROWS = 40_000
-"""Latest ended jobs that train: more cost time and hardly bettered the next month's forecasts."""
+"""Latest ended jobs that train: more cost time and hardly improved the next month's forecasts."""
 
 _NOTHING_KNOWN = math.log(3600.0)
 
@@ -182,7 +182,7 @@ err by factors that would ruin the forecasts of long ones."""
 
 SPREADS: tuple[float, ...] = (0.8,)
 """Bounds, in log seconds, of the distance from the median to a high level: what is wrong with
-wide forecasts is not mended in narrow ones."""
+wide forecasts is not repaired in narrow ones."""
 
 COHORTS = 1 + (len(LENGTHS) + 1) * (len(SPREADS) + 1)
 """Cold starts, and one cohort for each class of length and spread."""

@@ -231,8 +231,8 @@ def _moved_to(case: Case, is_wrong: Callable[[Any, Task], object]) -> tuple[str,
 
 @damage
 def _a_worker_that_is_not_eligible(case: Case) -> Expected:
-    told = case.request.estimates
-    moved = _moved_to(case, lambda w, t: estimate_for(told, t.id, w.machine_class) is None)
+    found = case.request.estimates
+    moved = _moved_to(case, lambda w, t: estimate_for(found, t.id, w.machine_class) is None)
     return moved and (KIND.NOT_ELIGIBLE, f"worker {moved[1]}")
 
 
@@ -252,11 +252,11 @@ def _a_worker_that_is_too_small(case: Case) -> Expected:
 
 @damage
 def _a_worker_on_which_it_runs_for_another_time(case: Case) -> Expected:
-    level, told = case.request.policy.level, case.request.estimates
+    level, found = case.request.policy.level, case.request.estimates
     said = {r["task"]: r["end_s"] - r["start_s"] for r in case.rows}
 
     def is_wrong(worker: Any, task: Task) -> bool:
-        estimate = estimate_for(told, task.id, worker.machine_class)
+        estimate = estimate_for(found, task.id, worker.machine_class)
         return task.shards == 1 and estimate is not None and estimate.at(level) != said[task.id]
 
     moved = _moved_to(case, is_wrong)
@@ -835,8 +835,8 @@ def test_the_damage_is_named(
         else:
             assert exit_.value.code == 4
             assert err == ""
-            told = [v["text"] for v in json.loads(out)["violations"] if v["kind"] == kind.value]
-            assert any(needle in text for text in told), (kind, needle, out)
+            found = [v["text"] for v in json.loads(out)["violations"] if v["kind"] == kind.value]
+            assert any(needle in text for text in found), (kind, needle, out)
 
 
 def test_violations_are_printed_in_words(

@@ -72,7 +72,7 @@ def refusal(path: Path, name: str, *, strict: bool = False) -> str:
     text = str(caught.value)
     assert "\n" not in text
     assert path.name in text
-    # What is wrong and how to mend it; a library's own words would show as its class name.
+    # What is wrong and how to repair it; a library's own words would show as its class name.
     assert "Error" not in text
     return text
 
@@ -137,7 +137,7 @@ def test_a_gzip_with_a_flipped_bit_is_refused(name: str, tmp_path: Path) -> None
 
 @EVERY
 def test_a_text_in_a_number_column_is_named(name: str, tmp_path: Path) -> None:
-    """The user could not find the cell to mend."""
+    """The user could not find the cell to repair."""
     case = CASES[name]
     content = (DATA / case.file).read_bytes()
     assert case.number in content

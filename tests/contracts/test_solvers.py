@@ -162,7 +162,7 @@ def test_no_time_at_all(name: str) -> None:
 
 @pytest.mark.parametrize("name", EXACT)
 def test_an_incumbent_is_never_made_worse(name: str) -> None:
-    """A solver that is handed a schedule could come back with a dearer one."""
+    """A solver that is handed a schedule could come back with a costlier one."""
     better = 0
     for problem in plannable(range(6000, 6120)):
         incumbent = solve("greedy", problem).schedule
@@ -242,7 +242,7 @@ def test_astar_cpsat_and_brute_force_agree(chunk: int) -> None:
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_a_dearer_worker_now_can_lose_to_a_cheaper_one_later(name: str) -> None:
+def test_a_costlier_worker_now_can_lose_to_a_cheaper_one_later(name: str) -> None:
     """The search would cut at the earliest completion over workers, and miss the cheapest plan."""
     workers = (
         Worker("w1", {"cpu": 1000}, busy_w=2400),

@@ -63,7 +63,7 @@ def safe_horizon(request: PlanRequest, tasks: Collection[Task]) -> int:
 
     Once everything is released, free, unblocked and what runs has ended, a second in which
     nothing runs could be cut out of a plan, and every later task would start a second
-    earlier: no term gets dearer, no rule is broken.
+    earlier: no term gets costlier, no rule is broken.
     """
     snapshot = request.snapshot
     calm = [snapshot.now_s]

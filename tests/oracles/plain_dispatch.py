@@ -143,9 +143,9 @@ class PlainDispatch:
     def start_what_may(self) -> None:
         """All starts of this moment."""
         r = self.rules
-        if r.kin < r.dearest and not r.bound and not r.in_order:
+        if r.kin < r.costliest and not r.bound and not r.in_order:
             self.turn(r.kin, last=False)
-        self.turn(r.dearest, last=True)
+        self.turn(r.costliest, last=True)
 
     def turn(self, limit: float, *, last: bool) -> None:
         """Go through the queue once."""
@@ -195,7 +195,7 @@ class PlainDispatch:
                     for v in range(len(c.capacity))
                     if v not in self.hold
                     and c.allowed[kind, v]
-                    and r.rate[r.row[i], v] <= r.dearest
+                    and r.rate[r.row[i], v] <= r.costliest
                     and self.estimate[i, c.worker_class[v]] > 0
                 ]
                 rooms = [(self.room_at(i, v)[0], v) for v in open_to]

@@ -21,14 +21,14 @@ def plain_limits(
     known = [k if r > 0 else math.inf for k, r in zip(known_at_s(jobs), run, strict=True)]
     ends = sorted(range(len(rows)), key=lambda j: known[j])
     limits, chances, held = list(asked), [0.0] * len(rows), [0.0] * len(rows)
-    told: list[int] = []
+    found: list[int] = []
     price, allowance, cut, forecast = math.inf, 0.0, 5.0, 5.0
     knees: list[tuple[float, float]] = [(0.0, 0.0)] * rules.price_jobs
     for job, row in enumerate(rows):
-        for other in ends[len(told) :]:
+        for other in ends[len(found) :]:
             if known[other] > row["submit_s"]:
                 break
-            told.append(other)
+            found.append(other)
             if chances[other] > 0:
                 was_cut = float(run[other] > limits[other])
                 allowance += held[other] - was_cut
@@ -38,7 +38,7 @@ def plain_limits(
         allowance = min(max(1.0, rules.burst * math.sqrt(risk * len(month))), allowance + risk)
         if not asked[job] > 0:
             continue
-        sample = _sample(rows, run, asked, [j for j in told if asked[j] > 0], row, rules)
+        sample = _sample(rows, run, asked, [j for j in found if asked[j] > 0], row, rules)
         if not sample:
             continue
         optimism = max(cut / forecast, 1.0)
@@ -53,7 +53,7 @@ def plain_limits(
                 best = (gain - price * optimism * over, tried, over)
         knees[job % rules.price_jobs] = (knee[0] / optimism, knee[1])
         crowd = sum(
-            chances[j] > 0 and j not in told for j in range(job) if rows[j]["user"] == row["user"]
+            chances[j] > 0 and j not in found for j in range(job) if rows[j]["user"] == row["user"]
         )
         wanted = min(1.0, max(rules.cautious * optimism * best[2], crowd / rules.crowd))
         if best[2] > 0 and wanted <= allowance:

@@ -306,10 +306,10 @@ class PlainReplay:
                 )
                 for job in turn
             }
-            _, told = self._spread_out(now, [(j, safe[j]) for j in turn], {}, math.inf)
+            _, result = self._spread_out(now, [(j, safe[j]) for j in turn], {}, math.inf)
             for job in turn:
                 if self.promise[job] is None:
-                    self.promise[job] = now if job in starts else told.get(job)
+                    self.promise[job] = now if job in starts else result.get(job)
         for job in starts:
             self._launch(job, now)
             self.expected[job] = now + lasts[job]
@@ -350,9 +350,9 @@ class PlainReplay:
         new = [job for job in by_score if self.promise[job] is None]
         fresh = {job for job in new if job not in self.asked}
         for job in sorted(self.queue, key=lambda j: (self.promise[j] or 0, j)):
-            told = self.promise[job]
-            if told is not None:
-                since = max(told, now)
+            found = self.promise[job]
+            if found is not None:
+                since = max(found, now)
                 hold(job, self._first(holds(), capacity, job, since, lasts[job]))
         for job in new:
             at = self._first(holds(), capacity, job, now, lasts[job])

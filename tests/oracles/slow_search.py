@@ -5,7 +5,7 @@ last one that was placed. Its edges are ``Assign(task, workers)``: precondition,
 predecessors are placed and there is a start, no earlier than that, at which all pieces
 fit; effect, the task runs there from the earliest such start on. All terms but ``moves``
 never fall when a start on given workers gets later, so some cheapest schedule is reached
-by such edges. Every multiset of workers is an edge of its own: a dearer worker now may
+by such edges. Every multiset of workers is an edge of its own: a costlier worker now may
 lose to a cheaper one later.
 """
 

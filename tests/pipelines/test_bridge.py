@@ -21,8 +21,8 @@ def job(**fields: Any) -> Any:
 
 def test_quantiles_are_rounded_up_to_whole_seconds() -> None:
     """A plan would reserve less than was forecast."""
-    told = estimates_of(["a", "b"], np.array([[0.2, 5.0], [7.0000001, 7.5]]), (0.5, 0.9), "model")
-    assert told == {
+    found = estimates_of(["a", "b"], np.array([[0.2, 5.0], [7.0000001, 7.5]]), (0.5, 0.9), "model")
+    assert found == {
         "a": {"*": DurationEstimate((0.5, 0.9), (1, 5), "model")},
         "b": {"*": DurationEstimate((0.5, 0.9), (8, 8), "model")},
     }
@@ -30,15 +30,15 @@ def test_quantiles_are_rounded_up_to_whole_seconds() -> None:
 
 def test_the_dust_of_binary_fractions_costs_no_second() -> None:
     """Seven seconds that a computation left at 7.0000000001 would be planned as eight."""
-    told = estimates_of(["a"], np.array([[7 + 1e-10]]), (0.5,), "")
-    assert told["a"]["*"].seconds == (7,)
+    found = estimates_of(["a"], np.array([[7 + 1e-10]]), (0.5,), "")
+    assert found["a"]["*"].seconds == (7,)
 
 
 def test_point_forecasts_have_no_spread() -> None:
     """A rule of thumb would be credited with quantiles it never gave."""
-    told = certain_estimates(["a"], np.array([9.5]), "last_two")
-    assert told == {"a": {"*": DurationEstimate((0.5,), (10,), "last_two")}}
-    assert {told["a"]["*"].at(level) for level in (0.01, 0.5, 0.99)} == {10}
+    found = certain_estimates(["a"], np.array([9.5]), "last_two")
+    assert found == {"a": {"*": DurationEstimate((0.5,), (10,), "last_two")}}
+    assert {found["a"]["*"].at(level) for level in (0.01, 0.5, 0.99)} == {10}
 
 
 def test_every_task_needs_a_forecast() -> None:

@@ -28,7 +28,7 @@ def driven_by_rows(log: pd.DataFrame, refit_s: float) -> tuple[OnlineForecaster,
     rows = log.to_dict("records")
     ends = np.argsort(end, kind="stable")
     asked, numbers, past = [], {}, []
-    told, e = np.full((n, len(LEVELS)), np.nan), 0
+    found, e = np.full((n, len(LEVELS)), np.nan), 0
     for i in range(n):
         while e < n and end[ends[e]] <= submit[i]:
             j = int(ends[e])
@@ -57,23 +57,23 @@ def driven_by_rows(log: pd.DataFrame, refit_s: float) -> tuple[OnlineForecaster,
         asked.append(question)
         if made.refits:
             forecast = made.issue(question)
-            told[i] = np.exp(forecast.logs)
+            found[i] = np.exp(forecast.logs)
             numbers[i] = made.submitted(forecast)
         history.see(waiting)
-    return made, told
+    return made, found
 
 
 def test_row_by_row_is_the_walk() -> None:
     """An evaluation would measure another forecaster than the one that production runs."""
     log = toy_log(500)
     walk = walk_forward(log, LEVELS, refit_s=0.4 * DAY_S, trees=TREES)
-    made, told = driven_by_rows(log, 0.4 * DAY_S)
+    made, found = driven_by_rows(log, 0.4 * DAY_S)
     assert len(walk.refits) > 5
     assert made.refits == walk.refits
     known = np.isfinite(walk.quantiles_s)
-    assert (np.isfinite(told) == known).all()
+    assert (np.isfinite(found) == known).all()
     # The walk keeps its experts' forecasts in single precision.
-    np.testing.assert_allclose(told[known], walk.quantiles_s[known], rtol=1e-4)
+    np.testing.assert_allclose(found[known], walk.quantiles_s[known], rtol=1e-4)
 
 
 def test_drift_is_seen_at_the_same_submission(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,8 +35,8 @@ def test_quantile_metrics_by_hand() -> None:
 def test_an_atom_is_covered_in_proportion() -> None:
     """Where run times repeat, every level that names the value would count as kept in full."""
     levels = (0.5, 0.8, 0.9, 0.95)
-    told = [[7.0, 7.0, 7.0, 9.0], [5.0, 7.0, 8.0, 9.0], [7.0, 7.0, 7.0, 7.0], [6.0, 6.0, 7.5, 8.0]]
-    covered = metrics.covered([7.0, 7.0, 6.0, 7.0], told, levels)
+    found = [[7.0, 7.0, 7.0, 9.0], [5.0, 7.0, 8.0, 9.0], [7.0, 7.0, 7.0, 7.0], [6.0, 6.0, 7.5, 8.0]]
+    covered = metrics.covered([7.0, 7.0, 6.0, 7.0], found, levels)
     np.testing.assert_allclose(
         covered, [[0.0, 0.75, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0], [1.0] * 4, [0.0, 0.0, 1.0, 1.0]]
     )

@@ -41,7 +41,7 @@ def test_quantiles_never_cross_and_are_never_nan() -> None:
     wild[:50] = np.nan
     quantiles = model.predict_quantiles(wild)
     raw = np.column_stack([b.predict(wild) for b in model.boosters_])
-    assert (np.diff(raw, axis=1) < 0).any(), "nothing to mend here: the test has no power"
+    assert (np.diff(raw, axis=1) < 0).any(), "nothing to repair here: the test has no power"
     assert quantiles.shape == (500, 5)
     assert np.isfinite(quantiles).all()
     assert (np.diff(quantiles, axis=1) >= 0).all()

@@ -48,8 +48,8 @@ def test_numbers_for_users_are_the_same_users() -> None:
     named = LOG.assign(user=LOG["user"].rank(method="dense").astype(int).astype(str))
     model = RuntimePredictor(trees=TREES).fit(named.iloc[:600])
     job = named.iloc[650].drop(["start_s", "end_s", "run_s", "outcome"]).to_dict()
-    told = model.predict_row(job)
-    assert model.predict_row({**job, "user": float(job["user"])}).tobytes() == told.tobytes()
+    found = model.predict_row(job)
+    assert model.predict_row({**job, "user": float(job["user"])}).tobytes() == found.tobytes()
     nobody = model.predict_row({**job, "user": math.nan})
     assert nobody.tobytes() == model.predict_row({**job, "user": ""}).tobytes()
 

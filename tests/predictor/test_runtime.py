@@ -155,7 +155,7 @@ def test_update_folds_in_at_once(log: pd.DataFrame) -> None:
 
 
 def test_a_job_told_only_at_its_end_calibrates(log: pd.DataFrame) -> None:
-    """A master that tells nothing but finished jobs would keep stale quantiles for ever."""
+    """A master that tells nothing but finished jobs would keep stale quantiles forever."""
     model = RuntimePredictor(trees=TREES).fit(log.iloc[:1000])
     settled, left = model.correction.settled, model.remaining.parts[0.25].settled
     slower = log.iloc[1000:1200].assign(run_s=log["run_s"] * 5.0)
@@ -173,16 +173,16 @@ def test_a_job_told_only_at_its_end_calibrates(log: pd.DataFrame) -> None:
     model.update(pd.DataFrame({**odd, "run_s": [0.0, 50.0], "outcome": ["cancelled", "completed"]}))
     assert model.correction.settled == settled + 200
     rest = log.iloc[1200:1300]
-    told, before = (m.predict_quantiles(rest, as_of_s=2e7) for m in (model, stale))
+    found, before = (m.predict_quantiles(rest, as_of_s=2e7) for m in (model, stale))
     run = rest["run_s"].to_numpy()[:, None] * 5.0
-    gaps = [np.abs((run <= q).mean(axis=0) - LEVELS).max() for q in (told, before)]
+    gaps = [np.abs((run <= q).mean(axis=0) - LEVELS).max() for q in (found, before)]
     assert gaps[0] < gaps[1]
 
 
 def test_late_calibration_hides_what_ended_later(log: pd.DataFrame) -> None:
     """A job told at its end would be judged by a forecast that knew what ended after it came."""
     model = RuntimePredictor(trees=TREES).fit(log.iloc[:1000])
-    told = model.forecast_log(log.iloc[1000:1100])
+    found = model.forecast_log(log.iloc[1000:1100])
     seen: list[np.ndarray] = []
     replayed = model._replayed
 
@@ -192,7 +192,7 @@ def test_late_calibration_hides_what_ended_later(log: pd.DataFrame) -> None:
 
     model._replayed = spied  # type: ignore[method-assign]
     model.update(log.iloc[1000:1100])
-    np.testing.assert_array_equal(seen[0], told)
+    np.testing.assert_array_equal(seen[0], found)
 
 
 def test_levels_can_be_chosen_within_the_trained(
@@ -399,8 +399,8 @@ def test_levels_up_to_995_are_learned_and_promised() -> None:
     levels = (0.5, 0.9, 0.98, 0.99, 0.995)
     model = RuntimePredictor(levels, trees={"n_estimators": 10, "min_child_samples": 20})
     model.fit(log.iloc[:2000])
-    told = model.forecast_log(log.iloc[2000:])
-    covered = (log["run_s"].to_numpy()[2000:, None] <= told).mean(axis=0)
-    assert np.isfinite(told).all()
-    assert (np.diff(told, axis=1) >= 0).all()
+    found = model.forecast_log(log.iloc[2000:])
+    covered = (log["run_s"].to_numpy()[2000:, None] <= found).mean(axis=0)
+    assert np.isfinite(found).all()
+    assert (np.diff(found, axis=1) >= 0).all()
     assert (np.abs(covered - levels) <= [0.06, 0.04, 0.02, 0.015, 0.01]).all()

@@ -73,7 +73,7 @@ def test_canonical_is_idempotent_and_keeps_attrs_apart() -> None:
 
 
 def test_canonical_frame_may_be_written_to() -> None:
-    """Pandas' read-only arrays would break the first reader that mends a cell in place."""
+    """Pandas' read-only arrays would break the first reader that repairs a cell in place."""
     source = pd.DataFrame({"submit_s": [0.0, 1.0], "run_s": [1.0, 2.0]})
     frame = canonical(source)
     frame.loc[0, "run_s"] = 99.0

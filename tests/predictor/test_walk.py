@@ -80,11 +80,11 @@ def test_drift_brings_a_refit_forward() -> None:
 
 def test_forecasts_cover_and_never_cross(walk: Walk) -> None:
     """A plan would be promised quantiles that hold less often than they say."""
-    told = walk.quantiles_s[walk.begin :]
+    found = walk.quantiles_s[walk.begin :]
     run = walk.jobs["run_s"].to_numpy()[walk.begin :]
-    assert np.isfinite(told).all()
-    assert (np.diff(told, axis=1) >= 0).all()
-    np.testing.assert_allclose((run[:, None] <= told).mean(axis=0), LEVELS, atol=0.05)
+    assert np.isfinite(found).all()
+    assert (np.diff(found, axis=1) >= 0).all()
+    np.testing.assert_allclose((run[:, None] <= found).mean(axis=0), LEVELS, atol=0.05)
     assert len(walk.refits) >= 4
 
 
@@ -92,11 +92,11 @@ def test_remaining_times_cover(walk: Walk) -> None:
     """A job that has run for a while would get a remaining time that it mostly passes."""
     run = walk.jobs["run_s"].to_numpy()
     median = walk.quantiles_s[:, walk.levels.index(0.5)]
-    for fraction, (rows, told) in walk.remaining.items():
+    for fraction, (rows, entry) in walk.remaining.items():
         left = run[rows] - fraction * median[rows]
         assert (left > 0).all()
         if len(rows) >= 300:
-            np.testing.assert_allclose((left[:, None] <= told).mean(axis=0), LEVELS, atol=0.08)
+            np.testing.assert_allclose((left[:, None] <= entry).mean(axis=0), LEVELS, atol=0.08)
     assert len(walk.remaining[0.25][0]) >= 300
 
 
@@ -107,10 +107,10 @@ def test_conditional_quantiles_of_a_known_law() -> None:
     whole = (levels / (1 - levels))[None, :] * 1000.0
     elapsed = np.array([700.0])
     left = conditional_quantiles(whole, levels.tolist(), elapsed, [0.5, 0.9])[0]
-    for p, told in zip((0.5, 0.9), left, strict=True):
+    for p, entry in zip((0.5, 0.9), left, strict=True):
         passed = 700.0 / 1700.0
         share = passed + p * (1 - passed)
-        assert told == pytest.approx(1000.0 * share / (1 - share) - 700.0, rel=1e-6)
+        assert entry == pytest.approx(1000.0 * share / (1 - share) - 700.0, rel=1e-6)
     beyond = conditional_quantiles(whole, levels.tolist(), np.array([1e6]), [0.5, 0.9])[0]
     assert (beyond > 0).all()
     assert np.isfinite(beyond).all()
@@ -150,11 +150,11 @@ def test_walked_model_goes_on_online(log: pd.DataFrame, walk: Walk, tmp_path: Pa
     """The model a walk ends with could not be served, saved or loaded."""
     model = RuntimePredictor.of_walk(walk)
     job = {"submit_s": 1e6, "user": "u1", "requested_s": 5000.0, "cpus": 2.0, "queue": "west"}
-    told = model.predict_row(job)
-    assert np.isfinite(told).all()
+    found = model.predict_row(job)
+    assert np.isfinite(found).all()
     loaded = RuntimePredictor.load(model.save(tmp_path / "model"))
-    np.testing.assert_array_equal(loaded.predict_row(job), told)
-    middle = float(told[1])
+    np.testing.assert_array_equal(loaded.predict_row(job), found)
+    middle = float(found[1])
     for elapsed, share in ((1.0, 0.25), (middle, 1.0), (20 * middle, 2.0)):
         left = model.remaining_quantiles(job, elapsed)
         assert (np.diff(left) >= 0).all()

@@ -19,7 +19,7 @@ from plancast.planner.solvers.astar.space import (
     search_space,
 )
 
-DEAREST = 1.3
+COSTLIEST = 1.3
 """A state is not looked into for plans that cost more than so many times the best known."""
 LIKELY, OTHERS = 8, 4
 """Successors of a state that are looked into: so many of least bound, and so many others."""
@@ -40,7 +40,7 @@ class States:
     bound : float64 (n,)
         No plan that continues the state costs less.
     cost : float64 (n,)
-        The cheapest plan found that continues it; at most ``DEAREST`` times `best`.
+        The cheapest plan found that continues it; at most ``COSTLIEST`` times `best`.
     exact : bool (n,)
         Whether that is proven to be the cheapest (or that all cost more than that).
     chosen : bool (n,)
@@ -146,7 +146,7 @@ class _Walk:
     ) -> None:
         self.space, self.root_bound, self.best = space, root_bound, best
         self.steps, self.rng = steps, rng
-        self.cap = DEAREST * best * (1.0 + kernel.SAME)
+        self.cap = COSTLIEST * best * (1.0 + kernel.SAME)
         tasks, edges = len(space.problem.tasks), len(space.edges)
         self.nodes = make_nodes(space, 2 + (tasks + 1) * (tasks + 1) + 2 * edges)
         self.scratch = make_scratch(space)
@@ -189,7 +189,7 @@ class _Walk:
         places = np.sort(np.concatenate([ranked[:LIKELY], others]))
         if not len(places):
             return []
-        rows, told = fresh[places], features[places]
+        rows, found = fresh[places], features[places]
         cost, exact = np.zeros(len(rows)), np.zeros(len(rows), np.bool_)
         for k, row in enumerate(rows):
             search = _searched(
@@ -198,7 +198,7 @@ class _Walk:
             cost[k], exact[k] = search.best_cost, search.exhausted
         self.rows.append(
             {
-                "features": told, "bound": self.nodes.bound[rows].copy(), "cost": cost,
+                "features": found, "bound": self.nodes.bound[rows].copy(), "cost": cost,
                 "exact": exact, "chosen": cost <= cost.min() * (1.0 + 1e-9),
                 "parent": np.full(len(rows), self.parents),
                 "placed": self.nodes.placed[rows].copy(),

@@ -7,7 +7,7 @@ import numpy as np
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
 from plancast.planner.arrays.schedule import earliest_start, occupy, with_room
 from plancast.planner.solvers.lns.local_search import fixed_arrays, ranks
-from plancast.planner.solvers.lns.reinsertion import Standing, mended
+from plancast.planner.solvers.lns.reinsertion import Standing, reinserted
 
 TIE = 1e-9
 """Cost of a second of end time where nothing priced tells two places apart."""
@@ -123,5 +123,5 @@ def spread(problem: Problem, schedule: Schedule, classes: list[Ints]) -> Schedul
 
 def timed_anew(problem: Problem, stands: Standing) -> Schedule | None:
     """Every task as early as its worker and those planned before it let it start."""
-    found = mended(problem, fixed_arrays(problem), stands, ranks(problem)[0], TIE, True)
+    found = reinserted(problem, fixed_arrays(problem), stands, ranks(problem)[0], TIE, True)
     return None if found is None else found[0]

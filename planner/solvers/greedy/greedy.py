@@ -92,7 +92,7 @@ class Greedy:
 def schedule_in_order(problem: Problem, order: Ints, rule: int) -> Schedule | None:
     """The list schedule of a topological order, or None where a task finds no place."""
     # An hour of end time costs a worker's part of an hour of everything that is priced
-    # by time, so that a free worker is not filled for ever.
+    # by time, so that a free worker is not filled forever.
     tie = HOUR_S * (problem.rates.end + problem.rates.wait) / len(problem.workers) + 1e-6
     start, end, worker, failed = list_schedule(
         order, rule, tie, *problem.profile(), problem.demand, problem.release,

@@ -325,7 +325,7 @@ def _earliest_at_home(ti, ps, ws, profile, i, moment, duration, latest):
 
 
 @kernel
-def mend(f, s, profile, items, line, floor, order, tie, seed):
+def reinsert(f, s, profile, items, line, floor, order, tie, seed):
     """Put back what a plan says that still holds, and insert the rest where it adds least.
 
     Parameters

@@ -68,9 +68,9 @@ COOLINGS = 200
 END_S = 0.01
 """Kept back for the last call of the kernel to end."""
 GUIDED_HANDICAP = 1.03
-"""A guided schedule is started from even if it is this much dearer than another."""
+"""A guided schedule is started from even if it is this much costlier than another."""
 HOPELESS = 1.25
-"""No further one is made where one is this much dearer: the relaxation does not see the price of
+"""No further one is made where one is this much costlier: the relaxation does not see the price of
 waiting."""
 GUIDED_PART = 0.25
 """Part of the budget that list schedules steered by the relaxation may take."""
@@ -208,9 +208,9 @@ class LargeNeighbourhood:
     def _guided(
         self, problem: Problem, relaxation: Relaxation, record: _Record, until: float
     ) -> Schedule:
-        """The schedule to start from: one that follows the relaxation, unless that is far dearer.
+        """The schedule to start from: one that follows the relaxation, unless that is far costlier.
 
-        Who works where is harder to mend by small moves than when.
+        Who works where is harder to repair by small moves than when.
         """
         best, least = record.best, record.cost * GUIDED_HANDICAP
         passes = 1 if len(problem.tasks) > FEW_TASKS else len(PASSES)

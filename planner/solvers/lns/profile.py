@@ -3,7 +3,7 @@
 A *profile* tells what is free on each worker over time: ``profile[w, k, 0]`` is the start of
 segment k and ``profile[w, k, 1 + c]`` what is free in it, resources side by side in words
 (``plancast.planner.arrays.packing``); ``ws[w, COUNT]`` is the number of segments, and the last one
-lasts for ever. Times are seconds after now, int64; ``FAR`` means never.
+lasts forever. Times are seconds after now, int64; ``FAR`` means never.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def standing(problem: Problem) -> Standing:
     return Standing(np.array(known), keeps, np.array(start, np.int64), worker)
 
 
-def mended(
+def reinserted(
     problem: Problem, fixed: Fixed, stands: Standing, rank: Floats, tie: float, in_turn: bool
 ) -> tuple[Schedule, Bools] | None:
     """The incumbent with no more changes than it needs.
@@ -112,7 +112,7 @@ def mended(
     # `load` counts the pieces of each worker for the room that it makes; none is placed yet.
     profile, items = ruin.load(fixed, state, profile, SPARE)
     order = priority_order(rank, problem.pred_ptr, problem.pred)
-    *_, inserted, failed = ruin.mend(fixed, state, profile, items, line, floor, order, tie, 0)
+    *_, inserted, failed = ruin.reinsert(fixed, state, profile, items, line, floor, order, tie, 0)
     if failed >= 0:
         return None
     return schedule_of(state.ts, state.ps), inserted

@@ -65,7 +65,7 @@ def guided_schedules(
     fixed = fixed_arrays(problem)
     fitted: dict[float, Fixed] = {}
     work = np.bincount(problem.kind, problem.piece_seconds, minlength=len(problem.allowed))
-    free = relaxation.dearer <= 1e-9 * relaxation.cost
+    free = relaxation.costlier <= 1e-9 * relaxation.cost
     first = ROOMY if len(problem.tasks) < EACH * len(problem.workers) else 0
     in_turn = (PASSES[first], *PASSES[:first], *PASSES[first + 1 :])
     for name, quotas, room, part in in_turn[:passes]:
@@ -89,15 +89,15 @@ def guided_schedules(
 def _guided(fixed: Fixed, relaxation: Relaxation, room: float) -> Fixed:
     """The arrays of a problem with the prices of the relaxation, and its times with some room."""
     group = relaxation.worker_group
-    dearer = np.where(np.isfinite(relaxation.dearer), relaxation.dearer, 0.0)
+    costlier = np.where(np.isfinite(relaxation.costlier), relaxation.costlier, 0.0)
     # Columns by number come in another memory layout, for which all would be compiled again.
-    dearer = np.ascontiguousarray(dearer[:, group])
+    costlier = np.ascontiguousarray(costlier[:, group])
     wi, wf = fixed.wi.copy(), fixed.wf.copy()
     wf[:, ruin.BUSY] = 1.0 / HOUR_S
     wf[:, ruin.OVER] = wf[:, ruin.IDLE]
     wf[:, ruin.IDLE] = wf[:, ruin.BOOT] = 0.0
     wi[:, ruin.TARGET] = np.ceil(room * _on_until(relaxation))
-    return fixed._replace(wi=wi, wf=wf, share=dearer)
+    return fixed._replace(wi=wi, wf=wf, share=costlier)
 
 
 def _on_until(relaxation: Relaxation) -> Floats:

@@ -12,7 +12,7 @@ What is handed on is no literal, for which numba would compile the function once
 A *profile* tells what is free on each worker over time: ``profile[w, k, 0]`` is the start of
 segment k and ``profile[w, k, 1 + c]`` what is free in it, resources side by side in words
 (``plancast.planner.arrays.packing``); ``ws[w, COUNT]`` is the number of segments, and the last one
-lasts for ever. Times are seconds after now, int64; ``FAR`` means never.
+lasts forever. Times are seconds after now, int64; ``FAR`` means never.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 from plancast.planner.arrays.jit import inner, kernel
 from plancast.planner.arrays.schedule import FAR
-from plancast.planner.solvers.lns.insert import _insert, _place_gang, construct, mend
+from plancast.planner.solvers.lns.insert import _insert, _place_gang, construct, reinsert
 from plancast.planner.solvers.lns.profile import (
     BASE_END,
     BASE_LOAD,
@@ -149,7 +149,7 @@ __all__ = [
     "_worst_off",
     "construct",
     "load",
-    "mend",
+    "reinsert",
     "search",
     "total_cost",
 ]

@@ -107,20 +107,20 @@ def _add_chain(ti, pred_ptr, pred, succ_ptr, succ, taken, mark, filled, wanted):
 @inner
 def _late_one(ti, tf, active, rates, ts, pivot):
     """The task whose lateness or waiting costs most among a dozen."""
-    dearest = 0.0
+    costliest = 0.0
     for _ in range(12):
         i = active[_chance(active.shape[0])]
         start, end = ts[i, START], ts[i, END]
         cost = _task_cost(ti, tf, rates, i, start, end)
         cost -= _task_cost(ti, tf, rates, i, ti[i, RELEASE], ti[i, RELEASE] + end - start)
-        if cost > dearest:
-            dearest, pivot = cost, i
+        if cost > costliest:
+            costliest, pivot = cost, i
     return pivot
 
 
 @inner
 def _last_one(ti, wf, active, ps, ws, pivot):
-    """Of four tasks the one on the worker with the latest last end, or the dearest last second."""
+    """Of four tasks the one on the worker with the latest end, or the costliest last second."""
     by_price = np.random.random() < 0.5
     most = -1.0
     for k in range(4):

@@ -23,7 +23,13 @@ from plancast.planner.solvers.lns.local_search import (
     full_cost,
     ranks,
 )
-from plancast.planner.solvers.lns.reinsertion import Standing, mended, neighbours, shaken, standing
+from plancast.planner.solvers.lns.reinsertion import (
+    Standing,
+    neighbours,
+    reinserted,
+    shaken,
+    standing,
+)
 from plancast.planner.solvers.lns.ruin import Fixed
 from plancast.planner.solvers.lns.subproblem import rest_of
 
@@ -45,7 +51,7 @@ CALM = 1e-3
 
 @dataclass(frozen=True)
 class Repair:
-    """Keeps what still holds of the request's incumbent, and mends the rest from the inside out.
+    """Keeps what still holds of the request's incumbent, and repairs the rest from the inside out.
 
     First all that keeps its workers is timed anew in the planned order, and only what cannot
     keep them is inserted. Then the neighbourhood widens ring by ring: the tasks that were
@@ -66,7 +72,7 @@ class Repair:
         A task planned to start within so many seconds keeps its workers and its place if it
         can.
     most_moved : float
-        Share of the tasks that may be moved, as far as mending alone lets it be.
+        Share of the tasks that may be moved, as far as repairing alone lets it be.
     allowed : float
         The neighbourhood is not widened any more once the plan costs at most this much more
         than the bound, relative.
@@ -107,7 +113,7 @@ class Repair:
         began = time.perf_counter()
         stands = standing(problem)
         work = _Work(self, problem, stands, budget, began, rng, observe)
-        first = work.mend() if stands.keeps.any() else None
+        first = work.reinsert() if stands.keeps.any() else None
         if first is None:
             return self.start.solve(
                 problem, budget=budget, rng=rng, incumbent=incumbent, observe=observe
@@ -146,10 +152,10 @@ class _Work:
         self.steps = 0
         self.most_moved = len(problem.tasks)
 
-    def mend(self) -> Schedule | None:
+    def reinsert(self) -> Schedule | None:
         """Keep what can be kept and insert the rest; None if it finds no place."""
         tried = [
-            mended(self.problem, self.fixed, self.stands, self.rank[0], 1e-9, in_turn)
+            reinserted(self.problem, self.fixed, self.stands, self.rank[0], 1e-9, in_turn)
             for in_turn in (False, True)
         ]
         found = [one for one in tried if one is not None]
@@ -260,7 +266,7 @@ class _Work:
                     break
             walk.step(moves, scale * CALM**spent, 0.0, shape, ODDS)
             if walk.best_cost < self.cost and not self.offer(walk.best):
-                # Too much was moved: back to the best there is, and moves become dearer.
+                # Too much was moved: back to the best there is, and moves become costlier.
                 least = self.cost / len(problem.tasks) / 100
                 fixed.rates[ruin.MOVE] = max(DEARER * fixed.rates[ruin.MOVE], least)
                 walk.best, walk.best_cost = self.best, full_cost(problem, self.best)

@@ -91,13 +91,13 @@ def test_broken_off(test: Backtest, tmp_path: Path) -> None:
     """A cell that was kept is not replayed again; a damaged one is."""
     cells = cells_of(["easy", "sjf-easy"], [Estimate("requested")], [0])
     first = grid.backtest(test, cells[:1], keep=tmp_path)
-    told: list[int] = []
-    grid.backtest(test, cells, keep=tmp_path, progress=lambda done, of, text: told.append(done))
-    assert told == [1, 2]
+    found: list[int] = []
+    grid.backtest(test, cells, keep=tmp_path, progress=lambda done, of, text: found.append(done))
+    assert found == [1, 2]
     next(tmp_path.glob("*-easy-*.npy")).write_bytes(b"damaged")
-    told.clear()
-    again = grid.backtest(test, cells, keep=tmp_path, progress=lambda d, of, text: told.append(d))
-    assert told == [1, 2]
+    found.clear()
+    again = grid.backtest(test, cells, keep=tmp_path, progress=lambda d, of, text: found.append(d))
+    assert found == [1, 2]
     assert again["cells"][0]["bsld_mean"] == first["cells"][0]["bsld_mean"]
 
 
@@ -112,8 +112,8 @@ def test_sequences(test: Backtest, swf: Path, tmp_path: Path) -> None:
     means = []
     for first in (0, 300):
         part = parts.log.part(slice(first, first + 200))
-        told = replay(part, DISPATCHERS["easy"], part.run_s)
-        means.append(bounded_slowdown(told).mean())
+        result = replay(part, DISPATCHERS["easy"], part.run_s)
+        means.append(bounded_slowdown(result).mean())
     assert found["bsld_mean"] == pytest.approx(np.mean(means))
     assert found["wait_mean_s"] >= 0
 
@@ -263,14 +263,14 @@ def test_the_first_of_a_burst_tells_of_the_others(test: Backtest) -> None:
         model.at_submit(job, int(jobs["submit_s"][job]))
     for job in range(n - 40):
         model.finished(job, int(jobs["run_s"][job]) + 1, int(last) - 1)
-    told = [model.at_submit(job, int(last)) for job in range(n - 40, n)]
+    found = [model.at_submit(job, int(last)) for job in range(n - 40, n)]
     waiting = np.arange(n - 40, n)
     assert list(model.renewed(waiting, int(last) + 5)) == []
     for job in range(n - 40, n - 30):
         model.finished(job, 12, int(last) + 12)
     renewed = dict(model.renewed(waiting[10:], int(last) + 20))
     assert sorted(renewed) == waiting[10:].tolist()
-    assert all(renewed[job][3] < 0.5 * told[job - (n - 40)][3] for job in renewed)
+    assert all(renewed[job][3] < 0.5 * found[job - (n - 40)][3] for job in renewed)
     # Nothing has ended since, and after ten ends the next look is at twenty.
     assert list(model.renewed(waiting[10:], int(last) + 30)) == []
     model.finished(n - 30, 12, int(last) + 40)
@@ -280,11 +280,11 @@ def test_the_first_of_a_burst_tells_of_the_others(test: Backtest) -> None:
 def test_forecasts_learn(test: Backtest) -> None:
     """After the first fit the forecasts differ from requests, and within the kill limit."""
     forecaster = _model(test.jobs)
-    told = replay(test.log, DISPATCHERS["easy-sjbf"], forecaster)
+    found = replay(test.log, DISPATCHERS["easy-sjbf"], forecaster)
     assert forecaster.refits[0][1] >= FIRST_ROWS
     late = test.log.submit_s > forecaster.refits[0][0]
-    assert (told.estimate_s <= test.log.requested_s).all()
-    log_error = np.abs(np.log(told.estimate_s / test.log.run_s))[late]
+    assert (found.estimate_s <= test.log.requested_s).all()
+    log_error = np.abs(np.log(found.estimate_s / test.log.run_s))[late]
     asked = np.abs(np.log(test.log.requested_s / test.log.run_s))[late]
     assert np.median(log_error) < np.median(asked)
 
@@ -296,8 +296,8 @@ def test_window_teaches(swf: Path) -> None:
     forecaster = ReplayForecaster(part.jobs, trees=TREES)
     forecaster.live_through(part.before)
     assert forecaster.refits
-    told = replay(part.log, DISPATCHERS["easy"], forecaster)
-    assert (told.estimate_s[:50] != part.log.requested_s[:50]).any()
+    found = replay(part.log, DISPATCHERS["easy"], forecaster)
+    assert (found.estimate_s[:50] != part.log.requested_s[:50]).any()
 
 
 def test_contest(test: Backtest) -> None:
@@ -327,8 +327,8 @@ def test_mlflow(test: Backtest, store_here: Path) -> None:
     )
     assert len(runs) == 2
     assert {r.data.tags["data_digest"] for r in runs} == {test.digest}
-    told = {r.data.params["estimates"]: r.data.metrics["bsld_mean"] for r in runs}
-    assert told == {c["estimates"]: c["bsld_mean"] for c in report["cells"]}
+    found = {r.data.params["estimates"]: r.data.metrics["bsld_mean"] for r in runs}
+    assert found == {c["estimates"]: c["bsld_mean"] for c in report["cells"]}
 
 
 def test_promote_moves_the_alias(
@@ -352,8 +352,8 @@ def test_promote_moves_the_alias(
     def promote() -> tuple[int, str]:
         with pytest.raises(SystemExit) as left:
             main(words)
-        told = capsys.readouterr()
-        return int(left.value.code or 0), told.out or told.err
+        found = capsys.readouterr()
+        return int(left.value.code or 0), found.out or found.err
 
     code, said = promote()
     assert code == 2

@@ -349,10 +349,10 @@ def test_a_row_is_stale_only_when_what_a_solve_loads_has_changed() -> None:
         "for make in SOLVERS.values(): make()\n"
         "print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('plancast.planner.')))"
     )
-    told = subprocess.run(
+    found = subprocess.run(
         [sys.executable, "-c", loads], capture_output=True, text=True, check=True
     ).stdout
-    at_run_time = {str(Path(name).relative_to(ROOT)) for name in told.split()}
+    at_run_time = {str(Path(name).relative_to(ROOT)) for name in found.split()}
     assert "plancast/planner/solvers/cpsat/cpsat.py" in at_run_time
     inits = {name for name in at_run_time if name.endswith("__init__.py")}
     assert at_run_time - files <= inits

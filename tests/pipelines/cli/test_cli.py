@@ -153,11 +153,11 @@ def test_from_a_generated_log_to_estimates(run: Run, tmp_path: Path) -> None:
     assert "median_abs_log2" in printed
     assert f"wrote {model} in" in printed
 
-    tasks, told = tmp_path / "tasks.csv", tmp_path / "estimates.csv"
+    tasks, found = tmp_path / "tasks.csv", tmp_path / "estimates.csv"
     tasks.write_text("id,user,requested_s,cpus\na,1,600,2\nb,2,,\nc,nobody,50,1\n")
-    ended = run("predict", tasks, "--model", model, "-o", told, "--json")
-    assert ended.facts == {"written": str(told), "tasks": 3}
-    estimates = read_estimates(told)
+    ended = run("predict", tasks, "--model", model, "-o", found, "--json")
+    assert ended.facts == {"written": str(found), "tasks": 3}
+    estimates = read_estimates(found)
     assert set(estimates) == {"a", "b", "c"}
     assert estimates["a"]["*"].levels == (0.1, 0.5, 0.8, 0.9, 0.95)
     assert estimates["a"]["*"].seconds[-1] <= 600
@@ -255,8 +255,8 @@ def test_planning_against_the_distribution(run: Run, batch: Path, tmp_path: Path
     assert response.risk is not None
     assert response.risk.value == report["value"]
     assert run(*asked, "--json").facts["risk"] is None
-    told = run(*asked, "--risk", "mean").out
-    assert "mean of the cost over 200 sampled run times" in told
+    found = run(*asked, "--risk", "mean").out
+    assert "mean of the cost over 200 sampled run times" in found
     for wrong in ("median", "cvar:2"):
         refused = run(*asked, "--risk", wrong)
         assert refused.code == 2
@@ -325,7 +325,7 @@ def test_planning_with_a_model(run: Run, small_run: SmallRun, tmp_path: Path) ->
         "workers: [{id: w, cpus: 8}]\n"
         "running: [{id: old, owner: '1', cpus: 1, workers: [w], start_s: 100}]\n"
     )
-    model, told = small_run.path("model"), tmp_path / "e.csv"
+    model, found = small_run.path("model"), tmp_path / "e.csv"
     asked = ["--tasks", tasks, "--cluster", cluster]
     ended = run("plan", *asked, "--model", model, "--solver", "astar", "-o", answer, "--json")
     assert (ended.code, ended.facts["estimate_source"]) == (0, "model")
@@ -334,8 +334,8 @@ def test_planning_with_a_model(run: Run, small_run: SmallRun, tmp_path: Path) ->
     request = request_from_files(tasks, cluster, model=model)
     assert set(request.estimates) == {"a", "b", "old"}
     assert request.snapshot.now_s == 100
-    assert run("predict", tasks, "--model", model, "-o", told).code == 0
-    for name, estimate in read_estimates(told).items():
+    assert run("predict", tasks, "--model", model, "-o", found).code == 0
+    for name, estimate in read_estimates(found).items():
         ran_s = plan.by_task[name].end_s - plan.by_task[name].start_s
         assert ran_s == request.estimates[name]["*"].at(0.5)
         assert estimate["*"].levels == request.estimates[name]["*"].levels
@@ -363,13 +363,13 @@ def test_a_gang_is_forecast_as_the_whole_job(small_run: SmallRun, tmp_path: Path
     """A job of four pieces would be forecast as one of a quarter of its size."""
     cluster = tmp_path / "c.yaml"
     cluster.write_text("now_s: 0\nworkers: [{id: w, cpus: 8}]")
-    told = []
+    found = []
     for name, row in (("gang.csv", "a,1,20000,2,4"), ("whole.csv", "a,1,20000,8,1")):
         (tmp_path / name).write_text(f"id,user,requested_s,cpus,shards\n{row}\n")
-        told.append(
+        found.append(
             request_from_files(tmp_path / name, cluster, model=small_run.path("model")).estimates
         )
-    assert told[0] == told[1]
+    assert found[0] == found[1]
 
 
 def test_requested_times_stand_in_for_estimates(run: Run, tmp_path: Path) -> None:

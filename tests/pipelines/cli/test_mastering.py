@@ -58,11 +58,11 @@ def test_a_batch_is_carried_out_and_told(
     """The command could say that all went well whatever happened."""
     log = tmp_path / "jobs.parquet"
     assert run("master", *files, "--log", str(log), "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["completed"] + len(told["unplanned"]) == 10
-    assert told["completed"] == len(read_jobs(log))
-    assert told["planned_cost"] > 0
-    assert told["realised_cost"] > 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["completed"] + len(found["unplanned"]) == 10
+    assert found["completed"] == len(read_jobs(log))
+    assert found["planned_cost"] > 0
+    assert found["realised_cost"] > 0
     # The state is there: resumed, it has nothing left to do, and adds nothing twice.
     assert run("master", *files, "--log", str(log), "--resume") == 0
     shown = capsys.readouterr().out
@@ -91,11 +91,11 @@ def test_a_planner_that_is_no_good_does_not_stop_the_command(
     planner = partial(PatientPlanner, work=work, warm_up_s=warm_up_s)
     monkeypatch.setattr("plancast.pipelines.master.planner_link.PatientPlanner", planner)
     assert run("master", *files, "--patience", "0", "--lose", "w1@100", "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["completed"] + len(told["unplanned"]) == 10
-    assert sentence in told["refused"][0]
+    found = json.loads(capsys.readouterr().out)
+    assert found["completed"] + len(found["unplanned"]) == 10
+    assert sentence in found["refused"][0]
     # One that loads in its place is not waited for.
-    assert any("is not ready yet" in why for why in told["refused"]) == (len(told["plans"]) > 1)
+    assert any("is not ready yet" in why for why in found["refused"]) == (len(found["plans"]) > 1)
 
 
 def test_an_old_state_is_not_taken_for_a_new_batch(
@@ -259,9 +259,9 @@ def realised(request: PlanRequest, run_s: dict[str, int], folder: Path, log: Pat
     engine = SimEngine(
         request.snapshot.workers, lambda task, _: run_s[task], request.snapshot.now_s
     )
-    told = carry_out(request, engine, folder / f"{request.request_id}.db", control=QUICK, log=log)
-    assert told["completed"] == len(run_s)
-    return float(told["realised_cost"])
+    found = carry_out(request, engine, folder / f"{request.request_id}.db", control=QUICK, log=log)
+    assert found["completed"] == len(run_s)
+    return float(found["realised_cost"])
 
 
 def second_day(number: int, folder: Path) -> tuple[float, float]:

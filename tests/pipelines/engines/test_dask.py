@@ -76,12 +76,12 @@ def test_every_way_to_end_is_told(engine: DaskEngine, tmp_path: Path) -> None:
     engine.start(good)
     engine.start(one("a-bad-one", "exit 3"))
     engine.start(one("long", "sleep 60", "w1", limit_s=1))
-    told = heard(engine, 6)
-    ends = {t.key[0]: t.outcome for t in told if isinstance(t, Ended)}
+    found = heard(engine, 6)
+    ends = {t.key[0]: t.outcome for t in found if isinstance(t, Ended)}
     assert ends == {
         "good": Outcome.COMPLETED, "a-bad-one": Outcome.FAILED, "long": Outcome.TIMEOUT,
     }  # fmt: skip
-    assert {t.key[0] for t in told if isinstance(t, Started)} <= set(ends)
+    assert {t.key[0] for t in found if isinstance(t, Started)} <= set(ends)
     engine.start(good)  # what has ended is not run again either
     engine.events(0.5)
     assert count.read_text() == "x\n"
@@ -113,8 +113,8 @@ def test_a_killed_worker_takes_its_runs_with_it(engine: DaskEngine, tmp_path: Pa
     while not alive.exists():
         time.sleep(0.05)
     engine.processes["w0"].kill()
-    told = heard(engine, 1)
-    assert told == [WorkerDown("w0", told[0].at_s)]  # type: ignore[attr-defined]
+    found = heard(engine, 1)
+    assert found == [WorkerDown("w0", found[0].at_s)]  # type: ignore[attr-defined]
     assert engine.status([("task", 1)])["task", 1].state == "lost"
     time.sleep(0.5)
     alive.unlink()
@@ -148,7 +148,7 @@ def test_what_is_less_urgent_is_stopped_and_runs_again(engine: DaskEngine, tmp_p
         'id=$PLANCAST_ID; n=$(grep -c "^$id\\$" @); echo $id >> @; [ $n != 0 ] || sleep 30; '
         "echo end-$id >> @"
     )
-    told = carry_out(
+    found = carry_out(
         request, engine, tmp_path / "m.db", control=QUICK, on_step=lose,
         command=command_of(script.replace("@", str(note)), shell=True),
         options=Options(patience_s=5),
@@ -157,8 +157,8 @@ def test_what_is_less_urgent_is_stopped_and_runs_again(engine: DaskEngine, tmp_p
     address = engine.client.scheduler.address
     engine.processes[lost[0]] = spawn_worker(address, machine, home(engine))
     wait_for(engine, 2)
-    assert (told["completed"], told["runs_preempted"]) == (2, 1)
-    assert told["runs_lost_with_their_worker"] == 1
+    assert (found["completed"], found["runs_preempted"]) == (2, 1)
+    assert found["runs_lost_with_their_worker"] == 1
     # Each began twice and ended once, the urgent one first.
     rows = note.read_text().split()
     assert sorted(rows[:2]) == ["loose", "urgent"]
@@ -204,15 +204,15 @@ def test_a_batch_survives_the_kill_of_a_worker(tmp_path: Path) -> None:
             gate.touch()
 
     try:
-        told = carry_out(
+        found = carry_out(
             begun, engine, tmp_path / "m.db", control=QUICK,
             command=command_of(command, shell=True), options=Options(patience_s=5), on_step=lose,
         )  # fmt: skip
     finally:
         engine.stop()
-    assert told["completed"] == 12
-    assert told["runs_lost_with_their_worker"] == 2
-    assert any(p["choice"] == "repair" for p in told["plans"])
+    assert found["completed"] == 12
+    assert found["runs_lost_with_their_worker"] == 2
+    assert any(p["choice"] == "repair" for p in found["plans"])
     done = (tmp_path / "done").read_text().split()
     assert sorted(done) == sorted(t.id for t in request.snapshot.pending)
 

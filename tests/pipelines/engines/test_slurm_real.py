@@ -79,17 +79,17 @@ def test_what_slurm_says_is_understood(slurm: Inside) -> None:
     for order in orders.values():
         engine.start(order)
         engine.start(order)
-    told: dict[str, set[type]] = {}
+    found: dict[str, set[type]] = {}
     ends: dict[str, Outcome] = {}
     until = time.monotonic() + 60
     while len(ends) < 3 and time.monotonic() < until:
         for message in engine.events(0.5):
             assert isinstance(message, Started | Ended)
-            told.setdefault(message.key[0], set()).add(type(message))
+            found.setdefault(message.key[0], set()).add(type(message))
             if isinstance(message, Ended):
                 assert message.start_s <= message.at_s
                 ends[message.key[0]] = message.outcome
-        if {"good", "bad"} <= ends.keys() and Started in told.get("gang", set()):
+        if {"good", "bad"} <= ends.keys() and Started in found.get("gang", set()):
             engine.cancel(("gang", 1))
     assert ends == {
         "good": Outcome.COMPLETED, "bad": Outcome.FAILED, "gang": Outcome.CANCELLED,
@@ -116,14 +116,14 @@ def test_a_batch_survives_the_loss_of_a_node(slurm: Inside, tmp_path: Path) -> N
             down.append("n3")
             slurm(["scontrol", "update", "NodeName=n3", "State=DOWN", "Reason=test"])
 
-    told = carry_out(
+    found = carry_out(
         begun_at(request, engine.now_s()), engine, tmp_path / "m.db", control=QUICK,
         on_step=on_step,
         command=command_of(f"sleep 2; echo $PLANCAST_ID >> {tmp_path}/done", shell=True),
     )  # fmt: skip
-    assert down, told
-    assert told["completed"] == 14
-    assert any(p["choice"] == "repair" for p in told["plans"]), told
+    assert down, found
+    assert found["completed"] == 14
+    assert any(p["choice"] == "repair" for p in found["plans"]), found
     assert set((tmp_path / "done").read_text().split()) == {t.id for t in tasks}
     assert os.getuid() == 0
 

@@ -22,7 +22,7 @@ from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.messages import Budget, to_json
 from plancast.planner.solvers.astar.astar import AStar
-from plancast.planner.solvers.astar.cost_to_go import DEAREST, states_of
+from plancast.planner.solvers.astar.cost_to_go import COSTLIEST, states_of
 from plancast.planner.solvers.astar.guides import LearnedGuide, TreeEnsemble, guide_from_text
 from plancast.planner.solvers.astar.space import FEATURES
 from plancast.predictor.value_model import MEAN, TreeSettings, ValueModel
@@ -44,7 +44,7 @@ def test_labels_are_what_an_exact_search_finds(collected: Path) -> None:
     """A guide would be taught other costs than those of the best plans."""
     states, _ = read_states(collected)
     assert (states["cost"] >= states["bound"] * (1 - 1e-9)).all()
-    assert (states["cost"] <= DEAREST * states["best"] * (1 + 1e-6)).all()
+    assert (states["cost"] <= COSTLIEST * states["best"] * (1 + 1e-6)).all()
     for name, mine in states.groupby("problem"):
         exact = AStar().solve(
             encode(read_problem(collected, str(name))), budget=Budget(None, 10**6),
@@ -212,10 +212,10 @@ def test_from_lessons_to_a_plan(
     (tmp_path / "request.json").write_bytes(to_json(read_problem(collected, "generated-0")))
     plain = ["plan", "request.json", "--solver", "astar", "--json"]
     assert run(*plain, "--guide", "guide.json", "--weight", "1.05") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["cost"] <= 1.05 * told["lower_bound"] * (1 + 1e-9)
+    found = json.loads(capsys.readouterr().out)
+    assert found["cost"] <= 1.05 * found["lower_bound"] * (1 + 1e-9)
     assert run(*plain) == 0
-    assert told["cost"] >= json.loads(capsys.readouterr().out)["cost"] * (1 - 1e-9)
+    assert found["cost"] >= json.loads(capsys.readouterr().out)["cost"] * (1 - 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -245,14 +245,14 @@ def test_bad_input_is_told_in_a_sentence(
     nothing = TreeEnsemble(*np.zeros((4, 0), np.int64), *np.zeros((2, 0)))
     (tmp_path / "s.json").write_text(LearnedGuide(nothing).to_text())
     assert run(*arguments) == 2
-    told = capsys.readouterr().err
-    assert fault in told
-    assert told.count("\n") == 1
+    found = capsys.readouterr().err
+    assert fault in found
+    assert found.count("\n") == 1
     assert not (tmp_path / "x").exists()
 
 
 def test_a_source_that_fits_nothing_says_so() -> None:
-    """The command would look for a fitting batch for ever."""
+    """The command would look for a fitting batch forever."""
     nothing = Source("empty", "", lambda *_: generate_batch(1, generate_cluster(1)))
     with pytest.raises(BadRequest, match="empty: no 5 to 6 tasks"):
         nothing.problem(0, 0, range(5, 7), range(1, 3))

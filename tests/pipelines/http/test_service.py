@@ -202,7 +202,7 @@ def test_no_request_of_a_burst_is_lost(client: Client) -> None:
     ],
 )
 def test_a_bad_request_is_told_in_one_sentence(client: Client, body: bytes, sentence: str) -> None:
-    """Its sender would not learn what to mend."""
+    """Its sender would not learn what to repair."""
     status, answered = client.post("/v1/plan", body)
     assert status == 422
     assert sentence in answered["error"]
@@ -222,10 +222,10 @@ def test_events_replans_and_explanations_follow_the_state() -> None:
         lead = next(a for a in first.plan.assignments if a.start_s == 1_000)
         version = SMALL.snapshot.version
         started = TaskStarted(1_000, lead.task, lead.workers)
-        told = {"events": [json.loads(to_json(started))], "expected_version": version}
-        status, standing = client.post("/v1/events", told)
+        result = {"events": [json.loads(to_json(started))], "expected_version": version}
+        status, standing = client.post("/v1/events", result)
         assert (status, standing["version"], standing["running"]) == (200, version + 1, 1)
-        assert client.post("/v1/events", told)[0] == 409, "the version expected has passed"
+        assert client.post("/v1/events", result)[0] == 409, "the version expected has passed"
         assert client.get(f"/v1/explain?task={lead.task}")[1]["state"] == "running"
 
         new = Task("newcomer", {"cpu": 100}, release_s=1_005)
@@ -276,8 +276,8 @@ def test_a_replan_keeps_repairs_or_plans_anew(client: Client) -> None:
     assert not validate_response(held, response)
 
     lost = next(a.workers[0] for a in first.plan.assignments if a.start_s > 1_000)
-    told = {"events": [json.loads(to_json(WorkerLost(1_000, lost)))]}
-    assert client.post("/v1/events", told)[0] == 200
+    result = {"events": [json.loads(to_json(WorkerLost(1_000, lost)))]}
+    assert client.post("/v1/events", result)[0] == 200
     steps = {"budget": {"seconds": None, "steps": 20}}
     mended = client.send_whole("POST", "/v1/replan", steps)
     assert mended.headers["Plancast-Choice"] == "repair"
@@ -290,7 +290,7 @@ def test_a_replan_keeps_repairs_or_plans_anew(client: Client) -> None:
 
     anew = client.send_whole("POST", "/v1/replan?solver=greedy", {})
     assert anew.headers["Plancast-Choice"] == "replan"
-    # A greedy plan that is dearer than the one in force does not replace it.
+    # A greedy plan that is costlier than the one in force does not replace it.
     assert from_json(PlanResponse, anew.body).solver in ("greedy", "incumbent")
     assert "greedy was asked for" in client.get("/v1/state")[1]["reason"]
     assert 'plancast_replans_total{choice="keep"} ' in client.get("/metrics")[1]
@@ -313,11 +313,11 @@ def test_what_a_task_waits_for_is_told_with_how_sure_that_is(client: Client) -> 
     waiting = {job["id"]: job for job in starts["jobs"]}
     assert waiting["T1"]["reason"]
     assert client.get("/v1/eta?samples=1")[0] == 422
-    told = client.get("/v1/explain?task=T1")[1]
-    assert told["why"].startswith("waits for 2 gpus on a V100 worker; earliest 14:05 when T17 ")
-    assert told["why"].endswith("90% by 14:20")
-    assert (told["start_s"], told["end_s"], told["until"]) == (50_700, 50_760, "T17 ends")
-    assert 51_500 <= told["sure_s"] <= 51_600
+    found = client.get("/v1/explain?task=T1")[1]
+    assert found["why"].startswith("waits for 2 gpus on a V100 worker; earliest 14:05 when T17 ")
+    assert found["why"].endswith("90% by 14:20")
+    assert (found["start_s"], found["end_s"], found["until"]) == (50_700, 50_760, "T17 ends")
+    assert 51_500 <= found["sure_s"] <= 51_600
     # An hour past its median T17 is expected to run on, and T1 to wait for that.
     later = client.get("/v1/explain?task=T1&now_s=50800")[1]
     assert later["start_s"] > 50_800
@@ -356,8 +356,8 @@ def newer(client: Client, request: PlanRequest, by: int = 1) -> PlanRequest:
 
 def tell(client: Client, *happened: Event) -> None:
     """Send events, which must be taken."""
-    told = {"events": [json.loads(to_json(e)) for e in happened]}
-    assert client.post("/v1/events", told)[0] == 200
+    found = {"events": [json.loads(to_json(e)) for e in happened]}
+    assert client.post("/v1/events", found)[0] == 200
 
 
 def test_events_are_folded_in_whole_or_not_at_all(client: Client) -> None:

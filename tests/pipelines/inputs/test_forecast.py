@@ -67,10 +67,10 @@ def write_cluster(folder: Path, *classes: str) -> Path:
 
 def test_a_known_class_gets_an_estimate_of_its_own(model_folder: Path, tasks: Path) -> None:
     """The planner could not tell that a task runs longer on a slow machine."""
-    told = forecast_tasks(tasks, model_folder, classes=["slow", "fast", "slow"])
+    found = forecast_tasks(tasks, model_folder, classes=["slow", "fast", "slow"])
     for task in ("a", "b"):
-        assert set(told[task]) == {"slow", "fast"}
-        ratio = told[task]["slow"].at(0.5) / told[task]["fast"].at(0.5)
+        assert set(found[task]) == {"slow", "fast"}
+        ratio = found[task]["slow"].at(0.5) / found[task]["fast"].at(0.5)
         assert 3 < ratio < 5, ratio
 
 
@@ -101,41 +101,41 @@ def test_a_running_task_is_estimated_given_how_long_it_has_run(
     now = int(model.history.known_until_s) + 10_000
     task = Task(id="r", demand={"cpu": 1000}, owner="ann", app="align", release_s=now - 500)
     running = [Running(task, ("w-slow",), now - 250)]
-    told = forecast_tasks(tasks, model_folder, now_s=now, running=running)["r"][ANY_CLASS]
-    assert told.seconds[0] > 250
+    found = forecast_tasks(tasks, model_folder, now_s=now, running=running)["r"][ANY_CLASS]
+    assert found.seconds[0] > 250
     job = {"submit_s": float(now - 500), "user": "ann", "app": "align", "cpus": 1.0}
     left = model.remaining_quantiles(job, 250.0, now)
     for level, seconds in zip(model.levels, left, strict=True):
         # One second for rounding up; the planner adds no condition of its own.
-        assert abs(told.remaining_at(level, 250) - max(seconds, 1.0)) <= 1.5
+        assert abs(found.remaining_at(level, 250) - max(seconds, 1.0)) <= 1.5
     whole = forecast_tasks(tasks, model_folder, running=running)["r"][ANY_CLASS]
     assert whole.seconds[0] < 250
 
 
 def test_rounding_keeps_classes_apart() -> None:
     """One class's seconds would be told for another."""
-    told = estimates_by_class(
+    found = estimates_by_class(
         ["a", "b"],
         {"x": np.array([[0.2, 1.5], [2.0, 3.0]]), "*": np.array([[7.0, 8.0], [9.0, 9.1]])},
         (0.5, 0.9),
         "me",
     )
-    assert told["a"]["x"].seconds == (1, 2)
-    assert told["b"]["x"].seconds == (2, 3)
-    assert told["a"]["*"].seconds == (7, 8)
-    assert told["b"]["*"].seconds == (9, 10)
+    assert found["a"]["x"].seconds == (1, 2)
+    assert found["b"]["x"].seconds == (2, 3)
+    assert found["a"]["*"].seconds == (7, 8)
+    assert found["b"]["*"].seconds == (9, 10)
 
 
 def test_what_is_not_promised_is_not_estimated() -> None:
     """An infinite quantile would become a nonsensical number of seconds."""
-    told = estimates_by_class(
+    found = estimates_by_class(
         ["a", "b"],
         {"x": np.array([[3.0, np.inf], [np.inf, np.inf]]), "y": np.array([[1.0, 2.0]] * 2)},
         (0.5, 0.9),
         "me",
     )
-    assert (told["a"]["x"].levels, told["a"]["x"].seconds) == ((0.5,), (3,))
-    assert set(told["b"]) == {"y"}
+    assert (found["a"]["x"].levels, found["a"]["x"].seconds) == ((0.5,), (3,))
+    assert set(found["b"]) == {"y"}
 
 
 def test_plan_and_predict_take_the_classes_of_the_cluster(
@@ -174,9 +174,9 @@ def test_lotaru_machines_are_told_apart(shared_data: Callable[[str], Path]) -> N
     model = RuntimePredictor(trees={"n_estimators": 60}).fit(train)
     classes = machine_classes(model)
     assert len(classes) == 7
-    told = forecast_by_class(model, test, classes)
+    found = forecast_by_class(model, test, classes)
     by_class = np.array(
-        [[np.log2(told[job][c].at(0.5)) for c in classes] for job in test["job_id"]]
+        [[np.log2(found[job][c].at(0.5)) for c in classes] for job in test["job_id"]]
     )
     truth = np.log2(train["run_s"]).groupby(train["partition"]).mean().reindex(classes)
     assert np.corrcoef(by_class.mean(axis=0), truth)[0, 1] > 0.9

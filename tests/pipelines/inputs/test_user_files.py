@@ -124,7 +124,7 @@ def test_json_rows_and_domain_tasks(put: Put) -> None:
 
 
 def test_gzip_and_byte_order_mark(tmp_path: Path) -> None:
-    """Would fail if a spreadsheet's CSV or a compressed one needed manual mending."""
+    """Would fail if a spreadsheet's CSV or a compressed one needed manual repairing."""
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress("\ufeffid,cpus\r\nå,1\r\n".encode()))
     assert read_tasks(tmp_path / "t.csv.gz") == (Task("å", {"cpu": 1000}),)
 
@@ -253,7 +253,7 @@ BAD_TASKS = [
 
 @pytest.mark.parametrize(("text", "sentence"), BAD_TASKS)
 def test_bad_task_table_is_named(put: Put, text: str, sentence: str) -> None:
-    """Would fail if a mistake passed, or were reported without its place and mend."""
+    """Would fail if a mistake passed, or were reported without its place and repair."""
     assert f"tasks.csv: {sentence}" in refusal(read_tasks, put("tasks.csv", text))
 
 
@@ -403,7 +403,7 @@ BAD_CLUSTERS = [
 
 @pytest.mark.parametrize(("text", "sentence"), BAD_CLUSTERS)
 def test_bad_cluster_is_named(put: Put, text: str, sentence: str) -> None:
-    """Would fail if a mistake passed, or were reported without its field and mend."""
+    """Would fail if a mistake passed, or were reported without its field and repair."""
     assert sentence in refusal(read_cluster, put("cluster.yaml", text))
 
 

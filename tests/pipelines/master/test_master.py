@@ -319,7 +319,7 @@ def test_answers_for_an_old_state_are_never_followed(tmp_path: Path) -> None:
 
 
 def test_no_plan_counts_on_what_an_engine_cannot_do(tmp_path: Path) -> None:
-    """A plan would stop a task that goes on, and the master would repair for ever."""
+    """A plan would stop a task that goes on, and the master would repair forever."""
     request = batch(3)
     pending = tuple(replace(t, preemptible=True) for t in request.snapshot.pending)
     request = replace(request, snapshot=replace(request.snapshot, pending=pending))
@@ -468,9 +468,9 @@ def test_a_worker_that_flaps_is_left_alone_for_a_while(tmp_path: Path) -> None:
     )
     drive(master)
     check_truth(engine, request, master)
-    told = [from_json(Event, text) for (text,) in
+    found = [from_json(Event, text) for (text,) in
             master.state.base.execute("SELECT event FROM events ORDER BY number")]  # type: ignore[arg-type]  # fmt: skip
-    joined = [e.at_s - now for e in told if isinstance(e, WorkerJoined)]
+    joined = [e.at_s - now for e in found if isinstance(e, WorkerJoined)]
     # Back after two losses; after the third left alone until an hour after the last flap.
     assert joined[:2] == [30, 70]
     assert joined[2] >= 470 + 3600
@@ -504,8 +504,8 @@ def test_finishes_before_starts_and_doubles_are_told_apart(tmp_path: Path) -> No
     master.step(0.0)
     row = next(iter(master.open.values()))
     ended = Ended(row.key, request.snapshot.now_s, request.snapshot.now_s + 7, Outcome.COMPLETED)
-    for told in (ended, Started(row.key, request.snapshot.now_s), ended):
-        master._hear(told)
+    for entry in (ended, Started(row.key, request.snapshot.now_s), ended):
+        master._hear(entry)
     snapshot = master.mind.snapshot
     assert [f.id for f in snapshot.finished].count(row.key[0]) == 1
     assert row.key[0] not in snapshot.running_by_id
@@ -523,7 +523,7 @@ def test_the_last_worker_may_go_and_come_back(tmp_path: Path) -> None:
 
 
 def test_what_nothing_can_run_any_more_is_waited_for_only_so_long(tmp_path: Path) -> None:
-    """A batch could wait for ever for a worker that does not come back, or not wait at all."""
+    """A batch could wait forever for a worker that does not come back, or not wait at all."""
     request = batch(6, tasks=4, workers=1)
     now, name = request.snapshot.now_s, request.snapshot.workers[0].id
     engine = engine_for(request, 6, Faults(deaths=((now + 5, name, None),)))
@@ -535,7 +535,7 @@ def test_what_nothing_can_run_any_more_is_waited_for_only_so_long(tmp_path: Path
 
 
 def test_a_task_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
-    """One bad task could take down a cluster for ever."""
+    """One bad task could take down a cluster forever."""
     worker = Worker("w", {"cpu": 1000})
     tasks = (Task("bad", {"cpu": 1000}),)
     request = PlanRequest(

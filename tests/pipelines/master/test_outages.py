@@ -188,7 +188,7 @@ def test_an_outage_is_waited_out_with_growing_pauses() -> None:
 
 
 def test_an_outage_that_does_not_end_is_a_failure() -> None:
-    """A master could wait for ever for a controller that was taken away."""
+    """A master could wait forever for a controller that was taken away."""
     now = [0.0]
 
     def sleep(seconds: float) -> None:
@@ -203,7 +203,7 @@ def test_an_outage_that_does_not_end_is_a_failure() -> None:
 
 
 def test_an_order_that_is_refused_fails_and_others_go_on(tmp_path: Path) -> None:
-    """One task that the engine does not take could stop the batch, or be sent again for ever."""
+    """One task that the engine does not take could stop the batch, or be sent again forever."""
 
     class Picky(SimEngine):
         def start(self, order: Order) -> None:

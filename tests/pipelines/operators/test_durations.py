@@ -36,8 +36,8 @@ def test_dask_takes_the_durations(log: Path) -> None:
     dask = pytest.importorskip("dask")
     scheduler = pytest.importorskip("distributed.scheduler")
     content = yaml.safe_load(dask_durations(log))
-    told = content["distributed"]["scheduler"]["default-task-durations"]
-    assert told == {"fast": "1s", "slow": "21s"}
+    found = content["distributed"]["scheduler"]["default-task-durations"]
+    assert found == {"fast": "1s", "slow": "21s"}
     with dask.config.set(content):
         assert scheduler.TaskPrefix("slow").duration_average == pytest.approx(21.0)
         assert scheduler.TaskPrefix("rare").duration_average < 0

@@ -101,13 +101,13 @@ def test_nothing_is_known_early() -> None:
     assert np.array_equal(waits.rolled_s[: at + 1], again.rolled_s[: at + 1])
     assert np.array_equal(waits.by_limits_s[: at + 1], again.by_limits_s[: at + 1])
     assert not np.array_equal(waits.by_truth_s, again.by_truth_s)
-    told = [
+    found = [
         corrected(waits.rolled_s, waits.by_limits_s, waits.hour, waits.moment_s,
                   p.start_s[waits.job].astype(float))
         for p in (past, changed)
     ]  # fmt: skip
-    assert np.array_equal(told[0][: at + 1], told[1][: at + 1])
-    assert not np.array_equal(told[0], told[1])
+    assert np.array_equal(found[0][: at + 1], found[1][: at + 1])
+    assert not np.array_equal(found[0], found[1])
 
 
 def test_limits_as_run_times_are_the_replay() -> None:
@@ -180,19 +180,19 @@ def test_reasons_and_what_helps() -> None:
     queue = LiveQueue(NOW, nodes, (running,), waiting)
     quantiles = np.tile([[600.0, 7000.0]], (6, 1))
     facts = eta(queue, quantiles, (0.1, 0.9), samples=50)
-    told = {entry["id"]: entry for entry in facts["jobs"]}
-    assert list(told) == ["now", "head", "long", "wide", "never", "held"]
-    assert told["now"]["p90_s"] == NOW
-    assert told["now"]["reason"].startswith("starts now")
-    assert told["head"]["reason"].startswith("waits for 7 cores of partition all; ")
-    assert NOW < told["head"]["p10_s"] <= told["head"]["p50_s"] <= told["head"]["p90_s"]
-    assert told["head"]["p90_s"] <= NOW + 6600
-    assert told["long"]["reason"].startswith("fits now, but would delay job head")
-    assert told["long"]["helps"] == "at most 1 h 50 min requested and it would start now"
-    assert told["wide"]["helps"] == "with at most 1 cores it would start now"
-    assert told["never"]["p50_s"] is None
-    assert "never fits" in told["never"]["reason"]
-    assert told["held"] == {"id": "held", "p10_s": None, "p50_s": None, "p90_s": None,
+    found = {entry["id"]: entry for entry in facts["jobs"]}
+    assert list(found) == ["now", "head", "long", "wide", "never", "held"]
+    assert found["now"]["p90_s"] == NOW
+    assert found["now"]["reason"].startswith("starts now")
+    assert found["head"]["reason"].startswith("waits for 7 cores of partition all; ")
+    assert NOW < found["head"]["p10_s"] <= found["head"]["p50_s"] <= found["head"]["p90_s"]
+    assert found["head"]["p90_s"] <= NOW + 6600
+    assert found["long"]["reason"].startswith("fits now, but would delay job head")
+    assert found["long"]["helps"] == "at most 1 h 50 min requested and it would start now"
+    assert found["wide"]["helps"] == "with at most 1 cores it would start now"
+    assert found["never"]["p50_s"] is None
+    assert "never fits" in found["never"]["reason"]
+    assert found["held"] == {"id": "held", "p10_s": None, "p50_s": None, "p90_s": None,
                             "reason": "is held by its user", "helps": ""}  # fmt: skip
     # What it advises is true: the same queue with the limit that it names.
     shorter = tuple(replace(j, limit_s=6600) if j.id == "long" else j for j in waiting)

@@ -41,8 +41,8 @@ def test_starts_of_a_real_queue(slurm: Inside, tmp_path: Path) -> None:  # noqa:
     before = slurm(["squeue", "-h", "-t", "PD", "-o", "%i|%Q|%T"])
     found = eta_of_queue(queue_of_site(slurm), tmp_path / "m")
     assert slurm(["squeue", "-h", "-t", "PD", "-o", "%i|%Q|%T"]).count("\n") <= before.count("\n")
-    told = {job["id"]: job for job in found["jobs"]}
-    assert len(told) >= 38
+    result = {job["id"]: job for job in found["jobs"]}
+    assert len(result) >= 38
     assert "waits for" in found["jobs"][-1]["reason"]
     assert "of partition all; " in found["jobs"][-1]["reason"]
     until = time.monotonic() + 100
@@ -54,10 +54,10 @@ def test_starts_of_a_real_queue(slurm: Inside, tmp_path: Path) -> None:  # noqa:
         if text.isdigit()
         else time.mktime(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
         for number, text in (row.split("|") for row in rows)
-        if number in told and text[:1].isdigit()
+        if number in result and text[:1].isdigit()
     }
-    assert len(start) == len(told)
-    p50 = np.array([told[number]["p50_s"] for number in start], float)
+    assert len(start) == len(result)
+    p50 = np.array([result[number]["p50_s"] for number in start], float)
     real = np.array(list(start.values()))
     # By their limits the last would start after some 13 minutes; Slurm needs seconds a job.
     error = np.abs(p50 - real)

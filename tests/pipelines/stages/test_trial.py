@@ -100,10 +100,10 @@ def test_what_ends_later_changes_no_estimate(
 def test_forecasts_differ_from_the_truth_and_between_kinds(batches: list[Batch]) -> None:
     """A trial whose kinds all plan with the same numbers would compare nothing."""
     for batch in batches:
-        told = {k: {t: e["*"].at(r.policy.level) for t, e in r.estimates.items()}
+        found = {k: {t: e["*"].at(r.policy.level) for t, e in r.estimates.items()}
                 for k, r in batch.requests.items()}  # fmt: skip
-        assert told[ORACLE] == batch.run_s
-        assert len({tuple(sorted(seconds.items())) for seconds in told.values()}) == len(told)
+        assert found[ORACLE] == batch.run_s
+        assert len({tuple(sorted(seconds.items())) for seconds in found.values()}) == len(found)
 
 
 def test_kinds_share_everything_but_the_estimates(batches: list[Batch]) -> None:

@@ -121,10 +121,10 @@ def test_the_loss_weighs_folds_and_metrics_alike() -> None:
 
 def test_an_unpromised_quantile_has_a_loss(jobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """An infinite quantile would make every loss infinite, and the choice a matter of luck."""
-    told = RuntimePredictor.forecast_log
+    result = RuntimePredictor.forecast_log
 
     def unbounded(self: Any, *args: Any, **options: Any) -> Any:
-        quantiles = told(self, *args, **options)
+        quantiles = result(self, *args, **options)
         quantiles[::2, -1] = np.inf
         return quantiles
 

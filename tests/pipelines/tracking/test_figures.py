@@ -55,8 +55,8 @@ def test_bars_are_as_long_as_their_values() -> None:
 def test_each_decade_has_the_error_of_its_jobs() -> None:
     """Short and long jobs would be mixed."""
     run = np.array([1.0, 9.9, 10.0, 1000.0])
-    told = {"m": np.array([2.0, 9.9, 40.0, 500.0])}
-    assert error_by_decade(run, told) == {"m": {0: 0.5, 1: 2.0, 3: 1.0}}
+    found = {"m": np.array([2.0, 9.9, 40.0, 500.0])}
+    assert error_by_decade(run, found) == {"m": {0: 0.5, 1: 2.0, 3: 1.0}}
 
 
 def test_decades_are_told_in_seconds() -> None:

@@ -71,10 +71,10 @@ def test_the_logged_model_forecasts_as_the_saved_one(store: SmallRun) -> None:
     jobs = read_jobs(store.path("jobs")).tail(50).reset_index(drop=True)
     names = served.metadata.get_input_schema().input_names()
     assert "run_s" not in names
-    told = served.predict(jobs[names])
-    assert list(told.columns) == ["p10", "p50", "p80", "p90", "p95"]
-    np.testing.assert_array_equal(told.to_numpy(), saved.predict_quantiles(jobs))
-    assert served.metadata.get_output_schema().input_names() == list(told.columns)
+    found = served.predict(jobs[names])
+    assert list(found.columns) == ["p10", "p50", "p80", "p90", "p95"]
+    np.testing.assert_array_equal(found.to_numpy(), saved.predict_quantiles(jobs))
+    assert served.metadata.get_output_schema().input_names() == list(found.columns)
 
 
 def test_nothing_of_the_logged_model_is_pickled(store: SmallRun) -> None:

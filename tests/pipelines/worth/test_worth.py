@@ -187,18 +187,18 @@ def test_leaks_add_up() -> None:
              "strong_oracle", "open_requested")  # fmt: skip
     rng = np.random.default_rng(2)
     costs = {name: rng.uniform(1, 2, 9) for name in names}
-    told = leaks(costs, "open_requested")
+    result = leaks(costs, "open_requested")
     whole = costs["closed_scenarios"].sum() - costs["strong_oracle"].sum()
-    assert sum(told.values()) == pytest.approx(whole / costs["open_requested"].sum())
+    assert sum(result.values()) == pytest.approx(whole / costs["open_requested"].sum())
 
 
 def test_an_interval_is_paired_over_batches() -> None:
     """A way that is 10 % cheaper on every batch would seem unproven."""
     peer = np.array([1.0, 100.0, 10.0, 1000.0])
     draws = np.random.default_rng(0).integers(0, 4, (500, 4))
-    told = excess(0.9 * peer, peer, draws)
-    assert told["mean"] == pytest.approx(-0.1)
-    assert told["hi"] == pytest.approx(-0.1)
+    result = excess(0.9 * peer, peer, draws)
+    assert result["mean"] == pytest.approx(-0.1)
+    assert result["hi"] == pytest.approx(-0.1)
 
 
 def test_the_facts_are_as_promised(
@@ -209,25 +209,25 @@ def test_the_facts_are_as_promised(
     monkeypatch.setattr(core, "DRAWN_BATCHES", 3)
     few = Material(found.name, found.train, found.stretch, found.backlogs[:6])
     with joblib.parallel_config("sequential"):
-        told = worth(few, model)
-    assert set(told) >= KEYS
-    assert told["queues"] is True
-    assert told["n"] == 6
-    assert told["baseline"] == "open_requested"
+        result = worth(few, model)
+    assert set(result) >= KEYS
+    assert result["queues"] is True
+    assert result["n"] == 6
+    assert result["baseline"] == "open_requested"
     wanted = {"open_requested", "open_p50", "open_p80", "closed_requested", "closed_p80",
               "closed_scenarios", "auto"}  # fmt: skip
-    assert set(told["policies"]) >= wanted
-    for one in told["policies"].values():
+    assert set(result["policies"]) >= wanted
+    for one in result["policies"].values():
         assert set(one) == {"cost", "against_baseline"}
         assert set(one["against_baseline"]) == {"mean", "lo", "hi"}
-    assert set(told["leaks"]) == {"search", "order", "early_ends", "residual"}
-    assert set(told["attainable_by_calibrated"]) >= {"mean", "lo", "hi"}
+    assert set(result["leaks"]) == {"search", "order", "early_ends", "residual"}
+    assert set(result["attainable_by_calibrated"]) >= {"mean", "lo", "hi"}
     assert (
-        told["oracle_against_baseline"]
-        <= told["policies"]["closed_scenarios"]["against_baseline"]["mean"]
+        result["oracle_against_baseline"]
+        <= result["policies"]["closed_scenarios"]["against_baseline"]["mean"]
     )
-    assert told["verdict"].count(". ") == 2
-    json.dumps(told)
+    assert result["verdict"].count(". ") == 2
+    json.dumps(result)
 
 
 def test_where_nothing_queues_it_says_so_before_training(
@@ -239,9 +239,9 @@ def test_where_nothing_queues_it_says_so_before_training(
     with pytest.raises(SystemExit) as exit_:
         main(["worth", str(log), "--procs", "100000", "--json", str(out)])
     assert exit_.value.code == 0
-    told = json.loads(out.read_text())
-    assert set(told) == KEYS
-    assert told["queues"] is False
+    result = json.loads(out.read_text())
+    assert set(result) == KEYS
+    assert result["queues"] is False
     assert "nothing queues" in " ".join(capsys.readouterr().out.split())
 
 

@@ -80,9 +80,9 @@ def test_a_broken_file_is_refused_in_a_sentence(
     """A reader would fail with a traceback, or plan something the file does not say."""
     path = tmp_path / "broken.json.gz"
     path.write_bytes(gzip.compress(json.dumps({**small(), **change}).encode()))
-    with pytest.raises(BadRequest, match=sentence) as told:
+    with pytest.raises(BadRequest, match=sentence) as found:
         read_cluster(path)
-    assert str(path) in str(told.value)
+    assert str(path) in str(found.value)
 
 
 @pytest.mark.parametrize("content", [None, b"not gzip", b"\x1f\x8b\x08\x00broken"])

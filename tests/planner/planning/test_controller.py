@@ -1,4 +1,4 @@
-"""The controller keeps what holds, mends what does not, and never promises on an old state."""
+"""The controller keeps what holds, repairs what does not, and never promises on an old state."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_batch_is_carried_out_whatever_its_run_times(seed: int) -> None:
 
 
 def test_what_ran_on_a_lost_worker_runs_again() -> None:
-    """Work could wait for ever for a worker that is gone."""
+    """Work could wait forever for a worker that is gone."""
     for seed in range(3):
         mind = controller(seed)
         run_s = {t.id: 400 for t in mind.snapshot.pending}
@@ -117,7 +117,7 @@ def test_what_ran_on_a_lost_worker_runs_again() -> None:
 
 
 def test_nothing_happens_and_the_plan_is_kept() -> None:
-    """A master could replan for ever."""
+    """A master could replan forever."""
     mind = controller(1)
     assert think(mind) is Choice.REPLAN
     assert mind.decide().choice is Choice.KEEP
@@ -195,14 +195,16 @@ def test_why_says_what_is_waited_for_and_until_when() -> None:
     """A user could be told nothing, or a time that says nothing of how sure it is."""
     mind = waits_for_gpus()
     think(mind)
-    told = mind.why()["T1"]
-    assert told.text.startswith("waits for 2 gpus on a V100 worker; earliest 14:05 when T17 ends, ")
+    found = mind.why()["T1"]
+    assert found.text.startswith(
+        "waits for 2 gpus on a V100 worker; earliest 14:05 when T17 ends, "
+    )
     # Q(0.9) of T17 is 14:20; the sample above it lies at most at the highest known quantile.
-    assert told.text.endswith("90% by 14:20")
+    assert found.text.endswith("90% by 14:20")
     mind.advance(36_000 + 14_800)
     later = mind.why()["T1"]
-    assert later.start_s > told.start_s
-    assert later.sure_s >= told.sure_s - 60
+    assert later.start_s > found.start_s
+    assert later.sure_s >= found.sure_s - 60
 
 
 def waiting(tasks: int, workers: int, seed: int = 0) -> Controller:
@@ -294,7 +296,7 @@ def test_a_slip_that_costs_is_mended() -> None:
 
 
 def test_a_new_task_is_planned_in_and_an_impossible_one_not_asked_for_again() -> None:
-    """New work could be forgotten, or a hopeless task keep the planner busy for ever."""
+    """New work could be forgotten, or a hopeless task keep the planner busy forever."""
     mind = controller(5)
     think(mind)
     now = mind.snapshot.now_s
@@ -338,5 +340,5 @@ def test_wrong_policies_are_named() -> None:
     """A price of staleness below that of a slip could pass in silence."""
     with pytest.raises(BadRequest, match="slack_s"):
         ControlPolicy(slack_s=-1)
-    with pytest.raises(BadRequest, match="much_dearer"):
-        ControlPolicy(dearer=0.5, much_dearer=0.1)
+    with pytest.raises(BadRequest, match="much_costlier"):
+        ControlPolicy(costlier=0.5, much_costlier=0.1)

@@ -119,7 +119,7 @@ def test_a_good_engine_is_not_warned_of(request_: PlanRequest) -> None:
 
 
 def test_an_abandoned_engine_ends_when_it_reports() -> None:
-    """Threads of engines that were given up would use the machine for ever."""
+    """Threads of engines that were given up would use the machine forever."""
     ended = threading.Event()
 
     def work(check: Callable[[], None]) -> int:

@@ -202,7 +202,7 @@ def test_a_hard_deadline_that_only_preemption_can_keep() -> None:
 
 @pytest.mark.parametrize("solver", ["greedy", "lns", "astar"])
 def test_many_preemptible_tasks(solver: str) -> None:
-    """With more than a few, sets would be tried for ever, or none at all."""
+    """With more than a few, sets would be tried forever, or none at all."""
     request = crowded(8)
     first, second = (replace(plan(request, solver), wall_s=0.0) for _ in range(2))
     assert to_json(first) == to_json(second)

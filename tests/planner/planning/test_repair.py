@@ -41,7 +41,7 @@ from plancast.planner.planning.plan import plan
 from plancast.planner.planning.repair import repair
 from plancast.planner.solvers import SOLVERS
 from plancast.planner.solvers.lns.local_search import fixed_arrays, full_cost, ranks
-from plancast.planner.solvers.lns.reinsertion import mended, standing
+from plancast.planner.solvers.lns.reinsertion import reinserted, standing
 from plancast.planner.solvers.lns.subproblem import rest_of
 from plancast.planner.solvers.repair.repair import Repair
 from tests.oracles.random_requests import random_request
@@ -187,7 +187,7 @@ def test_late_and_early_ends_are_absorbed_without_search() -> None:
         late = replace(request, snapshot=request.snapshot.evolved(now_s=now))
         problem = encode(late)
         stands = standing(problem)
-        found = mended(problem, fixed_arrays(problem), stands, ranks(problem)[0], 1e-9, False)
+        found = reinserted(problem, fixed_arrays(problem), stands, ranks(problem)[0], 1e-9, False)
         assert found is not None
         schedule, inserted = found
         assert not inserted.any()

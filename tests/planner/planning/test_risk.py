@@ -135,7 +135,7 @@ def test_never_riskier_than_the_plain_plan(text: str) -> None:
 
 
 def gamble() -> PlanRequest:
-    """A task on a fast class that sometimes takes for ever, or on a slow one that never does."""
+    """A task on a fast class that sometimes takes forever, or on a slow one that never does."""
     workers = (
         Worker("fast", {"cpu": 1}, machine_class="fast"),
         Worker("slow", {"cpu": 1}, machine_class="slow"),

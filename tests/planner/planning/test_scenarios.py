@@ -101,7 +101,7 @@ def test_a_scenario_is_one_level_for_all_and_the_limit_is_the_request() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_plan_over_scenarios_is_valid_and_no_dearer_over_them(seed: int) -> None:
+def test_a_plan_over_scenarios_is_valid_and_no_costlier_over_them(seed: int) -> None:
     """It would be timed at a level that nobody reserves, or lose to the plan of one level."""
     request = backlog(25, seed)
     asked = replace(request, policy=replace(request.policy, scenarios=SCENARIOS))
@@ -111,9 +111,9 @@ def test_a_plan_over_scenarios_is_valid_and_no_dearer_over_them(seed: int) -> No
     assert list(found.scenarios) == [scenario_name(level) for level in SCENARIOS]
     seen = outlooks_of(asked)
     assert found.plan is not None
-    told = seen.costs(found.plan)
-    assert list(told.values()) == pytest.approx(list(found.scenarios.values()))
-    assert mean(told) <= mean(seen.costs(plain.plan)) * (1 + 1e-9)
+    result = seen.costs(found.plan)
+    assert list(result.values()) == pytest.approx(list(found.scenarios.values()))
+    assert mean(result) <= mean(seen.costs(plain.plan)) * (1 + 1e-9)
     assert plan(asked).plan == found.plan
 
 
@@ -185,7 +185,7 @@ def test_the_future_reaches_no_decision_on_a_pool() -> None:
 
 
 def test_the_master_searches_the_order_when_room_comes_free() -> None:
-    """It would keep the plan until that has become much dearer, as if nothing had been learned."""
+    """It would keep the plan until it is much costlier, as if nothing had been learned."""
     request = backlog(12, 2, Policy(scenarios=SCENARIOS))
     master = Controller(request)
     asked = master.ask(Choice.REPLAN)
@@ -202,7 +202,7 @@ def test_the_master_searches_the_order_when_room_comes_free() -> None:
     assert "room" not in master.decide().reason
 
 
-def test_a_repair_over_scenarios_is_no_dearer_than_a_plain_one() -> None:
+def test_a_repair_over_scenarios_is_no_costlier_than_a_plain_one() -> None:
     """A search from the order in force would lose what it started from."""
     request = backlog(20, 4)
     made = plan(request, "greedy").plan

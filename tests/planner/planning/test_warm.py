@@ -35,8 +35,8 @@ for tasks, workers in {SHAPES}:
     began = time.perf_counter()
     first = plan(replace(request, budget=Budget(0.2)))
     again = plan(replace(request, budget=Budget(None, 50), incumbent=first.plan))
-    mended = repair(replace(request, budget=Budget(0.1), incumbent=first.plan))
-    print(first.wall_s, again.solver, mended.solver)
+    repaired = repair(replace(request, budget=Budget(0.1), incumbent=first.plan))
+    print(first.wall_s, again.solver, repaired.solver)
     assert first.wall_s < 0.2 + {SLACK}, first.wall_s
 assert not late, late
 """

@@ -51,7 +51,7 @@ def random_rules(arena: Arena, rng: np.random.Generator) -> Rules:
     return rules(
         arena, rank, home=home, row=rng.integers(0, 3, tasks), rate=rate, bound=bound,
         most_holds=int(rng.integers(0, 4)), in_order=bool(rng.random() < 0.25),
-        kin=float(rng.choice([0.3, np.inf])), dearest=float(rng.choice([0.9, np.inf])),
+        kin=float(rng.choice([0.3, np.inf])), costliest=float(rng.choice([0.9, np.inf])),
         price=float(rng.choice([0.0, 1.0])), spread=float(rng.choice([-1.0, 0.0, 1.0])),
         stick=float(rng.choice([0.0, 0.5])), measure=int(rng.integers(0, 3)),
     )  # fmt: skip
@@ -119,7 +119,7 @@ def test_what_ran_is_valid(bound: bool) -> None:
 
 
 def test_a_held_worker_keeps_a_wide_task_from_starving() -> None:
-    """Narrow tasks would overtake a wide one for ever, with or without holds."""
+    """Narrow tasks would overtake a wide one forever, with or without holds."""
     from plancast.planner.model.domain import DurationEstimate, Policy, Snapshot, Task, Worker
 
     narrow = [Task(f"n{k}", {"cpu": 1000}, release_s=10 * k) for k in range(20)]

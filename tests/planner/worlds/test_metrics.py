@@ -43,8 +43,8 @@ def test_late_is_more_than_a_minute() -> None:
     """A start one minute after its promise counts as late, or two minutes after it does not."""
     log = two_jobs()
     for estimate, late in ((41, 0.0), (39, 0.5)):
-        told = np.array([estimate, 10])
-        found = judge(replay(log, DISPATCHERS["easy"], told, promises=True))
+        result = np.array([estimate, 10])
+        found = judge(replay(log, DISPATCHERS["easy"], result, promises=True))
         assert found["late_share"] == late
 
 

@@ -47,8 +47,8 @@ def toy_logs(draw: st.DrawFn) -> ReplayLog:
 
 
 def _same(log: ReplayLog, dispatcher: Dispatcher, estimates: list[int] | str) -> None:
-    told = estimates if isinstance(estimates, str) else np.array(estimates)
-    fast = replay(log, dispatcher, told, promises=True)
+    found = estimates if isinstance(estimates, str) else np.array(estimates)
+    fast = replay(log, dispatcher, found, promises=True)
     slow = PlainReplay(log, dispatcher, estimates).go()
     assert fast.start_s.tolist() == slow.start
     assert fast.estimate_s.tolist() == slow.estimate
@@ -116,19 +116,19 @@ def test_twin_of_the_planner(name: str, log: ReplayLog, data: st.DataObject) -> 
     dispatcher = replace(DISPATCHERS[name], rules=rules)
     levels = (0.1, 0.5, 0.9)
     numbers = st.lists(st.integers(1, 150), min_size=3, max_size=3).map(sorted)
-    told = [[float(q) for q in data.draw(numbers)] for _ in range(len(log))]
+    found = [[float(q) for q in data.draw(numbers)] for _ in range(len(log))]
 
     class Teller:
         def __init__(self) -> None:
             self.levels = levels
 
         def at_submit(self, job: int, now_s: int) -> NDArray[np.float64]:
-            return np.array(told[job])
+            return np.array(found[job])
 
         def finished(self, job: int, run_s: int, now_s: int) -> None: ...
 
     fast = replay(log, dispatcher, Teller(), promises=True)
-    slow = PlainReplay(log, dispatcher, fast.estimate_s.tolist(), levels=levels, quantiles=told)
+    slow = PlainReplay(log, dispatcher, fast.estimate_s.tolist(), levels=levels, quantiles=found)
     slow.go()
     assert fast.start_s.tolist() == slow.start
     assert fast.put_off == slow.put_off
@@ -269,11 +269,11 @@ def test_estimator_follows_the_replay() -> None:
             assert run_s == log.run_s[job]
             heard[job] = now_s
 
-    told = replay(log, DISPATCHERS["easypp"], Listener())
+    found = replay(log, DISPATCHERS["easypp"], Listener())
     ready = replay(log, DISPATCHERS["easypp"], "last_two")
     assert asked == list(range(200))
-    assert told.start_s.tolist() == ready.start_s.tolist()
-    assert told.estimate_s.tolist() == ready.estimate_s.tolist()
+    assert found.start_s.tolist() == ready.start_s.tolist()
+    assert found.estimate_s.tolist() == ready.estimate_s.tolist()
 
 
 def test_failures_are_seeded() -> None:
@@ -353,8 +353,8 @@ def test_table_of_kth(
     kth: ReplayLog, dispatcher: str, estimates: str, mean: float, worst: float
 ) -> None:
     """Gaussier et al. (2015): mean and largest bounded slowdown on KTH-SP2."""
-    told = kth.run_s if estimates == "oracle" else estimates
-    slowdown = bounded_slowdown(replay(kth, DISPATCHERS[dispatcher], told))
+    found = kth.run_s if estimates == "oracle" else estimates
+    slowdown = bounded_slowdown(replay(kth, DISPATCHERS[dispatcher], found))
     assert slowdown.mean() == pytest.approx(mean, abs=0.01)
     assert slowdown.max() == pytest.approx(worst, abs=1)
 

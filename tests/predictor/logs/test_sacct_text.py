@@ -75,13 +75,13 @@ def test_a_row_is_read_right_or_left_out_and_counted(
     rows = rows_of(jobs)
     path = tmp_path / "log.txt"
     path.write_text(printed(rows, order, end=end), newline="")
-    told = {row["JobID"]: row for row in rows}
+    result = {row["JobID"]: row for row in rows}
     try:
         frame = read_log(path, max_bad=1.0)
     except BadLog:
         return
     for found in frame.to_dict("records"):
-        row = told[found["job_id"]]
+        row = result[found["job_id"]]
         for column, field in READ.items():
             assert found[column] == row[field].strip(), (column, row)
         assert found["cpus"] == float(row["ReqCPUS"])

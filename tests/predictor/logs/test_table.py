@@ -150,7 +150,7 @@ def test_canonical_columns_need_no_map(tmp_path: Path) -> None:
 def test_a_wrong_map_is_named_by_file_and_key(
     tmp_path: Path, keys: dict[str, object], message: str
 ) -> None:
-    """The user could not tell which line of the map to mend."""
+    """The user could not tell which line of the map to repair."""
     with pytest.raises(BadLog) as caught:
         read_log(DATA / "small.csv", columns=write_map(tmp_path, **keys), strict=True)
     assert message in str(caught.value)

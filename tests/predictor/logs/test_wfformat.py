@@ -200,12 +200,12 @@ DAMAGE: dict[str, tuple[Callable[[Any], Any], str]] = {
 
 @pytest.mark.parametrize("what", DAMAGE)
 def test_damage_is_named_in_one_sentence(what: str, tmp_path: Path) -> None:
-    """The user could not find what to mend."""
+    """The user could not find what to repair."""
     change, sentence = DAMAGE[what]
-    told = refusal(changed(tmp_path, change))
-    assert sentence in told
-    assert told.startswith("changed.json")
-    assert "\n" not in told
+    found = refusal(changed(tmp_path, change))
+    assert sentence in found
+    assert found.startswith("changed.json")
+    assert "\n" not in found
 
 
 def test_what_json_cannot_hold_is_refused(tmp_path: Path) -> None:

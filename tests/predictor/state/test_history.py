@@ -159,7 +159,7 @@ def test_ties_go_by_row_order() -> None:
 
 
 def test_a_job_counts_once_and_closes() -> None:
-    """A job told twice would count double, or a finished one stay active for ever."""
+    """A job told twice would count double, or a finished one stay active forever."""
     active = HISTORY_NAMES.index("user_active")
     waiting = {"job_id": "7", "submit_s": 1.0, "user": "ann"}
     ended = {**waiting, "start_s": 1.0, "run_s": 4.0, "end_s": 5.0, "outcome": "completed"}
@@ -221,7 +221,7 @@ def test_quantiles_of_the_last_runs_are_numpys() -> None:
         Ladder(("user", "all"), 1, BEFORE),
     ]
     history = History(window=20)
-    told = history.replay_quantiles(log, ladders, levels)
+    found = history.replay_quantiles(log, ladders, levels)
     end, run, user = (log[name].to_numpy() for name in ("end_s", "run_s", "user"))
     for i in range(0, 300, 7):
         now = float(log["submit_s"][i])
@@ -233,13 +233,13 @@ def test_quantiles_of_the_last_runs_are_numpys() -> None:
             if len(rows):
                 latest = rows[-20:] if place < 2 else rows[-LONG_WINDOW:]
                 expected = np.quantile(run[latest], levels)
-                np.testing.assert_allclose(told[i, place], expected, rtol=1e-9)
+                np.testing.assert_allclose(found[i, place], expected, rtol=1e-9)
             else:
-                assert np.isnan(told[i, place]).all()
+                assert np.isnan(found[i, place]).all()
         same = run[own if len(own) else past]
         for place, back in ((4, 1), (5, 2)):
             expected = np.full(3, same[-back] if len(same) >= back else np.nan)
-            np.testing.assert_array_equal(told[i, place], expected)
+            np.testing.assert_array_equal(found[i, place], expected)
     history.see_log(log)
     for i in (5, 150, 299):
         job = log.iloc[i].to_dict()

@@ -53,8 +53,8 @@ def replayed(correction: OnlineCorrection, jobs: dict[str, np.ndarray]) -> np.nd
 def test_coverage_holds_through_a_jump_and_delayed_ends() -> None:
     """Quantiles would keep too little, or too much, after the log has changed."""
     jobs = stream(6000)
-    told = replayed(OnlineCorrection(LEVELS, 2, settings=Settings(window=500)), jobs)
-    covered = jobs["log_run"][:, None] <= told
+    found = replayed(OnlineCorrection(LEVELS, 2, settings=Settings(window=500)), jobs)
+    covered = jobs["log_run"][:, None] <= found
     np.testing.assert_allclose(covered[500:].mean(axis=0), LEVELS, atol=0.025)
     np.testing.assert_allclose(covered[4000:].mean(axis=0), LEVELS, atol=0.03)
     # Without any correction the jump leaves almost nothing below the median.
@@ -101,10 +101,10 @@ def test_one_by_one_is_the_replay() -> None:
         while ends and ends[0][0] <= jobs["issue"][i]:
             _, j, number = heapq.heappop(ends)
             correction.ended(number, float(jobs["log_run"][j]))
-        told, slip = correction.issue(
+        found, slip = correction.issue(
             jobs["logs"][i], str(jobs["owner"][i]), int(jobs["cohort"][i])
         )
-        assert told.tobytes() == together[i].tobytes()
+        assert found.tobytes() == together[i].tobytes()
         heapq.heappush(ends, (float(jobs["end"][i]), i, correction.submitted(slip)))
 
 
@@ -116,20 +116,20 @@ def test_quantiles_never_cross_nor_pass_the_limit(seed: int, wild: float) -> Non
     jobs = stream(300, seed)
     jobs["logs"] = rng.normal(5.0, wild, jobs["logs"].shape)
     jobs["limit"] = rng.uniform(3.0, 8.0, 300)
-    told = replayed(OnlineCorrection(LEVELS, 2, settings=Settings(window=50)), jobs)
-    assert (np.diff(told, axis=1) >= 0).all()
-    assert (told <= jobs["limit"][:, None]).all()
-    assert np.isfinite(told).all()
+    found = replayed(OnlineCorrection(LEVELS, 2, settings=Settings(window=50)), jobs)
+    assert (np.diff(found, axis=1) >= 0).all()
+    assert (found <= jobs["limit"][:, None]).all()
+    assert np.isfinite(found).all()
 
 
 def test_no_finite_quantile_is_promised_before_enough_jobs_ended() -> None:
     """Nine ended jobs would be said to bound the tenth at 95 %."""
     jobs = stream(60, delay_s=0.1)
-    told = np.exp(replayed(OnlineCorrection(LEVELS, 2), jobs))
+    found = np.exp(replayed(OnlineCorrection(LEVELS, 2), jobs))
     for k, level in enumerate(LEVELS):
         needed = math.ceil(level / (1 - level) - 1e-9)
-        assert np.isinf(told[:needed, k]).all()
-        assert np.isfinite(told[needed + 2 :, k]).all()
+        assert np.isinf(found[:needed, k]).all()
+        assert np.isfinite(found[needed + 2 :, k]).all()
 
 
 def test_what_ends_later_changes_nothing_before() -> None:
@@ -191,16 +191,16 @@ def with_repeats(correction: OnlineCorrection, jobs: dict[str, np.ndarray]) -> n
 def test_a_repeated_run_time_is_the_median() -> None:
     """Mixing and calibrating would move the median off the value that the last two agree on."""
     jobs = repeating(4000)
-    told = with_repeats(OnlineCorrection(WIDE, 2), jobs)
+    found = with_repeats(OnlineCorrection(WIDE, 2), jobs)
     known = jobs["gap"] < 1.0
     late = np.arange(4000) > 1000
-    np.testing.assert_array_equal(told[known & late, 1], jobs["same"][known & late])
-    assert (np.diff(told[late], axis=1) >= 0).all()
-    covered = coverage(np.exp(jobs["log_run"][late]), np.exp(told[late]), WIDE)
+    np.testing.assert_array_equal(found[known & late, 1], jobs["same"][known & late])
+    assert (np.diff(found[late], axis=1) >= 0).all()
+    covered = coverage(np.exp(jobs["log_run"][late]), np.exp(found[late]), WIDE)
     np.testing.assert_allclose(covered[[0, 2, 3]], (0.1, 0.8, 0.95), atol=0.03)
     # Where run times do not repeat the median still keeps half of the jobs.
     rest = late & ~known
-    assert abs((jobs["log_run"][rest] <= told[rest, 1]).mean() - 0.5) < 0.05
+    assert abs((jobs["log_run"][rest] <= found[rest, 1]).mean() - 0.5) < 0.05
 
 
 def test_repeats_one_by_one_are_the_replay() -> None:
@@ -213,14 +213,14 @@ def test_repeats_one_by_one_are_the_replay() -> None:
         while ends and ends[0][0] <= jobs["issue"][i]:
             _, j, number = heapq.heappop(ends)
             correction.ended(number, float(jobs["log_run"][j]))
-        told, slip = correction.issue(
+        found, slip = correction.issue(
             jobs["logs"][i],
             str(jobs["owner"][i]),
             int(jobs["cohort"][i]),
             np.inf,
             (jobs["same"][i], jobs["gap"][i]),
         )
-        assert told.tobytes() == together[i].tobytes()
+        assert found.tobytes() == together[i].tobytes()
         heapq.heappush(ends, (float(jobs["end"][i]), i, correction.submitted(slip)))
 
 
@@ -235,8 +235,8 @@ def test_the_last_run_is_the_median_of_whoever_repeats() -> None:
     jobs["log_run"] = np.where(
         mine, jobs["same"] + rng.normal(0.0, 0.05, n), rng.normal(6.0, 0.6, n)
     )
-    told = with_repeats(OnlineCorrection(WIDE, 2), jobs)
-    taken = told[:, 1] == jobs["same"]
+    found = with_repeats(OnlineCorrection(WIDE, 2), jobs)
+    taken = found[:, 1] == jobs["same"]
     late = np.arange(n) > 1500
     assert taken[late & mine].all()
     assert taken[late & ~mine].mean() < 0.01

@@ -165,8 +165,8 @@ def test_stopped_early_the_bound_still_holds(steps: int) -> None:
 
 
 def test_weighted_search_keeps_its_promise() -> None:
-    """Weighted A* would give a plan dearer than its weight allows, or call it optimal."""
-    dearer = 0
+    """Weighted A* would give a plan costlier than its weight allows, or call it optimal."""
+    costlier = 0
     for problem in plannable(range(300, 420)):
         best = optimum(problem.request, problem.unplanned)
         solution = AStar(weight=2.0).solve(problem, budget=UNLIMITED, rng=rng())
@@ -178,8 +178,8 @@ def test_weighted_search_keeps_its_promise() -> None:
         assert solution.lower_bound <= best.cost * (1 + 1e-9) + 1e-12
         if solution.status is Status.OPTIMAL:
             assert solution.claimed == pytest.approx(best.cost, rel=1e-6, abs=1e-12)
-        dearer += solution.claimed > best.cost * (1 + 1e-6)
-    assert dearer > 0
+        costlier += solution.claimed > best.cost * (1 + 1e-6)
+    assert costlier > 0
 
 
 def adversary(features: np.ndarray) -> np.ndarray:
@@ -206,7 +206,7 @@ GUIDES: dict[str, Callable[[np.ndarray], np.ndarray] | None] = {
 @pytest.mark.parametrize("guide", sorted(GUIDES))
 @pytest.mark.parametrize("weight", [1.0, 1.1, 1.5])
 def test_no_guide_can_break_the_promise(weight: float, guide: str) -> None:
-    """A learned value would make a plan dearer than the weight allows, or a bound wrong."""
+    """A learned value would make a plan costlier than the weight allows, or a bound wrong."""
     for problem in plannable(range(9000, 9030)):
         best = optimum(problem.request, problem.unplanned)
         told: list[tuple[float, float]] = []
@@ -243,7 +243,7 @@ def test_a_beam_that_throws_nothing_away_is_exact(guide: str) -> None:
 
 def test_a_narrow_beam_knows_what_it_threw_away() -> None:
     """The bound of a beam would forget the states that it did not keep."""
-    dearer = 0
+    costlier = 0
     for problem in plannable(range(9400, 9470), max_tasks=6):
         exact = AStar().solve(problem, budget=UNLIMITED, rng=rng())
         steps = Budget(None, len(problem.tasks))  # one beam
@@ -251,8 +251,8 @@ def test_a_narrow_beam_knows_what_it_threw_away() -> None:
         if exact.claimed is None or narrow.claimed is None:
             continue
         assert narrow.lower_bound <= exact.claimed * (1 + 1e-9)
-        dearer += narrow.claimed > exact.claimed * (1 + 1e-6)
-    assert dearer > 3
+        costlier += narrow.claimed > exact.claimed * (1 + 1e-6)
+    assert costlier > 3
 
 
 def test_anytime_search_ends_with_the_cheapest_plan() -> None:

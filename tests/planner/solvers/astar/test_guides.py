@@ -132,7 +132,7 @@ def judged(first: int, last: int) -> list[tuple[Problem, Optimum | None]]:
 @pytest.mark.parametrize("leaves", [*LEAVES, "adversary", "none"])
 @pytest.mark.parametrize("weight", [1.0, 1.1, 1.5])
 def test_no_trees_can_break_the_promise(weight: float, leaves: str, meaning: str) -> None:
-    """A learned value would make a plan dearer than the weight allows, or a bound wrong."""
+    """A learned value would make a plan costlier than the weight allows, or a bound wrong."""
     trees = adversary() if leaves == "adversary" else random_trees(3, 5, LEAVES.get(leaves, ()))
     guide = None if leaves == "none" else LearnedGuide(trees, meaning)
     for problem, best in judged(9000, 9020):

@@ -79,7 +79,7 @@ def check(problem: Problem, schedule: Schedule) -> float:
 
 
 def test_workers_that_differ_in_anything_are_no_class() -> None:
-    """Tasks would be placed on a worker that is dearer, slower, shut, or in use."""
+    """Tasks would be placed on a worker that is costlier, slower, shut, or in use."""
     one = generate_cluster(1, seed=0)[0]
     same = replace(one, id="same")
     others = (
@@ -169,7 +169,7 @@ def test_hints_are_complete_by_class_and_in_order() -> None:
 
 
 def test_swapping_alike_workers_changes_no_cost() -> None:
-    """The hint would be dearer than the incumbent it is made of."""
+    """The hint would be costlier than the incumbent it is made of."""
     for seed in range(6):
         problem = alike(20, 5, seed)
         incumbent = greedy(problem)

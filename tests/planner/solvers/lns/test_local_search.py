@@ -92,7 +92,7 @@ def test_guided_schedules_end_with_one_that_is_far_too_dear(
 def test_moves_are_smaller_where_waiting_is_priced_and_time_is_short(
     seconds: float, steps: int | None, size: int
 ) -> None:
-    """Plans of small batches would be a hundredth dearer, with the moves that pay later."""
+    """Plans of small batches would be a hundredth costlier, with the moves that pay later."""
     request = generate_batch(30, generate_cluster(6, seed=6), seed=6)
     engine = lns.LargeNeighbourhood(SOLVERS["greedy"](), most=7)
     assert engine._most(encode(request), seconds, steps) == size
