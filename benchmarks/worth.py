@@ -124,6 +124,8 @@ def page(kept: dict[str, dict[str, Any]]) -> str:
     lines += ["", "## In words", ""]
     lines += [f"- **{name}**: {found[name]['verdict']}" for name in order]
     lines += [f"- **{name}**: {f['verdict']}" for name, f in kept.items() if not f["queues"]]
+    missing = [name for name in LOGS if name not in kept]
+    lines += ["", f"Not measured yet: {', '.join(missing)}."] if missing else []
     cut = [f"{name} ({log.rows:,})" for name, log in LOGS.items() if log.rows and name in kept]
     lines += ["", f"Of large logs the last rows were taken: {', '.join(cut)}.", ""] if cut else [""]
     return "\n".join(lines)

@@ -59,7 +59,8 @@ def copy_of_the_source(home: Path) -> Path:
     for name in ("dvc.yaml", ".dvcignore", ".dvc/config"):
         shutil.copy(ROOT / name, home / name)
     (home / "params.yaml").write_text(
-        PARAMS + f"log: null\nlog_dep: {GENERATOR}\nformat: auto\ncolumns: null\nseed: 0\n"
+        PARAMS + f"log: null\nlog_dep: {GENERATOR}\nformat: auto\ncolumns: null\n"
+        "timezone: null\nmax_bad: null\nseed: 0\n"
         "policy: null\ntrain: {share: 0.7}\n"
     )
     return home
