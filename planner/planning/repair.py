@@ -33,6 +33,10 @@ from plancast.planner.solvers import SOLVERS
 RESERVE, RESERVE_S = 2.5, 0.002
 """Kept back of the budget to judge and to explain the plan: so many times what it took to encode
 the request, and seconds. On a machine that is busy both take longer."""
+CALM = frozenset({"most_moved", "frozen_s"})
+"""Who asks for these would have little moved whatever it costs: nothing is planned from scratch."""
+ANEW_PART = 0.25
+"""Part of the budget in which further list schedules from scratch are begun; one is always made."""
 LEAST_S = 0.003
 """Seconds that are always granted: to repair takes no longer."""
 
@@ -50,8 +54,10 @@ def repair(request: PlanRequest, **parameters: Any) -> PlanResponse:
     Returns
     -------
     PlanResponse
-        Never an invalid plan. Running tasks that are preemptible are stopped, and perhaps
-        placed elsewhere, where that is cheaper. Where nothing can be repaired (no incumbent,
+        Never an invalid plan, and none that costs more than keeping what can be kept and inserting
+        the rest, or than a list schedule from scratch (unless `most_moved` or `frozen_s` is given).
+        Running tasks that are preemptible are stopped, and perhaps placed elsewhere, where that is
+        cheaper. Where nothing can be repaired (no incumbent,
         a task without a place, an evaluator that refuses) it is what ``plan`` answers. Where the
         policy names scenarios, the order on one machine or few alike is searched a little more.
     """
@@ -74,12 +80,23 @@ def _repaired(
     if problem.infeasible or not problem.tasks:
         return plan_without_preemption(request, left_out=left_out)
     solver = SOLVERS["repair"](**parameters)
-    budget = request.budget
-    if budget.seconds is not None:
+    budget, encoded_s = request.budget, time.perf_counter() - began
+
+    def left(part: float) -> Budget:
+        """A part of what is left of the budget."""
+        if budget.seconds is None:
+            return budget
         spent_s = time.perf_counter() - began
-        left_s = budget.seconds - spent_s - RESERVE * spent_s - RESERVE_S
-        budget = Budget(max(LEAST_S, left_s), budget.steps)
-    solution = solver.solve(problem, budget=budget, rng=np.random.default_rng(request.seed))
+        left_s = budget.seconds - spent_s - RESERVE * encoded_s - RESERVE_S
+        return Budget(max(LEAST_S, part * left_s), budget.steps)
+
+    anew = None
+    if CALM.isdisjoint(parameters):
+        # After a large shock there may be little in the old plan that is worth keeping.
+        rng = np.random.default_rng(request.seed)
+        anew = SOLVERS["greedy"]().solve(problem, budget=left(ANEW_PART), rng=rng).schedule
+    rng = np.random.default_rng(request.seed)
+    solution = solver.solve(problem, budget=left(1.0), rng=rng, incumbent=anew)
     if solution.schedule is None:
         return plan_without_preemption(request, left_out=left_out)
     repaired = decode(problem, solution.schedule)

@@ -317,6 +317,52 @@ def test_the_printed_plan_says_what_the_json_says(run: Run, batch: Path) -> None
     assert f"{name}: {reason}" in printed
 
 
+def test_what_is_left_out_or_preempted_is_counted(run: Run, tmp_path: Path) -> None:
+    """Running tasks would count as planned, and tasks without a place go unnoticed."""
+    tasks, cluster, policy = tmp_path / "t.csv", tmp_path / "c.yaml", tmp_path / "p.yaml"
+    tasks.write_text("id,cpus,requested_s,weight,deadline_s\nurgent,8,10,100,1010\nwide,64,10,1,\n")
+    cluster.write_text(
+        "now_s: 1000\nworkers: [{id: w, cpus: 8}]\n"
+        "running: [{id: long, cpus: 8, workers: [w], start_s: 999, requested_s: 90000, "
+        "preemptible: true}]\n"
+    )
+    policy.write_text("prices: {late_h: 1000}\n")
+    given = [
+        "--tasks",
+        tasks,
+        "--cluster",
+        cluster,
+        "--policy",
+        policy,
+        "--solver",
+        "greedy",
+        "--steps",
+        200,
+    ]
+    ended = run("plan", *given)
+    assert ended.code == 0
+    counts = "1 of 2 tasks planned, 1 cannot be placed, 1 running task preempted"
+    assert counts in " ".join(ended.out.split())
+    assert "1 task cannot be placed" in ended.err
+    facts = run("plan", *given, "--json").facts
+    assert (facts["planned"], facts["preempted"], list(facts["unplanned"])) == (
+        1,
+        ["long"],
+        ["wide"],
+    )
+    assert run("plan", *given, "--strict").code == 3
+
+
+def test_no_tasks_at_all_are_worth_a_warning(run: Run, tmp_path: Path) -> None:
+    """A wrong file would look like a batch that is done."""
+    (tmp_path / "t.csv").write_text("id,cpus,requested_s\n")
+    (tmp_path / "c.yaml").write_text("workers: [{id: w, cpus: 8}]\n")
+    given = ["--tasks", tmp_path / "t.csv", "--cluster", tmp_path / "c.yaml"]
+    ended = run("plan", *given, "--solver", "greedy")
+    assert ended.code == 0
+    assert "0 of 0" in ended.err
+
+
 def test_planning_with_a_model(run: Run, small_run: SmallRun, tmp_path: Path) -> None:
     """A model could not be planned with, or its forecasts would not be the plan's durations."""
     tasks, cluster, answer = tmp_path / "t.csv", tmp_path / "c.yaml", tmp_path / "r.json"
