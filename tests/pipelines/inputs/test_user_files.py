@@ -343,7 +343,7 @@ def test_cluster_means_what_the_docs_say(put: Put) -> None:
         90.0,
         200.5,
         0.01,
-        0.99,
+        health=0.99,
     )
     assert cluster == ClusterFile(
         workers=(big, replace(big, id="big-1"), Worker("7", {"cpu": 500, "mem": 512})),
