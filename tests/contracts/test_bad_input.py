@@ -16,6 +16,7 @@ import pytest
 from plancast.pipelines.cli import main
 from plancast.planner.instances.generate import generate_log, swf_text
 from plancast.predictor import RuntimePredictor
+from plancast.predictor.model_files import digest_of_card
 from tests.oracles.toy_logs import toy_log
 
 LOG = swf_text(generate_log(60, 4, 16, 0))
@@ -89,13 +90,19 @@ def _a_log_with_a_text_in_a_number_column(home: Path) -> Arguments:
     words = lines[19].split()
     lines[19] = " ".join([*words[:4], "many", *words[5:]])
     (home / "log.swf").write_text("\n".join(lines))
-    return ["ingest", "log.swf", "-o", "out.parquet"]
+    return ["ingest", "log.swf", "--strict", "-o", "out.parquet"]
 
 
 @case("log.csv", "row 2", "submit_s", "'soon'")
 def _a_table_with_a_text_in_a_number_column(home: Path) -> Arguments:
     (home / "log.csv").write_text("submit_s,run_s\n1,2\nsoon,4\n")
-    return ["ingest", "log.csv", "-o", "out.parquet"]
+    return ["ingest", "log.csv", "--strict", "-o", "out.parquet"]
+
+
+@case("log.csv", "row 2", "submit_s", "'soon'", "1 of 2 rows", "--max-bad")
+def _a_table_with_more_bad_rows_than_allowed(home: Path) -> Arguments:
+    (home / "log.csv").write_text("submit_s,run_s\n1,2\nsoon,4\n")
+    return ["ingest", "log.csv", "--max-bad", "0.2", "-o", "out.parquet"]
 
 
 @case("nothing.swf", "there is no such file")
@@ -108,7 +115,7 @@ def _a_folder_for_a_log(home: Path) -> Arguments:
     return ["ingest", "folder", "-o", "out.parquet"]
 
 
-@case("'psv'", "swf, sacct, wfformat, table")
+@case("'psv'", "swf, sacct, pbs, wfformat, table")
 def _an_unknown_format(home: Path) -> Arguments:
     return ["ingest", "log.swf", "--format", "psv", "-o", "out.parquet"]
 
@@ -176,10 +183,18 @@ def _a_model_with_changed_trees(home: Path) -> Arguments:
     return PREDICT
 
 
+@case("model: card.json was changed after training", "train")
+def _a_model_with_a_changed_card(home: Path) -> Arguments:
+    card = home / "model/card.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), "settings": {}}))
+    return PREDICT
+
+
 @case("model: card.json does not fit", "train")
 def _a_model_whose_card_lacks_its_settings(home: Path) -> Arguments:
     card = home / "model/card.json"
-    card.write_text(json.dumps({**json.loads(card.read_text()), "settings": {}}))
+    lacking = {**json.loads(card.read_text()), "settings": {}}
+    card.write_text(json.dumps({**lacking, "card_sha256": digest_of_card(lacking)}))
     return PREDICT
 
 
@@ -293,7 +308,7 @@ def _an_empty_cluster_file(home: Path) -> Arguments:
     return PLAN
 
 
-@case("cluster.yaml", "workers.1.cpus", "must be more than 0 (it is -4)")
+@case("cluster.yaml", "workers.1.cpus", "-4 is negative", "write 0 or more")
 def _a_worker_with_negative_cores(home: Path) -> Arguments:
     (home / "cluster.yaml").write_text("workers: [{id: a, cpus: 1}, {id: b, cpus: -4}]")
     return PLAN
@@ -352,7 +367,7 @@ def _a_misspelt_price(home: Path) -> Arguments:
     return [*PLAN, "--policy", "policy.yaml"]
 
 
-@case("policy.yaml", "price of kwh is -1.0", "0 or more")
+@case("policy.yaml", "price of kwh is -1.0", "from 0 to")
 def _a_negative_price(home: Path) -> Arguments:
     (home / "policy.yaml").write_text("prices: {kwh: -1}")
     return [*PLAN, "--policy", "policy.yaml"]
@@ -464,7 +479,7 @@ def _a_request_and_tasks(home: Path) -> Arguments:
     return [*_request(home, lambda b: None), "--tasks", "tasks.csv"]
 
 
-@case("a number is too large", "seconds")
+@case("request.json", "snapshot.pending.0", "task a: release_s is 1", "must lie within", "of 0")
 def _a_request_with_a_time_beyond_all_clocks(home: Path) -> Arguments:
     return _request(home, lambda b: b["snapshot"]["pending"][0].update(release_s=10**25))
 
@@ -482,7 +497,7 @@ def _a_negative_budget(home: Path) -> Arguments:
     return [*PLAN, "--budget", "-1"]
 
 
-@case("budget", "finite")
+@case("budget: seconds is inf", "must lie in 0 to")
 def _an_endless_budget(home: Path) -> Arguments:
     return [*PLAN, "--budget", "inf"]
 
@@ -632,10 +647,10 @@ def test_the_program_refuses_it_too(name: str, home: Path) -> None:
 @pytest.mark.parametrize(
     ("tasks", "estimates", "reason"),
     [
-        ("id,cpus\na,1\nb,9\n", ESTIMATES, "it needs 9000 of cpu"),
+        ("id,cpus\na,1\nb,9\n", ESTIMATES, "it needs 9 cores; the largest worker it may use has 8"),
         ("id,requires\na,ssd\nb,gold\n", ESTIMATES, "it requires label 'gold'"),
         ("id\na\nb\n", "task,level,seconds\na,0.5,30\n", "it has no run-time estimate"),
-        ("id,gpus\na,\nb,1\n", ESTIMATES, "it needs 1000 of gpu"),
+        ("id,gpus\na,\nb,1\n", ESTIMATES, "it needs 1 gpu; the largest worker it may use has 0"),
         ("id,shards,cpus\na,1,1\nb,4,4\n", ESTIMATES, "its 4 shards need to run at once"),
         ("id,requires\na,\nb,ssd huge|ssd tape\n", ESTIMATES, "it requires label 'tape'"),
     ],

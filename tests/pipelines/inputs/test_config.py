@@ -128,7 +128,7 @@ def test_dvc_watches_what_the_log_comes_from() -> None:
 def test_artefacts_of_different_names_lie_apart() -> None:
     """The run of one log would destroy that of another."""
     names = [n for n, v in vars(type(Config().paths)).items() if isinstance(v, property)]
-    assert len(names) == 12
+    assert len(names) == 13
     paths = {getattr(Config(name=run).paths, name) for run in ("a", "b") for name in names}
     assert len(paths) == 2 * len(names)
     assert not any(path.is_absolute() for path in paths)

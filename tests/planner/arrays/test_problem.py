@@ -107,7 +107,7 @@ def small(task: Task, worker: Worker | None = None, **more: object) -> PlanReque
 @pytest.mark.parametrize(
     ("request_", "part"),
     [
-        (small(Task("t", {"cpu": 3000})), "3000 of cpu; the largest worker it may use has 2000"),
+        (small(Task("t", {"cpu": 3000})), "it needs 3 cores; the largest worker it may use has 2"),
         (small(Task("t", {"fpga": 1})), "needs 1 of fpga"),
         (small(Task("t", {}, requires=("gpu",))), "requires label 'gpu', which no worker has"),
         (small(Task("t", {"cpu": 1500}, shards=2)), "2 shards need to run at once"),

@@ -92,9 +92,15 @@ def test_workers_that_differ_in_anything_are_no_class() -> None:
         replace(one, id="small", capacity={k: v - 1 for k, v in one.capacity.items()}),
     )
     request = generate_batch(4, (one, same, *others), seed=0, label_share=0.0, by_class_share=0.0)
-    classes = [members.tolist() for members in classes_of(encode(request))]
+    priced = replace(request, policy=Policy(prices=Prices(kwh=0.5, failures=1.0)))
+    classes = [members.tolist() for members in classes_of(encode(priced))]
     assert [0, 1] in classes
     assert len(classes) == 1 + len(others)
+    # What has no price may differ: without one of energy, power and boots tell none apart.
+    free = replace(request, policy=Policy(prices=Prices(kwh=0.0, failures=1.0)))
+    classes = [members.tolist() for members in classes_of(encode(free))]
+    assert [0, 1, 2, 3] in classes
+    assert len(classes) == len(others) - 1
 
 
 @pytest.mark.parametrize("power", [0.0, 500.0])
