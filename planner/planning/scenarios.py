@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from plancast.planner.arrays.problem import Ints, Problem, Schedule, decode, encode
+from plancast.planner.arrays.running import expected_end_s, reserved_s
 from plancast.planner.model.domain import (
     LIMIT,
     LIMIT_LEVEL,
@@ -23,13 +24,7 @@ from plancast.planner.model.domain import (
     DurationEstimate,
     Plan,
 )
-from plancast.planner.model.evaluate import (
-    evaluate,
-    moved_tasks,
-    planned_duration_s,
-    relative_gap,
-    running_end_s,
-)
+from plancast.planner.model.evaluate import evaluate, moved_tasks, relative_gap
 from plancast.planner.model.explain import explain_waits
 from plancast.planner.model.messages import PlanRequest, PlanResponse, Status
 from plancast.planner.planning.partial_order import PartialOrder, partial_order
@@ -139,9 +134,9 @@ def _followed(order: PartialOrder, asked: PlanRequest) -> Plan:
     for i, task in enumerate(order.tasks):
         if i < order.placed:
             on = [snapshot.worker_by_id[w] for w in order.workers[i]]
-            run_s[i] = planned_duration_s(asked, task.id, on) or 1
+            run_s[i] = reserved_s(asked, task.id, on) or 1
         else:
-            ends[i] = running_end_s(asked, snapshot.running_by_id[task.id]) - snapshot.now_s
+            ends[i] = expected_end_s(asked, snapshot.running_by_id[task.id]) - snapshot.now_s
     return replace(order, ends=ends).executed(run_s)
 
 

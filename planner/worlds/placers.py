@@ -285,6 +285,16 @@ class _Teller:
             known.estimate[i] = np.where(known.arena.estimate[i] > 0, expected, 0)
 
 
+def _spread(name: str, values: Floats, unit: str) -> dict[str, float]:
+    """Mean, 95th percentile and largest of a figure; 0 where there is no value."""
+    some = values if len(values) else np.zeros(1)
+    return {
+        f"{name}_mean{unit}": float(some.mean()),
+        f"{name}_p95{unit}": float(np.percentile(some, 95)),
+        f"{name}_max{unit}": float(some.max()),
+    }
+
+
 def judge(arena: Arena, live: Live) -> dict[str, float]:
     """Figures of a replay over the tasks that ended.
 
@@ -294,7 +304,8 @@ def judge(arena: Arena, live: Live) -> dict[str, float]:
         ``wait_mean_s``, ``wait_p95_s``, ``wait_max_s``; bounded slowdown ``bsld_mean``,
         ``bsld_p95``, ``bsld_max`` = max(1, (end - release) / max(run, 10)); ``miss_share`` of
         the tasks with a deadline; ``utilisation``: mean over workers of the dominant share in
-        use, from now to the last end; ``restarts``, ``lost_s``; ``unstarted``.
+        use, from now to the last end; ``restarts``, ``lost_s``; ``unstarted``. Where no task
+        ended (none has a place, say), means, percentiles and largest are 0, as are ``tasks``.
     """
     problem, planned = arena.problem, len(arena.problem.tasks)
     done = np.flatnonzero(live.state[:planned] == ENDED)
@@ -310,12 +321,8 @@ def judge(arena: Arena, live: Live) -> dict[str, float]:
     return {
         "tasks": float(len(done)),
         "unstarted": float(planned - len(done)),
-        "wait_mean_s": float(wait_s.mean()),
-        "wait_p95_s": float(np.percentile(wait_s, 95)),
-        "wait_max_s": float(wait_s.max()),
-        "bsld_mean": float(bsld.mean()),
-        "bsld_p95": float(np.percentile(bsld, 95)),
-        "bsld_max": float(bsld.max()),
+        **_spread("wait", wait_s, "_s"),
+        **_spread("bsld", bsld, ""),
         "miss_share": float((end[due] > deadline[due]).mean()) if due.any() else 0.0,
         "utilisation": float((share * ran_s).sum() / (len(problem.workers) * span_s)),
         "restarts": float(restarts),

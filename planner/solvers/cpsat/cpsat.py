@@ -16,7 +16,7 @@ from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.model.messages import Budget, Status
 from plancast.planner.solvers.base import Observe, Solution, at_least, within
 from plancast.planner.solvers.cpsat.coarse import coarse, in_ticks, retimed
-from plancast.planner.solvers.cpsat.model import Model
+from plancast.planner.solvers.cpsat.model import Model, TooLarge
 from plancast.planner.solvers.cpsat.worker_classes import classes_of, in_order, spread
 
 STEPS_PER_DETERMINISTIC_S = 1000
@@ -51,7 +51,8 @@ class CpSat:
         Search threads under a budget in seconds; a budget in steps takes one, for only one
         thread searches alike from run to run.
     max_intervals : int
-        Task-worker pairs beyond which no model is built.
+        Task-worker pairs beyond which no model is built. Nor is there a plan of a model whose
+        sums exceed 64 bits; a bound that is known without it is given all the same.
     by_class : bool
         Whether interchangeable workers are first modelled together. What that finds is then
         placed on single ones, exactly where it fits, else by a list schedule; its bound holds
@@ -134,7 +135,7 @@ class _Search:
                 self._by_class(classes, int(on) <= settings.max_intervals)
             if int(on) <= settings.max_intervals and not self._is_settled():
                 self._by_worker(classes)
-        except TimeoutError:
+        except (TimeoutError, TooLarge):
             pass
         if self.found is not None:
             return self.found
@@ -236,7 +237,10 @@ class _Search:
         status = solver.solve(model, watch)
         self.deterministic_s += solver.deterministic_time
         if status == cp_model.MODEL_INVALID:
-            raise RuntimeError(f"the CP-SAT model is invalid: {model.validate()}")
+            fault = model.validate()
+            if "overflow" in fault:
+                raise TooLarge(fault)
+            raise RuntimeError(f"the CP-SAT model is invalid: {fault}")
         return solver, status
 
     def _steps(self) -> int:

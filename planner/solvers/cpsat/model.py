@@ -24,11 +24,24 @@ ROUNDING = 1e-9
 """Rounding error of the whole objective that is aimed at, relative to its lower bound."""
 LARGEST_UNIT = 1_000_000
 """Most parts into which a second of load or mean wait is divided to have it exact."""
+LARGEST_SUM = 2**61
+"""Largest sum of absolute values in a constraint: what the solver's integers of 64 bits hold."""
 MOST_TOGETHER = 500
 """Most tasks that are put in cumulatives of all workers together."""
 
+
+class TooLarge(Exception):
+    """Amounts or times so large that the model's sums exceed the solver's 64-bit integers."""
+
+
 Value = Callable[["Facts"], float]
 """What a variable is worth in a schedule."""
+
+
+def _held(largest: int) -> None:
+    """Refuse a sum that 64 bits may not hold."""
+    if largest > LARGEST_SUM:
+        raise TooLarge(f"a sum of the model may reach {largest:.3g}, beyond 2^61")
 
 
 class Facts:
@@ -78,7 +91,8 @@ class Model:
     incumbent : Schedule, optional
         A complete hint is made of it.
     stop_at : float
-        ``TimeoutError`` when ``time.perf_counter`` says so before the model is built.
+        ``TimeoutError`` when ``time.perf_counter`` says so before the model is built;
+        ``TooLarge`` where a sum that it needs exceeds 64 bits. A redundant one is left out.
     classes : list of int64 arrays, optional
         The workers of each class; those of one are interchangeable. Each worker is a class of
         its own where this is left out.
@@ -343,7 +357,11 @@ class Model:
         for r, capacity in enumerate(self.problem.capacity[w].tolist()):
             amounts = [p.duration * int(self.problem.demand[i, r]) for i, p in self.on_worker[w]]
             whole = math.gcd(capacity, *amounts)
-            if capacity and any(amounts):
+            if not capacity or not any(amounts):
+                continue
+            most = sum(a * p.most for a, (_, p) in zip(amounts, self.on_worker[w], strict=True))
+            most += capacity * len(self.members[w]) * self.horizon
+            if most // whole <= LARGEST_SUM:
                 done = sum(
                     amount // whole * p.count
                     for amount, (_, p) in zip(amounts, self.on_worker[w], strict=True)
@@ -540,6 +558,11 @@ class Model:
             return unit * max([least, *means])
 
         most = self.horizon - min(0, *self.raw_release) + max(0, *(int(x) + 1 for x in waits))
+        together = 4 * most * max(sizes)
+        if unit * together > LARGEST_SUM:
+            _held(together)
+            unit = LARGEST_SUM // together
+            self.unit_error += price / unit
         mean = self._int(math.floor(unit * least + 1e-6), unit * most, worst)
         for o, size in zip(owners, sizes, strict=True):
             mine = [i for i, owner in enumerate(problem.owner) if owner == o]
@@ -566,9 +589,12 @@ class Model:
         for exact_number in (*shares.values(), *ran_s):
             if unit <= LARGEST_UNIT:
                 unit = math.lcm(unit, exact_number.denominator)
-        exact = unit <= LARGEST_UNIT
+        # The load of a class and what its pieces add to it stand in one sum.
+        together = 3 * len(problem.capacity) * (math.ceil(most_s) + 1)
+        exact = unit <= LARGEST_UNIT and unit * together <= LARGEST_SUM
         if not exact:
             unit = max(1, int(1000 * LARGEST_UNIT / most_s))
+        _held(unit * together)
         ran = [unit * float(s) for s in ran_s]
         largest = math.ceil(unit * most_s) + 1
 
@@ -604,13 +630,15 @@ class Model:
             self.scale, self.error, self.coefficients = scale, error, whole
             if error <= aim:
                 break
+        largest = [max(1, math.ceil(cost[2])) for cost in self.costs]
+        _held(sum(n * most for n, most in zip(self.coefficients, largest, strict=True)))
         objective = sum(n * cost[1] for n, cost in zip(self.coefficients, self.costs, strict=True))
         self.model.minimize(objective)
         noise = 1e-9 * (abs(self.constant) + abs(least))
         known = (least - self.constant - self.error - self.unit_error - noise) * self.scale
         if self.costs and known > 0:
             # Ours is often the better bound from the start: a schedule that meets it is proven.
-            self.model.add(objective >= math.floor(known))
+            self.model.add(objective >= math.floor(min(known, LARGEST_SUM)))
 
     def cost_of(self, objective: float) -> float:
         """Cost of a schedule from the solver's objective, as near as its rounding lets it."""

@@ -139,3 +139,15 @@ def test_the_limit_kills_and_old_tasks_go_first() -> None:
         for most in (600, 10**6)
     ]
     assert waits[0] <= waits[1]
+
+
+@pytest.mark.parametrize("name", PLACERS)
+def test_where_nothing_can_start_the_figures_are_0(name: str) -> None:
+    """A replay in which no task ends would be an error, or figures that are no numbers."""
+    request, truth = arriving(5)
+    tasks = tuple(replace(t, demand={"cpu": 10**9}) for t in request.snapshot.pending)
+    request = replace(request, snapshot=replace(request.snapshot, pending=tasks))
+    placed = replay_cluster(request, truth, PLACERS[name], Fixed([300] * 5))
+    assert placed.plan.assignments == ()
+    timed = {k: v for k, v in placed.figures.items() if not k.startswith("deci")}
+    assert set(timed.values()) <= {0.0, timed["unstarted"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -10,14 +11,26 @@ import numpy as np
 import pytest
 from ortools.sat.python import cp_model
 
-from plancast.planner.arrays.problem import Problem, encode
+from plancast.planner.arrays.problem import Problem, decode, encode
 from plancast.planner.instances.generate import generate_batch, generate_cluster
-from plancast.planner.model.domain import TERMS, Prices
-from plancast.planner.model.messages import Budget, Status
+from plancast.planner.model.domain import (
+    TERMS,
+    BadRequest,
+    DurationEstimate,
+    Policy,
+    Prices,
+    Snapshot,
+    Task,
+    Worker,
+)
+from plancast.planner.model.evaluate import evaluate
+from plancast.planner.model.messages import Budget, PlanRequest, Status
+from plancast.planner.solvers.astar.astar import AStar
 from plancast.planner.solvers.cpsat.cpsat import CpSat
 from plancast.planner.solvers.cpsat.model import Facts, Model
 from plancast.planner.solvers.greedy.greedy import Greedy
 from tests.oracles.brute_force import optimum
+from tests.oracles.extreme_requests import extreme_request
 from tests.oracles.random_requests import random_request
 from tests.oracles.valid_schedules import plannable, random_schedules
 
@@ -149,3 +162,41 @@ def test_gave_up_is_not_impossible() -> None:
     problem = encode(generate_batch(60, generate_cluster(6, seed=1), seed=1))
     solution = CpSat().solve(problem, budget=Budget(None, 1), rng=rng())
     assert solution.status is Status.NO_PLAN_IN_TIME
+
+
+def test_amounts_and_times_at_the_limits_end_in_no_error() -> None:
+    """A sum beyond 64 bits would be an error of types, an invalid model, or a false bound."""
+    planned = refused = 0
+    for seed in range(80):
+        with suppress(BadRequest):
+            problem = encode(extreme_request(seed))
+            if not problem.tasks or problem.infeasible:
+                continue
+            known = Greedy().solve(problem, budget=Budget(None, 20), rng=rng()).schedule
+            found = CpSat().solve(problem, budget=Budget(None, 200), rng=rng(), incumbent=known)
+            assert found.status is not Status.INFEASIBLE or known is None, seed
+            if known is not None:
+                cost = problem.cost(known)
+                assert found.lower_bound <= cost + 1e-9 * abs(cost), seed
+            if found.schedule is None:
+                refused += 1
+                continue
+            plan = decode(problem, found.schedule)
+            assert evaluate(problem.request, plan, unplanned=problem.unplanned).valid, seed
+            planned += 1
+    assert planned > 10
+    assert refused > 10
+
+
+def test_a_model_of_large_amounts_keeps_its_optimum() -> None:
+    """Where the sums that are redundant do not fit, the plan and its proof would be lost."""
+    workers = tuple(Worker(f"w{k}", {"cpu": 2**50 - k}, idle_w=100.0) for k in range(2))
+    tasks = tuple(Task(f"t{k}", {"cpu": 2**49 + k}, release_s=0) for k in range(4))
+    estimates = {t.id: {"*": DurationEstimate.certain(20_000 + k)} for k, t in enumerate(tasks)}
+    prices = Prices(makespan_h=1.0, wait_h=1.0, kwh=1.0)
+    request = PlanRequest("r", Snapshot(1, 0, workers, tasks), estimates, Policy(prices))
+    problem = encode(request)
+    found = CpSat().solve(problem, budget=UNLIMITED, rng=rng())
+    exact = AStar().solve(problem, budget=UNLIMITED, rng=rng())
+    assert found.status is exact.status is Status.OPTIMAL
+    assert found.claimed == pytest.approx(exact.claimed)
