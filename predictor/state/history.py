@@ -59,6 +59,10 @@ LIKE: dict[str, tuple[str, ...]] = {"user_like": ("user",), "like": ()}
 """The kinds that compare whole submissions, "unknown" being a value like any other; and the
 columns that must be known all the same."""
 
+SPARE: tuple[str, ...] = ("gpus", "mem_mib")
+"""Of these a submission of 0 and one that names none are alike: a log that a master wrote says
+0 where the task file had no such column."""
+
 STATS: tuple[str, ...] = (
     "count",
     "last",
@@ -152,6 +156,8 @@ _PLACES: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = tuple(
     for kind, parts in KINDS.items()
 )
 """Of each kind the places in ``ROW`` of the columns that must be known and of those of its key."""
+
+_SPARE_PLACES = tuple(map(ROW.index, SPARE))
 
 _CENSORED = ("timeout", "cancelled")
 _BAD = ("failed", "timeout", "cancelled")
@@ -448,6 +454,8 @@ class History:
     def _slots_of(self, row: tuple[Any, ...], *, create: bool) -> Ints:
         # NaN equals nothing, itself included: as a part of a key it is None.
         job = [None if value == "" or value != value else value for value in row]
+        for place in _SPARE_PLACES:
+            job[place] = job[place] or None
         slots = np.full(len(KINDS), -1, dtype=np.int64)
         for k, (needed, parts) in enumerate(_PLACES):
             if any(job[place] is None for place in needed):
@@ -668,7 +676,9 @@ def _joined(key: Ints, code: Ints, size: int) -> Ints:
 def _slot_table(columns: dict[str, NDArray[Any]]) -> tuple[Ints, int]:
     """Slots of all rows and kinds, shape (n, kinds), -1 where unknown; and their number."""
     n = len(columns["user"])
-    codes = {part: _codes(columns[part]) for parts in KINDS.values() for part in parts}
+    alike = {part: np.where(columns[part] == 0, np.nan, columns[part]) for part in SPARE}
+    told = columns | alike
+    codes = {part: _codes(told[part]) for parts in KINDS.values() for part in parts}
     table = np.empty((n, len(KINDS)), dtype=np.int64)
     used = 0
     for k, (kind, parts) in enumerate(KINDS.items()):

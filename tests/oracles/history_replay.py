@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from plancast.predictor.state.history import KINDS, LIKE
+from plancast.predictor.state.history import KINDS, LIKE, SPARE
 
 BAD = ("failed", "timeout", "cancelled")
 
@@ -41,17 +41,19 @@ def answer_slowly(
     )
     answer: list[float] = []
     for kind, parts in KINDS.items():
-        wanted = [comparable(query[part]) for part in parts]
-        needed = [comparable(query[part]) for part in LIKE.get(kind, parts)]
+        wanted = [comparable(part, query[part]) for part in parts]
+        needed = [comparable(part, query[part]) for part in LIKE.get(kind, parts)]
         known = all(value is not None for value in needed)
-        mine = [j for j in ended if known and [comparable(j[part]) for part in parts] == wanted]
+        mine = [
+            j for j in ended if known and [comparable(part, j[part]) for part in parts] == wanted
+        ]
         answer += statistics(mine, as_of_s, window, decay)
     return answer + activity(jobs, query, as_of_s)
 
 
-def comparable(value: Any) -> Any:
+def comparable(part: str, value: Any) -> Any:
     """A part of a key; None where it is unknown, so that unknown equals unknown."""
-    return None if value == "" or value != value else value
+    return None if value == "" or value != value or (part in SPARE and value == 0) else value
 
 
 def statistics(

@@ -194,6 +194,11 @@ class PlainReplay:
         z = math.log(level / (1 - level))
         return math.exp(min(low + (z - a) * (high - low) / (b - a), 30.0))
 
+    def _safe(self, job: int, level: float) -> int:
+        """The duration that promises are made by; at level 1 the request, whatever is forecast."""
+        request = max(self.request[job], 1)
+        return request if level == 1 else min(math.ceil(self._quantile(job, level)), request)
+
     def _level(self, job: int, seconds: float) -> float:
         known = self._known(job)
         if len(known) == 1:
@@ -212,7 +217,7 @@ class PlainReplay:
                 while limit <= now:
                     limit += 60
                 self.expected[job] = limit
-            elif gone > 0.999:
+            elif level == 1 or gone > 0.999:
                 self.expected[job] = limit
             else:
                 whole = self._quantile(job, gone + level * (1 - gone))
@@ -300,12 +305,7 @@ class PlainReplay:
         if arrived:
             self._expect_ends(now, rules.promise_level)
             turn = starts + [job for job in best if job not in starts]
-            safe = {
-                job: max(
-                    min(math.ceil(self._quantile(job, rules.promise_level)), self.request[job]), 1
-                )
-                for job in turn
-            }
+            safe = {job: self._safe(job, rules.promise_level) for job in turn}
             _, result = self._spread_out(now, [(j, safe[j]) for j in turn], {}, math.inf)
             for job in turn:
                 if self.promise[job] is None:
@@ -333,8 +333,7 @@ class PlainReplay:
         capacity = self.free + sum(procs for _, procs in self._releases())
         lasts, score = dict[int, int](), dict[int, float]()
         for job in self.queue:
-            safe = math.ceil(self._quantile(job, rules.promise_level))
-            lasts[job] = max(min(safe, self.request[job]), 1)
+            lasts[job] = self._safe(job, rules.promise_level)
             mean, slowdown, square = self._moments(job)
             score[job] = self.procs[job] * mean / self._price_of_wait(job, now, slowdown, square)
         by_score = sorted(self.queue, key=lambda job: (score[job], job))

@@ -22,7 +22,7 @@ def wild_logs(draw: st.DrawFn, max_jobs: int = 14) -> pd.DataFrame:
                     "run_s": st.sampled_from([np.nan, 0.0, 1.0, 2.0, 3.0, 5.5, 17.0]),
                     "requested_s": st.sampled_from([np.nan, 5.0, 60.0]),
                     "cpus": st.sampled_from([np.nan, 1.0, 2.0]),
-                    "gpus": st.sampled_from([np.nan, 1.0]),
+                    "gpus": st.sampled_from([np.nan, 0.0, 1.0]),
                     "partition": st.sampled_from(["", "p"]),
                     "user": st.sampled_from(["", "ann", "bob"]),
                     "group": st.sampled_from(["", "g"]),

@@ -18,6 +18,7 @@ from plancast.pipelines.backtest.opened import Backtest
 from plancast.pipelines.backtest.promote import contest
 from plancast.pipelines.backtest.replay_forecasts import ReplayForecaster
 from plancast.pipelines.cli import main
+from plancast.pipelines.worth.batches import NO_REQUEST_S
 from plancast.planner.instances.generate import swf_text
 from plancast.planner.instances.generate_log import generate_log
 from plancast.planner.model.domain import BadRequest
@@ -217,7 +218,7 @@ def test_log_without_requests(tmp_path: Path, swf: Path) -> None:
     path = tmp_path / "bare.swf"
     path.write_text("\n".join(cut) + "\n")
     bare = grid.open_backtest(path)
-    assert (bare.log.requested_s == grid.NO_REQUEST_S).all()
+    assert (bare.log.requested_s == NO_REQUEST_S).all()
     with pytest.raises(BadRequest, match="names no requested times"):
         run_cell(bare, Cell("easy", Estimate("requested")))
     with pytest.raises(BadRequest, match="names no requested times"):

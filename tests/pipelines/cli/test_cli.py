@@ -46,7 +46,7 @@ COMMANDS = (
     "generate log", "generate cluster", "generate batch", "ingest", "train", "predict", "plan",
     "validate", "trial", "report", "run", "evaluate", "tune", "serve", "bench", "master",
     "backtest", "promote", "execute", "export pddl", "guide collect", "guide train",
-    "guide orders",
+    "advise", "eta", "doctor", "worth",
 )  # fmt: skip
 
 
@@ -383,7 +383,7 @@ def test_planning_with_a_model(run: Run, small_run: SmallRun, tmp_path: Path) ->
     assert run("predict", tasks, "--model", model, "-o", found).code == 0
     for name, estimate in read_estimates(found).items():
         ran_s = plan.by_task[name].end_s - plan.by_task[name].start_s
-        assert ran_s == request.estimates[name]["*"].at(0.5)
+        assert ran_s == request.estimates[name]["*"].at(Policy().level)
         assert estimate["*"].levels == request.estimates[name]["*"].levels
 
 

@@ -282,7 +282,9 @@ def second_day(number: int, folder: Path) -> tuple[float, float]:
         "requested_s": [7200.0] * 60,
         "cpus": [2.0] * 60,
     }
-    estimates = forecast_by_class(model, type(jobs)(asked))
+    # As `plancast master --model` asks: for the cluster's classes, by what a task file says.
+    classes = [worker.machine_class for worker in second.snapshot.workers]
+    estimates = forecast_by_class(model, type(jobs)(asked), classes)
     learned = replace(second, request_id="learned", estimates=estimates)
     blind = realised(second, second_run, folder, folder / "second.parquet")
     return blind, realised(learned, second_run, folder, folder / "third.parquet")
