@@ -238,10 +238,10 @@ def nothing_queues(found: Material) -> dict[str, Any]:
         "log": found.name,
         "n": n,
         "verdict": (
-            f"On {found.name} nothing queues: only {n} moments, a day apart, had jobs that waited. "
-            "Where everything starts at once every plan is alike, and forecasts are worth nothing "
-            "to plans. Give the processors that are really there by --procs if the log names "
-            "too many."
+            f"On {found.name} nothing queues: of moments a day apart, only {n} had three "
+            "or more jobs waiting. Where jobs start at once every plan is alike, and forecasts are "
+            "worth nothing to plans as they arrive. If the log names more processors than there "
+            "are, give their number by --procs."
         ),
         "queues": False,
         "baseline": None,
