@@ -187,7 +187,7 @@ class Rule:
 
     kind: str
     error: bool
-    mend: str
+    remedy: str
     find: Callable[[pd.DataFrame], Any]
 
 
@@ -294,7 +294,7 @@ class Finding:
     count: int
     rows: tuple[int, ...] = ()
     job_ids: tuple[str, ...] = ()
-    mend: str = ""
+    remedy: str = ""
 
     def __str__(self) -> str:
         """One line: kind, count, the first rows, the repair."""
@@ -302,7 +302,7 @@ class Finding:
             f"row {row + 1} (job {job})" for row, job in zip(self.rows, self.job_ids, strict=True)
         )
         where = f" in {self.count} rows, first {first}" if first else ""
-        return f"{self.kind}{where}; {self.mend}"
+        return f"{self.kind}{where}; {self.remedy}"
 
 
 @dataclass(frozen=True)
@@ -357,7 +357,7 @@ def check_log(frame: pd.DataFrame) -> LogReport:
         if rows.size:
             first = tuple(int(row) for row in rows[:_SHOWN])
             job_ids = tuple(frame["job_id"].iloc[list(first)])
-            findings.append(Finding(rule.kind, rule.error, rows.size, first, job_ids, rule.mend))
+            findings.append(Finding(rule.kind, rule.error, rows.size, first, job_ids, rule.remedy))
     return LogReport(len(frame), tuple(findings))
 
 
@@ -386,9 +386,9 @@ def _schema_findings(frame: pd.DataFrame) -> tuple[Finding, ...]:
         where = np.where(of_frame, cases["failure_case"].astype(str), cases["column"].astype(str))
         kinds = pd.Series([f"schema: {c}: {k}" for c, k in zip(where, cases["check"], strict=True)])
         counts = kinds.value_counts(sort=False)
-        mend = "pass the frame through canonical()"
+        remedy = "pass the frame through canonical()"
         return tuple(
-            Finding(str(kind), True, int(count), mend=mend) for kind, count in counts.items()
+            Finding(str(kind), True, int(count), remedy=remedy) for kind, count in counts.items()
         )
     return ()
 

@@ -254,11 +254,11 @@ def control_of(control: ControlPolicy, budget: Budget, given: bool) -> ControlPo
     given : bool
         Whether it was asked for, or is only the most there is.
     """
-    mending = budget
+    repairing = budget
     if not given and budget.seconds is not None:
         usual = control.repair_budget.seconds
-        mending = replace(budget, seconds=min(budget.seconds, usual or budget.seconds))
-    return replace(control, repair_budget=mending, replan_budget=budget)
+        repairing = replace(budget, seconds=min(budget.seconds, usual or budget.seconds))
+    return replace(control, repair_budget=repairing, replan_budget=budget)
 
 
 def _commit(mind: Controller, asked: PlanRequest, response: PlanResponse, choice: Choice) -> None:

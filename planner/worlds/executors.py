@@ -238,10 +238,10 @@ class _Loop:
         }
         best = min(costs, key=lambda n: costs[n].mean())
         near = costs[best].mean() * (1 + self.settings.near)
-        if costs[PLAN].mean() <= near and self._mend(candidates[best], estimate):
-            mended = rules(self.arena, self.planned, home=self.home, bound=True)
-            candidates[PLAN] = mended
-            costs[PLAN] = np.array([self._price(mended, estimate, f) for f in futures])
+        if costs[PLAN].mean() <= near and self._repair_plan(candidates[best], estimate):
+            repaired = rules(self.arena, self.planned, home=self.home, bound=True)
+            candidates[PLAN] = repaired
+            costs[PLAN] = np.array([self._price(repaired, estimate, f) for f in futures])
             best = min(costs, key=lambda n: costs[n].mean())
         gain = costs[self.last] - costs[best]
         error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else 0.0
@@ -280,7 +280,7 @@ class _Loop:
     def _price(self, candidate: Rules, estimate: Ints, future: Ints) -> float:
         return cost_of(self.arena, self._play(candidate, estimate, future))
 
-    def _mend(self, candidate: Rules, estimate: Ints) -> bool:
+    def _repair_plan(self, candidate: Rules, estimate: Ints) -> bool:
         """Ruin and recreate from where a candidate leads if all runs as believed.
 
         Whether a plan was found.

@@ -356,9 +356,9 @@ class _Cells:
         found = {"Elapsed": run | (start & end), "Start": run & end, "End": run & start}
         found["ElapsedRaw"] = found["Elapsed"]
         for field, (bad, fault) in self.faults.items():
-            mended = bad & asked & ~lost & found.get(field, False)
-            gone = bad & asked & ~lost & ~mended
-            self.rows.repair(f"unreadable {field}, taken from others", self.places[mended], fault)
+            repaired = bad & asked & ~lost & found.get(field, False)
+            gone = bad & asked & ~lost & ~repaired
+            self.rows.repair(f"unreadable {field}, taken from others", self.places[repaired], fault)
             self.rows.drop(f"unreadable {field}", self.places[gone], fault)
             lost |= gone
         return lost

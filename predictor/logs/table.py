@@ -323,10 +323,10 @@ def _lost(
         else lost
     )
     for label, (fault, sentence) in bad.items():
-        mended = fault & ~lost & rises & (label == "run_s" or label.endswith("(run_s)"))
-        gone = fault & ~lost & ~mended
+        repaired = fault & ~lost & rises & (label == "run_s" or label.endswith("(run_s)"))
+        gone = fault & ~lost & ~repaired
         for places, tell, how in (
-            (numbers_of_rows[mended], rows.repair, "taken from start and end"),
+            (numbers_of_rows[repaired], rows.repair, "taken from start and end"),
             (numbers_of_rows[gone], rows.drop, ""),
         ):
             reason = f"unreadable {label}" + (f", {how}" if how else "")
@@ -428,15 +428,15 @@ def read_jobs(path: str | PathLike[str]) -> pd.DataFrame:
     """
     file = Path(path)
     raw = read_bytes(file)
-    mend = "make it with plancast ingest"
+    remedy = "make it with plancast ingest"
     if not raw.startswith(_PARQUET):
-        raise BadLog(f"{file.name} is no Parquet file of jobs; {mend}")
+        raise BadLog(f"{file.name} is no Parquet file of jobs; {remedy}")
     table = _parquet(raw, file.name)
     if _METADATA_KEY not in (table.schema.metadata or {}):
-        raise BadLog(f"{file.name} was not written as a canonical log; {mend}")
+        raise BadLog(f"{file.name} was not written as a canonical log; {remedy}")
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
-        raise BadLog(f"{file.name} has no column {missing[0]}; {mend}")
+        raise BadLog(f"{file.name} has no column {missing[0]}; {remedy}")
     frame = table.to_pandas()
     frame.attrs = _stored_attrs(table, file.name)
     return canonical(frame)

@@ -320,8 +320,8 @@ class _Instance:
         value = holder.get(key)
         if isinstance(value, dict):
             return value
-        mend = "give an instance that ran" if key == "execution" else "repair the file"
-        raise self._bad(f"{where}: has no object {key}; {mend}")
+        remedy = "give an instance that ran" if key == "execution" else "repair the file"
+        raise self._bad(f"{where}: has no object {key}; {remedy}")
 
     def _list(self, holder: Mapping[str, Any], key: str, where: str) -> list[Any]:
         value = holder.get(key) or []

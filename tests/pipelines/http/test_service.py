@@ -281,9 +281,9 @@ def test_a_replan_keeps_repairs_or_plans_anew(client: Client) -> None:
     result = {"events": [json.loads(to_json(WorkerLost(1_000, lost)))]}
     assert client.post("/v1/events", result)[0] == 200
     steps = {"budget": {"seconds": None, "steps": 20}}
-    mended = client.send_whole("POST", "/v1/replan", steps)
-    assert mended.headers["Plancast-Choice"] == "repair"
-    found = from_json(PlanResponse, mended.body)
+    repaired = client.send_whole("POST", "/v1/replan", steps)
+    assert repaired.headers["Plancast-Choice"] == "repair"
+    found = from_json(PlanResponse, repaired.body)
     assert found.plan is not None
     assert all(lost not in a.workers for a in found.plan.assignments)
     assert lost in client.get("/v1/state")[1]["reason"]
