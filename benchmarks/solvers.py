@@ -307,11 +307,11 @@ def page(parts: dict[str, list[Row]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _verdict(met: bool | None, told: str) -> str:
+def _verdict(met: bool | None, text: str) -> str:
     """Nothing is met on a part of a set that is asked of the whole."""
     if met is None:
         return "-"
-    counts = re.search(r"\((\d+) of (\d+) instances\)", told)
+    counts = re.search(r"\((\d+) of (\d+) instances\)", text)
     part = counts is not None and counts.group(1) != counts.group(2)
     return ("yes, on these" if part else "yes") if met else "**no**"
 

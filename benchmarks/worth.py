@@ -140,8 +140,10 @@ def page(kept: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _interval(told: dict[str, float]) -> str:
-    return f"{100 * told['mean']:+.1f} [{100 * told['lo']:+.1f}, {100 * told['hi']:+.1f}]"
+def _interval(interval: dict[str, float]) -> str:
+    return (
+        f"{100 * interval['mean']:+.1f} [{100 * interval['lo']:+.1f}, {100 * interval['hi']:+.1f}]"
+    )
 
 
 def main() -> None:

@@ -62,7 +62,7 @@ def evaluate_log(
     levels, refit_s, first, seed
         As of ``walk_forward``; `levels` contain 0.5.
     progress : callable, optional
-        Told what is done, and which share of it.
+        Called with what is done, and which share of it.
 
     Returns
     -------

@@ -36,7 +36,7 @@ def weaknesses(jobs: pd.DataFrame, usable: NDArray[np.bool_], grace_s: float) ->
     said = []
     users = set(jobs["user"]) - {""}
     if not users:
-        said.append("The log names no users: jobs are told apart by queue, size and time alone.")
+        said.append("The log names no users: jobs are distinguished by queue, size and time alone.")
     if not (jobs["requested_s"] > 0).any():
         said.append("No requested times are known: no kill limit caps a quantile.")
     elif not math.isfinite(grace_s):

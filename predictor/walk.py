@@ -114,7 +114,7 @@ def walk_forward(
     trees : mapping, optional
         Further parameters of ``QuantileGBM``.
     progress : callable, optional
-        Told the share of the log that is done.
+        Called with the share of the log that is done.
 
     Raises
     ------

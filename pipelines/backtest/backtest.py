@@ -208,7 +208,7 @@ def backtest(
     dask : str, optional
         Address of a Dask scheduler whose workers replay the cells.
     progress : callable, optional
-        Told how many cells of how many are done, and which was the last.
+        Called with how many cells of how many are done, and which was the last.
 
     Returns
     -------

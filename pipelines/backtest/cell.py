@@ -182,11 +182,13 @@ def _replays(
     return result
 
 
-def _believed(cell: Cell, log: ReplayLog, told: Ints | Estimator | str) -> Ints | Estimator | str:
+def _believed(
+    cell: Cell, log: ReplayLog, estimate: Ints | Estimator | str
+) -> Ints | Estimator | str:
     """Estimates as far as the dispatcher trusts them; points are what they are."""
-    if not DISPATCHERS[cell.dispatcher].trusts or isinstance(told, str | np.ndarray):
-        return told
-    return Trusted(told, log)
+    if not DISPATCHERS[cell.dispatcher].trusts or isinstance(estimate, str | np.ndarray):
+        return estimate
+    return Trusted(estimate, log)
 
 
 def _moved(

@@ -60,7 +60,7 @@ def evaluate_file(
         How the log is read.
     seed : int
     progress : callable, optional
-        Told what is done and which share of it.
+        Called with what is done and which share of it.
 
     Returns
     -------

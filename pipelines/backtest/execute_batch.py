@@ -115,7 +115,7 @@ def sweep(
         Its medians are the truth.
     asked : Sweep
     tell : callable, optional
-        Told (done, all, text) before each execution.
+        Called with (done, all, text) before each execution.
 
     Returns
     -------

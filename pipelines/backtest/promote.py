@@ -29,7 +29,7 @@ def contest(
         clock, so that neither knows a run time early.
     dispatcher : str
     progress : callable, optional
-        Told the share that is done and what comes next.
+        Called with the share that is done and what comes next.
 
     Returns
     -------

@@ -169,7 +169,7 @@ def run_bench(
     kept : mapping of (instance, solver) to row, optional
         Rows of an earlier run that need no second one.
     tell : callable, optional
-        Told (done, all, what comes next).
+        Called with (done, all, what comes next).
     save : callable, optional
         Given the report so far after each new row.
     goes_on : callable, optional

@@ -39,7 +39,7 @@ Fields = Annotated[
     str | None, typer.Option(help="Fields of a sacct log without a header: JobID,Submit,...")
 ]
 Delimiter = Annotated[
-    str | None, typer.Option(help="Between the cells of a sacct log; else told from its header.")
+    str | None, typer.Option(help="Between the cells of a sacct log; else read from its header.")
 ]
 MaxBad = Annotated[
     str | None,

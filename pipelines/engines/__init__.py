@@ -33,7 +33,7 @@ class Beginning:
     outage_s : float
         Longest time that it may not answer.
     away : callable
-        Told why it does not answer.
+        Called with the reason why it does not answer.
     """
 
     request: PlanRequest

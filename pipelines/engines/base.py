@@ -132,7 +132,7 @@ class WorkerClosed:
     at_s: int
 
 
-Told = Started | Ended | WorkerUp | WorkerDown | WorkerClosed
+EngineEvent = Started | Ended | WorkerUp | WorkerDown | WorkerClosed
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,7 @@ class Engine(Protocol):
         """
         ...
 
-    def events(self, wait_s: float) -> list[Told]:
+    def events(self, wait_s: float) -> list[EngineEvent]:
         """What has happened since the last call; waits up to `wait_s` for something to."""
         ...
 

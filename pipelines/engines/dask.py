@@ -20,12 +20,12 @@ from typing import Any, TypeVar
 from plancast.pipelines.engines.base import (
     PREEMPT,
     Ended,
+    EngineEvent,
     EnvironmentFailed,
     Key,
     Order,
     Standing,
     Started,
-    Told,
     Unreachable,
     WorkerDown,
     WorkerUp,
@@ -161,7 +161,7 @@ class DaskEngine:
                 continue
             self.client.cancel([Future(name, client=self.client)], force=True)
 
-    def events(self, wait_s: float) -> list[Told]:
+    def events(self, wait_s: float) -> list[EngineEvent]:
         """What the books have that is new."""
         until = time.monotonic() + wait_s
         while True:
@@ -188,7 +188,7 @@ class DaskEngine:
     # ------------------------------------------------------------------ inside
 
     def _asked(self, call: Callable[[], Found]) -> Found:
-        """A call to the scheduler, whose failure is told apart from its death."""
+        """A call to the scheduler, whose failure is distinguished from its death."""
         try:
             return call()
         except (OSError, TimeoutError, RuntimeError) as why:
@@ -212,18 +212,18 @@ class DaskEngine:
         found = self.client.run_on_scheduler(read_runs, list(names))
         return {key: found[name] for name, key in names.items()}
 
-    def _read(self) -> list[Told]:
+    def _read(self) -> list[EngineEvent]:
         from plancast.pipelines.engines.dask_plugin import read_log
 
-        found: list[Told] = []
+        found: list[EngineEvent] = []
         for entry in self.client.run_on_scheduler(read_log, self.seen):
             self.seen = entry["number"] + 1
-            result = self._told(entry)
+            result = self._event(entry)
             if result is not None:
                 found.append(result)
         return found
 
-    def _told(self, entry: dict[str, Any]) -> Told | None:
+    def _event(self, entry: dict[str, Any]) -> EngineEvent | None:
         from plancast.pipelines.engines.dask_plugin import order_of
 
         at_s = int(entry["at"])

@@ -56,7 +56,7 @@ class Books(SchedulerPlugin):
         self.orders: dict[str, dict[str, dict[str, Any]]] = {}
 
     async def start(self, scheduler: Scheduler) -> None:
-        """Be told by the scheduler; write down the workers that are there already."""
+        """Be informed by the scheduler; write down the workers that are there already."""
         self.scheduler = scheduler
         for address in scheduler.workers:
             self.add_worker(scheduler, address)
@@ -73,7 +73,7 @@ class Books(SchedulerPlugin):
                 run["state"], run["end"] = "lost", time.time()
         self._add(kind="down", address=worker)
 
-    def transition(self, key: Any, start: str, finish: str, *_: Any, **told: Any) -> None:
+    def transition(self, key: Any, start: str, finish: str, *_: Any, **details: Any) -> None:
         """A key has changed its state."""
         if not isinstance(key, str) or not key.startswith("plancast-"):
             return
@@ -86,17 +86,19 @@ class Books(SchedulerPlugin):
             run.update(state="running", start=time.time(), address=address)
             self._add(kind="started", key=key)
         elif finish in ("memory", "erred"):
-            self._measure(run, told)
-            run["outcome"], run["reason"] = _fate(told) if finish == "erred" else ("completed", "")
+            self._measure(run, details)
+            run["outcome"], run["reason"] = (
+                _fate(details) if finish == "erred" else ("completed", "")
+            )
             run["state"] = "ended"
             self._add(kind="ended", key=key)
         elif finish == "forgotten" and start in ("processing", "waiting", "released", "no-worker"):
             run.update(state="ended", end=time.time(), outcome="cancelled")
             self._add(kind="ended", key=key)
 
-    def _measure(self, run: dict[str, Any], told: dict[str, Any]) -> None:
+    def _measure(self, run: dict[str, Any], details: dict[str, Any]) -> None:
         run["end"] = time.time()
-        for span in told.get("startstops") or ():
+        for span in details.get("startstops") or ():
             if span["action"] == "compute":
                 run["start"], run["end"] = span["start"], span["stop"]
 
@@ -133,9 +135,9 @@ def read_runs(
     }
 
 
-def _fate(told: dict[str, Any]) -> tuple[str, str]:
+def _fate(details: dict[str, Any]) -> tuple[str, str]:
     """Outcome and reason of a piece that erred."""
-    text = str(told.get("exception_text") or told.get("exception") or "")
+    text = str(details.get("exception_text") or details.get("exception") or "")
     if CANCELLED in text:
         return "cancelled", ""
     if TIMEOUT in text:

@@ -8,11 +8,11 @@ from typing import TypeVar
 
 from plancast.pipelines.engines.base import (
     Engine,
+    EngineEvent,
     EnvironmentFailed,
     Key,
     Order,
     Standing,
-    Told,
     Unreachable,
 )
 from plancast.planner.model.domain import Worker
@@ -109,7 +109,7 @@ class PatientEngine:
         """Stop an order."""
         self._ask(lambda: self.inner.cancel(key))
 
-    def events(self, wait_s: float) -> list[Told]:
+    def events(self, wait_s: float) -> list[EngineEvent]:
         """What has happened since the last call."""
         return self._ask(lambda: self.inner.events(wait_s))
 

@@ -16,11 +16,11 @@ import numpy as np
 from plancast.pipelines.engines.base import (
     PREEMPT,
     Ended,
+    EngineEvent,
     Key,
     Order,
     Standing,
     Started,
-    Told,
     Unreachable,
     WorkerClosed,
     WorkerDown,
@@ -119,7 +119,7 @@ class SimEngine:
         self.up: dict[str, Worker] = {w.id: w for w in self.machines}
         self.runs: dict[Key, Run] = {}
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
-        self._mail: list[tuple[int, int, Told]] = []
+        self._mail: list[tuple[int, int, EngineEvent]] = []
         self._number = itertools.count()
         home = {w.id: w for w in self.machines}
         for at_s, worker, back_s in self.faults.deaths:
@@ -175,7 +175,7 @@ class SimEngine:
         if run is not None and run.end_s is None and not self._chance(self.faults.deaf):
             self._ends(run, "cancelled")
 
-    def events(self, wait_s: float) -> list[Told]:
+    def events(self, wait_s: float) -> list[EngineEvent]:
         """Messages that are due; if there are none the clock goes on to the next thing."""
         self._reached()
         until = self.clock + int(wait_s)
@@ -257,7 +257,7 @@ class SimEngine:
             self._deaf_calls -= 1
             raise Unreachable("the simulated engine does not answer")
 
-    def _tell(self, message: Told) -> None:
+    def _tell(self, message: EngineEvent) -> None:
         if self._chance(self.faults.lost):
             return
         due = self.clock
@@ -267,7 +267,7 @@ class SimEngine:
         if self._chance(self.faults.twice):
             self._post(message, due + int(self.rng.integers(0, self.faults.late_s + 1)))
 
-    def _post(self, message: Told, due_s: int) -> None:
+    def _post(self, message: EngineEvent, due_s: int) -> None:
         heapq.heappush(self._mail, (due_s, next(self._number), message))
 
     def _stamp(self) -> int:

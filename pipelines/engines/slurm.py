@@ -27,12 +27,12 @@ from typing import Any
 from plancast.pipelines.engines.base import (
     PREEMPT,
     Ended,
+    EngineEvent,
     Key,
     Order,
     Rejected,
     Standing,
     Started,
-    Told,
     Unreachable,
     WorkerClosed,
     WorkerUp,
@@ -196,7 +196,7 @@ class SlurmEngine:
         if job is not None and job.state not in OUTCOMES:
             self._scancel(job.number)
 
-    def events(self, wait_s: float) -> list[Told]:
+    def events(self, wait_s: float) -> list[EngineEvent]:
         """What differs from what was reported before."""
         until = time.monotonic() + wait_s
         while True:
@@ -238,17 +238,17 @@ class SlurmEngine:
         except CommandFailed:
             return  # it has ended already
 
-    def _node_events(self) -> list[Told]:
+    def _node_events(self) -> list[EngineEvent]:
         before, self.open = self.open, self._nodes_open()
         now = self.now_s()
-        gone: list[Told] = [WorkerClosed(n, now) for n in sorted(before - self.open)]
+        gone: list[EngineEvent] = [WorkerClosed(n, now) for n in sorted(before - self.open)]
         return [*gone, *(WorkerUp(self.machines[n], now) for n in sorted(self.open - before))]
 
-    def _job_events(self) -> list[Told]:
+    def _job_events(self) -> list[EngineEvent]:
         if not self.live:
             return []
         self._find(self.live)
-        found: list[Told] = []
+        found: list[EngineEvent] = []
         for key in sorted(self.live):
             stands = standing(self.known.get(key))
             if self.reported.get(key) == stands.state:

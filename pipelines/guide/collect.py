@@ -114,7 +114,7 @@ def collect(
     processes : int
         Problems solved at once.
     progress : callable, optional
-        Told (problems done, all problems).
+        Called with (problems done, all problems).
 
     Returns
     -------

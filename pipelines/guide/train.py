@@ -234,7 +234,7 @@ def train(
         Of the contest's searches.
     seed : int
     progress : callable, optional
-        Told (done, all, what).
+        Called with (done, all, what).
     """
     states, card = read_states(folder)
     if judge_by is None:

@@ -37,7 +37,7 @@ class Guard:
     body_s : float
         Longest time that a body may take to arrive.
     answered : callable
-        Told the path of the route and the status of every answer.
+        Called with the path of the route and the status of every answer.
     """
 
     def __init__(

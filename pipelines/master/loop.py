@@ -22,12 +22,12 @@ from plancast.pipelines.engines.base import (
     PREEMPT,
     Ended,
     Engine,
+    EngineEvent,
     Key,
     Order,
     Rejected,
     Standing,
     Started,
-    Told,
     WorkerClosed,
     WorkerDown,
     WorkerUp,
@@ -194,23 +194,23 @@ class Master:
 
     # ------------------------------------------------------------------ hearing
 
-    def _hear(self, told: Told) -> None:
+    def _hear(self, event: EngineEvent) -> None:
         """Fold one message in, if it says something new."""
-        if isinstance(told, Started):
-            self._started(told.key, told.at_s)
-        elif isinstance(told, Ended):
-            self._ended(told)
-        elif isinstance(told, WorkerDown):
-            self._down(told.worker)
-        elif isinstance(told, WorkerClosed):
-            self._close_worker(told.worker)
+        if isinstance(event, Started):
+            self._started(event.key, event.at_s)
+        elif isinstance(event, Ended):
+            self._ended(event)
+        elif isinstance(event, WorkerDown):
+            self._down(event.worker)
+        elif isinstance(event, WorkerClosed):
+            self._close_worker(event.worker)
         else:
-            self._up(told.worker)
+            self._up(event.worker)
 
     def _started(self, key: Key, at_s: int) -> None:
         row = self.open.get(key[0])
         if row is None or row.key != key or row.state != "ordered":
-            return  # of an earlier attempt, or told twice
+            return  # of an earlier attempt, or reported twice
         row.state, row.start_s = "running", at_s
         with self.state.together():
             self._tell_start(row)
@@ -222,18 +222,18 @@ class Master:
         if task in self.mind.snapshot.pending_by_id:
             self._tell(TaskStarted(self._now(), task, row.workers))
 
-    def _ended(self, told: Ended) -> None:
-        row = self.open.get(told.key[0])
-        if row is None or row.key != told.key:
+    def _ended(self, event: Ended) -> None:
+        row = self.open.get(event.key[0])
+        if row is None or row.key != event.key:
             return
-        stopped = row.state == "stopping" and told.outcome is Outcome.CANCELLED
-        row.state, row.outcome = "stopped" if stopped else "ended", told.outcome
-        row.reason = row.reason if stopped else told.reason
+        stopped = row.state == "stopping" and event.outcome is Outcome.CANCELLED
+        row.state, row.outcome = "stopped" if stopped else "ended", event.outcome
+        row.reason = row.reason if stopped else event.reason
         # Nothing runs before it was ordered: where the engine's clock says so it is slow, and
         # the run as long as it says.
-        slow_s = max(0, row.ordered_s - told.start_s)
-        row.start_s = told.start_s + slow_s
-        row.end_s = max(told.at_s, told.start_s) + slow_s
+        slow_s = max(0, row.ordered_s - event.start_s)
+        row.start_s = event.start_s + slow_s
+        row.end_s = max(event.at_s, event.start_s) + slow_s
         self._close(row)
 
     def _close(self, row: OrderRow) -> None:

@@ -108,7 +108,7 @@ def advise(
     reading, procs, window
         As of ``open_backtest``.
     progress : callable, optional
-        Told what is being done.
+        Called with what is being done.
 
     Raises
     ------

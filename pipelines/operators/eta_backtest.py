@@ -66,7 +66,7 @@ def eta_backtest(
     reading, procs, window
         As of ``open_backtest``.
     progress : callable, optional
-        Told what is being done.
+        Called with what is being done.
 
     Returns
     -------

@@ -28,7 +28,7 @@ FREE_TO_START = frozenset(("", "None", "Priority", "Resources", "Cleaning", "Pro
 """Reasons of Slurm with which a job starts as soon as there is room."""
 
 MOST_OF_AN_ARRAY = 1000
-"""Tasks of one waiting array that are told apart."""
+"""Tasks of one waiting array that are distinguished."""
 
 SQUEUE_TEXT = "%i|%P|%u|%T|%V|%S|%l|%D|%C|%m|%Q|%r|%j|%N|%b"
 SINFO_TEXT = "%N|%P|%c|%m|%t|%G"

@@ -86,7 +86,7 @@ def judge(
         Canonical; jobs without a run time are replayed but not scored.
     levels : sequence of float
     progress : callable, optional
-        Told the name of each estimator before its turn.
+        Called with the name of each estimator before its turn.
 
     Returns
     -------

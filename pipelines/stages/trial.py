@@ -335,7 +335,7 @@ def trial(
     model : RuntimePredictor
         Trained on the part of `jobs` before the test stretch.
     progress : callable, optional
-        Told (batches done, all batches).
+        Called with (batches done, all batches).
     """
     batches = cut_batches(config, jobs, model)
     work = (delayed(try_batch)(batch, config.trial.solver) for batch in batches)

@@ -200,7 +200,7 @@ def tune(
     processes : int
         Folds judged at once, each with one thread.
     progress : callable, optional
-        Told (folds done, all folds).
+        Called with (folds done, all folds).
 
     Returns
     -------

@@ -76,7 +76,7 @@ class Material:
 
     @property
     def queues(self) -> bool:
-        """Whether enough batches wait for anything to be told."""
+        """Whether enough batches wait to say anything."""
         return len(self.backlogs) >= LEAST_BATCHES
 
 
@@ -168,7 +168,7 @@ def worth(
         Prices; the default ones without.
     seed : int
     tell : callable, optional
-        Told (share done, what is done).
+        Called with (share done, what is done).
 
     Returns
     -------
@@ -388,23 +388,23 @@ def _in_drawn(
     return result
 
 
-def verdict(told: Mapping[str, Any]) -> str:
+def verdict(facts: Mapping[str, Any]) -> str:
     """Three sentences: what ``auto`` wins, what could be won, what to do."""
-    best, auto = told["best_rule"], told["auto_against_best_rule"]
-    exact, oracle = told["attainable_by_calibrated"], told["oracle_against_baseline"]
+    best, auto = facts["best_rule"], facts["auto_against_best_rule"]
+    exact, oracle = facts["attainable_by_calibrated"], facts["oracle_against_baseline"]
     first = (
-        f"On {told['n']} batches of {told['log']} `auto` is {_cheaper(auto['mean'])} than the best "
-        f"rule ({best}; 95 %: {auto['lo']:+.1%} to {auto['hi']:+.1%})."
+        f"On {facts['n']} batches of {facts['log']} `auto` is {_cheaper(auto['mean'])} than the "
+        f"best rule ({best}; 95 %: {auto['lo']:+.1%} to {auto['hi']:+.1%})."
     )
     second = (
-        f"Against {told['baseline']}, exact forecasts of this kind could win about "
+        f"Against {facts['baseline']}, exact forecasts of this kind could win about "
         f"{max(0.0, -exact['mean']):.1%}, perfect ones {max(0.0, -oracle):.1%}."
     )
-    usual, own = told["chosen_by_auto"]["usual"], told["closed_scenarios_against_closed_first"]
+    usual, own = facts["chosen_by_auto"]["usual"], facts["closed_scenarios_against_closed_first"]
     if usual == "closed_scenarios" and own["hi"] < 0:
         third = (
             "Plan with the model over scenarios and search the order anew as room comes free: the "
-            f"forecasts' own part is {own['mean']:+.1%} against {told['closed_first']}."
+            f"forecasts' own part is {own['mean']:+.1%} against {facts['closed_first']}."
         )
     elif usual.startswith("closed"):
         third = (

@@ -314,7 +314,7 @@ Event = (
     | WorkerJoined
     | WorkerDraining
 )
-"""Everything that can happen to a cluster, told apart by `kind` in JSON."""
+"""Everything that can happen to a cluster, distinguished by `kind` in JSON."""
 
 _READ_STRICTLY: tuple[Any, ...] = (
     Budget, DurationEstimate, Plan, PlanRequest, PlanResponse, Policy, RiskReport, Running,

@@ -71,7 +71,7 @@ def plan(
     solver : str
         A name of ``solvers.SOLVERS``, or ``auto``.
     observe : callable, optional
-        Told (cost, lower bound) of each better schedule.
+        Called with (cost, lower bound) of each better schedule.
     **parameters
         The solver's own.
 
@@ -216,12 +216,12 @@ class _Contest:
             engine: Callable[[Observe], Solution],
         ) -> Callable[[Callable[[], None]], Solution]:
             def solve(check: Callable[[], None]) -> Solution:
-                def told(cost: float, bound: float) -> None:
+                def report(cost: float, bound: float) -> None:
                     check()
                     if observe is not None:
                         observe(cost, bound)
 
-                return engine(told)
+                return engine(report)
 
             return solve
 
@@ -375,13 +375,13 @@ def _task(
     incumbent: Schedule | None,
 ) -> Callable[[Observe], Solution]:
     """What an engine is to do, but for whom to tell of better schedules."""
-    return lambda told: engine.solve(
-        problem, budget=budget, rng=rng, incumbent=incumbent, observe=told
+    return lambda report: engine.solve(
+        problem, budget=budget, rng=rng, incumbent=incumbent, observe=report
     )
 
 
 def _with_bound(observe: Observe, bound: float) -> Observe:
-    """The same observer, told the best bound known beside each cost."""
+    """The same observer, called with the best bound known beside each cost."""
     return lambda cost, own: observe(cost, max(own, bound))
 
 

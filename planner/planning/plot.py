@@ -15,7 +15,7 @@ from plancast.planner.model.evaluate import evaluate, running_end_s
 from plancast.planner.model.messages import PlanRequest
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-"""Okabe and Ito's colours, told apart with any colour vision (without black)."""
+"""Okabe and Ito's colours, distinguished with any colour vision (without black)."""
 
 OTHERS = "#999999"
 _DARK = ("#0072B2", "#009E73", "#D55E00")

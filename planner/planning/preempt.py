@@ -153,7 +153,7 @@ def with_preemption(
     answer : callable
         Plans a request and preempts nothing.
     observe : callable, optional
-        Told the cost of each better schedule; of a bound nothing is known until the end.
+        Called with the cost of each better schedule; of a bound nothing is known until the end.
 
     Returns
     -------
@@ -195,7 +195,7 @@ class _Choice:
         self.request, self.answer, self.loose, self.observe = request, answer, loose, observe
         self.began = time.perf_counter()
         self.best: tuple[float, float] = (math.inf, math.inf)
-        self.told = math.inf
+        self.reported = math.inf
         self.plan: Plan | None = None
         self.solver = ""
         self.unplanned: dict[str, str] = {}
@@ -373,8 +373,8 @@ class _Choice:
         self.proven[key] = max(bound, self.proven.get(key, -math.inf))
 
     def _tell(self, cost: float) -> None:
-        if self.observe is not None and cost < self.told:
-            self.told = cost
+        if self.observe is not None and cost < self.reported:
+            self.reported = cost
             self.observe(cost, -math.inf)
 
     def _lower_bound(self) -> float:

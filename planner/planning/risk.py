@@ -235,7 +235,7 @@ def plan_under_risk(
     levels : sequence of float
         Quantile levels at which candidates are planned, besides the policy's own.
     observe : callable, optional
-        Told of better schedules at the policy's own level.
+        Called at better schedules at the policy's own level.
     **parameters
         The solver's own.
 

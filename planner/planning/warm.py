@@ -142,7 +142,7 @@ def warm(families: Iterable[str] = (), report: Report = on_stderr) -> list[str]:
     families : iterable of str
         Of ``FAMILIES``.
     report : callable
-        Told a line before each family that has to be compiled; nothing is said otherwise.
+        Called with a line before each family that has to be compiled; nothing is said otherwise.
 
     Returns
     -------

@@ -69,7 +69,7 @@ class Solver(Protocol):
         incumbent : Schedule, optional
             A valid schedule to start from.
         observe : callable, optional
-            Told of each better schedule.
+            Called at each better schedule.
         """
         ...
 

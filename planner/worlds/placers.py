@@ -229,7 +229,7 @@ def replay_cluster(
         The truth; a task is killed at its ``requested_s``.
     placer : callable
     estimator : Estimator
-        Asked at each arrival, told of each end; tasks by their place in ``problem.tasks``.
+        Asked at each arrival, informed of each end; tasks by their place in ``problem.tasks``.
     outages : sequence of Outage
 
     Returns
@@ -261,7 +261,7 @@ class _Teller:
 
     def __init__(self, known: Known, estimator: Estimator) -> None:
         self.known, self.estimator = known, estimator
-        self.told = np.zeros(len(known.arena.tasks), np.bool_)
+        self.reported = np.zeros(len(known.arena.tasks), np.bool_)
         self.level = int(np.argmin(np.abs(np.array(estimator.levels) - EXPECTED_LEVEL)))
         self.planned = len(known.arena.problem.tasks)
         known.arrived[self.planned :] = True
@@ -270,9 +270,11 @@ class _Teller:
     def __call__(self) -> None:
         known, cluster, live = self.known, self.known.arena.cluster, self.known.live
         now_s = self.known.arena.request.snapshot.now_s
-        ended = np.flatnonzero((live.state[: self.planned] == ENDED) & ~self.told[: self.planned])
+        ended = np.flatnonzero(
+            (live.state[: self.planned] == ENDED) & ~self.reported[: self.planned]
+        )
         for i in sorted(ended, key=lambda i: (live.end[i], i)):
-            self.told[i] = True
+            self.reported[i] = True
             end_s = now_s + int(live.end[i])
             self.estimator.finished(int(i), int(live.end[i] - live.start[i]), end_s)
         for i in cluster.arrivals[: live.clock[ARRIVED]]:

@@ -243,7 +243,7 @@ def replay(
         with ``requested``, whose estimate they then are, and without `outages`. A job cut
         there is submitted again that instant, behind all that wait, with its own request.
     progress : callable, optional
-        Told the share of the jobs that have been submitted.
+        Called with the share of the jobs that have been submitted.
 
     Notes
     -----
@@ -301,10 +301,10 @@ def _limited(log: ReplayLog, jobs: kernel.Jobs, limits: Ints) -> kernel.Jobs:
     return jobs._replace(run=np.minimum(whole, limits), again=whole * cut)
 
 
-def _tell(estimator: Estimator, jobs: kernel.Jobs, live: kernel.Live, told: int) -> int:
+def _tell(estimator: Estimator, jobs: kernel.Jobs, live: kernel.Live, known: int) -> int:
     """Tell an estimator of the jobs that have ended since; how many it knows now."""
     ended = int(live.clock[kernel.ENDED])
-    for job in live.ended[told:ended].tolist():
+    for job in live.ended[known:ended].tolist():
         estimator.finished(job, int(jobs.run[job]), int(live.end[job]))
     if isinstance(estimator, Watching):
         running = live.running[: live.clock[kernel.RUNNING]]

@@ -117,5 +117,5 @@ def _reader(log: Path, format: str, *, has_map: bool) -> Reader:
             return reader
     read_bytes(log)
     raise BadLog(
-        f"{log.name}: its format cannot be told; give --format, one of {', '.join(READERS)}"
+        f"{log.name}: its format cannot be recognised; give --format, one of {', '.join(READERS)}"
     )

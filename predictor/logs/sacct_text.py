@@ -54,7 +54,7 @@ _DELIMITERS = ("|", ";", "\t", ",", "^", "~", "#", "\x1f")
 _ABOVE = 6
 """So many lines are looked through for a header."""
 _ALIGNMENTS = 200
-"""More readings of one row than this are not told apart."""
+"""More readings of one row than this are not distinguished."""
 
 
 @dataclass
@@ -124,13 +124,13 @@ def records(
     ----------
     text : str
     rows : Rows
-        Told of the rows that are left out.
+        Counts the rows that are left out.
     fields : sequence of str, optional
         Names of the fields of a log without a header.
     default : sequence of str
         The fields of a log without header and `fields`.
     delimiter : str, optional
-        Told from the header by default.
+        Read from the header by default.
 
     Raises
     ------

@@ -57,7 +57,7 @@ def records(text: str, rows: Rows) -> Records:
     ----------
     text : str
     rows : Rows
-        Told of jobs that are no objects, and of the steps that are folded into their jobs.
+        Counts jobs that are no objects, and of the steps that are folded into their jobs.
 
     Raises
     ------

@@ -512,7 +512,7 @@ class History:
     def _own_ends(
         self, columns: dict[str, NDArray[Any]], see_ends: bool
     ) -> tuple[NDArray[np.bool_], Floats, Ints, Floats, NDArray[np.bool_]]:
-        """Which jobs can be told apart; the ends that they tell, and what was known before.
+        """Which jobs can be distinguished; the ends that they tell, and what was known before.
 
         With the rows that count for each job, see ``_first_rows``.
         """

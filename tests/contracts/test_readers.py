@@ -282,7 +282,11 @@ def test_every_frame_survives_its_file(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"just some words\n", "its format cannot be told"), (b"", "is empty"), (noise(), "format")],
+    [
+        (b"just some words\n", "its format cannot be recognised"),
+        (b"", "is empty"),
+        (noise(), "format"),
+    ],
 )
 def test_auto_refuses_what_nobody_knows(content: bytes, message: str, tmp_path: Path) -> None:
     """An unknown file would be handed to whichever reader comes first."""

@@ -216,7 +216,7 @@ class Search:
         self.features: Floats = np.zeros((room, kernel.FEATURES))
         self.guess: Floats = np.zeros(0)
         self.layer: Ints = np.zeros(1, np.int64)
-        self.told = best_cost
+        self.reported = best_cost
         self.chunk = FIRST_CHUNK
         self.exhausted = False
         self.thrown_away = math.inf
@@ -542,7 +542,7 @@ class Search:
         return cost if cost == math.inf else cost - kernel.SAME * abs(cost)
 
     def _tell(self) -> None:
-        if self.best_cost < self.told:
-            self.told = self.best_cost
+        if self.best_cost < self.reported:
+            self.reported = self.best_cost
             if self.observe is not None:
                 self.observe(self.best_cost, self.proven())

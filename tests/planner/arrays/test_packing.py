@@ -56,7 +56,7 @@ def test_a_task_fits_in_words_exactly_if_it_fits_in_every_resource(
     held: list[int] = []
     for i in data.draw(st.lists(st.integers(0, len(problem.demand) - 1), max_size=12)):
         if left[i] == 0:
-            continue  # what nobody asks for any more need not be told apart
+            continue  # what nobody asks for any more need not be distinguished
         take, need, guard = needs[i].reshape(-1, 3).T
         fits = bool((((packed - need) & guard) == guard).all())
         assert fits == bool((problem.demand[i] <= free).all())
