@@ -94,8 +94,12 @@ def test_what_slurm_says_is_understood(slurm: Inside) -> None:
     assert ends == {
         "good": Outcome.COMPLETED, "bad": Outcome.FAILED, "gang": Outcome.CANCELLED,
     }  # fmt: skip
-    # Sent twice, and one job each.
-    rows = slurm(["sacct", "-X", "-P", "-n", "-o", "JobName,NodeList"]).splitlines()
+    # Sent twice, and one job each. The accounts follow the queue by some seconds.
+    rows: list[str] = []
+    until = time.monotonic() + 30
+    while len(rows) < len(orders) and time.monotonic() < until:
+        rows = slurm(["sacct", "-X", "-P", "-n", "-o", "JobName,NodeList"]).splitlines()
+        time.sleep(0.2)
     assert sorted(r.split("|")[0] for r in rows) == [
         f"plancast-first-1-{n}" for n in sorted(orders)
     ]
