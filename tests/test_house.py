@@ -105,6 +105,7 @@ TESTED_IN = {
     "planner/instances": "planner/instances/test_instances",
     "planner/model/domain": "contracts/test_bad_input",
     "planner/model/explain": "planner/planning/test_plan",
+    "planner/model/judge_placement": "planner/model/test_labels",
     "planner/model/judge_response": "contracts/test_damaged_responses",
     "planner/model/violations": "planner/model/test_evaluate",
     "planner/planning/expected_starts": "planner/planning/test_controller",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from plancast.planner.model.domain import Task, Worker
+from plancast.planner.model.domain import Task
 from plancast.planner.model.messages import PlanRequest
 from plancast.planner.worlds.rollout import QueueState
 
@@ -165,13 +165,9 @@ def queue_of_request(request: PlanRequest) -> LiveQueue:
         barred = f"waits for its predecessor {before[0]} to end" if before else ""
         if task.release_s > now:
             barred = f"is released {task.release_s - now} s from now"
-        able = frozenset(w.id for w in snapshot.workers if _may_take(w, task))
+        able = frozenset(w.id for w in snapshot.workers if w.satisfies(task.requires))
         waiting.append(_job_of_task(task, able, None, barred))
     return LiveQueue(now, nodes, running, tuple(waiting))
-
-
-def _may_take(worker: Worker, task: Task) -> bool:
-    return all(not worker.labels.isdisjoint(group.split("|")) for group in task.requires)
 
 
 def _job_of_task(task: Task, where: frozenset[str], start_s: int | None, barred: str) -> LiveJob:

@@ -646,10 +646,11 @@ def _pieces(task: Task, workers: Sequence[Worker], may: Bools, enough: int | Non
 def _why_no_worker(request: PlanRequest, task: Task) -> str:
     """Why no worker can ever hold a task, most telling cause first."""
     workers = request.snapshot.workers
-    known = frozenset().union(*(w.labels for w in workers))
-    for group in task.requires:
-        if "!" not in group and known.isdisjoint(group.split("|")):
-            return f"it requires label {group!r}, which no worker has"
+    for text in task.requires:
+        if not any(w.satisfies([text]) for w in workers):
+            plain = "!" not in text and "&" not in text
+            what = f"label {text!r}" if plain else f"{text!r}"
+            return f"it requires {what}, which no worker has"
     labelled = [w for w in workers if w.satisfies(task.requires)]
     if not labelled:
         return f"it requires {' and '.join(task.requires)}, which no worker has together"

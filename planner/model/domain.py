@@ -16,6 +16,8 @@ from enum import Enum
 from functools import cached_property
 from typing import Any
 
+from plancast.planner.model import labels
+
 ANY_CLASS = "*"
 """Key of an estimate that holds for every machine class without one of its own."""
 
@@ -133,8 +135,8 @@ class Task:
     owner, app : str
         Who submitted it, and what it runs.
     requires : tuple of str
-        Label groups; a worker must satisfy every group, and satisfies ``a|b`` with any of
-        the two labels, ``!c`` without that label.
+        Label expressions (``labels``), all of which a worker must satisfy: ``gpu``, ``a|b``,
+        ``!c``, ``gpu&(a|b)``, ``[a|b]``.
     after : tuple of str
         Tasks that must have completed before this one starts.
     requested_s : int, optional
@@ -183,6 +185,23 @@ class Task:
             len(set(self.after)) == len(self.after), f"{name}: after names a task more than once"
         )
         _require(self.id not in self.after, f"{name}: after names the task itself")
+        if self.requires:
+            self._check_requires(name)
+
+    def _check_requires(self, name: str) -> None:
+        try:
+            for text in self.requires:
+                labels.parse(text)
+        except labels.BadExpression as error:
+            raise BadRequest(f"{name}: {error}") from None
+        _require(
+            sum("[" in text for text in self.requires) <= 1,
+            f"{name}: requires has more than one [ ]; a gang is held together by one",
+        )
+        _require(
+            self.shards == 1 or not any("[" in text for text in self.requires),
+            f"{name}: [ ] of a gang cannot be planned yet",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,14 +289,8 @@ class Worker:
         return most
 
     def satisfies(self, requires: Sequence[str]) -> bool:
-        """Whether every label group in `requires` holds; ``a|!b`` is a, or not b."""
-        for group in requires:
-            labels = group.split("|")
-            if self.labels.isdisjoint(labels) and not any(
-                label[:1] == "!" and label[1:] not in self.labels for label in labels
-            ):
-                return False
-        return True
+        """Whether every label expression in `requires` holds."""
+        return not requires or labels.holds(requires, self.labels)
 
 
 @dataclass(frozen=True, slots=True)

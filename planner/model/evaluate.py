@@ -27,6 +27,7 @@ from plancast.planner.model.domain import (
     estimate_for,
     in_words,
 )
+from plancast.planner.model.judge_placement import meets_labels
 from plancast.planner.model.messages import PlanRequest
 from plancast.planner.model.violations import Violation, ViolationKind
 
@@ -454,7 +455,7 @@ def _worker_violations(
     def wrong(what: ViolationKind, text: str) -> Violation:
         return Violation(what, f"task {task.id} {text}", task.id, worker.id)
 
-    if not worker.satisfies(task.requires):
+    if not meets_labels(task, worker):
         yield wrong(
             kind.LABEL_MISSING,
             f"requires {list(task.requires)}, worker {worker.id} has {sorted(worker.labels)}",

@@ -18,7 +18,14 @@ from plancast.planner.model.domain import (
     Worker,
     estimate_for,
 )
-from plancast.planner.model.evaluate import Span, evaluate, moved_tasks, relative_gap, spans_of
+from plancast.planner.model.evaluate import (
+    Span,
+    evaluate,
+    moved_tasks,
+    relative_gap,
+    spans_of,
+)
+from plancast.planner.model.judge_placement import meets_labels
 from plancast.planner.model.messages import PlanRequest, PlanResponse, Status
 from plancast.planner.model.violations import Violation, ViolationKind
 
@@ -174,7 +181,7 @@ def _surely_placeable(request: PlanRequest, response: PlanResponse, task: Task) 
     pieces = 0
     for worker in request.snapshot.workers:
         eligible = estimate_for(request.estimates, task.id, worker.machine_class) is not None
-        if worker.until_s is None and eligible and worker.satisfies(task.requires):
+        if worker.until_s is None and eligible and meets_labels(task, worker):
             fits = [
                 worker.capacity.get(resource, 0) // amount
                 for resource, amount in task.demand.items()
@@ -205,7 +212,7 @@ def _fits_beside(request: PlanRequest, response: PlanResponse, task: Task) -> bo
     length: dict[str, int] = {}
     for worker in snapshot.workers:
         estimate = estimate_for(request.estimates, task.id, worker.machine_class)
-        if estimate is not None and worker.satisfies(task.requires):
+        if estimate is not None and meets_labels(task, worker):
             length[worker.id] = estimate.at(policy.level)
     busy, moments = _busy_and_moments(request, plan, task, list(length))
     for start_s in sorted(moments):

@@ -5,19 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from plancast.pipelines.inputs.cells import BadCell
 from plancast.pipelines.inputs.constraints import requires_cell
 from plancast.pipelines.inputs.dependencies import BadDependency, arrays_of, predecessors
-from plancast.planner.model.domain import Worker
-
-LABELS = ("gpu", "rack1", "rack2", "debug")
-WORKERS = [
-    Worker("w", {"cpu": 1}, frozenset(label for k, label in enumerate(LABELS) if bits >> k & 1))
-    for bits in range(1 << len(LABELS))
-]
 
 
 @pytest.mark.parametrize(
@@ -30,9 +21,9 @@ WORKERS = [
         ("!debug", ("!debug",)),
         ("gpu,rack2", ("gpu", "rack2")),
         ("rack1|rack2 gpu", ("rack1|rack2", "gpu")),
-        ("a&b|c", ("a|c", "b|c")),
-        ("!(a|b)", ("!a", "!b")),
-        ("!(a&b)", ("!a|!b",)),
+        ("a&b|c", ("(a&b)|c",)),
+        ("!(a|b)", ("!(a|b)",)),
+        ("gpu&[rack1|rack2]", ("gpu", "[rack1|rack2]")),
         (" a & b ", ("a", "b")),
         ("!!a", ("a",)),
         ("a a", ("a",)),
@@ -46,45 +37,26 @@ def test_expressions_become_groups(text: str, groups: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["a&&b", "a|", "&a", "(a", "a)", "()", "!", "a|b&c", "[a|b]", "rack*2", "{a}", "a !", "a|b,c"],
+    [
+        "a&&b",
+        "a|",
+        "&a",
+        "(a",
+        "a)",
+        "()",
+        "!",
+        "a|b&c",
+        "[a|b]|c",
+        "rack*2",
+        "{a}",
+        "a !",
+        "a|b,c",
+    ],
 )
 def test_what_is_not_understood_is_refused_by_name(text: str) -> None:
     """An expression that we do not know would silently be a label."""
     with pytest.raises(BadCell, match=re.escape(f"constraint {text!r} is not understood")):
         requires_cell(text)
-
-
-def test_a_flood_of_cases_is_refused() -> None:
-    """A short expression would make a million groups."""
-    text = "|".join(f"(a{k}&b{k})" for k in range(20))
-    with pytest.raises(BadCell, match="more than 64 cases"):
-        requires_cell(text)
-
-
-expressions = st.recursive(
-    st.sampled_from(LABELS),
-    lambda inner: st.one_of(
-        st.tuples(inner, inner).map(lambda p: f"({p[0]}&{p[1]})"),
-        st.tuples(inner, inner).map(lambda p: f"({p[0]}|{p[1]})"),
-        inner.map(lambda e: f"!{e}"),
-    ),
-    max_leaves=6,
-)
-
-
-@given(expressions)
-def test_groups_hold_where_the_expression_holds(text: str) -> None:
-    """A task would run on a worker that its constraint excludes, or be kept from one."""
-    try:
-        groups = requires_cell(text)
-    except BadCell as bad:
-        assert "more than" in str(bad)  # noqa: PT017
-        return
-    python = text.replace("&", " and ").replace("|", " or ").replace("!", " not ")
-    for worker in WORKERS:
-        names = {label: label in worker.labels for label in LABELS}
-        # Python's "not" binds weaker than ours only without parentheses, which all pairs have.
-        assert worker.satisfies(groups) == eval(python, {"__builtins__": {}}, names), text
 
 
 KNOWN = ("1_1", "1_2", "2", "a,b", "afterok:9")

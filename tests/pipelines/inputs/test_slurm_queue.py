@@ -66,7 +66,7 @@ def test_waiting_jobs_become_tasks(tmp_path: Path) -> None:
     ("jobs", "sentence"),
     [
         ([NEW | {"job_state": ["RUNNING"]}], "no job of the queue waits"),
-        ([NEW | {"features": "[a|b]"}], "job 9: constraint '[a|b]' is not understood"),
+        ([NEW | {"features": "[a|b]|c"}], "job 9: constraint '[a|b]|c' is not understood"),
         ([NEW | {"submit_time": "noon"}], "job 9: 'noon' is not a number"),
         ([{"name": "x"}], "jobs without job_id"),
         ([7], "jobs without job_id"),

@@ -234,8 +234,8 @@ BAD_TASKS = [
         "row 1, column requires: constraint 'a|b&c' is not understood: put parentheses",
     ),
     (
-        "id,requires\na,[a|b]\n",
-        "row 1, column requires: constraint '[a|b]' is not understood: '[' is none of",
+        "id,requires\na,[a|b]|c\n",
+        "row 1, column requires: constraint '[a|b]|c' is not understood: [ ] must stand alone",
     ),
     (
         "id,after\na,\nb,afterany:a\n",
