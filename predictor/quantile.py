@@ -209,7 +209,10 @@ class QuantileGBM(RegressorMixin, BaseEstimator):
         }
 
     def __sklearn_tags__(self) -> Any:
-        """Unknown values (NaN) are welcome."""
+        """Unknown values (NaN) are welcome; a target whose logarithm is learned is above 0."""
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        tags.target_tags.positive_only = self.target == "log"
+        # Half of scikit-learn's 200 rows is the least that still splits them as it wants.
+        tags.regressor_tags.poor_score = self.min_child_samples > 50
         return tags

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 
 from plancast.predictor.distribution import between_levels, between_levels_or_middle
 from plancast.predictor.forecaster import (
@@ -68,7 +69,7 @@ _REMAINING_FILE = "remaining.parquet"
 _TRAINING_FILE = "training.parquet"
 
 
-class RuntimePredictor:
+class RuntimePredictor(BaseEstimator):
     """Forecasts quantiles of run times from what had ended by a job's submission.
 
     Parameters
@@ -118,20 +119,16 @@ class RuntimePredictor:
         trees: Mapping[str, Any] | None = None,
         refit_s: float = REFIT_S,
     ) -> None:
-        if not refit_s > 0:
-            raise ValueError(f"refit_s is {refit_s}; it must be above 0")
-        if not 0 <= calibration_share < 1:
-            raise ValueError(f"calibration_share is {calibration_share}; it must lie in [0, 1)")
-        unknown = [o for o in outcomes if o not in OUTCOMES]
-        if unknown:
-            raise ValueError(f"outcome {unknown[0]!r} is none of {', '.join(OUTCOMES)}")
-        self.levels = check_levels(levels)
+        self.levels: tuple[float, ...] = tuple(levels)
         self.calibration_share = calibration_share
         self.cap_at_request = cap_at_request
         self.outcomes = tuple(outcomes)
+        self.window = window
+        self.decay = decay
         self.seed = seed
         self.trees = dict(trees or {})
         self.refit_s = float(refit_s)
+        self._check_settings()
         self.history = History(window, decay)
         self.forecaster = self._new_forecaster(FeatureBuilder(window, decay))
         self.refused = 0
@@ -139,6 +136,23 @@ class RuntimePredictor:
         self._training = Training.nothing()
         self._unnamed: Counter[int] = Counter()
         self.card: dict[str, Any] = {}
+
+    def _check_settings(self) -> None:
+        """Refuse settings that cannot be used; ``set_params`` may have changed any."""
+        self.levels = check_levels(self.levels)
+        if not self.refit_s > 0:
+            raise ValueError(f"refit_s is {self.refit_s}; it must be above 0")
+        if not 0 <= self.calibration_share < 1:
+            raise ValueError(
+                f"calibration_share is {self.calibration_share}; it must lie in [0, 1)"
+            )
+        unknown = [o for o in self.outcomes if o not in OUTCOMES]
+        if unknown:
+            raise ValueError(f"outcome {unknown[0]!r} is none of {', '.join(OUTCOMES)}")
+
+    def __sklearn_clone__(self) -> RuntimePredictor:
+        """An untrained model with the same settings."""
+        return type(self)(**self.get_params())
 
     @property
     def builder(self) -> FeatureBuilder:
@@ -162,19 +176,22 @@ class RuntimePredictor:
 
     # -- learning ----------------------------------------------------------------------
 
-    def fit(self, log: pd.DataFrame) -> RuntimePredictor:
+    def fit(self, log: pd.DataFrame, y: None = None) -> RuntimePredictor:
         """Learn from a job log; what was learned before is forgotten.
 
         Parameters
         ----------
         log : DataFrame
             Any subset of the canonical columns and extra features.
+        y : None
+            Not used: run times are a column of the log. There for scikit-learn's tools.
 
         Raises
         ------
         BadLog
             Where the log has too few jobs with a run time.
         """
+        self._check_settings()
         jobs, repaired, self.refused = plausible(canonical(log))
         usable = trainable(jobs, self.outcomes)
         split = split_by_share(jobs, 1 - self.calibration_share, self.calibration_share)
@@ -185,7 +202,7 @@ class RuntimePredictor:
                 f"the log has {len(train)} jobs to train on with a positive run time; "
                 f"give at least {MIN_TRAINING_ROWS}"
             )
-        builder = FeatureBuilder(self.builder.window, self.builder.decay).fit(jobs.iloc[train])
+        builder = FeatureBuilder(self.window, self.decay).fit(jobs.iloc[train])
         self.forecaster = self._new_forecaster(builder)
         history = History(builder.window, builder.decay)
         questions = self.forecaster.questions(jobs, history)
@@ -241,6 +258,7 @@ class RuntimePredictor:
             refit_s=forecaster.schedule.refit_s,
         )
         model.forecaster = forecaster
+        model.window, model.decay = model.builder.window, model.builder.decay
         model.history = History(model.builder.window, model.builder.decay)
         model.history.see_log(walk.jobs)
         model._unnamed = unnamed_rows(walk.jobs)
@@ -541,6 +559,7 @@ class RuntimePredictor:
                 refit_s=math.inf if settings["refit_s"] is None else settings["refit_s"],
             )
             model.forecaster = model._new_forecaster(FeatureBuilder.from_card(card["builder"]))
+            model.window, model.decay = model.builder.window, model.builder.decay
             forecaster = model.forecaster
             forecaster.experts.regressor = QuantileGBM.load(source)
             forecaster.experts.spreads = np.array(card["experts"]["spreads"], dtype=np.float64)

@@ -45,22 +45,37 @@ QUANTITY = {
 FOREIGN = {
     foreign: name
     for name, words in {
-        "job_id": ("id", "jobid", "job", "task_id"),
-        "submit_s": ("submit", "submitted", "submit_time", "submission", "created", "queued"),
-        "start_s": ("start", "started", "start_time"),
-        "end_s": ("end", "ended", "end_time", "finish", "finished", "completed"),
-        "run_s": ("run", "runtime", "run_time", "elapsed", "duration", "walltime", "realtime"),
-        "requested_s": ("timelimit", "time_limit", "requested", "limit", "requested_time"),
-        "cpus": ("cpu", "cores", "procs", "processors", "ncpus", "num_cpus"),
-        "mem_mib": ("memory", "mem", "ram", "mem_mb", "memory_mb"),
-        "gpus": ("gpu", "ngpus", "num_gpus"),
-        "app": ("name", "job_name", "jobname", "command", "executable"),
-        "user": ("owner", "username", "user_name", "uid"),
-        "queue": ("qos", "pool"),
-        "outcome": ("state", "status"),
+        "job_id": ("id", "jobid", "job", "task_id", "taskid", "job_number"),
+        "submit_s": ("submit", "submitted", "submit_time", "submission", "created", "queued",
+                     "submission_time", "submit_date", "submitted_at", "created_at", "queued_at",
+                     "creation_time", "arrival", "arrival_time", "enqueued", "submit_ts"),
+        "start_s": ("start", "started", "start_time", "begin", "begin_time", "start_date",
+                    "started_at", "start_ts"),
+        "end_s": ("end", "ended", "end_time", "finish", "finished", "completed", "end_date",
+                  "finish_time", "finished_at", "completed_at", "completion_time", "ended_at",
+                  "complete", "end_ts"),
+        "run_s": ("run", "runtime", "run_time", "elapsed", "duration", "walltime", "realtime",
+                  "elapsed_time", "wall_time", "wallclock", "wall_clock", "took", "exec_time",
+                  "execution_time", "elapsed_raw", "time_taken"),
+        "requested_s": ("timelimit", "time_limit", "requested", "limit", "requested_time",
+                        "time_requested", "req_time", "max_time", "requested_walltime",
+                        "walltime_requested", "walltime_limit", "time_req"),
+        "cpus": ("cpu", "cores", "procs", "processors", "ncpus", "num_cpus", "n_cpus", "ncores",
+                 "num_cores", "nprocs", "num_procs", "threads", "slots", "req_cpus", "alloc_cpus",
+                 "vcpus", "cpu_count"),
+        "mem_mib": ("memory", "mem", "ram", "mem_mb", "memory_mb", "req_mem", "requested_memory",
+                    "memory_requested"),
+        "gpus": ("gpu", "ngpus", "num_gpus", "n_gpus", "gpu_count"),
+        "app": ("name", "job_name", "jobname", "command", "executable", "application", "program",
+                "script", "process", "rule", "task_name", "job_type"),
+        "user": ("owner", "username", "user_name", "uid", "user_id", "submitter"),
+        "group": ("account", "project", "team", "department", "group_name"),
+        "queue": ("qos", "pool", "queue_name"),
+        "partition": ("machine_type", "node_type", "machine_class", "instance_type"),
+        "outcome": ("state", "status", "result", "exit_code", "exit_status", "job_state"),
     }.items()
     for foreign in words
-}
+}  # fmt: skip
 """What other tools call the canonical columns."""
 
 

@@ -191,7 +191,7 @@ class SacctReader:
         if lines[0].lstrip().startswith("{"):
             return slurm_json.looks_like("\n".join(first_lines(path, 1000)))
         if any(
-            sacct_text.is_fixed_width(lines[k : k + 2]) or sacct_text.delimiter_of(line)
+            sacct_text.is_fixed_width(lines[k : k + 2]) or sacct_text.looks_like_header(line)
             for k, line in enumerate(lines)
         ):
             return True

@@ -101,6 +101,16 @@ def delimiter_of(line: str) -> str | None:
     return max(headers, key=lambda d: headers[d]) if headers else None
 
 
+def looks_like_header(line: str) -> bool:
+    """Whether a line names fields as only sacct does: a CSV may have a column JobID, too."""
+    delimiter = delimiter_of(line)
+    if delimiter is None or delimiter == "|":
+        return delimiter is not None
+    names = {cell.strip().lower() for cell in line.split(delimiter)}
+    others = names & {"submit", "start", "end", "elapsed", "elapsedraw", "timelimit", "state"}
+    return len(others) > 1 and all(re.fullmatch(r"\w*(%\d+)?", name) for name in names)
+
+
 def is_fixed_width(lines: Sequence[str]) -> bool:
     """Whether a header stands above a line of dashes, as sacct prints by default."""
     return (

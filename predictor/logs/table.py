@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from plancast.predictor.logs.column_map import (
     ColumnMap,
     nearest,
 )
+from plancast.predictor.logs.guess import guessed_map
+from plancast.predictor.logs.guess import sentence as guess_told
 from plancast.predictor.logs.rows import Rows, finish
 from plancast.predictor.logs.source import (
     decoded,
@@ -84,7 +87,8 @@ class TableReader:
             their names, without one (plain or gzip); or Parquet.
         columns : ColumnMap, path or name, optional
             A map, its file, or one of `plancast.predictor.logs.builtin_maps`. Without it columns
-            with canonical names are taken, and others are left out.
+            with canonical names are taken and others left out; where those do not suffice, the
+            map is guessed (`plancast.predictor.logs.guess`) and a note says how.
         timezone : str, optional
             Of times without an offset, instead of the map's.
         rows : Rows, optional
@@ -113,23 +117,77 @@ class TableReader:
         else:
             table = _parquet(raw, path.name)
             numbers_of_rows = np.arange(1, table.num_rows + 1)
-        if table.num_rows == 0:
-            rows.check(0)
-            raise BadLog(f"{path.name} has no job; give a table with at least one row")
         stored = _stored_attrs(table, path.name) if mapping is None else {}
-        if mapping is None:
-            mapping = _canonical_map(table.column_names, path.name, timezone or "UTC", rows)
-        _require_columns(mapping, map_name, table.column_names, path.name)
-        frame = _mapped(table, mapping, numbers_of_rows, rows)
-        if frame.empty:
-            rows.check(0)
-            raise BadLog(f"{path.name}: drop_if leaves no job; correct the column map")
-        places = [f"row {k}" for k in numbers_of_rows[frame.index]]
-        facts = {"format": self.name, "source": path.name, "header": dict(mapping.header)}
-        result = finish(frame, places, rows, facts)
+        cells = {
+            name: table.column(place).to_pandas() for place, name in enumerate(table.column_names)
+        }
+        named = (mapping, map_name)
+        result = _canonical(cells, table.column_names, named, numbers_of_rows, rows, timezone)
         if stored:
             result.attrs = stored | (rows.attrs() if rows.bad else {})
         return result
+
+
+def read_frame(
+    frame: pd.DataFrame,
+    columns: ColumnMap | str | PathLike[str] | None = None,
+    *,
+    timezone: str | None = None,
+    rows: Rows | None = None,
+) -> pd.DataFrame:
+    """The canonical frame of a table in memory; arguments and errors as of a file's.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Its index is not looked at.
+    columns : ColumnMap or path, optional
+    timezone : str, optional
+    rows : Rows, optional
+    """
+    rows = rows or Rows("the table")
+    bare = frame.reset_index(drop=True)
+    mapping = columns
+    if mapping is not None and not isinstance(mapping, ColumnMap):
+        mapping = ColumnMap.load(mapping)
+    if mapping is not None and timezone is not None:
+        mapping = mapping.model_copy(update={"timezone": timezone})
+    names = [str(name) for name in bare.columns]
+    cells = {name: bare.iloc[:, place] for place, name in enumerate(names)}
+    numbers_of_rows = np.arange(1, len(bare) + 1)
+    return _canonical(cells, names, (mapping, "columns"), numbers_of_rows, rows, timezone)
+
+
+def _canonical(
+    cells: Mapping[str, pd.Series],
+    names: list[str],
+    named: tuple[ColumnMap | None, str],
+    numbers_of_rows: np.ndarray,
+    rows: Rows,
+    timezone: str | None,
+) -> pd.DataFrame:
+    """The canonical frame of columns, by a map, by canonical names, or by a guess."""
+    mapping, map_name = named
+    if not len(numbers_of_rows):
+        rows.check(0)
+        raise BadLog(f"{rows.name} has no job; give a table with at least one row")
+    if mapping is None:
+        _require_once(names, names, rows.name)
+        if "submit_s" in names and {"run_s", "end_s"} & set(names):
+            mapping = _canonical_map(names, timezone or "UTC", rows)
+        else:
+            mapping = guessed_map(cells, rows.name)
+            rows.note(guess_told(mapping, names))
+            if timezone is not None:
+                mapping = mapping.model_copy(update={"timezone": timezone})
+    _require_columns(mapping, map_name, names, rows.name)
+    frame = _mapped(cells, mapping, numbers_of_rows, rows)
+    if frame.empty:
+        rows.check(0)
+        raise BadLog(f"{rows.name}: drop_if leaves no job; correct the column map")
+    places = [f"row {k}" for k in numbers_of_rows[frame.index]]
+    facts = {"format": TableReader.name, "source": rows.name, "header": dict(mapping.header)}
+    return finish(frame, places, rows, facts)
 
 
 def _mapping(
@@ -202,7 +260,9 @@ def _layout(text: str, mapping: ColumnMap | None, name: str) -> tuple[str, list[
             raise BadLog(f"{name} cannot be taken apart as CSV; give CSV") from None
 
     if mapping is None:
-        return ",", cells(","), True
+        found = {separator: cells(separator) for separator in _SEPARATORS}
+        best = max(found, key=lambda s: (len(found[s]) > 1 and s == ",", len(found[s])))
+        return best, found[best], True
     sources = [source for _, source in mapping.keys_by_source()]
     by_place = all(source.isdigit() for source in sources)
     options = [mapping.separator] if mapping.separator else list(_SEPARATORS)
@@ -230,12 +290,8 @@ def _stored_attrs(table: pa.Table, name: str) -> dict[str, Any]:
         raise BadLog(f"{name} is damaged (its stored header): write or fetch it again") from None
 
 
-def _canonical_map(names: list[str], name: str, timezone: str, rows: Rows) -> ColumnMap:
+def _canonical_map(names: list[str], timezone: str, rows: Rows) -> ColumnMap:
     """The map of a table whose columns bear canonical names already."""
-    if "submit_s" not in names:
-        known = [n for n in names if FOREIGN.get(n.lower()) == "submit_s"]
-        near = f"; the nearest are {known[0]}" if known else nearest("submit_s", names)
-        raise BadLog(f"{name} has no column submit_s{near}; give a column map")
     foreign = {n: FOREIGN[n.lower()] for n in names if n.lower() in FOREIGN}
     unread = [f"{n} (for {c}?)" for n, c in foreign.items() if c not in names]
     if unread:
@@ -257,17 +313,22 @@ def _require_columns(mapping: ColumnMap, map_name: str, names: list[str], name: 
             raise BadLog(
                 f"{map_name}, {key}: {name} has no column {source!r}{nearest(source, names)}"
             )
+    _require_once([source for _, source in mapping.keys_by_source()], names, name)
+
+
+def _require_once(sources: Sequence[str], names: list[str], name: str) -> None:
+    for source in sources:
         if names.count(source) > 1:
             raise BadLog(f"{name} has two columns named {source!r}; rename one of them")
 
 
 def _mapped(
-    table: pa.Table, mapping: ColumnMap, numbers_of_rows: np.ndarray, rows: Rows
+    columns: Mapping[str, pd.Series], mapping: ColumnMap, numbers_of_rows: np.ndarray, rows: Rows
 ) -> pd.DataFrame:
     """The rows that stay, by their place in the table; bad ones are told to the account."""
-    keep = np.ones(table.num_rows, dtype=bool)
+    keep = np.ones(len(numbers_of_rows), dtype=bool)
     for source, texts in mapping.drop_if.items():
-        cells = _column(table, source).astype(object).astype(str)
+        cells = columns[source].astype(object).astype(str)
         for text in texts:
             hit = keep & (cells == text).to_numpy()
             rows.skip(f"{source} {text}", int(hit.sum()))
@@ -275,7 +336,7 @@ def _mapped(
     frame = pd.DataFrame(index=np.flatnonzero(keep))
     bad: dict[str, tuple[np.ndarray, str]] = {}
     for target, source in (mapping.columns | mapping.features).items():
-        cells = _column(table, source)[keep]
+        cells = columns[source][keep]
         cells = cells.where(~cells.isin(mapping.unknown), None)
         label = source if source == target else f"{source} ({target})"
         if target in QUANTITY or target.startswith("num_"):
@@ -345,10 +406,6 @@ def _extracted(cells: pd.Series, pattern: str | None) -> pd.Series:
         return text if match is None else match[1 if compiled.groups else 0]
 
     return cells.map(found)
-
-
-def _column(table: pa.Table, source: str) -> pd.Series:
-    return table.column(source).to_pandas()
 
 
 def _values(

@@ -25,7 +25,10 @@ def sample(n: int = 800, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 @parametrize_with_checks(
-    [QuantileGBM(target="identity", n_estimators=30, min_child_samples=1, learning_rate=0.2)]
+    [
+        QuantileGBM(),
+        QuantileGBM(target="identity", n_estimators=30, min_child_samples=1, learning_rate=0.2),
+    ]
 )
 def test_scikit_learn_interface(estimator: QuantileGBM, check: object) -> None:
     """It could not be cloned, searched or put into a pipeline as any scikit-learn regressor."""

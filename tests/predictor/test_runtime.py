@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 
 from plancast.predictor.baselines import LastTwoMean, RequestedTime
 from plancast.predictor.logs import read_log
@@ -404,3 +405,20 @@ def test_levels_up_to_995_are_learned_and_promised() -> None:
     assert np.isfinite(found).all()
     assert (np.diff(found, axis=1) >= 0).all()
     assert (np.abs(covered - levels) <= [0.06, 0.04, 0.02, 0.015, 0.01]).all()
+
+
+def test_it_is_cloned_with_its_settings() -> None:
+    """A search over settings would try the defaults again and again."""
+    model = RuntimePredictor((0.5, 0.9), window=7, decay=0.2, seed=3, trees={"n_estimators": 9})
+    twin = clone(model)
+    assert twin is not model
+    assert twin.get_params() == model.get_params()
+    assert twin.history.window == 7
+    assert twin.set_params(window=5).window == 5
+
+
+def test_settings_changed_later_are_checked_when_it_learns() -> None:
+    """A level set later than at birth would give forecasts of nothing."""
+    model = RuntimePredictor().set_params(levels=(0.9, 0.1))
+    with pytest.raises(ValueError, match="strictly increasing"):
+        model.fit(pd.DataFrame({"submit_s": [0.0]}))

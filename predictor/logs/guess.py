@@ -1,0 +1,237 @@
+"""A column map for a table that comes without one: guessed from names and cells.
+
+A name is taken apart into words (``SubmitTime``, ``wall time (min)``), its last word may be a
+unit, and what is left is looked up among the words of other tools. A column whose cells cannot be
+what its name says is not taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import pandas as pd
+
+from plancast.predictor import units as unit_texts
+from plancast.predictor.logs.column_map import (
+    FOREIGN,
+    QUANTITY,
+    TIME_COLUMNS,
+    ColumnMap,
+)
+from plancast.predictor.logs.source import epoch_seconds
+from plancast.predictor.schema import COLUMNS, OUTCOMES, BadLog
+
+SAMPLE = 200
+"""Cells of a column that are looked at."""
+FITS = 0.8
+"""Share of them that must be readable as what the name says."""
+MOST_OUTCOMES = 50
+
+_WORDS_OF_UNIT = {
+    "time": {
+        "ns": "ns", "us": "us", "ms": "ms", "msec": "ms", "millis": "ms", "milliseconds": "ms",
+        "s": "s", "sec": "s", "secs": "s", "seconds": "s", "m": "min", "min": "min",
+        "mins": "min", "minutes": "min", "h": "h", "hr": "h", "hrs": "h", "hours": "h",
+        "d": "d", "days": "d",
+    },
+    "memory": {
+        "b": "bytes", "bytes": "bytes", "kb": "KiB", "kib": "KiB", "mb": "MiB", "mib": "MiB",
+        "gb": "GiB", "gib": "GiB", "tb": "TiB", "tib": "TiB",
+    },
+    "count": {"milli": "milli", "millicores": "milli", "percent": "percent"},
+}  # fmt: skip
+_EPOCH_UNITS = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"))
+"""A moment beyond this, in seconds, would lie thousands of years ahead: it has another unit."""
+
+_ENDINGS = {
+    "completed": ("complet", "succe", "ok", "done", "finish", "pass"),
+    "failed": ("fail", "err", "crash", "oom", "out_of_memory", "node_fail", "boot_fail"),
+    "cancelled": ("cancel", "abort", "kill", "remov", "delet", "stop", "revoked"),
+    "timeout": ("timeout", "time_out", "timed", "tmo", "deadline", "walltime"),
+}
+"""Beginnings of the words for each outcome."""
+_VAGUE = {"id", "job", "name", "time", "run", "owner", "status", "state", "limit", "pool", "cpu"}
+"""Words that say too little where a name has others beside them."""
+
+
+def guessed_map(cells: Mapping[str, Iterable[Any]], name: str) -> ColumnMap:
+    """The map that names and cells of a table suggest.
+
+    Parameters
+    ----------
+    cells : mapping of str to iterable
+        Every column's cells.
+    name : str
+        Of the table, to begin a complaint with.
+
+    Raises
+    ------
+    BadLog
+        Where no column tells how long jobs ran: one sentence that says what to write.
+    """
+    columns = _columns(cells)
+    if "run_s" not in columns and not {"start_s", "end_s"} <= columns.keys():
+        raise BadLog(
+            f"{name}: none of its columns ({', '.join(map(str, cells))}) can be told to be the run "
+            "time, or start and end; write a column map, a file with a line 'columns:' and below "
+            "it lines such as '  submit_s: COLUMN' and '  run_s: COLUMN', and name it by --columns"
+        )
+    if "submit_s" not in columns and "start_s" in columns:
+        columns["submit_s"] = columns["start_s"]
+    own = {source for source in cells if str(source).startswith(("num_", "cat_"))}
+    moments = columns.keys() & set(TIME_COLUMNS)
+    return ColumnMap(
+        columns=columns if "submit_s" in columns or not moments else _without_moments(columns),
+        units=_units(columns, cells),
+        numeric={n.removeprefix("num_"): n for n in own if n.startswith("num_")},
+        categorical={n.removeprefix("cat_"): n for n in own if n.startswith("cat_")},
+        outcomes=_outcomes(columns, cells),
+        submission=None if "submit_s" in columns else "in_turn",
+    )
+
+
+def sentence(mapping: ColumnMap, names: Sequence[str]) -> str:
+    """What was guessed, for people."""
+    taken = [
+        f"{target} from {source}"
+        + (f" in {mapping.units[target]}" if target in mapping.units else "")
+        for target, source in mapping.columns.items()
+        if target != source
+    ]
+    text = f"columns guessed: {', '.join(taken) or 'by their names'}"
+    submitted, started = (mapping.columns.get(name) for name in ("submit_s", "start_s"))
+    if submitted is not None and submitted == started:
+        text += "; no column tells submissions, so starts stand for them"
+    if mapping.submission == "in_turn":
+        text += "; no column tells when jobs came, so rows count as run one after the other"
+    read = {source for _, source in mapping.keys_by_source()}
+    unread = [name for name in names if name not in read]
+    if unread:
+        text += f"; not read: {', '.join(unread)}"
+    return text + "; if that is wrong write a column map (--columns)"
+
+
+def _without_moments(columns: dict[str, str]) -> dict[str, str]:
+    """Ends without submissions tell no queue: run times in turn are all that is left."""
+    return {target: source for target, source in columns.items() if target not in TIME_COLUMNS}
+
+
+def _columns(cells: Mapping[str, Iterable[Any]]) -> dict[str, str]:
+    """Canonical column to the source column that suits it best."""
+    found = [
+        (score, -place, target, str(source))
+        for place, source in enumerate(cells)
+        for score, target in _targets(str(source))
+        if _fits(target, cells[source])
+    ]
+    columns: dict[str, str] = {}
+    for _, _, target, source in sorted(found, reverse=True):
+        if target not in columns and source not in columns.values():
+            columns[target] = source
+    return {target: columns[target] for target in COLUMNS if target in columns}
+
+
+def _targets(name: str) -> list[tuple[int, str]]:
+    """Canonical columns that a name may mean, with how surely."""
+    if name in COLUMNS:
+        return [(100, name)]
+    words = _words(name)
+    whole = "_".join(words)
+    if whole in COLUMNS:
+        return [(95, whole)]
+    if target := FOREIGN.get(whole) or FOREIGN.get("".join(words)):
+        return [(90, target)]
+    if len(words) > 1 and any(words[-1] in units for units in _WORDS_OF_UNIT.values()):
+        stem = words[:-1]
+        target = FOREIGN.get("_".join(stem)) or FOREIGN.get("".join(stem))
+        if target and words[-1] in _WORDS_OF_UNIT.get(QUANTITY.get(target, ""), ()):
+            return [(80, target)]
+    near = [FOREIGN[w] for w in words if w in FOREIGN and w not in _VAGUE]
+    pairs = ["_".join(words[k : k + 2]) for k in range(len(words) - 1)]
+    near = [FOREIGN[p] for p in pairs if p in FOREIGN] + near
+    return [(40 - k, target) for k, target in enumerate(dict.fromkeys(near))]
+
+
+def _words(name: str) -> list[str]:
+    """``JobSubmitTime (ms)`` as job, submit, time, ms."""
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
+    return [word for word in re.split(r"[^a-z0-9]+", parted.lower()) if word]
+
+
+def _sample(cells: Iterable[Any]) -> list[Any]:
+    known = (cell for cell in cells if cell is not None and cell == cell and str(cell).strip())
+    return list(islice(known, SAMPLE))
+
+
+def _fits(target: str, cells: Iterable[Any]) -> bool:
+    """Whether cells can be read as a canonical column."""
+    if target not in QUANTITY:
+        return True
+    sample = _sample(cells)
+    texts = [cell for cell in sample if isinstance(cell, str)]
+    if not texts:
+        return bool(sample)
+    if target in TIME_COLUMNS:
+        series = pd.Series(texts, dtype=object)
+        numbers = pd.to_numeric(series, errors="coerce")
+        rest = series[numbers.isna()]
+        read = len(texts) - len(rest)
+        if len(rest):
+            read += int((~pd.isna(epoch_seconds(rest, "UTC"))).sum())
+    else:
+        read = sum(_readable(QUANTITY[target], text) for text in texts)
+    return read >= FITS * len(texts)
+
+
+def _readable(quantity: str, text: str) -> bool:
+    try:
+        unit_texts.PARSERS[quantity](text)
+    except ValueError:
+        return False
+    return True
+
+
+def _units(columns: dict[str, str], cells: Mapping[str, Iterable[Any]]) -> dict[str, str]:
+    """Units that names say, and those that moments must have."""
+    units: dict[str, str] = {}
+    for target, source in columns.items():
+        quantity = QUANTITY.get(target)
+        if quantity is None or target == source:
+            continue
+        if target in TIME_COLUMNS:
+            numbers = pd.to_numeric(pd.Series(_sample(cells[source]), dtype=object), "coerce")
+            if numbers.notna().any():
+                middle = float(numbers.abs().median())
+                units |= next(({target: u} for least, u in _EPOCH_UNITS if middle > least), {})
+            continue
+        words = _words(source)
+        unit = _WORDS_OF_UNIT[quantity].get(words[-1]) if len(words) > 1 else None
+        if unit is not None and unit not in ("s", "MiB"):
+            units[target] = unit
+    return units
+
+
+def _outcomes(columns: dict[str, str], cells: Mapping[str, Iterable[Any]]) -> dict[str, Any]:
+    """What each text of the outcome's column means."""
+    if "outcome" not in columns:
+        return {}
+    source = columns["outcome"]
+    texts = {str(cell) for cell in set(cells[source]) if cell is not None and cell == cell}
+    if len(texts) > MOST_OUTCOMES:
+        return {}
+    exits = "exit" in _words(source)
+    found = {}
+    for text in sorted(texts):
+        word = "_".join(_words(text))
+        if text in OUTCOMES:
+            found[text] = text
+        elif exits and re.fullmatch(r"-?\d+(\.0)?", text):
+            found[text] = "completed" if float(text) == 0 else "failed"
+        else:
+            means = [o for o, begin in _ENDINGS.items() if word.startswith(begin)]
+            if means:
+                found[text] = means[0]
+    return found
