@@ -42,6 +42,8 @@ POLL_S = 0.05
 """How often the books are read while a master waits."""
 READY_S = 60.0
 """Longest time that scheduler and workers may take to come up."""
+ANSWER_S = 10.0
+"""Longest wait for one answer of the scheduler; then it is checked whether its process lives."""
 THREADS = 64
 """Threads of a worker: each only waits for a process; its resources say how many there may be."""
 SCHEDULER, WORKER = "distributed.cli.dask_scheduler", "distributed.cli.dask_worker"
@@ -209,14 +211,14 @@ class DaskEngine:
         from plancast.pipelines.engines.dask_plugin import read_runs
 
         names = {self._name(key): key for key in keys}
-        found = self.client.run_on_scheduler(read_runs, list(names))
+        found = self.client.run_on_scheduler(read_runs, list(names), callback_timeout=ANSWER_S)
         return {key: found[name] for name, key in names.items()}
 
     def _read(self) -> list[EngineEvent]:
         from plancast.pipelines.engines.dask_plugin import read_log
 
         found: list[EngineEvent] = []
-        for entry in self.client.run_on_scheduler(read_log, self.seen):
+        for entry in self.client.run_on_scheduler(read_log, self.seen, callback_timeout=ANSWER_S):
             self.seen = entry["number"] + 1
             result = self._event(entry)
             if result is not None:
