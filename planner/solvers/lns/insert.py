@@ -50,7 +50,6 @@ from plancast.planner.solvers.lns.profile import (
     _earliest,
     _longer,
     _pieces_that_fit,
-    _segment,
     _wider,
 )
 from plancast.planner.solvers.lns.state import _latest_start, _makespan, _put, _run_end, _take
@@ -98,14 +97,15 @@ def _place_gang(
         latest = _latest_start(ti, max_stretch, i, latest_end, limit)
         moment = earliest
         while moment <= latest and moment + limit < best_end:
-            total = 0
+            total, following = 0, FAR
             for w in range(workers):
                 pieces[w] = 0
                 if 0 < durations[w] <= limit and total < shards:
-                    pieces[w] = _pieces_that_fit(
+                    pieces[w], change = _pieces_that_fit(
                         profile, ws[w, COUNT], w, ti, i, moment, limit, shards - total,
                     )  # fmt: skip
                     total += pieces[w]
+                    following = min(following, change)
             if total == shards:
                 duration, filled = 0, ti[i, FIRST]
                 for w in range(workers):
@@ -116,13 +116,6 @@ def _place_gang(
                 # Tighter than the limit if only faster workers were taken.
                 best_start, best_end = moment, moment + duration
                 break
-            # Something must come free first.
-            following = FAR
-            for w in range(workers):
-                if 0 < durations[w] <= limit:
-                    k = _segment(profile, ws[w, COUNT], w, moment) + 1
-                    if k < ws[w, COUNT]:
-                        following = min(following, profile[w, k, 0])
             moment = following
 
 
@@ -311,13 +304,11 @@ def _earliest_at_home(ti, ps, ws, profile, i, moment, duration, latest):
         while following < beyond:
             p, following = following, _run_end(ps, following, beyond)
             w, pieces = ps[p, ON], following - p
-            n = ws[w, COUNT]
-            if _pieces_that_fit(profile, n, w, ti, i, moment, duration, pieces) < pieces:
-                # Something must come free there first.
-                k = _segment(profile, n, w, moment) + 1
-                if k == n:
-                    return FAR
-                moment, fits = profile[w, k, 0], False
+            fit, change = _pieces_that_fit(
+                profile, ws[w, COUNT], w, ti, i, moment, duration, pieces,
+            )  # fmt: skip
+            if fit < pieces:
+                moment, fits = change, False
                 break
         if fits:
             return moment

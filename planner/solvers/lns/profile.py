@@ -192,18 +192,23 @@ def _longer(items, places):
 
 @inner
 def _pieces_that_fit(profile, n, w, ti, i, start, duration, most):
-    """How many pieces of task i fit at once on worker w over a run, at most `most`."""
-    pieces = most
+    """How many pieces of task i fit at once on worker w over a run, at most `most`.
+
+    The second value is a moment before which no more of them fit: the end of the last segment
+    of the run that has the least room, or FAR.
+    """
+    pieces, tightest = most, n
     end = start + duration
     k = _segment(profile, n, w, start)
     while True:
         for c in range(profile.shape[2] - 1):
             take, need, guard = TAKE + c * WORD_INTS, NEED + c * WORD_INTS, GUARD + c * WORD_INTS
             free, fit = profile[w, k, c + 1], 0
-            while fit < pieces and (free - ti[i, need]) & ti[i, guard] == ti[i, guard]:
+            while fit <= pieces and (free - ti[i, need]) & ti[i, guard] == ti[i, guard]:
                 free -= ti[i, take]
                 fit += 1
-            pieces = fit
+            if fit <= pieces:
+                pieces, tightest = fit, k
         k += 1
-        if pieces == 0 or k == n or profile[w, k, 0] >= end:
-            return pieces
+        if k == n or profile[w, k, 0] >= end:
+            return pieces, profile[w, tightest + 1, 0] if tightest + 1 < n else FAR
