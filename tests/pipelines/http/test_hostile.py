@@ -22,6 +22,8 @@ from plancast.planner.model.messages import to_json
 from tests.pipelines.http.test_service import CHECKS, SMALL, Client, planned, serve
 
 MINUTES = float(os.environ.get("PLANCAST_FUZZ_MINUTES", "10"))
+ANSWER_S = 60.0
+"""Longest wait for an answer beside the attacks, of a service whose plans take 0.05 s."""
 MOST_MIB = 1_500
 """Memory of the service at its peak."""
 
@@ -159,7 +161,7 @@ def fuzzed(client: Client, until: float) -> int:
             body = case.body
             if isinstance(body, dict) and isinstance(body.get("budget"), dict):
                 body["budget"].update(seconds=0.01)
-            case.call_and_validate(checks=CHECKS)
+            case.call_and_validate(checks=CHECKS, timeout=ANSWER_S)
             count += 1
 
         with suppress(Unsatisfiable):
