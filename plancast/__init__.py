@@ -20,6 +20,7 @@ for _name, _value in (
     os.environ.setdefault(_name, _value)
 
 if TYPE_CHECKING:
+    from plancast.pipelines.charts.gantt import gantt_html
     from plancast.planner.model.domain import (
         Assignment,
         BadRequest,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from plancast.planner.model.evaluate import evaluate
     from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, Status
     from plancast.planner.planning.plan import plan
-    from plancast.planner.planning.plot import gantt_html, gantt_svg
+    from plancast.planner.planning.plot import gantt_svg
     from plancast.planner.planning.repair import repair
     from plancast.planner.solvers import SOLVERS
     from plancast.predictor import ESTIMATORS, BadLog, RuntimePredictor, read_log
@@ -60,7 +61,7 @@ _HOME = {
     "Task": "planner.model.domain",
     "Worker": "planner.model.domain",
     "evaluate": "planner.model.evaluate",
-    "gantt_html": "planner.planning.plot",
+    "gantt_html": "pipelines.charts.gantt",
     "gantt_svg": "planner.planning.plot",
     "plan": "planner.planning.plan",
     "read_log": "predictor",

@@ -76,6 +76,7 @@ TESTED_IN = {
     "pipelines/backtest/execute_batch": "planner/worlds/test_executors",
     "pipelines/backtest": "pipelines/backtest/test_backtest",
     "pipelines/bench": "pipelines/bench/test_bench",
+    "pipelines/charts": "pipelines/charts/test_gantt",
     "pipelines/cli": "pipelines/cli/test_cli",
     "pipelines/engines/dask_plugin": "pipelines/engines/test_dask",
     "pipelines/engines/dask_tls": "pipelines/engines/test_dask",

@@ -214,9 +214,9 @@ def _write(
     if output is not None:
         write_text_atomic(output, to_json(response, indent=1))
     if gantt is not None and response.plan is not None:
-        from plancast.planner.planning.plot import gantt_html
+        from plancast.pipelines.charts.gantt import write_gantt
 
-        write_text_atomic(gantt, gantt_html(request, response.plan))
+        write_gantt(request, response.plan, gantt)
 
 
 def _facts(

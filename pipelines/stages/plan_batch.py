@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from plancast.pipelines.charts.gantt import gantt_html
 from plancast.pipelines.inputs.config import Config
 from plancast.pipelines.inputs.files import write_text_atomic
 from plancast.pipelines.stages.stage import main
 from plancast.pipelines.stages.trial import cut_batches, plan_whole
 from plancast.planner.model.messages import to_json
-from plancast.planner.planning.plot import gantt_html
 from plancast.predictor import RuntimePredictor
 from plancast.predictor.logs.table import read_jobs
 

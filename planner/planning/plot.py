@@ -1,4 +1,4 @@
-"""Gantt charts of plans: SVG and a self-contained page, without any dependency."""
+"""Gantt charts of plans as SVG images, and what is drawn of a plan."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from heapq import heappop, heappush
 from html import escape
-from pathlib import Path
 
-from plancast.planner.model.domain import TERMS, Plan, Task, Worker
-from plancast.planner.model.evaluate import evaluate, running_end_s
+from plancast.planner.model.domain import Plan, Task, Worker
+from plancast.planner.model.evaluate import running_end_s
 from plancast.planner.model.messages import PlanRequest
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
@@ -28,7 +27,7 @@ _LETTER = 6.6
 
 
 @dataclass(frozen=True, slots=True)
-class _Bar:
+class Bar:
     """A task's piece on one worker."""
 
     task: Task
@@ -39,6 +38,7 @@ class _Bar:
 
     @property
     def late(self) -> bool:
+        """Whether it ends after its task's deadline."""
         return self.task.deadline_s is not None and self.end_s > self.task.deadline_s
 
 
@@ -75,73 +75,16 @@ def gantt_svg(
         are hatched, blocked and drained times grey, deadlines of drawn tasks small triangles,
         late tasks outlined in red. Each bar has a tooltip.
     """
-    bars, strangers = _bars(request, plan)
-    chosen = _chosen_workers(request, bars, max_rows)
+    bars, strangers = bars_of(request, plan)
+    chosen = busiest_workers(request, bars, max_rows)
     shown = {w.id: bars.get(w.id, []) for w in chosen}
     notes = _notes(request, shown, strangers, max_bars)
-    shown = _longest(shown, max_bars)
+    shown = longest_bars(shown, max_bars)
     return _Chart(request, chosen, shown, colour_by, notes, title).svg()
 
 
-def gantt_html(
-    request: PlanRequest,
-    plan: Plan,
-    path: str | Path | None = None,
-    *,
-    realised: bool = False,
-    colour_by: str = "owner",
-    title: str | None = None,
-) -> str:
-    """A self-contained page: the Gantt chart, the cost term by term, and what is wrong if anything.
-
-    Parameters
-    ----------
-    request, plan, colour_by, title
-        As in ``gantt_svg``.
-    path : path-like, optional
-        Where to write the page as well, whole or not at all.
-    realised : bool
-        Whether the plan is what really ran, judged without the duration check.
-
-    Returns
-    -------
-    str
-        HTML, readable on light and dark screens, without references to other files.
-    """
-    left_out = [t.id for t in request.snapshot.pending if t.id not in plan.by_task]
-    found = evaluate(request, plan, unplanned=left_out, realised=realised)
-    svg = gantt_svg(request, plan, colour_by=colour_by, title=title)
-    rows = []
-    for term in TERMS:
-        price, amount = request.policy.prices.of(term), found.terms[term]
-        quiet = "" if price * amount else ' class="quiet"'
-        rows.append(
-            f"<tr{quiet}><th scope=row>{term}</th><td>{amount:,.4g}</td><td>{price:,.6g}</td>"
-            f"<td>{price * amount:,.4g}</td></tr>"
-        )
-    remarks = [v.text for v in found.violations[:20]]
-    if len(found.violations) > 20:
-        remarks.append(f"and {len(found.violations) - 20} more")
-    if left_out:
-        remarks.append(f"left out: {_some(left_out)}")
-    wrong = "".join(f"<li>{escape(text)}</li>" for text in remarks)
-    name = escape(title or f"Plan for {request.request_id}")
-    page = _PAGE.format(
-        title=name,
-        svg=svg,
-        rows="\n".join(rows),
-        cost=f"{found.cost:,.6g}",
-        remarks=f"<h2>Remarks</h2><ul>{wrong}</ul>" if wrong else "",
-    )
-    if path is not None:
-        target = Path(path)
-        part = target.with_name(f".{target.name}.part")
-        part.write_text(page, encoding="utf-8")
-        part.replace(target)
-    return page
-
-
-def _some(names: Sequence[str]) -> str:
+def some_of(names: Sequence[str]) -> str:
+    """The first ten names, and how many more there are."""
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return ", ".join(names[:10]) + more
 
@@ -149,10 +92,10 @@ def _some(names: Sequence[str]) -> str:
 # --------------------------------------------------------------------------- what to draw
 
 
-def _bars(request: PlanRequest, plan: Plan) -> tuple[dict[str, list[_Bar]], int]:
+def bars_of(request: PlanRequest, plan: Plan) -> tuple[dict[str, list[Bar]], int]:
     """Bars by worker, and how many assignments name an unknown task or worker."""
     snapshot = request.snapshot
-    bars: dict[str, list[_Bar]] = defaultdict(list)
+    bars: dict[str, list[Bar]] = defaultdict(list)
     strangers = 0
 
     def add(task: Task, workers: Iterable[str], start_s: int, end_s: int, runs: bool) -> None:
@@ -160,7 +103,7 @@ def _bars(request: PlanRequest, plan: Plan) -> tuple[dict[str, list[_Bar]], int]
         for worker in workers:
             pieces[worker] = pieces.get(worker, 0) + 1
         for worker, count in pieces.items():
-            bars[worker].append(_Bar(task, start_s, end_s, runs, count))
+            bars[worker].append(Bar(task, start_s, end_s, runs, count))
 
     seen = set()
     for a in plan.assignments:
@@ -177,7 +120,8 @@ def _bars(request: PlanRequest, plan: Plan) -> tuple[dict[str, list[_Bar]], int]
     return bars, strangers
 
 
-def _chosen_workers(request: PlanRequest, bars: dict[str, list[_Bar]], most: int) -> list[Worker]:
+def busiest_workers(request: PlanRequest, bars: dict[str, list[Bar]], most: int) -> list[Worker]:
+    """All workers, or the `most` with the most reserved task time, in the request's order."""
     workers = list(request.snapshot.workers)
     if len(workers) <= most:
         return workers
@@ -189,7 +133,8 @@ def _chosen_workers(request: PlanRequest, bars: dict[str, list[_Bar]], most: int
     return [w for w in workers if w.id in keep]
 
 
-def _longest(bars: dict[str, list[_Bar]], most: int) -> dict[str, list[_Bar]]:
+def longest_bars(bars: dict[str, list[Bar]], most: int) -> dict[str, list[Bar]]:
+    """All bars by worker, or about the `most` longest of them."""
     lengths = sorted((b.end_s - b.start_s for row in bars.values() for b in row), reverse=True)
     if len(lengths) <= most:
         return bars
@@ -198,21 +143,21 @@ def _longest(bars: dict[str, list[_Bar]], most: int) -> dict[str, list[_Bar]]:
 
 
 def _notes(
-    request: PlanRequest, shown: dict[str, list[_Bar]], strangers: int, max_bars: int
+    request: PlanRequest, shown: dict[str, list[Bar]], strangers: int, max_bars: int
 ) -> list[str]:
     workers, bars = len(request.snapshot.workers), sum(map(len, shown.values()))
     notes = []
     if len(shown) < workers:
         notes.append(f"showing {len(shown)} of {workers} workers, the busiest")
     if bars > max_bars:
-        kept = sum(map(len, _longest(shown, max_bars).values()))
+        kept = sum(map(len, longest_bars(shown, max_bars).values()))
         notes.append(f"showing {kept} of their {bars} bars, the longest")
     if strangers:
         notes.append(f"{strangers} assignments of unknown tasks or workers left out")
     return notes
 
 
-def _lanes(bars: list[_Bar]) -> list[tuple[_Bar, int]]:
+def lanes_of(bars: list[Bar]) -> list[tuple[Bar, int]]:
     """Each bar with the lowest lane that is free at its start."""
     free: list[int] = []
     ends: list[tuple[int, int]] = []
@@ -240,14 +185,14 @@ class _Chart:
         self,
         request: PlanRequest,
         workers: list[Worker],
-        bars: dict[str, list[_Bar]],
+        bars: dict[str, list[Bar]],
         colour_by: str,
         notes: list[str],
         title: str | None,
     ) -> None:
         self.request, self.workers, self.notes = request, workers, notes
         self.title = title or f"Plan for {request.request_id}"
-        self.lanes = {w.id: _lanes(bars.get(w.id, [])) for w in workers}
+        self.lanes = {w.id: lanes_of(bars.get(w.id, [])) for w in workers}
         self.colour_by = colour_by
         self.colours = self._colours()
         drawn = [bar for row in bars.values() for bar in row]
@@ -315,7 +260,7 @@ class _Chart:
         drawn = {bar.task.id for row in self.lanes.values() for bar, _ in row}
         facts = [
             f"{_count(len(drawn), 'task')} on {_count(len(self.workers), 'worker')}",
-            f"ends in {_span(self.end_s - now)}",
+            f"ends in {span(self.end_s - now)}",
             f"{len(self.late)} late" if self.late else "none late",
             f"now is {_moment(now)}",
         ]
@@ -349,7 +294,7 @@ class _Chart:
             entries.append(
                 ("late", '<rect class="late" x="1" y="1" width="12" height="10" rx="2"/>')
             )
-        if any(True for w in self.workers for _ in self._unavailable(w)):
+        if any(True for w in self.workers for _ in self.unavailable(w)):
             entries.append(("not available", '<rect class="blocked" width="14" height="12"/>'))
         x, y = float(_MARGIN), y + 14
         for name, mark in entries:
@@ -390,7 +335,7 @@ class _Chart:
             f'<text x="{self.left - 10:.1f}" y="{y + height / 2 + 4:.1f}" text-anchor="end">'
             f"<title>{escape(_about_worker(worker))}</title>{escape(label)}</text>"
         )
-        for start_s, end_s, why in self._unavailable(worker):
+        for start_s, end_s, why in self.unavailable(worker):
             left, right = self.x(start_s), self.x(end_s)
             if right > left:
                 self.back.append(
@@ -402,7 +347,7 @@ class _Chart:
             self._bar(bar, worker, y + 3 + lane * lane_height, lane_height)
         return y + height
 
-    def _unavailable(self, worker: Worker) -> Iterable[tuple[int, int, str]]:
+    def unavailable(self, worker: Worker) -> Iterable[tuple[int, int, str]]:
         now = self.request.snapshot.now_s
         for window in worker.blocked:
             yield window.start_s, window.end_s, f"{worker.id} is blocked"
@@ -411,7 +356,7 @@ class _Chart:
         if worker.until_s is not None:
             yield max(now, worker.until_s), self.end_s, f"{worker.id} has drained"
 
-    def _bar(self, bar: _Bar, worker: Worker, y: float, lane_height: float) -> None:
+    def _bar(self, bar: Bar, worker: Worker, y: float, lane_height: float) -> None:
         left, right = self.x(bar.start_s), self.x(bar.end_s)
         gap = 1.0 if lane_height >= 8 else 0.5
         width = max(1.2, right - left - 0.6)
@@ -446,12 +391,12 @@ class _Chart:
                 f"<title>{escape(bar.task.id)} is due</title></path>"
             )
 
-    def _about(self, bar: _Bar, worker: Worker) -> str:
+    def _about(self, bar: Bar, worker: Worker) -> str:
         task, now = bar.task, self.request.snapshot.now_s
         lines = [
             f"{task.id} on {worker.id}" + (f", {bar.count} shards" if bar.count > 1 else ""),
-            f"{_span(bar.start_s - now)} to {_span(bar.end_s - now)} from now "
-            f"({_span(bar.end_s - bar.start_s)})",
+            f"{span(bar.start_s - now)} to {span(bar.end_s - now)} from now "
+            f"({span(bar.end_s - bar.start_s)})",
             ", ".join(f"{name} {amount}" for name, amount in task.demand.items()),
         ]
         if task.owner or task.app:
@@ -460,8 +405,8 @@ class _Chart:
             lines.append("running")
         if task.deadline_s is not None:
             gap_s = task.deadline_s - bar.end_s
-            verdict = f"late by {_span(-gap_s)}" if bar.late else f"{_span(gap_s)} to spare"
-            lines.append(f"due {_span(task.deadline_s - now)} from now, {verdict}")
+            verdict = f"late by {span(-gap_s)}" if bar.late else f"{span(gap_s)} to spare"
+            lines.append(f"due {span(task.deadline_s - now)} from now, {verdict}")
         return "\n".join(lines)
 
 
@@ -478,7 +423,7 @@ def _count(n: int, noun: str) -> str:
     return f"{n} {noun}" + ("" if n == 1 else "s")
 
 
-def _span(seconds: int) -> str:
+def span(seconds: int) -> str:
     """A length of time in the unit that fits it."""
     size = abs(seconds)
     for unit, unit_s in (("d", 86_400), ("h", 3600), ("min", 60)):
@@ -530,27 +475,3 @@ _STYLE = """<style>
 <defs><pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse"
  patternTransform="rotate(45)"><rect width="2.4" height="6" fill="#fff" fill-opacity=".55"/>
 </pattern></defs>"""
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-:root{{color-scheme:light dark}}
-body{{margin:0;padding:16px;font:14px/1.45 system-ui,sans-serif;background:#fff;color:#222}}
-.wide{{overflow-x:auto}} svg{{max-width:100%;height:auto;min-width:760px}}
-h2{{font-size:16px;margin:20px 0 6px}}
-table{{border-collapse:collapse;margin-left:20px}} h2,ul{{margin-left:20px}} ul{{padding-left:18px}}
-th,td{{padding:3px 14px 3px 0;text-align:right;font-variant-numeric:tabular-nums}}
-th[scope=row]{{text-align:left;font-weight:400}} tfoot td,tfoot th{{border-top:1px solid #999}}
-.quiet{{opacity:.55}}
-@media (prefers-color-scheme:dark){{body{{background:#16181c;color:#e6e6e6}}}}
-</style></head><body>
-<div class="wide">{svg}</div>
-<h2>Cost</h2>
-<table><thead><tr><th scope=row>term</th><th>amount</th><th>price</th><th>cost</th></tr></thead>
-<tbody>
-{rows}
-</tbody><tfoot><tr><th scope=row>total</th><td></td><td></td><td>{cost}</td></tr></tfoot></table>
-{remarks}
-</body></html>
-"""

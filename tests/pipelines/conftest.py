@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from plancast.pipelines.cli import main
 from plancast.pipelines.inputs.config import Config, Paths, load_config
+from tests.pipelines.charts.opened import Opened
 
 PARAMS = """
 name: tiny
@@ -67,3 +69,24 @@ def store_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_store: Pa
     shutil.copy(mlflow_store, target)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium without a window, or a skip that names what is missing."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs chromium")
+    with playwright.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Opened]:
+    """Opens pages in Chromium and collects their faults."""
+    found = Opened(browser)
+    yield found
+    found.close()

@@ -1,0 +1,1 @@
+"""Charts of forecasts, plans and what they are worth, and the pages that hold them."""
