@@ -17,8 +17,8 @@ from plancast.pipelines.cli import app, main
 from plancast.pipelines.inputs.config import Config
 from plancast.pipelines.inputs.requests import request_from_files
 from plancast.planner.model.domain import TERMS, Prices
-from plancast.planner.model.evaluate import running_end_s
 from plancast.planner.model.messages import PlanRequest, Status
+from plancast.planner.model.spans import running_end_s
 from plancast.planner.model.violations import ViolationKind
 from plancast.planner.solvers import SOLVERS
 from plancast.predictor import ESTIMATORS

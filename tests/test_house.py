@@ -97,6 +97,7 @@ TESTED_IN = {
     "pipelines/stages/worth_of_log": "pipelines/stages/test_report",
     "pipelines/stages/stage": "pipelines/stages/test_dvc",
     "pipelines/tracking": "pipelines/tracking/test_tracking_evaluations",
+    "planner/model/spans": "planner/model/test_evaluate",
     "planner/arrays/cost": "planner/arrays/test_rates",
     "planner/arrays/graph": "planner/arrays/test_schedule",
     "planner/arrays/heap": "planner/arrays/test_schedule",

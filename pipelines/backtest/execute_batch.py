@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from plancast.planner.instances.cluster import read_cluster
-from plancast.planner.model.domain import BadRequest, DurationEstimate, Plan
+from plancast.planner.model.domain import BadRequest, DurationEstimate, Plan, estimate_for
 from plancast.planner.model.evaluate import evaluate, unplanned_weight
 from plancast.planner.model.messages import Budget, PlanRequest, from_json
 from plancast.planner.planning.plan import plan
@@ -73,14 +73,14 @@ def read_batch(path: Path) -> PlanRequest:
 
 def truth_of(request: PlanRequest) -> Truth:
     """The medians of a request's estimates, taken for the truth. Running tasks end as estimated."""
+    request.snapshot.refuse_modes("backtest batches")
     classes = sorted({w.machine_class for w in request.snapshot.workers})
     truth: Truth = {}
     for task in request.snapshot.pending:
-        by_class = request.estimates.get(task.id, {})
         truth[task.id] = {
             name: estimate.at(0.5)
             for name in classes
-            if (estimate := by_class.get(name) or by_class.get("*")) is not None
+            if (estimate := estimate_for(request.estimates, task.id, name)) is not None
         }
     return truth
 

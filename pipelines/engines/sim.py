@@ -26,7 +26,7 @@ from plancast.pipelines.engines.base import (
     WorkerDown,
     WorkerUp,
 )
-from plancast.planner.model.domain import BadRequest, Outcome, Worker
+from plancast.planner.model.domain import BadRequest, Outcome, Worker, estimate_for
 from plancast.planner.model.messages import PlanRequest
 
 STEP_S = 60.0
@@ -316,8 +316,8 @@ def simulated(request: PlanRequest, seed: int, lose: Sequence[tuple[str, int]]) 
     level = {t.id: float(rng.uniform(0.02, 0.98)) for t in request.snapshot.pending}
 
     def run_s(task: str, machine_class: str) -> int:
-        by_class = request.estimates[task]
-        estimate = by_class.get(machine_class) or by_class["*"]
+        estimate = estimate_for(request.estimates, task, machine_class)
+        assert estimate is not None  # else it would not have been started there
         return estimate.at(level[task])
 
     now = request.snapshot.now_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 from plancast.pipelines.inputs.cells import number_cell, seconds_cell, text_cell
 from plancast.pipelines.inputs.files import write_text_atomic
 from plancast.pipelines.inputs.foreign import nearest
+from plancast.pipelines.inputs.modes import flat, nested
 from plancast.pipelines.inputs.tables import (
     PathLike,
     Table,
@@ -13,10 +14,10 @@ from plancast.pipelines.inputs.tables import (
     write_table,
 )
 from plancast.planner.model.domain import ANY_CLASS, BadRequest, DurationEstimate, Estimates
-from plancast.planner.model.messages import from_mapping, to_json
+from plancast.planner.model.messages import EstimatesForm, from_mapping, to_json
 
-ESTIMATE_COLUMNS = ("task", "machine_class", "level", "seconds", "source")
-"""Columns of an estimates table: one row for each task, machine class and level."""
+ESTIMATE_COLUMNS = ("task", "mode", "machine_class", "level", "seconds", "source")
+"""Columns of an estimates table: one row for each task, mode, machine class and level."""
 
 
 def read_estimates(path: PathLike) -> Estimates:
@@ -31,7 +32,8 @@ def read_estimates(path: PathLike) -> Estimates:
     Returns
     -------
     Estimates
-        Task to machine class (``*`` for any) to DurationEstimate.
+        Task to machine class (``*`` for any) to DurationEstimate; of tasks with modes, task to
+        mode to machine class.
 
     Raises
     ------
@@ -40,8 +42,7 @@ def read_estimates(path: PathLike) -> Estimates:
     """
     content = read_table(path)
     if isinstance(content, dict):
-        nested = dict[str, dict[str, DurationEstimate]]
-        return from_mapping(nested, content, source=str(path))
+        return from_mapping(EstimatesForm, content, source=str(path))
     table = content if isinstance(content, Table) else object_table(content, str(path))
     for column in table.columns:
         if column not in ESTIMATE_COLUMNS:
@@ -61,24 +62,28 @@ def read_estimates(path: PathLike) -> Estimates:
             raise table.fault(values.index(None), "is empty; fill it in", column)
     classes = table.parse("machine_class", text_cell, ANY_CLASS)
     sources = table.parse("source", text_cell, "")
-    points: dict[tuple[str, str], list[tuple[float, int, str]]] = {}
+    modes = table.parse("mode", text_cell, "")
+    points: dict[tuple[str, str, str], list[tuple[float, int, str]]] = {}
     for key, *point in zip(
-        zip(parsed["task"], classes, strict=True),
+        zip(parsed["task"], modes, classes, strict=True),
         parsed["level"],
         parsed["seconds"],
         sources,
         strict=True,
     ):
         points.setdefault(key, []).append((point[0], max(1, point[1]), point[2]))
-    result: dict[str, dict[str, DurationEstimate]] = {}
-    for (task, name), row in points.items():
+    result: dict[tuple[str, str], dict[str, DurationEstimate]] = {}
+    for (task, mode, name), row in points.items():
         levels, seconds, said_by = zip(*sorted(row), strict=True)
         try:
             estimate = DurationEstimate(levels, seconds, said_by[-1])
-            result.setdefault(task, {})[name] = estimate
+            result.setdefault((task, mode), {})[name] = estimate
         except BadRequest as error:
             raise BadRequest(f"{path}: task {task}, machine_class {name}: {error}") from None
-    return result
+    try:
+        return nested(result)
+    except BadRequest as error:
+        raise BadRequest(f"{path}: {error}") from None
 
 
 def write_estimates(estimates: Estimates, path: PathLike) -> None:
@@ -87,9 +92,14 @@ def write_estimates(estimates: Estimates, path: PathLike) -> None:
         write_text_atomic(path, to_json({t: dict(by) for t, by in estimates.items()}))
         return
     rows = [
-        {"task": task, "machine_class": name, "level": level, "seconds": s, "source": e.source}
-        for task, by_class in estimates.items()
+        {
+            "task": task, "mode": mode, "machine_class": name, "level": level, "seconds": s,
+            "source": e.source,
+        }
+        for (task, mode), by_class in flat(estimates).items()
         for name, e in by_class.items()
         for level, s in zip(e.levels, e.seconds, strict=True)
-    ]
-    write_table(rows, list(ESTIMATE_COLUMNS), path)
+    ]  # fmt: skip
+    has_modes = any(row["mode"] for row in rows)
+    columns = [name for name in ESTIMATE_COLUMNS if has_modes or name != "mode"]
+    write_table([{name: row[name] for name in columns} for row in rows], columns, path)

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from plancast.pipelines.bridge import estimates_by_class
+from plancast.pipelines.inputs.modes import nested
 from plancast.pipelines.inputs.user_files import read_task_table
-from plancast.planner.model.domain import ANY_CLASS, Estimates, Running
+from plancast.planner.model.domain import ANY_CLASS, Estimates, Running, estimates_of
 from plancast.predictor import RuntimePredictor
 
 PER_SHARD = ("cpus", "mem_mib", "gpus")
@@ -95,15 +96,17 @@ def _running_jobs(running: Sequence[Running]) -> pd.DataFrame:
     rows = [
         {
             "job_id": run.task.id,
+            "mode": run.mode,
             "submit_s": float(run.task.release_s),
             "user": run.task.owner,
             "app": run.task.app,
-            "requested_s": float(run.task.requested_s or math.nan),
-            "cpus": run.task.demand.get("cpu", 0) * run.task.shards / 1000,
-            "mem_mib": float(run.task.demand.get("mem", 0) * run.task.shards),
-            "gpus": run.task.demand.get("gpu", 0) * run.task.shards / 1000,
+            "requested_s": float(task.requested_s or math.nan),
+            "cpus": task.demand.get("cpu", 0) * task.shards / 1000,
+            "mem_mib": float(task.demand.get("mem", 0) * task.shards),
+            "gpus": task.demand.get("gpu", 0) * task.shards / 1000,
         }
         for run in running
+        for task in [run.done]
     ]
     return pd.DataFrame(rows)
 
@@ -139,4 +142,9 @@ def forecast_by_class(
     quantiles = {name: quantiles_of(jobs.assign(partition=name)) for name in asked}
     if not asked or len(asked) < len(set(classes)):
         quantiles[ANY_CLASS] = quantiles_of(jobs)
-    return estimates_by_class(jobs["job_id"].tolist(), quantiles, predictor.levels, "model")
+    ids = jobs["job_id"].tolist()
+    modes = jobs["mode"].fillna("").tolist() if "mode" in jobs else [""] * len(ids)
+    rows = [str(row) for row in range(len(ids))]
+    found = estimates_by_class(rows, quantiles, predictor.levels, "model")
+    keys = zip(ids, modes, strict=True)
+    return nested({key: estimates_of(found, row) for key, row in zip(keys, rows, strict=True)})

@@ -103,7 +103,8 @@ class TaskRow(Section):
     """A task as users write it: a row of a task table, or an object of a JSON list.
 
     Fields whose names begin with ``res_`` (a further resource), ``num_`` or ``cat_`` (features
-    of a predictor) may be added. ``submit_s``, ``user``, ``group``, ``queue`` and ``partition``
+    of a predictor) may be added. Of a task with several modes there is a row for each ``mode``.
+    ``submit_s``, ``user``, ``group``, ``queue`` and ``partition``
     are read by a predictor only.
     """
 
@@ -123,6 +124,7 @@ class TaskRow(Section):
     requested_s: OptionalSeconds = None
     shards: Whole = 1
     preemptible: Flag = False
+    mode: Text = ""
     submit_s: OptionalMoment = None
     user: Text = ""
     group: Text = ""
@@ -157,8 +159,11 @@ TASK_CELLS: dict[str, Any] = _cells_of(TaskRow)
 PREDICTOR_COLUMNS = ("submit_s", "user", "group", "queue", "partition")
 """Columns that only a predictor reads, beside ``num_*`` and ``cat_*`` features."""
 
-TASK_COLUMNS = tuple(name for name in TASK_CELLS if name not in PREDICTOR_COLUMNS)
-"""Columns of a task table that the planner reads, beside ``res_NAME`` for any further resource."""
+TASK_COLUMNS = tuple(name for name in TASK_CELLS if name not in (*PREDICTOR_COLUMNS, "mode"))
+"""Columns of a task table that the planner reads, beside ``res_NAME`` for any further resource.
+
+``mode`` is written only where a task has several.
+"""
 
 
 def cell_of(column: str) -> Cell | None:
@@ -221,6 +226,7 @@ class ClusterSection(Section):
     now_s: OptionalInstant = None
     running: list[RunningRow] = Field(default_factory=list)
     finished: list[FinishedRow] = Field(default_factory=list)
+    budgets: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
 
 
 _DEFAULT = Policy()

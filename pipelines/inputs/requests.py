@@ -8,6 +8,7 @@ from pathlib import Path
 
 from plancast.pipelines.inputs.estimate_files import read_estimates
 from plancast.pipelines.inputs.models import ClusterSection, PolicySection, TaskRow
+from plancast.pipelines.inputs.modes import nested, ways_of
 from plancast.pipelines.inputs.user_files import (
     ClusterFile,
     cluster_of,
@@ -83,7 +84,13 @@ def request_from_files(
         return PlanRequest(
             request_id=tasks.name.split(".")[0],
             snapshot=Snapshot(
-                0, now_s, machines.workers, pending, machines.running, machines.finished
+                0,
+                now_s,
+                machines.workers,
+                pending,
+                machines.running,
+                machines.finished,
+                machines.budgets,
             ),
             estimates=found,
             policy=wanted,
@@ -123,7 +130,15 @@ def request_from_rows(
     pending = tasks_of_rows(tasks, now_s=now_s, known=known)
     return PlanRequest(
         request_id=request_id,
-        snapshot=Snapshot(0, now_s, machines.workers, pending, machines.running, machines.finished),
+        snapshot=Snapshot(
+            0,
+            now_s,
+            machines.workers,
+            pending,
+            machines.running,
+            machines.finished,
+            machines.budgets,
+        ),
         estimates=_requested([*pending, *(run.task for run in machines.running)]),
         policy=Policy() if policy is None else policy_of(policy, "policy"),
     )
@@ -150,8 +165,11 @@ def latest_known_s(tasks: Path, machines: ClusterFile) -> int:
 
 
 def _requested(tasks: list[Task]) -> Estimates:
-    return {
-        task.id: {ANY_CLASS: DurationEstimate.certain(task.requested_s, "requested")}
-        for task in tasks
-        if task.requested_s is not None
-    }
+    return nested(
+        {
+            (task.id, mode): {ANY_CLASS: DurationEstimate.certain(way.requested_s, "requested")}
+            for task in tasks
+            for mode, way in ways_of(task)
+            if way.requested_s is not None
+        }
+    )

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ from plancast.pipelines.inputs.models import (
     cell_of,
     unknown_column,
 )
+from plancast.pipelines.inputs.modes import OF_TASK, joined, ways_of
 from plancast.pipelines.inputs.tables import (
     PathLike,
     Table,
@@ -64,7 +65,8 @@ if TYPE_CHECKING:
 # --------------------------------------------------------------------------- tasks
 
 _RESOURCE = "res_"
-_TEXTS = ("id", "owner", "app", "user", "group", "queue", "partition")
+_SOME_MODE = "\0"
+_TEXTS = ("id", "mode", "owner", "app", "user", "group", "queue", "partition")
 
 
 def read_tasks(path: PathLike, *, now_s: int = 0, known: Collection[str] = ()) -> tuple[Task, ...]:
@@ -172,7 +174,7 @@ def _task_table(path: PathLike) -> Table:
             content = task_rows(content["jobs"], str(path))
         if isinstance(content, list) and any("demand" in x for x in content if x.__class__ is dict):
             tasks = from_mapping(list[Task], content, source=str(path))
-            content = [_task_row(task) for task in tasks]
+            content = [row for task in tasks for row in _task_rows(task)]
         content = object_table(content, str(path))
     _check_task_columns(content)
     return content
@@ -188,16 +190,24 @@ def _check_task_columns(table: Table) -> None:
 
 
 def _task_ids(table: Table) -> list[str]:
-    ids = table.parse("id", text_cell)
-    row_of: dict[str, int] = {}
-    for row, name in enumerate(ids):
+    ids, modes = table.parse("id", text_cell), _parsed(table, "mode", "")
+    row_of: dict[tuple[str, str], int] = {}
+    for row, (name, mode) in enumerate(zip(ids, modes, strict=True)):
         if name is None:
             raise table.fault(row, "is empty; give every task a name", "id")
-        if name in row_of:
+        earlier = row_of.get((name, mode), row_of.get((name, "")))
+        if earlier is not None:
             raise table.fault(
-                row, f"task {name} is in row {row_of[name] + 1} already; ids must be unique", "id"
+                row,
+                f"task {name} is in row {earlier + 1} already; ids must be unique, but for rows "
+                "of one task that each name another mode",
+                "id",
             )
-        row_of[name] = row
+        row_of[name, mode] = row
+        if mode:
+            row_of.setdefault((name, _SOME_MODE), row)
+        elif (name, _SOME_MODE) in row_of:
+            raise table.fault(row, f"is empty; task {name} has modes in other rows", "mode")
     return ids
 
 
@@ -224,6 +234,13 @@ def _tasks(table: Table, now_s: int, known: Collection[str]) -> tuple[Task, ...]
             raise table.fault(row, f"task {name} {error}", "after") from None
         except BadRequest as error:
             raise table.fault(row, str(error)) from None
+    modes = _parsed(table, "mode", "")
+    if any(modes):
+        given = {name: _parsed(table, name) for name in OF_TASK if name in table.columns}
+        tasks = joined(
+            tasks, modes, lambda row, name: name in given and given[name][row] is not None,
+            table.fault,
+        )  # fmt: skip
     cycle = find_cycle({task.id: task.after for task in tasks})
     if cycle:
         raise BadRequest(
@@ -286,6 +303,11 @@ def _task_row(task: Task) -> dict[str, Any]:
     return row
 
 
+def _task_rows(task: Task) -> list[dict[str, Any]]:
+    """A row for each of a task's modes; one without a mode where it has none."""
+    return [_task_row(way) | ({"mode": mode} if mode else {}) for mode, way in ways_of(task)]
+
+
 def write_tasks(tasks: Sequence[Task], path: PathLike) -> None:
     """Write tasks so that ``read_tasks`` reads the same; format by suffix.
 
@@ -297,7 +319,7 @@ def write_tasks(tasks: Sequence[Task], path: PathLike) -> None:
     if str(path).endswith(".json"):
         write_text_atomic(path, b"[" + b",\n".join(to_json(t) for t in tasks) + b"]\n")
         return
-    rows = [_task_row(task) for task in tasks]
+    rows = [row for task in tasks for row in _task_rows(task)]
     for row in rows:
         for name in ("requires", "after"):
             if any(len(word.split()) != 1 for word in row[name]):
@@ -305,7 +327,8 @@ def write_tasks(tasks: Sequence[Task], path: PathLike) -> None:
                     f"{path}: task {row['id']}: a name in {name!r} holds white space; write .json"
                 )
             row[name] = " ".join(row[name])
-    write_table(rows, list(TASK_COLUMNS), path)
+    modes = ("mode",) if any(task.modes for task in tasks) else ()
+    write_table(rows, [*TASK_COLUMNS, *modes], path)
 
 
 # --------------------------------------------------------------------------- cluster
@@ -323,12 +346,15 @@ class ClusterFile:
     running : tuple of Running
     finished : tuple of Finished
         Ended tasks that others follow.
+    budgets : mapping of str to int
+        What tasks consume for good, and how much of it there is.
     """
 
     workers: tuple[Worker, ...]
     now_s: int | None = None
     running: tuple[Running, ...] = ()
     finished: tuple[Finished, ...] = ()
+    budgets: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_cluster(path: PathLike) -> ClusterFile:
@@ -368,6 +394,7 @@ def cluster_of(section: ClusterSection, source: str) -> ClusterFile:
         now_s=section.now_s,
         running=_running(section, workers, source),
         finished=tuple(Finished(f.id, f.end_s, f.outcome) for f in section.finished),
+        budgets=section.budgets,
     )
 
 
@@ -423,7 +450,8 @@ def _running(
             if name not in workers:
                 raise table.fault(k, f"{name!r} is no worker; {nearest(name, workers)}", "workers")
         try:
-            result.append(Running(task, tuple(row.workers), row.start_s))
+            mode = task.modes[0].id if task.modes else ""
+            result.append(Running(task, tuple(row.workers), row.start_s, mode))
         except BadRequest as error:
             raise table.fault(k, str(error)) from None
     return tuple(result)
@@ -435,13 +463,17 @@ def write_cluster(cluster: ClusterFile, path: PathLike) -> None:
     content["workers"] = [_worker_row(worker) for worker in cluster.workers]
     if cluster.running:
         content["running"] = [
-            _told(_task_row(run.task)) | {"workers": list(run.workers), "start_s": run.start_s}
+            _told(_task_row(run.done))
+            | ({"mode": run.mode} if run.mode else {})
+            | {"workers": list(run.workers), "start_s": run.start_s}
             for run in cluster.running
         ]
     if cluster.finished:
         content["finished"] = [
             {"id": f.id, "end_s": f.end_s, "outcome": f.outcome.value} for f in cluster.finished
         ]
+    if cluster.budgets:
+        content["budgets"] = dict(cluster.budgets)
     write_text_atomic(path, yaml_text(content))
 
 
@@ -458,12 +490,12 @@ def _worker_row(worker: Worker) -> dict[str, Any]:
         row["labels"] = sorted(worker.labels)
     if worker.blocked:
         row["blocked"] = [[window.start_s, window.end_s] for window in worker.blocked]
-    for field in fields(Worker):
-        value = getattr(worker, field.name)
-        if field.name in WorkerRow.model_fields and field.name not in {
+    for one in fields(Worker):
+        value = getattr(worker, one.name)
+        if one.name in WorkerRow.model_fields and one.name not in {
             "id", "labels", "blocked",
-        } and value != field.default:  # fmt: skip
-            row[field.name] = value
+        } and value != one.default:  # fmt: skip
+            row[one.name] = value
     return row
 
 
@@ -513,7 +545,7 @@ def policy_of(section: PolicySection, source: str, scenarios: tuple[float, ...] 
 
 def write_policy(policy: Policy, path: PathLike) -> None:
     """Write a policy so that ``read_policy`` reads the same; every price is named."""
-    content = {field.name: getattr(policy, field.name) for field in fields(Policy)}
+    content = {one.name: getattr(policy, one.name) for one in fields(Policy)}
     content["scenarios"] = list(policy.scenarios)
     content["prices"] = {term: policy.prices.of(term) for term in TERMS}
     write_text_atomic(path, yaml_text(content))
@@ -543,7 +575,9 @@ def write_batch(request: PlanRequest, folder: PathLike) -> tuple[Path, ...]:
         ``request.json``, which alone also holds incumbent, budget and seed.
     """
     home, snapshot = Path(folder), request.snapshot
-    cluster = ClusterFile(snapshot.workers, snapshot.now_s, snapshot.running, snapshot.finished)
+    cluster = ClusterFile(
+        snapshot.workers, snapshot.now_s, snapshot.running, snapshot.finished, snapshot.budgets
+    )
     write_tasks(snapshot.pending, home / "tasks.csv")
     write_cluster(cluster, home / "cluster.yaml")
     write_policy(request.policy, home / "policy.yaml")

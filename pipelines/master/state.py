@@ -22,7 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from plancast.pipelines.engines.base import EnvironmentFailed, Key
-from plancast.planner.model.domain import BadRequest, DurationEstimate, Estimates, Outcome, Plan
+from plancast.planner.model.domain import (
+    BadRequest,
+    DurationEstimate,
+    Estimates,
+    Outcome,
+    Plan,
+    estimates_of,
+)
 from plancast.planner.model.messages import Event, PlanRequest, from_json, to_json
 from plancast.planner.planning.controller import Choice, Controller, ControlPolicy
 
@@ -307,7 +314,7 @@ class State:
 def _estimates_json(estimates: Estimates) -> str:
     return json.dumps(
         {task: {name: [e.levels, e.seconds, e.source] for name, e in by_class.items()}
-         for task, by_class in estimates.items()}
+         for task in estimates for by_class in [estimates_of(estimates, task)]}
     )  # fmt: skip
 
 

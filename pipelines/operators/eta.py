@@ -32,7 +32,13 @@ from plancast.pipelines.operators.waits import (
     moments_of,
     scores_of,
 )
-from plancast.planner.model.domain import ANY_CLASS, BadRequest, DurationEstimate
+from plancast.planner.model.domain import (
+    ANY_CLASS,
+    BadRequest,
+    DurationEstimate,
+    estimates_of,
+    every_estimate,
+)
 from plancast.planner.model.messages import PlanRequest
 from plancast.planner.worlds import wait_kernel
 from plancast.planner.worlds.rollout import roll
@@ -218,16 +224,16 @@ def eta_of_queue(
 
 def eta_of_request(request: PlanRequest, *, samples: int = 100, seed: int = 0) -> dict[str, Any]:
     """``eta`` of a request, with its own estimates; nothing of the past corrects it."""
+    request.snapshot.refuse_modes("eta")
     queue = queue_of_request(request)
     levels = sorted(
-        {level for classes in request.estimates.values() for e in classes.values()
-         for level in e.levels}
-    )  # fmt: skip
+        {level for estimate in every_estimate(request.estimates) for level in estimate.levels}
+    )
     levels = levels if len(levels) > 1 else [0.1, 0.9]
     jobs = [*queue.running, *queue.asking()]
     rows = []
     for job in jobs:
-        estimate = _estimate_of(request.estimates.get(job.id, {}))
+        estimate = _estimate_of(estimates_of(request.estimates, job.id))
         if estimate is None:
             raise BadRequest(f"task {job.id}: has no estimate; give one, or a model")
         rows.append([float(estimate.at(level)) for level in levels])

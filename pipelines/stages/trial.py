@@ -20,7 +20,14 @@ from plancast.pipelines.inputs.config import Config, TrialConfig
 from plancast.pipelines.inputs.user_files import read_policy
 from plancast.pipelines.stages.stage import main, read_facts, write_facts
 from plancast.pipelines.stages.train import split_of
-from plancast.planner.model.domain import BadRequest, Plan, Policy, Snapshot
+from plancast.planner.model.domain import (
+    ANY_CLASS,
+    BadRequest,
+    Plan,
+    Policy,
+    Snapshot,
+    estimate_for,
+)
 from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse
 from plancast.planner.planning.plan import plan
@@ -209,7 +216,8 @@ def _queue_medians(train: Any, test: Any) -> Floats:
 
 
 def _errors(request: PlanRequest, ids: Sequence[str], truth: Floats) -> dict[str, float]:
-    said = [request.estimates[task]["*"].at(request.policy.level) for task in ids]
+    known = [estimate_for(request.estimates, task, ANY_CLASS) for task in ids]
+    said = [estimate.at(request.policy.level) for estimate in known if estimate is not None]
     return {"mae_s": mae_s(truth, said), "median_abs_log2": median_abs_log2(truth, said)}
 
 

@@ -34,6 +34,7 @@ from plancast.planner.model.domain import (
     Task,
     Worker,
     estimate_for,
+    estimates_of,
     in_words,
 )
 from plancast.planner.model.messages import PlanRequest
@@ -279,6 +280,7 @@ def encode(request: PlanRequest, left_out: Mapping[str, str] | None = None) -> P
         Over the pending tasks that are not proven unplaceable; nothing is preempted.
     """
     snapshot, policy = request.snapshot, request.policy
+    snapshot.refuse_modes("this way of planning")
     now = snapshot.now_s
     workers = snapshot.workers
     running_end = {r.task.id: expected_end_s(request, r) for r in snapshot.running}
@@ -508,7 +510,7 @@ def _task_arrays(
     hard = policy.hard_deadlines
     duration = np.zeros((len(tasks), len(classes)), np.int64)
     for i, task in enumerate(tasks):
-        by_class = request.estimates.get(task.id, {})
+        by_class = estimates_of(request.estimates, task.id)
         if len(by_class) == 1 and ANY_CLASS in by_class:
             duration[i, :] = by_class[ANY_CLASS].at(policy.level)
             continue

@@ -30,23 +30,26 @@ def expected_end_s(request: PlanRequest, run: Running, at_s: int | None = None) 
     """
     moment = request.snapshot.now_s if at_s is None else at_s
     on = (request.snapshot.worker_by_id[name] for name in run.workers)
-    known = _estimates(request, run.task.id, on)
+    known = _estimates(request, run.task.id, on, run.mode)
     level, lasted = request.policy.level, moment - run.start_s
     ends = [moment + e.remaining_at(level, lasted) for e in known if e is not None]
     end_s = max(ends, default=moment + 1)
-    if run.task.requested_s is not None:
-        end_s = min(end_s, run.start_s + run.task.requested_s)
+    limit_s = run.done.requested_s
+    if limit_s is not None:
+        end_s = min(end_s, run.start_s + limit_s)
     return max(end_s, moment + 1)
 
 
-def reserved_s(request: PlanRequest, task_id: str, workers: Iterable[Worker]) -> int | None:
+def reserved_s(
+    request: PlanRequest, task_id: str, workers: Iterable[Worker], mode: str = ""
+) -> int | None:
     """Seconds that a plan reserves for a task on these workers: as its slowest piece takes.
 
     None where one of them is not eligible.
     """
     level = request.policy.level
     longest = 0
-    for estimate in _estimates(request, task_id, workers):
+    for estimate in _estimates(request, task_id, workers, mode):
         if estimate is None:
             return None
         longest = max(longest, estimate.at(level))
@@ -54,7 +57,7 @@ def reserved_s(request: PlanRequest, task_id: str, workers: Iterable[Worker]) ->
 
 
 def _estimates(
-    request: PlanRequest, task_id: str, workers: Iterable[Worker]
+    request: PlanRequest, task_id: str, workers: Iterable[Worker], mode: str
 ) -> list[DurationEstimate | None]:
     """A task's estimate on each worker, in order."""
-    return [estimate_for(request.estimates, task_id, w.machine_class) for w in workers]
+    return [estimate_for(request.estimates, task_id, w.machine_class, mode) for w in workers]

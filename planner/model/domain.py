@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from functools import cached_property
 from typing import Any
@@ -116,6 +116,34 @@ def _check_factor(owner: str, what: str, value: float) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Mode:
+    """One of several ways in which a task may be done.
+
+    Parameters
+    ----------
+    id : str
+        Unique in its task.
+    demand : mapping of str to int
+        As in ``Task``. Of a name in ``Snapshot.budgets`` the task as a whole consumes so much
+        when it starts, however many shards it has.
+    shards : int
+    requires : tuple of str
+    requested_s : int, optional
+        As in ``Task``.
+    """
+
+    id: str
+    demand: Mapping[str, int]
+    shards: int = 1
+    requires: tuple[str, ...] = ()
+    requested_s: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(bool(self.id), "a mode has an empty id; give every mode of a task a name")
+        _check_way(f"mode {self.id}", self)
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """A piece of work that is to be placed once.
 
@@ -146,6 +174,9 @@ class Task:
         slowest of them ends. Pieces may share a worker.
     preemptible : bool
         Whether it may be stopped at the time of planning, and its work lost.
+    modes : tuple of Mode
+        Where it may be done in several ways: all of them. The task's own `demand` is empty then,
+        and it has no `shards`, `requires` and `requested_s` of its own.
     """
 
     id: str
@@ -160,48 +191,89 @@ class Task:
     requested_s: int | None = None
     shards: int = 1
     preemptible: bool = False
+    modes: tuple[Mode, ...] = ()
 
     def __post_init__(self) -> None:
         _require(bool(self.id), "a task has an empty id; give every task a name")
         name = f"task {self.id}"
-        _check_amounts(name, "demand", self.demand)
-        _check_times(
-            name, release_s=self.release_s, deadline_s=self.deadline_s, requested_s=self.requested_s
-        )
+        _check_way(name, self)
+        _check_times(name, release_s=self.release_s, deadline_s=self.deadline_s)
         _check_factor(name, "weight", self.weight)
-        _require(
-            1 <= self.shards <= MOST_SHARDS,
-            f"{name}: shards is {self.shards}; it must lie in 1 to {MOST_SHARDS}",
-        )
         _require(
             self.deadline_s is None or self.deadline_s >= self.release_s,
             f"{name}: deadline_s {self.deadline_s} lies before release_s {self.release_s}",
         )
         _require(
-            self.requested_s is None or self.requested_s > 0,
-            f"{name}: requested_s is {self.requested_s}; it must be more than 0",
-        )
-        _require(
             len(set(self.after)) == len(self.after), f"{name}: after names a task more than once"
         )
         _require(self.id not in self.after, f"{name}: after names the task itself")
-        if self.requires:
-            self._check_requires(name)
+        if self.modes:
+            self._check_modes(name)
 
-    def _check_requires(self, name: str) -> None:
-        try:
-            for text in self.requires:
-                labels.parse(text)
-        except labels.BadExpression as error:
-            raise BadRequest(f"{name}: {error}") from None
-        _require(
-            sum("[" in text for text in self.requires) <= 1,
-            f"{name}: requires has more than one [ ]; a gang is held together by one",
-        )
-        _require(
-            self.shards == 1 or not any("[" in text for text in self.requires),
-            f"{name}: [ ] of a gang cannot be planned yet",
-        )
+    def _check_modes(self, name: str) -> None:
+        ids = [mode.id for mode in self.modes]
+        _require(len(set(ids)) == len(ids), f"{name}: two of its modes have the same id")
+        own = {
+            "demand": self.demand, "shards": self.shards != 1, "requires": self.requires,
+            "requested_s": self.requested_s is not None,
+        }  # fmt: skip
+        for field_name, given in own.items():
+            _require(
+                not given, f"{name}: has modes and {field_name} of its own; write it in each mode"
+            )
+
+    def has_mode(self, mode: str) -> bool:
+        """Whether there is a mode of this id; a task without modes has the one called ""."""
+        return any(known.id == mode for known in self.modes) if self.modes else not mode
+
+    def in_mode(self, mode: str) -> Task:
+        """The task as it is done in one of its modes, without modes; itself if it has none.
+
+        Raises
+        ------
+        BadRequest
+            Where it has no such mode.
+        """
+        _require(self.has_mode(mode), f"task {self.id} has no mode {mode!r}")
+        if not self.modes:
+            return self
+        way = next(known for known in self.modes if known.id == mode)
+        return replace(
+            self, modes=(), demand=way.demand, shards=way.shards, requires=way.requires,
+            requested_s=way.requested_s,
+        )  # fmt: skip
+
+
+def _check_way(name: str, way: Mode | Task) -> None:
+    """Refuse what is wrong with the way in which a task is done, of itself or in a mode."""
+    _check_amounts(name, "demand", way.demand)
+    _check_times(name, requested_s=way.requested_s)
+    _require(
+        1 <= way.shards <= MOST_SHARDS,
+        f"{name}: shards is {way.shards}; it must lie in 1 to {MOST_SHARDS}",
+    )
+    _require(
+        way.requested_s is None or way.requested_s > 0,
+        f"{name}: requested_s is {way.requested_s}; it must be more than 0",
+    )
+    if way.requires:
+        _check_requires(name, way)
+
+
+def _check_requires(name: str, way: Mode | Task) -> None:
+    try:
+        for text in way.requires:
+            labels.parse(text)
+    except labels.BadExpression as error:
+        raise BadRequest(f"{name}: {error}") from None
+    _require(
+        sum("[" in text for text in way.requires) <= 1,
+        f"{name}: requires has more than one [ ]; a gang is held together by one",
+    )
+    _require(
+        way.shards == 1 or not any("[" in text for text in way.requires),
+        f"{name}: [ ] of a gang cannot be planned yet",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,18 +367,33 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A task that runs now, one worker for each of its shards, since `start_s`."""
+    """A task that runs now, one worker for each of its shards, since `start_s`.
+
+    `mode` is the one of its modes that it runs in; "" where it has none.
+    """
 
     task: Task
     workers: tuple[str, ...]
     start_s: int
+    mode: str = ""
 
     def __post_init__(self) -> None:
         _check_times(f"running task {self.task.id}", start_s=self.start_s)
         _require(
-            len(self.workers) == self.task.shards,
-            f"running task {self.task.id}: {len(self.workers)} workers, {self.task.shards} shards",
+            self.task.has_mode(self.mode),
+            f"running task {self.task.id}: has no mode {self.mode!r}"
+            + (f"; it has {', '.join(m.id for m in self.task.modes)}" if self.task.modes else ""),
         )
+        shards = self.done.shards
+        _require(
+            len(self.workers) == shards,
+            f"running task {self.task.id}: {len(self.workers)} workers, {shards} shards",
+        )
+
+    @property
+    def done(self) -> Task:
+        """The task as it is done in its mode."""
+        return self.task.in_mode(self.mode) if self.task.modes else self.task
 
 
 class Outcome(str, Enum):
@@ -332,7 +419,11 @@ class Finished:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The cluster as the master knows it at `now_s`; a value, changed only by ``events.apply``."""
+    """The cluster as the master knows it at `now_s`; a value, changed only by ``events.apply``.
+
+    `budgets` are amounts that are consumed for good (licence hours that are paid for, money):
+    running and planned tasks together take no more of each than there is.
+    """
 
     version: int
     now_s: int
@@ -340,12 +431,20 @@ class Snapshot:
     pending: tuple[Task, ...] = ()
     running: tuple[Running, ...] = ()
     finished: tuple[Finished, ...] = ()
+    budgets: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _require(
             bool(self.workers), "the cluster has no workers; list at least one under 'workers'"
         )
         _check_times("the snapshot", now_s=self.now_s)
+        _check_amounts("the snapshot", "the budget", self.budgets)
+        for name in self.budgets:
+            owner = next((w.id for w in self.workers if name in w.capacity), None)
+            _require(
+                owner is None,
+                f"budgets names {name!r}, which worker {owner} has as a resource; rename one",
+            )
         _require_unique("worker", [w.id for w in self.workers])
         task_ids = (
             [t.id for t in self.pending]
@@ -385,6 +484,23 @@ class Snapshot:
             if name in changes:
                 copy.__dict__.pop(index, None)
         return copy
+
+    @property
+    def has_modes(self) -> bool:
+        """Whether a task may be done in several modes, or something is consumed for good."""
+        return bool(self.budgets) or any(
+            task.modes for task in (*self.pending, *(run.task for run in self.running))
+        )
+
+    def refuse_modes(self, who: str) -> None:
+        """Refuse modes and budgets in the name of someone who cannot plan them (``BadRequest``)."""
+        if self.has_modes:
+            every = (*self.pending, *(run.task for run in self.running))
+            name = next((task.id for task in every if task.modes), None)
+            what = "the snapshot has budgets" if name is None else f"task {name} has modes"
+            raise BadRequest(
+                f"{what}, which {who} does not know; give each task one way of being done"
+            )
 
     @cached_property
     def worker_by_id(self) -> dict[str, Worker]:
@@ -551,16 +667,41 @@ class DurationEstimate:
         )
 
 
-Estimates = Mapping[str, Mapping[str, DurationEstimate]]
-"""Task id to machine class (or ``*``) to estimate."""
+ByClass = Mapping[str, DurationEstimate]
+"""Machine class (or ``*``) to estimate."""
+
+Estimates = Mapping[str, ByClass | Mapping[str, ByClass]]
+"""Task id to its estimates by machine class; of a task with modes, mode to those."""
 
 
-def estimate_for(estimates: Estimates, task_id: str, machine_class: str) -> DurationEstimate | None:
+def estimates_of(estimates: Estimates, task_id: str, mode: str = "") -> ByClass:
+    """The estimates of a task, done in a mode, by machine class; empty where there are none."""
+    known: Any = estimates.get(task_id, {})
+    found: ByClass = known.get(mode, {}) if mode else known
+    return found
+
+
+def every_estimate(estimates: Estimates) -> Iterator[DurationEstimate]:
+    """All estimates of all tasks, modes and machine classes."""
+    for known in estimates.values():
+        for found in known.values():
+            if isinstance(found, DurationEstimate):
+                yield found
+            else:
+                yield from found.values()
+
+
+def estimate_for(
+    estimates: Estimates, task_id: str, machine_class: str, mode: str = ""
+) -> DurationEstimate | None:
     """The estimate of a task on a machine class, or None where that class is not eligible."""
-    by_class = estimates.get(task_id)
+    by_class: Any = estimates.get(task_id)
+    if by_class is not None and mode:
+        by_class = by_class.get(mode)
     if by_class is None:
         return None
-    return by_class.get(machine_class) or by_class.get(ANY_CLASS)
+    found: DurationEstimate | None = by_class.get(machine_class) or by_class.get(ANY_CLASS)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -662,12 +803,16 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A task on its workers (one for each shard) over ``[start_s, end_s)``."""
+    """A task on its workers (one for each shard) over ``[start_s, end_s)``.
+
+    `mode` is the one of its modes that is chosen; "" where it has none.
+    """
 
     task: str
     workers: tuple[str, ...]
     start_s: int
     end_s: int
+    mode: str = ""
 
     def __post_init__(self) -> None:
         # Compared at once: a plan holds ten thousands of these.

@@ -21,7 +21,6 @@ from plancast.planner.model.domain import (
     Outcome,
     Plan,
     Prices,
-    Running,
     Task,
     Worker,
     estimate_for,
@@ -29,6 +28,13 @@ from plancast.planner.model.domain import (
 )
 from plancast.planner.model.judge_placement import meets_labels
 from plancast.planner.model.messages import PlanRequest
+from plancast.planner.model.spans import (
+    Span,
+    fastest_mode_s,
+    planned_duration_s,
+    running_end_s,
+    spans_of,
+)
 from plancast.planner.model.violations import Violation, ViolationKind
 
 
@@ -54,18 +60,6 @@ class Evaluation:
     def valid(self) -> bool:
         """Whether nothing is violated."""
         return not self.violations
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A task on its workers, planned or already running, as the cost sees it."""
-
-    task: Task
-    workers: tuple[Worker, ...]
-    start_s: int
-    end_s: int
-    shares: tuple[float, ...]
-    """Dominant share that one piece takes of each worker."""
 
 
 def evaluate(
@@ -115,53 +109,6 @@ def unplanned_weight(request: PlanRequest, plan: Plan) -> float:
     return sum(t.weight for t in request.snapshot.pending if t.id not in plan.by_task)
 
 
-def planned_duration_s(
-    request: PlanRequest, task_id: str, workers: Collection[Worker]
-) -> int | None:
-    """Seconds that a plan reserves for a task on these workers, None where one is not eligible.
-
-    Notes
-    -----
-    ``max`` over the workers of the estimate's quantile at ``policy.level``: a gang ends
-    when its slowest piece does.
-    """
-    longest = 0
-    for worker in workers:
-        estimate = estimate_for(request.estimates, task_id, worker.machine_class)
-        if estimate is None:
-            return None
-        longest = max(longest, estimate.at(request.policy.level))
-    return longest
-
-
-def running_end_s(request: PlanRequest, run: Running, at_s: int | None = None) -> int:
-    """When a running task is expected to end, seconds since the epoch.
-
-    Parameters
-    ----------
-    request : PlanRequest
-    run : Running
-    at_s : int, optional
-        The moment at which it is known to run still; now by default. The end lies after it.
-
-    Notes
-    -----
-    ``at + remaining_at(level, elapsed)``, the latest over its workers, and never past the
-    kill limit ``start + requested_s`` (nor before ``at + 1``).
-    """
-    now = request.snapshot.now_s if at_s is None else at_s
-    elapsed = now - run.start_s
-    remaining = 1
-    for worker_id in run.workers:
-        worker = request.snapshot.worker_by_id[worker_id]
-        estimate = estimate_for(request.estimates, run.task.id, worker.machine_class)
-        if estimate is not None:
-            remaining = max(remaining, estimate.remaining_at(request.policy.level, elapsed))
-    if run.task.requested_s is not None:
-        remaining = max(1, min(remaining, run.task.requested_s - elapsed))
-    return now + remaining
-
-
 def relative_gap(cost: float, lower_bound: float) -> float:
     """``(cost - lower_bound) / |cost|``, at least 0; for a cost of 0 it is 0 or 1.
 
@@ -193,7 +140,8 @@ def terms(request: PlanRequest, plan: Plan) -> dict[str, float]:
         - ``late_h``: sum w max(0, e - D) / 3600
         - ``misses``: sum w [e > D]
         - ``wait_h``: sum w (s - r) / 3600
-        - ``stretch``: sum w (e - r) / max(d, 10 s)
+        - ``stretch``: sum w (e - r) / max(d, 10 s); where a task has modes, d is the planned
+          duration of the fastest (``fastest_mode_s``), so that a slow mode is no excuse
         - ``kwh``: per task and shard busy_w x dominant share x (e - max(s, tau)) / 3.6e6; per
           used worker idle_w x (last end - max(tau, free_from)) / 3.6e6, and boot_kwh unless
           something runs there at tau
@@ -203,8 +151,8 @@ def terms(request: PlanRequest, plan: Plan) -> dict[str, float]:
         - ``imbalance_h``: max over workers of the sum of dominant share x
           (e - max(s, tau)) / 3600
         - ``failures``: sum over shards of 1 - health ** ((e - max(s, tau)) / 3600)
-        - ``moves``: pending tasks on other workers than in the incumbent, or starting more
-          than ``policy.move_tolerance_s`` later than there, or gone from the plan; plus, for
+        - ``moves``: pending tasks on other workers or in another mode than in the incumbent, or
+          starting more than ``policy.move_tolerance_s`` later than there, or gone; plus, for
           each preempted task, 1 and the hours it had run
 
     Notes
@@ -233,7 +181,7 @@ def _terms(request: PlanRequest, plan: Plan, spans: list[Span]) -> dict[str, flo
         wait_h = (span.start_s - task.release_s) / HOUR_S
         result["wait_h"] += task.weight * wait_h
         owner_wait_h[task.owner] += wait_h
-        planned_s = max(span.end_s - span.start_s, MIN_STRETCH_S)
+        planned_s = max(span.fastest_s or span.end_s - span.start_s, MIN_STRETCH_S)
         result["stretch"] += task.weight * (span.end_s - task.release_s) / planned_s
         ahead_s = span.end_s - max(span.start_s, now)
         for worker, share in zip(span.workers, span.shares, strict=True):
@@ -282,36 +230,12 @@ def moved_tasks(request: PlanRequest, plan: Plan) -> list[str]:
         after = plan.by_task.get(task.id)
         if (
             after is None
+            or after.mode != before.mode
             or sorted(after.workers) != sorted(before.workers)
             or after.start_s > before.start_s + request.policy.move_tolerance_s
         ):
             moved.append(task.id)
     return moved
-
-
-def spans_of(request: PlanRequest, plan: Plan) -> Iterator[Span]:
-    """What holds workers: planned tasks on known workers, then what runs and is not preempted."""
-    snapshot = request.snapshot
-    pending, running = snapshot.pending_by_id, snapshot.running_by_id
-    worker_by_id, placed = snapshot.worker_by_id, set()
-    for assignment in plan.assignments:
-        task = pending.get(assignment.task)
-        if task is None and assignment.task in running:
-            task = running[assignment.task].task
-        if task is None or not all(w in worker_by_id for w in assignment.workers):
-            continue
-        placed.add(task.id)
-        workers = tuple([worker_by_id[w] for w in assignment.workers])
-        yield _span(task, workers, assignment.start_s, assignment.end_s)
-    for run in snapshot.running:
-        if run.task.id not in placed and run.task.id not in plan.preempted:
-            workers = tuple([worker_by_id[w] for w in run.workers])
-            yield _span(run.task, workers, run.start_s, running_end_s(request, run))
-
-
-def _span(task: Task, workers: tuple[Worker, ...], start_s: int, end_s: int) -> Span:
-    shares = tuple([worker.dominant_share(task.demand) for worker in workers])
-    return Span(task, workers, start_s, end_s, shares)
 
 
 def utilisation_variance(request: PlanRequest, plan: Plan) -> float:
@@ -408,13 +332,17 @@ def _violations(
                 assignment.task,
             )
     yield from _capacity_violations(request, plan, spans)
+    yield from _budget_violations(request, plan, to_place)
 
 
 def _assignment_violations(
-    request: PlanRequest, assignment: Assignment, task: Task, realised: bool
+    request: PlanRequest, assignment: Assignment, of: Task, realised: bool
 ) -> Iterator[Violation]:
     snapshot, kind = request.snapshot, ViolationKind
-    start_s, end_s = assignment.start_s, assignment.end_s
+    if not of.has_mode(assignment.mode):
+        yield Violation(kind.UNKNOWN_MODE, f"task {of.id} has no mode {assignment.mode!r}", of.id)
+        return
+    start_s, end_s, task = assignment.start_s, assignment.end_s, of.in_mode(assignment.mode)
 
     def wrong(what: ViolationKind, text: str, worker: str | None = None) -> Violation:
         return Violation(what, f"task {task.id} {text}", task.id, worker)
@@ -438,12 +366,12 @@ def _assignment_violations(
             continue
         workers.append(worker)
         yield from _worker_violations(request, assignment, task, worker)
-    duration = planned_duration_s(request, task.id, workers)
+    duration = planned_duration_s(request, task.id, workers, assignment.mode)
     if end_s <= start_s or (not realised and duration and workers and end_s - start_s != duration):
         yield wrong(
             kind.WRONG_DURATION, f"runs for {end_s - start_s} s, its estimate says {duration} s"
         )
-    yield from _bound_violations(request, assignment, task)
+    yield from _bound_violations(request, assignment, of)
 
 
 def _worker_violations(
@@ -460,7 +388,7 @@ def _worker_violations(
             kind.LABEL_MISSING,
             f"requires {list(task.requires)}, worker {worker.id} has {sorted(worker.labels)}",
         )
-    if estimate_for(request.estimates, task.id, worker.machine_class) is None:
+    if estimate_for(request.estimates, task.id, worker.machine_class, assignment.mode) is None:
         yield wrong(
             kind.NOT_ELIGIBLE,
             f"has no estimate for class {worker.machine_class} of worker {worker.id}",
@@ -504,7 +432,8 @@ def _bound_violations(
             kind.WAIT_BOUND, f"waits {waited_s} s, more than the bound of {policy.max_wait_s} s"
         )
     if policy.max_stretch is not None:
-        stretch = (end_s - task.release_s) / max(end_s - start_s, MIN_STRETCH_S)
+        planned_s = (task.modes and fastest_mode_s(request, task)) or end_s - start_s
+        stretch = (end_s - task.release_s) / max(planned_s, MIN_STRETCH_S)
         if stretch > policy.max_stretch * (1 + 1e-12):
             yield wrong(
                 kind.STRETCH_BOUND,
@@ -558,6 +487,7 @@ def _capacity_violations(
     What runs already may exceed a worker's capacity (real logs do); only the starts of
     planned tasks are the plan's fault.
     """
+    budgets = request.snapshot.budgets
     changes: dict[str, list[tuple[int, int, int, Task]]] = defaultdict(list)
     running = request.snapshot.running_by_id
     for span in spans:
@@ -579,6 +509,8 @@ def _capacity_violations(
                 continue
             for resource, amount in task.demand.items():
                 have = worker.capacity.get(resource, 0)
+                if resource in budgets:
+                    continue
                 if amount > 0 and in_use[resource] > have and resource not in blamed:
                     blamed.add(resource)
                     yield Violation(
@@ -589,3 +521,37 @@ def _capacity_violations(
                         task.id,
                         worker_id,
                     )
+
+
+def _budget_violations(
+    request: PlanRequest, plan: Plan, to_place: Mapping[str, Task]
+) -> Iterator[Violation]:
+    """One violation for each budget that is overspent, at the planned start that overspends it.
+
+    What runs has consumed its part, preempted or not; a preempted task consumes it once more.
+    """
+    whole = request.snapshot.budgets
+    left = dict(whole)
+    if not left:
+        return
+    for run in request.snapshot.running:
+        for name, amount in run.done.demand.items():
+            if name in left:
+                left[name] -= amount
+    blamed: set[str] = set()
+    for assignment in sorted(plan.assignments, key=lambda a: (a.start_s, a.task)):
+        task = to_place.get(assignment.task)
+        if task is None or not task.has_mode(assignment.mode):
+            continue
+        for name, amount in task.in_mode(assignment.mode).demand.items():
+            if name not in left:
+                continue
+            left[name] -= amount
+            if amount > 0 and left[name] < 0 and name not in blamed:
+                blamed.add(name)
+                yield Violation(
+                    ViolationKind.OVER_BUDGET,
+                    f"the budget of {name} is {whole[name]}, but the tasks that start up to task "
+                    f"{task.id} take {whole[name] - left[name]}",
+                    task.id,
+                )

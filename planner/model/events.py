@@ -40,6 +40,8 @@ def apply(snapshot: Snapshot, event: Event) -> Snapshot:
     Returns
     -------
     Snapshot
+        Of the budgets, what a task that ran has taken is gone.
+
         - ``TaskSubmitted``: the task is the last of the pending ones.
         - ``TaskStarted``: from pending to running, started at the event's time.
         - ``TaskFinished``: from running to finished, with the event's outcome.
@@ -90,9 +92,12 @@ def _started(snapshot: Snapshot, event: TaskStarted) -> Changes:
     task = _pending(snapshot, event.task)
     for worker in event.workers:
         _require_worker(snapshot, worker)
-    if len(event.workers) != task.shards:
+    if not task.has_mode(event.mode):
+        raise BadRequest(f"task {task.id} has no mode {event.mode!r}")
+    shards = task.in_mode(event.mode).shards
+    if len(event.workers) != shards:
         raise BadRequest(
-            f"task {task.id} started on {len(event.workers)} workers; it has {task.shards} "
+            f"task {task.id} started on {len(event.workers)} workers; it has {shards} "
             "shards, name one worker for each"
         )
     if event.at_s < task.release_s:
@@ -103,7 +108,7 @@ def _started(snapshot: Snapshot, event: TaskStarted) -> Changes:
             raise BadRequest(f"task {task.id} follows {before}, which is {state}, not completed")
     return {
         "pending": _without(snapshot.pending, task.id),
-        "running": (*snapshot.running, Running(task, event.workers, event.at_s)),
+        "running": (*snapshot.running, Running(task, event.workers, event.at_s, event.mode)),
     }
 
 
@@ -112,7 +117,20 @@ def _finished(snapshot: Snapshot, event: TaskFinished) -> Changes:
     return {
         "running": tuple(r for r in snapshot.running if r is not run),
         "finished": (*snapshot.finished, Finished(event.task, event.at_s, event.outcome)),
+        **_consumed(snapshot, (run,)),
     }
+
+
+def _consumed(snapshot: Snapshot, ended: tuple[Running, ...]) -> Changes:
+    """What is left of the budgets once some tasks run no more: what they took is not refunded."""
+    if not snapshot.budgets or not ended:
+        return {}
+    left = dict(snapshot.budgets)
+    for run in ended:
+        for name, amount in run.done.demand.items():
+            if name in left:
+                left[name] = max(0, left[name] - amount)
+    return {"budgets": left}
 
 
 def _overran(snapshot: Snapshot, event: TaskOverran) -> Changes:
@@ -125,6 +143,7 @@ def _preempted(snapshot: Snapshot, event: TaskPreempted) -> Changes:
     return {
         "pending": (run.task, *snapshot.pending),
         "running": tuple(r for r in snapshot.running if r is not run),
+        **_consumed(snapshot, (run,)),
     }
 
 
@@ -135,6 +154,7 @@ def _cancelled(snapshot: Snapshot, event: TaskCancelled) -> Changes:
     return {
         "pending": _without(snapshot.pending, event.task),
         "running": tuple(r for r in snapshot.running if r.task.id != event.task),
+        **_consumed(snapshot, tuple(r for r in snapshot.running if r.task.id == event.task)),
         "finished": (*snapshot.finished, Finished(event.task, event.at_s, Outcome.CANCELLED)),
     }
 
@@ -146,10 +166,11 @@ def _lost(snapshot: Snapshot, event: WorkerLost) -> Changes:
             f"worker {event.worker} is the last one, and a cluster cannot be empty; "
             "let another worker join first"
         )
-    hit = tuple(r.task for r in snapshot.running if event.worker in r.workers)
+    hit = tuple(r for r in snapshot.running if event.worker in r.workers)
     return {
         "workers": tuple(w for w in snapshot.workers if w.id != event.worker),
-        "pending": (*hit, *snapshot.pending),
+        "pending": (*(r.task for r in hit), *snapshot.pending),
+        **_consumed(snapshot, hit),
         "running": tuple(r for r in snapshot.running if event.worker not in r.workers),
     }
 

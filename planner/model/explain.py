@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 
 from plancast.planner.model.domain import Plan, Task
-from plancast.planner.model.evaluate import running_end_s
 from plancast.planner.model.messages import PlanRequest
+from plancast.planner.model.spans import running_end_s
 
 
 def explain_waits(request: PlanRequest, plan: Plan) -> dict[str, str]:

@@ -6,7 +6,7 @@ The plan itself is ``evaluate``'s business. Plain Python, as there, and nothing 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from plancast.planner.model.domain import (
     MIN_STRETCH_S,
@@ -18,15 +18,10 @@ from plancast.planner.model.domain import (
     Worker,
     estimate_for,
 )
-from plancast.planner.model.evaluate import (
-    Span,
-    evaluate,
-    moved_tasks,
-    relative_gap,
-    spans_of,
-)
+from plancast.planner.model.evaluate import evaluate, moved_tasks, relative_gap
 from plancast.planner.model.judge_placement import meets_labels
 from plancast.planner.model.messages import PlanRequest, PlanResponse, Status
+from plancast.planner.model.spans import Span, fastest_mode_s, spans_of
 from plancast.planner.model.violations import Violation, ViolationKind
 
 
@@ -116,7 +111,7 @@ def _planless_violations(request: PlanRequest, response: PlanResponse) -> Iterat
         return
     snapshot, policy = request.snapshot, request.policy
     bounded = policy.hard_deadlines or policy.max_wait_s is not None
-    if bounded or policy.max_stretch is not None:
+    if bounded or policy.max_stretch is not None or snapshot.budgets:
         return
     if any(worker.until_s is not None for worker in snapshot.workers):
         return
@@ -178,14 +173,30 @@ def _surely_placeable(request: PlanRequest, response: PlanResponse, task: Task) 
         return False
     if _follows_none(request, response, task):
         return False
+    return any(_holds(request, task, mode) for mode in _modes(task))
+
+
+def _modes(task: Task) -> tuple[str, ...]:
+    """The ids of a task's modes; one of no name where it has none."""
+    return tuple(mode.id for mode in task.modes) or ("",)
+
+
+def _worker_demand(request: PlanRequest, task: Task) -> dict[str, int]:
+    """What a piece takes of its worker: its demand but for what is consumed of a budget."""
+    budgets = request.snapshot.budgets
+    return {name: a for name, a in task.demand.items() if a > 0 and name not in budgets}
+
+
+def _holds(request: PlanRequest, of: Task, mode: str) -> bool:
+    """Whether workers that never drain hold a task in a mode when they are empty."""
+    task = of.in_mode(mode)
     pieces = 0
     for worker in request.snapshot.workers:
-        eligible = estimate_for(request.estimates, task.id, worker.machine_class) is not None
+        eligible = estimate_for(request.estimates, task.id, worker.machine_class, mode) is not None
         if worker.until_s is None and eligible and meets_labels(task, worker):
             fits = [
                 worker.capacity.get(resource, 0) // amount
-                for resource, amount in task.demand.items()
-                if amount > 0
+                for resource, amount in _worker_demand(request, task).items()
             ]
             pieces += min(fits, default=task.shards)
     return pieces >= task.shards
@@ -198,7 +209,7 @@ def _follows_none(request: PlanRequest, response: PlanResponse, task: Task) -> b
 
 
 def _fits_beside(request: PlanRequest, response: PlanResponse, task: Task) -> bool:
-    """Whether a task could be added to the plan as it stands, at any time on any workers.
+    """Whether a task could be added to the plan as it stands, at any time, in any mode.
 
     Notes
     -----
@@ -206,22 +217,31 @@ def _fits_beside(request: PlanRequest, response: PlanResponse, task: Task) -> bo
     pieces of a gang take the longest of their durations, so each length is tried with the
     workers that are no slower.
     """
-    plan, snapshot, policy = response.plan, request.snapshot, request.policy
+    plan = response.plan
     if plan is None or _follows_none(request, response, task):
         return False
+    # A budget leaves no task out: what it forbids is no plan at all.
+    return any(_mode_fits_beside(request, plan, task, mode) for mode in _modes(task))
+
+
+def _mode_fits_beside(request: PlanRequest, plan: Plan, of: Task, mode: str) -> bool:
+    """The same in one mode."""
+    snapshot, policy, task = request.snapshot, request.policy, of.in_mode(mode)
+    fastest_s = fastest_mode_s(request, of)
     length: dict[str, int] = {}
     for worker in snapshot.workers:
-        estimate = estimate_for(request.estimates, task.id, worker.machine_class)
+        estimate = estimate_for(request.estimates, task.id, worker.machine_class, mode)
         if estimate is not None and meets_labels(task, worker):
             length[worker.id] = estimate.at(policy.level)
     busy, moments = _busy_and_moments(request, plan, task, list(length))
     for start_s in sorted(moments):
         for seconds in sorted(set(length.values())):
             end_s = start_s + seconds
-            if _breaks_a_bound(request, task, start_s, end_s):
+            if _breaks_a_bound(request, task, start_s, end_s, fastest_s):
                 continue
+            needed = _worker_demand(request, task)
             pieces = sum(
-                _room(snapshot.worker_by_id[name], busy[name], task, start_s, end_s)
+                _room(snapshot.worker_by_id[name], busy[name], task, needed, start_s, end_s)
                 for name in length
                 if length[name] <= seconds
             )
@@ -251,7 +271,9 @@ def _busy_and_moments(
     return busy, {moment for moment in moments if moment >= ready_s}
 
 
-def _breaks_a_bound(request: PlanRequest, task: Task, start_s: int, end_s: int) -> bool:
+def _breaks_a_bound(
+    request: PlanRequest, task: Task, start_s: int, end_s: int, fastest_s: int | None
+) -> bool:
     """Whether the policy's hard bounds forbid a task these times."""
     policy = request.policy
     if policy.hard_deadlines and task.deadline_s is not None and end_s > task.deadline_s:
@@ -259,11 +281,18 @@ def _breaks_a_bound(request: PlanRequest, task: Task, start_s: int, end_s: int) 
     waited_s = start_s - max(task.release_s, request.snapshot.now_s)
     if policy.max_wait_s is not None and waited_s > policy.max_wait_s:
         return True
-    stretch = (end_s - task.release_s) / max(end_s - start_s, MIN_STRETCH_S)
+    stretch = (end_s - task.release_s) / max(fastest_s or end_s - start_s, MIN_STRETCH_S)
     return policy.max_stretch is not None and stretch > policy.max_stretch
 
 
-def _room(worker: Worker, spans: list[Span], task: Task, start_s: int, end_s: int) -> int:
+def _room(
+    worker: Worker,
+    spans: list[Span],
+    task: Task,
+    needed: Mapping[str, int],
+    start_s: int,
+    end_s: int,
+) -> int:
     """How many shards of a task a worker can take over ``[start_s, end_s)`` beside others."""
     if worker.free_from_s is not None and start_s < worker.free_from_s:
         return 0
@@ -277,8 +306,7 @@ def _room(worker: Worker, spans: list[Span], task: Task, start_s: int, end_s: in
         for span in spans:
             if span.start_s <= at_s < span.end_s:
                 in_use.update(span.task.demand)
-        for resource, amount in task.demand.items():
-            if amount > 0:
-                left = worker.capacity.get(resource, 0) - in_use[resource]
-                shards = min(shards, max(0, left) // amount)
+        for resource, amount in needed.items():
+            left = worker.capacity.get(resource, 0) - in_use[resource]
+            shards = min(shards, max(0, left) // amount)
     return shards

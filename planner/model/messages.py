@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
 from plancast.planner.model.domain import (
     BadRequest,
+    ByClass,
     DurationEstimate,
+    Mode,
     Outcome,
     Plan,
     Policy,
@@ -25,12 +27,15 @@ from plancast.planner.model.domain import (
     Snapshot,
     Task,
     Worker,
+    estimates_of,
 )
 
 MANY_FAULTS = 100
 MOST_SEED = 2**63 - 1
-SCHEMA_VERSION = 1
-"""Version of the JSON form; a reader refuses any other."""
+SCHEMA_VERSION = 2
+"""Version of the JSON form that is written. 2 knows modes, budgets, and estimates by mode."""
+READ_VERSIONS = (1, 2)
+"""Versions of the JSON form that are read; a reader refuses any other."""
 
 MOST_SECONDS = 1e8
 """Of a budget: three years."""
@@ -76,6 +81,33 @@ class Budget:
             raise BadRequest(f"budget: steps is {self.steps}; it must lie in 0 to {MOST_STEPS}")
 
 
+def _check_version(version: int) -> None:
+    if version not in READ_VERSIONS:
+        readable = " and ".join(str(known) for known in READ_VERSIONS)
+        raise BadRequest(f"schema_version is {version}; this planner reads {readable}")
+
+
+_CLASS, _MODE = "\0class", "\0mode"
+"""Marks of the two forms of a task's estimates; no field of a message is called so."""
+
+
+def _form_of(estimates: Any) -> str:
+    """Whether the estimates of one task are by machine class or by mode."""
+    values = list(estimates.values()) if isinstance(estimates, Mapping) else []
+    by_mode = values and all(isinstance(v, Mapping) and "levels" not in v for v in values)
+    return _MODE if by_mode else _CLASS
+
+
+_BY_TASK = Annotated[
+    Annotated[ByClass, Tag(_CLASS)] | Annotated[Mapping[str, ByClass], Tag(_MODE)],
+    Discriminator(_form_of),
+]
+
+
+EstimatesForm: Any = dict[str, _BY_TASK]
+"""What ``from_mapping`` reads estimates by themselves as."""
+
+
 @dataclass(frozen=True)
 class PlanRequest:
     """All a planner needs to know, and all it may know.
@@ -85,8 +117,9 @@ class PlanRequest:
     request_id : str
     snapshot : Snapshot
     estimates : mapping of str to (mapping of str to DurationEstimate)
-        Task id to machine class (``*`` for any) to estimate; a class without an estimate
-        is not eligible. Running tasks need estimates too.
+        Task id to machine class (``*`` for any) to estimate; of a task with modes, task id to
+        mode to machine class. A class without an estimate is not eligible. Running tasks need
+        estimates too, in the mode in which they run.
     policy : Policy
     incumbent : Plan, optional
         The plan in force, which ``moves`` compares with.
@@ -98,7 +131,7 @@ class PlanRequest:
 
     request_id: str
     snapshot: Snapshot
-    estimates: Mapping[str, Mapping[str, DurationEstimate]]
+    estimates: Mapping[str, _BY_TASK]
     policy: Policy = field(default_factory=Policy)
     incumbent: Plan | None = None
     budget: Budget = field(default_factory=Budget)
@@ -106,17 +139,25 @@ class PlanRequest:
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        if self.schema_version != SCHEMA_VERSION:
-            raise BadRequest(
-                f"schema_version is {self.schema_version}; this planner reads {SCHEMA_VERSION}"
-            )
+        _check_version(self.schema_version)
         if not 0 <= self.seed <= MOST_SEED:
             raise BadRequest(f"seed is {self.seed}; it must lie in 0 to 2^63 - 1")
         for run in self.snapshot.running:
-            if not self.estimates.get(run.task.id):
+            if not estimates_of(self.estimates, run.task.id, run.mode):
+                where = f" in its mode {run.mode}" if run.mode else ""
                 raise BadRequest(
-                    f"running task {run.task.id} has no estimate; "
+                    f"running task {run.task.id} has no estimate{where}; "
                     "the planner must know when its resources come free"
+                )
+        for task in (*self.snapshot.pending, *(run.task for run in self.snapshot.running)):
+            by_mode = any(
+                not isinstance(known, DurationEstimate)
+                for known in self.estimates.get(task.id, {}).values()
+            )
+            if by_mode != bool(task.modes) and task.id in self.estimates:
+                raise BadRequest(
+                    f"the estimates of task {task.id} are by {'mode' if by_mode else 'class'}, but "
+                    f"it has {'several modes' if task.modes else 'no modes'}"
                 )
 
 
@@ -213,10 +254,7 @@ class PlanResponse:
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        if self.schema_version != SCHEMA_VERSION:
-            raise BadRequest(
-                f"schema_version is {self.schema_version}; this planner reads {SCHEMA_VERSION}"
-            )
+        _check_version(self.schema_version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,11 +268,12 @@ class TaskSubmitted:
 
 @dataclass(frozen=True, slots=True)
 class TaskStarted:
-    """A pending task runs, one worker for each shard."""
+    """A pending task runs, one worker for each shard, in one of its modes if it has some."""
 
     at_s: int
     task: str
     workers: tuple[str, ...]
+    mode: str = ""
     kind: Literal["task_started"] = "task_started"
 
 
@@ -317,7 +356,7 @@ Event = (
 """Everything that can happen to a cluster, distinguished by `kind` in JSON."""
 
 _READ_STRICTLY: tuple[Any, ...] = (
-    Budget, DurationEstimate, Plan, PlanRequest, PlanResponse, Policy, RiskReport, Running,
+    Budget, DurationEstimate, Mode, Plan, PlanRequest, PlanResponse, Policy, RiskReport, Running,
     Snapshot, Task, Worker,
 )  # fmt: skip
 for _kind in _READ_STRICTLY:
@@ -384,7 +423,7 @@ def first_fault(error: ValidationError) -> str:
         fault = {**json.JSONDecoder().raw_decode(text, 1)[0], "input": None}
     else:
         fault = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in fault["loc"])
+    where = ".".join(str(part) for part in fault["loc"] if part not in (_CLASS, _MODE))
     cause = fault.get("ctx", {}).get("error")
     if fault["type"] == "json_invalid":
         return f"is not JSON: {cause}"

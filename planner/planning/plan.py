@@ -15,7 +15,7 @@ import numpy as np
 
 from plancast.planner.arrays.problem import Problem, Schedule, decode, encode
 from plancast.planner.bounds.lower_bound import lower_bound
-from plancast.planner.model.domain import RELATIVE_TOLERANCE, BadRequest, Plan
+from plancast.planner.model.domain import RELATIVE_TOLERANCE, BadRequest, Plan, every_estimate
 from plancast.planner.model.evaluate import evaluate, moved_tasks, relative_gap
 from plancast.planner.model.explain import explain_waits
 from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, Status
@@ -306,7 +306,7 @@ class _Contest:
 def _response(
     request: PlanRequest, status: Status, began: float, problem: Problem, **facts: Any
 ) -> PlanResponse:
-    sources = {e.source for by_class in request.estimates.values() for e in by_class.values()}
+    sources = {estimate.source for estimate in every_estimate(request.estimates)}
     return PlanResponse(
         request_id=request.request_id,
         snapshot_version=request.snapshot.version,

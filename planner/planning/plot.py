@@ -10,8 +10,8 @@ from heapq import heappop, heappush
 from html import escape
 
 from plancast.planner.model.domain import Plan, Task, Worker
-from plancast.planner.model.evaluate import running_end_s
 from plancast.planner.model.messages import PlanRequest
+from plancast.planner.model.spans import running_end_s
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 """Okabe and Ito's colours, distinguished with any colour vision (without black)."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from plancast.planner.arrays.problem import decode, encode
-from plancast.planner.model.domain import RELATIVE_TOLERANCE, Plan
+from plancast.planner.model.domain import RELATIVE_TOLERANCE, Plan, every_estimate
 from plancast.planner.model.evaluate import (
     Evaluation,
     evaluate,
@@ -139,7 +139,7 @@ def response_of(
     bound = min(bound, found.cost)
     known = bound > float("-inf")
     gap = relative_gap(found.cost, bound) if known else None
-    sources = {e.source for by_class in request.estimates.values() for e in by_class.values()}
+    sources = {estimate.source for estimate in every_estimate(request.estimates)}
     return PlanResponse(
         request_id=request.request_id,
         snapshot_version=request.snapshot.version,

@@ -23,6 +23,7 @@ from plancast.planner.model.domain import (
     RELATIVE_TOLERANCE,
     DurationEstimate,
     Plan,
+    estimates_of,
 )
 from plancast.planner.model.evaluate import evaluate, moved_tasks, relative_gap
 from plancast.planner.model.explain import explain_waits
@@ -74,7 +75,7 @@ def in_scenario(request: PlanRequest, level: float) -> PlanRequest:
     for task in (*snapshot.pending, *(r.task for r in snapshot.running)):
         if task.requested_s is not None and task.id in estimates:
             known = DurationEstimate.certain(task.requested_s, "limit")
-            estimates[task.id] = dict.fromkeys(estimates[task.id], known)
+            estimates[task.id] = dict.fromkeys(estimates_of(estimates, task.id), known)
     return replace(request, policy=policy, estimates=estimates)
 
 

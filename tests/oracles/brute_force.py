@@ -27,11 +27,10 @@ from plancast.planner.model.domain import (
 )
 from plancast.planner.model.evaluate import (
     evaluate,
-    planned_duration_s,
-    running_end_s,
     unplanned_weight,
 )
 from plancast.planner.model.messages import PlanRequest
+from plancast.planner.model.spans import planned_duration_s, running_end_s
 
 
 @dataclass(frozen=True)

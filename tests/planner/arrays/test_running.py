@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plancast.planner.arrays.running import expected_end_s, reserved_s
-from plancast.planner.model.evaluate import planned_duration_s, running_end_s
+from plancast.planner.model.spans import planned_duration_s, running_end_s
 from tests.conftest import ROOT
 from tests.oracles.random_requests import random_request
 

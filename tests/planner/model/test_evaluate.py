@@ -25,12 +25,12 @@ from plancast.planner.model.domain import (
 from plancast.planner.model.evaluate import (
     evaluate,
     relative_gap,
-    running_end_s,
     unplanned_weight,
     validate,
 )
 from plancast.planner.model.judge_response import validate_response
 from plancast.planner.model.messages import PlanRequest, PlanResponse, Status
+from plancast.planner.model.spans import running_end_s
 from plancast.planner.model.violations import ViolationKind
 
 NOW = 1_000_000
@@ -57,7 +57,7 @@ def base_request() -> PlanRequest:
         ),
     )
     tasks = (
-        Task("a", {"cpu": 2000}, release_s=NOW + 5, deadline_s=NOW + 100),
+        Task("a", {"cpu": 2000, "gold": 4}, release_s=NOW + 5, deadline_s=NOW + 100),
         Task("b", {"cpu": 2000}, release_s=NOW, after=("a",)),
         Task("c", {"cpu": 4000, "mem": 8}, release_s=NOW, requires=("ssd|nvme",)),
         Task("gang", {"cpu": 3000}, release_s=NOW, shards=2),
@@ -81,7 +81,7 @@ def base_request() -> PlanRequest:
         "firm": certain(8),
     }
     ended = (Finished("old", NOW - 1), Finished("bad", NOW - 1, Outcome.FAILED))
-    snapshot = Snapshot(7, NOW, workers, tasks, running, ended)
+    snapshot = Snapshot(7, NOW, workers, tasks, running, ended, {"gold": 4})
     return PlanRequest("base", snapshot, estimates)
 
 
@@ -119,6 +119,7 @@ class Broken:
     plan: Plan
     policy: Policy = field(default_factory=Policy)
     unplanned: tuple[str, ...] = ()
+    budgets: dict[str, int] = field(default_factory=lambda: {"gold": 4})
 
 
 PLAN_CASES: dict[ViolationKind, Broken] = {
@@ -126,6 +127,8 @@ PLAN_CASES: dict[ViolationKind, Broken] = {
     KIND.UNKNOWN_WORKER: Broken(make_plan(picky=put("picky", "nowhere", 5))),
     KIND.TASK_MISSING: Broken(make_plan(picky=None)),
     KIND.TASK_TWICE: Broken(make_plan(again=put("picky", "w1", 60))),
+    KIND.UNKNOWN_MODE: Broken(make_plan(picky=replace(put("picky", "w1", 5), mode="swift"))),
+    KIND.OVER_BUDGET: Broken(make_plan(), budgets={"gold": 3}),
     KIND.WRONG_SHARDS: Broken(make_plan(gang=put("gang", "w2", 35, 20))),
     KIND.STARTS_IN_PAST: Broken(make_plan(picky=put("picky", "w1", -1))),
     KIND.BEFORE_RELEASE: Broken(make_plan(a=put("a", "w1", 4))),
@@ -162,6 +165,7 @@ def test_a_plan_that_breaks_one_kind_is_told_that_kind_alone(kind: ViolationKind
     """A kind that is never reported, or reported as another, is a guard that does not guard."""
     case = PLAN_CASES[kind]
     request = replace(base_request(), policy=case.policy)
+    request = replace(request, snapshot=replace(request.snapshot, budgets=case.budgets))
     found = validate(request, case.plan, unplanned=case.unplanned)
     assert {v.kind for v in found} == {kind}
     assert all(v.text for v in found)

@@ -72,7 +72,7 @@ def _set(value: Any, *path: Any) -> dict[str, Any]:
 
 
 FAULTS = {
-    "wrong version": (_set(2, "schema_version"), "schema_version is 2"),
+    "wrong version": (_set(3, "schema_version"), "schema_version is 3"),
     "misspelt field": (_set(1, "sed"), "sed"),
     "text for a number": (_set("many", "snapshot", "workers", 0, "capacity", "cpu"), "workers.0"),
     "fraction of a second": (_set(0.5, "snapshot", "pending", 0, "release_s"), "release_s"),
@@ -139,7 +139,7 @@ def test_the_status_of_a_plan_is_one_of_four_words() -> None:
 def test_a_response_of_another_version_is_refused() -> None:
     """Reading a response of a later form as if it were today's would misread it."""
     response = PlanResponse("r", 0, Status.INFEASIBLE)
-    text = to_json(response).replace(b'"schema_version":1', b'"schema_version":3')
+    text = to_json(response).replace(b'"schema_version":2', b'"schema_version":3')
     with pytest.raises(BadRequest, match="schema_version is 3"):
         from_json(PlanResponse, text)
     assert replace(response) == response

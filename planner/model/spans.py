@@ -1,0 +1,138 @@
+"""What holds workers and for how long, as the evaluator has it: durations, expected ends, spans.
+
+Plain Python over the frozen types; what is judged shares none of it (``arrays.running`` has its
+own words for the durations).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from plancast.planner.model.domain import Plan, Running, Task, Worker, estimate_for
+from plancast.planner.model.judge_placement import meets_labels
+from plancast.planner.model.messages import PlanRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A task on its workers, planned or already running, as the cost sees it."""
+
+    task: Task
+    """As it is done: in its mode, where it has several."""
+    workers: tuple[Worker, ...]
+    start_s: int
+    end_s: int
+    shares: tuple[float, ...]
+    """Dominant share that one piece takes of each worker."""
+    fastest_s: int | None = None
+    """Of a task with modes: the planned duration of the fastest."""
+
+
+def planned_duration_s(
+    request: PlanRequest, task_id: str, workers: Collection[Worker], mode: str = ""
+) -> int | None:
+    """Seconds that a plan reserves for a task on these workers, None where one is not eligible.
+
+    Notes
+    -----
+    ``max`` over the workers of the estimate's quantile at ``policy.level``: a gang ends
+    when its slowest piece does.
+    """
+    longest = 0
+    for worker in workers:
+        estimate = estimate_for(request.estimates, task_id, worker.machine_class, mode)
+        if estimate is None:
+            return None
+        longest = max(longest, estimate.at(request.policy.level))
+    return longest
+
+
+def fastest_mode_s(request: PlanRequest, task: Task) -> int | None:
+    """Least seconds that a plan reserves for a task with modes; None for one without.
+
+    Notes
+    -----
+    The least over the modes and the workers that satisfy the mode's labels and hold one of its
+    pieces when empty. Where there are none (a running task's other modes need no estimates) it
+    is None too.
+    """
+    shortest: int | None = None
+    budgets = request.snapshot.budgets
+    for mode in task.modes:
+        way = task.in_mode(mode.id)
+        needed = [(r, amount) for r, amount in way.demand.items() if r not in budgets]
+        for worker in request.snapshot.workers:
+            fits = all(amount <= worker.capacity.get(r, 0) for r, amount in needed)
+            if not fits or not meets_labels(way, worker):
+                continue
+            seconds = planned_duration_s(request, task.id, [worker], mode.id)
+            if seconds is not None and (shortest is None or seconds < shortest):
+                shortest = seconds
+    return shortest
+
+
+def running_end_s(request: PlanRequest, run: Running, at_s: int | None = None) -> int:
+    """When a running task is expected to end, seconds since the epoch.
+
+    Parameters
+    ----------
+    request : PlanRequest
+    run : Running
+    at_s : int, optional
+        The moment at which it is known to run still; now by default. The end lies after it.
+
+    Notes
+    -----
+    ``at + remaining_at(level, elapsed)``, the latest over its workers, and never past the
+    kill limit ``start + requested_s`` (nor before ``at + 1``).
+    """
+    now = request.snapshot.now_s if at_s is None else at_s
+    elapsed = now - run.start_s
+    remaining = 1
+    for worker_id in run.workers:
+        worker = request.snapshot.worker_by_id[worker_id]
+        estimate = estimate_for(request.estimates, run.task.id, worker.machine_class, run.mode)
+        if estimate is not None:
+            remaining = max(remaining, estimate.remaining_at(request.policy.level, elapsed))
+    limit_s = run.done.requested_s
+    if limit_s is not None:
+        remaining = max(1, min(remaining, limit_s - elapsed))
+    return now + remaining
+
+
+def spans_of(request: PlanRequest, plan: Plan) -> Iterator[Span]:
+    """What holds workers: planned tasks on known workers, then what runs and is not preempted."""
+    snapshot = request.snapshot
+    pending, running = snapshot.pending_by_id, snapshot.running_by_id
+    worker_by_id, placed = snapshot.worker_by_id, set()
+    for assignment in plan.assignments:
+        task = pending.get(assignment.task)
+        if task is None and assignment.task in running:
+            task = running[assignment.task].task
+        if task is None or not all(w in worker_by_id for w in assignment.workers):
+            continue
+        if not task.has_mode(assignment.mode):
+            continue
+        placed.add(task.id)
+        workers = tuple([worker_by_id[w] for w in assignment.workers])
+        yield _span(request, task, assignment.mode, workers, assignment.start_s, assignment.end_s)
+    for run in snapshot.running:
+        if run.task.id not in placed and run.task.id not in plan.preempted:
+            workers = tuple([worker_by_id[w] for w in run.workers])
+            end_s = running_end_s(request, run)
+            yield _span(request, run.task, run.mode, workers, run.start_s, end_s)
+
+
+def _span(
+    request: PlanRequest,
+    task: Task,
+    mode: str,
+    workers: tuple[Worker, ...],
+    start_s: int,
+    end_s: int,
+) -> Span:
+    done = task.in_mode(mode) if task.modes else task
+    shares = tuple([worker.dominant_share(done.demand) for worker in workers])
+    fastest_s = fastest_mode_s(request, task) if task.modes else None
+    return Span(done, workers, start_s, end_s, shares, fastest_s)
