@@ -497,17 +497,23 @@ def machine_size(frame: pd.DataFrame) -> float:
     either the largest of the widest job, the most that ran at once, and the mean load
     (work / span of submissions): a pool below its mean load would never catch up.
     """
-    header: dict[str, str] = frame.attrs.get("header", {})
+    if (stated := stated_size(frame)) is not None:
+        return stated
     widths = _widths(frame)
     widest = float(widths.max(initial=1.0))
-    if (stated := _stated(header, "MaxProcs")) > 0:
-        return stated
-    if (stated := _stated(header, "MaxNodes")) >= widest:
-        return stated
     run_s = frame["run_s"].clip(lower=0).fillna(0).to_numpy()
     span_s = frame["submit_s"].max() - frame["submit_s"].min()
     load = math.ceil((widths * run_s).sum() / span_s) if span_s > 0 else 1
     return max(widest, load, _peak_use(frame, widths))
+
+
+def stated_size(frame: pd.DataFrame) -> float | None:
+    """Processors of the machine as the log's header says them; None where it does not."""
+    header: dict[str, str] = frame.attrs.get("header", {})
+    if (stated := _stated(header, "MaxProcs")) > 0:
+        return stated
+    stated = _stated(header, "MaxNodes")
+    return stated if stated > 0 and stated >= _widths(frame).max(initial=1.0) else None
 
 
 def _peak_use(frame: pd.DataFrame, widths: np.ndarray) -> float:

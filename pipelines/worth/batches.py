@@ -29,7 +29,7 @@ MOST_QUEUE = 150
 """Jobs of a longer queue that are planned: those submitted first."""
 ROUNDS = 4
 """How many times the pool's processors a batch without a replay asks for."""
-MOST_ROWS = 400
+MOST_ROWS = 200
 TRACE_CORES = 64
 """Pool of a task trace, whose records name no machine."""
 LEAST_BATCHES = 5
@@ -108,8 +108,30 @@ def has_waits(jobs: pd.DataFrame) -> bool:
     return bool(np.isfinite(waits).mean() > 0.5 and np.nanmax(waits) > 0)
 
 
-def stretch_of(test: pd.DataFrame, size: float, waits: bool, sized: bool = False) -> Stretch:
-    """The test stretch of a log, replayed where it has waits and requests.
+def pool_of_rows(wide: Floats, size: int) -> int:
+    """Processors of the pool for rows in their order, at most `size` where jobs fit it.
+
+    Parameters
+    ----------
+    wide : float64 (jobs,)
+        Processors of each job.
+    size : int
+
+    Notes
+    -----
+    ``MOST_ROWS`` jobs ask for ``ROUNDS`` times the pool: on a larger one nothing would queue.
+    All but one job in a hundred fit; wider ones are left out.
+    """
+    if not len(wide):
+        return size
+    filled = int(wide.mean() * MOST_ROWS / ROUNDS)
+    return max(min(size, max(TRACE_CORES, filled)), int(np.quantile(wide, 0.99)))
+
+
+def stretch_of(
+    test: pd.DataFrame, size: float, waits: bool, *, stated: bool = True, sized: bool = False
+) -> Stretch:
+    """The test stretch of a log, replayed where it has waits and requests over enough days.
 
     Parameters
     ----------
@@ -119,17 +141,19 @@ def stretch_of(test: pd.DataFrame, size: float, waits: bool, sized: bool = False
         The machine's processors, as ``machine_size`` of the whole log tells them.
     waits : bool
         Of ``has_waits``.
+    stated : bool
+        Whether the log says its size; if not, rows in their order get ``TRACE_CORES``.
     sized : bool
         Whether the size is what the user said.
     """
     gpus = test["cpus"].isna().all() and test["gpus"].notna().any()
     width = test["gpus"] if gpus else test["cpus"].where(test["cpus"] > 0, test["gpus"])
     wide = np.ceil(width.fillna(1.0).to_numpy(np.float64)).clip(1)
-    requests = (test["requested_s"] > 0).mean() > 0.5
-    arrivals = waits and requests
+    days = (test["submit_s"].max() - test["submit_s"].min()) / DAY_S
+    arrivals = waits and (test["requested_s"] > 0).mean() > 0.5 and days > LEAST_BATCHES
     pool = int(np.ceil(size))
-    if not (waits or requests or gpus or sized):
-        pool = max(TRACE_CORES, int(wide.max(initial=1)))
+    if not (arrivals or sized):
+        pool = pool_of_rows(wide, pool if stated else TRACE_CORES)
     keep = ((test["run_s"] > 0) & (wide <= pool)).to_numpy()
     jobs, wide = test[keep].reset_index(drop=True), wide[keep].astype(np.int64)
     requested = np.where(jobs["requested_s"] > 0, np.ceil(jobs["requested_s"].fillna(0)), -1)

@@ -14,8 +14,10 @@ from plancast.pipelines.bridge import certain_estimates, estimates_of, machines_
 from plancast.pipelines.worth.batches import Backlog, Stretch
 from plancast.planner.model.domain import (
     SCENARIOS,
+    Assignment,
     BadRequest,
     Estimates,
+    Plan,
     Policy,
     Running,
     Snapshot,
@@ -136,10 +138,10 @@ def deadlines(number: int, medians_s: Floats, now_s: int) -> list[int | None]:
 
 
 def app_medians(train: pd.DataFrame, jobs: pd.DataFrame) -> Floats:
-    """Median run time in training of each job's application, else of its queue, else of all."""
+    """Median run time in training of each job's application, else user, else queue, else of all."""
     ran = train[train["run_s"] > 0]
     result = pd.Series(np.nan, index=jobs.index)
-    for column in ("app", "queue"):
+    for column in ("app", "user", "queue"):
         named = ran[ran[column] != ""]
         result = result.fillna(jobs[column].map(named.groupby(column)["run_s"].median()))
     everyone = float(ran["run_s"].median()) if len(ran) else 60.0
@@ -249,6 +251,21 @@ def carried_out(
     if not found.valid:
         raise BadRequest(f"{request.request_id}: {found.violations[0].text}")
     return found.cost
+
+
+def unavoidable(batch: Batch) -> float:
+    """What a batch costs where every job starts at once, as if there were room for all of them.
+
+    Notes
+    -----
+    No order can save this part: deadlines that a job cannot keep by itself, and the longest job.
+    """
+    snapshot, now = batch.request.snapshot, batch.request.snapshot.now_s
+    begun = [(t.id, max(now, t.release_s)) for t in snapshot.pending]
+    begun += [(r.task.id, r.start_s) for r in snapshot.running]
+    rows = [Assignment(task, ("pool",), at, at + batch.run_s[task]) for task, at in begun]
+    # It overfills the pool, of course: only its price is looked at.
+    return evaluate(batch.request, Plan(tuple(rows), made_at_s=now), realised=True).cost
 
 
 def planned(batch: Batch, way: Way) -> tuple[PlanRequest, Any]:

@@ -33,12 +33,13 @@ from plancast.pipelines.worth.policies import (
     batch_of,
     carried_out,
     planned,
+    unavoidable,
     ways,
 )
 from plancast.planner.model.domain import BadRequest, Policy
 from plancast.predictor import ESTIMATORS, RuntimePredictor, split_by_share
 from plancast.predictor.logs import read_log
-from plancast.predictor.schema import check_log, machine_size, replayed_ends
+from plancast.predictor.schema import check_log, machine_size, replayed_ends, stated_size
 
 Floats = NDArray[np.float64]
 
@@ -48,6 +49,8 @@ SHARE = 0.7
 DRAWS = 20
 DRAWN_BATCHES = 20
 """Batches in which truths are drawn, evenly over all."""
+LEAST_DRAWN, DRAWN_JOBS = 5, 400
+"""No fewer than so many of them, else so few that about so many jobs wait in them together."""
 RESAMPLES = 2000
 FIRST = ("requested", "last_same", "last_two", "app_median")
 """Of the first of these that a log has ``auto`` takes the closed plans until its past tells."""
@@ -116,7 +119,10 @@ def material(
         raise BadRequest(f"--procs {procs:g}: must be 1 or more")
     split = split_by_share(jobs, share)
     train, test = (jobs.iloc[rows].reset_index(drop=True) for rows in (split.train, split.test))
-    stretch = stretch_of(test, procs or machine_size(jobs), waits, sized=procs is not None)
+    stretch = stretch_of(
+        test, procs or machine_size(jobs), waits, stated=stated_size(jobs) is not None,
+        sized=procs is not None
+    )
     return Material(name, train, stretch, cut(stretch, batches))
 
 
@@ -218,6 +224,9 @@ def worth(
             costs["closed_scenarios"], costs[first], draws
         ),
         "closed_first": first,
+        "unavoidable": float(
+            np.sum([unavoidable(batch) for batch in batches]) / np.sum(costs[baseline])
+        ),
         "replayed": found.stretch.replayed,
         "procs": found.stretch.procs,
         "jobs": {
@@ -333,10 +342,11 @@ def _attainable(
     """The best of some ways, where truths are drawn from the forecasts themselves."""
     names = [name for name in CALIBRATED if name in asked]
     taken = choice.usual
-    tried = list(dict.fromkeys([baseline, *names, taken]))
-    rows = np.unique(
-        np.linspace(0, len(batches) - 1, min(len(batches), DRAWN_BATCHES)).round().astype(int)
-    )
+    # A way that has two names is carried out once.
+    tried = list({asked[name]: name for name in (*reversed(names), taken, baseline)}.values())
+    waiting = float(np.mean([len(b.backlog.queued) for b in batches]))
+    count = min(len(batches), DRAWN_BATCHES, max(LEAST_DRAWN, round(DRAWN_JOBS / waiting)))
+    rows = np.unique(np.linspace(0, len(batches) - 1, count).round().astype(int))
     rule = "last_two" if "last_two" in batches[0].estimates else "app_median"
     points = ESTIMATORS[rule]((0.5,)).fit(found.train.iloc[:1])
     rho = same_user_rho(found.train, points.forecast_log(found.train)[:, 0])
