@@ -151,9 +151,7 @@ def pooled(target: Target, costs: dict[str, dict[str, list[float]]]) -> dict[str
     return {"mean": float(np.mean(means)), "lo": float(low), "hi": float(high), "logs": len(means)}
 
 
-def targets(
-    kept: dict[str, dict[str, Any]], costs: dict[str, dict[str, list[float]]]
-) -> list[str]:
+def targets(kept: dict[str, dict[str, Any]], costs: dict[str, dict[str, list[float]]]) -> list[str]:
     """Lines of the page: pooled figures beside what was asked."""
     lines = ["## Targets", "", "| figure | logs | found, % | asked | |", "|---|---|---|---|---|"]
     for target in TARGETS:
@@ -177,10 +175,10 @@ def targets(
         f"{sum(f['queues'] for f in kept.values())} | {_interval(worst)} | "
         f"at most {100 * WORST_LOG:+.0f} % | {'met' if met else '**missed**'} |"
     )
-    return [
-        *lines, "", "Pooled: the mean over logs with requests, every log alike; batches are drawn "
-        "within logs.", "",
-    ]  # fmt: skip
+    said = (
+        "Pooled: the mean over logs with requests, every log alike; batches are drawn within logs."
+    )
+    return [*lines, "", said, ""]
 
 
 def page(kept: dict[str, dict[str, Any]], costs: dict[str, dict[str, list[float]]]) -> str:
@@ -208,9 +206,13 @@ def page(kept: dict[str, dict[str, Any]], costs: dict[str, dict[str, list[float]
             f"{100 * f['oracle_against_baseline']:+.1f} | {100 * f['unavoidable']:.0f} | "
             f"{100 * exact['coverage']['p80']:.0f} % |"
         )
-    lines += ["", "Own part: `closed_scenarios` against closed requests (a closed rule where there "
-              "are none). Exact, perfect: against the baseline. No order can save: what it would cost "
-              "if every job started at once, of the baseline's cost.", ""]  # fmt: skip
+    lines += [
+        "",
+        "Own part: `closed_scenarios` against closed requests (a closed rule where there are no",
+        "requests). Exact, perfect: against the baseline. No order can save: what it would cost if",
+        "every job started at once, of the baseline's cost.",
+        "",
+    ]
     lines += targets(found, costs)
     lines += [
         "## Against the baseline",

@@ -20,6 +20,7 @@ from plancast.pipelines.cli.common import (
     stderr,
     table,
 )
+from plancast.pipelines.inputs.past_plans import Choice
 from plancast.planner.model.domain import TERMS, BadRequest
 from plancast.planner.model.messages import PlanRequest, PlanResponse
 
@@ -35,6 +36,13 @@ def plan(
     cluster: Annotated[Path | None, typer.Option(help="Cluster (YAML).")] = None,
     policy: Annotated[Path | None, typer.Option(help="Policy (YAML).")] = None,
     model: Annotated[Path | None, typer.Option(help="Forecast with this model.")] = None,
+    source: Annotated[
+        str,
+        typer.Option(
+            help="Whose run times count beside --model: auto (what made the cheapest plans in the "
+            "past, see plancast worth --model), model, requested, or a rule."
+        ),
+    ] = "auto",
     estimates: Annotated[Path | None, typer.Option(help="Estimates, instead of a model.")] = None,
     solver: Annotated[str, typer.Option(help="auto, greedy, lns, astar or cpsat.")] = "auto",
     budget: Annotated[
@@ -67,7 +75,8 @@ def plan(
     """Plan a batch of tasks on a cluster.
 
     Without --model and --estimates a task's requested time is its estimate. With --model the plan
-    costs least on average over scenarios in which all tasks run at one level of their forecasts.
+    costs least on average over scenarios in which all tasks run at one level of their forecasts,
+    unless plans of the past (plancast worth LOG --model) were cheaper made another way.
 
     Example: plancast plan --tasks tasks.csv --cluster cluster.yaml --estimates estimates.parquet
     -o plan.json --gantt plan.html
@@ -77,7 +86,8 @@ def plan(
 
     measure = None if risk is None else RiskMeasure.parse(risk)
     search = _search_options(solver, guide, weight, risk)
-    asked = _request(request, tasks, cluster, policy, model, estimates)
+    choice = _choice(source, tasks, cluster, policy, model)
+    asked = _request(request, tasks, cluster, policy, model, estimates, choice)
     asked = _limited(asked, budget, steps, seed)
     with progress("planning") as tell:
         best: list[float] = []
@@ -94,9 +104,11 @@ def plan(
             )
     _write(response, output, gantt, asked)
     if json:
-        print_json(_facts(response, asked, output, gantt))
+        print_json(_facts(response, asked, output, gantt) | _told(choice))
     else:
         _print(response, asked)
+        if choice is not None:
+            console.print(f"run times of {choice.source}: {escape(choice.reason)}", soft_wrap=True)
         for path in (output, gantt if response.plan else None):
             if path is not None:
                 console.print(f"wrote {escape(str(path))}", soft_wrap=True)
@@ -154,6 +166,7 @@ def _request(
     policy: Path | None,
     model: Path | None,
     estimates: Path | None,
+    choice: Choice | None,
 ) -> PlanRequest:
     if request is not None:
         for name, given in (("--tasks", tasks), ("--cluster", cluster), ("--policy", policy),
@@ -170,7 +183,34 @@ def _request(
         raise BadRequest("give --model or --estimates, not both")
     from plancast.pipelines.inputs.requests import request_from_files
 
-    return request_from_files(tasks, cluster, policy=policy, model=model, estimates=estimates)
+    return request_from_files(
+        tasks, cluster, policy=policy, model=model, estimates=estimates, choice=choice
+    )
+
+
+def _choice(
+    source: str, tasks: Path | None, cluster: Path | None, policy: Path | None, model: Path | None
+) -> Choice | None:
+    """Whose run times count; None for what the other options say."""
+    from plancast.pipelines.inputs.past_plans import AUTO_WAYS
+    from plancast.pipelines.inputs.requests import chosen_way
+
+    ways = {given: way for way, (given, _) in AUTO_WAYS.items()}
+    if source != "auto" and source not in ways:
+        raise BadRequest(f"--source {source!r}: choose auto, {', '.join(ways)}")
+    if model is None:
+        if source != "auto":
+            raise BadRequest(f"--source {source}: needs the history of a model; give --model")
+        return None
+    if source == "auto":
+        if tasks is None or cluster is None:
+            return None
+        return chosen_way(tasks, cluster, model, policy)
+    return None if source == "model" else Choice(ways[source], 0, f"--source {source}")
+
+
+def _told(choice: Choice | None) -> dict[str, Any]:
+    return {"chosen_by_auto": None if choice is None else choice.facts()}
 
 
 def _search_options(

@@ -17,6 +17,10 @@ def worth(
     procs: Annotated[float | None, typer.Option(min=1, help="Processors of the machine.")] = None,
     batches: Annotated[int, typer.Option(min=5, help="Most batches that are cut.")] = 60,
     json: Annotated[Path | None, typer.Option("--json", help="Write the facts here.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Model whose plans go by what is found here (plan --model)."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
 ) -> None:
     """What forecasts are worth on a log: plans with and without them, executed with the truth.
@@ -25,10 +29,14 @@ def worth(
 
     Example: plancast worth KTH-SP2-1996-2.swf.gz --json worth.json
     """
+    from plancast.pipelines.inputs.past_plans import past_plans_file, write_past_plans
     from plancast.pipelines.stages.stage import write_facts
-    from plancast.pipelines.worth.worth import material_of
+    from plancast.pipelines.worth.worth import material_of, past_of
     from plancast.pipelines.worth.worth import worth as found_worth
+    from plancast.predictor.model_files import read_card
 
+    if model is not None:
+        read_card(model)  # a folder that is none is found before the work
     with progress("worth") as tell:
         tell(text=f"reading {Path(log).name}")
         found = material_of(log, columns=columns, procs=procs, batches=batches)
@@ -36,8 +44,21 @@ def worth(
     if json is not None:
         write_facts(json, facts)
     print_worth(facts)
+    if model is not None:
+        kept = past_plans_file(model)
+        write_past_plans(kept, past_of(found, facts))
+        if facts["queues"]:
+            _track(facts, kept)
+        console.print(f"plancast plan --model {model} goes by it: wrote {kept}", soft_wrap=True)
     if json is not None:
         console.print(f"wrote {json}", soft_wrap=True)
+
+
+def _track(facts: Mapping[str, Any], kept: Path) -> None:
+    from plancast.pipelines.tracking.mlflow_runs import log_worth
+
+    with progress("MLflow"):
+        log_worth(facts, kept)
 
 
 def print_worth(facts: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from plancast.pipelines.inputs.past_plans import past_plans_file
 from plancast.pipelines.inputs.reading import Reading
 from plancast.pipelines.inputs.yaml_files import read_yaml
 from plancast.planner.model.domain import BadRequest
@@ -161,6 +162,11 @@ class Paths:
     def model(self) -> Path:
         """The trained model's folder."""
         return Path("models") / self.name / "runtime"
+
+    @property
+    def past_plans(self) -> Path:
+        """What past plans cost: ``plan --model`` chooses by it."""
+        return past_plans_file(self.model)
 
     @property
     def processed(self) -> Path:

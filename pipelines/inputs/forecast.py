@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from plancast.pipelines.bridge import estimates_by_class
+from plancast.pipelines.bridge import certain_estimates, estimates_by_class
 from plancast.pipelines.inputs.modes import nested
 from plancast.pipelines.inputs.user_files import read_task_table
 from plancast.planner.model.domain import ANY_CLASS, Estimates, Running, estimates_of
-from plancast.predictor import RuntimePredictor
+from plancast.predictor import ESTIMATORS, RuntimePredictor
+from plancast.predictor.schema import canonical
 
 PER_SHARD = ("cpus", "mem_mib", "gpus")
 """What a task file says of one shard, and a job log of the whole job."""
@@ -32,6 +33,7 @@ def forecast_tasks(
     now_s: float | None = None,
     running: Sequence[Running] = (),
     classes: Collection[str] = (),
+    source: str = "model",
 ) -> Estimates:
     """Quantiles of every task's run time.
 
@@ -50,6 +52,9 @@ def forecast_tasks(
     classes : collection of str
         Machine classes of the cluster. Each that the model knows gets an estimate of its own;
         for the others (and where none is given) ``*`` does, with the task's own partition.
+    source : str
+        ``model``, or the name of a rule of ``predictor.ESTIMATORS``: its point forecasts, from
+        what the model's history knows.
 
     Notes
     -----
@@ -64,17 +69,21 @@ def forecast_tasks(
         jobs = pd.concat([jobs, _running_jobs(running)], ignore_index=True)
         ages = [0.0 if now_s is None else max(now_s - run.start_s, 0.0) for run in running]
         elapsed_s = np.concatenate([elapsed_s, ages])
-    known_until_s = predictor.history.known_until_s
-    latest = known_until_s if now_s is None else now_s
+    seen_until_s = predictor.history.known_until_s
+    latest = seen_until_s if now_s is None else now_s
     submit_s = jobs["submit_s"].fillna(latest if math.isfinite(latest) else 0.0)
     jobs["submit_s"] = submit_s
-    return forecast_by_class(
-        predictor,
-        jobs,
-        classes,
-        as_of_s=np.maximum(submit_s, known_until_s),
-        elapsed_s=elapsed_s,
-    )
+    as_of_s = np.maximum(submit_s, seen_until_s)
+    if source != "model":
+        rule = ESTIMATORS[source]((0.5,)).fit(canonical(predictor.history.frame()))
+        points = np.maximum(rule.predict(jobs, as_of_s=as_of_s), elapsed_s + 1.0)
+        return _of_jobs(jobs, certain_estimates(_rows(jobs), points, source))
+    return forecast_by_class(predictor, jobs, classes, as_of_s=as_of_s, elapsed_s=elapsed_s)
+
+
+def known_until_s(model: Path) -> float:
+    """The last moment that a model's history knows of, seconds; minus infinity for none."""
+    return float(RuntimePredictor.load(model).history.known_until_s)
 
 
 def jobs_of(tasks: pd.DataFrame) -> pd.DataFrame:
@@ -142,9 +151,18 @@ def forecast_by_class(
     quantiles = {name: quantiles_of(jobs.assign(partition=name)) for name in asked}
     if not asked or len(asked) < len(set(classes)):
         quantiles[ANY_CLASS] = quantiles_of(jobs)
+    found = estimates_by_class(_rows(jobs), quantiles, predictor.levels, "model")
+    return _of_jobs(jobs, found)
+
+
+def _rows(jobs: Any) -> list[str]:
+    return [str(row) for row in range(len(jobs))]
+
+
+def _of_jobs(jobs: Any, found: Estimates) -> Estimates:
+    """Estimates by row as those of the jobs, each in its mode."""
     ids = jobs["job_id"].tolist()
     modes = jobs["mode"].fillna("").tolist() if "mode" in jobs else [""] * len(ids)
-    rows = [str(row) for row in range(len(ids))]
-    found = estimates_by_class(rows, quantiles, predictor.levels, "model")
     keys = zip(ids, modes, strict=True)
+    rows = _rows(jobs)
     return nested({key: estimates_of(found, row) for key, row in zip(keys, rows, strict=True)})

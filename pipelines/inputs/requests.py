@@ -8,7 +8,8 @@ from pathlib import Path
 
 from plancast.pipelines.inputs.estimate_files import read_estimates
 from plancast.pipelines.inputs.models import ClusterSection, PolicySection, TaskRow
-from plancast.pipelines.inputs.modes import nested, ways_of
+from plancast.pipelines.inputs.modes import flat, nested, ways_of
+from plancast.pipelines.inputs.past_plans import Choice, past_plans_file, read_past_plans
 from plancast.pipelines.inputs.user_files import (
     ClusterFile,
     cluster_of,
@@ -39,6 +40,7 @@ def request_from_files(
     policy: Path | None = None,
     model: Path | None = None,
     estimates: Path | None = None,
+    choice: Choice | None = None,
 ) -> PlanRequest:
     """The request that a task file, a cluster file and a policy file make together.
 
@@ -53,6 +55,9 @@ def request_from_files(
     estimates : Path, optional
         Estimates made elsewhere. Without a model and estimates, a task's requested time
         is its estimate; a task without one stays unplanned with that reason.
+    choice : Choice, optional
+        Whose run times are believed where there is a model, see ``chosen_way``; the model's
+        without one. Tasks that name no request have the model's estimate in any case.
 
     Notes
     -----
@@ -68,17 +73,22 @@ def request_from_files(
     elif model is not None:
         from plancast.pipelines.inputs.forecast import forecast_tasks
 
+        source = "model" if choice is None else choice.source
         found = forecast_tasks(
             tasks,
             model,
             now_s=now_s or None,
             running=machines.running,
             classes=[worker.machine_class for worker in machines.workers],
+            source="model" if source == "requested" else source,
         )
+        if source == "requested":
+            asked = _requested([*pending, *(run.task for run in machines.running)])
+            found = nested({**flat(found), **flat(asked)})
     else:
         found = _requested([*pending, *(run.task for run in machines.running)])
     # A model's forecasts are distributions: a plan is priced over common levels of them.
-    scenarios = () if model is None else SCENARIOS
+    scenarios = () if model is None else SCENARIOS if choice is None else choice.scenarios
     wanted = Policy(scenarios=scenarios) if policy is None else read_policy(policy, scenarios)
     try:
         return PlanRequest(
@@ -97,6 +107,41 @@ def request_from_files(
         )
     except BadRequest as error:
         raise BadRequest(f"{tasks} with {estimates or cluster}: {error}") from None
+
+
+def chosen_way(
+    tasks: Path, cluster: Path, model: Path, policy: Path | None = None
+) -> Choice | None:
+    """Whose run times a plan should believe, by what plans of the past cost.
+
+    Parameters
+    ----------
+    tasks, cluster, model, policy : Path
+        As of ``request_from_files``.
+
+    Returns
+    -------
+    Choice, optional
+        None, for the model's, where no past plans are kept beside it, or where the policy
+        names scenarios: they are levels of its forecasts.
+
+    Notes
+    -----
+    A past batch counts if all of its jobs had ended by now. To a clock of the user's own, which
+    lies before the model's history, all of them had.
+    """
+    kept = past_plans_file(model)
+    if not kept.is_file():
+        return None
+    # A file that names scenarios keeps them whatever is given in their place.
+    if policy is not None and read_policy(policy, ()) == read_policy(policy, SCENARIOS):
+        return None
+    from plancast.pipelines.inputs.forecast import known_until_s
+
+    machines = read_cluster(cluster)
+    now_s = latest_known_s(tasks, machines) if machines.now_s is None else machines.now_s
+    own_clock = now_s < known_until_s(model)
+    return read_past_plans(kept).choose(math.inf if own_clock else float(now_s))
 
 
 def request_from_rows(

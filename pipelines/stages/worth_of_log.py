@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from plancast.pipelines.inputs.config import Config
+from plancast.pipelines.inputs.past_plans import write_past_plans
 from plancast.pipelines.inputs.user_files import read_policy
 from plancast.pipelines.stages.stage import main, read_facts, write_facts
 from plancast.pipelines.worth.batches import has_waits
-from plancast.pipelines.worth.worth import Progress, material, worth
+from plancast.pipelines.worth.worth import Progress, material, past_of, worth
 from plancast.planner.model.domain import Policy
 from plancast.predictor import RuntimePredictor
 from plancast.predictor.logs.table import read_jobs
@@ -17,7 +18,8 @@ from plancast.predictor.logs.table import read_jobs
 def run(config: Config, tell: Progress | None = None) -> dict[str, Any]:
     """The facts of ``plancast worth``, written beside the trial's and logged in MLflow.
 
-    MLflow keeps the way that ``auto`` takes on this log, as a tag of the pipeline's run.
+    What the batches cost is kept beside the model, for ``plan --model`` to choose by; MLflow
+    keeps it too, and the way that ``auto`` takes now as a tag of the pipeline's run.
     """
     from plancast.pipelines.tracking import mlflow_runs as tracking
 
@@ -31,12 +33,12 @@ def run(config: Config, tell: Progress | None = None) -> dict[str, Any]:
     model = RuntimePredictor.load(paths.model)
     facts = worth(found, model, policy=policy, seed=config.seed, tell=tell)
     write_facts(paths.worth_facts, facts)
+    write_past_plans(paths.past_plans, past_of(found, facts))
     if facts["queues"]:
-        values = {"worth/auto_against_best_rule": facts["auto_against_best_rule"]["mean"]}
-        values |= {f"worth/{name}": entry["cost"] for name, entry in facts["policies"].items()}
         with tracking.continued(read_facts(paths.ingest_facts)["mlflow_run"]):
-            tracking.log_metrics(values)
+            tracking.log_metrics(tracking.worth_metrics(facts))
             tracking.log_choice("auto", facts["chosen_by_auto"]["usual"])
+            tracking.log_files(paths.past_plans)
     return facts
 
 

@@ -230,6 +230,31 @@ def log_choice(name: str, chosen: str) -> None:
     mlflow.set_tag(name, chosen)
 
 
+def worth_metrics(facts: Mapping[str, Any]) -> dict[str, float]:
+    """What plans cost in each way, of the facts of ``plancast worth``."""
+    found = {"worth/auto_against_best_rule": facts["auto_against_best_rule"]["mean"]}
+    return found | {f"worth/{name}": entry["cost"] for name, entry in facts["policies"].items()}
+
+
+def log_worth(facts: Mapping[str, Any], kept: Path) -> str:
+    """A run for what forecasts are worth on a log, with the choice of ``auto``; its id.
+
+    Parameters
+    ----------
+    facts : mapping
+        Of ``plancast worth``, of a log that queues.
+    kept : Path
+        The past plans that later plans go by.
+    """
+    _connect()
+    with mlflow.start_run(run_name=f"worth {facts['log']}") as run:
+        log_choice("auto", facts["chosen_by_auto"]["usual"])
+        mlflow.set_tags({"kind": "worth", "log": facts["log"]})
+        log_metrics(worth_metrics(facts))
+        log_files(kept)
+        return str(run.info.run_id)
+
+
 def log_files(*paths: Path) -> None:
     """Files as artefacts of the run."""
     for path in paths:

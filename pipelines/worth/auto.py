@@ -10,17 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from plancast.pipelines.inputs.past_plans import AUTO_WAYS, PastPlans
 from plancast.pipelines.worth.batches import Backlog
 
 Floats = NDArray[np.float64]
-
-LEAST_PAST = 10
-"""Past batches, all of whose jobs have ended, before anything but the first way is taken."""
-WAYS_OF_AUTO = (
-    "closed_requested", "closed_last_two", "closed_last_same", "closed_app_median", "closed_p80",
-    "closed_scenarios",
-)  # fmt: skip
-"""What is chosen from; those that a log has no estimates for are passed over."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +39,28 @@ class Choices:
         return {"usual": self.usual, "counts": dict(Counter(self.taken)), "taken": self.taken}
 
 
+def past_plans(
+    log: str, backlogs: Sequence[Backlog], costs: Mapping[str, Sequence[float] | Floats], first: str
+) -> PastPlans:
+    """The batches as the past that ``auto`` goes by.
+
+    Parameters
+    ----------
+    log : str
+    backlogs : sequence of Backlog
+    costs : mapping of str to float64 (batches,)
+        Of every way; those that ``auto`` knows and that the log has estimates for are kept.
+    first : str
+        Taken until enough batches are known.
+    """
+    known = (first, *(way for way in AUTO_WAYS if way in costs and way != first))
+    return PastPlans(
+        log,
+        tuple(float(b.ended_s) for b in backlogs),
+        {way: tuple(float(c) for c in costs[way]) for way in known},
+    )
+
+
 def chosen(backlogs: Sequence[Backlog], costs: Mapping[str, Floats], first: str) -> Choices:
     """The way for each batch, by the batches whose outcome was known when it was planned.
 
@@ -55,20 +70,8 @@ def chosen(backlogs: Sequence[Backlog], costs: Mapping[str, Floats], first: str)
     costs : mapping of str to float64 (batches,)
         Of every way; of a batch's own only the way taken is looked at.
     first : str
-        Taken until ``LEAST_PAST`` batches are known.
-
-    Notes
-    -----
-    A batch is known from when all of its jobs had ended on the log's clock. Then the way that
-    cost least in sum over the known batches is taken.
+        Taken until enough batches are known, see ``PastPlans.choose``.
     """
-    known_from = np.array([b.ended_s for b in backlogs])
-    tried = [name for name in WAYS_OF_AUTO if name in costs]
-    taken = []
-    for backlog in backlogs:
-        past = np.flatnonzero(known_from <= backlog.now_s)
-        if len(past) < LEAST_PAST:
-            taken.append(first)
-        else:
-            taken.append(min(tried, key=lambda name: float(costs[name][past].sum())))
+    past = past_plans("", backlogs, costs, first)
+    taken = [past.choose(backlog.now_s).way for backlog in backlogs]
     return Choices(taken, np.array([costs[name][k] for k, name in enumerate(taken)]))

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from plancast.pipelines.bridge import certain_estimates, estimates_of, machines_of_log, task_of_job
+from plancast.pipelines.inputs.past_plans import AUTO_WAYS, RESERVED
 from plancast.pipelines.worth.batches import Backlog, Stretch
 from plancast.planner.model.domain import (
     SCENARIOS,
@@ -37,7 +38,6 @@ STRONG_EVALUATIONS = 50_000
 """The same of the strong oracle."""
 RULES = ("requested", "last_two", "last_same", "app_median")
 """Estimates without a model."""
-RESERVED = 0.8
 DUE_SHARE = 0.5
 DUE_H = (1.0, 2.0, 4.0)
 TIERS = (1.5, 3.0, 6.0)
@@ -78,10 +78,12 @@ def ways(rules: Sequence[str]) -> dict[str, Way]:
         "open_p80": Way("model"),
         "open_scenarios": Way("model", scenarios=SCENARIOS),
     }
-    found |= {f"closed_{rule}": Way(rule, closed=True) for rule in rules}
     found |= {
-        "closed_p80": Way("model", closed=True),
-        "closed_scenarios": Way("model", scenarios=SCENARIOS, closed=True),
+        name: Way(source, scenarios=scenarios, closed=True)
+        for name, (source, scenarios) in AUTO_WAYS.items()
+        if source in (*rules, "model")
+    }
+    found |= {
         # What the leaks are differences of.
         "closed_scenarios_told_early_ends": Way("told", scenarios=SCENARIOS, closed=True),
         "oracle": Way("oracle"),

@@ -13,7 +13,8 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from plancast.pipelines.inputs.config import name_of_log
-from plancast.pipelines.worth.auto import Choices, chosen
+from plancast.pipelines.inputs.past_plans import RESERVED, PastPlans
+from plancast.pipelines.worth.auto import Choices, chosen, past_plans
 from plancast.pipelines.worth.batches import (
     LEAST_BATCHES,
     Backlog,
@@ -25,7 +26,6 @@ from plancast.pipelines.worth.batches import (
 )
 from plancast.pipelines.worth.calibrated import coverage, drawn, same_user_rho
 from plancast.pipelines.worth.policies import (
-    RESERVED,
     RULES,
     Batch,
     Way,
@@ -120,8 +120,11 @@ def material(
     split = split_by_share(jobs, share)
     train, test = (jobs.iloc[rows].reset_index(drop=True) for rows in (split.train, split.test))
     stretch = stretch_of(
-        test, procs or machine_size(jobs), waits, stated=stated_size(jobs) is not None,
-        sized=procs is not None
+        test,
+        procs or machine_size(jobs),
+        waits,
+        stated=stated_size(jobs) is not None,
+        sized=procs is not None,
     )
     return Material(name, train, stretch, cut(stretch, batches))
 
@@ -238,6 +241,15 @@ def worth(
     }
     result["verdict"] = verdict(result)
     return result
+
+
+def past_of(found: Material, facts: Mapping[str, Any]) -> PastPlans:
+    """What ``plan --model`` may go by, of the facts that ``worth`` found."""
+    if not facts["queues"]:
+        # All plans are alike: the way that needs no model.
+        first = "closed_requested" if found.stretch.has_requests else "closed_scenarios"
+        return PastPlans(found.name, (), {first: ()})
+    return past_plans(found.name, found.backlogs, facts["costs"], facts["closed_first"])
 
 
 def nothing_queues(found: Material) -> dict[str, Any]:

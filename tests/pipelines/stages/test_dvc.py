@@ -25,7 +25,7 @@ OUTS = {
     "train": ["model", "train_facts"],
     "plan": ["request", "response", "gantt"],
     "trial": ["trial_facts"],
-    "worth": ["worth_facts"],
+    "worth": ["worth_facts", "past_plans"],
     "report": ["report"],
 }
 READS = {

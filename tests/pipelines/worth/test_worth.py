@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 from plancast.pipelines.cli import main
+from plancast.pipelines.inputs.past_plans import LEAST_PAST
 from plancast.pipelines.worth import worth as core
-from plancast.pipelines.worth.auto import LEAST_PAST, chosen
+from plancast.pipelines.worth.auto import chosen
 from plancast.pipelines.worth.batches import Backlog, cut, moments
 from plancast.pipelines.worth.calibrated import drawn, same_user_rho
 from plancast.pipelines.worth.policies import Batch, deadlines

@@ -1,0 +1,167 @@
+"""What plans of a site's past cost, by the way they were made, and which way that speaks for.
+
+``plancast worth`` plans and executes past batches in several ways and keeps what each cost beside
+the model. ``plancast plan --model`` goes by that: a forecast is used where its plans were the
+cheapest, without being asked.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plancast.pipelines.inputs.files import read_bytes, write_text_atomic
+from plancast.planner.model.domain import SCENARIOS, BadRequest
+
+FORMAT = 1
+LEAST_PAST = 10
+"""Past batches, all of whose jobs have ended, before anything but the first way is taken."""
+RESERVED = 0.8
+"""The level that is reserved whatever the way."""
+AUTO_WAYS: dict[str, tuple[str, tuple[float, ...]]] = {
+    "closed_requested": ("requested", ()),
+    "closed_last_two": ("last_two", ()),
+    "closed_last_same": ("last_same", ()),
+    "closed_app_median": ("app_median", ()),
+    "closed_p80": ("model", ()),
+    "closed_scenarios": ("model", SCENARIOS),
+}
+"""What ``auto`` chooses from: whose run times are believed, and over which scenarios."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Whose run times a plan believes, and why.
+
+    Parameters
+    ----------
+    way : str
+        Key of ``AUTO_WAYS``.
+    known : int
+        Past batches that it rests on.
+    reason : str
+        One clause.
+    """
+
+    way: str
+    known: int
+    reason: str
+
+    @property
+    def source(self) -> str:
+        """``requested``, ``model``, or the name of a rule."""
+        return AUTO_WAYS[self.way][0]
+
+    @property
+    def scenarios(self) -> tuple[float, ...]:
+        """Levels over which the plan is priced; none: the reserved one."""
+        return AUTO_WAYS[self.way][1]
+
+    def facts(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "way": self.way,
+            "source": self.source,
+            "level": RESERVED,
+            "scenarios": list(self.scenarios),
+            "executor": "closed",
+            "known_batches": self.known,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True)
+class PastPlans:
+    """Past batches: from when the outcome of each is known, and what it cost in each way.
+
+    Parameters
+    ----------
+    log : str
+    ended_s : tuple of float (batches,)
+        When the last job of each had ended, seconds on the log's clock.
+    costs : mapping of str to tuple of float (batches,)
+        By keys of ``AUTO_WAYS``, in the order in which they are tried first.
+    """
+
+    log: str
+    ended_s: tuple[float, ...]
+    costs: Mapping[str, tuple[float, ...]]
+
+    def choose(self, now_s: float) -> Choice:
+        """The way that cost least in sum over the batches that are known by now.
+
+        Parameters
+        ----------
+        now_s : float
+            On the log's clock.
+
+        Notes
+        -----
+        A batch is known from when all of its jobs had ended. Until ``LEAST_PAST`` are, the first
+        way is taken: requests, or a rule where the log has none.
+        """
+        known = [k for k, ended in enumerate(self.ended_s) if ended <= now_s]
+        first = next(iter(self.costs))
+        if len(known) < LEAST_PAST:
+            reason = f"{len(known)} past batches of {self.log} are known, fewer than {LEAST_PAST}"
+            return Choice(first, len(known), reason)
+        sums = {way: math.fsum(cost[k] for k in known) for way, cost in self.costs.items()}
+        best = min(sums, key=lambda way: sums[way])
+        saved = 1 - sums[best] / sums[first] if sums[first] > 0 else 0.0
+        reason = f"the cheapest on {len(known)} past batches of {self.log}"
+        if best != first:
+            reason += f", {saved:.1%} below {first}"
+        return Choice(best, len(known), reason)
+
+
+def past_plans_file(model: Path) -> Path:
+    """Where the past plans that belong to a model are kept: beside its folder."""
+    folder = model.resolve() if model.name in ("", "..") else model
+    return folder.parent / f"{folder.name}.past-plans.json"
+
+
+def write_past_plans(path: Path, past: PastPlans) -> None:
+    """Keep past plans in a file."""
+    content = {
+        "format": FORMAT,
+        "log": past.log,
+        "ended_s": list(past.ended_s),
+        "costs": {way: list(cost) for way, cost in past.costs.items()},
+    }
+    write_text_atomic(path, json.dumps(content) + "\n")
+
+
+def read_past_plans(path: Path) -> PastPlans:
+    """Past plans from a file.
+
+    Raises
+    ------
+    BadRequest
+        Where it is not what ``write_past_plans`` wrote.
+    """
+    try:
+        content = json.loads(read_bytes(path))
+        ended = tuple(float(at) for at in content["ended_s"])
+        costs = {
+            way: tuple(float(c) for c in content["costs"][way])
+            for way in AUTO_WAYS
+            if way in content["costs"]
+        }
+        good = content["format"] == FORMAT and bool(costs) and _all_of(len(ended), costs)
+        found = PastPlans(str(content["log"]), ended, costs)
+    except (KeyError, TypeError, ValueError):
+        good = False
+    if not good:
+        raise BadRequest(
+            f"{path}: is no record of past plans of this version; make it again with plancast "
+            "worth LOG --model MODEL, or remove it"
+        )
+    return found
+
+
+def _all_of(count: int, costs: Mapping[str, Sequence[float]]) -> bool:
+    return all(len(c) == count and all(math.isfinite(v) for v in c) for c in costs.values())

@@ -1,0 +1,189 @@
+"""auto in plan --model: what past plans cost says whose run times a plan believes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plancast.pipelines.inputs.past_plans import (
+    AUTO_WAYS,
+    LEAST_PAST,
+    PastPlans,
+    past_plans_file,
+    read_past_plans,
+    write_past_plans,
+)
+from plancast.pipelines.inputs.requests import chosen_way, request_from_files
+from plancast.planner.model.domain import SCENARIOS, BadRequest
+from plancast.predictor import RuntimePredictor
+from plancast.predictor.schema import canonical
+
+Run = Callable[..., Any]
+FIRST_END_S = 1000.0
+
+
+def past(batches: int = LEAST_PAST) -> PastPlans:
+    """Batches that end every 100 s, on which scenarios were the cheapest."""
+    ended = tuple(FIRST_END_S + 100 * k for k in range(batches))
+    costs = {"closed_requested": 10.0, "closed_last_same": 9.5, "closed_scenarios": 9.0}
+    return PastPlans("site", ended, {way: (cost,) * batches for way, cost in costs.items()})
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of jobs that ask for an hour and run for some minutes."""
+    import numpy as np
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    n = 400
+    submit = np.arange(n) * 60.0
+    run = rng.integers(200, 400, n).astype(float)
+    jobs = pd.DataFrame(
+        {"job_id": [str(k) for k in range(n)], "submit_s": submit, "start_s": submit,
+         "end_s": submit + run, "run_s": run, "requested_s": 3600.0, "cpus": 1.0, "user": "u",
+         "app": "a", "outcome": "completed"}
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("past") / "runtime"
+    RuntimePredictor(trees={"n_estimators": 20}).fit(canonical(jobs)).save(folder)
+    return folder
+
+
+@pytest.fixture
+def files(tmp_path: Path, learned: Path) -> dict[str, Path]:
+    """A task that names a request, one that names none, a cluster, and the model alone."""
+    model = tmp_path / "runtime"
+    model.symlink_to(learned, target_is_directory=True)
+    tasks, cluster = tmp_path / "t.csv", tmp_path / "c.yaml"
+    tasks.write_text("id,user,app,requested_s\na,u,a,3600\nb,u,a,\n")
+    cluster.write_text("now_s: 100000\nworkers: [{id: w, cpus: 4}]\n")
+    return {"tasks": tasks, "cluster": cluster, "model": model}
+
+
+def test_only_batches_that_had_ended_by_now_count() -> None:
+    """Plans would be chosen by an outcome that nobody could know."""
+    found = past(20)
+    for known in range(21):
+        choice = found.choose(FIRST_END_S + 100 * (known - 1))
+        assert choice.known == known
+        assert choice.way == ("closed_scenarios" if known >= LEAST_PAST else "closed_requested")
+    # What a batch of the future cost changes nothing.
+    worse = PastPlans("site", found.ended_s, {**found.costs, "closed_scenarios": (9.0,) * 12
+                                              + (1e6,) * 8})  # fmt: skip
+    assert worse.choose(FIRST_END_S + 1100).way == "closed_scenarios"
+    assert worse.choose(FIRST_END_S + 1900).way == "closed_last_same"
+
+
+def test_what_is_kept_is_read_again(tmp_path: Path) -> None:
+    """A later plan would go by other figures than were measured."""
+    path = past_plans_file(tmp_path / "runtime")
+    assert path == tmp_path / "runtime.past-plans.json"
+    write_past_plans(path, past())
+    assert read_past_plans(path) == past()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.update(format=0),
+        lambda c: c.update(costs={}),
+        lambda c: c["costs"].update(closed_requested=[1.0]),
+        lambda c: c["costs"].update(closed_requested=[float("nan")] * LEAST_PAST),
+        lambda c: c.pop("ended_s"),
+    ],
+)
+def test_a_damaged_record_is_refused(tmp_path: Path, change: Callable[[Any], Any]) -> None:
+    """Plans would silently be made by half a record."""
+    path = tmp_path / "x.json"
+    write_past_plans(path, past())
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(BadRequest, match=r"x\.json: is no record of past plans"):
+        read_past_plans(path)
+
+
+def test_the_way_reaches_the_request(files: dict[str, Path]) -> None:
+    """Auto would be told to the user and not be planned with."""
+    kept = past_plans_file(files["model"])
+    assert chosen_way(**files) is None
+    ways = {"closed_scenarios": ("model", SCENARIOS), "closed_requested": ("requested", ()),
+            "closed_last_same": ("last_same", ())}  # fmt: skip
+    for way, (source, scenarios) in ways.items():
+        write_past_plans(kept, PastPlans("site", past().ended_s, {way: (1.0,) * LEAST_PAST}))
+        choice = chosen_way(**files)
+        assert choice is not None
+        assert choice.way == way
+        request = request_from_files(**files, choice=choice)
+        assert request.estimates["a"]["*"].source == source
+        assert request.policy.scenarios == scenarios
+        # A task that names no request has an estimate all the same.
+        assert request.estimates["b"]["*"].source == ("model" if source == "requested" else source)
+    assert request.estimates["a"]["*"].seconds[0] < 600
+
+
+def test_a_policy_that_names_scenarios_has_the_model(files: dict[str, Path]) -> None:
+    """Scenarios of requests would all be one."""
+    write_past_plans(past_plans_file(files["model"]), past(1))
+    policy = files["cluster"].with_name("p.yaml")
+    policy.write_text("scenarios: [0.5, 0.9]\n")
+    assert chosen_way(**files, policy=policy) is None
+    policy.write_text("level: 0.7\n")
+    assert chosen_way(**files, policy=policy) is not None
+
+
+def test_every_way_of_auto_is_one_that_worth_compares() -> None:
+    """A way could be chosen that was measured as another one."""
+    from plancast.pipelines.worth.policies import RULES, ways
+
+    compared = ways(RULES)
+    for name, (source, scenarios) in AUTO_WAYS.items():
+        way = compared[name]
+        assert (way.source, way.scenarios, way.closed) == (source, scenarios, True)
+
+
+def test_the_command_says_whose_run_times_count(
+    files: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A user would not know that the model was passed over, nor how to ask for it."""
+    from plancast.pipelines.cli import main
+
+    def plan(*more: str) -> tuple[int, str]:
+        given = [f"--{name}={path}" for name, path in files.items()]
+        with pytest.raises(SystemExit) as left:
+            main(["plan", *given, "--solver", "greedy", *more])
+        return int(left.value.code or 0), "".join(capsys.readouterr())
+
+    write_past_plans(past_plans_file(files["model"]), past(3))
+    assert "run times of requested: 3 past batches of site are known" in plan()[1]
+    facts = json.loads(plan("--json")[1])
+    assert facts["chosen_by_auto"]["way"] == "closed_requested"
+    assert facts["chosen_by_auto"]["known_batches"] == 3
+    asked = json.loads(plan("--json", "--source", "model")[1])
+    assert (asked["chosen_by_auto"], asked["estimate_source"]) == (None, "model")
+    assert plan("--source", "guess") == (
+        2, "plancast: --source 'guess': choose auto, requested, last_two, last_same, app_median, "
+        "model\n",
+    )  # fmt: skip
+
+
+def test_where_nothing_queues_requests_count(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model would plan by forecasts though no plan of the past was cheaper for them."""
+    from plancast.pipelines.cli import main
+    from plancast.planner.instances.generate_log import generate_log, swf_text
+
+    log = tmp_path / "idle.swf"
+    log.write_text(swf_text(generate_log(600, 12, 16, 3)))
+    with pytest.raises(SystemExit) as left:
+        main(["worth", str(log), "--procs", "100000", "--model", str(files["model"])])
+    assert left.value.code == 0
+    assert "runtime.past-plans.json" in "".join(capsys.readouterr().out.split())
+    choice = chosen_way(**files)
+    assert choice is not None
+    assert (choice.way, choice.known) == ("closed_requested", 0)
