@@ -493,27 +493,23 @@ def machine_size(frame: pd.DataFrame) -> float:
 
     Notes
     -----
-    MaxProcs of the header; else its MaxNodes, unless a job is wider than that. Without
-    either the largest of the widest job, the most that ran at once, and the mean load
-    (work / span of submissions): a pool below its mean load would never catch up.
+    What the header states; else the largest of the widest job, the most that ran at once, and
+    the mean load (work / span of submissions): a pool below it would never catch up.
     """
-    if (stated := stated_size(frame)) is not None:
+    if stated := stated_size(frame):
         return stated
     widths = _widths(frame)
-    widest = float(widths.max(initial=1.0))
     run_s = frame["run_s"].clip(lower=0).fillna(0).to_numpy()
     span_s = frame["submit_s"].max() - frame["submit_s"].min()
     load = math.ceil((widths * run_s).sum() / span_s) if span_s > 0 else 1
-    return max(widest, load, _peak_use(frame, widths))
+    return max(float(widths.max(initial=1.0)), load, _peak_use(frame, widths))
 
 
 def stated_size(frame: pd.DataFrame) -> float | None:
-    """Processors of the machine as the log's header says them; None where it does not."""
+    """MaxProcs of the header, else its MaxNodes unless a job is wider than that, else None."""
     header: dict[str, str] = frame.attrs.get("header", {})
-    if (stated := _stated(header, "MaxProcs")) > 0:
-        return stated
-    stated = _stated(header, "MaxNodes")
-    return stated if stated > 0 and stated >= _widths(frame).max(initial=1.0) else None
+    procs, nodes = (_stated(header, key) for key in ("MaxProcs", "MaxNodes"))
+    return procs or (nodes if nodes >= _widths(frame).max(initial=1.0) else 0.0) or None
 
 
 def _peak_use(frame: pd.DataFrame, widths: np.ndarray) -> float:
@@ -528,7 +524,7 @@ def _peak_use(frame: pd.DataFrame, widths: np.ndarray) -> float:
 
 def _stated(header: dict[str, str], key: str) -> float:
     try:
-        return float(header.get(key, "0").split()[0])
+        return max(0.0, float(header.get(key, "0").split()[0]))
     except (ValueError, IndexError):
         return 0.0
 
