@@ -98,6 +98,7 @@ TESTED_IN = {
     "pipelines/stages/stage": "pipelines/stages/test_dvc",
     "pipelines/tracking": "pipelines/tracking/test_tracking_evaluations",
     "planner/model/spans": "planner/model/test_evaluate",
+    "planner/solvers/mode_rules": "planner/arrays/test_modes",
     "planner/arrays/cost": "planner/arrays/test_rates",
     "planner/arrays/graph": "planner/arrays/test_schedule",
     "planner/arrays/heap": "planner/arrays/test_schedule",

@@ -89,6 +89,8 @@ def request_from_files(
         found = _requested([*pending, *(run.task for run in machines.running)])
     # A model's forecasts are distributions: a plan is priced over common levels of them.
     scenarios = () if model is None else SCENARIOS if choice is None else choice.scenarios
+    if any(task.modes for task in pending) or machines.budgets:
+        scenarios = ()  # which modes do not know
     wanted = Policy(scenarios=scenarios) if policy is None else read_policy(policy, scenarios)
     try:
         return PlanRequest(

@@ -56,11 +56,14 @@ class Schedule:
         Seconds after now.
     worker : int64 (pieces,)
         Worker of each shard; task i has the pieces ``shard_ptr[i]:shard_ptr[i + 1]``.
+    mode : int64 (tasks,), optional
+        Row of ``modes.Choices`` in which each task is done, where tasks have modes.
     """
 
     start: Ints
     end: Ints
     worker: Ints
+    mode: Ints | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from plancast.planner.arrays.modes import Choices, decode_choices, encode_choices
 from plancast.planner.arrays.problem import Problem, Schedule, decode, encode
 from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.model.domain import RELATIVE_TOLERANCE, BadRequest, Plan, every_estimate
@@ -32,8 +33,8 @@ from plancast.planner.planning.warm import (
     SHOPS,
     warm,
 )
-from plancast.planner.solvers import SOLVERS
-from plancast.planner.solvers.base import Observe, Solution, Solver
+from plancast.planner.solvers import MODE_SOLVERS, SOLVERS
+from plancast.planner.solvers.base import Observe, Solution
 from plancast.planner.solvers.makespan.recognise import SHOP_TASKS, is_project, is_shop
 
 _log = logging.getLogger(__name__)
@@ -88,10 +89,12 @@ def plan(
     Raises
     ------
     BadRequest
-        For a solver that does not exist.
+        For a solver that does not exist, or that does not know modes where tasks have some.
     """
     if solver != "auto" and solver not in SOLVERS:
         raise BadRequest(f"there is no solver {solver!r}; choose auto or {', '.join(SOLVERS)}")
+    if request.snapshot.has_modes:
+        _refuse_with_modes(request, solver)
     warm(_families(request, solver))
     if request.policy.scenarios:
         return plan_in_scenarios(request, lambda r: plan(r, solver, observe=observe, **parameters))
@@ -102,6 +105,19 @@ def plan(
             observe,
         )
     return plan_without_preemption(request, solver, observe, parameters)
+
+
+def _refuse_with_modes(request: PlanRequest, solver: str) -> None:
+    """Refuse, by name, what does not know modes and budgets."""
+    who = None
+    if solver not in ("auto", *MODE_SOLVERS):
+        who = f"{solver} cannot plan them; choose auto or {', '.join(MODE_SOLVERS)}"
+    elif request.policy.scenarios:
+        who = "a policy with scenarios cannot price them; leave scenarios out"
+    elif stopped := preemptible(request):
+        who = f"preemption cannot plan them; running task {stopped[0].task.id} is preemptible"
+    if who is not None:
+        raise BadRequest(f"the request has modes or budgets, and {who}")
 
 
 def plan_without_preemption(
@@ -115,7 +131,7 @@ def plan_without_preemption(
     """Plan a request but for the tasks `left_out`, and preempt nothing; see ``plan``."""
     began = time.perf_counter()
     with _no_collection():
-        problem = encode(request, left_out)
+        problem = _encoded(request, left_out)
     if problem.infeasible or (problem.unplanned and not problem.tasks):
         return _response(request, Status.INFEASIBLE, began, problem, why=problem.infeasible)
     contest = _Contest(request, problem)
@@ -147,8 +163,8 @@ def plan_without_preemption(
                     if solution.status is Status.INFEASIBLE:
                         status = Status.INFEASIBLE
     else:
-        bound = lower_bound(problem)
-        contest.enter(solver, decode(problem, _empty_schedule()))
+        bound = lower_bound(_plain(problem))
+        contest.enter(solver, _decoded(problem, _empty_schedule()))
     if contest.plan is None:
         impossible = status is Status.INFEASIBLE
         return _response(
@@ -163,13 +179,34 @@ def plan_without_preemption(
     return contest.response(bound, began)
 
 
-def _bound(problem: Problem, budget: Budget, began: float) -> float:
+def _encoded(request: PlanRequest, left_out: Mapping[str, str] | None) -> Problem | Choices:
+    """The arrays of a request, with all ways of its tasks where they have modes."""
+    if request.snapshot.has_modes:
+        return encode_choices(request, left_out)
+    return encode(request, left_out)
+
+
+def _decoded(problem: Problem | Choices, schedule: Schedule) -> Plan:
+    """A schedule as a plan."""
+    if isinstance(problem, Choices):
+        return decode_choices(problem, schedule)
+    return decode(problem, schedule)
+
+
+def _plain(problem: Problem | Choices) -> Problem:
+    """The problem itself, or the one that is no dearer than any choice of modes."""
+    return problem.relaxed if isinstance(problem, Choices) else problem
+
+
+def _bound(problem: Problem | Choices, budget: Budget, began: float) -> float:
     """No plan costs less, as far as the budget lets that be known; minus infinity for nothing."""
     left = _left(budget, began, 0.0).seconds
     overdue = None if left is None else time.perf_counter() + left + OVERDUE_S
     timed = budget.seconds is None or budget.seconds >= TIMED_BOUND_S
     most = None if left is None else max(left, LEAST_BOUND_S)
-    found = run_apart({"bound": lambda _: lower_bound(problem, timed=timed, seconds=most)}, overdue)
+    found = run_apart(
+        {"bound": lambda _: lower_bound(_plain(problem), timed=timed, seconds=most)}, overdue
+    )
     result = found["bound"].result
     return float("-inf") if result is None else result
 
@@ -192,7 +229,7 @@ def _no_collection() -> Iterator[None]:
 class _Contest:
     """Keeps the cheapest valid plan by the evaluator's word."""
 
-    def __init__(self, request: PlanRequest, problem: Problem) -> None:
+    def __init__(self, request: PlanRequest, problem: Problem | Choices) -> None:
         self.request = request
         self.problem = problem
         self.plan: Plan | None = None
@@ -267,7 +304,7 @@ class _Contest:
         if schedule is None or schedule is self.judged:
             return None
         with _no_collection():
-            fault = self.enter(solver, decode(self.problem, schedule))
+            fault = self.enter(solver, _decoded(self.problem, schedule))
         self.judged = schedule
         return fault
 
@@ -304,7 +341,11 @@ class _Contest:
 
 
 def _response(
-    request: PlanRequest, status: Status, began: float, problem: Problem, **facts: Any
+    request: PlanRequest,
+    status: Status,
+    began: float,
+    problem: Problem | Choices,
+    **facts: Any,
 ) -> PlanResponse:
     sources = {estimate.source for estimate in every_estimate(request.estimates)}
     return PlanResponse(
@@ -318,8 +359,10 @@ def _response(
     )
 
 
-def _choose(problem: Problem, budget: Budget) -> tuple[str, ...]:
+def _choose(problem: Problem | Choices, budget: Budget) -> tuple[str, ...]:
     """The engines that ``auto`` takes for a problem of this shape; one, or two side by side."""
+    if isinstance(problem, Choices):
+        return ("cpsat",)
     tasks = len(problem.tasks)
     if problem.shard_ptr[-1] > EXACT_PIECES:
         return ("lns",)
@@ -349,6 +392,8 @@ def _families(request: PlanRequest, solver: str) -> set[str]:
     """The families of kernels that a solver, or ``auto``, can need for a request."""
     if solver != "auto":
         return {LISTS, *NEEDS.get(solver, ())}
+    if request.snapshot.has_modes:
+        return {LISTS}
     workers, fewest = request.snapshot.workers, len(request.snapshot.pending)
     most = fewest + sum(run.task.preemptible for run in request.snapshot.running)
     found = {LISTS, ASTAR} if fewest <= ASTAR_TASKS else {LISTS}
@@ -368,14 +413,15 @@ def _part(name: str, chosen: tuple[str, ...]) -> dict[str, int]:
 
 
 def _task(
-    engine: Solver,
-    problem: Problem,
+    engine: Any,
+    problem: Problem | Choices,
     budget: Budget,
     rng: np.random.Generator,
     incumbent: Schedule | None,
 ) -> Callable[[Observe], Solution]:
     """What an engine is to do, but for whom to tell of better schedules."""
-    return lambda report: engine.solve(
+    solve = engine.solve_modes if isinstance(problem, Choices) else engine.solve
+    return lambda report: solve(
         problem, budget=budget, rng=rng, incumbent=incumbent, observe=report
     )
 
@@ -393,7 +439,7 @@ def _left(budget: Budget, began: float, reserve_s: float) -> Budget:
     return replace(budget, seconds=max(0.0, budget.seconds - spent_s))
 
 
-def _restamped(incumbent: Plan, problem: Problem) -> Plan:
+def _restamped(incumbent: Plan, problem: Problem | Choices) -> Plan:
     """The incumbent's assignments of tasks that are still to be planned, for this snapshot."""
     snapshot = problem.request.snapshot
     wanted = {t.id for t in problem.tasks}
@@ -403,4 +449,4 @@ def _restamped(incumbent: Plan, problem: Problem) -> Plan:
 
 def _empty_schedule() -> Schedule:
     nothing = np.zeros(0, np.int64)
-    return Schedule(nothing, nothing, nothing)
+    return Schedule(nothing, nothing, nothing, nothing)

@@ -57,4 +57,7 @@ SOLVERS: dict[str, Callable[..., Solver]] = {
 }
 """Name to factory; keyword arguments are the solver's parameters."""
 
-__all__ = ["SOLVERS", "Solution", "Solver"]
+MODE_SOLVERS = ("greedy", "cpsat")
+"""Those that plan tasks with modes, and budgets (``base.ModeSolver``)."""
+
+__all__ = ["MODE_SOLVERS", "SOLVERS", "Solution", "Solver"]

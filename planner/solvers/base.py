@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from plancast.planner.arrays.modes import Choices
 from plancast.planner.arrays.problem import Problem, Schedule
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.messages import Budget, Status
@@ -71,6 +72,22 @@ class Solver(Protocol):
         observe : callable, optional
             Called at each better schedule.
         """
+        ...
+
+
+class ModeSolver(Solver, Protocol):
+    """A solver that plans tasks with modes as well; others are refused for them by name."""
+
+    def solve_modes(
+        self,
+        choices: Choices,
+        *,
+        budget: Budget,
+        rng: np.random.Generator,
+        incumbent: Schedule | None = None,
+        observe: Observe | None = None,
+    ) -> Solution:
+        """As ``solve``, with a way of each task to be chosen; schedules tell their modes."""
         ...
 
 

@@ -30,7 +30,7 @@ from plancast.planner.model.evaluate import (
     unplanned_weight,
 )
 from plancast.planner.model.messages import PlanRequest
-from plancast.planner.model.spans import planned_duration_s, running_end_s
+from plancast.planner.model.spans import fastest_mode_s, planned_duration_s, running_end_s
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,9 @@ class _Place:
     start: int
     end: int
     alone: float
+    done: Task
+    """The task in the mode that is chosen."""
+    mode: str
 
 
 def without_moves(request: PlanRequest) -> PlanRequest:
@@ -73,9 +76,18 @@ def safe_horizon(request: PlanRequest, tasks: Collection[Task]) -> int:
         calm.append(worker.free_at(snapshot.now_s))
         calm += [window.end_s for window in worker.blocked]
     for task in tasks:
-        durations = [planned_duration_s(request, task.id, [w]) for w in snapshot.workers]
+        durations = [
+            planned_duration_s(request, task.id, [w], mode)
+            for w in snapshot.workers
+            for mode in modes_of(task)
+        ]
         longest += max((d for d in durations if d is not None), default=0)
     return max(calm) + longest
+
+
+def modes_of(task: Task) -> list[str]:
+    """Its modes; one of no name where it has none."""
+    return [mode.id for mode in task.modes] or [""]
 
 
 def energy_price(prices: Prices, worker: Worker) -> float:
@@ -118,9 +130,9 @@ def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | 
         waited[run.task.owner] += run.start_s - run.task.release_s
         for name in run.workers:
             last_end[name] = max(last_end.get(name, end_s), end_s)
-            load[name] += workers[name].dominant_share(run.task.demand) * (end_s - now)
+            load[name] += workers[name].dominant_share(run.done.demand) * (end_s - now)
             for second in range(now, end_s):
-                for resource, amount in run.task.demand.items():
+                for resource, amount in run.done.demand.items():
                     in_use[name][second][resource] += amount
     on = set(last_end)
     constant = sum(
@@ -131,6 +143,11 @@ def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | 
         for name, end_s in last_end.items()
     )
 
+    left = dict(snapshot.budgets)
+    for run in snapshot.running:
+        for resource, amount in run.done.demand.items():
+            if resource in left:
+                left[resource] -= amount
     chosen: list[_Place] = []
     ends: dict[str, int] = {}
     best_cost, best = float("inf"), None
@@ -156,12 +173,16 @@ def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | 
                 best_cost, best = cost, tuple(chosen)
             return
         task = tasks[k]
-        demand = [(r, a) for r, a in task.demand.items() if a > 0]
         not_before = max((ends[b] for b in task.after if b in ends), default=now)
         for place in places[k]:
             if alone + place.alone + least[k + 1] >= best_cost:
                 break  # the places are in order of what they cost alone
             if place.start < not_before:
+                continue
+            wanted = place.done.demand.items()
+            demand = [(r, a) for r, a in wanted if a > 0 and r not in left]
+            spends = [(r, a) for r, a in wanted if a > 0 and r in left]
+            if any(amount > left[resource] for resource, amount in spends):
                 continue
             before = {name: last_end.get(name) for name in place.workers}
             fits = True
@@ -179,7 +200,7 @@ def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | 
                     break
             if not fits:
                 continue
-            share = {name: workers[name].dominant_share(task.demand) for name in before}
+            share = {name: workers[name].dominant_share(place.done.demand) for name in before}
             for name in place.workers:
                 load[name] += share[name] * (place.end - place.start)
                 last_end[name] = max(last_end.get(name, place.end), place.end)
@@ -191,7 +212,11 @@ def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | 
                         for resource, amount in demand:
                             in_use[name][second][resource] += amount
                 ends[task.id] = place.end
+                for resource, amount in spends:
+                    left[resource] -= amount
                 extend(k + 1, alone + place.alone)
+                for resource, amount in spends:
+                    left[resource] += amount
                 del ends[task.id]
                 for name in place.workers:
                     for second in range(place.start, place.end):
@@ -212,7 +237,8 @@ def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | 
         return None
     plan = Plan(
         tuple(
-            Assignment(t.id, p.workers, p.start, p.end) for t, p in zip(tasks, best, strict=True)
+            Assignment(t.id, p.workers, p.start, p.end, p.mode)
+            for t, p in zip(tasks, best, strict=True)
         ),
         (),
         now,
@@ -305,7 +331,13 @@ def _predecessors_first(tasks: list[Task]) -> list[Task]:
 
 
 def _places(request: PlanRequest, task: Task, horizon: int) -> list[_Place]:
-    """Every place that no rule forbids the task alone, least own cost first."""
+    """Every place in every mode that no rule forbids the task alone, least own cost first."""
+    places = [p for mode in modes_of(task) for p in _places_in(request, task, mode, horizon)]
+    return sorted(places, key=lambda place: (place.alone, place.end))
+
+
+def _places_in(request: PlanRequest, of: Task, mode: str, horizon: int) -> list[_Place]:
+    task, fastest_s = of.in_mode(mode), fastest_mode_s(request, of)
     snapshot, policy, prices = request.snapshot, request.policy, request.policy.prices
     finished = {f.id: f for f in snapshot.finished}
     assert all(finished[b].outcome.value == "completed" for b in task.after if b in finished)
@@ -315,19 +347,20 @@ def _places(request: PlanRequest, task: Task, horizon: int) -> list[_Place]:
             earliest = max(earliest, running_end_s(request, snapshot.running_by_id[before]))
     result = []
     for workers in combinations_with_replacement(snapshot.workers, task.shards):
-        duration = planned_duration_s(request, task.id, workers)
+        duration = planned_duration_s(request, task.id, workers, mode)
         if duration is None or not all(w.satisfies(task.requires) for w in workers):
             continue
         if any(
             amount > worker.capacity.get(resource, 0)
             for worker in workers
             for resource, amount in task.demand.items()
+            if resource not in snapshot.budgets
         ):
             continue
         for start in range(earliest, horizon - duration + 1):
             end = start + duration
             late = task.deadline_s is not None and end > task.deadline_s
-            stretch = (end - task.release_s) / max(duration, MIN_STRETCH_S)
+            stretch = (end - task.release_s) / max(fastest_s or duration, MIN_STRETCH_S)
             waits = start - max(task.release_s, snapshot.now_s)
             if (
                 (policy.hard_deadlines and late)
@@ -345,8 +378,7 @@ def _places(request: PlanRequest, task: Task, horizon: int) -> list[_Place]:
                 watt_s = worker.busy_w * worker.dominant_share(task.demand) * duration
                 cost += energy_price(prices, worker) * watt_s / WATT_SECONDS_PER_KWH
                 cost += prices.failures * (1.0 - worker.health ** (duration / HOUR_S))
-            result.append(_Place(tuple(w.id for w in workers), start, end, cost))
-    result.sort(key=lambda place: (place.alone, place.end))
+            result.append(_Place(tuple(w.id for w in workers), start, end, cost, task, mode))
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from plancast.planner.model.domain import (
     Assignment,
     DurationEstimate,
     Finished,
+    Mode,
     Outcome,
     Plan,
     Policy,
@@ -52,6 +54,7 @@ def random_request(
     incumbent: bool = True,
     bounds: bool = True,
     misfits: bool = True,
+    modes: bool = False,
 ) -> PlanRequest:
     """A small request that tries to be awkward, for comparing solvers with brute force.
 
@@ -87,6 +90,9 @@ def random_request(
     misfits : bool
         Whether some tasks may fit no worker; without them, drains and bounds every task can
         be planned.
+    modes : bool
+        Whether tasks may have several modes, and there may be a budget; nothing is preemptible
+        then.
 
     Returns
     -------
@@ -275,7 +281,7 @@ def random_request(
         prices = replace(prices, carbon_kg=18_000.0 * pick(1, 3))
         grid = [0.3 * pick(0, 2) for _ in workers]
         workers = [replace(w, carbon_kg_per_kwh=g) for w, g in zip(workers, grid, strict=True)]
-    return PlanRequest(
+    drawn_request = PlanRequest(
         request_id="random",
         snapshot=Snapshot(
             version=3,
@@ -296,4 +302,63 @@ def random_request(
         ),
         incumbent=in_force,
         seed=0,
+    )
+    return _with_modes(drawn_request, rng, max_duration_s) if modes else drawn_request
+
+
+def _with_modes(request: PlanRequest, rng: np.random.Generator, max_duration_s: int) -> PlanRequest:
+    """The same with modes for most tasks, the first as they are, and half the time a budget."""
+    snapshot = request.snapshot
+    estimates: dict[str, Any] = dict(request.estimates)
+    budgeted = bool(rng.random() < 0.5)
+
+    def price(mode: Mode) -> Mode:
+        if not budgeted or rng.random() < 0.4:
+            return mode
+        return replace(mode, demand={**mode.demand, "gold": int(rng.integers(0, 4))})
+
+    def widened(task: Task) -> Task:
+        first = Mode("own", task.demand, task.shards, task.requires, task.requested_s)
+        if rng.random() < 0.3:
+            if not budgeted:
+                return task
+            return replace(task, demand=price(first).demand)
+        modes, by_mode = [price(first)], {"own": estimates[task.id]}
+        for k in range(int(rng.integers(0, 3))):
+            scale = float(rng.choice([0.5, 1.0, 2.0]))
+            demand = {r: 500 * round(a * scale / 500) for r, a in task.demand.items()}
+            shards = int(rng.choice([1, 1, 2])) if task.shards == 1 else int(rng.integers(1, 4))
+            labels = task.requires if rng.random() < 0.7 else ()
+            modes.append(price(Mode(f"m{k}", demand, shards, labels)))
+            known = {c: e for c, e in by_mode["own"].items() if rng.random() < 0.9}
+            by_mode[f"m{k}"] = {
+                c: DurationEstimate.certain(int(rng.integers(1, max_duration_s + 1)), "random")
+                for c in known
+            }
+        estimates[task.id] = by_mode
+        way = {"demand": {}, "shards": 1, "requires": (), "requested_s": None}
+        return replace(task, **way, modes=tuple(modes))
+
+    pending = tuple(widened(task) for task in snapshot.pending)
+    running = []
+    for run in snapshot.running:
+        calm = replace(run.task, preemptible=False)
+        task = widened(calm)
+        running.append(Running(task, run.workers, run.start_s, "own" if task.modes else ""))
+    most = sum(max(m.demand.get("gold", 0) for m in t.modes or (t,)) for t in pending)
+    ran = sum(run.done.demand.get("gold", 0) for run in running)
+    gold = {"gold": ran + int(rng.integers(most // 3, most + 2))} if budgeted else {}
+    incumbent = request.incumbent
+    if incumbent is not None:
+        by_id = {task.id: task for task in pending}
+        moved = []
+        for assignment in incumbent.assignments:
+            names = [m.id for m in by_id[assignment.task].modes] or [""]
+            moved.append(replace(assignment, mode=str(rng.choice(names))))
+        incumbent = replace(incumbent, assignments=tuple(moved))
+    return replace(
+        request,
+        snapshot=replace(snapshot, pending=pending, running=tuple(running), budgets=gold),
+        estimates=estimates,
+        incumbent=incumbent,
     )

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from ortools.sat.python import cp_model
 
+from plancast.planner.arrays.modes import Choices
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
 from plancast.planner.arrays.rates import ALL_BUT_MOVES
 from plancast.planner.bounds.lower_bound import lower_bound
@@ -96,6 +97,18 @@ class CpSat:
         """See ``Solver.solve``; building the models counts towards the seconds."""
         return _Search(self, problem, budget, rng, incumbent, observe).run()
 
+    def solve_modes(
+        self,
+        choices: Choices,
+        *,
+        budget: Budget,
+        rng: np.random.Generator,
+        incumbent: Schedule | None = None,
+        observe: Observe | None = None,
+    ) -> Solution:
+        """See ``ModeSolver.solve_modes``: the whole problem, each worker for itself."""
+        return _Search(self, choices.base, budget, rng, incumbent, observe, choices).run()
+
 
 class _Search:
     """One call: the models in turn, the best schedule and the best bound so far."""
@@ -108,7 +121,9 @@ class _Search:
         rng: np.random.Generator,
         incumbent: Schedule | None,
         observe: Observe | None,
+        choices: Choices | None = None,
     ) -> None:
+        self.choices = choices
         self.settings, self.problem, self.budget = settings, problem, budget
         self.seed, self.observe = int(rng.integers(2**31 - 1)), observe
         self.began = time.perf_counter()
@@ -122,6 +137,8 @@ class _Search:
 
     def run(self) -> Solution:
         """Coarse ticks, classes, single workers: each as far as it is asked for and pays."""
+        if self.choices is not None:
+            return self._run_modes(self.choices)
         problem, settings = self.problem, self.settings
         on = problem.allowed.sum(axis=1)[problem.kind].sum()
         alone = [np.array([w]) for w in range(len(problem.capacity))]
@@ -135,6 +152,17 @@ class _Search:
                 self._by_class(classes, int(on) <= settings.max_intervals)
             if int(on) <= settings.max_intervals and not self._is_settled():
                 self._by_worker(classes)
+        except (TimeoutError, TooLarge):
+            pass
+        if self.found is not None:
+            return self.found
+        return Solution(Status.NO_PLAN_IN_TIME, lower_bound=self.bound, steps=self._steps())
+
+    def _run_modes(self, choices: Choices) -> Solution:
+        try:
+            ways = choices.ways
+            if int(ways.allowed.sum(axis=1)[ways.kind].sum()) <= self.settings.max_intervals:
+                self._by_worker(classes_of(ways))
         except (TimeoutError, TooLarge):
             pass
         if self.found is not None:
@@ -195,9 +223,10 @@ class _Search:
 
     def _by_worker(self, classes: list[Ints]) -> None:
         """The whole problem."""
-        hint = self.best and in_order(self.problem, self.best, classes)
-        least = max(self.bound, lower_bound(self.problem))
-        model = Model(self.problem, hint, self.stop_at, least=least)
+        hint = self.best and in_order(self._as_placed(self.best), self.best, classes)
+        relaxed = self.problem if self.choices is None else self.choices.relaxed
+        least = max(self.bound, lower_bound(relaxed))
+        model = Model(self.problem, hint, self.stop_at, least=least, choices=self.choices)
         model.keep_in_order(classes)
         solver, status = self._solve(model.model, model, 1.0, observed=True)
         if status == cp_model.INFEASIBLE:
@@ -212,6 +241,12 @@ class _Search:
         claimed = model.claimed(schedule)
         proven = Status.OPTIMAL if status == cp_model.OPTIMAL else Status.FEASIBLE
         self.found = Solution(proven, schedule, min(self.bound, claimed), claimed, self._steps())
+
+    def _as_placed(self, schedule: Schedule) -> Problem:
+        """The plain problem that a schedule is of."""
+        if self.choices is None or schedule.mode is None:
+            return self.problem
+        return self.choices.fixed(schedule.mode)
 
     # ------------------------------------------------------------------ one solve
 

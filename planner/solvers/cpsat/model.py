@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from ortools.sat.python import cp_model
 
-from plancast.planner.arrays.problem import Ints, Problem, Schedule
+from plancast.planner.arrays.modes import Choices
+from plancast.planner.arrays.problem import Ints, Problem, Schedule, offsets
 from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.model.domain import HOUR_S, MIN_STRETCH_S
 
@@ -47,8 +48,14 @@ def _held(largest: int) -> None:
 class Facts:
     """A schedule as the variables see it, its pieces counted by the first worker of a class."""
 
-    def __init__(self, problem: Problem, schedule: Schedule, first: Ints) -> None:
-        ptr = problem.shard_ptr
+    def __init__(
+        self, problem: Problem, schedule: Schedule, first: Ints, choices: Choices | None = None
+    ) -> None:
+        tasks = np.arange(len(problem.tasks))
+        row = tasks if schedule.mode is None else schedule.mode
+        ways = problem if choices is None else choices.ways
+        ptr = offsets(ways.shards[row])
+        self.row = [int(k) for k in row]
         self.start = [int(t) for t in schedule.start]
         self.end = [int(t) for t in schedule.end]
         self.pieces: list[dict[int, int]] = []
@@ -60,13 +67,14 @@ class Facts:
                 head = int(first[w])
                 counts[head] = counts.get(head, 0) + 1
                 self.last_end[w] = max(self.last_end[w], end)
-                share = float(problem.share[problem.kind[i], w])
+                share = float(ways.share[ways.kind[row[i]], w])
                 self.load_s[w] += share * (end - self.start[i])
             self.pieces.append(counts)
 
-    def on(self, i: int, w: int, duration: int) -> int:
-        """How many pieces of a task are in the class of w, if the task takes `duration`."""
-        return self.pieces[i].get(w, 0) if self.end[i] - self.start[i] == duration else 0
+    def on(self, i: int, p: Piece) -> int:
+        """How many pieces of a task are in a class, if it is done in that way and takes as long."""
+        takes = self.end[i] - self.start[i] == p.duration and self.row[i] == p.row
+        return self.pieces[i].get(p.worker, 0) if takes else 0
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -80,6 +88,8 @@ class Piece:
     count: Any
     """Number of pieces: a literal or an integer variable."""
     most: int
+    row: int
+    """Of the ways of tasks: the task itself where it has no modes."""
 
 
 class Model:
@@ -98,6 +108,8 @@ class Model:
         its own where this is left out.
     least : float, optional
         No schedule costs less; ``bounds.lower_bound`` where it is left out.
+    choices : Choices, optional
+        Where tasks have modes: `problem` is its ``base`` then.
 
     Notes
     -----
@@ -109,7 +121,8 @@ class Model:
     A task has a start, an end, and for every duration it may take and every worker that is
     fast enough for it, an optional interval. For a single task a literal chooses one; for
     a gang a literal chooses the duration, and integers say how many pieces each worker
-    holds, one of them at least on a worker that takes exactly that long.
+    holds, one of them at least on a worker that takes exactly that long. A task with modes has
+    all of this for each of them; budgets are sums over the literals.
     """
 
     def __init__(
@@ -119,8 +132,12 @@ class Model:
         stop_at: float,
         classes: list[Ints] | None = None,
         least: float | None = None,
+        choices: Choices | None = None,
     ) -> None:
         self.problem = problem
+        self.choices = choices
+        self.ways = problem if choices is None else choices.ways
+        """The arrays of what may differ between the ways of a task; `problem` where none has."""
         self.model: Any = cp_model.CpModel()
         workers = len(problem.capacity)
         self.members: dict[int, list[int]] = {
@@ -130,7 +147,7 @@ class Model:
         self.first = np.zeros(workers, np.int64)
         for head, members in self.members.items():
             self.first[members] = head
-        self.hint = None if incumbent is None else Facts(problem, incumbent, self.first)
+        self.hint = None if incumbent is None else Facts(problem, incumbent, self.first, choices)
         self.least = lower_bound(problem) if least is None else least
         self.constant = 0.0
         self.costs: list[tuple[float, Any, float, Value]] = []
@@ -142,6 +159,8 @@ class Model:
         self.start: list[Any] = []
         self.end: list[Any] = []
         self.pieces: list[list[Piece]] = []
+        self.chosen: list[list[tuple[int, int, Any]]] = []
+        """(row, duration, literal) of all that a task may choose between."""
         self.on_worker: dict[int, list[tuple[int, Piece]]] = {w: [] for w in self.members}
         self.unit_error = 0.0
         self.on: dict[int, Any] = {}
@@ -158,6 +177,7 @@ class Model:
             if time.perf_counter() > stop_at:
                 raise TimeoutError
         self._add_whole_capacity()
+        self._add_budgets()
         self._add_objective()
 
     # ------------------------------------------------------------------ variables
@@ -186,72 +206,80 @@ class Model:
         problem = self.problem
         is_open = (self.free[:, :, 0] >= 0) & (np.arange(self.free.shape[1]) < self.count[:, None])
         calm = max(int((self.times * is_open).max()), int(problem.release.max()))
-        calm += int(problem.duration.max(axis=1).sum())
+        longest = self.ways.duration.max(axis=1)
+        if self.choices is not None:
+            longest = np.maximum.reduceat(longest, self.choices.ptr[:-1])
+        calm += int(longest.sum())
         # What runs on a drained worker, and the schedule to start from, must fit as well.
         known_end = 0 if incumbent is None else int(incumbent.end.max())
         return max(calm, int(problem.last_end.max()), known_end)
 
     def _add_task(self, i: int) -> None:
-        problem = self.problem
         start = self._int(self.release[i], self.horizon, lambda f: f.start[i])
         end = self._int(self.release[i] + 1, self.horizon, lambda f: f.end[i])
-        on_worker = problem.durations_on(i)
-        able = [int(w) for w in np.flatnonzero(on_worker) if w in self.members]
-        if problem.shards[i] == 1:
-            pieces = [p for w in able if (p := self._single(i, w, int(on_worker[w]), start))]
-            self.model.add_exactly_one([p.present for p in pieces])
-            self.model.add(end == start + sum(p.duration * p.present for p in pieces))
-        else:
-            pieces = []
-            chosen: list[tuple[int, Any]] = []
-            for duration in sorted({int(on_worker[w]) for w in able}):
-                mode, here = self._mode(i, duration, on_worker, start)
-                chosen.append((duration, mode))
+        pieces: list[Piece] = []
+        chosen: list[tuple[int, int, Any]] = []
+        rows = [i] if self.choices is None else range(*self.choices.ptr[i : i + 2].tolist())
+        for row in rows:
+            on_worker = self.ways.durations_on(row)
+            able = [int(w) for w in np.flatnonzero(on_worker) if w in self.members]
+            if self.ways.shards[row] == 1:
+                here = [p for w in able if (p := self._single(i, w, int(on_worker[w]), start, row))]
+                chosen += [(row, p.duration, p.present) for p in here]
                 pieces += here
-            self.model.add_exactly_one([mode for _, mode in chosen])
-            self.model.add(end == start + sum(d * mode for d, mode in chosen))
+                continue
+            for duration in sorted({int(on_worker[w]) for w in able}):
+                literal, here = self._as_gang(i, duration, on_worker, start, row)
+                chosen.append((row, duration, literal))
+                pieces += here
+        self.model.add_exactly_one([literal for _, _, literal in chosen])
+        self.model.add(end == start + sum(d * literal for _, d, literal in chosen))
         self.start.append(start)
         self.end.append(end)
         self.pieces.append(pieces)
+        self.chosen.append(chosen)
         for piece in pieces:
             self.on_worker[piece.worker].append((i, piece))
 
-    def _mode(self, i: int, duration: int, on_worker: Ints, start: Any) -> tuple[Any, list[Piece]]:
+    def _as_gang(
+        self, i: int, duration: int, on_worker: Ints, start: Any, row: int
+    ) -> tuple[Any, list[Piece]]:
         """The literal that a gang takes exactly `duration`, and its pieces in that case."""
-        mode = self._bool(lambda f: f.end[i] - f.start[i] == duration)
+        literal = self._bool(lambda f: f.end[i] - f.start[i] == duration and f.row[i] == row)
         able = [w for w in self.members if 0 < on_worker[w] <= duration]
-        here = [p for w in able if (p := self._gang(i, w, duration, start))]
-        self.model.add(sum(p.count for p in here) == int(self.problem.shards[i]) * mode)
+        here = [p for w in able if (p := self._gang(i, w, duration, start, row))]
+        self.model.add(sum(p.count for p in here) == int(self.ways.shards[row]) * literal)
         slowest = [p.count for p in here if on_worker[p.worker] == duration]
-        self.model.add(sum(slowest) >= mode)
-        return mode, here
+        self.model.add(sum(slowest) >= literal)
+        return literal, here
 
-    def _single(self, i: int, w: int, duration: int, start: Any) -> Piece | None:
-        windows = self._start_windows(i, w, duration)
+    def _single(self, i: int, w: int, duration: int, start: Any, row: int) -> Piece | None:
+        windows = self._start_windows(i, w, duration, row)
         if not windows:
             return None
-        present = self._bool(lambda f: f.on(i, w, duration))
+        present = self._bool(lambda f: f.on(i, Piece(w, duration, None, None, 1, row)))
         self._keep_in(start, windows, present)
-        return Piece(w, duration, present, present, 1)
+        return Piece(w, duration, present, present, 1, row)
 
-    def _gang(self, i: int, w: int, duration: int, start: Any) -> Piece | None:
-        windows = self._start_windows(i, w, duration)
+    def _gang(self, i: int, w: int, duration: int, start: Any, row: int) -> Piece | None:
+        windows = self._start_windows(i, w, duration, row)
         if not windows:
             return None
-        most = int(self.problem.shards[i])
-        present = self._bool(lambda f: f.on(i, w, duration) > 0)
-        count = self._int(0, most, lambda f: f.on(i, w, duration))
+        most = int(self.ways.shards[row])
+        asked = Piece(w, duration, None, None, most, row)
+        present = self._bool(lambda f: f.on(i, asked) > 0)
+        count = self._int(0, most, lambda f: f.on(i, asked))
         self.model.add(count >= present)
         self.model.add(count <= most * present)
         self._keep_in(start, windows, present)
-        return Piece(w, duration, present, count, most)
+        return Piece(w, duration, present, count, most, row)
 
-    def _start_windows(self, i: int, w: int, duration: int) -> list[list[int]]:
+    def _start_windows(self, i: int, w: int, duration: int, row: int) -> list[list[int]]:
         """Starts at which one piece fits beside what runs, outside closed windows and limits."""
-        latest = self.problem.latest_start(i, duration)
+        latest = self.ways.latest_start(row, duration)
         latest = min(latest, self.horizon - duration)
         windows = []
-        for begin, until in self._fitting(w, self.problem.demand[i]):
+        for begin, until in self._fitting(w, self.ways.demand[row]):
             low, high = max(begin, self.release[i]), min(until - duration, latest)
             if low <= high:
                 windows.append([low, high])
@@ -296,12 +324,12 @@ class Model:
             least = min((int(self.free[w, k, r]) for k in open_segments), default=0)
             wanted: dict[int, int] = {}
             for i, p in here:
-                amount = p.most * int(self.problem.demand[i, r])
+                amount = p.most * int(self.ways.demand[p.row, r])
                 wanted[i] = max(wanted.get(i, 0), amount)
             if sum(wanted.values()) <= least:
                 continue  # one worker could hold them all
             busy = list(intervals)
-            demands = [p.count * int(self.problem.demand[i, r]) for i, p in here]
+            demands = [p.count * int(self.ways.demand[p.row, r]) for _, p in here]
             for k in open_segments:
                 used = capacity - int(self.free[w, k, r])
                 if used > 0:
@@ -311,7 +339,7 @@ class Model:
                     demands.append(workers * used)
             self.model.add_cumulative(busy, demands, workers * capacity)
             if workers > 1:
-                large = [2 * int(self.problem.demand[i, r]) > capacity for i, _ in here]
+                large = [2 * int(self.ways.demand[p.row, r]) > capacity for _, p in here]
                 self._add_one_each(here, intervals, large, workers)
 
     def _add_one_each(
@@ -341,9 +369,30 @@ class Model:
                 size = self._length(i, lengths[0], lengths[-1])
             spans.append(self.model.new_interval_var(start, size, end, ""))
         for r, capacity in enumerate(problem.capacity.sum(axis=0).tolist()):
-            demands = (problem.demand[:, r] * problem.shards).tolist()
+            demands = self._least_of_each(self.ways.demand[:, r] * self.ways.shards).tolist()
             if 0 < capacity < sum(demands):
                 self.model.add_cumulative(spans, demands, capacity)
+
+    def _least_of_each(self, values: Ints) -> Ints:
+        """The least of each task's ways."""
+        if self.choices is None:
+            return values
+        least: Ints = np.minimum.reduceat(values, self.choices.ptr[:-1])
+        return least
+
+    def _add_budgets(self) -> None:
+        """What the chosen ways consume is no more than there is."""
+        if self.choices is None:
+            return
+        for b, left in enumerate(self.choices.left.tolist()):
+            takes = [
+                int(self.choices.consumed[row, b]) * literal
+                for chosen in self.chosen
+                for row, _, literal in chosen
+                if self.choices.consumed[row, b]
+            ]
+            if takes:
+                self.model.add(sum(takes) <= max(0, left))
 
     def _length(self, i: int, least: int, most: int) -> Any:
         """How long a task runs."""
@@ -355,7 +404,7 @@ class Model:
         The linear relaxation knows nothing else of how long many tasks take side by side.
         """
         for r, capacity in enumerate(self.problem.capacity[w].tolist()):
-            amounts = [p.duration * int(self.problem.demand[i, r]) for i, p in self.on_worker[w]]
+            amounts = [p.duration * int(self.ways.demand[p.row, r]) for _, p in self.on_worker[w]]
             whole = math.gcd(capacity, *amounts)
             if not capacity or not any(amounts):
                 continue
@@ -470,6 +519,8 @@ class Model:
         if not price:
             return
         divisors = sorted({max(p.duration, MIN_STRETCH_S) for p in self.pieces[i]})
+        if self.choices is not None and self.choices.fastest[i]:
+            divisors = [max(int(self.choices.fastest[i]), MIN_STRETCH_S)]
         if len(divisors) == 1:
             self.constant -= price / divisors[0] * self.raw_release[i]
             self._charge(price / divisors[0], self.end[i], self.horizon, lambda f: f.end[i])
@@ -494,10 +545,10 @@ class Model:
 
     def _charge_piece(self, i: int, p: Piece) -> None:
         problem, rates = self.problem, self.problem.rates
-        share = float(problem.share[problem.kind[i], p.worker])
+        share = float(self.ways.share[self.ways.kind[p.row], p.worker])
         survival = float(problem.health[p.worker]) ** (p.duration / HOUR_S)
         price = float(rates.busy[p.worker]) * share * p.duration + rates.fail * (1.0 - survival)
-        self._charge(price, p.count, p.most, lambda f: f.on(i, p.worker, p.duration))
+        self._charge(price, p.count, p.most, lambda f: f.on(i, p))
 
     def _charge_use(self, w: int) -> None:
         problem, members = self.problem, self.members[w]
@@ -574,13 +625,13 @@ class Model:
     def _charge_most_loaded(self, price: float) -> None:
         problem = self.problem
         shares = {
-            (i, p.worker): Fraction(
-                float(problem.share[problem.kind[i], p.worker])
+            (p.row, p.worker): Fraction(
+                float(self.ways.share[self.ways.kind[p.row], p.worker])
             ).limit_denominator(LARGEST_UNIT)
-            for i, pieces in enumerate(self.pieces)
+            for pieces in self.pieces
             for p in pieces
         }
-        longest = problem.duration.max(axis=1) * problem.shards
+        longest = self.ways.duration.max(axis=1) * self.ways.shards
         most_s = float(problem.load_h.max()) * HOUR_S + float(longest.sum())
         ran_s = [
             Fraction(float(h) * HOUR_S).limit_denominator(LARGEST_UNIT) for h in problem.load_h
@@ -604,13 +655,14 @@ class Model:
         load = self._int(math.floor(max(ran) + 1e-6), largest, most_loaded)
         for w, members in self.members.items():
             loads = [
-                p.count * math.floor(unit * shares[i, w] * p.duration) for i, p in self.on_worker[w]
+                p.count * math.floor(unit * shares[p.row, w] * p.duration)
+                for _, p in self.on_worker[w]
             ]
             if loads:
                 before = sum(math.floor(ran[m] + 1e-6) for m in members)
                 self.model.add(len(members) * load >= sum(loads) + before)
         if not exact:
-            self.unit_error += price / unit * (1 + int(problem.shards.sum()))
+            self.unit_error += price / unit * (1 + int(self.ways.shards.sum()))
         self._charge(price / unit, load, largest, most_loaded)
 
     def _minimise(self) -> None:
@@ -658,9 +710,13 @@ class Model:
         worker = [
             p.worker for pieces in self.pieces for p in pieces for _ in range(solver.value(p.count))
         ]
-        return Schedule(start, end, np.array(worker, np.int64))
+        mode = None
+        if self.choices is not None:
+            rows = [next(r for r, _, on in one if solver.value(on)) for one in self.chosen]
+            mode = np.array(rows, np.int64)
+        return Schedule(start, end, np.array(worker, np.int64), mode)
 
     def claimed(self, schedule: Schedule) -> float:
         """The cost of a schedule as the objective has it, unrounded."""
-        facts = Facts(self.problem, schedule, self.first)
+        facts = Facts(self.problem, schedule, self.first, self.choices)
         return self.constant + sum(price * value(facts) for price, _, _, value in self.costs)

@@ -69,7 +69,7 @@ def in_order(problem: Problem, schedule: Schedule, classes: list[Ints]) -> Sched
         priced = problem.rates.idle[members[0]] > 0
         amount = last_end[members] if priced else busy_s[members]
         becomes[members[np.argsort(-amount, kind="stable")]] = members
-    return Schedule(schedule.start, schedule.end, becomes[schedule.worker])
+    return Schedule(schedule.start, schedule.end, becomes[schedule.worker], schedule.mode)
 
 
 def spread(problem: Problem, schedule: Schedule, classes: list[Ints]) -> Schedule | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from plancast.planner.arrays.graph import priority_order
+from plancast.planner.arrays.modes import Choices
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
 from plancast.planner.arrays.schedule import EARLIEST_END, LEAST_COST, list_schedule
 from plancast.planner.model.domain import HOUR_S
@@ -21,6 +22,7 @@ from plancast.planner.solvers.greedy.priority_rules import (
     priorities,
     waiting_costs,
 )
+from plancast.planner.solvers.mode_rules import rule_choices, with_mode
 
 PASSES: tuple[tuple[str, int], ...] = (
     ("slack", EARLIEST_END),
@@ -87,6 +89,39 @@ class Greedy:
         if best is None:
             return Solution(Status.NO_PLAN_IN_TIME, steps=len(passes))
         return Solution(Status.FEASIBLE, best, claimed=best_cost, steps=len(passes))
+
+    def solve_modes(
+        self,
+        choices: Choices,
+        *,
+        budget: Budget,
+        rng: np.random.Generator,
+        incumbent: Schedule | None = None,
+        observe: Observe | None = None,
+    ) -> Solution:
+        """See ``ModeSolver.solve_modes``: the best of the choices by rule."""
+        began = time.perf_counter()
+        best: Schedule | None = None
+        best_cost, steps = float("inf"), 0
+        for choice in rule_choices(choices):
+            late = budget.seconds is not None and time.perf_counter() - began > budget.seconds
+            if late and best is not None:
+                break
+            left = None
+            if budget.seconds is not None:
+                left = max(0.0, budget.seconds - (time.perf_counter() - began))
+            found = self.solve(choices.fixed(choice), budget=replace(budget, seconds=left), rng=rng)
+            steps += found.steps
+            if found.schedule is None:
+                continue
+            schedule = with_mode(found.schedule, choice)
+            if (cost := choices.cost(schedule)) < best_cost:
+                best, best_cost = schedule, cost
+                if observe is not None:
+                    observe(cost, float("-inf"))
+        if best is None:
+            return Solution(Status.NO_PLAN_IN_TIME, steps=steps)
+        return Solution(Status.FEASIBLE, best, claimed=best_cost, steps=steps)
 
 
 def schedule_in_order(problem: Problem, order: Ints, rule: int) -> Schedule | None:

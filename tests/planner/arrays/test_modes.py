@@ -1,0 +1,171 @@
+"""Requests with modes as arrays, against brute force and the evaluator."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from plancast.planner.arrays.modes import Choices, decode_choices, encode_choices
+from plancast.planner.bounds.lower_bound import lower_bound
+from plancast.planner.model.domain import BadRequest, Prices
+from plancast.planner.model.evaluate import evaluate
+from plancast.planner.model.judge_response import validate_response
+from plancast.planner.model.messages import Budget, PlanRequest, Status
+from plancast.planner.planning.plan import plan
+from plancast.planner.solvers import MODE_SOLVERS, SOLVERS
+from tests.oracles.brute_force import optimum, without_moves
+from tests.oracles.random_requests import random_request
+
+PAIRS = ("gangs", "classes", "precedence", None)
+"""What modes are paired with; None for all features at once."""
+STEPS = Budget(seconds=None, steps=200_000)
+EXACT = ("cpsat",)
+
+
+def drawn(seed: int, pair: str | None) -> PlanRequest:
+    """A small request with modes and one further feature, or all."""
+    if pair is None:
+        return without_moves(random_request(seed, 4, 3, modes=True))
+    few = dict.fromkeys(
+        ("gangs", "classes", "precedence", "labels", "drains", "blocked", "free_from", "bounds",
+         "misfits", "incumbent"), False,
+    )  # fmt: skip
+    return without_moves(random_request(seed, 4, 3, modes=True, **{**few, pair: True}))
+
+
+def check(seed: int, pair: str | None) -> bool:
+    """Compare every solver that knows modes with brute force; whether there is a plan."""
+    request = drawn(seed, pair)
+    choices = encode_choices(request)
+    if choices.infeasible or not choices.tasks:
+        return False
+    best = optimum(request, choices.unplanned)
+    bound = lower_bound(choices.relaxed)
+    for name in MODE_SOLVERS:
+        rng = np.random.default_rng(seed)
+        budget = STEPS if name in EXACT else Budget(seconds=None, steps=200)
+        solution = SOLVERS[name]().solve_modes(choices, budget=budget, rng=rng)  # type: ignore[attr-defined]
+        if best is None:
+            assert solution.schedule is None, (name, seed)
+            assert name not in EXACT or solution.status is Status.INFEASIBLE, (name, seed)
+            continue
+        assert bound <= best.cost * (1 + 1e-9) + 1e-9, (name, seed)
+        assert solution.lower_bound <= best.cost * (1 + 1e-9) + 1e-9, (name, seed)
+        assert solution.status is not Status.INFEASIBLE, (name, seed)
+        if solution.schedule is None:
+            assert name not in EXACT, (name, seed)
+            continue
+        found = evaluate(
+            request, decode_choices(choices, solution.schedule), unplanned=choices.unplanned
+        )
+        assert found.valid, (name, seed, found.violations)
+        assert choices.cost(solution.schedule) == pytest.approx(found.cost, rel=1e-9, abs=1e-9)
+        assert solution.claimed == pytest.approx(found.cost, rel=1e-6, abs=1e-9)
+        assert found.cost >= best.cost - 1e-6 * abs(best.cost) - 1e-9, (name, seed)
+        if name in EXACT:
+            assert solution.status is Status.OPTIMAL, (name, seed)
+            assert found.cost == pytest.approx(best.cost, rel=1e-6, abs=1e-9), (name, seed)
+    return best is not None
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_solvers_that_know_modes_agree_with_brute_force(pair: str | None) -> None:
+    """A mode could be priced by the numbers of another, a budget forgotten, a bound be false."""
+    assert sum(check(seed, pair) for seed in range(20)) >= 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("pair", PAIRS)
+def test_solvers_that_know_modes_agree_with_brute_force_for_long(pair: str | None) -> None:
+    """The same on 300 requests of each pair."""
+    assert sum(check(seed, pair) for seed in range(1000, 1300)) >= 150
+
+
+def test_the_cost_of_any_choice_is_the_evaluators() -> None:
+    """A schedule in a slow mode would be priced by its own time, or in another mode's demand."""
+    priced = 0
+    for seed in range(60):
+        request = drawn(seed, None)
+        policy = replace(request.policy, prices=replace(request.policy.prices, stretch=3.0))
+        request = replace(request, policy=policy)
+        choices = encode_choices(request)
+        if choices.infeasible or not choices.tasks:
+            continue
+        found = SOLVERS["greedy"]().solve_modes(  # type: ignore[attr-defined]
+            choices, budget=Budget(None, 1), rng=np.random.default_rng(0)
+        )
+        if found.schedule is not None:
+            said = choices.cost(found.schedule)
+            planned = decode_choices(choices, found.schedule)
+            assert said == pytest.approx(
+                evaluate(request, planned, unplanned=choices.unplanned).cost, abs=1e-9
+            )
+            priced += 1
+    assert priced > 30
+
+
+def test_plan_answers_for_requests_with_modes() -> None:
+    """A response would be refused by the judge, costlier than greedy, or a false impossibility."""
+    planned = 0
+    for seed in range(200, 240):
+        request = replace(
+            random_request(seed, 5, 3, modes=True), budget=Budget(None, 2000), seed=seed
+        )
+        answers = {name: plan(request, name) for name in ("auto", "greedy")}
+        for response in answers.values():
+            assert validate_response(request, response) == [], seed
+            assert response.warning is None, (seed, response.warning)
+        if answers["greedy"].cost is not None:
+            assert (answers["auto"].cost or 0.0) <= answers["greedy"].cost + 1e-9
+            planned += 1
+    assert planned > 20
+
+
+def test_who_does_not_know_modes_refuses_by_name() -> None:
+    """A solver that ignores modes would return an invalid plan, and be called faulty."""
+    request = next(
+        r for seed in range(50)
+        if (r := random_request(seed, modes=True)).snapshot.has_modes and r.snapshot.pending
+    )  # fmt: skip
+    for name in sorted(set(SOLVERS) - set(MODE_SOLVERS)):
+        with pytest.raises(BadRequest, match=f"{name} cannot plan them"):
+            plan(request, name)
+        assert not hasattr(SOLVERS[name](), "solve_modes")
+    policy = replace(request.policy, scenarios=(0.5,))
+    with pytest.raises(BadRequest, match="a policy with scenarios"):
+        plan(replace(request, policy=policy))
+
+
+def test_a_budget_that_no_choice_meets_is_no_reason_to_leave_a_task_out() -> None:
+    """A task would be unplanned, as if no worker could hold it."""
+    choices = impossible_budget()
+    response = plan(replace(choices.request, budget=Budget(None, 100)), "greedy")
+    assert (response.status, response.unplanned) == (Status.NO_PLAN_IN_TIME, {})
+    assert validate_response(choices.request, response) == []
+    proved = plan(replace(choices.request, budget=Budget(None, 10_000)), "cpsat")
+    assert (proved.status, proved.unplanned) == (Status.INFEASIBLE, {})
+    assert validate_response(choices.request, proved) == []
+
+
+def impossible_budget() -> Choices:
+    """A task that takes more than the budget in each of its modes."""
+    request = drawn(3, "gangs")
+    task = request.snapshot.pending[0]
+    costly = tuple(replace(m, demand={**m.demand, "gold": 9}) for m in task.modes)
+    pending = (replace(task, modes=costly), *request.snapshot.pending[1:])
+    snapshot = replace(request.snapshot, pending=pending, budgets={"gold": 8})
+    return encode_choices(replace(request, snapshot=snapshot))
+
+
+def test_prices_are_there() -> None:
+    """The requests drawn would price nothing that a mode changes."""
+    terms = {t for s in range(20) for t in vars_of(drawn(s, None).policy.prices)}
+    assert {"kwh", "stretch", "imbalance_h", "failures"} <= terms
+
+
+def vars_of(prices: Prices) -> set[str]:
+    """The terms that have a price."""
+    return {name for name in prices.__dataclass_fields__ if prices.of(name) > 0}
