@@ -1,5 +1,12 @@
 """Learns how long tasks run from historical logs, and plans batches onto clusters with that.
 
+    import plancast as pc
+
+    log = pc.read_log("jobs.swf.gz")
+    model = pc.train(log)
+    plan = pc.plan(tasks, {"nodes": 8, "cpus": 64}, model=model, budget="30s")
+    plan.to_frame()
+
 The three packages are ``plancast.predictor``, ``plancast.planner`` and ``plancast.pipelines``. The
 names most programs need are here too, loaded when they are first used.
 """
@@ -21,6 +28,8 @@ for _name, _value in (
 
 if TYPE_CHECKING:
     from plancast.pipelines.charts.gantt import gantt_html
+    from plancast.pipelines.results import JobLog, PlannedBatch
+    from plancast.pipelines.verbs import advise, evaluate, plan, read_log, replay, train
     from plancast.planner.model.domain import (
         Assignment,
         BadRequest,
@@ -33,13 +42,11 @@ if TYPE_CHECKING:
         Task,
         Worker,
     )
-    from plancast.planner.model.evaluate import evaluate
     from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, Status
-    from plancast.planner.planning.plan import plan
     from plancast.planner.planning.plot import gantt_svg
     from plancast.planner.planning.repair import repair
     from plancast.planner.solvers import SOLVERS
-    from plancast.predictor import ESTIMATORS, BadLog, RuntimePredictor, read_log
+    from plancast.predictor import ESTIMATORS, BadLog, QuantileGBM, RuntimePredictor
 
 _HOME = {
     "ESTIMATORS": "predictor",
@@ -49,23 +56,29 @@ _HOME = {
     "BadRequest": "planner.model.domain",
     "Budget": "planner.model.messages",
     "DurationEstimate": "planner.model.domain",
+    "JobLog": "pipelines.results",
     "Plan": "planner.model.domain",
     "PlanRequest": "planner.model.messages",
     "PlanResponse": "planner.model.messages",
+    "PlannedBatch": "pipelines.results",
     "Policy": "planner.model.domain",
     "Prices": "planner.model.domain",
+    "QuantileGBM": "predictor",
     "Running": "planner.model.domain",
     "RuntimePredictor": "predictor",
     "Snapshot": "planner.model.domain",
     "Status": "planner.model.messages",
     "Task": "planner.model.domain",
     "Worker": "planner.model.domain",
-    "evaluate": "planner.model.evaluate",
+    "advise": "pipelines.verbs",
+    "evaluate": "pipelines.verbs",
     "gantt_html": "pipelines.charts.gantt",
     "gantt_svg": "planner.planning.plot",
-    "plan": "planner.planning.plan",
-    "read_log": "predictor",
+    "plan": "pipelines.verbs",
+    "read_log": "pipelines.verbs",
     "repair": "planner.planning.repair",
+    "replay": "pipelines.verbs",
+    "train": "pipelines.verbs",
 }
 
 __all__ = [
@@ -76,23 +89,29 @@ __all__ = [
     "BadRequest",
     "Budget",
     "DurationEstimate",
+    "JobLog",
     "Plan",
     "PlanRequest",
     "PlanResponse",
+    "PlannedBatch",
     "Policy",
     "Prices",
+    "QuantileGBM",
     "Running",
     "RuntimePredictor",
     "Snapshot",
     "Status",
     "Task",
     "Worker",
+    "advise",
     "evaluate",
     "gantt_html",
     "gantt_svg",
     "plan",
     "read_log",
     "repair",
+    "replay",
+    "train",
 ]
 
 

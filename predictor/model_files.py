@@ -10,6 +10,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Mapping
+from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -138,3 +139,24 @@ def put_in_place(fresh: Path, target: Path) -> None:
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def card_html(card: Mapping[str, Any]) -> str:
+    """What a model learned from, for a notebook."""
+    if not card:
+        return "<div><b>Run-time model</b><div>has learned nothing yet; call fit</div></div>"
+    counts, data = card["counts"], card["data"]
+    levels = ", ".join(f"{100 * level:g} %" for level in card["levels"])
+    lines = [
+        f"learned from {counts['trained']:,} of {data['rows']:,} jobs, calibrated on "
+        f"{counts['calibrated']:,}; quantiles at {levels}",
+        *card["known_weaknesses"],
+    ]
+    if found := card["metrics_before_correction"]:
+        lines.append(
+            f"on the last stretch of the log, before it was calibrated there: half of the medians "
+            f"within a factor of {2 ** found['median_abs_log2']:.2f}, "
+            f"{found['within_2x']:.0%} within 2"
+        )
+    said = "".join(f"<div>{escape(line)}</div>" for line in lines)
+    return f"<div><b>Run-time model</b>{said}</div>"

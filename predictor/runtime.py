@@ -30,6 +30,7 @@ from plancast.predictor.model_files import (
     CARD_FILE,
     FORMAT,
     BadModel,
+    card_html,
     data_digest,
     digest_of_card,
     is_empty,
@@ -149,6 +150,9 @@ class RuntimePredictor(BaseEstimator):
         unknown = [o for o in self.outcomes if o not in OUTCOMES]
         if unknown:
             raise ValueError(f"outcome {unknown[0]!r} is none of {', '.join(OUTCOMES)}")
+
+    def _repr_html_(self) -> str:
+        return card_html(self.card)
 
     def __sklearn_clone__(self) -> RuntimePredictor:
         """An untrained model with the same settings."""

@@ -91,6 +91,7 @@ TESTED_IN = {
     "pipelines/operators/months": "pipelines/operators/test_advise",
     "pipelines/operators/waits": "pipelines/operators/test_eta",
     "pipelines/planner_process": "pipelines/http/test_service",
+    "pipelines/results": "pipelines/test_verbs",
     "pipelines/stages/ingest": "pipelines/cli/test_cli",
     "pipelines/stages/pipeline": "pipelines/stages/test_dvc",
     "pipelines/stages/plan_batch": "pipelines/stages/test_report",

@@ -42,7 +42,7 @@ SEQUENCE_JOBS = 1024
 
 
 def open_backtest(
-    path: str | Path,
+    path: str | Path | pd.DataFrame,
     *,
     reading: Reading = AS_IT_IS,
     cut_to_request: bool = False,
@@ -55,8 +55,8 @@ def open_backtest(
 
     Parameters
     ----------
-    path : path-like
-        In any form that ingest takes.
+    path : path-like or DataFrame
+        In any form that ingest takes, or a canonical log.
     reading : Reading
         How the log is read.
     cut_to_request : bool
@@ -77,8 +77,8 @@ def open_backtest(
     in the log as it is. Jobs wider than the machine are left out and counted, in sequences too.
     An unknown request is the largest request seen so far in that queue, else overall.
     """
-    jobs, facts = ingest_log(str(path), reading)
-    source = jobs.attrs.get("source", Path(path).name)
+    jobs, facts = ingest_log(path if isinstance(path, pd.DataFrame) else str(path), reading)
+    source = facts["log"]
     if sequences is None:
         jobs, _ = usable(jobs)
     size = int(procs or facts["machine_size"])
@@ -190,6 +190,7 @@ def backtest(
     jobs: int = 1,
     keep: Path | None = None,
     dask: str | None = None,
+    settings: dict[str, Any] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:
     """Replay every cell of a grid.
@@ -207,6 +208,8 @@ def backtest(
         Folder of finished cells: what stands there already is not replayed again.
     dask : str, optional
         Address of a Dask scheduler whose workers replay the cells.
+    settings : dict, optional
+        Of the model's ``ReplayForecaster``; not with `keep`, whose cells have its defaults.
     progress : callable, optional
         Called with how many cells of how many are done, and which was the last.
 
@@ -231,7 +234,7 @@ def backtest(
     done = len(found)
     if progress is not None:
         progress(done, len(cells), "")
-    for cell, result in _results(test, wanted, jitters, jobs, dask):
+    for cell, result in _results(test, wanted, jitters, jobs, dask, settings):
         found[cell] = result
         if keep is not None:
             _keep(test, cell, result, keep, jitters)
@@ -255,7 +258,12 @@ def backtest(
 
 
 def _results(
-    test: Backtest, cells: Sequence[Cell], jitters: int, jobs: int, dask: str | None
+    test: Backtest,
+    cells: Sequence[Cell],
+    jitters: int,
+    jobs: int,
+    dask: str | None,
+    settings: dict[str, Any] | None,
 ) -> Iterator[tuple[Cell, dict[str, Any]]]:
     groups = _groups(cells, jitters)
     if dask is not None:
@@ -267,16 +275,18 @@ def _results(
             raise BadRequest(f"--dask {dask!r}: no scheduler answers ({error})") from None
         with client, joblib.parallel_config(backend="dask"):
             for found in joblib.Parallel()(
-                joblib.delayed(_group)(test, group, jitters) for group in groups
+                joblib.delayed(_group)(test, group, jitters, settings) for group in groups
             ):
                 yield from found
         return
     if jobs == 1 or len(groups) < 2:
         for group in groups:
-            yield from _group(test, group, jitters)
+            yield from _group(test, group, jitters, settings)
         return
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-    for found in parallel(joblib.delayed(_group)(test, group, jitters) for group in groups):
+    for found in parallel(
+        joblib.delayed(_group)(test, group, jitters, settings) for group in groups
+    ):
         yield from found
 
 
@@ -291,12 +301,14 @@ def _groups(cells: Sequence[Cell], jitters: int) -> list[list[Cell]]:
 
 
 def _group(
-    test: Backtest, cells: Sequence[Cell], jitters: int
+    test: Backtest, cells: Sequence[Cell], jitters: int, settings: dict[str, Any] | None
 ) -> list[tuple[Cell, dict[str, Any]]]:
     records: list[Record] | None = None
     if len(cells) > 1:
-        records = record_of(test, cells[0])
-    return [(cell, run_cell(test, cell, jitters=jitters, records=records)) for cell in cells]
+        records = record_of(test, cells[0], settings)
+    return [
+        (cell, run_cell(test, cell, settings, jitters=jitters, records=records)) for cell in cells
+    ]
 
 
 def _compare(test: Backtest, cells: Sequence[dict[str, Any]]) -> None:

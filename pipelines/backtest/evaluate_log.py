@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from plancast.pipelines.inputs.reading import Reading
 from plancast.pipelines.stages.ingest import AS_IT_IS, ingest_log
 from plancast.planner.model.domain import BadRequest
-from plancast.predictor import RuntimePredictor, Walk
+from plancast.predictor import RuntimePredictor, Walk, units
 from plancast.predictor.evaluation import evaluate_log
 
 LEVELS: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95)
 """Levels that are evaluated where none are asked for."""
 
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 _ONE_BY_ONE = 400
 """Jobs that are forecast one at a time to measure the latency."""
 
 
 def parse_span(text: str) -> float:
-    """Seconds of a span like ``30d``, ``12h``, ``90m``, ``2w`` or ``3600`` (seconds).
+    """Seconds of a span with its unit, like ``30d``, ``12h`` or ``90min``.
 
     Raises
     ------
     BadRequest
-        Where it is none, or not positive.
+        Where it is none, not positive, or a number alone: 30 seconds are not what anybody means.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw]?)\s*", text)
-    seconds = float(found[1]) * _UNITS[found[2] or "s"] if found else 0.0
+    if units.plain_number(text.strip()) is not None:
+        raise BadRequest(f"--refit {text!r}: {text.strip()!r} has no unit; write {text.strip()}d")
+    try:
+        seconds = units.duration_s(text)
+    except ValueError:
+        seconds = 0.0
     if seconds <= 0:
         raise BadRequest(f"--refit {text!r}: write a span above 0 such as 30d, 12h or 90m")
     return seconds
 
 
 def evaluate_file(
-    log: str | Path,
+    log: str | Path | pd.DataFrame,
     *,
     levels: Sequence[float] = LEVELS,
     refit_s: float = 30 * 86400.0,
@@ -52,7 +55,7 @@ def evaluate_file(
 
     Parameters
     ----------
-    log : path-like
+    log : path-like or DataFrame
     levels : sequence of float
     refit_s : float
         Longest time between refits, seconds.
@@ -69,7 +72,7 @@ def evaluate_file(
     walk : Walk
         The forecasts themselves.
     """
-    jobs, facts = ingest_log(str(log), reading)
+    jobs, facts = ingest_log(log if isinstance(log, pd.DataFrame) else str(log), reading)
     report, walk = evaluate_log(jobs, levels, refit_s=refit_s, seed=seed, progress=progress)
     report["estimators"]["model"]["predict_p99_ms"] = latency_ms(walk)
     return {"log": facts["log"], **report}, walk

@@ -12,6 +12,7 @@ import pandas as pd
 
 from plancast.pipelines.bridge import certain_estimates, estimates_by_class
 from plancast.pipelines.inputs.modes import nested
+from plancast.pipelines.inputs.tables import Table
 from plancast.pipelines.inputs.user_files import read_task_table
 from plancast.planner.model.domain import ANY_CLASS, Estimates, Running, estimates_of
 from plancast.predictor import ESTIMATORS, RuntimePredictor
@@ -27,8 +28,8 @@ def machine_classes(model: RuntimePredictor) -> tuple[str, ...]:
 
 
 def forecast_tasks(
-    tasks: Path,
-    model: Path,
+    tasks: Path | Table,
+    model: Path | RuntimePredictor,
     *,
     now_s: float | None = None,
     running: Sequence[Running] = (),
@@ -39,10 +40,10 @@ def forecast_tasks(
 
     Parameters
     ----------
-    tasks : Path
+    tasks : Path or Table
         A task file; what the model knows a job by (user, app, queue, ...) are columns of it.
-    model : Path
-        Folder of a ``RuntimePredictor``.
+    model : Path or RuntimePredictor
+        Folder of one, or it.
     now_s : float, optional
         Submission time of tasks that name none, seconds since the epoch; by default the
         last moment that the model's history knows of.
@@ -62,7 +63,7 @@ def forecast_tasks(
     nothing of it lies in their future. A clock of the user's own, which lies before the
     history, therefore hides nothing either.
     """
-    predictor = RuntimePredictor.load(model)
+    predictor = model if isinstance(model, RuntimePredictor) else RuntimePredictor.load(model)
     jobs = jobs_of(read_task_table(tasks))
     elapsed_s = np.zeros(len(jobs))
     if running:

@@ -41,11 +41,16 @@ class Reading:
     max_bad: float | None = None
     strict: bool = False
 
-    def read(self, log: str | Path) -> pd.DataFrame:
-        """The canonical frame of a log."""
+    def read(self, log: str | Path | pd.DataFrame) -> pd.DataFrame:
+        """The canonical frame of a log, or of a frame that is one already."""
         # Imported only now: most commands read the settings and no log.
         from plancast.predictor.logs import read_log
+        from plancast.predictor.schema import canonical
 
+        if not isinstance(log, str | Path):
+            found = canonical(log)
+            found.attrs = {"source": "log", "format": "table"} | found.attrs
+            return found
         given: dict[str, Any] = {
             name: getattr(self, name)
             for name in ("timezone", "fields", "delimiter")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from plancast.pipelines.inputs.estimate_files import read_estimates
 from plancast.pipelines.inputs.models import ClusterSection, PolicySection, TaskRow
 from plancast.pipelines.inputs.modes import flat, nested, ways_of
 from plancast.pipelines.inputs.past_plans import Choice, past_plans_file, read_past_plans
+from plancast.pipelines.inputs.tables import Table
 from plancast.pipelines.inputs.user_files import (
     ClusterFile,
     cluster_of,
@@ -32,27 +34,31 @@ from plancast.planner.model.domain import (
 )
 from plancast.planner.model.messages import PlanRequest
 
+if TYPE_CHECKING:
+    from plancast.predictor import RuntimePredictor
+
 
 def request_from_files(
-    tasks: Path,
-    cluster: Path,
+    tasks: Path | Table,
+    cluster: Path | ClusterFile,
     *,
-    policy: Path | None = None,
-    model: Path | None = None,
-    estimates: Path | None = None,
+    policy: Path | Policy | None = None,
+    model: Path | RuntimePredictor | None = None,
+    estimates: Path | Estimates | None = None,
     choice: Choice | None = None,
 ) -> PlanRequest:
     """The request that a task file, a cluster file and a policy file make together.
 
     Parameters
     ----------
-    tasks, cluster : Path
-    policy : Path, optional
+    tasks : Path or Table
+    cluster : Path or ClusterFile
+    policy : Path or Policy, optional
         Default prices without one.
-    model : Path, optional
+    model : Path or RuntimePredictor, optional
         Folder of a trained model that forecasts the tasks, running ones too, for each machine
         class it knows. A policy that names no scenarios has ``domain.SCENARIOS`` then.
-    estimates : Path, optional
+    estimates : Path or Estimates, optional
         Estimates made elsewhere. Without a model and estimates, a task's requested time
         is its estimate; a task without one stays unplanned with that reason.
     choice : Choice, optional
@@ -63,38 +69,22 @@ def request_from_files(
     -----
     Now is the cluster file's ``now_s``; without it, see ``latest_known_s``.
     """
-    machines = read_cluster(cluster)
+    machines = cluster if isinstance(cluster, ClusterFile) else read_cluster(cluster)
+    name = tasks.source if isinstance(tasks, Table) else str(tasks)
     known = [run.task.id for run in machines.running] + [end.id for end in machines.finished]
     now_s = latest_known_s(tasks, machines) if machines.now_s is None else machines.now_s
     pending = read_tasks(tasks, now_s=now_s, known=known)
-    found: Estimates
-    if estimates is not None:
-        found = read_estimates(estimates)
-    elif model is not None:
-        from plancast.pipelines.inputs.forecast import forecast_tasks
-
-        source = "model" if choice is None else choice.source
-        found = forecast_tasks(
-            tasks,
-            model,
-            now_s=now_s or None,
-            running=machines.running,
-            classes=[worker.machine_class for worker in machines.workers],
-            source="model" if source == "requested" else source,
-        )
-        if source == "requested":
-            asked = _requested([*pending, *(run.task for run in machines.running)])
-            found = nested({**flat(found), **flat(asked)})
-    else:
-        found = _requested([*pending, *(run.task for run in machines.running)])
+    found = _estimates(tasks, machines, pending, now_s, (model, estimates, choice))
     # A model's forecasts are distributions: a plan is priced over common levels of them.
     scenarios = () if model is None else SCENARIOS if choice is None else choice.scenarios
     if any(task.modes for task in pending) or machines.budgets:
         scenarios = ()  # which modes do not know
-    wanted = Policy(scenarios=scenarios) if policy is None else read_policy(policy, scenarios)
+    if policy is None:
+        policy = Policy(scenarios=scenarios)
+    wanted = policy if isinstance(policy, Policy) else read_policy(policy, scenarios)
     try:
         return PlanRequest(
-            request_id=tasks.name.split(".")[0],
+            request_id=Path(name).name.split(".")[0],
             snapshot=Snapshot(
                 0,
                 now_s,
@@ -108,17 +98,51 @@ def request_from_files(
             policy=wanted,
         )
     except BadRequest as error:
-        raise BadRequest(f"{tasks} with {estimates or cluster}: {error}") from None
+        other = next((str(p) for p in (estimates, cluster) if isinstance(p, Path)), "the cluster")
+        raise BadRequest(f"{name} with {other}: {error}") from None
+
+
+def _estimates(
+    tasks: Path | Table,
+    machines: ClusterFile,
+    pending: Sequence[Task],
+    now_s: int,
+    given: tuple[Path | RuntimePredictor | None, Path | Estimates | None, Choice | None],
+) -> Estimates:
+    """Run times as a model, a file or the requests say; `given` as of ``request_from_files``."""
+    model, estimates, choice = given
+    asked = [*pending, *(run.task for run in machines.running)]
+    if estimates is not None:
+        return read_estimates(estimates) if isinstance(estimates, Path) else estimates
+    if model is None:
+        return _requested(asked)
+    from plancast.pipelines.inputs.forecast import forecast_tasks
+
+    source = "model" if choice is None else choice.source
+    found = forecast_tasks(
+        tasks,
+        model,
+        now_s=now_s or None,
+        running=machines.running,
+        classes=[worker.machine_class for worker in machines.workers],
+        source="model" if source == "requested" else source,
+    )
+    if source != "requested":
+        return found
+    return nested({**flat(found), **flat(_requested(asked))})
 
 
 def chosen_way(
-    tasks: Path, cluster: Path, model: Path, policy: Path | None = None
+    tasks: Path | Table,
+    cluster: Path | ClusterFile,
+    model: Path,
+    policy: Path | Policy | None = None,
 ) -> Choice | None:
     """Whose run times a plan should believe, by what plans of the past cost.
 
     Parameters
     ----------
-    tasks, cluster, model, policy : Path
+    tasks, cluster, model, policy
         As of ``request_from_files``.
 
     Returns
@@ -136,11 +160,13 @@ def chosen_way(
     if not kept.is_file():
         return None
     # A file that names scenarios keeps them whatever is given in their place.
-    if policy is not None and read_policy(policy, ()) == read_policy(policy, SCENARIOS):
+    if isinstance(policy, Policy) and policy.scenarios:
+        return None
+    if isinstance(policy, Path) and read_policy(policy, ()).scenarios:
         return None
     from plancast.pipelines.inputs.forecast import known_until_s
 
-    machines = read_cluster(cluster)
+    machines = cluster if isinstance(cluster, ClusterFile) else read_cluster(cluster)
     now_s = latest_known_s(tasks, machines) if machines.now_s is None else machines.now_s
     own_clock = now_s < known_until_s(model)
     return read_past_plans(kept).choose(math.inf if own_clock else float(now_s))
@@ -191,12 +217,12 @@ def request_from_rows(
     )
 
 
-def latest_known_s(tasks: Path, machines: ClusterFile) -> int:
+def latest_known_s(tasks: Path | Table, machines: ClusterFile) -> int:
     """The time of planning that the files imply, where the cluster file names none.
 
     Parameters
     ----------
-    tasks : Path
+    tasks : Path or Table
     machines : ClusterFile
 
     Notes

@@ -69,13 +69,16 @@ _SOME_MODE = "\0"
 _TEXTS = ("id", "mode", "owner", "app", "user", "group", "queue", "partition")
 
 
-def read_tasks(path: PathLike, *, now_s: int = 0, known: Collection[str] = ()) -> tuple[Task, ...]:
+def read_tasks(
+    path: PathLike | Table, *, now_s: int = 0, known: Collection[str] = ()
+) -> tuple[Task, ...]:
     """Tasks from a CSV, Parquet or JSON file.
 
     Parameters
     ----------
-    path : path-like
-        Format by suffix: ``.csv``, ``.parquet`` or ``.json``, each also with ``.gz``.
+    path : path-like or Table
+        Format by suffix: ``.csv``, ``.parquet`` or ``.json``, each also with ``.gz``; or cells
+        that were read already.
     now_s : int
         Release of tasks that name neither ``release_s`` nor ``submit_s``, epoch seconds.
     known : collection of str
@@ -94,7 +97,7 @@ def read_tasks(path: PathLike, *, now_s: int = 0, known: Collection[str] = ()) -
     return _tasks(_task_table(path), now_s, known)
 
 
-def read_task_moments(path: PathLike) -> tuple[list[float], list[int]]:
+def read_task_moments(path: PathLike | Table) -> tuple[list[float], list[int]]:
     """The ``submit_s`` and the ``release_s`` that the tasks of a file name; as ``read_tasks``."""
     table = _task_table(path)
     submitted = _parsed(table, "submit_s")
@@ -111,7 +114,7 @@ def tasks_from_table(
     return _tasks(table, now_s, known)
 
 
-def read_task_table(path: PathLike) -> pd.DataFrame:
+def read_task_table(path: PathLike | Table) -> pd.DataFrame:
     """A task file as the predictor wants it; `path` and errors as in ``read_tasks``.
 
     Returns
@@ -138,6 +141,12 @@ def tasks_of_rows(
     return _tasks(table, now_s, known)
 
 
+def task_rows_table(items: Sequence[Any], source: str) -> Table:
+    """A list of tasks, or of mappings as a task file's rows, as a table of cells."""
+    rows = [_task_row(item) if isinstance(item, Task) else item for item in items]
+    return object_table([dict(row) if isinstance(row, Mapping) else row for row in rows], source)
+
+
 def _predictor_frame(table: Table) -> pd.DataFrame:
     import pandas as pd
 
@@ -162,8 +171,8 @@ def _predictor_frame(table: Table) -> pd.DataFrame:
     return pd.DataFrame(frame)
 
 
-def _task_table(path: PathLike) -> Table:
-    content = read_table(path)
+def _task_table(path: PathLike | Table) -> Table:
+    content = path if isinstance(path, Table) else read_table(path)
     if not isinstance(content, Table):
         if isinstance(content, dict) and set(content) == {"tasks"}:
             content = content["tasks"]

@@ -15,6 +15,7 @@ from scipy.stats import binom
 from plancast.pipelines.backtest.backtest import open_backtest
 from plancast.pipelines.inputs.reading import Reading
 from plancast.pipelines.operators.months import months_of
+from plancast.pipelines.results import card
 from plancast.pipelines.stages.ingest import AS_IT_IS
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.worlds.dispatchers import DISPATCHERS
@@ -28,6 +29,7 @@ Ints = NDArray[np.int64]
 RISKS: tuple[float, ...] = (0.005, 0.01, 0.02, 0.05)
 """Risks of the curve."""
 
+SHOWN_GROUPS = 10
 DISPATCHER_NAMES = ("easy", "easy-sjbf")
 SURE = 0.99
 """How sure a month's test is, all months together."""
@@ -47,6 +49,14 @@ class Advice:
 
     facts: dict[str, Any]
     groups: pd.DataFrame
+
+    def to_frame(self) -> pd.DataFrame:
+        """The groups."""
+        return self.groups
+
+    def _repr_html_(self) -> str:
+        first = self.groups.head(SHOWN_GROUPS).to_html(index=False)
+        return card(f"Advice for {self.facts['log']}", [self.facts["verdict"]], first)
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,7 @@ class _Jobs:
 
 
 def advise(
-    path: str | Path,
+    path: str | Path | pd.DataFrame,
     *,
     risk: float = 0.01,
     worst: float = LimitSettings.worst,
@@ -97,8 +107,8 @@ def advise(
 
     Parameters
     ----------
-    path : path-like
-        A log in any form that ingest takes; it must name requested times.
+    path : path-like or DataFrame
+        A log in any form that ingest takes, or a canonical one; it must name requested times.
     risk : float
         Promised share of the finishing jobs that limits cut, in (0, 0.5].
     worst : float

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import pandas as pd
+
 from plancast.pipelines.inputs.config import Config
 from plancast.pipelines.inputs.files import write_text_atomic
 from plancast.pipelines.inputs.reading import Reading
@@ -17,12 +19,13 @@ AS_IT_IS = Reading()
 """The format told by looking at the file, and every option left to its reader."""
 
 
-def ingest_log(log: str, reading: Reading = AS_IT_IS) -> tuple[Any, dict[str, Any]]:
+def ingest_log(log: str | pd.DataFrame, reading: Reading = AS_IT_IS) -> tuple[Any, dict[str, Any]]:
     """Read and check a log.
 
     Parameters
     ----------
-    log : str
+    log : str or DataFrame
+        A file, or what was read of one.
     reading : Reading
         How it is read.
 

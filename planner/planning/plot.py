@@ -259,10 +259,10 @@ class _Chart:
         now = snapshot.now_s
         drawn = {bar.task.id for row in self.lanes.values() for bar, _ in row}
         facts = [
-            f"{_count(len(drawn), 'task')} on {_count(len(self.workers), 'worker')}",
+            f"{counted(len(drawn), 'task')} on {counted(len(self.workers), 'worker')}",
             f"ends in {span(self.end_s - now)}",
             f"{len(self.late)} late" if self.late else "none late",
-            f"now is {_moment(now)}",
+            f"now is {moment(now)}",
         ]
         self._text(_MARGIN, 28, self.title, kind="title")
         self._text(_MARGIN, 48, "  ·  ".join(facts), kind="soft")
@@ -419,22 +419,24 @@ def _short(text: str, most: int) -> str:
     return text if len(text) <= most else text[: max(1, most - 1)] + "…"
 
 
-def _count(n: int, noun: str) -> str:
+def counted(n: int, noun: str) -> str:
+    """A number of things in words."""
     return f"{n} {noun}" + ("" if n == 1 else "s")
 
 
-def span(seconds: int) -> str:
+def span(seconds: float) -> str:
     """A length of time in the unit that fits it."""
     size = abs(seconds)
     for unit, unit_s in (("d", 86_400), ("h", 3600), ("min", 60)):
         if size >= 2 * unit_s:
             return f"{seconds / unit_s:.3g} {unit}"
-    return f"{seconds} s"
+    return f"{seconds:g} s"
 
 
-def _moment(at_s: int) -> str:
+def moment(at_s: float) -> str:
+    """A moment as people write it; of a clock of the user's own, its second."""
     if not 10**8 <= at_s < 10**11:  # a clock of its own, not the calendar's
-        return f"second {at_s}"
+        return f"second {at_s:g}"
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 

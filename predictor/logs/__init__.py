@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from plancast.predictor.logs.column_map import ColumnMap
+from plancast.predictor.logs.column_map import ColumnMap, Columns
 from plancast.predictor.logs.pbs import PbsReader
 from plancast.predictor.logs.rows import Rows
 from plancast.predictor.logs.sacct import SacctReader
@@ -53,7 +53,7 @@ READERS: dict[str, Reader] = {
 def read_log(
     path: str | PathLike[str],
     format: str = "auto",
-    columns: str | PathLike[str] | None = None,
+    columns: Columns | None = None,
     *,
     max_bad: float | None = None,
     strict: bool = False,
@@ -67,8 +67,9 @@ def read_log(
         The log, plain or gzip.
     format : str
         ``auto`` or a name in `READERS`.
-    columns : str or PathLike, optional
-        Column map (YAML) of a table; makes ``auto`` mean ``table``.
+    columns : path-like, mapping or ColumnMap, optional
+        Column map of a table: its file (YAML), what that holds, or canonical columns to the
+        table's own, with the others guessed; makes ``auto`` mean ``table``.
     max_bad : float, optional
         Share of bad rows above which the log is refused; by default 0.05, where they are more
         than five.

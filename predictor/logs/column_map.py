@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import yaml
 from pydantic import (
@@ -231,10 +232,19 @@ class ColumnMap(BaseModel):
             raise BadLog(f"column map {file.name}{line}: this is not YAML; repair it") from None
         if not isinstance(content, dict):
             raise BadLog(f"column map {file.name} is not a mapping; begin it with 'columns:'")
+        return cls.of(content, f"column map {file.name}")
+
+    @classmethod
+    def of(cls, content: dict[str, Any], source: str) -> ColumnMap:
+        """A map from what its file holds; errors as of ``load``, beginning with `source`."""
         try:
             return cls.model_validate(content)
         except ValidationError as invalid:
-            raise BadLog(f"column map {file.name}, {_first_error(invalid)}") from None
+            raise BadLog(f"{source}, {_first_error(invalid)}") from None
+
+
+Columns: TypeAlias = ColumnMap | str | PathLike[str] | Mapping[str, Any]
+"""A map, its file or built-in name, what its file holds, or its ``columns`` alone."""
 
 
 def _require_known(key: str, name: str, known: Any) -> None:

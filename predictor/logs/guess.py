@@ -20,6 +20,7 @@ from plancast.predictor.logs.column_map import (
     QUANTITY,
     TIME_COLUMNS,
     ColumnMap,
+    nearest,
 )
 from plancast.predictor.logs.source import epoch_seconds
 from plancast.predictor.schema import COLUMNS, OUTCOMES, BadLog
@@ -57,7 +58,9 @@ _VAGUE = {"id", "job", "name", "time", "run", "owner", "status", "state", "limit
 """Words that say too little where a name has others beside them."""
 
 
-def guessed_map(cells: Mapping[str, Iterable[Any]], name: str) -> ColumnMap:
+def guessed_map(
+    cells: Mapping[str, Iterable[Any]], name: str, given: Mapping[str, str] | None = None
+) -> ColumnMap:
     """The map that names and cells of a table suggest.
 
     Parameters
@@ -66,13 +69,16 @@ def guessed_map(cells: Mapping[str, Iterable[Any]], name: str) -> ColumnMap:
         Every column's cells.
     name : str
         Of the table, to begin a complaint with.
+    given : mapping of str to str, optional
+        Canonical columns whose source column is known.
 
     Raises
     ------
     BadLog
-        Where no column tells how long jobs ran: one sentence that says what to write.
+        Where no column tells how long jobs ran: one sentence that says what to write; or where
+        what is given names a column that is not there.
     """
-    columns = _columns(cells)
+    columns = _columns_beside(cells, name, dict(given or {}))
     if "run_s" not in columns and not {"start_s", "end_s"} <= columns.keys():
         raise BadLog(
             f"{name}: none of its columns ({', '.join(map(str, cells))}) can be told to be the run "
@@ -91,6 +97,22 @@ def guessed_map(cells: Mapping[str, Iterable[Any]], name: str) -> ColumnMap:
         outcomes=_outcomes(columns, cells),
         submission=None if "submit_s" in columns else "in_turn",
     )
+
+
+def _columns_beside(
+    cells: Mapping[str, Iterable[Any]], name: str, given: dict[str, str]
+) -> dict[str, str]:
+    """The columns that are given, and guesses at the others."""
+    for target, source in given.items():
+        if target not in COLUMNS:
+            raise BadLog(f"columns: {target} is no canonical column{nearest(target, [*COLUMNS])}")
+        if source not in cells:
+            raise BadLog(
+                f"columns: {target}: {name} has no column {source!r}{nearest(source, [*cells])}"
+            )
+    others = {source: found for source, found in cells.items() if source not in given.values()}
+    known = _columns(others) | given
+    return {target: known[target] for target in COLUMNS if target in known}
 
 
 def sentence(mapping: ColumnMap, names: Sequence[str]) -> str:

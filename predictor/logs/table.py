@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from plancast.predictor.logs.column_map import (
     TIME_COLUMNS,
     UNITS,
     ColumnMap,
+    Columns,
     nearest,
 )
 from plancast.predictor.logs.guess import guessed_map
@@ -73,7 +75,7 @@ class TableReader:
         self,
         path: Path,
         *,
-        columns: ColumnMap | str | PathLike[str] | None = None,
+        columns: Columns | None = None,
         timezone: str | None = None,
         rows: Rows | None = None,
         **options: Any,
@@ -85,10 +87,11 @@ class TableReader:
         path : Path
             CSV with a header line or, where the map names columns by their place or gives
             their names, without one (plain or gzip); or Parquet.
-        columns : ColumnMap, path or name, optional
-            A map, its file, or one of `plancast.predictor.logs.builtin_maps`. Without it columns
-            with canonical names are taken and others left out; where those do not suffice, the
-            map is guessed (`plancast.predictor.logs.guess`) and a note says how.
+        columns : ColumnMap, path, name or mapping, optional
+            A map, its file, what that holds or its ``columns`` alone, or the name of one of
+            `plancast.predictor.logs.builtin_maps`. Without it columns with canonical names are
+            taken and others left out; where those do not suffice, the map is guessed
+            (`plancast.predictor.logs.guess`) and a note says how.
         timezone : str, optional
             Of times without an offset, instead of the map's.
         rows : Rows, optional
@@ -109,9 +112,8 @@ class TableReader:
         rows = rows or Rows(path.name)
         raw = read_bytes(path)
         text = "" if raw.startswith(_PARQUET) else decoded(raw, rows)
-        mapping, map_name = _mapping(columns, text, path)
-        if timezone is not None and mapping is not None:
-            mapping = mapping.model_copy(update={"timezone": timezone})
+        named = _mapping(columns, text, path)
+        mapping = named.mapping
         if text:
             table, numbers_of_rows = _csv(text, mapping, rows)
         else:
@@ -121,7 +123,6 @@ class TableReader:
         cells = {
             name: table.column(place).to_pandas() for place, name in enumerate(table.column_names)
         }
-        named = (mapping, map_name)
         result = _canonical(cells, table.column_names, named, numbers_of_rows, rows, timezone)
         if stored:
             result.attrs = stored | (rows.attrs() if rows.bad else {})
@@ -130,7 +131,7 @@ class TableReader:
 
 def read_frame(
     frame: pd.DataFrame,
-    columns: ColumnMap | str | PathLike[str] | None = None,
+    columns: Columns | None = None,
     *,
     timezone: str | None = None,
     rows: Rows | None = None,
@@ -141,46 +142,51 @@ def read_frame(
     ----------
     frame : DataFrame
         Its index is not looked at.
-    columns : ColumnMap or path, optional
+    columns : ColumnMap, path or mapping, optional
     timezone : str, optional
     rows : Rows, optional
     """
     rows = rows or Rows("the table")
     bare = frame.reset_index(drop=True)
-    mapping = columns
-    if mapping is not None and not isinstance(mapping, ColumnMap):
-        mapping = ColumnMap.load(mapping)
-    if mapping is not None and timezone is not None:
-        mapping = mapping.model_copy(update={"timezone": timezone})
+    named = _mapping(columns, "", Path(rows.name))
     names = [str(name) for name in bare.columns]
     cells = {name: bare.iloc[:, place] for place, name in enumerate(names)}
     numbers_of_rows = np.arange(1, len(bare) + 1)
-    return _canonical(cells, names, (mapping, "columns"), numbers_of_rows, rows, timezone)
+    return _canonical(cells, names, named, numbers_of_rows, rows, timezone)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What a caller says of columns: a map and how to call it, or some of its columns."""
+
+    mapping: ColumnMap | None = None
+    name: str = ""
+    given: dict[str, str] = field(default_factory=dict)
 
 
 def _canonical(
     cells: Mapping[str, pd.Series],
     names: list[str],
-    named: tuple[ColumnMap | None, str],
+    named: _Named,
     numbers_of_rows: np.ndarray,
     rows: Rows,
     timezone: str | None,
 ) -> pd.DataFrame:
     """The canonical frame of columns, by a map, by canonical names, or by a guess."""
-    mapping, map_name = named
+    mapping = named.mapping
     if not len(numbers_of_rows):
         rows.check(0)
         raise BadLog(f"{rows.name} has no job; give a table with at least one row")
     if mapping is None:
         _require_once(names, names, rows.name)
-        if "submit_s" in names and {"run_s", "end_s"} & set(names):
-            mapping = _canonical_map(names, timezone or "UTC", rows)
+        if "submit_s" in names and {"run_s", "end_s"} & set(names) and not named.given:
+            mapping = _canonical_map(names, rows)
         else:
-            mapping = guessed_map(cells, rows.name)
+            mapping = guessed_map(cells, rows.name, named.given)
             rows.note(guess_told(mapping, names))
-            if timezone is not None:
-                mapping = mapping.model_copy(update={"timezone": timezone})
-    _require_columns(mapping, map_name, names, rows.name)
+    if timezone is not None:
+        mapping = mapping.model_copy(update={"timezone": timezone})
+    _require_columns(mapping, named.name, names, rows.name)
     frame = _mapped(cells, mapping, numbers_of_rows, rows)
     if frame.empty:
         rows.check(0)
@@ -190,20 +196,22 @@ def _canonical(
     return finish(frame, places, rows, facts)
 
 
-def _mapping(
-    columns: ColumnMap | str | PathLike[str] | None, text: str, path: Path
-) -> tuple[ColumnMap | None, str]:
+def _mapping(columns: Columns | None, text: str, path: Path) -> _Named:
     """The map to read a table with, and how to call it."""
     if isinstance(columns, ColumnMap):
-        return columns, "the column map"
+        return _Named(columns, "the column map")
+    if isinstance(columns, Mapping):
+        if isinstance(columns.get("columns"), Mapping):
+            return _Named(ColumnMap.of(dict(columns), "columns"), "columns")
+        return _Named(given=dict(columns))
     header = next((line for line in text.splitlines() if line.strip()), "")
     name = builtin_maps.named_by(header) if columns is None else str(columns)
     if name in builtin_maps.NAMES and not (columns is not None and Path(columns).exists()):
         content = builtin_maps.content(name, header, path.name)
-        return ColumnMap.model_validate(content), f"the built-in map {name}"
+        return _Named(ColumnMap.model_validate(content), f"the built-in map {name}")
     if columns is None:
-        return None, ""
-    return ColumnMap.load(columns), f"column map {Path(columns).name}"
+        return _Named()
+    return _Named(ColumnMap.load(columns), f"column map {Path(columns).name}")
 
 
 def _parquet(raw: bytes, name: str) -> pa.Table:
@@ -290,7 +298,7 @@ def _stored_attrs(table: pa.Table, name: str) -> dict[str, Any]:
         raise BadLog(f"{name} is damaged (its stored header): write or fetch it again") from None
 
 
-def _canonical_map(names: list[str], timezone: str, rows: Rows) -> ColumnMap:
+def _canonical_map(names: list[str], rows: Rows) -> ColumnMap:
     """The map of a table whose columns bear canonical names already."""
     foreign = {n: FOREIGN[n.lower()] for n in names if n.lower() in FOREIGN}
     unread = [f"{n} (for {c}?)" for n, c in foreign.items() if c not in names]
@@ -303,7 +311,6 @@ def _canonical_map(names: list[str], timezone: str, rows: Rows) -> ColumnMap:
         outcomes={o: o for o in OUTCOMES},
         # A canonical file leaves a cell empty; a user may well be called NA.
         unknown=[""],
-        timezone=timezone,
     )
 
 

@@ -54,7 +54,12 @@ def test_bad_options_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixt
     """A mistyped span or level would end in a traceback."""
     log = tmp_path / "log.swf"
     write_swf(generate_log(100, 4, 64, 0), log)
-    for option, value in (("--refit", "soon"), ("--refit", "0d"), ("--levels", ".9,.5")):
+    for option, value in (
+        ("--refit", "soon"),
+        ("--refit", "0d"),
+        ("--refit", "30"),
+        ("--levels", ".9,.5"),
+    ):
         assert run("evaluate", str(log), option, value) == 2
         said = capsys.readouterr().err
         assert option in said
@@ -62,7 +67,7 @@ def test_bad_options_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("30d", 2592000.0), ("1.5h", 5400.0), ("90m", 5400.0), ("60", 60.0)]
+    ("text", "seconds"), [("30d", 2592000.0), ("1.5h", 5400.0), ("90m", 5400.0), ("2w", 1209600.0)]
 )
 def test_spans(text: str, seconds: float) -> None:
     """A month would be read as thirty seconds."""

@@ -1,0 +1,461 @@
+"""The verbs of ``plancast``: read a log, train, plan, replay, advise, evaluate.
+
+Each takes what people have at hand (a file, a frame with columns of their own, a list) and gives
+back something of ``plancast.pipelines.results``. Imports stand in the functions: who reads a log
+loads no solver.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from plancast.planner.model.domain import BadRequest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from plancast.pipelines.inputs.tables import Table
+    from plancast.pipelines.inputs.user_files import ClusterFile
+    from plancast.pipelines.operators.advise import Advice
+    from plancast.pipelines.results import Evaluated, JobLog, PlannedBatch, Replayed
+    from plancast.planner.model.domain import Estimates, Policy, Task, Worker
+    from plancast.planner.model.messages import Budget, PlanRequest
+    from plancast.predictor import RuntimePredictor
+
+    Log: TypeAlias = str | Path | pd.DataFrame
+    Tasks: TypeAlias = str | Path | pd.DataFrame | Iterable[Mapping[str, Any] | Task] | PlanRequest
+    Cluster: TypeAlias = str | Path | Mapping[str, Any] | Iterable[Worker] | ClusterFile
+    Columns: TypeAlias = str | Path | Mapping[str, Any] | None
+    Model: TypeAlias = str | Path | RuntimePredictor
+
+DEFAULT_BUDGET_S = 10.0
+DISPATCHERS = ("easy", "planner")
+
+
+def read_log(
+    log: Log,
+    columns: Columns = None,
+    *,
+    format: str = "auto",
+    timezone: str | None = None,
+    max_bad: float | None = None,
+    strict: bool = False,
+) -> JobLog:
+    """Read a job log.
+
+    Parameters
+    ----------
+    log : path-like or DataFrame
+        SWF, Slurm's sacct, PBS, WfFormat, CSV or Parquet; or a table in memory.
+    columns : mapping or path, optional
+        Canonical column to the table's own (``{"submit_s": "Submitted", "run_s": "Elapsed"}``);
+        those not named are guessed, and a note says how. Or a column map: its file, or what one
+        holds.
+    format : str
+        Of a file: ``auto`` or a name of ``plancast.predictor.logs.READERS``.
+    timezone : str, optional
+        Of times without an offset; UTC where none is given.
+    max_bad : float, optional
+        Share of bad rows above which the log is refused; 0.05 beyond five rows.
+    strict : bool
+        Whether any bad row refuses it.
+
+    Returns
+    -------
+    JobLog
+        Canonical: times and run times in seconds, memory in MiB.
+
+    Raises
+    ------
+    BadLog
+        In one sentence with row or column and remedy.
+    """
+    import pandas as pd
+
+    from plancast.pipelines.results import JobLog
+    from plancast.predictor.logs import read_log as read
+    from plancast.predictor.logs.rows import Rows
+    from plancast.predictor.logs.table import read_frame
+
+    if isinstance(log, JobLog):
+        return log
+    if isinstance(log, pd.DataFrame):
+        rows = Rows("the table", max_bad, strict)
+        found = read_frame(log, columns, timezone=timezone, rows=rows)
+        found.attrs = log.attrs | found.attrs
+    else:
+        zone = {} if timezone is None else {"timezone": timezone}
+        found = read(log, format, columns, max_bad=max_bad, strict=strict, **zone)
+    result = JobLog(found)
+    result.attrs = found.attrs
+    return result
+
+
+def train(
+    log: Log,
+    *,
+    levels: Sequence[float] | None = None,
+    columns: Columns = None,
+    seed: int = 0,
+    **settings: Any,
+) -> RuntimePredictor:
+    """Train a run-time model on a whole log.
+
+    Parameters
+    ----------
+    log, columns
+        As of ``read_log``.
+    levels : sequence of float, optional
+        Quantile levels.
+    seed : int
+    **settings
+        Further ones of ``RuntimePredictor``.
+
+    Returns
+    -------
+    RuntimePredictor
+        A scikit-learn estimator: ``predict`` and ``predict_quantiles`` give seconds.
+
+    Raises
+    ------
+    BadLog
+        Where too few jobs have a run time.
+    """
+    from plancast.predictor import RuntimePredictor
+    from plancast.predictor.quantile import LEVELS
+    from plancast.predictor.schema import replayed_ends
+
+    jobs = replayed_ends(_plain(read_log(log, columns)))
+    return RuntimePredictor(levels or LEVELS, seed=seed, **settings).fit(jobs)
+
+
+def plan(
+    tasks: Tasks,
+    cluster: Cluster | None = None,
+    *,
+    model: Model | None = None,
+    estimates: Mapping[str, Any] | str | Path | None = None,
+    policy: Policy | Mapping[str, Any] | str | Path | None = None,
+    budget: Budget | float | str | None = None,
+    solver: str = "auto",
+    steps: int | None = None,
+    seed: int = 0,
+    columns: Mapping[str, str] | None = None,
+) -> PlannedBatch:
+    """Plan a batch of tasks onto a cluster.
+
+    Parameters
+    ----------
+    tasks : DataFrame, list, path-like or PlanRequest
+        A row, mapping or ``Task`` for each task (``docs/files.md``); a frame without a column
+        ``id`` is named by its index. A request says everything but `budget` and `solver`.
+    cluster : path-like, mapping or list of Worker
+        A YAML file, what one holds, or machines that are alike: ``{"nodes": 8, "cpus": 64,
+        "mem": "256G"}``.
+    model : RuntimePredictor or path, optional
+        Forecasts the tasks; the plan then costs least on average over common levels. Of a folder
+        the plans of the past that ``plancast worth --model`` kept there choose whose run times
+        are believed.
+    estimates : mapping or path, optional
+        Task to run time (``90``, ``"2h"``, a ``DurationEstimate``), instead of a model. Without
+        both a task's requested time is its estimate.
+    policy : Policy, mapping or path, optional
+        Prices and promises; the default prices without one.
+    budget : float, str or Budget, optional
+        Seconds, or ``"30s"``, ``"2min"``; 10 seconds without one.
+    solver : str
+        ``auto``, or a name of ``plancast.SOLVERS``.
+    steps : int, optional
+        Solver steps instead of seconds, so that a plan can be repeated.
+    seed : int
+    columns : mapping, optional
+        Column of a task table to the frame's own (``{"id": "Job", "requested_s": "Limit"}``);
+        the frame's other columns are left out where ours do not name them.
+
+    Returns
+    -------
+    PlannedBatch
+        Ctrl-C ends the search early and keeps the best plan found by then.
+
+    Raises
+    ------
+    BadRequest
+        In one sentence with task or row, column and remedy.
+    """
+    from dataclasses import replace
+
+    from plancast.pipelines.inputs.requests import chosen_way, request_from_files
+    from plancast.pipelines.results import PlannedBatch
+    from plancast.planner.model.messages import PlanRequest
+    from plancast.planner.planning.plan import plan as plan_request
+
+    if isinstance(tasks, PlanRequest):
+        request = tasks
+    else:
+        if cluster is None:
+            raise BadRequest("cluster is missing; give a YAML file or {'nodes': 8, 'cpus': 64}")
+        if model is not None and estimates is not None:
+            raise BadRequest("give model or estimates, not both")
+        rows, machines = _tasks(tasks, columns), _cluster(cluster)
+        wanted = _policy(policy, model is not None)
+        model = Path(model) if isinstance(model, str) else model
+        request = request_from_files(
+            rows,
+            machines,
+            policy=wanted,
+            model=model,
+            estimates=_estimates(estimates),
+            choice=chosen_way(rows, machines, model, wanted) if isinstance(model, Path) else None,
+        )
+        request = replace(request, seed=seed)
+    if budget is not None or steps is not None or not isinstance(tasks, PlanRequest):
+        request = replace(request, budget=_budget(budget, steps))
+    return PlannedBatch(request, plan_request(request, solver), solver)
+
+
+def replay(
+    log: Log,
+    dispatchers: Sequence[str] = DISPATCHERS,
+    estimates: Sequence[str | RuntimePredictor] = ("requested", "model"),
+    *,
+    columns: Columns = None,
+    procs: int | None = None,
+    window: tuple[float, float] | None = None,
+    cut_to_request: bool = False,
+    jobs: int = 1,
+) -> Replayed:
+    """Replay a log under dispatchers and estimates, and judge what would have come of it.
+
+    Parameters
+    ----------
+    log, columns
+        As of ``read_log``.
+    dispatchers : sequence of str
+        Names of ``plancast.planner.worlds.dispatchers.DISPATCHERS``.
+    estimates : sequence of str or RuntimePredictor
+        ``requested``, ``last_two``, ``model[:LEVEL]``, ``oracle[:SIGMA]``. A predictor lends its
+        settings to a model that learns along the replay: what it was trained on is forgotten,
+        so that no forecast knows the future.
+    procs : int, optional
+        Processors of the machine; the log's by default.
+    window : pair of float, optional
+        The part of the jobs that is replayed, as shares.
+    cut_to_request : bool
+        Whether jobs are killed at their requested time.
+    jobs : int
+        Processes.
+    """
+    from plancast.pipelines.backtest.backtest import backtest, open_backtest
+    from plancast.pipelines.backtest.estimates import cells_of, parse_estimates
+    from plancast.pipelines.results import Replayed
+
+    words = [found if isinstance(found, str) else "model" for found in estimates]
+    models = [found for found in estimates if not isinstance(found, str)]
+    if len(models) > 1 or (models and words.count("model") > 1):
+        raise BadRequest("estimates: name one model; its settings are all that a replay takes")
+    settings = None
+    if models:
+        settings = {
+            "seed": models[0].seed,
+            "trees": models[0].trees,
+            "refit_s": models[0].refit_s,
+        }
+    test = open_backtest(
+        _plain(read_log(log, columns)),
+        cut_to_request=cut_to_request,
+        procs=procs,
+        window=None if window is None else f"{window[0]:f}:{window[1]:f}",
+    )
+    cells = cells_of(list(dispatchers), [parse_estimates(word) for word in words], [0])
+    return Replayed(backtest(test, cells, jobs=jobs, settings=settings))
+
+
+def advise(
+    log: Log,
+    *,
+    risk: float = 0.01,
+    worst: float | None = None,
+    dispatchers: Sequence[str] = ("easy",),
+    columns: Columns = None,
+    procs: int | None = None,
+) -> Advice:
+    """Say which time limit each group of jobs should request, and what that would be worth.
+
+    Parameters
+    ----------
+    log, columns
+        As of ``read_log``; the log names requested times.
+    risk : float
+        Promised share of the finishing jobs that limits cut.
+    worst : float, optional
+        Greatest chance to be cut that any one job is given.
+    dispatchers : sequence of str
+        Disciplines of the replays; none skips them.
+    procs : int, optional
+        Processors of the machine; the log's by default.
+    """
+    from plancast.pipelines.operators.advise import advise as advised
+    from plancast.predictor.limits import LimitSettings
+
+    return advised(
+        _plain(read_log(log, columns)),
+        risk=risk,
+        worst=LimitSettings.worst if worst is None else worst,
+        dispatchers=dispatchers,
+        procs=procs,
+    )
+
+
+def evaluate(
+    log: Log,
+    *,
+    levels: Sequence[float] = (0.5, 0.8, 0.9, 0.95),
+    refit: str = "30d",
+    seed: int = 0,
+    columns: Columns = None,
+) -> Evaluated:
+    """Forecast every job of a log from its past alone, beside rules of thumb.
+
+    Parameters
+    ----------
+    log, columns
+        As of ``read_log``.
+    levels : sequence of float
+        Quantile levels.
+    refit : str
+        Longest time between refits, with its unit.
+    seed : int
+    """
+    from plancast.pipelines.backtest.evaluate_log import evaluate_file, parse_span
+    from plancast.pipelines.results import Evaluated
+
+    report, _ = evaluate_file(
+        _plain(read_log(log, columns)), levels=levels, refit_s=parse_span(refit), seed=seed
+    )
+    return Evaluated(report)
+
+
+# ------------------------------------------------------------------------- what was given
+
+
+def _plain(log: JobLog) -> pd.DataFrame:
+    """A log as a plain frame with the same facts."""
+    plain = log.copy(deep=False)
+    plain.attrs = log.attrs
+    return plain
+
+
+def _tasks(tasks: Any, columns: Mapping[str, str] | None) -> Path | Table:
+    import pandas as pd
+
+    from plancast.pipelines.inputs.user_files import task_rows_table
+
+    if isinstance(tasks, str | Path):
+        if columns is not None:
+            raise BadRequest("columns: goes with a frame; a file's header names its columns")
+        return Path(tasks)
+    if not isinstance(tasks, pd.DataFrame):
+        return task_rows_table(list(tasks), "tasks")
+    from plancast.pipelines.inputs.tables import frame_table
+
+    frame = _renamed(tasks, columns) if columns else tasks.copy(deep=False)
+    if "id" not in frame.columns:
+        frame.insert(0, "id", [str(name) for name in frame.index])
+    for name in frame.columns:
+        if pd.api.types.is_timedelta64_dtype(frame[name].dtype):
+            frame[name] = frame[name].dt.total_seconds()
+    cells = frame.astype(object)
+    return frame_table(cells.where(frame.notna(), None), "tasks")
+
+
+def _renamed(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
+    """The columns that are named, by our names, and those that bear ours already."""
+    from plancast.pipelines.inputs.foreign import nearest
+    from plancast.pipelines.inputs.models import cell_of, unknown_column
+
+    for ours, own in columns.items():
+        if cell_of(ours) is None:
+            raise BadRequest(f"columns: {unknown_column(ours)}")
+        if own not in frame.columns:
+            near = nearest(str(own), [str(name) for name in frame.columns])
+            raise BadRequest(f"columns: {ours}: the frame has no column {own!r}; {near}")
+    kept = [c for c in frame.columns if cell_of(str(c)) and c not in columns]
+    renamed = {ours: frame[own] for ours, own in columns.items()}
+    return frame[[c for c in kept if c not in columns.values()]].assign(**renamed)
+
+
+def _cluster(cluster: Any) -> Path | ClusterFile:
+    from plancast.pipelines.inputs.models import ClusterSection
+    from plancast.pipelines.inputs.user_files import ClusterFile, cluster_of
+    from plancast.pipelines.inputs.yaml_files import validated
+
+    if isinstance(cluster, str | Path):
+        return Path(cluster)
+    if isinstance(cluster, ClusterFile):
+        return cluster
+    if not isinstance(cluster, Mapping):
+        return ClusterFile(tuple(cluster))
+    content = dict(cluster)
+    if "workers" not in content:
+        if "nodes" not in content:
+            raise BadRequest(
+                "cluster: names neither workers nor nodes; write {'nodes': 8, 'cpus': 64}"
+            )
+        alike = {"id": "node", "count": content.pop("nodes"), **content}
+        content = {"workers": [alike]}
+    return cluster_of(validated(ClusterSection, content, "cluster"), "cluster")
+
+
+def _policy(policy: Any, forecast: bool) -> Path | Policy | None:
+    if policy is None or not isinstance(policy, str | Path | Mapping):
+        return policy
+    if not isinstance(policy, Mapping):
+        return Path(policy)
+    from plancast.pipelines.inputs.models import PolicySection
+    from plancast.pipelines.inputs.user_files import policy_of
+    from plancast.pipelines.inputs.yaml_files import validated
+    from plancast.planner.model.domain import SCENARIOS
+
+    section = validated(PolicySection, dict(policy), "policy")
+    return policy_of(section, "policy", SCENARIOS if forecast else ())
+
+
+def _estimates(estimates: Any) -> Path | Estimates | None:
+    if estimates is None or isinstance(estimates, str | Path):
+        return None if estimates is None else Path(estimates)
+    from plancast.pipelines.inputs.cells import BadCell, seconds_cell
+    from plancast.planner.model.domain import ANY_CLASS, DurationEstimate
+
+    found: dict[str, Mapping[str, DurationEstimate]] = {}
+    for task, known in estimates.items():
+        if isinstance(known, Mapping):
+            found[str(task)] = known
+        elif isinstance(known, DurationEstimate):
+            found[str(task)] = {ANY_CLASS: known}
+        else:
+            try:
+                seconds = max(1, seconds_cell(known))
+            except BadCell as error:
+                raise BadRequest(f"estimates: task {task}: {error}") from None
+            found[str(task)] = {ANY_CLASS: DurationEstimate.certain(seconds, "given")}
+    return found
+
+
+def _budget(budget: Budget | float | str | None, steps: int | None) -> Budget:
+    from plancast.planner.model.messages import Budget
+    from plancast.predictor.units import duration_s
+
+    if isinstance(budget, Budget):
+        return budget
+    if budget is None:
+        return Budget(DEFAULT_BUDGET_S if steps is None else None, steps)
+    if not isinstance(budget, str):
+        return Budget(float(budget), steps)
+    try:
+        seconds = duration_s(budget)
+    except ValueError as error:
+        raise BadRequest(f"budget: {error}") from None
+    return Budget(seconds if math.isfinite(seconds) else None, steps)
