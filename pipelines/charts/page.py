@@ -57,6 +57,7 @@ figure { margin: 0; background: var(--card); border: 1px solid var(--line); bord
   padding: .9rem 1rem .7rem; min-width: 0; }
 figure.whole { grid-column: 1 / -1; margin-top: .8rem; }
 figcaption { color: var(--soft); font-size: .87rem; margin-bottom: .5rem; }
+.grid > figure:last-child:nth-child(odd) { grid-column: 1 / -1; }
 .chart { width: 100%; min-height: 60px; position: relative; }
 .chart.vega-embed { display: block; padding: 0; }
 .chart-wrapper { display: flex; flex-direction: column; }
@@ -92,9 +93,15 @@ const CHARTS = %(charts)s, THEMES = %(themes)s, VIEWS = {};
 const root = document.documentElement, system = matchMedia('(prefers-color-scheme: dark)');
 let chosen = null;
 const theme = () => chosen || (system.matches ? 'dark' : 'light');
+function narrow(part) {
+  if (!part || typeof part !== 'object') return;
+  if (part.legend) part.legend.columns = Math.min(part.legend.columns || 2, 2);
+  for (const key in part) if (key !== 'datasets') narrow(part[key]);
+}
 function fitted(spec, width) {
   const found = structuredClone(spec), margin = (found.usermeta || {}).margin || 0;
   const inner = Math.max(120, width - margin - 14);
+  if (width < 520) narrow(found);
   if (found.vconcat) found.vconcat.forEach(part => { part.width = inner; });
   else { found.width = width; found.autosize = {type: 'fit-x', contains: 'padding'}; }
   return found;

@@ -179,6 +179,11 @@ class Paths:
         return self.processed / "train.json"
 
     @property
+    def forecasts(self) -> Path:
+        """What every estimator forecast for each job of the test stretch that ran."""
+        return self.processed / "forecasts.parquet"
+
+    @property
     def request(self) -> Path:
         """The first batch as a request."""
         return self.processed / "request.json"
@@ -187,6 +192,11 @@ class Paths:
     def response(self) -> Path:
         """Its plan."""
         return self.processed / "response.json"
+
+    @property
+    def executed(self) -> Path:
+        """The same plan as it ran with the true run times."""
+        return self.processed / "executed.json"
 
     @property
     def gantt(self) -> Path:

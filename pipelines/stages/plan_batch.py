@@ -10,12 +10,13 @@ from plancast.pipelines.inputs.files import write_text_atomic
 from plancast.pipelines.stages.stage import main
 from plancast.pipelines.stages.trial import cut_batches, plan_whole
 from plancast.planner.model.messages import to_json
+from plancast.planner.worlds.simulate import execute
 from plancast.predictor import RuntimePredictor
 from plancast.predictor.logs.table import read_jobs
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Write the request, the response and the Gantt chart of one batch.
+    """Write the request, the response, what ran of it and the Gantt chart of one batch.
 
     Raises
     ------
@@ -29,7 +30,9 @@ def run(config: Config) -> dict[str, Any]:
     response, whole = plan_whole(request, config.trial.solver, "model_p50")
     write_text_atomic(paths.request, to_json(request, indent=1))
     write_text_atomic(paths.response, to_json(response, indent=1))
-    write_text_atomic(paths.gantt, gantt_html(request, whole))
+    ran = execute(request, whole, batch.run_s)
+    write_text_atomic(paths.executed, to_json(ran, indent=1))
+    write_text_atomic(paths.gantt, gantt_html(request, whole, executed=ran))
     return {
         "status": response.status.value,
         "solver": response.solver,

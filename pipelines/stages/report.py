@@ -1,32 +1,47 @@
-"""Stage 5: one page that tells what was learned and what the plans gained."""
+"""Stage 6: one page that tells what was learned, what was planned, and what that was worth."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from plancast.pipelines.charts import forecasts as of_forecasts
+from plancast.pipelines.charts import worth as of_worth
+from plancast.pipelines.charts.drawing import Drawing
+from plancast.pipelines.charts.gantt import HOW_TO_READ, gantt_chart
+from plancast.pipelines.charts.page import THEME_BUTTON, figure, page
 from plancast.pipelines.inputs.config import Config
 from plancast.pipelines.inputs.files import read_bytes, write_text_atomic
+from plancast.pipelines.inputs.user_files import read_policy
+from plancast.pipelines.stages.replays import SHARES
 from plancast.pipelines.stages.stage import main, read_facts
-from plancast.planner.model.domain import TERMS
+from plancast.pipelines.stages.verdict import (
+    MODEL,
+    Verdict,
+    batch_regrets,
+    change,
+    interval,
+    kind_name,
+    priced_terms,
+    tied,
+    verdict_of,
+    way_name,
+)
+from plancast.planner.model.domain import TERMS, BadRequest, Plan, Policy
 from plancast.planner.model.messages import PlanRequest, PlanResponse, from_json
-from plancast.planner.planning.plot import gantt_svg
 
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-h3 { font-size: 1rem; }
-p.lead { color: #777; margin-top: .2rem; }
-table { border-collapse: collapse; margin: .6rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .8rem; border-bottom: 1px solid var(--line); text-align: right; }
-td { white-space: nowrap; } table.facts td { white-space: normal; text-align: left; }
-th:first-child, td:first-child { text-align: left; } th { font-weight: 600; }
-tr.best td { background: var(--soft); } .note { color: #777; max-width: 60rem; }
-figure, .wide { margin: 1rem 0; overflow-x: auto; }
-"""
+Facts = Mapping[str, Any]
+
+SIZES = {1: "1", 2: "2-3", 4: "4-7", 8: "8-15", 16: "16-31", 32: "32-63", 64: "64-127",
+         128: "128+"}  # fmt: skip
+"""Processors of a job in groups, by the least of each."""
+COMPARED = ("model", "requested", "last_same", "user_median")
+"""Estimators beside one another in the charts of errors."""
 
 
 def build_report(config: Config, output: Path) -> Path:
@@ -49,52 +64,259 @@ def build_report(config: Config, output: Path) -> Path:
     )
     request = from_json(PlanRequest, read_bytes(paths.request), source=str(paths.request))
     response = from_json(PlanResponse, read_bytes(paths.response), source=str(paths.response))
+    executed = from_json(Plan, read_bytes(paths.executed), source=str(paths.executed))
+    jobs = read_forecasts(paths.forecasts)
+    policy = read_policy(config.policy) if config.policy else Policy()
+    verdict = verdict_of(
+        config.name, train, trial, worth, str(ingest["log"]), str(paths.model)
+    )  # fmt: skip
+    charts: dict[str, Drawing] = {}
     sections = [
-        f"<h1>plancast: {escape(config.name)}</h1>",
-        f"<p class='lead'>{ingest['rows']:,} jobs of {ingest['users']:,} users on "
-        f"{ingest['machine_size']:g} processors; {train['train_jobs']:,} to learn from, "
-        f"{train['scored_jobs']:,} later ones to be judged by</p>",
-        f"<p>{escape(worth['verdict'])}</p>",
-        _verdict(trial),
-        "<h2>What the plans cost, executed with the true run times</h2>",
-        regret_chart(trial["kinds"]),
-        _trial_table(trial),
-        "<p class='note'>Each batch is planned with each kind of estimate and executed in plan "
-        "order, work-conserving, with reservations by the same estimates. Regret is the realised "
-        "cost against that of a plan with perfect run times; the interval is a paired bootstrap "
-        "over batches.</p>",
-        "<h3>Where the costs come from</h3>",
-        _terms_table(trial),
-        "<p class='note'>Mean amounts over the batches, before the policy's prices.</p>",
-        "<h2>What the forecasts are worth</h2>",
-        _forecast_table(train),
-        "<p class='note'>Every job is forecast with what had ended by its submission. "
-        "<i>Ended by p90</i> should read 90 %.</p>",
-        "<h2>One plan</h2>",
-        f"<p class='note'>{escape(request.request_id)}, planned with the model's median: "
-        f"{response.status.value}, by {escape(response.solver)}, cost {response.cost or 0:,.4g}, "
-        f"no plan of it costs less than {response.lower_bound or 0:,.4g}.</p>",
-        f"<figure>{gantt_svg(request, response.plan)}</figure>" if response.plan else "",
-        "<h2>The log</h2>",
+        _head(config.name, ingest, train),
+        _verdict(verdict),
+        _numbers(train, trial, worth),
+        *_learned(charts, jobs, train, paths.model),
+        *_planned(charts, request, response, executed),
+        *_worth(charts, trial, worth, policy),
+        "<h2 id='log'>The log</h2>",
         _log_table(ingest),
+        "<footer>Made by plancast. The page holds its charts, data and libraries; it asks "
+        "nothing of any network.</footer>",
     ]
-    page = (
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width'>"
-        f"<title>plancast: {escape(config.name)}</title><style>{STYLE}</style></head><body>"
-        + "\n".join(sections)
-        + "</body></html>\n"
-    )
-    write_text_atomic(output, page)
+    write_text_atomic(output, page(f"plancast: {config.name}", "\n".join(sections), charts))
     return output
 
 
+def read_forecasts(path: Path) -> pd.DataFrame:
+    """What the train stage kept of each job of the test stretch.
+
+    Raises
+    ------
+    BadRequest
+        Where its file is missing or damaged.
+    """
+    if not path.exists():
+        raise BadRequest(f"{path}: there is no such file; run the earlier stages first")
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError):
+        raise BadRequest(f"{path}: is no Parquet; run the earlier stages again") from None
+
+
+# ------------------------------------------------------------------------------ the top
+
+
+def _head(name: str, ingest: Facts, train: Facts) -> str:
+    links = (("learned", "learned"), ("planned", "planned"), ("worth", "worth"), ("log", "the log"))
+    nav = "".join(f"<a href='#{place}'>{text}</a>" for place, text in links)
+    return (
+        f"<header><h1>{escape(name)}</h1><nav>{nav}</nav>{THEME_BUTTON}</header>"
+        f"<p class='soft'>{ingest['rows']:,} jobs of {ingest['users']:,} users on "
+        f"{ingest['machine_size']:g} processors; {train['train_jobs']:,} to learn from, "
+        f"{train['scored_jobs']:,} later ones to be judged by</p>"
+    )
+
+
+def _coded(text: str) -> str:
+    """Escaped, with what stands between backquotes as code and no line break before a %."""
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text)).replace(" %", "&nbsp;%")
+
+
+def _verdict(verdict: Verdict) -> str:
+    def listed(items: Sequence[str]) -> str:
+        return "<br>".join(_coded(item) for item in items)
+
+    return (
+        f"<section class='verdict'><p class='words'>{_coded(' '.join(verdict.sentences))}</p>"
+        f"<dl><dt>What to do next</dt><dd>{listed(verdict.next_steps)}</dd>"
+        f"<dt>How sure</dt><dd>{listed(verdict.how_sure)}</dd></dl></section>"
+    )
+
+
+def _numbers(train: Facts, trial: Facts, worth: Facts) -> str:
+    model, kind = train["estimators"]["model"], trial["kinds"][MODEL]
+    shown = [(f"{2 ** model['median_abs_log2']:.2f}x", "typical factor between forecast and truth")]
+    if "coverage_p90" in model:
+        shown.append((f"{model['coverage_p90']:.1%}", "of jobs ended by their 90 % quantile"))
+    if worth["queues"]:
+        auto = worth["auto_against_best_rule"]
+        shown.append((f"{auto['mean']:+.1%}", "cost of plancast's plans against the best rule's"))
+    shown.append((f"{kind['regret']:+.1%}", "cost of batches against true run times (regret)"))
+    waits = worth.get("replays") or []
+    if waits and waits[0]["mean_wait_s"] > 0:
+        share = waits[2]["mean_wait_s"] / waits[0]["mean_wait_s"] - 1
+        shown.append((f"{share:+.0%}", "mean wait in a replay with forecasts"))
+    boxes = "".join(f"<div class=number><b>{n}</b><span>{text}</span></div>" for n, text in shown)
+    return f"<div class='numbers'>{boxes}</div>"
+
+
+# ------------------------------------------------------------------------------ learned
+
+
+def _learned(
+    charts: dict[str, Drawing], jobs: pd.DataFrame, train: Facts, model: Path
+) -> list[str]:
+    from plancast.pipelines.tracking.importances import importances_of
+
+    found = train["estimators"]
+    levels = train["levels"]
+    names = [name for name in COMPARED if name in jobs]
+    width = jobs["cpus"].fillna(jobs["gpus"]).fillna(1)
+    size = pd.cut(width, [*SIZES, float("inf")], right=False, labels=list(SIZES.values()))
+    charts["reliability"] = of_forecasts.reliability(
+        {name: {q: one[f"coverage_p{100 * q:g}"] for q in levels} for name, one in found.items()
+         if name != "oracle"}
+    )  # fmt: skip
+    charts["ranking"] = of_forecasts.ranking(
+        {name: of_forecasts.factor(one["median_abs_log2"]) for name, one in found.items()
+         if name != "oracle"}, of_forecasts.FACTOR,
+    )  # fmt: skip
+    charts["truth"] = of_forecasts.against_truth(jobs, names)
+    charts["importances"] = of_forecasts.importances(importances_of(model))
+    grid = [
+        figure("reliability", "Are the quantiles right?", "Each line should lie on the dashed "
+               "diagonal: of the jobs, 90 % should end by their 90 % quantile. Click names."),
+        figure("ranking", "Who forecasts best?", "The middle job's error: 2 is half or double "
+               "the run time, 1 exact. The least is best."),
+        figure("truth", "Forecast against run time", "Jobs on the dashed line are forecast "
+               "exactly; above it, too long. Choose an estimator."),
+        figure("importances", "What does the model look at?", "How much each fact known at "
+               "submission contributes to its trees."),
+    ]  # fmt: skip
+    period, title = _period(jobs)
+    grouped = (("month", period, title, True, "Does it get better or worse?",
+                "The error over time; where it rises, something changed on the site."),
+               ("size", size, "processors", True, "Small and large jobs", "The error by how many "
+                "processors a job asked for."),
+               ("queue", jobs["queue"], "queue", False, "Queues", "The error in each queue with "
+                f"{of_forecasts.LEAST_JOBS} jobs or more."))  # fmt: skip
+    for place, group, title, ordered, question, how in grouped:
+        known = group[group.notna() & (group.astype(str) != "")]
+        if known.nunique() < 2:
+            continue
+        charts[place] = of_forecasts.errors_by(jobs, group, names, title, ordered=ordered)
+        grid.append(figure(place, question, how))
+    users = jobs["user"]
+    if (users[users.astype(str) != ""].value_counts() >= of_forecasts.LEAST_JOBS).any():
+        charts["users"] = of_forecasts.unpredictable(jobs, users)
+        grid.append(figure("users", "Who is unpredictable?", "The users with the largest errors: "
+                           "half of their jobs lie within the bar; left of 1 the forecast was "
+                           "too short."))  # fmt: skip
+    return ["<h2 id='learned'>What was learned</h2>", f"<div class='grid'>{''.join(grid)}</div>",
+            _more("All figures of the forecasts", _forecast_table(train))]  # fmt: skip
+
+
+def _period(jobs: pd.DataFrame) -> tuple[pd.Series, str]:
+    """Month of submission of each job, or its week where there are few months."""
+    when = pd.to_datetime(jobs["submit_s"], unit="s", utc=True)
+    month = when.dt.strftime("%Y-%m").where(jobs["submit_s"].notna())
+    if month.nunique() >= 4:
+        return month, "month"
+    week = when.dt.tz_localize(None).dt.to_period("W").dt.start_time.dt.strftime("%m-%d")
+    return week.where(jobs["submit_s"].notna()), "week from"
+
+
+def _more(title: str, inside: str) -> str:
+    return f"<details class='more'><summary>{escape(title)}</summary>{inside}</details>"
+
+
+# ------------------------------------------------------------------------------ planned
+
+
+def _planned(
+    charts: dict[str, Drawing], request: PlanRequest, response: PlanResponse, executed: Plan
+) -> list[str]:
+    if response.plan is None:
+        return []
+    charts["plan"] = gantt_chart(request, response.plan, executed)
+    bound = f"{response.lower_bound or 0:,.4g}"
+    return [
+        "<h2 id='planned'>What was planned</h2>",
+        f"<p class='soft'>{escape(request.request_id)}, the first of the batches, planned with the "
+        f"model's median: {response.status.value}, by {escape(response.solver)}, cost "
+        f"{response.cost or 0:,.4g}; no plan of it costs less than {bound}.</p>",
+        figure("plan", "Planned and executed", HOW_TO_READ, whole=True),
+    ]
+
+
+# ------------------------------------------------------------------------------ worth
+
+
+def _worth(charts: dict[str, Drawing], trial: Facts, worth: Facts, policy: Policy) -> list[str]:
+    kinds = trial["kinds"]
+    grid = []
+    if worth["queues"]:
+        shown = {way_name(way): _span(entry["against_baseline"])
+                 for way, entry in worth["policies"].items()
+                 if way not in (worth["baseline"], "closed_best_rule")}  # fmt: skip
+        charts["ways"] = of_worth.policies(shown, way_name(worth["baseline"]))
+        grid.append(figure("ways", "Ways of planning", f"{worth['n']} queues of the log, planned "
+                           "in each way and carried out with the true run times; lines are 95 % "
+                           "intervals. Grey: the difference may be chance."))  # fmt: skip
+    replays = worth.get("replays") or []
+    if replays:
+        charts["waits"] = of_worth.distribution(
+            replays, "wait_s", SHARES, "wait, minutes", least=0.1, floor="none", scale=60
+        )
+        charts["slowdowns"] = of_worth.distribution(
+            replays, "slowdown", SHARES, "slowdown (wait and run over run)", least=1, floor="1"
+        )
+        how = "The whole test stretch, replayed: the higher the line, the shorter. Click names."
+        grid += [figure("waits", "How long jobs wait", how),
+                 figure("slowdowns", "How much longer jobs take", how)]  # fmt: skip
+    charts["regret"] = of_worth.regrets(
+        batch_regrets(trial),
+        {k: (one["regret"], *one["regret_ci"]) for k, one in kinds.items() if k != "oracle"},
+    )
+    prices = {term: policy.prices.of(term) for term in TERMS}
+    charts["terms"] = of_worth.terms(priced_terms(trial, prices))
+    grid += [figure("regret", "Regret of each batch", "A dot for each batch, the diamond for all "
+                    "with its 95 % interval: 0 is as cheap as with true run times. Click a dot to "
+                    "follow its batch."),
+             figure("terms", "Where the costs come from", "Mean amounts over the batches times "
+                    "the policy's prices.")]  # fmt: skip
+    best = tied(trial)
+    notes = [_batches(trial), *([_tie(best)] if len(best) > 1 else [])]
+    return ["<h2 id='worth'>What it was worth</h2>",
+            f"<p class='soft'>{_coded(' '.join(notes))}</p>",
+            f"<div class='grid'>{''.join(grid)}</div>",
+            _more("All figures of the batches", _trial_table(trial, best)
+                  + _terms_table(trial))]  # fmt: skip
+
+
+def _span(found: Facts) -> tuple[float, float, float]:
+    return found["mean"], found["lo"], found["hi"]
+
+
+def _batches(trial: Facts) -> str:
+    waited, batches = trial["batches_that_wait"], trial["batches"]
+    if waited == 0:
+        return ("No batch fills the machine, nothing waits, and every plan is alike: raise "
+                "trial.batch_size.")  # fmt: skip
+    model = trial["kinds"][MODEL]
+    words = change(model["against_requested"])
+    sentence = (
+        f"{waited} of {batches} batches fill the machine. Plans made with the model's median cost "
+        f"{words} than plans made with the requested times "
+        f"({interval(*model['against_requested_ci'])}), and {change(model['regret'])} than plans "
+        "that know every run time."
+    )
+    return sentence.replace("as much than", "as much as")
+
+
+def _tie(best: set[str]) -> str:
+    return f"Tied for the cheapest: plans by {' and '.join(map(kind_name, sorted(best)))}."
+
+
+# ------------------------------------------------------------------------------ tables
+
+
 def _table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], best: int | None = None, kind: str = ""
+    header: Sequence[str], rows: Sequence[Sequence[str]], best: Sequence[int] = (), kind: str = ""
 ) -> str:
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join(
-        f"<tr{' class=best' if k == best else ''}>"
+        f"<tr{' class=best' if k in best else ''}>"
         + "".join(f"<td>{escape(cell)}</td>" for cell in row)
         + "</tr>"
         for k, row in enumerate(rows)
@@ -105,29 +327,7 @@ def _table(
     )
 
 
-def _best(kinds: Mapping[str, Any]) -> str:
-    """The kind of estimate with the lowest realised cost, the oracle aside."""
-    return min((k for k in kinds if k != "oracle"), key=lambda k: kinds[k]["realised_cost"])
-
-
-def _verdict(trial: Mapping[str, Any]) -> str:
-    waited, batches = trial["batches_that_wait"], trial["batches"]
-    if waited == 0:
-        return (
-            "<p>No batch fills the machine, nothing waits, and every plan is alike: "
-            "raise <code>trial.batch_size</code>.</p>"
-        )
-    model = trial["kinds"]["model_p50"]
-    low, high = model["against_requested_ci"]
-    return (
-        f"<p>{waited} of {batches} batches fill the machine. Plans made with the model's median "
-        f"cost <b>{model['against_requested']:+.1%}</b> against plans made with the requested "
-        f"times (95 %: {low:+.1%} to {high:+.1%}), and {model['regret']:+.1%} against plans that "
-        "know every run time.</p>"
-    )
-
-
-def _trial_table(trial: Mapping[str, Any]) -> str:
+def _trial_table(trial: Facts, best: set[str]) -> str:
     kinds = trial["kinds"]
     rows = []
     for kind, found in kinds.items():
@@ -135,21 +335,22 @@ def _trial_table(trial: Mapping[str, Any]) -> str:
         rows.append(
             [kind, f"{found['mae_s']:,.0f}", f"{found['median_abs_log2']:.2f}",
              f"{found['planned_cost']:,.1f}", f"{found['realised_cost']:,.1f}",
-             f"{found['regret']:+.1%}", f"{low:+.1%} to {high:+.1%}"]
+             f"{found['regret']:+.1%}", f"{low:+.1%} to {high:+.1%}",
+             "tied for best" if kind in best and len(best) > 1 else ""]
         )  # fmt: skip
     header = ["estimate", "mean error, s", "typical factor, log2", "planned cost",
-              "realised cost", "regret", "95 % interval"]  # fmt: skip
-    return _table(header, rows, list(kinds).index(_best(kinds)))
+              "realised cost", "regret", "95 % interval", ""]  # fmt: skip
+    return _table(header, rows, [k for k, kind in enumerate(kinds) if kind in best])
 
 
-def _terms_table(trial: Mapping[str, Any]) -> str:
+def _terms_table(trial: Facts) -> str:
     kinds = trial["kinds"]
     shown = [t for t in TERMS if any(found["terms"][t] for found in kinds.values())]
     rows = [[kind, *(f"{found['terms'][t]:,.2f}" for t in shown)] for kind, found in kinds.items()]
-    return _table(["estimate", *shown], rows, list(kinds).index(_best(kinds)))
+    return _table(["mean amount", *shown], rows)
 
 
-def _forecast_table(train: Mapping[str, Any]) -> str:
+def _forecast_table(train: Facts) -> str:
     levels = [f"{100 * level:g}" for level in train["levels"]]
     rows = []
     for name, found in train["estimators"].items():
@@ -160,14 +361,13 @@ def _forecast_table(train: Mapping[str, Any]) -> str:
         )  # fmt: skip
     header = ["estimator", "mean error, s", "typical factor, log2", "within 2x", "min/max",
               "too short", *(f"ended by p{p}" for p in levels)]  # fmt: skip
-    best = min(
-        (k for k, row in enumerate(rows) if row[0] != "oracle"),
-        key=lambda k: train["estimators"][rows[k][0]]["median_abs_log2"],
-    )
-    return _table(header, rows, best)
+    # Alike in the figure shown is a tie.
+    least = min((row[2] for row in rows if row[0] != "oracle"), key=float)
+    return _table(header, rows, [k for k, row in enumerate(rows)
+                                 if row[2] == least and row[0] != "oracle"])  # fmt: skip
 
 
-def _log_table(ingest: Mapping[str, Any]) -> str:
+def _log_table(ingest: Facts) -> str:
     rows = [["file", ingest["log"]], ["format", ingest["format"]], ["rows", f"{ingest['rows']:,}"]]
     rows += [[f"ended: {name}", f"{count:,}"] for name, count in ingest["outcomes"].items()]
     rows += [[f"left out: {why}", f"{count:,}"] for why, count in ingest["excluded"].items()]
@@ -175,49 +375,6 @@ def _log_table(ingest: Mapping[str, Any]) -> str:
     if ingest["acknowledge"]:
         rows.append(["acknowledge", ingest["acknowledge"]])
     return _table(["the log", ""], rows, kind="facts")
-
-
-def regret_chart(kinds: Mapping[str, Any]) -> str:
-    """Bars of the regret of each kind of estimate with its interval, as an HTML figure.
-
-    Parameters
-    ----------
-    kinds : mapping
-        ``trial(...)["kinds"]``.
-    """
-    shown = [kind for kind in kinds if kind != "oracle"]
-    width, left, row = 640, 120, 30
-    top = max(max(kinds[k]["regret_ci"][1], kinds[k]["regret"]) for k in shown)
-    low = min(0.0, *(kinds[k]["regret_ci"][0] for k in shown))
-    scale = (width - 90) / max(top - low, 1e-9)
-
-    def at(value: float) -> float:
-        return left + (value - low) * scale
-
-    parts = []
-    for k, kind in enumerate(shown):
-        found, middle = kinds[kind], k * row + row / 2
-        (a, b), regret = found["regret_ci"], found["regret"]
-        first, last = sorted((at(0), at(regret)))
-        parts.append(
-            f"<text x='{left - 8}' y='{middle + 5}' text-anchor='end' fill='currentColor'>"
-            f"{escape(kind)}</text>"
-            f"<rect x='{first:.1f}' y='{middle - 9}' width='{last - first:.1f}' height='18' "
-            "fill='#0072b2' opacity='.75'/>"
-            f"<line x1='{at(a):.1f}' x2='{at(b):.1f}' y1='{middle}' y2='{middle}' "
-            "stroke='currentColor' stroke-width='2'/>"
-            f"<text x='{at(max(b, regret)) + 8:.1f}' y='{middle + 5}' fill='currentColor'>"
-            f"{regret:+.1%}</text>"
-        )
-    height = len(shown) * row
-    return (
-        f"<figure><svg viewBox='0 0 {left + width} {height + 4}' width='{left + width}' "
-        f"role='img' aria-label='Regret against perfect run times' font-size='13'>"
-        f"<line x1='{at(0):.1f}' x2='{at(0):.1f}' y1='0' y2='{height}' stroke='currentColor'/>"
-        + "".join(parts)
-        + "</svg><figcaption class='note'>Regret against plans with perfect run times, with "
-        "95 % intervals</figcaption></figure>"
-    )
 
 
 def run(config: Config) -> Path:

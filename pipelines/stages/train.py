@@ -74,8 +74,9 @@ def split_of(config: Config, jobs: Any) -> tuple[Any, Any]:
 
 
 def judge(
-    estimators: dict[str, Any], test: Any, levels: Sequence[float], progress: Progress | None = None
-) -> dict[str, dict[str, float]]:
+    estimators: dict[str, Any], test: Any, levels: Sequence[float],
+    progress: Progress | None = None, forecasts: dict[str, Any] | None = None,
+) -> dict[str, dict[str, float]]:  # fmt: skip
     """Forecast every job of a stretch with what had ended by its submission, and score it.
 
     Parameters
@@ -87,6 +88,9 @@ def judge(
     levels : sequence of float
     progress : callable, optional
         Called with the name of each estimator before its turn.
+    forecasts : dict, optional
+        Takes up each estimator's median of every job that ran, seconds, and each of the model's
+        quantiles, as ``model_p90``.
 
     Returns
     -------
@@ -108,7 +112,25 @@ def judge(
         wanted = found[:, [asked.index(level) for level in levels]]
         result[name] = score(truth, median, wanted, levels)
         result[name]["forecast_s"] = seconds
+        if forecasts is not None:
+            forecasts[name] = median
+            if name == "model":
+                forecasts |= {f"model_p{100 * q:g}": wanted[:, k] for k, q in enumerate(levels)}
     return result
+
+
+SHOWN = ("submit_s", "user", "queue", "cpus", "gpus", "run_s")
+"""Columns of the log that the report groups errors by."""
+
+
+def write_forecasts(test: Any, forecasts: Mapping[str, Any], path: Path) -> None:
+    """A row for each job of the test stretch that ran: what it was, took, and was forecast."""
+    ran = test.loc[(test["run_s"] > 0).to_numpy(), list(SHOWN)].reset_index(drop=True)
+    ran.attrs = {}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    ran.assign(**forecasts).to_parquet(part, index=False)
+    part.replace(path)
 
 
 def run(config: Config, progress: Progress | None = None) -> dict[str, Any]:
@@ -132,7 +154,9 @@ def run(config: Config, progress: Progress | None = None) -> dict[str, Any]:
             if progress is not None:
                 progress(f"fit {name}")
             estimators[name] = make(levels).fit(train)
-    metrics = judge(estimators, test, levels, progress)
+    forecasts: dict[str, Any] = {}
+    metrics = judge(estimators, test, levels, progress, forecasts)
+    write_forecasts(test, forecasts, paths.forecasts)
     metrics["model"]["fit_s"] = fit_s
     facts = {
         "train_jobs": len(train),

@@ -7,6 +7,7 @@ from typing import Any
 from plancast.pipelines.inputs.config import Config
 from plancast.pipelines.inputs.past_plans import write_past_plans
 from plancast.pipelines.inputs.user_files import read_policy
+from plancast.pipelines.stages.replays import replays
 from plancast.pipelines.stages.stage import main, read_facts, write_facts
 from plancast.pipelines.worth.batches import has_waits
 from plancast.pipelines.worth.worth import Progress, material, past_of, worth
@@ -16,7 +17,7 @@ from plancast.predictor.logs.table import read_jobs
 
 
 def run(config: Config, tell: Progress | None = None) -> dict[str, Any]:
-    """The facts of ``plancast worth``, written beside the trial's and logged in MLflow.
+    """The facts of ``plancast worth``, and replays of the test stretch; both logged in MLflow.
 
     What the batches cost is kept beside the model, for ``plan --model`` to choose by; MLflow
     keeps it too, and the way that ``auto`` takes now as a tag of the pipeline's run.
@@ -32,6 +33,7 @@ def run(config: Config, tell: Progress | None = None) -> dict[str, Any]:
     policy = read_policy(config.policy) if config.policy else Policy()
     model = RuntimePredictor.load(paths.model)
     facts = worth(found, model, policy=policy, seed=config.seed, tell=tell)
+    facts["replays"] = replays(found.stretch, model)
     write_facts(paths.worth_facts, facts)
     write_past_plans(paths.past_plans, past_of(found, facts))
     if facts["queues"]:

@@ -22,8 +22,8 @@ STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages
 MODULES = ("ingest", "train", "plan_batch", "trial", "worth_of_log", "report")
 OUTS = {
     "ingest": ["jobs", "ingest_facts"],
-    "train": ["model", "train_facts"],
-    "plan": ["request", "response", "gantt"],
+    "train": ["model", "train_facts", "forecasts"],
+    "plan": ["request", "response", "executed", "gantt"],
     "trial": ["trial_facts"],
     "worth": ["worth_facts", "past_plans"],
     "report": ["report"],
@@ -35,7 +35,8 @@ READS = {
     "trial": ["jobs", "ingest_facts", "train_facts", "model"],
     "worth": ["jobs", "ingest_facts", "model"],
     "report": [
-        "ingest_facts", "train_facts", "request", "response", "gantt", "trial_facts", "worth_facts",
+        "ingest_facts", "train_facts", "forecasts", "request", "response", "executed", "gantt",
+        "trial_facts", "worth_facts", "model",
     ],
 }  # fmt: skip
 
