@@ -496,13 +496,11 @@ def machine_size(frame: pd.DataFrame) -> float:
     What the header states; else the largest of the widest job, the most that ran at once, and
     the mean load (work / span of submissions): a pool below it would never catch up.
     """
-    if stated := stated_size(frame):
-        return stated
     widths = _widths(frame)
     run_s = frame["run_s"].clip(lower=0).fillna(0).to_numpy()
     span_s = frame["submit_s"].max() - frame["submit_s"].min()
     load = math.ceil((widths * run_s).sum() / span_s) if span_s > 0 else 1
-    return max(float(widths.max(initial=1.0)), load, _peak_use(frame, widths))
+    return stated_size(frame) or max(float(widths.max(initial=1.0)), load, _peak_use(frame, widths))
 
 
 def stated_size(frame: pd.DataFrame) -> float | None:
