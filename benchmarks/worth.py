@@ -2,14 +2,17 @@
 
 Run with ``make bench-worth`` or ``python -m benchmarks.worth [LOG ...]``. Writes
 ``docs/benchmarks/worth.json``, ``worth_costs.json`` (what each batch cost) and ``worth.md``; a log
-that stands in the first is not run again unless it is named.
+that stands in the first is not run again unless it is named. What is interrupted goes on where it
+was: the model and each batch are kept in ``data/interim/bench-worth`` until their log is done.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,8 @@ import numpy as np
 
 from plancast.pipelines.inputs.files import write_text_atomic
 from plancast.pipelines.worth.batches import has_waits
-from plancast.pipelines.worth.worth import RESAMPLES, material, worth
+from plancast.pipelines.worth.worth import LEVELS, RESAMPLES, material, worth
+from plancast.predictor import RuntimePredictor
 from plancast.predictor.logs import read_log
 from plancast.predictor.schema import replayed_ends
 
@@ -27,6 +31,7 @@ DATA = ROOT.parent / "shared" / "data"
 COLUMNS = ROOT / "data" / "columns"
 KEPT = ROOT / "docs" / "benchmarks" / "worth.json"
 COSTS = ROOT / "docs" / "benchmarks" / "worth_costs.json"
+CELLS = ROOT / "data" / "interim" / "bench-worth"
 PAGE = ROOT / "docs" / "benchmarks" / "worth.md"
 
 
@@ -43,13 +48,13 @@ class Log:
 
 LOGS = {
     "KTH-SP2": Log("logs/KTH-SP2-1996-2.swf.gz"),
-    "HPC2N": Log("logs/HPC2N-2002-2.1-cln.swf.gz", rows=60_000),
-    "SDSC-BLUE": Log("logs/SDSC-BLUE-2000-4.2-cln.swf.gz", rows=60_000),
-    "LLNL-Atlas": Log("logs/LLNL-Atlas-2006-2.1-cln.swf.gz", batches=30),
-    "METACENTRUM": Log("logs/METACENTRUM-2009-2.swf.gz", rows=60_000, batches=20),
+    "HPC2N": Log("logs/HPC2N-2002-2.1-cln.swf.gz", rows=60_000, batches=30),
+    "SDSC-BLUE": Log("logs/SDSC-BLUE-2000-4.2-cln.swf.gz", rows=60_000, batches=40),
+    "LLNL-Atlas": Log("logs/LLNL-Atlas-2006-2.1-cln.swf.gz", batches=20),
+    "METACENTRUM": Log("logs/METACENTRUM-2009-2.swf.gz", rows=40_000, batches=20),
     "NASA": Log("logs/NASA-iPSC-1993-3.1-cln.swf.gz"),
     "Lublin-1": Log("logs/lublin-256-1.swf.gz"),
-    "Galaxy": Log("tasks/galaxy_main_jobs.csv.gz", "galaxy.yaml", 60_000, batches=40),
+    "Galaxy": Log("tasks/galaxy_main_jobs.csv.gz", "galaxy.yaml", 40_000, batches=30),
     "Lotaru": Log("tasks/nextflow-lotaru.csv.gz", "nextflow-lotaru.yaml"),
     "Sizey": Log("tasks/nextflow-sizey.csv.gz", "nextflow-sizey.yaml"),
     "Spark C3O": Log(
@@ -59,7 +64,7 @@ LOGS = {
         "requests (with `closed_app_median` first it cost 7.7 % more than the best rule, "
         "-5.5 to +23.9): no evidence on logs kept aside",
     ),
-    "philly": Log("gpu/philly-2017.csv.gz", "philly.yaml", 60_000, batches=20),
+    "philly": Log("gpu/philly-2017.csv.gz", "philly.yaml", 40_000, batches=20),
 }
 SHOWN = (
     "open_p50", "open_p80", "closed_requested", "closed_best_rule", "closed_p80",
@@ -106,18 +111,76 @@ WORST_LOG = 0.01
 """No log's `auto` may cost more than so much above the baseline."""
 
 
-def run(name: str, log: Log, batches: int) -> dict[str, Any]:
-    """The facts of one log, with the processor time that they took."""
+class TimeUp(Exception):
+    """The processor time of this run is spent; the next one goes on."""
+
+
+class Kept(MutableMapping[str, Any]):
+    """Cells in a file of JSON lines, each written as it is found."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.cells: dict[str, Any] = dict(json.loads(line) for line in lines)
+
+    def __getitem__(self, key: str) -> Any:
+        """One cell."""
+        return self.cells[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        """Keep a cell."""
+        with self.path.open("a") as file:
+            file.write(json.dumps([key, value]) + "\n")
+        self.cells[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        """Forget a cell until the file is read again."""
+        del self.cells[key]
+
+    def __iter__(self) -> Iterator[str]:
+        """Keys."""
+        return iter(self.cells)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.cells)
+
+
+def run(name: str, log: Log, batches: int, seconds: float) -> dict[str, Any]:
+    """The facts of one log, with the processor time that they took.
+
+    Raises
+    ------
+    TimeUp
+        Where it took more than so many seconds of processor time; what was found is kept.
+    """
     columns = None if log.columns is None else str(COLUMNS / log.columns)
     read = read_log(str(DATA / log.file), columns=columns)
     if log.rows is not None and len(read) > log.rows:
         attrs = read.attrs
         read = read.iloc[-log.rows :].reset_index(drop=True)
         read.attrs = attrs
-    began = time.perf_counter()
     found = material(name, replayed_ends(read), waits=has_waits(read), procs=None, batches=batches)
-    facts = worth(found, tell=lambda done, text: print(f"  {done:.0%} {text}", flush=True))
-    facts["rows"], facts["took_s"] = len(read), time.perf_counter() - began
+    folder = CELLS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = Kept(folder / f"{batches}.jsonl")
+    model = None
+    if found.queues:
+        if not (folder / "model").exists():
+            RuntimePredictor(LEVELS, seed=0).fit(found.train).save(folder / "model")
+        model = RuntimePredictor.load(folder / "model")
+
+    def tell(done: float, text: str) -> None:
+        print(f"  {done:.0%} {text}", flush=True)
+        if time.process_time() > seconds and text.startswith(("batch", "drawn")):
+            raise TimeUp
+
+    try:
+        facts = worth(found, model, tell=tell, cells=kept)
+    finally:
+        kept["cpu_s"] = kept.get("cpu_s", 0.0) + time.process_time()
+    shutil.rmtree(folder)
+    facts["rows"], facts["took_s"] = len(read), kept["cpu_s"]
     return facts
 
 
@@ -261,6 +324,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("logs", nargs="*", help=f"of {', '.join(LOGS)}")
     parser.add_argument("--batches", type=int, help="most of each log; by default as in LOGS")
+    parser.add_argument(
+        "--seconds", type=float, default=float("inf"), help="of processor time; then it stops"
+    )
     asked = parser.parse_args()
     kept = _read(KEPT)
     for name, log in LOGS.items():
@@ -270,7 +336,11 @@ def main() -> None:
             print(f"{name}: ../shared/data/{log.file} is missing; left out")
             continue
         print(name, flush=True)
-        facts = run(name, log, asked.batches or log.batches)
+        try:
+            facts = run(name, log, asked.batches or log.batches, asked.seconds)
+        except TimeUp:
+            print(f"{name}: time is up; run again to go on")
+            return
         print(facts["verdict"], flush=True)
         # Another run may have written meanwhile.
         costs = _read(COSTS) | {name: costs_of(facts)}

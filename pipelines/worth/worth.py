@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,7 +49,7 @@ SHARE = 0.7
 DRAWS = 20
 DRAWN_BATCHES = 20
 """Batches in which truths are drawn, evenly over all."""
-LEAST_DRAWN, DRAWN_JOBS = 5, 400
+LEAST_DRAWN, DRAWN_JOBS = 5, 200
 """No fewer than so many of them, else so few that about so many jobs wait in them together."""
 RESAMPLES = 2000
 FIRST = ("requested", "last_same", "last_two", "app_median")
@@ -165,6 +165,7 @@ def worth(
     policy: Policy | None = None,
     seed: int = 0,
     tell: Progress | None = None,
+    cells: MutableMapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What forecasts are worth to the plans of one site.
 
@@ -178,6 +179,9 @@ def worth(
     seed : int
     tell : callable, optional
         Called with (share done, what is done).
+    cells : mutable mapping of str, optional
+        What single batches cost, as values of JSON: what is in it is not run again, what is found
+        is put in. Of the same log, model, policy and seed.
 
     Returns
     -------
@@ -193,7 +197,8 @@ def worth(
     batches = batches_of(found, model, policy or Policy(), tell)
     rules = [rule for rule in RULES if rule in batches[0].estimates]
     asked = ways(rules)
-    costs = _all_costs(batches, asked, tell)
+    cells = {} if cells is None else cells
+    costs = _all_costs(batches, asked, tell, cells)
     best = best_rule(costs, rules)
     baseline = "open_requested" if "requested" in rules else f"open_{best}"
     costs["closed_best_rule"] = costs[f"closed_{best}"]
@@ -203,7 +208,9 @@ def worth(
     costs["auto"] = choice.costs
     rng = np.random.default_rng(seed)
     draws = rng.integers(0, len(batches), (RESAMPLES, len(batches)))
-    attainable = _attainable(found, batches, asked, baseline, choice, model.levels, seed, tell)
+    attainable = _attainable(
+        found, batches, asked, baseline, choice, model.levels, seed, tell, cells
+    )
     against = {
         name: excess(cost, costs[baseline], draws) for name, cost in costs.items()
     }  # fmt: skip
@@ -316,16 +323,34 @@ def cores() -> int:
     return max(1, min(2, len(os.sched_getaffinity(0))))
 
 
+def _each(
+    cells: MutableMapping[str, Any], work: Mapping[str, Any], tell: Callable[[int], None]
+) -> list[Any]:
+    """Results of delayed calls by key, those in `cells` not called; told of how many are done."""
+    missing = [key for key in work if key not in cells]
+    done = len(work) - len(missing)
+    made = Parallel(n_jobs=cores(), return_as="generator")(work[key] for key in missing)
+    for key, result in zip(missing, made, strict=True):
+        cells[key] = result
+        done += 1
+        tell(done)
+    return [cells[key] for key in work]
+
+
 def _all_costs(
-    batches: Sequence[Batch], asked: Mapping[str, Way], tell: Progress | None
+    batches: Sequence[Batch],
+    asked: Mapping[str, Way],
+    tell: Progress | None,
+    cells: MutableMapping[str, Any],
 ) -> dict[str, Floats]:
     """Cost of every batch in every way."""
-    work = (delayed(_costs_of)(batch, asked) for batch in batches)
-    rows = []
-    for row in Parallel(n_jobs=cores(), return_as="generator")(work):
-        rows.append(row)
+
+    def say(done: int) -> None:
         if tell is not None:
-            tell(0.4 + 0.3 * len(rows) / len(batches), f"batch {len(rows)} of {len(batches)}")
+            tell(0.4 + 0.3 * done / len(batches), f"batch {done} of {len(batches)}")
+
+    work = {f"batch {b.backlog.number}": delayed(_costs_of)(b, asked) for b in batches}
+    rows = _each(cells, work, say)
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
@@ -350,6 +375,7 @@ def _attainable(
     levels: Sequence[float],
     seed: int,
     tell: Progress | None,
+    cells: MutableMapping[str, Any],
 ) -> dict[str, Any]:
     """The best of some ways, where truths are drawn from the forecasts themselves."""
     names = [name for name in CALIBRATED if name in asked]
@@ -362,15 +388,19 @@ def _attainable(
     rule = "last_two" if "last_two" in batches[0].estimates else "app_median"
     points = ESTIMATORS[rule]((0.5,)).fit(found.train.iloc[:1])
     rho = same_user_rho(found.train, points.forecast_log(found.train)[:, 0])
-    work = (
-        delayed(_in_drawn)(batches[k], {n: asked[n] for n in tried}, levels, rho, seed)
-        for k in rows
-    )
-    costs = []
-    for one in Parallel(n_jobs=cores(), return_as="generator")(work):
-        costs.append(one)
+
+    def say(done: int) -> None:
         if tell is not None:
-            tell(0.7 + 0.3 * len(costs) / len(rows), f"drawn truths {len(costs)} of {len(rows)}")
+            tell(0.7 + 0.3 * done / len(rows), f"drawn truths {done} of {len(rows)}")
+
+    ways_tried = {name: asked[name] for name in tried}
+    work = {
+        f"drawn {batches[k].backlog.number}, {' '.join(tried)}": delayed(_in_drawn)(
+            batches[k], ways_tried, levels, rho, seed
+        )
+        for k in rows
+    }
+    costs = [{n: np.array(c) for n, c in cell.items()} for cell in _each(cells, work, say)]
     rng = np.random.default_rng(seed)
     picks = rng.integers(0, len(rows), (RESAMPLES, len(rows)))
     by_way: dict[str, dict[str, float]] = {}
@@ -398,7 +428,7 @@ def _attainable(
 
 def _in_drawn(
     batch: Batch, asked: Mapping[str, Way], levels: Sequence[float], rho: float, seed: int
-) -> dict[str, Floats]:
+) -> dict[str, list[float]]:
     """Cost of a batch in drawn truths: odd draws independent, even ones alike for a user."""
     truths = [
         drawn(batch, levels, rho if k % 2 else 0.0, 1000 * seed + k) for k in range(DRAWS)
@@ -406,7 +436,7 @@ def _in_drawn(
     result = {}
     for name, way in asked.items():
         base = planned(batch, way)
-        result[name] = np.array([carried_out(batch, way, run_s, base) for run_s in truths])
+        result[name] = [carried_out(batch, way, run_s, base) for run_s in truths]
     return result
 
 
