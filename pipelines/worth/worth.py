@@ -166,6 +166,7 @@ def worth(
     seed: int = 0,
     tell: Progress | None = None,
     cells: MutableMapping[str, Any] | None = None,
+    processes: int | None = None,
 ) -> dict[str, Any]:
     """What forecasts are worth to the plans of one site.
 
@@ -182,6 +183,8 @@ def worth(
     cells : mutable mapping of str, optional
         What single batches cost, as values of JSON: what is in it is not run again, what is found
         is put in. Of the same log, model, policy and seed.
+    processes : int, optional
+        Side by side; by default as many as there are cores, at most two.
 
     Returns
     -------
@@ -197,8 +200,8 @@ def worth(
     batches = batches_of(found, model, policy or Policy(), tell)
     rules = [rule for rule in RULES if rule in batches[0].estimates]
     asked = ways(rules)
-    cells = {} if cells is None else cells
-    costs = _all_costs(batches, asked, tell, cells)
+    work = _Work({} if cells is None else cells, processes or cores(), tell)
+    costs = _all_costs(batches, asked, work)
     best = best_rule(costs, rules)
     baseline = "open_requested" if "requested" in rules else f"open_{best}"
     costs["closed_best_rule"] = costs[f"closed_{best}"]
@@ -208,9 +211,7 @@ def worth(
     costs["auto"] = choice.costs
     rng = np.random.default_rng(seed)
     draws = rng.integers(0, len(batches), (RESAMPLES, len(batches)))
-    attainable = _attainable(
-        found, batches, asked, baseline, choice, model.levels, seed, tell, cells
-    )
+    attainable = _attainable(found, batches, asked, baseline, choice, model.levels, seed, work)
     against = {
         name: excess(cost, costs[baseline], draws) for name, cost in costs.items()
     }  # fmt: skip
@@ -323,34 +324,33 @@ def cores() -> int:
     return max(1, min(2, len(os.sched_getaffinity(0))))
 
 
-def _each(
-    cells: MutableMapping[str, Any], work: Mapping[str, Any], tell: Callable[[int], None]
-) -> list[Any]:
-    """Results of delayed calls by key, those in `cells` not called; told of how many are done."""
-    missing = [key for key in work if key not in cells]
-    done = len(work) - len(missing)
-    made = Parallel(n_jobs=cores(), return_as="generator")(work[key] for key in missing)
-    for key, result in zip(missing, made, strict=True):
-        cells[key] = result
-        done += 1
-        tell(done)
-    return [cells[key] for key in work]
+@dataclass(frozen=True)
+class _Work:
+    """How single batches are worked through: what is known of them, by how many, who is told."""
+
+    cells: MutableMapping[str, Any]
+    processes: int
+    tell: Progress | None
+
+    def each(self, calls: Mapping[str, Any], what: str, begin: float) -> list[Any]:
+        """Results of delayed calls by key; what is in the cells is not called."""
+        missing = [key for key in calls if key not in self.cells]
+        done = len(calls) - len(missing)
+        made = Parallel(n_jobs=self.processes, return_as="generator")(calls[k] for k in missing)
+        for key, result in zip(missing, made, strict=True):
+            self.cells[key] = result
+            done += 1
+            if self.tell is not None:
+                self.tell(begin + 0.3 * done / len(calls), f"{what} {done} of {len(calls)}")
+        return [self.cells[key] for key in calls]
 
 
 def _all_costs(
-    batches: Sequence[Batch],
-    asked: Mapping[str, Way],
-    tell: Progress | None,
-    cells: MutableMapping[str, Any],
+    batches: Sequence[Batch], asked: Mapping[str, Way], work: _Work
 ) -> dict[str, Floats]:
     """Cost of every batch in every way."""
-
-    def say(done: int) -> None:
-        if tell is not None:
-            tell(0.4 + 0.3 * done / len(batches), f"batch {done} of {len(batches)}")
-
-    work = {f"batch {b.backlog.number}": delayed(_costs_of)(b, asked) for b in batches}
-    rows = _each(cells, work, say)
+    calls = {f"batch {b.backlog.number}": delayed(_costs_of)(b, asked) for b in batches}
+    rows = work.each(calls, "batch", 0.4)
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
@@ -374,8 +374,7 @@ def _attainable(
     choice: Choices,
     levels: Sequence[float],
     seed: int,
-    tell: Progress | None,
-    cells: MutableMapping[str, Any],
+    work: _Work,
 ) -> dict[str, Any]:
     """The best of some ways, where truths are drawn from the forecasts themselves."""
     names = [name for name in CALIBRATED if name in asked]
@@ -388,19 +387,15 @@ def _attainable(
     rule = "last_two" if "last_two" in batches[0].estimates else "app_median"
     points = ESTIMATORS[rule]((0.5,)).fit(found.train.iloc[:1])
     rho = same_user_rho(found.train, points.forecast_log(found.train)[:, 0])
-
-    def say(done: int) -> None:
-        if tell is not None:
-            tell(0.7 + 0.3 * done / len(rows), f"drawn truths {done} of {len(rows)}")
-
     ways_tried = {name: asked[name] for name in tried}
-    work = {
+    calls = {
         f"drawn {batches[k].backlog.number}, {' '.join(tried)}": delayed(_in_drawn)(
             batches[k], ways_tried, levels, rho, seed
         )
         for k in rows
     }
-    costs = [{n: np.array(c) for n, c in cell.items()} for cell in _each(cells, work, say)]
+    found_costs = work.each(calls, "drawn truths", 0.7)
+    costs = [{n: np.array(c) for n, c in cell.items()} for cell in found_costs]
     rng = np.random.default_rng(seed)
     picks = rng.integers(0, len(rows), (RESAMPLES, len(rows)))
     by_way: dict[str, dict[str, float]] = {}
