@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,9 +14,24 @@ from plancast.pipelines.cli import main
 from plancast.pipelines.inputs.past_plans import LEAST_PAST
 from plancast.pipelines.worth import worth as core
 from plancast.pipelines.worth.auto import chosen
-from plancast.pipelines.worth.batches import Backlog, cut, moments
+from plancast.pipelines.worth.batches import (
+    MOST_ROWS,
+    ROUNDS,
+    TRACE_CORES,
+    Backlog,
+    cut,
+    moments,
+    pool_of_rows,
+)
 from plancast.pipelines.worth.calibrated import drawn, same_user_rho
-from plancast.pipelines.worth.policies import Batch, deadlines
+from plancast.pipelines.worth.policies import (
+    Batch,
+    app_medians,
+    carried_out,
+    deadlines,
+    unavoidable,
+    ways,
+)
 from plancast.pipelines.worth.worth import (
     LEVELS,
     Material,
@@ -209,8 +223,8 @@ def test_the_facts_are_as_promised(
     monkeypatch.setattr(core, "DRAWS", 2)
     monkeypatch.setattr(core, "DRAWN_BATCHES", 3)
     few = Material(found.name, found.train, found.stretch, found.backlogs[:6])
-    with joblib.parallel_config("sequential"):
-        result = worth(few, model)
+    cells: dict[str, Any] = {}
+    result = worth(few, model, cells=cells, processes=1)
     assert set(result) >= KEYS
     assert result["queues"] is True
     assert result["n"] == 6
@@ -228,7 +242,41 @@ def test_the_facts_are_as_promised(
         <= result["policies"]["closed_scenarios"]["against_baseline"]["mean"]
     )
     assert result["verdict"].count(". ") == 2
-    json.dumps(result)
+    assert 0 < result["unavoidable"] < 1
+    again = json.loads(json.dumps(cells))
+
+    def fail(*_: Any) -> None:
+        raise AssertionError("a batch whose cell is kept ran again")
+
+    monkeypatch.setattr(core, "_costs_of", fail)
+    monkeypatch.setattr(core, "_in_drawn", fail)
+    assert worth(few, model, cells=again, processes=1) == result
+
+
+def test_no_order_saves_what_is_unavoidable(batches: list[Batch]) -> None:
+    """The page would call something a loss to plans that no plan can win."""
+    for batch in batches[:4]:
+        least = carried_out(batch, ways(["requested"])["oracle"])
+        assert 0 < unavoidable(batch) <= least + 1e-9
+
+
+def test_rows_fill_their_pool() -> None:
+    """On a machine larger than all rows together nothing queues, and all plans are alike."""
+    assert pool_of_rows(np.ones(1000), 1243) == TRACE_CORES
+    assert pool_of_rows(np.full(1000, 8.0), 1243) == 8 * MOST_ROWS // ROUNDS
+    assert pool_of_rows(np.full(1000, 8.0), 128) == 128
+    rare = np.where(np.arange(1000) == 0, 900.0, 1.0)
+    assert pool_of_rows(rare, TRACE_CORES) == TRACE_CORES
+    assert pool_of_rows(np.full(1000, 96.0), TRACE_CORES) == 96
+
+
+def test_deadlines_go_by_the_user_where_no_application_is_named() -> None:
+    """A user of long jobs would get deadlines by everybody's median that no plan can keep."""
+    train = pd.DataFrame(
+        {"app": "", "user": ["a", "a", "b"], "queue": "q", "run_s": [9.0, 9.0, 60.0]}
+    )
+    asked = pd.DataFrame({"app": "", "user": ["a", "b", "c"], "queue": "q"})
+    assert app_medians(train, asked).tolist() == [9.0, 60.0, 9.0]
 
 
 def test_where_nothing_queues_it_says_so_before_training(
