@@ -16,10 +16,12 @@ from typing import Generic, TypeVar
 
 from numba.core import event
 
+from plancast.planner.arrays import interruption
 from plancast.planner.model.domain import BadRequest
 
 OVERDUE_S = 1.0
-"""An engine that has not ended so many seconds after its budget is abandoned."""
+"""An engine that has not ended so many seconds after its budget is abandoned; nor is one waited for
+longer once the user has asked for the best plan so far."""
 POLL_S = 0.25
 """How often is looked whether an overdue engine is only being compiled."""
 
@@ -59,7 +61,7 @@ def run_apart(
     """
     jobs = {name: _Job(name, one) for name, one in work.items()}
     for job in jobs.values():
-        if until is None and len(jobs) == 1:
+        if until is None and len(jobs) == 1 and not interruption.listening():
             job.run()
         else:
             threading.Thread(target=job.run, name=f"plancast-{job.name}", daemon=True).start()
@@ -74,6 +76,7 @@ class _Job(Generic[Result]):
     def __init__(self, name: str, work: Callable[[Callable[[], None]], Result]) -> None:
         self.name, self.work = name, work
         self.done, self.abandoned = threading.Event(), threading.Event()
+        self.unwanted = False
         self.result: Result | None = None
         self.error: Exception | None = None
         self.compiled_s = _compiling.spent_s()
@@ -95,23 +98,27 @@ class _Job(Generic[Result]):
             raise Abandoned
 
     def wait(self, until: float | None) -> None:
-        """Wait until it has ended, or is overdue."""
-        if until is None:
-            self.done.wait()
-            return
+        """Wait until it has ended, is overdue, or the user wants no more of it."""
+        patience_s = OVERDUE_S
         while not self.done.is_set():
-            left_s = until + _compiling.spent_s() - self.compiled_s - time.perf_counter()
-            if left_s <= 0:
+            left_s = POLL_S
+            if until is not None:
+                left_s = until + _compiling.spent_s() - self.compiled_s - time.perf_counter()
+            if left_s <= 0 or patience_s <= 0:
                 self.abandoned.set()
+                self.unwanted = left_s > 0
                 _log.error("engine %s did not end in time and was abandoned", self.name)
                 return
             self.done.wait(min(left_s, POLL_S))
+            patience_s -= POLL_S * interruption.asked()
 
     def outcome(self) -> Outcome[Result]:
         if isinstance(self.error, BadRequest):
             raise self.error
         if self.error is not None:
             return Outcome(None, f"failed ({type(self.error).__name__}: {self.error})")
+        if self.unwanted:
+            return Outcome()
         if self.abandoned.is_set():
             return Outcome(None, f"did not end within {OVERDUE_S:g} s of its budget")
         return Outcome(self.result)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from plancast.planner.arrays import interruption
 from plancast.planner.arrays.modes import Choices, decode_choices, encode_choices
 from plancast.planner.arrays.problem import Problem, Schedule, decode, encode
 from plancast.planner.bounds.lower_bound import lower_bound
@@ -53,6 +54,7 @@ TIMED_BOUND_S = 4.0
 """With fewer seconds than this the relaxation with a clock would take too many of them."""
 LEAST_BOUND_S = 0.1
 """Each relaxation has so many seconds even where nothing is left of the budget."""
+INTERRUPTED = "interrupted: this is the best plan found by then"
 RESERVE, RESERVE_S = 1.5, 0.02
 """Kept back of the budget for the response: so many times what judging a plan took, and seconds."""
 
@@ -146,7 +148,7 @@ def plan_without_preemption(
         floor = _task(SOLVERS["greedy"](), problem, request.budget, rng, None)
         greedy = contest.take_part({"greedy": floor}, None, observe)["greedy"]
         bound = _bound(problem, request.budget, began)
-        if engines and not contest.is_proven(bound):
+        if engines and not contest.is_proven(bound) and not interruption.asked():
             budget = _left(request.budget, began, RESERVE * contest.slowest_s + RESERVE_S)
             overdue = None
             if budget.seconds is not None:
@@ -315,11 +317,14 @@ class _Contest:
         if found.valid and found.cost < self.cost:
             self.plan, self.solver, self.cost = plan, solver, found.cost
             self.terms = dict(found.terms)
+            interruption.has_plan()
         self.slowest_s = max(self.slowest_s, time.perf_counter() - began)
         return None if found.valid else found.violations[0].text
 
     def response(self, bound: float, began: float) -> PlanResponse:
         assert self.plan is not None
+        if interruption.asked():
+            self.warnings.append(INTERRUPTED)
         bound = min(bound, self.cost)  # a bound may exceed the cost only by rounding
         known = bound > float("-inf")
         gap = relative_gap(self.cost, bound) if known else None

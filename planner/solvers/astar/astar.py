@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from plancast.planner.arrays import interruption
 from plancast.planner.arrays.problem import Floats, Ints, Problem, Schedule
 from plancast.planner.arrays.rates import ALL_BUT_MOVES
 from plancast.planner.bounds.lower_bound import lower_bound
@@ -471,7 +472,7 @@ class Search:
                     return False
                 self._make_room()
             first = reached
-            if time.perf_counter() > self.limits.stop_at:
+            if time.perf_counter() > self.limits.stop_at or interruption.asked():
                 return False
         return True
 
@@ -507,7 +508,8 @@ class Search:
         return held > self.parameters.max_nodes
 
     def _spent(self) -> bool:
-        return self.steps >= self.limits.steps or time.perf_counter() > self.limits.stop_at
+        late = time.perf_counter() > self.limits.stop_at
+        return late or self.steps >= self.limits.steps or interruption.asked()
 
     def _pace(self, seconds: float, looks: int) -> None:
         """Let a chunk last as long as it should."""

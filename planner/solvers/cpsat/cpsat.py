@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from ortools.sat.python import cp_model
 
+from plancast.planner.arrays import interruption
 from plancast.planner.arrays.modes import Choices
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
 from plancast.planner.arrays.rates import ALL_BUT_MOVES
@@ -254,6 +255,7 @@ class _Search:
         """Solve a model within a part of what is left; the solver and its status."""
         solver: Any = cp_model.CpSolver()
         solver.parameters.random_seed = self.seed
+        solver.parameters.catch_sigint_signal = False  # Ctrl-C is heard in Python
         budget = self.budget
         solver.parameters.num_workers = self.settings.threads if budget.steps is None else 1
         if sum(len(pieces) for pieces in of.pieces) > PROBED_INTERVALS:
@@ -262,6 +264,8 @@ class _Search:
             left = budget.steps / STEPS_PER_DETERMINISTIC_S - self.deterministic_s
             solver.parameters.max_deterministic_time = max(1e-9, part * left)
         stop_at = self.stop_at
+        if interruption.asked():
+            raise TimeoutError
         if budget.seconds is not None:
             # The solver ends a little after its limit, the more so the larger the model.
             left_s = stop_at - time.perf_counter() - 0.01 - 0.05 * budget.seconds
@@ -269,7 +273,8 @@ class _Search:
                 raise TimeoutError
             solver.parameters.max_time_in_seconds = part * left_s
         watch = _Watch(of, self.observe if observed else None, stop_at)
-        status = solver.solve(model, watch)
+        with interruption.stops(solver.stop_search):
+            status = solver.solve(model, watch)
         self.deterministic_s += solver.deterministic_time
         if status == cp_model.MODEL_INVALID:
             fault = model.validate()

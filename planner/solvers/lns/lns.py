@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from plancast.planner.arrays import interruption
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
 from plancast.planner.arrays.rates import ALL_TERMS
 from plancast.planner.bounds.relaxation import Relaxation, relax
@@ -284,7 +285,11 @@ class _Search:
     def by_steps(self, steps: int, began: float, seconds: float) -> None:
         """One walk that does not depend on the clock (but for stopping in time)."""
         walk = self.walk(self.fixed, self.first)
-        while walk.moves < steps and time.perf_counter() - began < seconds:
+        while (
+            walk.moves < steps
+            and time.perf_counter() - began < seconds
+            and not interruption.asked()
+        ):
             moves = min(STEPS_A_CALL, steps - walk.moves)
             self._level(walk)
             walk.step(moves, *self.cooled(walk.moves / steps), self.shape)
@@ -314,7 +319,7 @@ class _Search:
     ) -> None:
         """Walks over one schedule, each on its half of the workers for a round."""
         now = self.first
-        while (clock := time.perf_counter()) < until:
+        while (clock := time.perf_counter()) < until and not interruption.asked():
             halves = split(self.fixed, now, group, self.rng)
             walks = [self.walk(half, now) for half in halves]
             run(walks, min(until, clock + length))
@@ -329,7 +334,7 @@ class _Search:
         """Walks of their own; now and then the worse one goes on from where the better one is."""
         walks = [self.walk(self.fixed, self.first) for _ in range(threads)]
         rounds = 0
-        while (clock := time.perf_counter()) < until:
+        while (clock := time.perf_counter()) < until and not interruption.asked():
             run(walks, min(until, clock + length))
             rounds += 1
             for walk in walks:
@@ -341,7 +346,7 @@ class _Search:
 
     def _cool(self, walk: Walk, began: float, end: float, seconds: float) -> None:
         """Let a walk go on, at falling temperature, until `end`."""
-        while (clock := time.perf_counter()) < end:
+        while (clock := time.perf_counter()) < end and not interruption.asked():
             heat, rent = self.cooled((clock - began) / seconds)
             slice_s = max(seconds / COOLINGS, CALL_S * len(self.problem.tasks))
             self._level(walk)

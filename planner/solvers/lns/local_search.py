@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from plancast.planner.arrays import interruption
 from plancast.planner.arrays.graph import dues, successors
 from plancast.planner.arrays.packing import Words, words_of
 from plancast.planner.arrays.problem import Floats, Ints, Problem, Profile, Schedule
@@ -265,7 +266,7 @@ class Walk:
     def step_until(self, until: float, heat: float, rent: float, shape: Shape) -> None:
         """Make moves until ``time.perf_counter`` says `until`, in calls of some 20 ms or more."""
         slice_s = max(SLICE_S, CALL_S * len(self.problem.tasks))
-        while (left := until - time.perf_counter()) > 0:
+        while (left := until - time.perf_counter()) > 0 and not interruption.asked():
             moves = max(4, int(min(left, slice_s) * self._moves_a_second))
             began = time.perf_counter()
             self.step(moves, heat, rent, shape)

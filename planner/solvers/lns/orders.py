@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from plancast.planner.arrays import interruption
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
 from plancast.planner.arrays.rates import prices_deadlines
 from plancast.planner.solvers.greedy.priority_rules import priorities, waiting_costs
@@ -218,7 +219,7 @@ class OrderWalk:
     def step_until(self, until: float, began: float, seconds: float) -> None:
         """Moves until ``time.perf_counter`` says `until`, in calls of some 20 ms."""
         moves = 64
-        while (clock := time.perf_counter()) < until:
+        while (clock := time.perf_counter()) < until and not interruption.asked():
             spent = (clock - began) / seconds
             self.step(moves, spent, spent)
             took_s = max(1e-6, time.perf_counter() - clock)
@@ -266,7 +267,7 @@ def search_orders(
     starts = first_orders(problem, first)
     if steps is not None:
         walk = OrderWalk(futures, starts, int(rng.integers(1 << 31)))
-        while walk.moves < steps and time.perf_counter() < until:
+        while walk.moves < steps and time.perf_counter() < until and not interruption.asked():
             moves = min(STEPS_A_CALL, steps - walk.moves)
             walk.step(moves, walk.moves / steps, (walk.moves + moves) / steps)
             _offer(futures, walk, offer)
@@ -274,7 +275,7 @@ def search_orders(
     walks = [OrderWalk(futures, starts, int(rng.integers(1 << 31))) for _ in range(threads)]
     seconds = max(1e-3, until - began)
     with ThreadPoolExecutor(threads) as pool:
-        while (clock := time.perf_counter()) < until:
+        while (clock := time.perf_counter()) < until and not interruption.asked():
             end = min(until, clock + max(ROUND_S, seconds / ROUNDS))
             for done in [pool.submit(w.step_until, end, began, seconds) for w in walks]:
                 done.result()

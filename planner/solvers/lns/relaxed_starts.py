@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from plancast.planner.arrays import interruption
 from plancast.planner.arrays.graph import priority_order
 from plancast.planner.arrays.problem import Floats, Problem, Schedule
 from plancast.planner.bounds.relaxation import Relaxation
@@ -69,7 +70,7 @@ def guided_schedules(
     first = ROOMY if len(problem.tasks) < EACH * len(problem.workers) else 0
     in_turn = (PASSES[first], *PASSES[:first], *PASSES[first + 1 :])
     for name, quotas, room, part in in_turn[:passes]:
-        if time.perf_counter() > until:
+        if time.perf_counter() > until or interruption.asked():
             return
         order = priority_order(keys[name], problem.pred_ptr, problem.pred)
         quota = relaxation.share * work[:, None] if quotas else np.where(free, 1e18, 0.0)

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from plancast.planner.arrays import interruption
 from plancast.planner.arrays.graph import priority_order, successors
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
 from plancast.planner.arrays.rates import END_ALONE
@@ -143,7 +144,7 @@ class _Search(MakespanSearch):
         round_from_s, round_s, chunk = 0.0, self.settings.round_s, 10
         while self.lower_s < self.upper_s:
             spent_s = time.perf_counter() - began
-            if spent_s >= limit_s or self.steps >= most:
+            if spent_s >= limit_s or self.steps >= most or interruption.asked():
                 return
             if provers and spent_s >= prove_from_s:
                 alone = is_small and spent_s >= SETTLED_S

@@ -63,6 +63,7 @@ class Prover:
         self.found, self.upper_s = None, int(best.end.max())
         solver: Any = cp_model.CpSolver()
         solver.parameters.num_workers = 1
+        solver.parameters.catch_sigint_signal = False  # Ctrl-C is heard in Python
         solver.parameters.random_seed = self._seed
         solver.parameters.max_time_in_seconds = max(0.01, seconds)
         solver.parameters.linearization_level = 0

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from plancast.planner.arrays import interruption
 from plancast.planner.arrays.graph import priority_order, successors
 from plancast.planner.arrays.problem import Floats, Ints, Problem, Schedule
 from plancast.planner.arrays.rates import END_ALONE
@@ -197,7 +198,8 @@ class _Search(MakespanSearch):
         now = time.perf_counter() if self.prover is not None or self.most == np.inf else 0.0
         if self.prover is not None and now >= self.prove_at and self.best is not None:
             self._talk(self.prover, self.stop_at - now)
-        return self.lower_s < self.upper_s and now < self.stop_at and self.steps < self.most
+        spent = now >= self.stop_at or self.steps >= self.most or interruption.asked()
+        return self.lower_s < self.upper_s and not spent
 
     def _talk(self, prover: Prover, left_s: float) -> None:
         """As ``share``; what the prover found joins the elite."""

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from plancast.planner.arrays import interruption
 from plancast.planner.arrays.problem import Bools, Floats, Ints, Problem, Schedule
 from plancast.planner.arrays.rates import ALL_TERMS
 from plancast.planner.bounds.lower_bound import bound_by_parts
@@ -231,7 +232,7 @@ class _Work:
         return bool(self.settled[ring].all())
 
     def _good_enough(self) -> bool:
-        return self.cost <= (1.0 + self.repair.allowed) * self.bound
+        return self.cost <= (1.0 + self.repair.allowed) * self.bound or interruption.asked()
 
     def _budget(self, part: float) -> Budget:
         """A part of what is left."""
