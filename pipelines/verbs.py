@@ -415,7 +415,7 @@ def _policy(policy: Any, forecast: bool) -> Path | Policy | None:
     if not isinstance(policy, Mapping):
         return Path(policy)
     from plancast.pipelines.inputs.models import PolicySection
-    from plancast.pipelines.inputs.user_files import policy_of
+    from plancast.pipelines.inputs.policy_files import policy_of
     from plancast.pipelines.inputs.yaml_files import validated
     from plancast.planner.model.domain import SCENARIOS
 

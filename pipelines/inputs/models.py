@@ -29,6 +29,7 @@ from plancast.pipelines.inputs.cells import (
     whole_cell,
 )
 from plancast.pipelines.inputs.constraints import requires_cell
+from plancast.pipelines.inputs.counted import LIMIT_COLUMNS, LimitsSection, Resource
 from plancast.pipelines.inputs.foreign import nearest
 from plancast.pipelines.inputs.yaml_files import Section
 from plancast.planner.model.domain import Outcome, Policy
@@ -71,6 +72,9 @@ OptionalSeconds = Annotated[
 Seconds = Annotated[int, BeforeValidator(duration_cell), _schema("integer", _SECONDS)]
 Amount = Annotated[float, BeforeValidator(amount_cell), _schema("number", "0 or more")]
 Whole = Annotated[int, BeforeValidator(whole_cell), _schema("integer", "a whole number")]
+OptionalWhole = Annotated[
+    int | None, BeforeValidator(_or_empty(whole_cell)), _schema("integer", "a whole number", True)
+]
 Flag = Annotated[bool, BeforeValidator(flag_cell), WithJsonSchema({"type": "boolean"})]
 Text = Annotated[str, BeforeValidator(text_cell), _schema("string", "text")]
 OptionalText = Annotated[
@@ -125,6 +129,9 @@ class TaskRow(Section):
     shards: Whole = 1
     preemptible: Flag = False
     mode: Text = ""
+    account: Text = ""
+    array_limit: OptionalWhole = None
+    singleton: Flag = False
     submit_s: OptionalMoment = None
     user: Text = ""
     group: Text = ""
@@ -159,7 +166,7 @@ TASK_CELLS: dict[str, Any] = _cells_of(TaskRow)
 PREDICTOR_COLUMNS = ("submit_s", "user", "group", "queue", "partition")
 """Columns that only a predictor reads, beside ``num_*`` and ``cat_*`` features."""
 
-TASK_COLUMNS = tuple(name for name in TASK_CELLS if name not in (*PREDICTOR_COLUMNS, "mode"))
+TASK_COLUMNS = tuple(n for n in TASK_CELLS if n not in (*PREDICTOR_COLUMNS, *LIMIT_COLUMNS, "mode"))
 """Columns of a task table that the planner reads, beside ``res_NAME`` for any further resource.
 
 ``mode`` is written only where a task has several.
@@ -224,6 +231,8 @@ class ClusterSection(Section):
 
     workers: list[WorkerRow] = Field(min_length=1)
     now_s: OptionalInstant = None
+    resources: dict[str, Resource] = Field(default_factory=dict)
+    limits: LimitsSection = Field(default_factory=LimitsSection)
     running: list[RunningRow] = Field(default_factory=list)
     finished: list[FinishedRow] = Field(default_factory=list)
     budgets: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from plancast.pipelines.inputs.counted import TaskLimits, counted_snapshot
 from plancast.pipelines.inputs.estimate_files import read_estimates
 from plancast.pipelines.inputs.models import ClusterSection, PolicySection, TaskRow
 from plancast.pipelines.inputs.modes import flat, nested, ways_of
 from plancast.pipelines.inputs.past_plans import Choice, past_plans_file, read_past_plans
+from plancast.pipelines.inputs.policy_files import policy_of, read_policy
 from plancast.pipelines.inputs.tables import Table
 from plancast.pipelines.inputs.user_files import (
     ClusterFile,
     cluster_of,
-    policy_of,
     read_cluster,
-    read_policy,
     read_task_moments,
-    read_tasks,
+    read_tasks_and_limits,
     tasks_of_rows,
 )
 from plancast.planner.model.domain import (
@@ -73,7 +73,7 @@ def request_from_files(
     name = tasks.source if isinstance(tasks, Table) else str(tasks)
     known = [run.task.id for run in machines.running] + [end.id for end in machines.finished]
     now_s = latest_known_s(tasks, machines) if machines.now_s is None else machines.now_s
-    pending = read_tasks(tasks, now_s=now_s, known=known)
+    pending, asked = read_tasks_and_limits(tasks, now_s=now_s, known=known)
     found = _estimates(tasks, machines, pending, now_s, (model, estimates, choice))
     # A model's forecasts are distributions: a plan is priced over common levels of them.
     scenarios = () if model is None else SCENARIOS if choice is None else choice.scenarios
@@ -85,15 +85,7 @@ def request_from_files(
     try:
         return PlanRequest(
             request_id=Path(name).name.split(".")[0],
-            snapshot=Snapshot(
-                0,
-                now_s,
-                machines.workers,
-                pending,
-                machines.running,
-                machines.finished,
-                machines.budgets,
-            ),
+            snapshot=_snapshot(now_s, machines, pending, asked),
             estimates=found,
             policy=wanted,
         )
@@ -200,21 +192,23 @@ def request_from_rows(
     known = [run.task.id for run in machines.running] + [end.id for end in machines.finished]
     releases = [row.release_s for row in tasks if row.release_s is not None]
     now_s = min(releases, default=0) if machines.now_s is None else machines.now_s
-    pending = tasks_of_rows(tasks, now_s=now_s, known=known)
+    pending, asked = tasks_of_rows(tasks, now_s=now_s, known=known)
     return PlanRequest(
         request_id=request_id,
-        snapshot=Snapshot(
-            0,
-            now_s,
-            machines.workers,
-            pending,
-            machines.running,
-            machines.finished,
-            machines.budgets,
-        ),
+        snapshot=_snapshot(now_s, machines, pending, asked),
         estimates=_requested([*pending, *(run.task for run in machines.running)]),
         policy=Policy() if policy is None else policy_of(policy, "policy"),
     )
+
+
+def _snapshot(
+    now_s: int, machines: ClusterFile, pending: tuple[Task, ...], asked: Mapping[str, TaskLimits]
+) -> Snapshot:
+    return counted_snapshot(
+        now_s, machines.workers, pending, machines.running, machines.finished,
+        budgets=machines.budgets, resources=machines.counted, limits=machines.limits,
+        asked={**machines.asked, **asked},
+    )  # fmt: skip
 
 
 def latest_known_s(tasks: Path | Table, machines: ClusterFile) -> int:

@@ -83,8 +83,29 @@ def _row(job: dict[str, Any]) -> dict[str, Any]:
         "queue": cells["QOS"] or cells["Partition"],
         "partition": cells["Partition"],
         "requires": list(requires),
+        "account": cells["Account"],
+        "array_limit": _array_limit(job),
+        "singleton": "singleton" in word(job.get("dependency")),
+        **_licences(word(job.get("licenses"))),
         "after": _after(word(job.get("dependency"))),
     }
+
+
+def _array_limit(job: dict[str, Any]) -> int | None:
+    """The k of ``--array=...%k``; Slurm says 0 where there is none."""
+    most = number(job.get("array_max_tasks"))
+    return int(most) if math.isfinite(most) and most > 0 else None
+
+
+def _licences(text: str) -> dict[str, int]:
+    """``matlab:2,ansys@server`` as columns; a licence without a number is one."""
+    found: dict[str, int] = {}
+    for part in filter(None, re.split(r"[,;]", text)):
+        name, _, amount = part.partition(":")
+        if amount and not amount.isdigit():
+            raise ValueError(f"licenses {text!r}: {amount!r} is no number")
+        found[f"res_{name.strip()}"] = int(amount or 1)
+    return found
 
 
 def _known(value: float, instead: float) -> float:

@@ -21,6 +21,14 @@ from plancast.pipelines.inputs.cells import (
     milli_up,
     text_cell,
 )
+from plancast.pipelines.inputs.counted import (
+    RunningLimits,
+    TaskLimits,
+    limits_of,
+    resource_row,
+    resources_of,
+    without_singleton,
+)
 from plancast.pipelines.inputs.dependencies import BadDependency, arrays_of, predecessors
 from plancast.pipelines.inputs.estimate_files import write_estimates
 from plancast.pipelines.inputs.files import read_bytes, write_text_atomic
@@ -29,13 +37,13 @@ from plancast.pipelines.inputs.models import (
     TASK_CELLS,
     TASK_COLUMNS,
     ClusterSection,
-    PolicySection,
     TaskRow,
     WorkerRow,
     cell_of,
     unknown_column,
 )
 from plancast.pipelines.inputs.modes import OF_TASK, joined, ways_of
+from plancast.pipelines.inputs.policy_files import write_policy
 from plancast.pipelines.inputs.tables import (
     PathLike,
     Table,
@@ -46,11 +54,9 @@ from plancast.pipelines.inputs.tables import (
 )
 from plancast.pipelines.inputs.yaml_files import read_yaml, validated, yaml_text
 from plancast.planner.model.domain import (
-    TERMS,
     BadRequest,
+    CountedResource,
     Finished,
-    Policy,
-    Prices,
     Running,
     Task,
     Window,
@@ -66,7 +72,7 @@ if TYPE_CHECKING:
 
 _RESOURCE = "res_"
 _SOME_MODE = "\0"
-_TEXTS = ("id", "mode", "owner", "app", "user", "group", "queue", "partition")
+_TEXTS = ("id", "mode", "owner", "app", "user", "group", "queue", "partition", "account")
 
 
 def read_tasks(
@@ -95,6 +101,14 @@ def read_tasks(
         One sentence with file, row (from 1, below the header) and column.
     """
     return _tasks(_task_table(path), now_s, known)
+
+
+def read_tasks_and_limits(
+    path: PathLike | Table, *, now_s: int = 0, known: Collection[str] = ()
+) -> tuple[tuple[Task, ...], dict[str, TaskLimits]]:
+    """``read_tasks``, and which running limits the tasks are under, by task."""
+    table = _task_table(path)
+    return _tasks(table, now_s, known), limits_of(table, _task_ids(table))
 
 
 def read_task_moments(path: PathLike | Table) -> tuple[list[float], list[int]]:
@@ -135,10 +149,10 @@ def task_frame(rows: Sequence[TaskRow]) -> pd.DataFrame:
 
 def tasks_of_rows(
     rows: Sequence[TaskRow], *, now_s: int = 0, known: Collection[str] = ()
-) -> tuple[Task, ...]:
-    """Tasks of a JSON body; parameters and errors as of ``read_tasks``."""
+) -> tuple[tuple[Task, ...], dict[str, TaskLimits]]:
+    """Tasks of a JSON body and their limits; as ``read_tasks_and_limits``."""
     table = object_table([row.model_dump(exclude_unset=True) for row in rows], "body", "tasks")
-    return _tasks(table, now_s, known)
+    return _tasks(table, now_s, known), limits_of(table, _task_ids(table))
 
 
 def task_rows_table(items: Sequence[Any], source: str) -> Table:
@@ -153,12 +167,12 @@ def _predictor_frame(table: Table) -> pd.DataFrame:
     _task_ids(table)
     frame = {}
     for name in table.columns:
-        empty = {"requires": (), "after": (), "preemptible": False}.get(name)
+        empty = {"requires": (), "after": (), "preemptible": False, "singleton": False}.get(name)
         values = table.parse(name, cell_of(name) or text_cell, empty)
         kinds = {type(value) for value in values if value is not None}
         if tuple in kinds or name in ("requires", "after"):
             frame[name] = pd.Series([" ".join(names) for names in values], dtype=object)
-        elif name == "preemptible":
+        elif name in ("preemptible", "singleton"):
             frame[name] = pd.Series(values, dtype=bool)
         elif name in _TEXTS or name.startswith("cat_"):
             frame[name] = pd.Series([v if v is not None else "" for v in values], dtype=object)
@@ -237,7 +251,8 @@ def _tasks(table: Table, now_s: int, known: Collection[str]) -> tuple[Task, ...]
         at_s = release_s[row] if release_s[row] is not None else math.ceil(submit_s[row])
         demand = {r: column[row] for r, column in amounts.items() if column[row]}
         try:
-            values["after"] = predecessors(values["after"], named, arrays)
+            words = without_singleton(values["after"], named)
+            values["after"] = predecessors(words, named, arrays)
             tasks.append(Task(id=name, demand=demand, release_s=at_s, **values))
         except BadDependency as error:
             raise table.fault(row, f"task {name} {error}", "after") from None
@@ -305,6 +320,7 @@ def _task_row(task: Task) -> dict[str, Any]:
     for name, amount in task.demand.items():
         if name not in ("cpu", "mem", "gpu"):
             row[_RESOURCE + name] = amount
+    row.update({_RESOURCE + name: amount for name, amount in task.counted.items()})
     for name in TASK_COLUMNS:
         if name not in row:
             value = getattr(task, name)
@@ -357,6 +373,11 @@ class ClusterFile:
         Ended tasks that others follow.
     budgets : mapping of str to int
         What tasks consume for good, and how much of it there is.
+    counted : tuple of CountedResource
+        What is counted for the whole cluster.
+    limits : RunningLimits
+    asked : mapping of str to TaskLimits
+        Which limits the running tasks are under.
     """
 
     workers: tuple[Worker, ...]
@@ -364,6 +385,9 @@ class ClusterFile:
     running: tuple[Running, ...] = ()
     finished: tuple[Finished, ...] = ()
     budgets: Mapping[str, int] = field(default_factory=dict)
+    counted: tuple[CountedResource, ...] = ()
+    limits: RunningLimits = field(default_factory=RunningLimits)
+    asked: Mapping[str, TaskLimits] = field(default_factory=dict)
 
 
 def read_cluster(path: PathLike) -> ClusterFile:
@@ -398,12 +422,17 @@ def cluster_of(section: ClusterSection, source: str) -> ClusterFile:
                     "ids must be unique"
                 )
             workers[worker.id] = worker
+    running, asked = _running(section, workers, source)
+    holders = {name: row.id for row in section.workers for name in row.resources}
     return ClusterFile(
         workers=tuple(workers.values()),
         now_s=section.now_s,
-        running=_running(section, workers, source),
+        running=running,
         finished=tuple(Finished(f.id, f.end_s, f.outcome) for f in section.finished),
         budgets=section.budgets,
+        counted=resources_of(section.resources, holders, source),
+        limits=section.limits.limits(),
+        asked=asked,
     )
 
 
@@ -445,7 +474,7 @@ def _workers(row: WorkerRow) -> list[Worker]:
 
 def _running(
     section: ClusterSection, workers: dict[str, Worker], source: str
-) -> tuple[Running, ...]:
+) -> tuple[tuple[Running, ...], dict[str, TaskLimits]]:
     rows = [dict(row.model_extra or {}) for row in section.running]
     for task_row, row in zip(rows, section.running, strict=True):
         task_row.setdefault("shards", len(row.workers))
@@ -463,7 +492,7 @@ def _running(
             result.append(Running(task, tuple(row.workers), row.start_s, mode))
         except BadRequest as error:
             raise table.fault(k, str(error)) from None
-    return tuple(result)
+    return tuple(result), limits_of(table, _task_ids(table))
 
 
 def write_cluster(cluster: ClusterFile, path: PathLike) -> None:
@@ -483,6 +512,8 @@ def write_cluster(cluster: ClusterFile, path: PathLike) -> None:
         ]
     if cluster.budgets:
         content["budgets"] = dict(cluster.budgets)
+    if cluster.counted:
+        content["resources"] = {c.id: resource_row(c) for c in cluster.counted}
     write_text_atomic(path, yaml_text(content))
 
 
@@ -517,49 +548,6 @@ def _told(row: dict[str, Any]) -> dict[str, Any]:
     return {name: v for name, v in row.items() if v or (v == 0 and v is not False)}
 
 
-# --------------------------------------------------------------------------- policy
-
-
-def read_policy(path: PathLike, scenarios: tuple[float, ...] = ()) -> Policy:
-    """A policy from a YAML file; what it does not name keeps its default.
-
-    Parameters
-    ----------
-    path : path-like
-    scenarios : tuple of float
-        The scenarios of a file that names none.
-
-    Raises
-    ------
-    BadRequest
-        One sentence with file and field; for an unknown price with the nearest known one.
-    """
-    section = validated(PolicySection, read_yaml(path) or {}, str(path))
-    return policy_of(section, str(path), scenarios)
-
-
-def policy_of(section: PolicySection, source: str, scenarios: tuple[float, ...] = ()) -> Policy:
-    """A policy from what a file or a JSON body says; errors as of ``read_policy``."""
-    for name in section.prices:
-        if name not in TERMS:
-            raise BadRequest(f"{source}: prices.{name}: is no price; {nearest(name, TERMS)}")
-    try:
-        named = {**section.model_dump(), "prices": Prices(**section.prices)}
-        if section.scenarios is None:
-            named["scenarios"] = scenarios
-        return Policy(**named)
-    except BadRequest as error:
-        raise BadRequest(f"{source}: {error}") from None
-
-
-def write_policy(policy: Policy, path: PathLike) -> None:
-    """Write a policy so that ``read_policy`` reads the same; every price is named."""
-    content = {one.name: getattr(policy, one.name) for one in fields(Policy)}
-    content["scenarios"] = list(policy.scenarios)
-    content["prices"] = {term: policy.prices.of(term) for term in TERMS}
-    write_text_atomic(path, yaml_text(content))
-
-
 # --------------------------------------------------------------------------- whole requests
 
 
@@ -585,7 +573,12 @@ def write_batch(request: PlanRequest, folder: PathLike) -> tuple[Path, ...]:
     """
     home, snapshot = Path(folder), request.snapshot
     cluster = ClusterFile(
-        snapshot.workers, snapshot.now_s, snapshot.running, snapshot.finished, snapshot.budgets
+        snapshot.workers,
+        snapshot.now_s,
+        snapshot.running,
+        snapshot.finished,
+        snapshot.budgets,
+        snapshot.counted,
     )
     write_tasks(snapshot.pending, home / "tasks.csv")
     write_cluster(cluster, home / "cluster.yaml")

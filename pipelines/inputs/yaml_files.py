@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any, TypeVar, get_args
 
 import yaml
@@ -36,6 +38,15 @@ def _mapping(loader: Any, node: Any) -> Any:
     return loader.construct_mapping(node, deep=True)
 
 
+# YAML 1.1 reads 7_1, the first task of array 7, as 71.
+_WHOLE = re.compile(r"[-+]?(?:0b[01]+|0[0-7]*|[1-9][0-9]*(?::[0-5]?[0-9])*|0x[0-9a-fA-F]+)")
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, re.compile(_WHOLE.pattern + "$") if tag.endswith(":int") else pattern)
+        for tag, pattern in resolvers
+    ]
+    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
+}
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
@@ -117,6 +128,13 @@ def _fields_at(kind: type[BaseModel], where: tuple[str | int, ...]) -> list[str]
     """Names of the fields of the mapping that holds the last part of `where`."""
     for part in where[:-1]:
         if part in kind.model_fields:
-            inner = get_args(kind.model_fields[str(part)].annotation)
-            kind = next((a for a in inner if issubclass(a, BaseModel)), kind)
+            kind = next(_models_in(kind.model_fields[str(part)].annotation), kind)
     return list(kind.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that a field may hold, at any depth of its type."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)

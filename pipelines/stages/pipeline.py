@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from plancast.pipelines.inputs.config import Config
-from plancast.pipelines.inputs.user_files import read_policy
+from plancast.pipelines.inputs.policy_files import read_policy
 from plancast.pipelines.stages import ingest, plan_batch, report, train, trial, worth_of_log
 
 

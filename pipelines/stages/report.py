@@ -17,7 +17,7 @@ from plancast.pipelines.charts.gantt import HOW_TO_READ, gantt_chart
 from plancast.pipelines.charts.page import THEME_BUTTON, figure, page
 from plancast.pipelines.inputs.config import Config
 from plancast.pipelines.inputs.files import read_bytes, write_text_atomic
-from plancast.pipelines.inputs.user_files import read_policy
+from plancast.pipelines.inputs.policy_files import read_policy
 from plancast.pipelines.stages.replays import SHARES
 from plancast.pipelines.stages.stage import main, read_facts
 from plancast.pipelines.stages.verdict import (

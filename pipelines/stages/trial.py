@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from plancast.pipelines.bridge import certain_estimates, estimates_of, machines_of_log, task_of_job
 from plancast.pipelines.inputs.config import Config, TrialConfig
-from plancast.pipelines.inputs.user_files import read_policy
+from plancast.pipelines.inputs.policy_files import read_policy
 from plancast.pipelines.stages.stage import main, read_facts, write_facts
 from plancast.pipelines.stages.train import split_of
 from plancast.planner.model.domain import (

@@ -6,7 +6,7 @@ from typing import Any
 
 from plancast.pipelines.inputs.config import Config
 from plancast.pipelines.inputs.past_plans import write_past_plans
-from plancast.pipelines.inputs.user_files import read_policy
+from plancast.pipelines.inputs.policy_files import read_policy
 from plancast.pipelines.stages.replays import replays
 from plancast.pipelines.stages.stage import main, read_facts, write_facts
 from plancast.pipelines.worth.batches import has_waits

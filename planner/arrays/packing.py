@@ -57,7 +57,7 @@ class Words:
 
     def free(self, amount: Ints) -> Ints:
         """What is free, -1 in all resources where nothing is taken; guards set."""
-        is_open = amount.min(axis=-1) >= 0
+        is_open = amount.min(axis=-1, initial=0) >= 0
         words = self.packed(np.maximum(amount, 0)) + OPEN
         return np.where(is_open[..., None], words, 0) | self.guard
 
@@ -70,12 +70,22 @@ class Words:
 
 def words_of(problem: Problem) -> Words:
     """Fields wide enough for what each worker has; resources that find no room take a new word."""
-    demand = problem.demand
+    return _words(problem.demand, problem.shards, problem.capacity.max(axis=0))
+
+
+def words_of_counted(problem: Problem) -> Words:
+    """The same for what is counted, of which a task takes as much whatever its pieces."""
+    most = problem.spare[1][0].max(axis=0)
+    return _words(problem.takes, np.ones(len(problem.tasks), np.int64), most)
+
+
+def _words(demand: Ints, pieces: Ints, capacity: Ints) -> Words:
+    """Words for tasks of so many pieces, where no worker has more than `capacity`."""
     unit = np.maximum(1, np.gcd.reduce(demand, axis=0))
-    wanted = (demand * problem.shards[:, None].astype(np.float64)).sum(axis=0)
+    wanted = (demand * pieces[:, None].astype(np.float64)).sum(axis=0)
     # What all tasks take together may not fit into 64 bits; what a worker has does.
-    wanted = np.minimum(wanted, problem.capacity.max(axis=0)).astype(np.int64)
-    most = np.minimum(problem.capacity.max(axis=0), wanted) // unit
+    wanted = np.minimum(wanted, capacity).astype(np.int64)
+    most = np.minimum(capacity, wanted) // unit
     word, shift = np.zeros(len(unit), np.int64), np.zeros(len(unit), np.int64)
     guard, used = [OPEN << 1], OPEN_BITS
     for r, largest in enumerate(most):

@@ -46,6 +46,14 @@ Profile = tuple[Ints, Ints, Ints]
 """``times, free, count`` of ``kernels.schedule``."""
 
 
+NOTHING_SPARE: Profile = (
+    np.zeros((1, 1), np.int64),
+    np.zeros((1, 1, 0), np.int64),
+    np.ones(1, np.int64),
+)
+"""The profile of no counted resource."""
+
+
 @dataclass(frozen=True, eq=False)
 class Schedule:
     """Start, end and workers of every task of a problem.
@@ -121,6 +129,12 @@ class Problem:
     owner_wait_h, owner_tasks : float64 (owners,)
     rates : Rates
         What the schedule costs.
+    counted : tuple of str
+        Counted resources that might run short.
+    takes : int64 (tasks, counted)
+        What each task takes of them.
+    spare : Profile
+        What is free of them, as one worker, before anything is planned.
     memory : dict
         What has been worked out from the rest once and for all (the relaxation).
     """
@@ -169,6 +183,9 @@ class Problem:
     owner_wait_h: Floats
     owner_tasks: Floats
     rates: Rates
+    counted: tuple[str, ...]
+    takes: Ints
+    spare: Profile
     memory: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -182,6 +199,11 @@ class Problem:
             self.capacity, self.busy_worker, self.busy_end, self.busy_demand,
             self.shut_worker, self.shut_start, self.shut_end,
         )  # fmt: skip
+
+    def spare_profile(self) -> Profile:
+        """A fresh profile of what is free of counted resources before anything is planned."""
+        times, free, count = self.spare
+        return times.copy(), free.copy(), count.copy()
 
     def durations_on(self, task: int) -> Ints:
         """Duration of a task on each worker, 0 where it may not run. Shape (workers,)."""
@@ -239,7 +261,9 @@ class Problem:
     @cached_property
     def horizon_s(self) -> float:
         """Seconds after now by which some plan has ended, if there is a plan."""
-        return _horizon_s(self.release, self.duration, self.free_from, self.busy_end, self.shut_end)
+        return _horizon_s(
+            self.release, self.duration, self.free_from, self.busy_end, self.shut_end, self.spare
+        )
 
     @cached_property
     def piece_seconds(self) -> Floats:
@@ -298,7 +322,8 @@ def encode(request: PlanRequest, left_out: Mapping[str, str] | None = None) -> P
     busy = running_arrays(request, running_end, resources)
     task_arrays = _task_arrays(request, snapshot.pending, classes, running_end)
     kinds, kind_of = _kinds(snapshot.pending)
-    _check_horizon(task_arrays, machines, busy["busy_end"])
+    held = counted_arrays(request, running_end)
+    _check_horizon(task_arrays, machines, busy["busy_end"], held["spare"])
     task_arrays["demand"] = amounts([k.demand for k in kinds], resources)[kind_of]
     allowed, share = _fit(kinds, workers, resources, machines["capacity"])
 
@@ -306,7 +331,9 @@ def encode(request: PlanRequest, left_out: Mapping[str, str] | None = None) -> P
         machines["capacity"], busy["busy_worker"], busy["busy_end"], busy["busy_demand"],
         machines["shut_worker"], machines["shut_start"], machines["shut_end"],
     )  # fmt: skip
-    unplanned, infeasible = _unplaceable(request, task_arrays, machines, kind_of, allowed, profile)
+    unplanned, infeasible = _unplaceable(
+        request, task_arrays, machines, kind_of, allowed, profile, held
+    )
     if left_out:
         unplanned = {**left_out, **unplanned}
         _drop_successors(snapshot.pending, unplanned)
@@ -357,24 +384,31 @@ def encode(request: PlanRequest, left_out: Mapping[str, str] | None = None) -> P
         pred=np.array([p for row in preds for p in row], np.int64),
         owner_wait_h=owner_wait_h,
         owner_tasks=owner_tasks,
+        counted=held["counted"],
+        takes=held["takes"][keep],
+        spare=held["spare"],
         **{name: values[keep] for name, values in task_arrays.items()},
         **machines,
         **busy,
     )
 
 
-def _horizon_s(release: Ints, duration: Ints, free_from: Ints, busy_end: Ints, shut: Ints) -> float:
+def _horizon_s(
+    release: Ints, duration: Ints, free_from: Ints, busy_end: Ints, shut: Ints, spare: Profile
+) -> float:
     """Seconds after now by which all has ended, were it done one by one once nothing else is on."""
-    calm = [release, free_from, busy_end, shut[shut < FAR]]
+    calm = [release, free_from, busy_end, shut[shut < FAR], spare[0][0]]
     last = max((float(times.max()) for times in calm if len(times)), default=0.0)
     return last + float(duration.max(axis=1, initial=0).sum(dtype=np.float64))
 
 
-def _check_horizon(task_arrays: dict[str, Any], machines: dict[str, Any], busy_end: Ints) -> None:
+def _check_horizon(
+    task_arrays: dict[str, Any], machines: dict[str, Any], busy_end: Ints, spare: Profile
+) -> None:
     """Refuse a batch that might not end before what stands for never."""
     end_s = _horizon_s(
         task_arrays["release"], task_arrays["duration"], machines["free_from"], busy_end,
-        machines["shut_end"],
+        machines["shut_end"], spare,
     )  # fmt: skip
     if end_s >= FAR:
         raise BadRequest(
@@ -499,6 +533,35 @@ def running_arrays(
     }
 
 
+def counted_arrays(request: PlanRequest, running_end: Mapping[str, int]) -> dict[str, Any]:
+    """``counted``, ``takes`` and ``spare`` of ``Problem``, over all pending tasks."""
+    snapshot = request.snapshot
+    now, tasks = snapshot.now_s, snapshot.pending
+    taken = [c for c in snapshot.counted if any(t.counted.get(c.id, 0) for t in tasks)]
+    runs = [(r.task.counted, running_end[r.task.id] - now) for r in snapshot.running]
+    moments = {0, *(end for counted, end in runs if any(c.id in counted for c in taken))}
+    for resource in taken:
+        for window in resource.windows:
+            moments.update(t - now for t in (window.start_s, window.end_s) if t > now)
+    times = sorted(moments)
+    columns = {}
+    for resource in taken:
+        held = [(counted[resource.id], end) for counted, end in runs if resource.id in counted]
+        left = [resource.at(now + t) - sum(a for a, end in held if end > t) for t in times]
+        # What runs may hold more than there is.
+        free = [max(0, amount) for amount in left]
+        wanted = sum(t.counted.get(resource.id, 0) for t in tasks) + sum(a for a, _ in held)
+        if wanted > min(resource.at(now + t) for t in times):
+            columns[resource.id] = free
+    if not columns:
+        nothing = np.zeros((len(tasks), 0), np.int64)
+        return {"counted": (), "takes": nothing, "spare": NOTHING_SPARE}
+    free_at = np.array([[column[k] for column in columns.values()] for k in range(len(times))])
+    spare = np.array([times], np.int64), free_at[None], np.array([len(times)], np.int64)
+    takes = amounts([t.counted for t in tasks], tuple(columns))
+    return {"counted": tuple(columns), "takes": takes, "spare": spare}
+
+
 def _task_arrays(
     request: PlanRequest,
     tasks: Sequence[Task],
@@ -583,6 +646,7 @@ def _unplaceable(
     kind_of: Ints,
     allowed: Bools,
     profile: Profile,
+    held: dict[str, Any],
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Tasks proven unplaceable, and tasks proven impossible only by their hard bounds."""
     snapshot = request.snapshot
@@ -596,6 +660,9 @@ def _unplaceable(
         or request.policy.max_stretch is not None
     )
     at_ease = _surely_placeable(task_arrays, machines, kind_of, allowed & for_ever)
+    # Of what is counted, too, the last amounts are there for ever.
+    lasts = (held["takes"] <= held["spare"][1][0, -1]).all(axis=1)
+    at_ease &= lasts
     for i, task in enumerate(snapshot.pending):
         if at_ease[i] and task.shards == 1 and not bounded and failed.keys().isdisjoint(task.after):
             continue  # some time, everything else has ended
@@ -606,6 +673,8 @@ def _unplaceable(
             unplanned[task.id] = f"its predecessor {ended} ended as {failed[ended].value}"
         elif not may.any():
             unplanned[task.id] = _why_no_worker(request, task)
+        elif (short := _short_of(i, held)) is not None:
+            unplanned[task.id] = short
         elif _pieces(task, snapshot.workers, may) < task.shards:
             unplanned[task.id] = (
                 f"its {task.shards} shards need to run at once, but the eligible workers hold "
@@ -613,16 +682,26 @@ def _unplaceable(
             )
         elif (
             not bounded
+            and lasts[i]
             and _pieces(task, snapshot.workers, may & for_ever, task.shards) >= task.shards
         ):
             continue  # the same for a gang
         else:
-            reason = _why_no_time(i, task, task_arrays, durations, may, profile, request)
+            reason = _why_no_time(i, task, task_arrays, durations, may, profile, request, held)
             if reason is not None:
                 hard, text = reason
                 (infeasible if hard else unplanned)[task.id] = text
     _drop_successors(snapshot.pending, unplanned)
     return unplanned, {t: why for t, why in infeasible.items() if t not in unplanned}
+
+
+def _short_of(i: int, held: dict[str, Any]) -> str | None:
+    """What a task takes of a counted resource that is never there."""
+    most = held["spare"][1][0].max(axis=0, initial=0)
+    for name, takes, there in zip(held["counted"], held["takes"][i], most, strict=True):
+        if takes > there:
+            return f"it takes {takes} of {name}; the cluster never has more than {there} free"
+    return None
 
 
 def _surely_placeable(
@@ -682,16 +761,23 @@ def _why_no_time(
     may: Bools,
     profile: Profile,
     request: PlanRequest,
+    held: dict[str, Any],
 ) -> tuple[bool, str] | None:
     """Why a task finds no time even alone on the cluster; (whether a hard bound is why, text)."""
     times, free, count = profile
+    spare_times, spare_free, spare_count = held["spare"]
     policy = request.policy
     finds_time = False
     for w in np.flatnonzero(may):
         d = int(durations[w])
-        start = earliest_start(
-            times[w], free[w], count[w], task_arrays["demand"][i], task_arrays["release"][i], d
-        )
+        start, before = int(task_arrays["release"][i]), -1
+        while before < start < FAR:
+            before = start
+            start = earliest_start(times[w], free[w], count[w], task_arrays["demand"][i], start, d)
+            if len(held["counted"]) and start < FAR:
+                start = earliest_start(
+                    spare_times[0], spare_free[0], spare_count[0], held["takes"][i], start, d
+                )
         latest = latest_start(
             task_arrays["hard_end"][i],
             task_arrays["last_start"][i],
@@ -703,6 +789,12 @@ def _why_no_time(
             # For a gang one piece's place is no proof that there is one for all.
             return None
         finds_time = finds_time or start < FAR
+    if not finds_time and held["takes"][i].any():
+        names = " and ".join(n for n, a in zip(held["counted"], held["takes"][i], strict=True) if a)
+        return (
+            False,
+            f"no worker that could hold it is open for as long as enough of {names} is free",
+        )
     if not finds_time:
         return False, "every worker that could hold it drains before it could end"
     if policy.hard_deadlines and task.deadline_s is not None:

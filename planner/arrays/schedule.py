@@ -117,6 +117,25 @@ def _earliest_by(times, free, count, w, demand, i, not_before, duration, latest)
 
 
 @inner
+def _earliest_beside(
+    times, free, count, w, demand, i, not_before, duration, latest, spare_times, spare_free,
+    spare_count, takes,
+):  # fmt: skip
+    """The same where what task i takes of counted resources is free as well."""
+    start = not_before
+    while True:
+        start = _earliest_by(times, free, count, w, demand, i, start, duration, latest)
+        if start >= FAR:
+            return FAR
+        at = _earliest_by(
+            spare_times, spare_free, spare_count, 0, takes, i, start, duration, latest,
+        )  # fmt: skip
+        if at == start or at >= FAR:
+            return at
+        start = at
+
+
+@inner
 def _pieces_that_fit(times, free, count, demand, start, duration, most):
     """How many pieces of `demand` fit at once over [start, start + duration), at most `most`."""
     pieces = most
@@ -155,7 +174,7 @@ def with_room(times, free, count, w):
     """The profile arrays, doubled in size where worker w might not hold two more segments."""
     if count[w] + 2 <= times.shape[1]:
         return times, free
-    size = times.shape[1] * 2
+    size = max(times.shape[1] * 2, count[w] + 2)
     wider_times = np.zeros((times.shape[0], size), np.int64)
     wider_free = np.zeros((free.shape[0], size, free.shape[2]), np.int64)
     for v in range(times.shape[0]):
@@ -229,7 +248,7 @@ def build_profile(capacity, busy_worker, busy_end, busy_demand, shut_worker, shu
 @inner
 def _place_gang(
     times, free, count, demand, shards, not_before, durations, allowed, hard_end, last_start,
-    release, max_stretch, chosen,
+    release, max_stretch, chosen, spare_times, spare_free, spare_count, takes,
 ):  # fmt: skip
     """Earliest-ending placement of a gang; fills `chosen` and returns (start, end), FAR if none.
 
@@ -238,7 +257,7 @@ def _place_gang(
     """
     best_start, best_end = FAR, FAR
     workers = durations.shape[0]
-    pieces, limit = np.zeros(workers, np.int64), np.int64(0)
+    pieces, limit, counted = np.zeros(workers, np.int64), np.int64(0), takes.any()
     while True:
         shorter, limit = limit, np.int64(FAR)
         for w in range(workers):
@@ -249,6 +268,13 @@ def _place_gang(
         latest = latest_start(hard_end, last_start, release, max_stretch, limit)
         moment = not_before
         while moment <= latest and moment + limit < best_end:
+            if counted:
+                # What comes free on a worker in the meantime changes nothing.
+                moment = earliest_start(
+                    spare_times[0], spare_free[0], spare_count[0], takes, moment, limit
+                )
+                if moment > latest or moment + limit >= best_end:
+                    break
             total = 0
             for w in range(workers):
                 pieces[w] = 0
@@ -281,7 +307,8 @@ def _place_gang(
 def list_schedule(
     order, rule, tie, times, free, count, demand, release, raw_release, deadline, hard_end,
     last_start, max_stretch, weight, shards, shard_ptr, kind, allowed, duration, worker_class,
-    pred_ptr, pred, free_from, share, last_end, on, load_h, rates,
+    pred_ptr, pred, free_from, share, last_end, on, load_h, rates, spare_times, spare_free,
+    spare_count, takes,
 ):  # fmt: skip
     """Place tasks one by one in `order`, each where the rule likes it best, as early as it fits.
 
@@ -316,6 +343,9 @@ def list_schedule(
     last_end, on, load_h : (workers,)
         Last end of what runs (0 if nothing), whether anything runs, hours of load; used up.
     rates : rates.Rates
+    spare_times, spare_free, spare_count
+        Profile of the counted resources, as one worker; used up by the call.
+    takes : int64 (tasks, counted)
 
     Returns
     -------
@@ -334,7 +364,7 @@ def list_schedule(
         most_load = max(most_load, load_h[w])
     durations = np.zeros(workers, np.int64)
     for i in order:
-        not_before = release[i]
+        not_before, counted = release[i], takes[i].any()
         for p in range(pred_ptr[i], pred_ptr[i + 1]):
             not_before = max(not_before, end[pred[p]])
         if not_before >= FAR:
@@ -348,7 +378,8 @@ def list_schedule(
             chosen = worker[shard_ptr[i] : shard_ptr[i + 1]]
             begin, finish = _place_gang(
                 times, free, count, demand[i], shards[i], not_before, durations, may,
-                hard_end[i], last_start[i], raw_release[i], max_stretch, chosen,
+                hard_end[i], last_start[i], raw_release[i], max_stretch, chosen, spare_times,
+                spare_free, spare_count, takes[i],
             )  # fmt: skip
             if begin >= FAR:
                 return start, end, worker, i
@@ -363,7 +394,13 @@ def list_schedule(
                 latest = latest_start(hard_end[i], last_start[i], raw_release[i], max_stretch, d)
                 if rule == EARLIEST_END:
                     latest = min(latest, finish - d)  # else it ends later than the best so far
-                s = _earliest_by(times, free, count, w, demand, i, not_before, d, latest)
+                if counted:
+                    s = _earliest_beside(
+                        times, free, count, w, demand, i, not_before, d, latest, spare_times,
+                        spare_free, spare_count, takes,
+                    )  # fmt: skip
+                else:
+                    s = _earliest_by(times, free, count, w, demand, i, not_before, d, latest)
                 if s >= FAR:
                     continue
                 e = s + d
@@ -386,6 +423,9 @@ def list_schedule(
             worker[shard_ptr[i]] = best_w
         start[i], end[i] = begin, finish
         makespan = max(makespan, finish)
+        if counted:
+            spare_times, spare_free = with_room(spare_times, spare_free, spare_count, 0)
+            occupy(spare_times, spare_free, spare_count, 0, begin, finish, takes[i])
         for p in range(shard_ptr[i], shard_ptr[i + 1]):
             w = worker[p]
             times, free = with_room(times, free, count, w)

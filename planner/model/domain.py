@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from plancast.planner.model import labels
@@ -177,6 +178,9 @@ class Task:
     modes : tuple of Mode
         Where it may be done in several ways: all of them. The task's own `demand` is empty then,
         and it has no `shards`, `requires` and `requested_s` of its own.
+    counted : mapping of str to int
+        What the task as a whole, not each shard, takes of the cluster's counted resources while
+        it runs: licences, or one of the places of a running limit.
     """
 
     id: str
@@ -192,11 +196,14 @@ class Task:
     shards: int = 1
     preemptible: bool = False
     modes: tuple[Mode, ...] = ()
+    counted: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _require(bool(self.id), "a task has an empty id; give every task a name")
         name = f"task {self.id}"
         _check_way(name, self)
+        if self.counted:
+            _check_amounts(name, "counted", self.counted)
         _check_times(name, release_s=self.release_s, deadline_s=self.deadline_s)
         _check_factor(name, "weight", self.weight)
         _require(
@@ -289,6 +296,56 @@ class Window:
             self.end_s > self.start_s,
             f"a window ends at {self.end_s}, not after its start {self.start_s}",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class AmountWindow:
+    """Over ``[start_s, end_s)`` there is another amount of a counted resource."""
+
+    start_s: int
+    end_s: int
+    amount: int
+
+    def __post_init__(self) -> None:
+        Window(self.start_s, self.end_s)
+        _check_amounts("a window", "amount", {"the resource": self.amount})
+
+
+@dataclass(frozen=True, slots=True)
+class CountedResource:
+    """What the whole cluster has so many units of: licences, places of a running limit.
+
+    Parameters
+    ----------
+    id : str
+        Unique in a snapshot, and the name of no resource of a worker.
+    amount : int
+        Units that all running tasks may hold together.
+    windows : tuple of AmountWindow
+        Where there are more or fewer, in order of time and without overlap.
+    """
+
+    id: str
+    amount: int
+    windows: tuple[AmountWindow, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(bool(self.id), "a counted resource has an empty name; give it one")
+        name = f"counted resource {self.id}"
+        _check_amounts(name, "amount", {self.id: self.amount})
+        for before, after in pairwise(self.windows):
+            _require(
+                before.end_s <= after.start_s,
+                f"{name}: the window from {after.start_s} starts before the one ahead of it ends "
+                f"({before.end_s}); list windows in order of time, without overlap",
+            )
+
+    def at(self, at_s: int) -> int:
+        """The amount at a moment, seconds since the epoch."""
+        for window in self.windows:
+            if window.start_s <= at_s < window.end_s:
+                return window.amount
+        return self.amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,7 +479,8 @@ class Snapshot:
     """The cluster as the master knows it at `now_s`; a value, changed only by ``events.apply``.
 
     `budgets` are amounts that are consumed for good (licence hours that are paid for, money):
-    running and planned tasks together take no more of each than there is.
+    running and planned tasks together take no more of each than there is. Of what is `counted`
+    they hold no more at any moment than there is then, and give it back.
     """
 
     version: int
@@ -432,6 +490,7 @@ class Snapshot:
     running: tuple[Running, ...] = ()
     finished: tuple[Finished, ...] = ()
     budgets: Mapping[str, int] = field(default_factory=dict)
+    counted: tuple[CountedResource, ...] = ()
 
     def __post_init__(self) -> None:
         _require(
@@ -470,8 +529,35 @@ class Snapshot:
                     before in known_tasks,
                     f"task {task.id}: after names {before!r}, which is not in the request",
                 )
+        _require_unique("counted resource", [c.id for c in self.counted])
+        for name in self.counted_by_id.keys() & self.budgets.keys():
+            _require(False, f"{name} is a budget and a counted resource; rename one")
+        if self.counted:
+            for one in self.workers:
+                self.check_capacity(one)
+        for task in (*self.pending, *(r.task for r in self.running)):
+            if task.counted:
+                self.check_counted(task)
         cycle = find_cycle({t.id: t.after for t in self.pending})
         _require(not cycle, f"precedence has a cycle: {' -> '.join(cycle)}; remove one 'after'")
+
+    def check_capacity(self, worker: Worker) -> None:
+        """Refuse a worker that has what is counted for the whole cluster (``BadRequest``)."""
+        for name in worker.capacity:
+            _require(
+                name not in self.counted_by_id,
+                f"worker {worker.id}: has {name}, which is counted for the whole cluster; keep one "
+                "of the two",
+            )
+
+    def check_counted(self, task: Task) -> None:
+        """Refuse a task that takes what the cluster does not count (``BadRequest``)."""
+        for name in task.counted:
+            _require(
+                name in self.counted_by_id,
+                f"task {task.id}: takes {name!r}, which the cluster does not count; list it under "
+                "the cluster's resources",
+            )
 
     def evolved(self, **changes: Any) -> Snapshot:
         """A copy with fields replaced by who has made sure that they fit: nothing is checked.
@@ -508,6 +594,11 @@ class Snapshot:
         return {w.id: w for w in self.workers}
 
     @cached_property
+    def counted_by_id(self) -> dict[str, CountedResource]:
+        """Counted resources by their name."""
+        return {c.id: c for c in self.counted}
+
+    @cached_property
     def pending_by_id(self) -> dict[str, Task]:
         """Pending tasks by their id."""
         return {t.id: t for t in self.pending}
@@ -528,6 +619,7 @@ _INDEX_OF = {
     "pending": "pending_by_id",
     "running": "running_by_id",
     "finished": "finished_by_id",
+    "counted": "counted_by_id",
 }
 """Field of a snapshot to what is cached of it."""
 

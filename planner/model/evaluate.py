@@ -6,10 +6,11 @@ Plain Python over the frozen types, sharing no code with the arrays, kernels and
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 
+from plancast.planner.model.counted import Hold, over_counted
 from plancast.planner.model.domain import (
     HOUR_S,
     MIN_STRETCH_S,
@@ -238,6 +239,16 @@ def moved_tasks(request: PlanRequest, plan: Plan) -> list[str]:
     return moved
 
 
+def holds_of(request: PlanRequest, plan: Plan, spans: Iterable[Span]) -> list[Hold]:
+    """What holds counted resources; what runs and is not preempted is not planned."""
+    running = request.snapshot.running_by_id
+    return [
+        Hold(s.task, s.start_s, s.end_s, s.task.id not in running or s.task.id in plan.preempted)
+        for s in spans
+        if s.task.counted
+    ]
+
+
 def utilisation_variance(request: PlanRequest, plan: Plan) -> float:
     """Variance over workers of the dominant share in use, averaged over the makespan.
 
@@ -333,6 +344,8 @@ def _violations(
             )
     yield from _capacity_violations(request, plan, spans)
     yield from _budget_violations(request, plan, to_place)
+    if snapshot.counted:
+        yield from over_counted(snapshot, holds_of(request, plan, spans))
 
 
 def _assignment_violations(

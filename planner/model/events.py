@@ -85,6 +85,7 @@ def _submitted(snapshot: Snapshot, event: TaskSubmitted) -> Changes:
             raise BadRequest(
                 f"task {event.task.id}: after names {before!r}, which is not in the request"
             )
+    snapshot.check_counted(event.task)
     return {"pending": (*snapshot.pending, event.task)}
 
 
@@ -178,6 +179,7 @@ def _lost(snapshot: Snapshot, event: WorkerLost) -> Changes:
 def _joined(snapshot: Snapshot, event: WorkerJoined) -> Changes:
     if event.worker.id in snapshot.worker_by_id:
         raise BadRequest(f"worker {event.worker.id} is in the cluster already")
+    snapshot.check_capacity(event.worker)
     return {"workers": (*snapshot.workers, event.worker)}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from plancast.planner.model.counted import changes_s, counted_for_ever, counted_is_free
 from plancast.planner.model.domain import (
     MIN_STRETCH_S,
     RELATIVE_TOLERANCE,
@@ -18,7 +19,7 @@ from plancast.planner.model.domain import (
     Worker,
     estimate_for,
 )
-from plancast.planner.model.evaluate import evaluate, moved_tasks, relative_gap
+from plancast.planner.model.evaluate import evaluate, holds_of, moved_tasks, relative_gap
 from plancast.planner.model.judge_placement import meets_labels
 from plancast.planner.model.messages import PlanRequest, PlanResponse, Status
 from plancast.planner.model.spans import Span, fastest_mode_s, spans_of
@@ -115,6 +116,8 @@ def _planless_violations(request: PlanRequest, response: PlanResponse) -> Iterat
         return
     if any(worker.until_s is not None for worker in snapshot.workers):
         return
+    if not all(counted_for_ever(snapshot, task) for task in snapshot.pending):
+        return
     for task in snapshot.pending:
         first = not any(before in snapshot.pending_by_id for before in task.after)
         if first and _surely_placeable(request, response, task):
@@ -171,7 +174,7 @@ def _surely_placeable(request: PlanRequest, response: PlanResponse, task: Task) 
     bounded = policy.max_wait_s is not None or policy.max_stretch is not None
     if bounded or (policy.hard_deadlines and task.deadline_s is not None):
         return False
-    if _follows_none(request, response, task):
+    if _follows_none(request, response, task) or not counted_for_ever(request.snapshot, task):
         return False
     return any(_holds(request, task, mode) for mode in _modes(task))
 
@@ -234,10 +237,13 @@ def _mode_fits_beside(request: PlanRequest, plan: Plan, of: Task, mode: str) -> 
         if estimate is not None and meets_labels(task, worker):
             length[worker.id] = estimate.at(policy.level)
     busy, moments = _busy_and_moments(request, plan, task, list(length))
+    holds = holds_of(request, plan, spans_of(request, plan)) if task.counted else []
     for start_s in sorted(moments):
         for seconds in sorted(set(length.values())):
             end_s = start_s + seconds
             if _breaks_a_bound(request, task, start_s, end_s, fastest_s):
+                continue
+            if not counted_is_free(snapshot, holds, task, start_s, end_s):
                 continue
             needed = _worker_demand(request, task)
             pieces = sum(
@@ -257,13 +263,18 @@ def _busy_and_moments(
     snapshot = request.snapshot
     busy: dict[str, list[Span]] = {name: [] for name in workers}
     ready_s = max(snapshot.now_s, task.release_s)
+    comes_free: set[int] = set()
     for span in spans_of(request, plan):
         if span.task.id in task.after:
             ready_s = max(ready_s, span.end_s)
         for worker in span.workers:
             if worker.id in busy:
                 busy[worker.id].append(span)
-    moments = {ready_s}
+        if not task.counted.keys().isdisjoint(span.task.counted):
+            comes_free.add(span.end_s)
+    for name in task.counted:
+        comes_free |= changes_s(snapshot.counted_by_id[name])
+    moments = {ready_s, *comes_free}
     for name, spans in busy.items():
         worker = snapshot.worker_by_id[name]
         moments |= {span.end_s for span in spans} | {worker.free_at(snapshot.now_s)}

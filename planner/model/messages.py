@@ -16,8 +16,10 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
 from plancast.planner.model.domain import (
+    AmountWindow,
     BadRequest,
     ByClass,
+    CountedResource,
     DurationEstimate,
     Mode,
     Outcome,
@@ -356,8 +358,8 @@ Event = (
 """Everything that can happen to a cluster, distinguished by `kind` in JSON."""
 
 _READ_STRICTLY: tuple[Any, ...] = (
-    Budget, DurationEstimate, Mode, Plan, PlanRequest, PlanResponse, Policy, RiskReport, Running,
-    Snapshot, Task, Worker,
+    AmountWindow, Budget, CountedResource, DurationEstimate, Mode, Plan, PlanRequest, PlanResponse,
+    Policy, RiskReport, Running, Snapshot, Task, Worker,
 )  # fmt: skip
 for _kind in _READ_STRICTLY:
     # One place says how strictly JSON is read: a misspelt field must not pass in silence.

@@ -24,6 +24,7 @@ class ViolationKind(str, Enum):
     LABEL_MISSING = "label_missing"
     OVER_CAPACITY = "over_capacity"
     OVER_BUDGET = "over_budget"
+    OVER_COUNTED = "over_counted"
     WORKER_NOT_FREE = "worker_not_free"
     WORKER_DRAINED = "worker_drained"
     WORKER_BLOCKED = "worker_blocked"

@@ -75,6 +75,8 @@ def safe_horizon(request: PlanRequest, tasks: Collection[Task]) -> int:
     for worker in snapshot.workers:
         calm.append(worker.free_at(snapshot.now_s))
         calm += [window.end_s for window in worker.blocked]
+    for resource in snapshot.counted:
+        calm += [window.end_s for window in resource.windows]
     for task in tasks:
         durations = [
             planned_duration_s(request, task.id, [w], mode)
@@ -114,6 +116,8 @@ def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | 
     in_use: dict[str, dict[int, dict[str, int]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(int))
     )
+    # held[resource][second] of what the whole cluster counts.
+    held: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
     base_plan = Plan((), (), now, snapshot.version)
     base = evaluate(request, base_plan, unplanned=[t.id for t in snapshot.pending]).terms
     last_end: dict[str, int] = {}
@@ -134,6 +138,9 @@ def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | 
             for second in range(now, end_s):
                 for resource, amount in run.done.demand.items():
                     in_use[name][second][resource] += amount
+        for resource, amount in run.task.counted.items():
+            for second in range(now, end_s):
+                held[resource][second] += amount
     on = set(last_end)
     constant = sum(
         prices.of(term) * base[term]
@@ -200,6 +207,13 @@ def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | 
                     break
             if not fits:
                 continue
+            if not all(
+                held[resource][second] + amount <= snapshot.counted_by_id[resource].at(second)
+                for resource, amount in task.counted.items()
+                for second in range(place.start, place.end)
+                if amount > 0
+            ):
+                continue
             share = {name: workers[name].dominant_share(place.done.demand) for name in before}
             for name in place.workers:
                 load[name] += share[name] * (place.end - place.start)
@@ -211,6 +225,9 @@ def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | 
                     for second in range(place.start, place.end):
                         for resource, amount in demand:
                             in_use[name][second][resource] += amount
+                for resource, amount in task.counted.items():
+                    for second in range(place.start, place.end):
+                        held[resource][second] += amount
                 ends[task.id] = place.end
                 for resource, amount in spends:
                     left[resource] -= amount
@@ -218,6 +235,9 @@ def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | 
                 for resource, amount in spends:
                     left[resource] += amount
                 del ends[task.id]
+                for resource, amount in task.counted.items():
+                    for second in range(place.start, place.end):
+                        held[resource][second] -= amount
                 for name in place.workers:
                     for second in range(place.start, place.end):
                         for resource, amount in demand:

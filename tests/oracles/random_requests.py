@@ -10,7 +10,9 @@ import numpy as np
 from plancast.planner.instances.generate import pieces_that_fit
 from plancast.planner.model.domain import (
     ANY_CLASS,
+    AmountWindow,
     Assignment,
+    CountedResource,
     DurationEstimate,
     Finished,
     Mode,
@@ -55,6 +57,7 @@ def random_request(
     bounds: bool = True,
     misfits: bool = True,
     modes: bool = False,
+    counted: bool = False,
 ) -> PlanRequest:
     """A small request that tries to be awkward, for comparing solvers with brute force.
 
@@ -93,6 +96,9 @@ def random_request(
     modes : bool
         Whether tasks may have several modes, and there may be a budget; nothing is preemptible
         then.
+    counted : bool
+        Whether the cluster counts licences and running tasks of owners. Where there may be
+        `misfits`, some tasks take more than there is, or than there is for long.
 
     Returns
     -------
@@ -276,14 +282,20 @@ def random_request(
         float(pick(1, 4)) if coin(0.1, bounds) else None,
         pick(0, 2) if incumbent else 0,
     )
-    # Drawn last: a request without carbon is the one that its seed always gave.
+    # Drawn last: a request without carbon or counted resources is the one that its seed always
+    # gave.
     if coin(0.3, carbon and power):
         prices = replace(prices, carbon_kg=18_000.0 * pick(1, 3))
         grid = [0.3 * pick(0, 2) for _ in workers]
         workers = [replace(w, carbon_kg_per_kwh=g) for w, g in zip(workers, grid, strict=True)]
+    if counted:
+        pending, runs, resources = with_counted(rng, pending, runs, now_s, misfits)
+    else:
+        resources = ()
     drawn_request = PlanRequest(
         request_id="random",
         snapshot=Snapshot(
+            counted=resources,
             version=3,
             now_s=now_s,
             workers=tuple(workers),
@@ -361,4 +373,46 @@ def _with_modes(request: PlanRequest, rng: np.random.Generator, max_duration_s: 
         snapshot=replace(snapshot, pending=pending, running=tuple(running), budgets=gold),
         estimates=estimates,
         incumbent=incumbent,
+    )
+
+
+def with_counted(
+    rng: np.random.Generator,
+    pending: list[Task],
+    runs: list[Running],
+    now_s: int,
+    misfits: bool,
+) -> tuple[list[Task], list[Running], tuple[CountedResource, ...]]:
+    """The tasks with licences and a limit of running tasks of one owner, and what is counted."""
+
+    def pick(low: int, high: int) -> int:
+        return int(rng.integers(low, high + 1))
+
+    kinds = [f"licence{k}" for k in range(pick(1, 2))]
+    amount_of = {name: pick(1, 3) for name in kinds}
+    resources = []
+    for name in kinds:
+        windows = []
+        if rng.random() < 0.4:
+            start_s = now_s + pick(-1, 6)
+            least = 0 if misfits else 1
+            windows.append(AmountWindow(start_s, start_s + pick(1, 4), pick(least, 4)))
+        resources.append(CountedResource(name, amount_of[name], tuple(windows)))
+    if rng.random() < 0.5:
+        resources.append(CountedResource("user ann", pick(1, 2)))
+
+    def taking(task: Task) -> Task:
+        takes = {
+            name: pick(1, amount_of[name] + int(misfits and rng.random() < 0.05))
+            for name in kinds
+            if rng.random() < 0.6
+        }
+        if task.owner == "ann" and len(resources) > len(kinds):
+            takes["user ann"] = 1
+        return replace(task, counted=takes)
+
+    return (
+        [taking(task) for task in pending],
+        [replace(run, task=taking(run.task)) for run in runs],
+        tuple(resources),
     )

@@ -40,6 +40,7 @@ from plancast.planner.arrays.problem import Bools, Floats, Ints, Problem, Schedu
 from plancast.planner.bounds.lower_bound import heads_tails
 from plancast.planner.model.domain import HOUR_S, MIN_STRETCH_S
 from plancast.planner.solvers.astar import kernel
+from plancast.planner.solvers.astar.counted import free_at_first, in_range, with_counted
 
 FEATURES: tuple[str, ...] = (
     "bound_rise",
@@ -105,8 +106,6 @@ bound on the makespan, *floor* for the node's earliest next start, and tasks *to
 """
 
 
-MOST_WORK = float(1 << 60)
-"""Sums of amounts times seconds stay below."""
 MOST_SETS = 6
 """Sets of workers whose work is added up, besides all."""
 
@@ -194,9 +193,16 @@ def search_space(problem: Problem, stop_at: float = math.inf) -> SearchSpace:
     np.minimum.at(least_slope, columns["edge_task"], columns["slope"])
     least_slope[np.isinf(least_slope)] = 0.0
     work, room, held, shared = _work_columns(problem, columns)
+    group, free_from = _worker_groups(problem, idle_price, boot_price), problem.free_from
+    if problem.counted:
+        columns, (work, room, held, shared) = with_counted(
+            problem, columns, (work, room, held, shared)
+        )
+        group = np.append(group, group.max() + 1)
+        free_from, idle_price, boot_price = (
+            np.pad(values, (0, 1)) for values in (free_from, idle_price, boot_price)
+        )
     density = least_slope[:, None] / np.maximum(work, 1)
-    group = _worker_groups(problem, idle_price, boot_price)
-    times, free, count = problem.profile()
     _, tail = heads_tails(problem)
     follows = np.flatnonzero(np.diff(problem.pred_ptr) > 0)
     arrays = kernel.Space(
@@ -207,13 +213,13 @@ def search_space(problem: Problem, stop_at: float = math.inf) -> SearchSpace:
         after=tail - problem.shortest, twin=_twins(problem), follows=follows,
         shortest=problem.shortest, work=work, room=room, held=held, least_slope=least_slope,
         by_density=np.argsort(-density, axis=0, kind="stable").T.copy(), shared=shared,
-        edge_ptr=offsets(per_task), times=times, free=free, segments=count,
-        free_from=problem.free_from,
+        edge_ptr=offsets(per_task), free_from=free_from,
         idle_price=idle_price, boot_price=boot_price, group=group,
         by_group=np.argsort(group, kind="stable"), owner_tasks=problem.owner_tasks,
         has_alike=len(np.unique(group)) < len(group), makespan_price=rates.end,
         unfair_price=rates.owner, load_price=HOUR_S * rates.load,
         prices_power=bool(idle_price.any() or boot_price.any()), **columns,
+        **free_at_first(problem),
     )  # fmt: skip
     return SearchSpace(problem, arrays, edges)
 
@@ -334,7 +340,7 @@ def _work_columns(problem: Problem, columns: dict[str, Any]) -> tuple[Ints, Ints
                 active = _dual_feasible(demand[None, :, r], capacity[:, None, r], k)
                 active = np.where(has[:, None], active, 0)
                 if amount.any() or number == 0:
-                    amount, room, active = _in_range(amount, problem, room, active)
+                    amount, room, active = in_range(amount, problem, room, active)
                     found.append((amount * seconds, room, active, number == 0))
         alone = _clique(problem, demand, holders, workers, inside)
         if alone.any():
@@ -352,15 +358,6 @@ def _work_columns(problem: Problem, columns: dict[str, Any]) -> tuple[Ints, Ints
         np.stack([f[2] for f in found], axis=2).astype(np.int64),
         np.array([k for k, f in enumerate(found) if f[3] and f[0].any()], np.int64),
     )
-
-
-def _in_range(amount: Ints, problem: Problem, room: int, active: Ints) -> tuple[Ints, int, Ints]:
-    """The same column in a unit in which no sum of work leaves 64 bits; never more work for it."""
-    work = float((amount * problem.piece_seconds).sum())
-    unit = math.ceil(max(work, room * problem.horizon_s) / MOST_WORK)
-    if unit <= 1:
-        return amount, room, active
-    return amount // unit, -(-room // unit), active // unit
 
 
 def _rows_of(table: Ints, rows: Ints) -> Ints:
@@ -429,6 +426,7 @@ def _twins(problem: Problem) -> Ints:
             int(problem.deadline[i]), float(problem.weight[i]), int(problem.shards[i]),
             int(problem.owner[i]), tuple(problem.duration[i].tolist()), preds[i],
             tuple(followers[i]), int(problem.hard_end[i]), int(problem.last_start[i]),
+            problem.takes[i].tobytes(),
         )  # fmt: skip
         twins[i] = last.get(key, -1)
         last[key] = i
@@ -465,18 +463,21 @@ def root_of(space: SearchSpace, nodes: kernel.Nodes, bound: float) -> None:
     nodes.edge[0], nodes.end[0] = -1, 0
     nodes.start[0], nodes.placed[0], nodes.sum_starts[0] = 0, 0, 0
     nodes.makespan[0] = problem.last_end.max()
-    nodes.last_end[0] = problem.last_end
-    nodes.add[0] = problem.rates.fixed + float((on_s * arrays.idle_price).sum())
+    # Of what is counted, as a worker, nothing is told here.
+    nodes.last_end[0] = 0
+    nodes.last_end[0, : len(problem.last_end)] = problem.last_end
+    nodes.add[0] = problem.rates.fixed + float((on_s * arrays.idle_price[: len(on_s)]).sum())
     nodes.bound[0] = bound
     nodes.waits[0] = problem.owner_wait_h * HOUR_S
-    nodes.loads[0] = HOUR_S * problem.rates.load * problem.load_h
+    nodes.loads[0] = 0.0
+    nodes.loads[0, : len(problem.load_h)] = HOUR_S * problem.rates.load * problem.load_h
     nodes.tie[0], nodes.kept[0], nodes.dead[0], nodes.shut[0] = -1, False, False, False
 
 
 def make_nodes(space: SearchSpace, rows: int) -> kernel.Nodes:
     """Room for so many nodes."""
     problem = space.problem
-    tasks, workers = len(problem.tasks), len(problem.workers)
+    tasks, workers = len(problem.tasks), len(space.arrays.segments)
 
     def ints() -> Ints:
         return np.zeros(rows, np.int64)
@@ -521,7 +522,7 @@ def make_focus(rows: int) -> kernel.Focus:
 def make_scratch(space: SearchSpace) -> kernel.Scratch:
     """Room to work in."""
     problem, arrays = space.problem, space.arrays
-    tasks, workers = len(problem.tasks), len(problem.workers)
+    tasks, workers = len(problem.tasks), len(space.arrays.segments)
     edges = len(space.edges)
     widest = np.zeros(tasks, np.int64)
     np.maximum.at(widest, arrays.edge_task, np.diff(arrays.piece_ptr))

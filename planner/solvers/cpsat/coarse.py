@@ -26,7 +26,7 @@ def coarse(problem: Problem, tick_s: int) -> Problem | None:
     -------
     Problem or None
         None where slowdowns are priced or limited (they know a duration of 10 s), and where
-        something is held that only the problem itself knows of.
+        something is held that only the problem itself knows of, or counted.
 
     Notes
     -----
@@ -34,7 +34,12 @@ def coarse(problem: Problem, tick_s: int) -> Problem | None:
     fits in seconds. Prices are by the tick, so that costs are those of the rounded plan: no
     bound on the cost of any other.
     """
-    if type(problem) is not Problem or problem.rates.slowdown > 0 or problem.max_stretch > 0:
+    if (
+        type(problem) is not Problem
+        or problem.counted
+        or problem.rates.slowdown > 0
+        or problem.max_stretch > 0
+    ):
         return None
 
     def up(seconds: Ints) -> Ints:

@@ -178,6 +178,7 @@ class Model:
                 raise TimeoutError
         self._add_whole_capacity()
         self._add_budgets()
+        self._add_counted()
         self._add_objective()
 
     # ------------------------------------------------------------------ variables
@@ -206,6 +207,7 @@ class Model:
         problem = self.problem
         is_open = (self.free[:, :, 0] >= 0) & (np.arange(self.free.shape[1]) < self.count[:, None])
         calm = max(int((self.times * is_open).max()), int(problem.release.max()))
+        calm = max(calm, int(problem.spare[0].max()))
         longest = self.ways.duration.max(axis=1)
         if self.choices is not None:
             longest = np.maximum.reduceat(longest, self.choices.ptr[:-1])
@@ -350,6 +352,37 @@ class Model:
         counts = [p.count for (_, p), is_large in zip(here, large, strict=True) if is_large]
         if len(counts) > 1:
             self.model.add_cumulative(busy, counts, workers)
+
+    def _add_counted(self) -> None:
+        """One cumulative for each counted resource; a task is in it wherever it runs."""
+        problem = self.problem
+        times, free, count = (part[0].tolist() for part in problem.spare)
+        for r in range(len(problem.counted)):
+            most = max(column[r] for column in free[:count])
+            takes = problem.takes[:, r].tolist()
+            _held(sum(takes) + most)
+            busy, demands = [], []
+            for i in np.flatnonzero(problem.takes[:, r]).tolist():
+                busy.append(self._whole_interval(i))
+                demands.append(takes[i])
+            for k in range(count):
+                until = times[k + 1] if k + 1 < count else self.horizon
+                if free[k][r] < most and until > times[k]:
+                    busy.append(
+                        self.model.new_fixed_size_interval_var(times[k], until - times[k], "")
+                    )
+                    demands.append(most - free[k][r])
+            self.model.add_cumulative(busy, demands, most)
+
+    def _whole_interval(self, i: int) -> Any:
+        """From the start of a task to its end."""
+        lengths = {p.duration for p in self.pieces[i]}
+        if len(lengths) == 1:
+            return self.model.new_fixed_size_interval_var(self.start[i], lengths.pop(), "")
+        size = self._int(
+            min(lengths, default=1), max(lengths, default=1), lambda f: f.end[i] - f.start[i]
+        )
+        return self.model.new_interval_var(self.start[i], size, self.end[i], "")
 
     def _add_whole_capacity(self) -> None:
         """One cumulative for each resource of all workers together; redundant.

@@ -136,5 +136,6 @@ def schedule_in_order(problem: Problem, order: Ints, rule: int) -> Schedule | No
         problem.allowed, problem.duration, problem.worker_class, problem.pred_ptr, problem.pred,
         problem.free_from, problem.share,
         problem.last_end.copy(), problem.on.copy(), problem.load_h.copy(), problem.rates,
+        *problem.spare_profile(), problem.takes,
     )  # fmt: skip
     return Schedule(start, end, worker) if failed < 0 else None

@@ -13,6 +13,7 @@ from plancast.planner.solvers.lns.profile import (
     BUSY,
     CLASS,
     COUNT,
+    COUNTED,
     DEADLINE,
     DUE,
     DUE_WEIGHT,
@@ -48,6 +49,7 @@ from plancast.planner.solvers.lns.profile import (
     WAS_ON,
     WEIGHT,
     _earliest,
+    _earliest_beside,
     _longer,
     _pieces_that_fit,
     _wider,
@@ -72,7 +74,8 @@ def _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i):
 
 @inner
 def _place_gang(
-    ti, wi, run_s, allowed, pred_ptr, pred, succ_ptr, succ, max_stretch, ts, ps, ws, profile, i,
+    ti, wi, run_s, allowed, pred_ptr, pred, succ_ptr, succ, max_stretch, ts, ps, ws, profile, spare,
+    sw, ci, i,
 ):  # fmt: skip
     """Earliest-ending placement of a gang on OURS; (start, end), FAR if none. Fills ``s.ps``.
 
@@ -97,6 +100,10 @@ def _place_gang(
         latest = _latest_start(ti, max_stretch, i, latest_end, limit)
         moment = earliest
         while moment <= latest and moment + limit < best_end:
+            if ti[i, COUNTED] == 1:
+                moment = _earliest(spare, sw[0, COUNT], 0, ci, i, moment, limit, latest)
+                if moment + limit >= best_end:
+                    break
             total, following = 0, FAR
             for w in range(workers):
                 pieces[w] = 0
@@ -122,7 +129,7 @@ def _place_gang(
 @inner
 def _insert(
     ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, rates, max_stretch, ts, ws,
-    load_s, profile, i, seen, looked, blink, tie, makespan, most_load,
+    load_s, profile, spare, sw, ci, i, seen, looked, blink, tie, makespan, most_load,
 ):  # fmt: skip
     """Where task i adds least to the cost among workers ``seen[:looked]``: (worker, start, end).
 
@@ -143,6 +150,9 @@ def _insert(
     if moved_after < FAR:
         move_price = rates[MOVE]
     best, best_w, best_start, best_end = np.inf, -1, FAR, FAR
+    counted = ti[i, COUNTED] == 1
+    if counted:
+        earliest = _earliest(spare, sw[0, COUNT], 0, ci, i, earliest, 1, latest_end)
     for q in range(looked):
         w = seen[q]
         d = run_s[i, wi[w, CLASS]]
@@ -192,7 +202,12 @@ def _insert(
                     cap = min(cap, release + room / wait_price)
                 if cap < latest:
                     latest = int(cap) + 1
-            start = _earliest(profile, ws[w, COUNT], w, ti, i, earliest, d, latest)
+            if counted:
+                start = _earliest_beside(
+                    profile, ws[w, COUNT], w, ti, i, earliest, d, latest, spare, sw, ci,
+                )  # fmt: skip
+            else:
+                start = _earliest(profile, ws[w, COUNT], w, ti, i, earliest, d, latest)
             if start >= FAR:
                 cost = np.inf
                 break
@@ -241,6 +256,7 @@ def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, 
     )
     every_ptr, every, rates, max_stretch = f.every_ptr, f.every, f.rates, f.max_stretch
     ts, ps, ws, load_s, wait_s = s.ts, s.ps, s.ws, s.load_s, s.wait_s
+    spare, sw, ci = s.spare, s.sw, f.ci
     np.random.seed(seed)
     makespan, most_load = max(priced_to, _makespan(wi, ws)), load_s.max()
     seen = np.zeros(ws.shape[0], np.int64)
@@ -252,7 +268,7 @@ def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, 
         if shards > 1:
             begin, finish = _place_gang(
                 ti, wi, run_s, allowed, pred_ptr, pred, succ_ptr, succ, max_stretch, ts, ps, ws,
-                profile, i,
+                profile, spare, sw, ci, i,
             )  # fmt: skip
         else:
             low, high = every_ptr[row], every_ptr[row + 1]
@@ -266,23 +282,23 @@ def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, 
             if looked > 0:
                 w, begin, finish = _insert(
                     ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, rates,
-                    max_stretch, ts, ws, load_s, profile, i, seen, looked, blink, tie, makespan,
-                    most_load,
+                    max_stretch, ts, ws, load_s, profile, spare, sw, ci, i, seen, looked, blink,
+                    tie, makespan, most_load,
                 )  # fmt: skip
             if w < 0 or finish > ti[i, DUE] or finish > priced_to:
                 for q in range(low, high):
                     seen[q - low] = every[q]
                 w, begin, finish = _insert(
                     ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, rates,
-                    max_stretch, ts, ws, load_s, profile, i, seen, high - low, 0.0, tie, makespan,
-                    most_load,
+                    max_stretch, ts, ws, load_s, profile, spare, sw, ci, i, seen, high - low, 0.0,
+                    tie, makespan, most_load,
                 )  # fmt: skip
             ps[ti[i, FIRST], ON] = w
         if begin >= FAR:
             return profile, items, i
         _put(
-            ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, i, begin,
-            finish,
+            ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, spare, sw,
+            ci, i, begin, finish,
         )  # fmt: skip
         for p in range(ti[i, FIRST], ti[i, BEYOND]):
             w = ps[p, ON]
@@ -296,10 +312,14 @@ def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, 
 
 
 @inner
-def _earliest_at_home(ti, ps, ws, profile, i, moment, duration, latest):
+def _earliest_at_home(ti, ps, ws, profile, spare, sw, ci, i, moment, duration, latest):
     """Earliest start of task i on its workers in `ps`, all pieces at once, or FAR."""
     first, beyond = ti[i, FIRST], ti[i, BEYOND]
     while moment <= latest:
+        if ti[i, COUNTED] == 1:
+            moment = _earliest(spare, sw[0, COUNT], 0, ci, i, moment, duration, latest)
+            if moment >= FAR:
+                return FAR
         fits, following = True, first
         while following < beyond:
             p, following = following, _run_end(ps, following, beyond)
@@ -349,6 +369,7 @@ def reinsert(f, s, profile, items, line, floor, order, tie, seed):
     pred_ptr, pred, succ_ptr, succ = f.pred_ptr, f.pred, f.succ_ptr, f.succ
     every_ptr, every = f.every_ptr, f.every
     ts, ps, ws, load_s, wait_s = s.ts, s.ps, s.ws, s.load_s, s.wait_s
+    spare, sw, ci = s.spare, s.sw, f.ci
     np.random.seed(seed)
     inserted = np.zeros(ts.shape[0], np.bool_)
     for k in range(line.shape[0] + order.shape[0]):
@@ -367,7 +388,9 @@ def reinsert(f, s, profile, items, line, floor, order, tie, seed):
                     begin = max(begin, ts[pred[p], END])
             _, latest_end, _ = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i)
             latest = _latest_start(ti, max_stretch, i, latest_end, duration)
-            begin = _earliest_at_home(ti, ps, ws, profile, i, begin, duration, latest)
+            begin = _earliest_at_home(
+                ti, ps, ws, profile, spare, sw, ci, i, begin, duration, latest,
+            )  # fmt: skip
             if begin >= FAR:
                 continue  # it is inserted with the others
             finish = begin + duration
@@ -378,14 +401,14 @@ def reinsert(f, s, profile, items, line, floor, order, tie, seed):
                 if shards > 1:
                     begin, finish = _place_gang(
                         ti, wi, run_s, allowed, pred_ptr, pred, succ_ptr, succ, max_stretch, ts,
-                        ps, ws, profile, i,
+                        ps, ws, profile, spare, sw, ci, i,
                     )  # fmt: skip
                 else:
                     seen = every[every_ptr[ti[i, KIND]] : every_ptr[ti[i, KIND] + 1]]
                     w, begin, finish = _insert(
                         ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, rates,
-                        max_stretch, ts, ws, load_s, profile, i, seen, seen.shape[0], 0.0, tie,
-                        makespan, most_load,
+                        max_stretch, ts, ws, load_s, profile, spare, sw, ci, i, seen, seen.shape[0],
+                        0.0, tie, makespan, most_load,
                     )  # fmt: skip
                     ps[ti[i, FIRST], ON] = w
                 if begin < FAR:
@@ -395,14 +418,14 @@ def reinsert(f, s, profile, items, line, floor, order, tie, seed):
                     if ts[succ[p], START] < FAR:
                         _take(
                             ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile,
-                            items, succ[p],
+                            items, spare, sw, ci, succ[p],
                         )  # fmt: skip
                         freed = True
                 if not freed:
                     return profile, items, inserted, i
         _put(
-            ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, i, begin,
-            finish,
+            ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, spare, sw,
+            ci, i, begin, finish,
         )  # fmt: skip
         for p in range(ti[i, FIRST], ti[i, BEYOND]):
             w = ps[p, ON]

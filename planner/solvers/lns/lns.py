@@ -309,10 +309,14 @@ class _Search:
                     done.result()
                 self.moves += sum(walk.moves for walk in walks)
 
-            if threads == MOST_THREADS and len(self.problem.tasks) >= SPLIT_TASKS:
+            if threads == MOST_THREADS and self._may_split():
                 self._shared(run, until, length, group)
             else:
                 self._apart(run, until, length, threads)
+
+    def _may_split(self) -> bool:
+        """Whether the problem is large, and no resource of the whole cluster ties its halves."""
+        return len(self.problem.tasks) >= SPLIT_TASKS and not self.problem.counted
 
     def _shared(
         self, run: Callable[[list[Walk], float], None], until: float, length: float, group: Ints

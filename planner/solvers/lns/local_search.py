@@ -9,7 +9,7 @@ import numpy as np
 
 from plancast.planner.arrays import interruption
 from plancast.planner.arrays.graph import dues, successors
-from plancast.planner.arrays.packing import Words, words_of
+from plancast.planner.arrays.packing import Words, words_of, words_of_counted
 from plancast.planner.arrays.problem import Floats, Ints, Problem, Profile, Schedule
 from plancast.planner.bounds.relaxation import Relaxation
 from plancast.planner.model.domain import HOUR_S
@@ -58,8 +58,12 @@ def fixed_arrays(problem: Problem) -> Fixed:
         (ruin.KIND, problem.kind), (ruin.SHARDS, problem.shards),
         (ruin.FIRST, problem.shard_ptr[:-1]), (ruin.BEYOND, problem.shard_ptr[1:]),
         (ruin.MOVED_AFTER, problem.moved_after), (ruin.MINE, np.int64(1)),
+        (ruin.COUNTED, problem.takes.any(axis=1)),
     ):  # fmt: skip
         ti[:, column] = values
+    ci = np.zeros((1, ruin.TASK_INTS), np.int64)
+    if problem.counted:
+        ci = np.concatenate([ti, words_of_counted(problem).needs(problem.takes)], axis=1)
     ti = np.concatenate([ti, words_of(problem).needs(problem.demand)], axis=1)
     due, due_weight, rest = dues(
         problem.deadline, problem.weight, problem.shortest, problem.pred_ptr, problem.pred
@@ -78,6 +82,7 @@ def fixed_arrays(problem: Problem) -> Fixed:
     piece_task = np.repeat(np.arange(len(problem.tasks)), problem.shards)
     return Fixed(
         ti=ti,
+        ci=ci,
         tf=np.column_stack([problem.weight, due_weight, 1.0 / problem.owner_tasks[problem.owner]]),
         wi=_worker_ints(problem),
         wf=_worker_floats(problem),
@@ -159,9 +164,21 @@ def state_arrays(problem: Problem, schedule: Schedule | None) -> tuple[State, In
         task = np.repeat(np.arange(len(problem.tasks)), problem.shards)
         ps[:, ruin.ON] = schedule.worker[np.lexsort((schedule.worker, task))]
     ws = np.zeros((workers, 3), np.int64)
-    state = State(ts, ps, ws, np.zeros(workers), np.zeros(len(problem.owners)))
+    state = State(
+        ts, ps, ws, np.zeros(workers), np.zeros(len(problem.owners)), *_spare_arrays(problem)
+    )
     profile, ws[:, ruin.COUNT] = packed_profile(words_of(problem), (times, free, count))
     return state, profile
+
+
+def _spare_arrays(problem: Problem) -> tuple[Ints, Ints]:
+    """``State.spare`` and ``State.sw``, before anything is placed."""
+    profile, count = packed_profile(words_of_counted(problem), problem.spare)
+    sw = np.zeros((1, 3), np.int64)
+    sw[:, ruin.COUNT] = count
+    # A task that is put where another one was for a moment has two segments more.
+    more = 2 * (int(problem.takes.any(axis=1).sum()) + 2)
+    return np.pad(profile, ((0, 0), (0, more), (0, 0))), sw
 
 
 def packed_profile(words: Words, profile: Profile) -> tuple[Ints, Ints]:

@@ -191,7 +191,7 @@ def _lay(
         else:
             begin, finish = _place_gang(
                 ti, wi, run_s, allowed, pred_ptr, pred, none_ptr, none, f.max_stretch,
-                ts, ps, ws, profile, i,
+                ts, ps, ws, profile, profile, ws, ti, i,
             )  # fmt: skip
         if begin >= FAR:
             return np.inf

@@ -13,16 +13,17 @@ import numpy as np
 from plancast.planner.arrays.jit import inner, kernel
 from plancast.planner.arrays.schedule import FAR
 
-TASK_INTS = 14
+TASK_INTS = 15
 
 
 (
     RELEASE, RAW_RELEASE, DEADLINE, HARD_END, LAST_START, OWNER, KIND, SHARDS, FIRST, BEYOND,
-    MOVED_AFTER, DUE, REST, MINE,
+    MOVED_AFTER, DUE, REST, MINE, COUNTED,
 ) = range(TASK_INTS)  # fmt: skip
 """Columns of ``Fixed.ti``; those of each word follow. Pieces FIRST to BEYOND - 1 are
 the task's. A start after MOVED_AFTER is a move. DUE and REST: deadline by which it must end,
-and longest chain after it, where its successors are still to be placed. MINE: 0 or 1."""
+and longest chain after it, where its successors are still to be placed. MINE: 0 or 1. COUNTED:
+whether it takes any of the cluster's counted resources; ``Fixed.ci`` has its words for these."""
 
 
 WORD_INTS = 3
@@ -111,6 +112,20 @@ def _earliest(profile, n, w, ti, i, not_before, duration, latest):
             return FAR
         start = profile[w, k, 0]
     return FAR
+
+
+@inner
+def _earliest_beside(profile, n, w, ti, i, not_before, duration, latest, spare, sw, ci):
+    """The same where what task i takes of counted resources is free as well."""
+    start = not_before
+    while True:
+        start = _earliest(profile, n, w, ti, i, start, duration, latest)
+        if start >= FAR:
+            return FAR
+        at = _earliest(spare, sw[0, COUNT], 0, ci, i, start, duration, latest)
+        if at == start or at >= FAR:
+            return at
+        start = at
 
 
 @inner

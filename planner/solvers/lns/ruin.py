@@ -31,6 +31,7 @@ from plancast.planner.solvers.lns.profile import (
     BUSY,
     CLASS,
     COUNT,
+    COUNTED,
     DEADLINE,
     DUE,
     END,
@@ -100,6 +101,7 @@ __all__ = [
     "BUSY",
     "CLASS",
     "COUNT",
+    "COUNTED",
     "DEADLINE",
     "DUE",
     "END",
@@ -181,14 +183,16 @@ def _note(ws, load_s, profile, stamp, touched, was_ws, was_load, was_row, noted,
 
 @inner
 def _undo(
-    ti, ts, ps, ws, load_s, wait_s, profile, items, touched, was_ws, was_load, was_row, was_ts,
-    was_ps, noted, taken, filled,
+    ti, ts, ps, ws, load_s, wait_s, profile, items, spare, sw, ci, touched, was_ws, was_load,
+    was_row, was_ts, was_ps, noted, taken, filled,
 ):  # fmt: skip
     """Bring the state back to what the notes say."""
     for k in range(filled):
         i = taken[k]
         if ts[i, START] < FAR:
             wait_s[ti[i, OWNER]] -= ts[i, START] - ti[i, RAW_RELEASE]
+            if ti[i, COUNTED] == 1:
+                _fill(spare, sw, 0, ts[i, START], ts[i, END], ci, i, -1)
             p = ti[i, FIRST]
             while p < ti[i, BEYOND]:
                 _unlist(ps, ws, items, p)
@@ -198,6 +202,8 @@ def _undo(
         first = ti[i, FIRST]
         ts[i, START], ts[i, END] = was_ts[k, START], was_ts[k, END]
         wait_s[ti[i, OWNER]] += ts[i, START] - ti[i, RAW_RELEASE]
+        if ti[i, COUNTED] == 1:
+            _fill(spare, sw, 0, ts[i, START], ts[i, END], ci, i, 1)
         for p in range(first, ti[i, BEYOND]):
             w = was_ps[k, p - first]
             ps[p, ON] = w
@@ -284,9 +290,9 @@ def _least_costs(ti, wf, run_s, share, every_ptr, every):
 @inner
 def _recreate(
     ti, tf, wi, wf, pi, run_s, allowed, share, pred_ptr, pred, succ_ptr, succ, every_ptr, every,
-    pool, rates, max_stretch, ts, ps, ws, load_s, wait_s, profile, items, stamp, touched, was_ws,
-    was_load, was_row, noted, order, filled, seen, listed, least, move, limit, additive, makespan,
-    most_load, looked_at, blink, tie,
+    pool, rates, max_stretch, ts, ps, ws, load_s, wait_s, profile, items, spare, sw, ci, stamp,
+    touched, was_ws, was_load, was_row, noted, order, filled, seen, listed, least, move, limit,
+    additive, makespan, most_load, looked_at, blink, tie,
 ):  # fmt: skip
     """Put the tasks of `order` back; (complete, noted, additive cost, makespan).
 
@@ -310,7 +316,7 @@ def _recreate(
             if ti[i, SHARDS] > 1:
                 begin, finish = _place_gang(
                     ti, wi, run_s, allowed, pred_ptr, pred, succ_ptr, succ, max_stretch, ts, ps, ws,
-                    profile, i,
+                    profile, spare, sw, ci, i,
                 )  # fmt: skip
             else:
                 looked = _candidates(
@@ -319,8 +325,8 @@ def _recreate(
                 )  # fmt: skip
                 w, begin, finish = _insert(
                     ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, rates,
-                    max_stretch, ts, ws, load_s, profile, i, seen, looked, blink, tie, makespan,
-                    most_load,
+                    max_stretch, ts, ws, load_s, profile, spare, sw, ci, i, seen, looked, blink,
+                    tie, makespan, most_load,
                 )  # fmt: skip
                 if w >= 0:
                     ps[ti[i, FIRST], ON] = w
@@ -334,8 +340,8 @@ def _recreate(
                 )  # fmt: skip
                 p = _run_end(ps, p, ti[i, BEYOND])
             additive += _put(
-                ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, i,
-                begin, finish,
+                ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, spare,
+                sw, ci, i, begin, finish,
             )  # fmt: skip
             makespan = max(makespan, finish)
             for p in range(ti[i, FIRST], ti[i, BEYOND]):
@@ -404,6 +410,7 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
     )
     max_stretch = f.max_stretch
     ts, ps, ws, load_s, wait_s = s.ts, s.ps, s.ws, s.load_s, s.wait_s
+    spare, sw, ci = s.spare, s.sw, f.ci
     np.random.seed(seed)
     tasks, workers = ts.shape[0], ws.shape[0]
     best_ts, best_ps = ts.copy(), ps.copy()
@@ -456,7 +463,8 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
                     ON], move,
                 )  # fmt: skip
             additive -= _take(
-                ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, i,
+                ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, spare,
+                sw, ci, i,
             )  # fmt: skip
         if lowered:
             makespan = _makespan(wi, ws)
@@ -475,9 +483,9 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
         limit = current - heat * np.log(1.0 - np.random.random())
         complete, noted, additive, makespan = _recreate(
             ti, tf, wi, wf, pi, run_s, allowed, share, pred_ptr, pred, succ_ptr, succ, every_ptr,
-            every, pool, rates, max_stretch, ts, ps, ws, load_s, wait_s, profile, items, stamp,
-            touched, was_ws, was_load, was_row, noted, order, filled, seen, listed, least, move,
-            limit, additive, makespan, most_load, looked_at, blink, tie,
+            every, pool, rates, max_stretch, ts, ps, ws, load_s, wait_s, profile, items, spare, sw,
+            ci, stamp, touched, was_ws, was_load, was_row, noted, order, filled, seen, listed,
+            least, move, limit, additive, makespan, most_load, looked_at, blink, tie,
         )  # fmt: skip
         fresh = additive + _worst_off(
             rates, owner_tasks, load_s, wait_s, makespan,
@@ -486,8 +494,8 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
             mark[taken[k]] = False
         if fresh > limit:
             _undo(
-                ti, ts, ps, ws, load_s, wait_s, profile, items, touched, was_ws, was_load, was_row,
-                was_ts, was_ps, noted, taken, filled,
+                ti, ts, ps, ws, load_s, wait_s, profile, items, spare, sw, ci, touched, was_ws,
+                was_load, was_row, was_ts, was_ps, noted, taken, filled,
             )  # fmt: skip
             additive, makespan = was_additive, was_makespan
             continue
@@ -507,7 +515,7 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
         for q in range(noted):
             earlier, saved = _settle(
                 ti, tf, wi, wf, pi, pred_ptr, pred, succ_ptr, succ, rates, ts, ps, ws, wait_s,
-                profile, items, touched[q], first, line,
+                profile, items, spare, sw, ci, touched[q], first, line,
             )  # fmt: skip
             shifted = shifted or earlier
             additive -= saved

@@ -10,6 +10,7 @@ from plancast.planner.solvers.lns.insert import _window
 from plancast.planner.solvers.lns.profile import (
     BASE_END,
     COUNT,
+    COUNTED,
     END,
     FIRST,
     IDLE,
@@ -25,6 +26,7 @@ from plancast.planner.solvers.lns.profile import (
     START,
     TASK,
     _earliest,
+    _earliest_beside,
     _fill,
     _fits_in,
     _segment,
@@ -186,7 +188,7 @@ def _ruin(
 @inner
 def _settle(
     ti, tf, wi, wf, pi, pred_ptr, pred, succ_ptr, succ, rates, ts, ps, ws, wait_s, profile, items,
-    w, after, line,
+    spare, sw, ci, w, after, line,
 ):  # fmt: skip
     """Start the tasks on worker w that start after a moment as early as they fit.
 
@@ -214,12 +216,20 @@ def _settle(
             continue
         # Either into the segment just before its start, or into a gap before that.
         before = _segment(profile, ws[w, COUNT], w, start - 1)
+        counted = ti[i, COUNTED] == 1
         if not _fits_in(profile, w, before, ti, i) and (
             _earliest(profile, ws[w, COUNT], w, ti, i, earliest, d, start - d) >= FAR
         ):
             continue
         _fill(profile, ws, w, start, start + d, ti, i, -1)
-        begin = _earliest(profile, ws[w, COUNT], w, ti, i, earliest, d, start)
+        if counted:
+            _fill(spare, sw, 0, start, start + d, ci, i, -1)
+            begin = _earliest_beside(
+                profile, ws[w, COUNT], w, ti, i, earliest, d, start, spare, sw, ci,
+            )  # fmt: skip
+            _fill(spare, sw, 0, begin, begin + d, ci, i, 1)
+        else:
+            begin = _earliest(profile, ws[w, COUNT], w, ti, i, earliest, d, start)
         _fill(profile, ws, w, begin, begin + d, ti, i, 1)
         if begin < start:
             shifted = True

@@ -16,6 +16,7 @@ from plancast.planner.solvers.lns.profile import (
     BOOT,
     BUSY,
     COUNT,
+    COUNTED,
     DEADLINE,
     END,
     END_S,
@@ -59,10 +60,12 @@ class Fixed(NamedTuple):
     named above; ``run_s`` (tasks, classes) durations, ``allowed`` and ``share`` (kinds, workers),
     ``pred_ptr, pred, succ_ptr, succ`` are as in ``Problem``. ``every_ptr, every``: the allowed
     workers of each kind, CSR. ``pool`` (kinds, places): workers to look at for each kind, each
-    as often as it should be looked at. ``active``: the tasks that may be moved.
+    as often as it should be looked at. ``active``: the tasks that may be moved. ``ci`` (tasks or
+    none, ...) has the columns of ``ti`` that are of words, for what is counted.
     """
 
     ti: np.ndarray
+    ci: np.ndarray
     tf: np.ndarray
     wi: np.ndarray
     wf: np.ndarray
@@ -90,7 +93,8 @@ class State(NamedTuple):
 
     ``ts`` (tasks, 2), ``ps`` (pieces, 2) and ``ws`` (workers, 3) int64 have the columns named
     above; ``load_s`` (workers,) is dominant share times seconds, ``wait_s`` (owners,) the
-    sum of waits.
+    sum of waits. ``spare`` (1, segments, 1 + words) is the profile of what is counted, as if it
+    were one worker's, with room for all tasks; ``sw`` (1, 3) has its number of segments.
     """
 
     ts: np.ndarray
@@ -98,6 +102,8 @@ class State(NamedTuple):
     ws: np.ndarray
     load_s: np.ndarray
     wait_s: np.ndarray
+    spare: np.ndarray
+    sw: np.ndarray
 
 
 @inner
@@ -221,10 +227,13 @@ def total_cost(f, s):
 
 @inner
 def _put(
-    ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, i, start, end,
+    ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, spare, sw, ci, i,
+    start, end,
 ):  # fmt: skip
     """Note task i on its workers (already in ``s.ps``) over [start, end); the cost it adds."""
     ts[i, START], ts[i, END] = start, end
+    if ti[i, COUNTED] == 1:
+        _fill(spare, sw, 0, start, end, ci, i, 1)
     cost = _task_cost(ti, tf, rates, i, start, end)
     if rates[MOVE] > 0.0 and _has_moved(ti, pi, ps, i, start):
         cost += rates[MOVE]
@@ -258,9 +267,13 @@ def _unlist(ps, ws, items, p):
 
 
 @inner
-def _take(ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, i):
+def _take(
+    ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, spare, sw, ci, i,
+):  # fmt: skip
     """Take task i out; the cost it gives back."""
     start, end = ts[i, START], ts[i, END]
+    if ti[i, COUNTED] == 1:
+        _fill(spare, sw, 0, start, end, ci, i, -1)
     cost = _task_cost(ti, tf, rates, i, start, end)
     if rates[MOVE] > 0.0 and _has_moved(ti, pi, ps, i, start):
         cost += rates[MOVE]
@@ -327,7 +340,7 @@ def load(f, s, profile, spare):
     for i in range(ts.shape[0]):
         if ts[i, START] < FAR:
             _put(
-                ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, i,
-                ts[i, START], ts[i, END],
+                ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items,
+                s.spare, s.sw, f.ci, i, ts[i, START], ts[i, END],
             )  # fmt: skip
     return profile, items

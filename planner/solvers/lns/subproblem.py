@@ -116,6 +116,8 @@ def rest_of(problem: Problem, fixed: Fixed, schedule: Schedule, out: Bools) -> R
         owner_wait_h=state.wait_s / HOUR_S,
         rates=_with_kept(problem, schedule, stay),
         held=_held(problem, schedule, stay),
+        takes=problem.takes[places],
+        spare=_spare(problem, schedule, stay),
         whole=problem,
         places=places,
         kept=schedule,
@@ -126,7 +128,7 @@ _AS_THEY_ARE = (
     "request", "unplanned", "infeasible", "resources", "classes", "owners", "max_stretch",
     "allowed", "share", "gone", "capacity", "worker_class", "free_from", "until", "health",
     "busy_worker", "busy_end", "busy_demand", "shut_worker",
-    "shut_start", "shut_end", "owner_tasks",
+    "shut_start", "shut_end", "owner_tasks", "counted",
 )  # fmt: skip
 """Fields that the rest has as the whole has them."""
 
@@ -139,6 +141,15 @@ def _held(problem: Problem, schedule: Schedule, stay: Ints) -> Profile:
             w = schedule.worker[p]
             times, free = with_room(times, free, count, w)
             occupy(times, free, count, w, schedule.start[i], schedule.end[i], problem.demand[i])
+    return times, free, count
+
+
+def _spare(problem: Problem, schedule: Schedule, stay: Ints) -> Profile:
+    """What is free of counted resources beside the tasks that stay."""
+    times, free, count = problem.spare_profile()
+    for i in stay[problem.takes[stay].any(axis=1)]:
+        times, free = with_room(times, free, count, 0)
+        occupy(times, free, count, 0, schedule.start[i], schedule.end[i], problem.takes[i])
     return times, free, count
 
 

@@ -17,12 +17,11 @@ from plancast.pipelines.inputs.models import (
     PolicySection,
     TaskRow,
 )
+from plancast.pipelines.inputs.policy_files import policy_of, read_policy
 from plancast.pipelines.inputs.requests import request_from_files, request_from_rows
 from plancast.pipelines.inputs.user_files import (
     cluster_of,
-    policy_of,
     read_cluster,
-    read_policy,
     read_task_table,
     task_frame,
 )

@@ -23,17 +23,16 @@ from plancast.pipelines.inputs.estimate_files import (
 )
 from plancast.pipelines.inputs.files import read_bytes, read_text, write_text_atomic
 from plancast.pipelines.inputs.models import PREDICTOR_COLUMNS, TASK_COLUMNS
+from plancast.pipelines.inputs.policy_files import read_policy, write_policy
 from plancast.pipelines.inputs.user_files import (
     ClusterFile,
     read_cluster,
-    read_policy,
     read_request,
     read_task_table,
     read_tasks,
     tasks_from_table,
     write_batch,
     write_cluster,
-    write_policy,
     write_tasks,
 )
 from plancast.planner.instances.generate import generate_batch, generate_cluster

@@ -221,7 +221,7 @@ def test_list_schedule(rule: int) -> None:
             problem.allowed, problem.duration, problem.worker_class, problem.pred_ptr,
             problem.pred, problem.free_from,
             problem.share, problem.last_end.copy(), problem.on.copy(), problem.load_h.copy(),
-            problem.rates,
+            problem.rates, *problem.spare_profile(), problem.takes,
         )  # fmt: skip
         slow = SlowCluster(problem, horizon=80)
         for i in (int(i) for i in order):
