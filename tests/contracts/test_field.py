@@ -171,8 +171,13 @@ def constraints(field: Field) -> None:
     assert all(where[task] in workers for task, workers in allowed.items())
 
 
-def dependencies(field: Field) -> None:
-    """Kind 12, without its limits across workers."""
+def limits_and_dependencies(field: Field) -> None:
+    """Kind 12."""
+    licensed = field.plan("p2")["plan"]["assignments"]
+    spans = [(a["start_s"], a["end_s"]) for a in licensed]
+    assert len(spans) == 3
+    for at_s, _ in spans:
+        assert sum(start <= at_s < end for start, end in spans) <= 2
     starts = starts_of(field.plan("e1"))
     assert starts["2"] >= 20
     assert starts["2"] + 20 <= starts["3"]
@@ -261,7 +266,7 @@ CHECKS: dict[str, Callable[[Field], None]] = {
     "09-relative-clock-worker-not-free-until-0": relative_clock,
     "10-swf-header-unknown-time": unknown_start,
     "11-constraint-expressions-taken-as-labels": constraints,
-    "12-limits-across-workers-and-dependency-kinds": dependencies,
+    "12-limits-across-workers-and-dependency-kinds": limits_and_dependencies,
     "13-messages-in-millicores": in_the_users_units,
     "14-planned-count-with-preemption": preempted_are_counted,
     "15-serve-cannot-bind": port_is_taken,

@@ -14,12 +14,13 @@ SHOP_TASKS = 4_000
 def prices_makespan_alone(problem: Problem) -> bool:
     """Whether a plan costs its makespan and nothing else, and nothing bounds or disturbs it.
 
-    Single-shard tasks, no running ones, workers that are always open, no hard deadline, wait
-    or stretch bound.
+    Single-shard tasks, no running ones, nothing counted for the whole cluster, workers that are
+    always open, no hard deadline, wait or stretch bound.
     """
     policy = problem.request.policy
     return bool(
         prices_end_alone(problem.rates)
+        and not problem.counted
         and not len(problem.busy_worker)
         and not len(problem.shut_worker)
         and (problem.shards == 1).all()

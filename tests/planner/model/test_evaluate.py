@@ -10,6 +10,7 @@ import pytest
 from plancast.planner.model.domain import (
     TERMS,
     Assignment,
+    CountedResource,
     DurationEstimate,
     Finished,
     Outcome,
@@ -63,11 +64,13 @@ def base_request() -> PlanRequest:
         Task("gang", {"cpu": 3000}, release_s=NOW, shards=2),
         Task("picky", {"cpu": 1000}, release_s=NOW),
         Task("follower", {"cpu": 1000}, release_s=NOW, after=("old", "r", "stuck")),
-        Task("stuck", {"cpu": 1000}, release_s=NOW),
+        Task("stuck", {"cpu": 1000}, release_s=NOW, counted={"seat": 1}),
     )
     running = (
         Running(Task("r", {"cpu": 1000}, release_s=NOW - 10, preemptible=True), ("w2",), NOW - 5),
-        Running(Task("firm", {"cpu": 1000}, release_s=NOW - 10), ("w2",), NOW - 5),
+        Running(
+            Task("firm", {"cpu": 1000}, release_s=NOW - 10, counted={"seat": 1}), ("w2",), NOW - 5
+        ),
     )
     estimates = {
         "a": certain(10),
@@ -81,7 +84,8 @@ def base_request() -> PlanRequest:
         "firm": certain(8),
     }
     ended = (Finished("old", NOW - 1), Finished("bad", NOW - 1, Outcome.FAILED))
-    snapshot = Snapshot(7, NOW, workers, tasks, running, ended, {"gold": 4})
+    seats = CountedResource("seat", 1)
+    snapshot = Snapshot(7, NOW, workers, tasks, running, ended, {"gold": 4}, (seats,))
     return PlanRequest("base", snapshot, estimates)
 
 
@@ -138,6 +142,7 @@ PLAN_CASES: dict[ViolationKind, Broken] = {
     KIND.WRONG_DURATION: Broken(make_plan(picky=put("picky", "w1", 5, 9))),
     KIND.LABEL_MISSING: Broken(make_plan(c=put("c", "w2", 60))),
     KIND.OVER_CAPACITY: Broken(make_plan(c=put("c", "w1", 24))),
+    KIND.OVER_COUNTED: Broken(make_plan(stuck=put("stuck", "w2", 2))),
     KIND.WORKER_NOT_FREE: Broken(make_plan(picky=put("picky", "late", 49))),
     KIND.WORKER_DRAINED: Broken(make_plan(picky=put("picky", "short", 31))),
     KIND.WORKER_BLOCKED: Broken(make_plan(picky=put("picky", "short", 19))),
