@@ -369,7 +369,7 @@ def _in_one_way(request: PlanRequest, mode_of: Mapping[str, str]) -> PlanRequest
 def _rows(problem: Problem, rows: Ints) -> Problem:
     """The problem of some of its tasks, which no precedence ties."""
     by_task = (
-        *BY_ROW, "release", "raw_release", "deadline", "last_start", "weight", "owner",
+        *BY_ROW, "release", "raw_release", "deadline", "last_start", "weight", "owner", "takes",
     )  # fmt: skip
     shards = problem.shards[rows]
     pieces = [np.arange(problem.shard_ptr[k], problem.shard_ptr[k + 1]) for k in rows]
