@@ -11,8 +11,8 @@ from rich.text import Text
 
 from plancast.pipelines.master.loop import Master
 from plancast.planner.model.domain import Outcome
+from plancast.planner.model.explain import clock
 from plancast.planner.model.spans import running_end_s
-from plancast.planner.planning.expected_starts import clock
 
 MOST_ROWS = 12
 """Tasks shown in each table."""

@@ -7,8 +7,11 @@ more than there are.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 from plancast.planner.model.domain import CountedResource, Snapshot, Task
 from plancast.planner.model.violations import Violation, ViolationKind
@@ -77,3 +80,54 @@ def counted_is_free(
             if amount > 0 and in_use + amount > resource.at(at_s):
                 return False
     return True
+
+
+class Use:
+    """How many units are in use when, and what gives some back when, looked up once for all tasks.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    holds : collection of Hold
+    """
+
+    def __init__(self, snapshot: Snapshot, holds: Collection[Hold]) -> None:
+        self.snapshot = snapshot
+        self.ending: dict[tuple[str, int], list[Hold]] = defaultdict(list)
+        changes: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+        for hold in holds:
+            for name, amount in hold.task.counted.items():
+                if amount > 0:
+                    changes[name][hold.start_s] += amount
+                    changes[name][hold.end_s] -= amount
+                    self.ending[name, hold.end_s].append(hold)
+        self.moments = {name: sorted(steps) for name, steps in changes.items()}
+        self.in_use = {
+            name: list(accumulate(changes[name][at_s] for at_s in moments))
+            for name, moments in self.moments.items()
+        }
+
+    def before(self, name: str, at_s: int) -> int:
+        """Units in use just before a moment."""
+        k = bisect_left(self.moments.get(name, []), at_s)
+        return self.in_use[name][k - 1] if k else 0
+
+    def short(self, task: Task, at_s: int) -> str | None:
+        """What a task lacks just before a moment; None where it lacks nothing."""
+        for name, amount in task.counted.items():
+            have = self.snapshot.counted_by_id[name].at(at_s - 1)
+            if amount > 0 and self.before(name, at_s) + amount > have:
+                return name
+        return None
+
+
+def units_in_words(name: str, amount: int) -> str:
+    """Units of a counted resource as people say it: ``a matlab licence``.
+
+    A running limit has two words for a name, of which the first says what is limited.
+    """
+    if " " in name:
+        return f"a place under the limit of {name}"
+    if amount > 1:
+        return f"{amount} {name} licences"
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name} licence"

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 
+from plancast.planner.model.counted import Use, units_in_words
 from plancast.planner.model.domain import Plan, Task
+from plancast.planner.model.evaluate import holds_of
 from plancast.planner.model.messages import PlanRequest
-from plancast.planner.model.spans import running_end_s
+from plancast.planner.model.spans import running_end_s, spans_of
+
+DAY_S = 86_400
+
+
+def clock(at_s: int, now_s: int) -> str:
+    """A moment as hours and minutes UTC; with the date where it is not within a day of now."""
+    form = "%H:%M" if abs(at_s - now_s) < DAY_S else "%Y-%m-%d %H:%M"
+    return time.strftime(form, time.gmtime(at_s))
 
 
 def explain_waits(request: PlanRequest, plan: Plan) -> dict[str, str]:
@@ -36,15 +47,28 @@ def explain_waits(request: PlanRequest, plan: Plan) -> dict[str, str]:
             for worker in run.workers:
                 ends_on[worker].setdefault(end_of[run.task.id], run.task.id)
 
+    use = None
+    if snapshot.counted:
+        use = Use(snapshot, holds_of(request, plan, spans_of(request, plan)))
     why = {}
     for task in snapshot.pending:
         planned = plan.by_task.get(task.id)
         earliest_s = max(now, task.release_s)
         if planned is None or planned.start_s <= earliest_s:
             continue
-        cause = _cause(request, task, planned.start_s, end_of, ends_on, planned.workers)
+        cause = _cause(request, task, planned.start_s, end_of, ends_on, planned.workers, use)
         why[task.id] = f"waits {planned.start_s - earliest_s} s {cause}"
     return why
+
+
+def _licence(use: Use, task: Task, name: str, start_s: int, now_s: int) -> str:
+    """The counted resource that a task could not have had earlier, and who gives it back."""
+    wanted = f"for {units_in_words(name, task.counted[name])}"
+    at = clock(start_s, now_s)
+    for hold in use.ending[name, start_s]:
+        freed = hold.task.counted[name]
+        return f"{wanted}; {hold.task.id} frees {freed if freed > 1 else 'one'} at {at}"
+    return f"{wanted}; there are more from {at} on"
 
 
 def _cause(
@@ -54,10 +78,13 @@ def _cause(
     end_of: dict[str, int],
     ends_on: dict[str, dict[int, str]],
     workers: tuple[str, ...],
+    use: Use | None,
 ) -> str:
     for before in task.after:
         if end_of.get(before) == start_s:
             return f"for its predecessor {before} to end"
+    if use is not None and (name := use.short(task, start_s)) is not None:
+        return _licence(use, task, name, start_s, request.snapshot.now_s)
     for name in workers:
         blocker = ends_on[name].get(start_s)
         if blocker is not None:

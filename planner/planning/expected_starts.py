@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,8 +10,12 @@ import numpy as np
 
 from plancast.planner.arrays.problem import Ints
 from plancast.planner.arrays.running import expected_end_s
+from plancast.planner.model.counted import Use, units_in_words
 from plancast.planner.model.domain import Assignment, Plan, Task
+from plancast.planner.model.evaluate import holds_of
+from plancast.planner.model.explain import clock
 from plancast.planner.model.messages import PlanRequest
+from plancast.planner.model.spans import spans_of
 from plancast.planner.planning.partial_order import PartialOrder, partial_order
 from plancast.planner.planning.risk import Samples
 from plancast.planner.planning.rollouts import run_through
@@ -20,7 +23,6 @@ from plancast.planner.planning.rollouts import run_through
 SAMPLES = 40
 """Executions that a quantile is read from."""
 SURE = 0.9
-DAY_S = 86_400
 NAMES = {"cpu": ("core", 1000), "gpu": ("gpu", 1000), "mem": ("GiB", 1024)}
 """How amounts are told: the word, and how many of the planner's units are one."""
 
@@ -104,6 +106,8 @@ def _part(
     be reached in this way are kept, in their order, so that they form the same partial order.
     """
     snapshot = request.snapshot
+    if snapshot.counted:
+        return request, plan  # every worker is reached by who gives a licence back
     upto = rows[: rows.index(shown[-1]) + 1]
     on: dict[str, list[Assignment]] = {}
     for row in upto:
@@ -150,12 +154,6 @@ def start_samples(order: PartialOrder, samples: Samples) -> Ints:
     return starts
 
 
-def clock(at_s: int, now_s: int) -> str:
-    """A moment as hours and minutes UTC; with the date where it is not within a day of now."""
-    form = "%H:%M" if abs(at_s - now_s) < DAY_S else "%Y-%m-%d %H:%M"
-    return time.strftime(form, time.gmtime(at_s))
-
-
 def amount(resource: str, units: int) -> str:
     """An amount of a resource in words: ``2 gpus``, ``16 GiB``, ``3 licence``."""
     word, of = NAMES.get(resource, (resource, 1))
@@ -169,6 +167,7 @@ class _Standing:
 
     def __init__(self, request: PlanRequest, plan: Plan) -> None:
         self.snapshot = request.snapshot
+        self.use = Use(self.snapshot, holds_of(request, plan, spans_of(request, plan)))
         self.ends: dict[str, int] = {a.task: a.end_s for a in plan.assignments}
         self.free: dict[str, dict[str, int]] = {}
         self.ending: dict[tuple[str, int], tuple[int, str]] = {}
@@ -197,6 +196,9 @@ class _Standing:
         open_ = [b for b in task.after if b not in self.snapshot.finished_by_id]
         if open_:
             return f"its predecessor{'s' if len(open_) > 1 else ''} {', '.join(open_)}"
+        name = self.use.short(task, self.snapshot.now_s + 1)
+        if name is not None:
+            return units_in_words(name, task.counted[name])
         where = " and ".join(task.requires).replace("|", " or ")
         kind = f"a {where} worker" if where else f"worker {row.workers[0]}"
         for name, pieces in Counter(row.workers).items():
@@ -213,6 +215,9 @@ class _Standing:
         for before in task.after:
             if self.ends.get(before) == row.start_s:
                 return f"{before} ends"
+        name = self.use.short(task, row.start_s)
+        if name is not None and (name, row.start_s) in self.use.ending:
+            return f"{self.use.ending[name, row.start_s][0].task.id} ends"
         found = [
             self.ending[name, row.start_s]
             for name in row.workers

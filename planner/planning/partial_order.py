@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
 from plancast.planner.arrays.problem import Ints, offsets
 from plancast.planner.arrays.running import expected_end_s, reserved_s
-from plancast.planner.model.domain import Assignment, Plan, Running, Task
+from plancast.planner.model.domain import Assignment, CountedResource, Plan, Running, Task
 from plancast.planner.model.messages import PlanRequest
 from plancast.planner.planning.rollouts import run_through
 
@@ -113,10 +114,13 @@ def partial_order(request: PlanRequest, plan: Plan) -> PartialOrder:
     place = {task.id: i for i, task in enumerate(tasks)}
     links = [{place[b] for b in task_of[a.task].after if b in place} for a in rows]
     _Chains(request, rows, kept, links).link_all()
+    shut = _Licences(request, rows, kept, links).link_all()
     index = {w.id: w for w in snapshot.workers}
     windows = [
-        sorted({(b.start_s - now, b.end_s - now) for w in a.workers for b in index[w].blocked})
-        for a in rows
+        sorted(
+            {(b.start_s - now, b.end_s - now) for w in a.workers for b in index[w].blocked} | closed
+        )
+        for a, closed in zip(rows, shut, strict=True)
     ]
     windows += [[] for _ in kept]
     links += [set() for _ in kept]
@@ -201,18 +205,104 @@ class _Chains:
         if need == 0:
             return
         follows |= self.crowd.get((name, resource), set())
-        free = sorted(
-            (h for h in holders if h[0] <= at_s), key=lambda h: (h[1] not in follows, h[0], h[1])
-        )
-        left = [h for h in holders if h[0] > at_s]
-        taken = 0
-        for end_s, holder, amount in free:
-            part = min(amount, need - taken)
-            taken += part
-            if part and holder >= 0:
-                follows.add(holder)
-            if amount > part:
-                left.append((end_s, holder, amount - part))
-        if taken:
-            left.append((until_s, i, taken))
-        self.held[name, resource] = left
+        _hand_over(holders, i, need, at_s, until_s, follows)
+        self.held[name, resource] = holders
+
+
+class _Licences:
+    """Who holds how many units of each counted resource, and until when.
+
+    Where the amount varies, the units are in layers: one is there while the amount reaches its
+    top. What is placed takes the highest layers that are there all the while, so that the lower
+    ones are left to what runs longer; what runs already has the lowest.
+    """
+
+    def __init__(
+        self,
+        request: PlanRequest,
+        rows: list[Assignment],
+        kept: list[Running],
+        links: list[set[int]],
+    ) -> None:
+        snapshot = request.snapshot
+        self.now, self.rows, self.links = snapshot.now_s, rows, links
+        self.task_of = {**snapshot.pending_by_id}
+        self.task_of |= {n: r.task for n, r in snapshot.running_by_id.items()}
+        self.shut: dict[str, list[list[tuple[int, int | None]]]] = {}
+        """By resource and layer, from low to high: when it is not there; None: for ever."""
+        self.held: dict[str, list[list[tuple[int, int, int]]]] = {}
+        self.crowd: dict[str, set[int]] = {}
+        for resource in snapshot.counted:
+            tops = sorted({resource.amount, *(w.amount for w in resource.windows)} - {0})
+            self.shut[resource.id] = [_when_below(resource, top, self.now) for top in tops]
+            self.held[resource.id] = [
+                [(self.now, -1, top - below)] for below, top in pairwise([0, *tops])
+            ]
+        for i, run in enumerate(kept, start=len(rows)):
+            until = expected_end_s(request, run)
+            for name, amount in run.task.counted.items():
+                for layer in self.held[name]:
+                    amount -= _hand_over(layer, i, amount, self.now, until, set())
+                if amount:  # they hold more than there is: all must end
+                    self.crowd[name] = {
+                        k
+                        for k, other in enumerate(kept, start=len(rows))
+                        if other.task.counted.get(name, 0)
+                    }
+
+    def link_all(self) -> list[set[tuple[int, int]]]:
+        """Link every placed task with whom it takes units over from.
+
+        Returns
+        -------
+        list of set of (int, int)
+            When its units are not there, for each placed task; seconds after now.
+        """
+        closed: list[set[tuple[int, int]]] = [set() for _ in self.rows]
+        for i, row in enumerate(self.rows):
+            for name, amount in self.task_of[row.task].counted.items():
+                self.links[i] |= self.crowd.get(name, set()) if amount else set()
+                for layer, shut in reversed([*zip(self.held[name], self.shut[name], strict=True)]):
+                    if any(
+                        low < row.end_s and (high is None or row.start_s < high)
+                        for low, high in shut
+                    ):
+                        continue
+                    part = _hand_over(layer, i, amount, row.start_s, row.end_s, self.links[i])
+                    amount -= part
+                    if part:
+                        closed[i] |= {
+                            (low - self.now, high - self.now)
+                            for low, high in shut
+                            if high is not None
+                        }
+        return closed
+
+
+def _when_below(resource: CountedResource, top: int, now_s: int) -> list[tuple[int, int | None]]:
+    """When, from now on, there is less than `top` of a counted resource."""
+    moments = sorted({t for w in resource.windows for t in (w.start_s, w.end_s) if t > now_s})
+    steps: list[tuple[int, int | None]] = [*pairwise([now_s, *moments])]
+    steps.append((moments[-1] if moments else now_s, None))
+    return [(low, high) for low, high in steps if resource.at(low) < top]
+
+
+def _hand_over(
+    holders: list[tuple[int, int, int]], i: int, need: int, at_s: int, until_s: int,
+    follows: set[int],
+) -> int:  # fmt: skip
+    """Hand up to `need` over to task i from those who have ended by `at_s`; how much it is."""
+    free = sorted((h for h in holders if h[0] <= at_s), key=lambda h: (h[1] not in follows, *h))
+    left = [h for h in holders if h[0] > at_s]
+    taken = 0
+    for end_s, holder, amount in free:
+        part = min(amount, need - taken)
+        taken += part
+        if part and holder >= 0:
+            follows.add(holder)
+        if amount > part:
+            left.append((end_s, holder, amount - part))
+    if taken:
+        left.append((until_s, i, taken))
+    holders[:] = left
+    return taken

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plancast.planner.arrays.problem import Bools, amounts, offsets, worker_arrays
+from plancast.planner.arrays.problem import Bools, Profile, amounts, offsets, worker_arrays
 from plancast.planner.arrays.running import expected_end_s, reserved_s
-from plancast.planner.arrays.schedule import build_profile, lay_out
+from plancast.planner.arrays.schedule import FAR, build_profile, lay_out, occupy, with_room
 from plancast.planner.model.domain import Assignment, Plan, Running, Task
 from plancast.planner.model.messages import PlanRequest
 
@@ -90,6 +90,8 @@ class _Execution:
         for worker in snapshot.workers:
             moments.append(worker.free_at(now))
             moments += [window.end_s for window in worker.blocked]
+        for resource in snapshot.counted:
+            moments += [t for w in resource.windows for t in (w.start_s, w.end_s)]
         self.clock = sorted({m for m in moments if m >= now})
         for place, run in enumerate(held, start=len(planned)):
             true_s = run_s.get(run.task.id)
@@ -103,9 +105,13 @@ class _Execution:
         resources = tuple(sorted(names))
         self.machines = worker_arrays(snapshot.workers, resources, snapshot.now_s)
         self.demand = amounts([task.demand for task in self.tasks], resources)
+        self._add_counted()
         self.release = np.array([t.release_s - snapshot.now_s for t in self.tasks], np.int64)
         index = {w.id: k for k, w in enumerate(snapshot.workers)}
         pieces = [sorted(Counter(index[w] for w in names).items()) for names in self.workers]
+        for i, task in enumerate(self.tasks):
+            if task.counted:
+                pieces[i].append((len(index), 1))
         self.piece_ptr = offsets([len(p) for p in pieces])
         self.piece_worker = np.array([w for p in pieces for w, _ in p], np.int64)
         self.piece_count = np.array([n for p in pieces for _, n in p], np.int64)
@@ -118,6 +124,43 @@ class _Execution:
             on = [snapshot.worker_by_id[w] for w in assignment.workers]
             self.duration[i] = reserved_s(request, assignment.task, on) or 1
         self.end = np.zeros(len(self.tasks), np.int64)
+
+    def _add_counted(self) -> None:
+        """One worker more, which has what is counted; of everything else as much as all can take.
+
+        The workers have as much of what is counted as all can take.
+        """
+        counted = self.request.snapshot.counted
+        takes = amounts([t.counted for t in self.tasks], tuple(c.id for c in counted))
+        pieces = np.array([len(names) for names in self.workers], np.int64)
+        self.demand = np.concatenate([self.demand, takes], axis=1)
+        if not counted:
+            return
+        plenty = (self.demand * pieces[:, None]).sum(axis=0)
+        own, workers = len(self.machines["capacity"][0]), len(self.machines["capacity"])
+        capacity = np.tile(plenty, (workers + 1, 1))
+        capacity[:workers, :own] = self.machines["capacity"]
+        most = [max([c.amount, *(w.amount for w in c.windows)]) for c in counted]
+        capacity[workers, own:] = most
+        self.machines["capacity"] = capacity
+        self.most = np.array(most, np.int64)
+
+    def _windowed(self, profile: Profile) -> Profile:
+        """The profile of the workers, with less of what is counted where there is less."""
+        counted, now = self.request.snapshot.counted, self.request.snapshot.now_s
+        moments = sorted({now, *(t for c in counted for w in c.windows
+                                 for t in (w.start_s, w.end_s) if t > now)})  # fmt: skip
+        times, free, count = profile
+        last = len(self.machines["capacity"]) - 1
+        less = np.zeros(self.demand.shape[1], np.int64)
+        for at_s, until_s in zip(moments, [*moments[1:], None], strict=True):
+            less[-len(counted) :] = self.most - [c.at(at_s) for c in counted]
+            if less.any():
+                times, free = with_room(times, free, count, last)
+                end = FAR if until_s is None else until_s - now
+                occupy(times, free, count, last, at_s - now, end, less)
+        free[last] = np.maximum(free[last], 0)  # what runs may hold more than there is
+        return times, free, count
 
     def step(self) -> bool:
         """Go to the next moment at which something changes; False at the end."""
@@ -169,6 +212,8 @@ class _Execution:
             np.array(busy_demand, np.int64).reshape(len(busy_demand), self.demand.shape[1]),
             machines["shut_worker"], machines["shut_start"], machines["shut_end"],
         )  # fmt: skip
+        if self.request.snapshot.counted:
+            profile = self._windowed(profile)
         starts: Bools = lay_out(
             self.waiting, now, *profile, self.demand, self.duration, self.release,
             self.piece_ptr, self.piece_worker, self.piece_count, self.pred_ptr, self.pred,

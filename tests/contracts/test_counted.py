@@ -8,11 +8,22 @@ import numpy as np
 import pytest
 
 from plancast.planner.arrays.problem import Problem, decode, encode
+from plancast.planner.model.domain import (
+    CountedResource,
+    DurationEstimate,
+    Snapshot,
+    Task,
+    Worker,
+)
 from plancast.planner.model.evaluate import Evaluation, evaluate
 from plancast.planner.model.judge_response import validate_response
 from plancast.planner.model.messages import Budget, PlanRequest, Status
+from plancast.planner.model.violations import ViolationKind
+from plancast.planner.planning.expected_starts import outlooks
+from plancast.planner.planning.partial_order import partial_order
 from plancast.planner.planning.plan import plan
 from plancast.planner.solvers import SOLVERS, Solution
+from plancast.planner.worlds.simulate import execute
 from tests.oracles.brute_force import optimum, without_moves
 from tests.oracles.random_requests import random_request
 
@@ -97,3 +108,48 @@ def test_answers_are_judged_true(solver: str) -> None:
         request = replace(drawn, budget=SEARCHED)
         response = plan(request, solver)
         assert validate_response(request, response) == [], seed
+
+
+def test_executions_keep_to_the_counts() -> None:
+    """A plan that was right would break a limit once tasks run longer than expected."""
+    for seed in range(30):
+        drawn = random_request(
+            seed, max_tasks=6, max_workers=2, counted=True, incumbent=False, bounds=False,
+            drains=False, preemption=False, blocked=False, misfits=False,
+        )  # fmt: skip
+        request = replace(drawn, budget=SEARCHED)
+        response = plan(request, "greedy")
+        assert response.plan is not None
+        order = partial_order(request, response.plan)
+        as_planned = order.executed(order.planned)
+        assert evaluate(request, as_planned, unplanned=response.unplanned).valid, seed
+        if any(resource.windows for resource in request.snapshot.counted):
+            continue  # a run may last into a window as into the drain of its worker
+        rng = np.random.default_rng(seed)
+        longer = rng.integers(1, 8, len(order.tasks))
+        true_s = {t.id: int(s) for t, s in zip(order.tasks, longer, strict=True)}
+        for ran in (
+            order.executed(longer, np.maximum(1, order.ends + rng.integers(-2, 3, len(longer)))),
+            execute(request, response.plan, true_s),
+        ):
+            assert {a.task for a in ran.assignments} >= response.plan.by_task.keys()
+            found = evaluate(request, ran, unplanned=response.unplanned, realised=True)
+            assert ViolationKind.OVER_COUNTED not in {v.kind for v in found.violations}, seed
+
+
+def test_a_wait_for_a_licence_says_who_gives_it_back() -> None:
+    """A user would be told of a worker that is full, and ask for more workers."""
+    tasks = tuple(Task(f"T{k}", {"cpu": 1000}, counted={"matlab": 1}) for k in (4, 5))
+    snapshot = Snapshot(
+        1, 0, (Worker("w", {"cpu": 8000}),), tasks, counted=(CountedResource("matlab", 1),)
+    )
+    request = PlanRequest(
+        "r", snapshot, {t.id: {"*": DurationEstimate.certain(300)} for t in tasks}, budget=SEARCHED
+    )
+    response = plan(request)
+    assert response.plan is not None
+    (late,) = (a.task for a in response.plan.assignments if a.start_s)
+    first = "T4" if late == "T5" else "T5"
+    assert response.why == {late: f"waits 300 s for a matlab licence; {first} frees one at 00:05"}
+    found = outlooks(request, response.plan)[late]
+    assert found.text.startswith(f"waits for a matlab licence; earliest 00:05 when {first} ends")

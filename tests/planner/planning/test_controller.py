@@ -23,6 +23,7 @@ from plancast.planner.model.domain import (
     Worker,
 )
 from plancast.planner.model.evaluate import evaluate
+from plancast.planner.model.explain import clock
 from plancast.planner.model.messages import (
     Budget,
     PlanRequest,
@@ -33,7 +34,7 @@ from plancast.planner.model.messages import (
     WorkerLost,
 )
 from plancast.planner.planning.controller import Choice, Controller, ControlPolicy, Refused
-from plancast.planner.planning.expected_starts import amount, clock
+from plancast.planner.planning.expected_starts import amount
 from plancast.planner.planning.plan import plan
 
 STEPS = ControlPolicy(repair_budget=Budget(None, 60), replan_budget=Budget(None, 60))
