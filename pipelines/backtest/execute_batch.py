@@ -74,6 +74,7 @@ def read_batch(path: Path) -> PlanRequest:
 def truth_of(request: PlanRequest) -> Truth:
     """The medians of a request's estimates, taken for the truth. Running tasks end as estimated."""
     request.snapshot.refuse_modes("backtest batches")
+    request.snapshot.refuse_counted("backtest batches")
     classes = sorted({w.machine_class for w in request.snapshot.workers})
     truth: Truth = {}
     for task in request.snapshot.pending:

@@ -225,6 +225,7 @@ def eta_of_queue(
 def eta_of_request(request: PlanRequest, *, samples: int = 100, seed: int = 0) -> dict[str, Any]:
     """``eta`` of a request, with its own estimates; nothing of the past corrects it."""
     request.snapshot.refuse_modes("eta")
+    request.snapshot.refuse_counted("eta")
     queue = queue_of_request(request)
     levels = sorted(
         {level for estimate in every_estimate(request.estimates) for level in estimate.levels}

@@ -68,6 +68,7 @@ def export_pddl(request: PlanRequest, horizon_s: int) -> Pddl:
         tasks that cannot be planned, and where there are too many actions.
     """
     request.snapshot.refuse_modes("export pddl")
+    request.snapshot.refuse_counted("export pddl")
     problem = encode(request)
     _refuse(problem)
     slots = [(w, s) for w in range(len(problem.workers)) for s in range(_slots(problem, w))]

@@ -578,6 +578,15 @@ class Snapshot:
             task.modes for task in (*self.pending, *(run.task for run in self.running))
         )
 
+    def refuse_counted(self, who: str) -> None:
+        """Refuse counted resources in the name of someone who cannot plan them (``BadRequest``)."""
+        for task in self.pending:
+            for name in task.counted:
+                raise BadRequest(
+                    f"task {task.id} takes {name}, which is counted for the whole cluster and "
+                    f"which {who} does not know; leave it out of the cluster's resources and limits"
+                )
+
     def refuse_modes(self, who: str) -> None:
         """Refuse modes and budgets in the name of someone who cannot plan them (``BadRequest``)."""
         if self.has_modes:

@@ -158,8 +158,10 @@ def arena_of(
     Raises
     ------
     BadRequest
-        Where a task has no true run time or an outage names an unknown worker.
+        Where a task has no true run time or takes what the whole cluster counts, or an outage
+        names an unknown worker.
     """
+    request.snapshot.refuse_counted("this way of executing a batch")
     problem = encode(request)
     runs = request.snapshot.running
     tasks = problem.tasks + tuple(r.task for r in runs)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from plancast.planner.instances.pddl import export_pddl
 from plancast.planner.model.domain import (
     AmountWindow,
     Assignment,
@@ -31,6 +32,7 @@ from plancast.planner.model.messages import (
     to_json,
 )
 from plancast.planner.model.violations import ViolationKind
+from plancast.planner.worlds.dispatch_arrays import arena_of
 
 NOW = 1_000
 WIDE = Worker("w", {"cpu": 64_000})
@@ -189,3 +191,14 @@ def test_the_judge_lets_licences_make_a_request_impossible() -> None:
     assert validate_response(asked, impossible) == []
     lies = validate_response(request(licensed("a")), impossible)
     assert [v.kind for v in lies] == [ViolationKind.WRONG_STATUS]
+
+
+def test_who_does_not_know_them_refuses_by_name() -> None:
+    """An answer would be given that no cluster with these licences can keep."""
+    asked = request(licensed("a"), running=(licensed("r"),))
+    for who, act in (
+        ("export pddl", lambda: export_pddl(asked, 100)),
+        ("this way of executing a batch", lambda: arena_of(asked, {"a": 5})),
+    ):
+        with pytest.raises(BadRequest, match=f"task a takes matlab.* which {who} does not know"):
+            act()
