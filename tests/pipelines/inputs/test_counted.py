@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -144,3 +145,19 @@ def test_array_ids_of_yaml_keep_their_underscore(made: Callable[..., PlanRequest
     """YAML 1.1 reads 7_9 as 79: a running task of an array would not count as one."""
     assert made().snapshot.running[0].task.id == "7_9"
     assert CountedResource("array 7", 2) in made().snapshot.counted
+
+
+def test_the_page_shows_files_that_are_read(made: Callable[..., PlanRequest]) -> None:
+    """docs/licences.md would show a file that is refused."""
+    text = (Path(__file__).parents[3] / "docs" / "licences.md").read_text(encoding="utf-8")
+    cluster, tasks = (
+        re.search(rf"```{name}\n(.*?)```", text, re.DOTALL)
+        for name in ("yaml licences.yaml", "csv tasks-licences.csv")
+    )
+    assert cluster is not None
+    assert tasks is not None
+    snapshot = made(cluster[1], tasks[1]).snapshot
+    assert {c.id: c.amount for c in snapshot.counted} == {
+        "matlab": 2, "ansys": 4, "array 7": 2, "user ann": 80, "user bob": 40,
+        "account phys": 100, "account ops": 100, "singleton bob backup": 1,
+    }  # fmt: skip
