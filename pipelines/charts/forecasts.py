@@ -149,6 +149,32 @@ def errors_by(
     return drawing(chart.properties(height=max(120, 22 * len(labels))), errors=values)
 
 
+def by_decade(error: Mapping[str, Mapping[int, float]]) -> Drawing:
+    """Typical factor by run time.
+
+    Parameters
+    ----------
+    error : mapping
+        Estimator to median |log2(forecast / run time)| by k, for run times from 10^k to
+        10^(k + 1) s.
+    """
+    values = [
+        {"name": name, "decade": f"1e{k} s", "rank": k, "factor": round(factor(one), 3)}
+        for name, by_k in error.items()
+        for k, one in by_k.items()
+        if math.isfinite(one)
+    ]
+    base = alt.Chart(rows("decades")).encode(
+        x=alt.X("decade:O", title="run time, from", sort=alt.SortField("rank"),
+                axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("factor:Q", title=FACTOR, scale=alt.Scale(type="log")), color=_names(values),
+        tooltip=[alt.Tooltip("name:N", title="estimator"), alt.Tooltip("decade:N"),
+                 alt.Tooltip("factor:Q", title="typical factor", format=".2f")],
+    )  # fmt: skip
+    chart = alt.layer(base.mark_line(strokeWidth=2.2), base.mark_point(filled=True, size=45))
+    return drawing(chart.properties(height=HEIGHT), decades=values)
+
+
 def unpredictable(jobs: pd.DataFrame, user: pd.Series, name: str = "model") -> Drawing:
     """The users whose jobs are forecast worst, with the middle half of their errors."""
     ratio = pd.Series(np.log2(np.maximum(jobs[name], 1e-9) / jobs["run_s"]), jobs.index)

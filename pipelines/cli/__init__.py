@@ -18,6 +18,7 @@ from plancast.pipelines.cli import (
     asking,
     backtesting,
     benching,
+    comparing,
     diagnosing,
     evaluating,
     executing,
@@ -53,7 +54,7 @@ app.add_typer(guiding.app, name="guide")
 for module in (
     forecasting, evaluating, tuning, planning, running, backtesting, benching, serving,
     mastering,
-    executing, advising, asking, diagnosing, worth,
+    executing, advising, asking, diagnosing, worth, comparing,
 ):  # fmt: skip
     for command, function in module.COMMANDS.items():
         text, _, example = inspect.cleandoc(function.__doc__ or "").partition("\n\nExample: ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,21 @@ def build_report(config: Config, output: Path) -> Path:
     BadRequest
         Where a stage has not run yet, naming its file.
     """
+    write_text_atomic(output, gathered(config).page)
+    return output
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """A report before it is written."""
+
+    page: str
+    charts: Mapping[str, Drawing]
+    verdict: Verdict
+
+
+def gathered(config: Config) -> Gathered:
+    """The page of a configuration, its charts and its verdict; raises as ``build_report``."""
     paths = config.paths
     ingest, train, trial, worth = (
         read_facts(p)
@@ -83,8 +99,8 @@ def build_report(config: Config, output: Path) -> Path:
         "<footer>Made by plancast. The page holds its charts, data and libraries; it asks "
         "nothing of any network.</footer>",
     ]
-    write_text_atomic(output, page(f"plancast: {config.name}", "\n".join(sections), charts))
-    return output
+    whole = page(f"plancast: {config.name}", "\n".join(sections), charts)
+    return Gathered(whole, charts, verdict)
 
 
 def read_forecasts(path: Path) -> pd.DataFrame:
@@ -377,15 +393,34 @@ def _log_table(ingest: Facts) -> str:
     return _table(["the log", ""], rows, kind="facts")
 
 
+LOGGED = ("reliability", "ranking", "truth", "importances", "ways", "waits", "regret", "terms")
+"""Charts that MLflow keeps as images."""
+
+
 def run(config: Config) -> Path:
-    """Write the configured report and hand it to MLflow."""
+    """Write the configured report; hand it, its charts and the figures of all plans to MLflow."""
     from plancast.pipelines.tracking import mlflow_runs as tracking
+    from plancast.pipelines.tracking.headline import best_of, settings_of
 
     paths = config.paths
-    written = build_report(config, paths.report)
-    with tracking.continued(read_facts(paths.ingest_facts)["mlflow_run"]):
-        tracking.log_files(written, *(p for p in (paths.gantt,) if p.exists()))
-    return written
+    found = gathered(config)
+    write_text_atomic(paths.report, found.page)
+    ingest, train, trial, worth = (
+        read_facts(p)
+        for p in (paths.ingest_facts, paths.train_facts, paths.trial_facts, paths.worth_facts)
+    )
+    settings = settings_of(train, trial, worth)
+    best = best_of(settings)
+    with tracking.continued(ingest["mlflow_run"]):
+        tracking.log_metrics(best.metrics)
+        tracking.describe(
+            "\n\n".join((*found.verdict.sentences, *found.verdict.how_sure)),
+            {"kind": "pipeline", "log": config.name, "best": best.name},
+        )
+        tracking.log_files(paths.report, *(p for p in (paths.gantt,) if p.exists()))
+        tracking.log_figures({k: one for k, one in found.charts.items() if k in LOGGED})
+        tracking.log_settings(ingest["mlflow_run"], settings, best, train["model_id"], config.name)
+    return paths.report
 
 
 if __name__ == "__main__":

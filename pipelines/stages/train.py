@@ -119,6 +119,8 @@ def judge(
     return result
 
 
+MODEL_METRICS = 30
+"""Of the model in the pipeline's run; the other estimators' stand in its child runs."""
 SHOWN = ("submit_s", "user", "queue", "cpus", "gpus", "run_s")
 """Columns of the log that the report groups errors by."""
 
@@ -134,7 +136,7 @@ def write_forecasts(test: Any, forecasts: Mapping[str, Any], path: Path) -> None
 
 
 def run(config: Config, progress: Progress | None = None) -> dict[str, Any]:
-    """Train the configured model, judge it beside every other estimator, log both."""
+    """Train the configured model, judge it beside every other estimator, log and register it."""
     from plancast.pipelines.tracking import mlflow_runs as tracking
 
     paths = config.paths
@@ -173,10 +175,10 @@ def run(config: Config, progress: Progress | None = None) -> dict[str, Any]:
             test, f"{config.name}-test", data_digest(test)[:12], str(paths.jobs)
         )
         model_id = tracking.log_model(paths.model, "runtime", tracking.input_types(jobs), levels)
-        for name, values in metrics.items():
-            mine = model_id if name == "model" else None
-            finite = {f"forecast/{name}/{k}": v for k, v in values.items() if np.isfinite(v)}
-            tracking.log_metrics(finite, model_id=mine, dataset=dataset)
+        finite = {k: v for k, v in metrics["model"].items() if np.isfinite(v)}
+        found = {f"forecast/model/{k}": v for k, v in list(finite.items())[:MODEL_METRICS]}
+        tracking.log_metrics(found, model_id=model_id, dataset=dataset)
+        tracking.register(config.name, model_id)
     facts["model_id"] = model_id
     write_facts(paths.train_facts, facts)
     return facts

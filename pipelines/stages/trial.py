@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from plancast.pipelines.bridge import certain_estimates, estimates_of, machines_of_log, task_of_job
 from plancast.pipelines.inputs.config import Config, TrialConfig
 from plancast.pipelines.inputs.policy_files import read_policy
-from plancast.pipelines.stages.stage import main, read_facts, write_facts
+from plancast.pipelines.stages.stage import main, write_facts
 from plancast.pipelines.stages.train import split_of
 from plancast.planner.model.domain import (
     ANY_CLASS,
@@ -365,29 +365,11 @@ def trial(
 
 
 def run(config: Config, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
-    """The configured trial, its figures tied in MLflow to the model and the test data."""
-    from plancast.pipelines.tracking import mlflow_runs as tracking
-    from plancast.predictor.model_files import data_digest
-
+    """The configured trial; the report's stage hands its figures to MLflow."""
     paths = config.paths
     jobs = read_jobs(paths.jobs)
     facts = trial(config, jobs, RuntimePredictor.load(paths.model), progress)
     write_facts(paths.trial_facts, facts)
-    _, test = split_of(config, jobs)
-    run_id = read_facts(paths.ingest_facts)["mlflow_run"]
-    model_id = read_facts(paths.train_facts)["model_id"]
-    with tracking.continued(run_id):
-        dataset = tracking.dataset_of(
-            test, f"{config.name}-test", data_digest(test)[:12], str(paths.jobs)
-        )
-        for kind, found in facts["kinds"].items():
-            values = {
-                f"plan/{kind}/{key}": found[key]
-                for key in ("realised_cost", "regret", "mae_s", "median_abs_log2")
-            }
-            values |= {f"plan/{kind}/{t}": v for t, v in found["terms"].items()}
-            mine = model_id if kind.startswith("model") else None
-            tracking.log_metrics(values, model_id=mine, dataset=dataset)
     return facts
 
 

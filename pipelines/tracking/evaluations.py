@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from plancast.pipelines.inputs.config import name_of_log
-from plancast.pipelines.tracking.figures import error_by_decade
+from plancast.pipelines.tracking.decades import error_by_decade
 from plancast.pipelines.tracking.mlflow_runs import Logged, log_evaluation
 from plancast.predictor import RuntimePredictor, Walk
 

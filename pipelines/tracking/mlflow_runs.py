@@ -35,7 +35,15 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 from sqlalchemy.exc import SQLAlchemyError
 
-from plancast.pipelines.tracking.figures import bars_svg, decades_svg, reliability_svg
+from plancast.pipelines.charts import forecasts as charts
+from plancast.pipelines.charts.drawing import Drawing
+from plancast.pipelines.tracking.headline import (
+    MOST_METRICS,
+    Setting,
+    at_most,
+    compared,
+    forecast_headline,
+)
 from plancast.pipelines.tracking.importances import importances_of
 from plancast.planner.model.domain import BadRequest
 from plancast.predictor.model_files import data_digest
@@ -225,6 +233,109 @@ def log_metrics(
     )
 
 
+def log_settings(
+    run_id: str, settings: Sequence[Setting], best: Setting, model_id: str | None, log: str
+) -> None:
+    """A child run for each estimator under each way of planning, with the same five figures.
+
+    Parameters
+    ----------
+    run_id : str
+        Of the pipeline run. Children that it has already, of an earlier report, are replaced.
+    settings : sequence of Setting
+    best : Setting
+        Bears the tag ``best``; its five figures are the parent's too.
+    model_id : str, optional
+        Of the logged model; the model's figures are tied to it.
+    log : str
+        Its name.
+    """
+    client = mlflow.MlflowClient()
+    experiment = client.get_run(run_id).info.experiment_id
+    for child in client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'"):
+        client.delete_run(child.info.run_id)
+    for one in settings:
+        tags = {
+            "mlflow.parentRunId": run_id, "kind": "setting", "log": log, "best": str(one is best),
+            "estimator": one.estimator, "planner": one.planner, "batches": one.batches,
+        }  # fmt: skip
+        child = client.create_run(experiment, run_name=one.name, tags=tags)
+        mine = model_id if one.estimator == "model" else None
+        now_ms = round(1000 * time.time())
+        metrics = [
+            Metric(key, value, now_ms, 0, model_id=mine, run_id=child.info.run_id)
+            for key, value in one.all_metrics.items()
+        ]
+        client.log_batch(child.info.run_id, metrics)
+        client.set_terminated(child.info.run_id)
+
+
+def describe(words: str, tags: Mapping[str, str]) -> None:
+    """The run's description, as Markdown, and tags."""
+    mlflow.set_tags({"mlflow.note.content": words, **tags})
+
+
+def log_figures(drawings: Mapping[str, Drawing]) -> None:
+    """Charts as SVG images under ``figures/`` of the run."""
+    for name, drawing in drawings.items():
+        mlflow.log_text(drawing.svg(), f"figures/{name}.svg")
+
+
+def compare_runs(one: str, other: str) -> dict[str, Any]:
+    """What differs between two runs, and between their children of the same names.
+
+    Parameters
+    ----------
+    one, other : str
+        Run id, its first characters, or a run's name: the newest of that name is meant.
+
+    Raises
+    ------
+    BadRequest
+        Where the store knows no such run, or several begin so.
+    """
+    _connect()
+    runs = [_run_of(name) for name in (one, other)]
+    found = {
+        "runs": [{"run_id": run.info.run_id, "name": run.info.run_name} for run in runs],
+        **compared(*(_facts_of(run) for run in runs)),
+    }
+    children = [{child.info.run_name: child for child in _children_of(run)} for run in runs]
+    found["children"] = {
+        name: compared(*(_facts_of(by_name[name]) for by_name in children))["metrics"]
+        for name in children[0]
+        if name in children[1]
+    }
+    return found
+
+
+def _run_of(named: str) -> Any:
+    runs = mlflow.search_runs(
+        experiment_names=[EXPERIMENT], order_by=["start_time DESC"], output_format="list"
+    )
+    begin = [run for run in runs if named and run.info.run_id.startswith(named)]
+    if len(begin) > 1:
+        raise BadRequest(f"{store_name()}: {len(begin)} runs begin with {named}; give more of it")
+    called = [run for run in runs if run.info.run_name == named]
+    if not begin and not called:
+        raise BadRequest(
+            f"{store_name()}: there is no run {named}; {ui_command()} shows their ids and names"
+        )
+    return (begin or called)[0]
+
+
+def _children_of(run: Any) -> list[Any]:
+    return list(
+        mlflow.MlflowClient().search_runs(
+            [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
+        )
+    )
+
+
+def _facts_of(run: Any) -> dict[str, Mapping[str, Any]]:
+    return {"params": run.data.params, "metrics": run.data.metrics}
+
+
 def log_choice(name: str, chosen: str) -> None:
     """What was chosen, as a tag of the run."""
     mlflow.set_tag(name, chosen)
@@ -386,7 +497,7 @@ def log_evaluation(
         The evaluated log, canonical; the run names it with its digest, the metrics refer to
         it. Needed with `model`, whose signature has its columns.
     decades : mapping, optional
-        What ``plancast.pipelines.tracking.figures.error_by_decade`` returns, for the figure.
+        What ``plancast.pipelines.tracking.decades.error_by_decade`` returns, for the figure.
     importances : mapping, optional
         What ``plancast.pipelines.tracking.importances`` tells, for the figure; of `model` where not
         given.
@@ -404,44 +515,48 @@ def log_evaluation(
             mlflow.set_tag("data_digest", digest)
             dataset = dataset_of(jobs, name, digest[:12], jobs.attrs.get("source", name))
         counts = _flat({k: result[k] for k in ("jobs", "evaluated", "censored") if k in result}, "")
-        mlflow.log_metrics(counts, dataset=dataset)
+        log_metrics(at_most(counts), dataset=dataset)
         model_id = None
         if model is not None:
             model_id = log_model(model, "runtime", input_types(jobs), _levels_of(model))
         for estimator, metrics in estimators.items():
             mine = model_id if estimator == "model" else None
-            _log_estimator(run.info.run_id, estimator, metrics, dataset, mine)
+            if mine is not None or len(estimators) == 1:
+                log_metrics(forecast_headline(metrics), model_id=mine, dataset=dataset)
+            _log_estimator(name, estimator, metrics, dataset, mine)
         if importances is None and model is not None:
             importances = importances_of(model)
-        for file, figure in _figures(estimators, decades, importances).items():
-            mlflow.log_text(figure, f"figures/{file}.svg")
+        log_figures(_figures(estimators, decades, importances))
         mlflow.log_text(json.dumps(result, indent=1), "evaluation.json")
-        version, champion = (
-            (None, None) if model_id is None else _register(registered_name(name), model_id)
-        )
+        version, champion = (None, None) if model_id is None else register(name, model_id)
         return Logged(str(run.info.run_id), model_id, version, champion)
 
 
 TABLES = ("by_month", "by_decile")
 """Entries of an estimator's metrics that have one row for each month or decile."""
 
-_SHOWN_IMPORTANCES = 30
-
 
 def _log_estimator(
-    run_id: str, name: str, metrics: Mapping[str, Any], dataset: Any, model_id: str | None
+    log: str, name: str, metrics: Mapping[str, Any], dataset: Any, model_id: str | None
 ) -> None:
-    plain = {key: value for key, value in metrics.items() if key not in TABLES}
-    log_metrics(_flat(plain, name), model_id=model_id, dataset=dataset)
+    """A child run for an estimator: its five figures' share first, months and deciles as steps."""
+    plain = {key: value for key, value in metrics.items() if key not in (*TABLES, "cold_start")}
+    numbers = at_most(forecast_headline(metrics) | _flat(plain, ""))
     now_ms = int(time.time() * 1000)
-    # All at once: a request for each month would take ten times as long.
-    by_row = [
-        Metric(key, value, now_ms, step, model_id=model_id)
-        for table in TABLES
-        for step, row in enumerate(_rows(metrics.get(table)))
-        for key, value in _flat(row, f"{name}/{table}").items()
-    ]
-    mlflow.MlflowClient().log_batch(run_id, metrics=by_row)
+    with mlflow.start_run(run_name=name, nested=True) as run:
+        mlflow.set_tags({"kind": "estimator", "log": log, "estimator": name})
+        log_metrics(numbers, model_id=model_id, dataset=dataset)
+        # All at once: a request for each month would take ten times as long.
+        by_row = [
+            Metric(key, value, now_ms, step, model_id=model_id)
+            for table in TABLES
+            for step, row in enumerate(_rows(metrics.get(table)))
+            for key, value in _flat(row, table).items()
+            if key.count("/") == 1
+        ]
+        room = MOST_METRICS - len(numbers)
+        keys = list(dict.fromkeys(metric.key for metric in by_row))[: max(0, room)]
+        mlflow.MlflowClient().log_batch(run.info.run_id, [m for m in by_row if m.key in keys])
 
 
 def _levels_of(folder: Path) -> list[float]:
@@ -472,32 +587,32 @@ def _figures(
     estimators: Mapping[str, Mapping[str, Any]],
     decades: Mapping[str, Mapping[int, float]] | None,
     importances: Mapping[str, float] | None,
-) -> dict[str, str]:
+) -> dict[str, Drawing]:
+    covered = {
+        name: {float(level): share for level, share in metrics["coverage"].items()}
+        for name, metrics in estimators.items()
+    }
+    losses = {name: forecast_headline(one)["pinball_s"] for name, one in estimators.items()}
     found = {
-        "reliability": reliability_svg(
-            {name: metrics["coverage"] for name, metrics in estimators.items()}
-        ),
-        "pinball": bars_svg(
-            "Pinball loss, mean over the levels",
-            {name: _mean(metrics["pinball"]) for name, metrics in estimators.items()},
-            label="seconds, less is better",
-        ),
+        "reliability": charts.reliability(covered),
+        "pinball": charts.ranking(losses, "pinball loss, seconds, mean over the levels"),
     }
     if decades is not None:
-        found["error_by_run_time"] = decades_svg(decades)
+        found["error_by_run_time"] = charts.by_decade(decades)
     if importances is not None:
-        ranked = dict(list(importances.items())[:_SHOWN_IMPORTANCES])
-        found["importances"] = bars_svg(
-            "What the model looks at", ranked, label="share of the gain of all trees"
-        )
+        found["importances"] = charts.importances(importances)
     return found
 
 
-def _mean(values: Any) -> float:
-    """The mean of a mapping's values; a number as it is."""
-    if not isinstance(values, Mapping):
-        return float(values)
-    return sum(map(float, values.values())) / len(values)
+def register(log: str, model_id: str) -> tuple[str, str]:
+    """Register a logged model as the log's challenger, and as champion where there is none.
+
+    Returns
+    -------
+    tuple of str
+        Its version, and the champion's.
+    """
+    return _register(registered_name(log), model_id)
 
 
 def _register(name: str, model_id: str) -> tuple[str, str]:
@@ -563,7 +678,8 @@ def _log_cell(
         for key in ("bsld_ci", "regret_ci", "against_first_ci"):
             if cell[key] is not None:
                 numbers |= dict(zip((f"{key}/low", f"{key}/high"), cell[key], strict=True))
-        log_metrics(numbers, model_id=model.model_id if model else None, dataset=dataset)
+        mine = model.model_id if model else None
+        log_metrics(at_most(numbers), model_id=mine, dataset=dataset)
 
 
 def _version_of(name: str, alias: str) -> Any | None:

@@ -46,7 +46,7 @@ COMMANDS = (
     "generate log", "generate cluster", "generate batch", "ingest", "train", "predict", "plan",
     "validate", "trial", "report", "run", "evaluate", "tune", "serve", "bench", "master",
     "backtest", "promote", "execute", "export pddl", "guide collect", "guide train",
-    "advise", "eta", "doctor", "worth",
+    "advise", "eta", "doctor", "worth", "compare",
 )  # fmt: skip
 
 

@@ -10,7 +10,9 @@ import mlflow
 import numpy as np
 import pytest
 
+from plancast.pipelines.stages import report
 from plancast.pipelines.tracking import mlflow_runs as tracking
+from plancast.pipelines.tracking.headline import HEADLINE, MOST_METRICS
 from plancast.planner.model.domain import BadRequest
 from plancast.predictor import RuntimePredictor
 from plancast.predictor.logs.table import read_jobs
@@ -27,21 +29,81 @@ def store(small_run: SmallRun, monkeypatch: pytest.MonkeyPatch) -> Iterator[Smal
     assert mlflow.active_run() is None
 
 
+def runs_of(kind: str) -> list[Any]:
+    """Runs with a tag ``kind``."""
+    return list(
+        mlflow.search_runs(
+            experiment_names=[tracking.EXPERIMENT], filter_string=f"tags.kind = '{kind}'",
+            output_format="list",
+        )
+    )  # fmt: skip
+
+
 def test_a_pipeline_run_is_one_run(store: SmallRun) -> None:
     """Stages that open runs of their own would scatter one result over several."""
-    runs = mlflow.search_runs(experiment_names=[tracking.EXPERIMENT], output_format="list")
+    runs = runs_of("pipeline")
     assert [run.info.run_id for run in runs] == [store.facts["ingest"]["mlflow_run"]]
     run = runs[0]
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "tiny"
     assert run.data.params["trial.batches"] == "3"
     assert run.data.params["seed"] == "0"
-    kinds = store.facts["trial"]["kinds"]
-    assert run.data.metrics["plan/oracle/realised_cost"] == kinds["oracle"]["realised_cost"]
-    errors = store.facts["train"]["estimators"]
-    assert run.data.metrics["forecast/last_two/mae_s"] == errors["last_two"]["mae_s"]
-    files = [f.path for f in mlflow.MlflowClient().list_artifacts(run.info.run_id)]
-    assert {"report.html", "plan.html"} <= set(files)
+    assert "later jobs are forecast within a factor of" in run.data.tags["mlflow.note.content"]
+    client = mlflow.MlflowClient()
+    assert {"report.html", "plan.html"} <= {f.path for f in client.list_artifacts(run.info.run_id)}
+    figures = {Path(f.path).stem for f in client.list_artifacts(run.info.run_id, "figures")}
+    assert {"reliability", "ranking", "importances", "regret", "terms"} <= figures
+
+
+def test_the_table_of_runs_sorts_by_the_quality_of_plans(store: SmallRun) -> None:
+    """Nobody could see which estimator's plans are best without opening every run."""
+    children, (parent,) = runs_of("setting"), runs_of("pipeline")
+    by_name = {run.info.run_name: run for run in children}
+    kinds, errors = store.facts["trial"]["kinds"], store.facts["train"]["estimators"]
+    for name, kind in (("requested, once, whole", "requested"), ("oracle, once, whole", "oracle"),
+                       ("model, once p50, whole", "model_p50")):  # fmt: skip
+        found = by_name[name].data.metrics
+        assert set(HEADLINE) <= set(found)
+        assert found["plan_cost"] == pytest.approx(kinds[kind]["realised_cost"])
+        assert found["regret"] == pytest.approx(kinds[kind]["regret"])
+        error = errors[kind.partition("_")[0]]["median_abs_log2"]
+        assert found["typical_error"] == pytest.approx(error)
+    assert {run.data.tags["estimator"] for run in children} == set(errors)
+    (best,) = [run for run in children if run.data.tags["best"] == "True"]
+    assert {k: parent.data.metrics[k] for k in HEADLINE} == {
+        k: best.data.metrics[k] for k in HEADLINE
+    }
+    for run in [*children, parent]:
+        assert len(run.data.metrics) <= MOST_METRICS
+        assert run.info.status == "FINISHED"
+
+
+def test_a_second_report_replaces_the_children(store: SmallRun) -> None:
+    """The table would show each setting twice after `dvc repro`."""
+    before = len(runs_of("setting"))
+    report.run(store.config)
+    assert len(runs_of("setting")) == before
+
+
+def test_two_runs_are_compared(store: SmallRun) -> None:
+    """A difference would be shown the wrong way round, or of the wrong run."""
+    run_id = store.facts["ingest"]["mlflow_run"]
+    one, other = runs_of("setting")[:2]
+    found = tracking.compare_runs(one.info.run_id, other.info.run_id[:20])
+    key = "typical_error"
+    values = [run.data.metrics[key] for run in (one, other)]
+    assert found["metrics"][key] == {"values": values, "change": values[1] - values[0]}
+    same = tracking.compare_runs(run_id, "tiny")
+    assert same["params"] == {}
+    assert same["children"]["requested, once, whole"]["regret"]["change"] == 0
+    with pytest.raises(BadRequest, match=r"there is no run nobody; mlflow ui"):
+        tracking.compare_runs("nobody", run_id)
+
+
+def test_the_first_model_is_champion(store: SmallRun) -> None:
+    """`promote` would find no model of a log that was only ever run."""
+    aliases = mlflow.MlflowClient().get_registered_model("runtime-tiny").aliases
+    assert set(aliases) == {"champion", "challenger"}
 
 
 def test_plan_metrics_hang_on_the_model_and_the_data(store: SmallRun) -> None:
@@ -51,13 +113,8 @@ def test_plan_metrics_hang_on_the_model_and_the_data(store: SmallRun) -> None:
     test = jobs[jobs["submit_s"] >= store.facts["train"]["test_from_s"]].reset_index(drop=True)
     digest = data_digest(test)[:12]
     found: dict[str, Any] = {metric.key: metric for metric in logged.metrics}
-    kinds = store.facts["trial"]["kinds"]
-    for kind in ("model_p50", "model_p90"):
-        for key in ("realised_cost", "regret"):
-            metric = found[f"plan/{kind}/{key}"]
-            assert metric.value == pytest.approx(kinds[kind][key])
-            assert (metric.dataset_name, metric.dataset_digest) == ("tiny-test", digest)
-            assert metric.run_id == store.facts["ingest"]["mlflow_run"]
+    of_plans = {run.info.run_id: run for run in runs_of("setting")}[found["regret"].run_id]
+    assert of_plans.data.tags["estimator"] == "model"
     forecast = found["forecast/model/mae_s"]
     assert forecast.value == pytest.approx(store.facts["train"]["estimators"]["model"]["mae_s"])
     assert forecast.dataset_digest == digest

@@ -85,22 +85,36 @@ def client(store: Any) -> Any:
     return mlflow.MlflowClient(f"sqlite:///{store[0] / 'data/mlflow/mlflow.db'}")
 
 
+def child(store: Any, name: str) -> Any:
+    """The child run of an estimator, of the first evaluation."""
+    runs = client(store).search_runs(
+        [client(store).get_run(store[3][0].run_id).info.experiment_id],
+        f"tags.`mlflow.parentRunId` = '{store[3][0].run_id}' and tags.estimator = '{name}'",
+    )
+    (found,) = runs
+    return found
+
+
 def test_every_number_is_a_metric(store: Any) -> None:
     """An evaluation could not be compared with an earlier one."""
     run = client(store).get_run(store[3][0].run_id)
     metrics = run.data.metrics
     assert metrics["jobs"] == 10
     assert metrics["censored/timeout"] == 2
-    assert metrics["model/mae_s"] == 5
-    assert metrics["last_two/pinball/0.9"] == 4
-    assert metrics["model/cold_start/mae_s"] == 3
-    assert "model/coverage/0.9" not in metrics  # no number
+    assert metrics["typical_error"] == 0.5
     assert run.data.params == {"refit": "30d"}
+    model, rule = child(store, "model").data.metrics, child(store, "last_two").data.metrics
+    assert model["mae_s"] == 5
+    assert rule["pinball/0.9"] == 4
+    assert rule["pinball_s"] == 6
+    assert model["coverage_gap"] == pytest.approx(0.01)
+    assert "coverage/0.9" not in model  # no number
+    assert max(map(len, (metrics, model, rule))) <= tracking.MOST_METRICS
 
 
 def test_months_are_steps_of_one_metric(store: Any) -> None:
     """The course over the months could not be seen as one curve."""
-    history = client(store).get_metric_history(store[3][0].run_id, "model/by_month/mae_s")
+    history = client(store).get_metric_history(child(store, "model").info.run_id, "by_month/mae_s")
     assert [(point.step, point.value) for point in history] == [(0, 1.0), (1, 5.0)]
 
 
@@ -117,9 +131,9 @@ def test_metrics_are_tied_to_the_model_and_the_data(store: Any) -> None:
         name: "double" if kind.kind == "f" else "string" for name, kind in store[1].dtypes.items()
     }
     model = client(store).get_logged_model(logged[0].model_id)
-    tied = {metric.key for metric in model.metrics}
-    assert "model/mae_s" in tied
-    assert not any(key.startswith("last_two") for key in tied)
+    tied = {metric.key: metric for metric in model.metrics}
+    assert tied["mae_s"].value == 5  # last_two's is 8
+    assert tied["mae_s"].run_id == child(store, "model").info.run_id
 
 
 def test_figures_and_the_whole_result_are_kept(store: Any) -> None:
