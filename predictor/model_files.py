@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from plancast.predictor.censoring import CENSORED
 from plancast.predictor.schema import COLUMNS, extra_columns
 
-FORMAT = 6
+FORMAT = 7
 """Version of the model folder; a folder of another one is refused."""
 
 CARD_FILE = "card.json"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ AUTO_WAYS: dict[str, tuple[str, tuple[float, ...]]] = {
     "closed_scenarios": ("model", SCENARIOS),
 }
 """What ``auto`` chooses from: whose run times are believed, and over which scenarios."""
+USUAL = "closed_scenarios"
+"""How the model is planned with unless another way is proven better."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class PastPlans:
     costs: Mapping[str, tuple[float, ...]]
 
     def choose(self, now_s: float) -> Choice:
-        """The way that cost least in sum over the batches that are known by now.
+        """The way that past batches speak for, of those that are known by now.
 
         Parameters
         ----------
@@ -102,20 +105,31 @@ class PastPlans:
         Notes
         -----
         A batch is known from when all of its jobs had ended. Until ``LEAST_PAST`` are, the first
-        way is taken: requests, or a rule where the log has none.
+        way is taken: requests, or a rule where the log has none. Then the first or ``USUAL``,
+        whichever cost less in sum; another one only where it was cheaper by more than the
+        standard error of the difference, paired over batches: few batches, of which one may cost
+        more than all others, tell little of ways that are nearly alike.
         """
         known = [k for k, ended in enumerate(self.ended_s) if ended <= now_s]
         first = next(iter(self.costs))
         if len(known) < LEAST_PAST:
             reason = f"{len(known)} past batches of {self.log} are known, fewer than {LEAST_PAST}"
             return Choice(first, len(known), reason)
-        sums = {way: math.fsum(cost[k] for k in known) for way, cost in self.costs.items()}
-        best = min(sums, key=lambda way: sums[way])
-        saved = 1 - sums[best] / sums[first] if sums[first] > 0 else 0.0
+        costs = {way: [cost[k] for k in known] for way, cost in self.costs.items()}
+        sums = {way: math.fsum(cost) for way, cost in costs.items()}
+        base = min((way for way in (first, USUAL) if way in sums), key=lambda way: sums[way])
+        proven = [way for way in sums if way == base or _is_cheaper(costs[way], costs[base])]
+        best = min(proven, key=lambda way: sums[way])
         reason = f"the cheapest on {len(known)} past batches of {self.log}"
-        if best != first:
-            reason += f", {saved:.1%} below {first}"
+        if best != first and sums[first] > 0:
+            reason += f", {1 - sums[best] / sums[first]:.1%} below {first}"
         return Choice(best, len(known), reason)
+
+
+def _is_cheaper(cost: Sequence[float], peer: Sequence[float]) -> bool:
+    """Whether the mean of paired differences is below 0 by more than its standard error."""
+    saved = [b - a for a, b in zip(cost, peer, strict=True)]
+    return statistics.fmean(saved) > statistics.stdev(saved) / math.sqrt(len(saved))
 
 
 def past_plans_file(model: Path) -> Path:

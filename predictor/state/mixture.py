@@ -60,7 +60,10 @@ class Settings(NamedTuple):
         weighed against so many of everybody's.
     gain_least, gain_delay, gain_cap : float
         By how much a repeat must beat the median, log seconds: the least, and more with the
-        number of jobs not yet ended for each one ended. No job counts for more than ``gain_cap``.
+        number of jobs not yet ended for each one ended. No error counts for more than ``gain_cap``.
+    long_from, long_cap : float
+        A repeat is long where it or the median is longer than the first, log seconds (an hour);
+        unless the last two agree, its errors count up to the second.
     doubt_from, doubt_to : float
         A level is left as the mixture has it, in part or whole, where the calibration has lately
         cost such a share of the loss.
@@ -89,6 +92,8 @@ class Settings(NamedTuple):
     gain_least: float = 0.01
     gain_delay: float = 0.3
     gain_cap: float = 0.7
+    long_cap: float = 2.0
+    long_from: float = 8.2
     doubt_from: float = 0.02
     doubt_to: float = 0.04
     spread_from: float = 0.3
@@ -105,9 +110,10 @@ class State(NamedTuple):
     ``owner_loss`` (owners, levels, experts) and ``owner_ended`` (owners);
     ``senior_lift`` (seniorities, levels) and ``senior_pending`` (seniorities);
     ``plain_loss`` (2, levels): mean loss of everybody's quantiles before and after calibration;
-    ``gain`` (2) and ``owner_gain`` (owners, 2): by how much the last run time of a job like this
-    one misses by less than the median does, log seconds, a mean over the last jobs, and the same
-    where the last two agree; ``gains`` and ``owner_gains``: over how many;
+    ``gain`` (4) and ``owner_gain`` (owners, 4): by how much the last run time of a job like this
+    one misses by less than the median does, log seconds, a mean over the last jobs: of short
+    ones, of long ones, and of each where the last two agree; ``gains`` and ``owner_gains``: over
+    how many;
     ``excess`` (levels): misses beyond 1 - p, a mean over the last jobs;
     ``longest`` (1): the largest log run time that has ended.
     """
@@ -200,10 +206,10 @@ def empty_state(levels: int, experts: int, cohorts: int, window: int, owners: in
         senior_lift=np.zeros((len(SENIORITIES) + 1, levels)),
         senior_pending=np.zeros(len(SENIORITIES) + 1, np.int64),
         plain_loss=np.zeros((2, levels)),
-        owner_gain=np.zeros((owners, 2)),
-        owner_gains=np.zeros((owners, 2)),
-        gain=np.zeros(2),
-        gains=np.zeros(2),
+        owner_gain=np.zeros((owners, 4)),
+        owner_gains=np.zeros((owners, 4)),
+        gain=np.zeros(4),
+        gains=np.zeros(4),
         excess=np.zeros(levels),
         longest=np.zeros(1),
     )
@@ -315,18 +321,24 @@ def _gain(state: State, settings: Settings, owner: int, kind: int) -> float:
 
 
 @inner
-def _repeats(state: State, settings: Settings, asked: Asked, i: int) -> bool:
+def _kind(settings: Settings, asked: Asked, i: int, plain: float) -> int:
+    """0 where the last run and the median are short, 1 where either is long."""
+    return 1 if max(asked.same[i], plain) > settings.long_from else 0
+
+
+@inner
+def _repeats(state: State, settings: Settings, asked: Asked, i: int, plain: float) -> bool:
     """Whether the run time of the last job like this one is the median."""
     if np.isnan(asked.same[i]):
         return False
     # Of jobs that are awaited for long the short ones have ended, which favours short forecasts.
     ended = min(float(state.ended[-1]), settings.pull_memory)
     least = settings.gain_least + settings.gain_delay * np.sum(state.pending) / max(ended, 1.0)
-    if _gain(state, settings, asked.owner[i], 0) > least:
+    kind = _kind(settings, asked, i, plain)
+    if _gain(state, settings, asked.owner[i], kind) > least:
         return True
-    return bool(
-        asked.gap[i] <= settings.agree and _gain(state, settings, asked.owner[i], 1) > least
-    )
+    agree = asked.gap[i] <= settings.agree
+    return bool(agree and _gain(state, settings, asked.owner[i], 2 + kind) > least)
 
 
 @inner
@@ -339,12 +351,14 @@ def _learn_gain(
     owner = asked.owner[i]
     ours = abs(log_run - issued.plain[i])
     last = abs(log_run - min(asked.same[i], asked.limit[i]))
-    for kind in range(2):
-        gain = ours - last
+    length = _kind(settings, asked, i, issued.plain[i])
+    for kind in range(length, 4, 2):
+        cap = settings.gain_cap
+        if kind >= 2 and asked.gap[i] > settings.agree:
+            return
         if kind == 1:
-            if asked.gap[i] > settings.agree:
-                return
-            gain = min(ours, settings.gain_cap) - min(last, settings.gain_cap)
+            cap = settings.long_cap
+        gain = min(ours, cap) - min(last, cap)
         state.gains[kind] += 1.0
         state.owner_gains[owner, kind] += 1.0
         step = 1.0 / min(state.owner_gains[owner, kind], settings.gain_memory)
@@ -405,7 +419,7 @@ def issue(
         corrected[k] = max(corrected[k], corrected[k - 1])
     issued.spread[i], issued.promised[i], issued.senior[i] = spread, promised, senior
     issued.plain[i] = corrected[middle]
-    issued.repeats[i] = 1 if _repeats(state, settings, asked, i) else 0
+    issued.repeats[i] = 1 if _repeats(state, settings, asked, i, corrected[middle]) else 0
     if issued.repeats[i] == 1:
         same = min(max(asked.same[i], 0.0), asked.limit[i])
         for k in range(promised):

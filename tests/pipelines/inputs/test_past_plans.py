@@ -71,11 +71,27 @@ def test_only_batches_that_had_ended_by_now_count() -> None:
         choice = found.choose(FIRST_END_S + 100 * (known - 1))
         assert choice.known == known
         assert choice.way == ("closed_scenarios" if known >= LEAST_PAST else "closed_requested")
-    # What a batch of the future cost changes nothing.
+    # What a batch of the future costs changes nothing.
     worse = PastPlans("site", found.ended_s, {**found.costs, "closed_scenarios": (9.0,) * 12
                                               + (1e6,) * 8})  # fmt: skip
     assert worse.choose(FIRST_END_S + 1100).way == "closed_scenarios"
     assert worse.choose(FIRST_END_S + 1900).way == "closed_last_same"
+
+
+def test_one_lucky_batch_proves_nothing() -> None:
+    """A way that is nearly alike would be taken for one batch, and lose on the next."""
+    n = LEAST_PAST
+    scenarios = (10.0,) * n
+    lucky = (10.1,) * (n - 1) + (8.0,)
+    steady = tuple(9.8 + 0.01 * k for k in range(n))
+
+    def way(p80: tuple[float, ...]) -> str:
+        costs = {"closed_requested": (11.0,) * n, "closed_p80": p80, "closed_scenarios": scenarios}
+        return PastPlans("site", past(n).ended_s, costs).choose(1e9).way
+
+    assert sum(lucky) < sum(scenarios)
+    assert way(lucky) == "closed_scenarios"
+    assert way(steady) == "closed_p80"
 
 
 def test_what_is_kept_is_read_again(tmp_path: Path) -> None:

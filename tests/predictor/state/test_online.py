@@ -230,7 +230,7 @@ def test_the_last_run_is_the_median_of_whoever_repeats() -> None:
     jobs = repeating(n)
     rng = np.random.default_rng(5)
     jobs["gap"] = np.full(n, np.inf)
-    jobs["same"] = rng.normal(6.0, 1.0, n)
+    jobs["same"] = rng.normal(6.0, 0.6, n)
     mine = jobs["owner"] == "u1"
     jobs["log_run"] = np.where(
         mine, jobs["same"] + rng.normal(0.0, 0.05, n), rng.normal(6.0, 0.6, n)
@@ -240,3 +240,23 @@ def test_the_last_run_is_the_median_of_whoever_repeats() -> None:
     late = np.arange(n) > 1500
     assert taken[late & mine].all()
     assert taken[late & ~mine].mean() < 0.01
+
+
+@pytest.mark.parametrize(("middle", "taken"), [(5.0, True), (10.0, False)])
+def test_a_repeat_that_often_errs_by_factors_is_for_short_jobs_alone(
+    middle: float, taken: bool
+) -> None:
+    """Hours would be forecast as minutes, or the run time that most short jobs repeat be missed."""
+    n = 3000
+    jobs = repeating(n)
+    rng = np.random.default_rng(6)
+    jobs["gap"] = np.full(n, np.inf)
+    jobs["logs"] = jobs["logs"] - np.log(100.0) + middle
+    jobs["log_run"] = rng.normal(middle, 0.6, n)
+    often = rng.random(n) < 0.6
+    jobs["same"] = np.where(often, jobs["log_run"], middle + rng.choice([-2.5, 2.5], n))
+    found = with_repeats(OnlineCorrection(WIDE, 2), jobs)
+    late = np.arange(n) > 1500
+    assert float((found[late, 1] == jobs["same"][late]).mean()) == pytest.approx(
+        float(taken), abs=0.02
+    )
