@@ -62,7 +62,39 @@ def least_end_s(problem: Problem) -> float:
     if problem.tasks:
         head, tail = heads_tails(problem)
         least = max(least, float((head + tail).max()), area_makespan_h(problem) * HOUR_S)
+        least = max(least, counted_end_s(problem, head))
     return least
+
+
+def counted_end_s(problem: Problem, head: Ints) -> float:
+    """A last end that what is counted for the whole cluster lets no schedule beat.
+
+    Parameters
+    ----------
+    problem : Problem
+    head : int64 (tasks,)
+        Earliest conceivable starts, seconds after now.
+
+    Notes
+    -----
+    Area: until then as much of each resource is free, over time, as the tasks take at least.
+    Chain: tasks of which no two can hold it at once run one after the other.
+    """
+    (times,), (free,), _ = problem.spare
+    latest = 0.0
+    for r in range(len(problem.counted)):
+        takes, most = problem.takes[:, r], int(free[:, r].max())
+        area = float((takes * problem.shortest.astype(np.float64)).sum())
+        free_s = np.diff(times) * free[:-1, r].astype(np.float64)
+        before = np.concatenate([[0.0], np.cumsum(free_s)])
+        k = int(np.searchsorted(before, area, side="left")) - 1
+        if k >= 0:
+            left = area - before[k]
+            latest = max(latest, float(times[k]) + left / max(1.0, float(free[k, r])))
+        alone = 2 * takes > most
+        if alone.any():
+            latest = max(latest, float(head[alone].min() + problem.shortest[alone].sum()))
+    return ROUNDING * latest
 
 
 def cost_bounds(problem: Problem) -> Parts:
@@ -151,8 +183,12 @@ class _Queue:
         problem = self.problem
         alone = float((weight * (self.head - problem.raw_release)).sum())
         best = alone
-        for r, rate in enumerate(self.capacity):
-            area = problem.demand[:, r] * problem.piece_seconds
+        most = problem.spare[1][0].max(axis=0).astype(np.float64)
+        shortest = problem.shortest.astype(np.float64)
+        own = problem.demand * problem.piece_seconds[:, None]
+        areas = np.concatenate([own, problem.takes * shortest[:, None]], axis=1)
+        work = zip(areas.T, np.append(self.capacity, most), strict=True)
+        for area, rate in work:
             takes = area > 0
             if not takes.any():
                 continue

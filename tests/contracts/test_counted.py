@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from plancast.planner.arrays.problem import Problem, decode, encode
+from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.model.domain import (
     CountedResource,
     DurationEstimate,
@@ -64,6 +65,9 @@ def agree(seed: int, feature: str) -> None:
     if problem.infeasible or not problem.tasks:
         return
     best = optimum(request, problem.unplanned)
+    if best is not None:
+        least = lower_bound(problem, timed=True, seconds=1.0)
+        assert least <= best.cost + 1e-6 * max(1.0, abs(best.cost)), seed
     greedy = float("inf")
     for name in ("greedy", "lns", *EXACT):
         solution = solved(name, problem, EVERYTHING if name in EXACT else SEARCHED)

@@ -39,6 +39,7 @@ def answer(seed: int) -> str:
         max_workers=workers,
         now_s=int(rng.choice([-1_000, 0, 1_000_000, 1 << 40])),
         max_duration_s=int(rng.choice([4, 60, 86_400])),
+        counted=bool(rng.random() < 0.5),
     )
     name = NAMES[seed % len(NAMES)]
     response = plan(replace(request, budget=Budget(0.05, 40), seed=seed), name)

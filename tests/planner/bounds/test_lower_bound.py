@@ -25,11 +25,14 @@ from plancast.planner.instances.cluster import read_cluster
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import (
     TERMS,
+    AmountWindow,
     Assignment,
+    CountedResource,
     DurationEstimate,
     Plan,
     Policy,
     Prices,
+    Running,
     Snapshot,
     Task,
     Worker,
@@ -222,3 +225,24 @@ def test_a_gang_takes_the_time_of_its_slowest_piece(price: str) -> None:
         assert found.valid
         bound = lower_bound(encode(request), timed=True)
         assert 0 < bound <= found.cost * (1 + 1e-9)
+
+
+def test_licences_bound_the_last_end() -> None:
+    """A plan that licences make long would be called far from its bound."""
+    tasks = [Task(f"t{k}", {"cpu": 1}, counted={"seat": 1}) for k in range(4)]
+    pairs = [replace(task, counted={"seat": 2}) for task in tasks]
+    held = Running(Task("r", {"cpu": 1}, counted={"seat": 2}), ("w",), 0)
+    window = AmountWindow(0, 200, 1)
+
+    def least_s(pending: list[Task], seats: CountedResource, *running: Running) -> float:
+        snapshot = Snapshot(
+            1, 0, (Worker("w", {"cpu": 99}),), tuple(pending), running, counted=(seats,)
+        )
+        names = [t.id for t in pending] + [r.task.id for r in running]
+        certain = {name: {"*": DurationEstimate.certain(100)} for name in names}
+        return least_end_s(encode(PlanRequest("r", snapshot, certain)))
+
+    assert least_s(tasks, CountedResource("seat", 2)) == pytest.approx(200)
+    assert least_s(tasks, CountedResource("seat", 2), held) == pytest.approx(300)
+    assert least_s(tasks, CountedResource("seat", 2, (window,))) == pytest.approx(300)
+    assert least_s(pairs, CountedResource("seat", 3)) == pytest.approx(400)
