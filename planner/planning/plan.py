@@ -158,6 +158,7 @@ def plan_without_preemption(
                 {e.name: _task(e, problem, budget, rng, incumbent) for e in engines},
                 overdue,
                 observe and _with_bound(observe, bound),
+                bound,
             )
             for name, solution in solutions.items():
                 if solution is not None:
@@ -248,17 +249,22 @@ class _Contest:
         engines: Mapping[str, Callable[[Observe], Solution]],
         overdue: float | None,
         observe: Observe | None,
+        known: float = float("-inf"),
     ) -> dict[str, Solution | None]:
-        """Let engines solve, each apart, and enter what they find; None for one that fails."""
+        """Let engines solve, each apart, and enter what they find; None for one that fails.
+
+        An engine whose schedule costs no more than the `known` bound is told to end.
+        """
 
         def work(
             engine: Callable[[Observe], Solution],
         ) -> Callable[[Callable[[], None]], Solution]:
             def solve(check: Callable[[], None]) -> Solution:
-                def report(cost: float, bound: float) -> None:
+                def report(cost: float, bound: float) -> bool:
                     check()
                     if observe is not None:
                         observe(cost, bound)
+                    return relative_gap(cost, max(bound, known)) <= RELATIVE_TOLERANCE
 
                 return engine(report)
 

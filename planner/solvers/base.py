@@ -13,8 +13,8 @@ from plancast.planner.arrays.problem import Problem, Schedule
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.messages import Budget, Status
 
-Observe = Callable[[float, float], None]
-"""Called with (cost, lower bound) at each better plan."""
+Observe = Callable[[float, float], bool | None]
+"""Called with (cost, lower bound) at each better plan; True where none can be better than it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ class Solver(Protocol):
         incumbent : Schedule, optional
             A valid schedule to start from.
         observe : callable, optional
-            Called at each better schedule.
+            Called at each better schedule; a solver ends where it answers True.
         """
         ...
 

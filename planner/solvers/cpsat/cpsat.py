@@ -312,6 +312,8 @@ class _Watch(cp_model.CpSolverSolutionCallback):
     def on_solution_callback(self) -> None:
         if self._observe is not None:
             cost = self._model.cost_of(self.objective_value)
-            self._observe(cost, min(cost, self._model.bound_of(self.best_objective_bound)))
+            bound = min(cost, self._model.bound_of(self.best_objective_bound))
+            if self._observe(cost, bound):
+                self.stop_search()
         if time.perf_counter() > self._stop_at:
             self.stop_search()

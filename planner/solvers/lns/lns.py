@@ -167,7 +167,7 @@ class LargeNeighbourhood:
             return 0
         if suits(problem):
             return search_orders(
-                problem, record.best, record.offer, rng, steps=steps,
+                problem, record.best, record.offer, record.ended, rng, steps=steps,
                 until=began + seconds - END_S, threads=min(self.threads, cores()),
             )  # fmt: skip
         relaxation = relax(problem)
@@ -235,13 +235,19 @@ class _Record:
     def __init__(self, problem: Problem, first: Schedule, observe: Observe | None) -> None:
         self.problem, self.observe = problem, observe
         self.best, self.cost = first, full_cost(problem, first)
+        self.proven = False
+        """Whether the observer knows that no schedule is better."""
+
+    def ended(self) -> bool:
+        """Whether there is nothing more to look for, or the user wants the best so far."""
+        return self.proven or interruption.asked()
 
     def offer(self, schedule: Schedule) -> None:
         cost = full_cost(self.problem, schedule)
         if cost < self.cost:
             self.best, self.cost = schedule, cost
             if self.observe is not None:
-                self.observe(cost, float("-inf"))
+                self.proven = bool(self.observe(cost, float("-inf")))
 
 
 class _Search:
@@ -286,9 +292,7 @@ class _Search:
         """One walk that does not depend on the clock (but for stopping in time)."""
         walk = self.walk(self.fixed, self.first)
         while (
-            walk.moves < steps
-            and time.perf_counter() - began < seconds
-            and not interruption.asked()
+            walk.moves < steps and time.perf_counter() - began < seconds and not self.record.ended()
         ):
             moves = min(STEPS_A_CALL, steps - walk.moves)
             self._level(walk)
@@ -323,7 +327,7 @@ class _Search:
     ) -> None:
         """Walks over one schedule, each on its half of the workers for a round."""
         now = self.first
-        while (clock := time.perf_counter()) < until and not interruption.asked():
+        while (clock := time.perf_counter()) < until and not self.record.ended():
             halves = split(self.fixed, now, group, self.rng)
             walks = [self.walk(half, now) for half in halves]
             run(walks, min(until, clock + length))
@@ -338,7 +342,7 @@ class _Search:
         """Walks of their own; now and then the worse one goes on from where the better one is."""
         walks = [self.walk(self.fixed, self.first) for _ in range(threads)]
         rounds = 0
-        while (clock := time.perf_counter()) < until and not interruption.asked():
+        while (clock := time.perf_counter()) < until and not self.record.ended():
             run(walks, min(until, clock + length))
             rounds += 1
             for walk in walks:

@@ -237,6 +237,7 @@ def search_orders(
     problem: Problem,
     first: Schedule,
     offer: Callable[[Schedule], None],
+    ended: Callable[[], bool],
     rng: np.random.Generator,
     *,
     steps: int | None,
@@ -252,6 +253,8 @@ def search_orders(
     first : Schedule
     offer : callable
         Handed each schedule that may be better.
+    ended : callable
+        Whether there is nothing more to look for.
     rng : numpy Generator
     steps : int, optional
         Moves, on one thread and independent of the clock; without, until the time is up.
@@ -269,7 +272,7 @@ def search_orders(
     starts = first_orders(problem, first)
     if steps is not None:
         walk = OrderWalk(futures, starts, int(rng.integers(1 << 31)))
-        while walk.moves < steps and time.perf_counter() < until and not interruption.asked():
+        while walk.moves < steps and time.perf_counter() < until and not ended():
             moves = min(STEPS_A_CALL, steps - walk.moves)
             walk.step(moves, walk.moves / steps, (walk.moves + moves) / steps)
             _offer(futures, walk, offer)
@@ -277,7 +280,7 @@ def search_orders(
     walks = [OrderWalk(futures, starts, int(rng.integers(1 << 31))) for _ in range(threads)]
     seconds = max(1e-3, until - began)
     with ThreadPoolExecutor(threads) as pool:
-        while (clock := time.perf_counter()) < until and not interruption.asked():
+        while (clock := time.perf_counter()) < until and not ended():
             end = min(until, clock + max(ROUND_S, seconds / ROUNDS))
             for done in [pool.submit(w.step_until, end, began, seconds) for w in walks]:
                 done.result()

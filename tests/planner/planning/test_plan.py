@@ -206,6 +206,22 @@ def test_nothing_pending_is_an_optimal_empty_plan() -> None:
     assert response.plan == Plan((), (), NOW, 0)
 
 
+def test_a_search_that_meets_the_bound_ends() -> None:
+    """It went on to the end of its budget, which cannot buy anything more."""
+    seconds = {f"t{k}": 100 + 41 * k % 90 for k in range(20)}
+    assert sum(seconds.values()) % 2 == 0
+    request = request_of(
+        tuple(Task(t, {"cpu": 4000}) for t in seconds), seconds,
+        (Worker("a", {"cpu": 4000}), Worker("b", {"cpu": 4000})),
+        policy=Policy(Prices(makespan_h=1.0, late_h=0.0, misses=0.0, wait_h=0.0, kwh=1e-9)),
+        budget=Budget(60.0),
+    )  # fmt: skip
+    assert plan(request, "greedy").status is not Status.OPTIMAL
+    response = plan(request, "lns")
+    assert (response.status, response.solver) == (Status.OPTIMAL, "lns")
+    assert response.wall_s < 30.0
+
+
 def test_a_good_incumbent_is_kept() -> None:
     """Replanning without need would move tasks for nothing."""
     tasks = tuple(Task(f"t{i}", {"cpu": 4000}, release_s=NOW) for i in range(3))
