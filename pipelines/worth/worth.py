@@ -13,7 +13,7 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from plancast.pipelines.inputs.config import name_of_log
-from plancast.pipelines.inputs.past_plans import RESERVED, PastPlans
+from plancast.pipelines.inputs.past_plans import RESERVED, USUAL, PastPlans
 from plancast.pipelines.worth.auto import Choices, chosen, past_plans
 from plancast.pipelines.worth.batches import (
     LEAST_BATCHES,
@@ -252,11 +252,14 @@ def worth(
 
 
 def past_of(found: Material, facts: Mapping[str, Any]) -> PastPlans:
-    """What ``plan --model`` may go by, of the facts that ``worth`` found."""
+    """What ``plan --model`` may go by, of the facts that ``worth`` found.
+
+    Notes
+    -----
+    Where nothing queues no plans of the past speak against the model.
+    """
     if not facts["queues"]:
-        # All plans are alike: the way that needs no model.
-        first = "closed_requested" if found.stretch.has_requests else "closed_scenarios"
-        return PastPlans(found.name, (), {first: ()})
+        return PastPlans(found.name, (), {USUAL: ()})
     return past_plans(found.name, found.backlogs, facts["costs"], facts["closed_first"])
 
 

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from plancast.predictor.jit import kernel
 from plancast.predictor.schema import canonical
+from plancast.predictor.state.names import name_of
 
 Key = tuple[str, float, str]
 Floats = NDArray[np.float64]
@@ -48,12 +49,12 @@ KINDS: dict[str, tuple[str, ...]] = {
     "group": ("group",),
     "app": ("app",),
     "queue": ("queue",),
-    "user_like": ("user", "app", "queue", "partition", "requested_s", "cpus", "gpus", "mem_mib"),
-    "like": ("app", "queue", "partition", "requested_s", "cpus", "gpus", "mem_mib"),
+    "user_like": ("user", "name", "queue", "partition", "requested_s", "cpus", "gpus", "mem_mib"),
+    "like": ("name", "queue", "partition", "requested_s", "cpus", "gpus", "mem_mib"),
     "all": (),
 }
-"""Whose history: name to the columns that make the key. A key with an unknown part has none,
-but for the kinds in ``LIKE``."""
+"""Whose history: name to the columns that make the key; ``name`` is ``name_of`` the application.
+A key with an unknown part has none, but for the kinds in ``LIKE``."""
 
 LIKE: dict[str, tuple[str, ...]] = {"user_like": ("user",), "like": ()}
 """The kinds that compare whole submissions, "unknown" being a value like any other; and the
@@ -151,11 +152,13 @@ class _LongTables(NamedTuple):
     ordered: Floats
 
 
+_PARTS = (*ROW, "name")
 _PLACES: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = tuple(
-    (tuple(map(ROW.index, LIKE.get(kind, parts))), tuple(map(ROW.index, parts)))
+    (tuple(map(_PARTS.index, LIKE.get(kind, parts))), tuple(map(_PARTS.index, parts)))
     for kind, parts in KINDS.items()
 )
-"""Of each kind the places in ``ROW`` of the columns that must be known and of those of its key."""
+"""Of each kind the places in ``_PARTS`` of those that must be known and of those of its key."""
+_APP_PLACE = ROW.index("app")
 
 _SPARE_PLACES = tuple(map(ROW.index, SPARE))
 
@@ -456,6 +459,7 @@ class History:
         job = [None if value == "" or value != value else value for value in row]
         for place in _SPARE_PLACES:
             job[place] = job[place] or None
+        job.append(name_of(row[_APP_PLACE]) or None)
         slots = np.full(len(KINDS), -1, dtype=np.int64)
         for k, (needed, parts) in enumerate(_PLACES):
             if any(job[place] is None for place in needed):
@@ -677,7 +681,9 @@ def _slot_table(columns: dict[str, NDArray[Any]]) -> tuple[Ints, int]:
     """Slots of all rows and kinds, shape (n, kinds), -1 where unknown; and their number."""
     n = len(columns["user"])
     alike = {part: np.where(columns[part] == 0, np.nan, columns[part]) for part in SPARE}
-    told = columns | alike
+    app, names = pd.factorize(columns["app"])
+    named = np.array([name_of(name) for name in names], dtype=object)[app]
+    told = columns | alike | {"name": named}
     codes = {part: _codes(told[part]) for parts in KINDS.values() for part in parts}
     table = np.empty((n, len(KINDS)), dtype=np.int64)
     used = 0

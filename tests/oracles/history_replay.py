@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from plancast.predictor.state.history import KINDS, LIKE, SPARE
+from plancast.predictor.state.names import name_of
 
 BAD = ("failed", "timeout", "cancelled")
 
@@ -34,7 +35,8 @@ def answer_slowly(
     decay: float = 0.3,
 ) -> list[float]:
     """What was known about one row of a log at `as_of_s`, in the order of HISTORY_NAMES."""
-    jobs = jobs_of(rows)
+    jobs = [j | {"name": name_of(j["app"])} for j in jobs_of(rows)]
+    query = query | {"name": name_of(query["app"])}
     ended = sorted(
         (j for j in jobs if j["end_s"] <= as_of_s and j["run_s"] > 0),
         key=lambda j: (j["end_s"], j["place"]),

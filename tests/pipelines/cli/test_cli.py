@@ -372,7 +372,7 @@ def test_planning_with_a_model(run: Run, small_run: SmallRun, tmp_path: Path) ->
         "running: [{id: old, owner: '1', cpus: 1, workers: [w], start_s: 100}]\n"
     )
     model, found = small_run.path("model"), tmp_path / "e.csv"
-    asked = ["--tasks", tasks, "--cluster", cluster, "--source", "model"]
+    asked = ["--tasks", tasks, "--cluster", cluster]
     ended = run("plan", *asked, "--model", model, "--solver", "astar", "-o", answer, "--json")
     assert (ended.code, ended.facts["estimate_source"]) == (0, "model")
     plan = from_json(PlanResponse, answer.read_bytes()).plan

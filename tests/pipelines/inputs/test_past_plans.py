@@ -187,10 +187,10 @@ def test_the_command_says_whose_run_times_count(
     )  # fmt: skip
 
 
-def test_where_nothing_queues_requests_count(
+def test_where_nothing_queues_the_model_counts(
     files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A model would plan by forecasts though no plan of the past was cheaper for them."""
+    """A model would be passed over though no plan of the past was dearer for it."""
     from plancast.pipelines.cli import main
     from plancast.planner.instances.generate_log import generate_log, swf_text
 
@@ -202,4 +202,4 @@ def test_where_nothing_queues_requests_count(
     assert "runtime.past-plans.json" in "".join(capsys.readouterr().out.split())
     choice = chosen_way(**files)
     assert choice is not None
-    assert (choice.way, choice.known) == ("closed_requested", 0)
+    assert (choice.way, choice.known) == ("closed_scenarios", 0)
