@@ -1,5 +1,6 @@
 # make run [LOG=path]   sets up and runs the pipeline: on the embedded log, or on yours
 # make test             sets up and passes every check
+# make docs             runs the course and builds the site into build/site
 PYTHON ?= python3
 BIN := .venv/bin
 # LightGBM with two threads beside another busy process ran ten times slower than with one.
@@ -7,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: run test check bench bench-forecast bench-replay bench-placement bench-execution bench-repair demo-dask demo-slurm clean help bench-solvers bench-guide bench-advise bench-eta bench-worth
+.PHONY: run test check docs bench bench-forecast bench-replay bench-placement bench-execution bench-repair demo-dask demo-slurm clean help bench-solvers bench-guide bench-advise bench-eta bench-worth
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -34,6 +35,11 @@ check: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs: .venv/dev
+	$(BIN)/python docs/hooks.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Compiled once, beside the checks, and not by each of the two test processes.
 kernels-%: .venv/dev

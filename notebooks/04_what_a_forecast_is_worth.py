@@ -27,7 +27,7 @@ import plancast as pc
 from plancast.planner.instances.generate import generate_log, write_swf
 
 alt.renderers.enable("svg")
-write_swf(generate_log(jobs=3000, users=30, procs=64, load=0.85, seed=0), "site.swf")
+write_swf(generate_log(jobs=1500, users=20, procs=64, load=0.85, seed=0), "site.swf")
 log = pc.read_log("site.swf")
 found = pc.replay(
     log, dispatchers=["easy", "easy-sjbf", "planner"], estimates=["requested", "model", "oracle"]

@@ -16,7 +16,8 @@ from tests.conftest import ROOT
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 QUICK = ("01_your_log", "03_plan_your_csv", "07_your_own_prices")
 """Run in every test run; the others are slow."""
-SECONDS = 120
+SECONDS = 300
+"""Longest that a cell may take."""
 MOST_IMPORTS = 3
 
 
