@@ -50,6 +50,13 @@ from plancast.predictor.state.experts import TRAINING_ROWS, owner_of, owners_of
 from plancast.predictor.state.features import FeatureBuilder
 from plancast.predictor.state.history import Floats, History, Key
 from plancast.predictor.state.online import OnlineCorrection
+from plancast.predictor.target import (
+    Target,
+    as_target,
+    check_target,
+    lower_bounds,
+    row_as_target,
+)
 from plancast.predictor.training import (
     Running,
     Training,
@@ -95,6 +102,9 @@ class RuntimePredictor(BaseEstimator):
         Further parameters of ``QuantileGBM``.
     refit_s : float
         Longest time until ``update`` refits the trees, seconds; infinity: it never does.
+    target : {"time", "mem"}
+        What is forecast. For ``"mem"`` it is the peak memory, and every "seconds" of a forecast
+        is MiB; the requested memory is its limit; a job that died of its limit is censored.
 
     Notes
     -----
@@ -119,6 +129,7 @@ class RuntimePredictor(BaseEstimator):
         seed: int = 0,
         trees: Mapping[str, Any] | None = None,
         refit_s: float = REFIT_S,
+        target: Target = "time",
     ) -> None:
         self.levels: tuple[float, ...] = tuple(levels)
         self.calibration_share = calibration_share
@@ -129,6 +140,7 @@ class RuntimePredictor(BaseEstimator):
         self.seed = seed
         self.trees = dict(trees or {})
         self.refit_s = float(refit_s)
+        self.target: Target = target
         self._check_settings()
         self.history = History(window, decay)
         self.forecaster = self._new_forecaster(FeatureBuilder(window, decay))
@@ -141,6 +153,7 @@ class RuntimePredictor(BaseEstimator):
     def _check_settings(self) -> None:
         """Refuse settings that cannot be used; ``set_params`` may have changed any."""
         self.levels = check_levels(self.levels)
+        check_target(self.target)
         if not self.refit_s > 0:
             raise ValueError(f"refit_s is {self.refit_s}; it must be above 0")
         if not 0 <= self.calibration_share < 1:
@@ -197,13 +210,15 @@ class RuntimePredictor(BaseEstimator):
         """
         self._check_settings()
         jobs, repaired, self.refused = plausible(canonical(log))
+        jobs = as_target(jobs, self.target)
         usable = trainable(jobs, self.outcomes)
         split = split_by_share(jobs, 1 - self.calibration_share, self.calibration_share)
         train = split.train[usable[split.train]]
         held_out = split.calibration[usable[split.calibration]]
         if len(train) < MIN_TRAINING_ROWS:
             raise BadLog(
-                f"the log has {len(train)} jobs to train on with a positive run time; "
+                f"the log has {len(train)} jobs to train on with a positive "
+                f"{'run time' if self.target == 'time' else 'peak memory'}; "
                 f"give at least {MIN_TRAINING_ROWS}"
             )
         builder = FeatureBuilder(self.window, self.decay).fit(jobs.iloc[train])
@@ -215,10 +230,11 @@ class RuntimePredictor(BaseEstimator):
         moment = split.calibration_from_s
         if not math.isfinite(moment):
             moment = float(np.nanmax(np.concatenate([known[np.isfinite(known)], submit])))
-        running = runs_at(jobs, usable, moment)
-        self.forecaster.refit(
-            past_of(questions, train, run, moment - begun[running]), moment, len(train), "first"
-        )
+        if self.target == "time":
+            watched = moment - begun[runs_at(jobs, usable, moment)]
+        else:
+            watched = lower_bounds(jobs, moment)
+        self.forecaster.refit(past_of(questions, train, run, watched), moment, len(train), "first")
         metrics: dict[str, float] = {}
         if len(held_out):
             part = questions.part(held_out)
@@ -229,9 +245,10 @@ class RuntimePredictor(BaseEstimator):
             found = self._replayed(
                 self.correction, jobs.iloc[held_out], part, submit[held_out], known[held_out]
             )
-            self.remaining.replay(
-                found, run[held_out], begun[held_out], known[held_out], part.owners
-            )
+            if self.target == "time":
+                self.remaining.replay(
+                    found, run[held_out], begun[held_out], known[held_out], part.owners
+                )
         ended = np.flatnonzero(usable & np.isfinite(known))[-TRAINING_ROWS:]
         self._training = Training.of(past_of(questions, ended, run, np.empty(0)))
         self._running = {}
@@ -301,7 +318,7 @@ class RuntimePredictor(BaseEstimator):
         """
         jobs, _, refused = plausible(canonical(rows))
         self.refused += refused
-        jobs = self._without_known(jobs)
+        jobs = self._without_known(as_target(jobs, self.target))
         over = jobs["end_s"].notna().to_numpy() | (jobs["outcome"] != "unknown").to_numpy()
         unnoted = []
         for place, job in jobs[over].sort_values("end_s", kind="stable").iterrows():
@@ -353,7 +370,8 @@ class RuntimePredictor(BaseEstimator):
         asked = self.forecaster.questions(jobs, self.history)
         known = known_at_s(jobs)
         found = self._replayed(self.correction, jobs, asked, submit, known)
-        self.remaining.replay(found, run, begun_at_s(jobs), known, owners_of(jobs))
+        if self.target == "time":
+            self.remaining.replay(found, run, begun_at_s(jobs), known, owners_of(jobs))
         for place in np.argsort(known, kind="stable"):
             self._training.add(asked.part(np.array([place])), float(run[place]))
 
@@ -375,6 +393,8 @@ class RuntimePredictor(BaseEstimator):
         if not why:
             return
         watched = [now - job.start_s for job in self._running.values() if job.start_s <= now]
+        if self.target == "mem":
+            watched = []
         past = self._training.past(np.array(watched, np.float64))
         if len(past.run_s) < MIN_TRAINING_ROWS:
             return
@@ -439,7 +459,7 @@ class RuntimePredictor(BaseEstimator):
         jobs that wait or run.
         """
         self._fitted()
-        return seconds_of(self._issued(clean_row(job), as_of_s)[1].logs)
+        return seconds_of(self._issued(self._row(job), as_of_s)[1].logs)
 
     def remaining_quantiles(
         self, job: Mapping[str, Any], elapsed_s: float, as_of_s: float | None = None
@@ -459,7 +479,7 @@ class RuntimePredictor(BaseEstimator):
         -----
         See ``RemainingCorrection``.
         """
-        asked, forecast = self._issued(clean_row(job), as_of_s)
+        asked, forecast = self._issued(self._row(job), as_of_s)
         return self.remaining.quantiles(seconds_of(forecast.logs), elapsed_s, asked.owners[0])
 
     def predict_elapsed(
@@ -561,6 +581,7 @@ class RuntimePredictor(BaseEstimator):
                 seed=settings["seed"],
                 trees=settings["trees"],
                 refit_s=math.inf if settings["refit_s"] is None else settings["refit_s"],
+                target=settings.get("target", "time"),
             )
             model.forecaster = model._new_forecaster(FeatureBuilder.from_card(card["builder"]))
             model.window, model.decay = model.builder.window, model.builder.decay
@@ -610,6 +631,7 @@ class RuntimePredictor(BaseEstimator):
             seed=self.seed,
             trees=self.trees,
             cap=self.cap_at_request,
+            remain=self.target == "time",
             calibrate=self.calibration_share > 0,
         )
 
@@ -628,6 +650,7 @@ class RuntimePredictor(BaseEstimator):
     ) -> Floats:
         self._fitted()
         jobs, as_of, order = in_submission_order(frame, as_of_s)
+        jobs = as_target(jobs, self.target)
         result = np.empty((len(jobs), len(self.levels)))
         if len(jobs):
             asked = self.forecaster.questions(jobs, self.history, as_of, see_ends=see_ends)
@@ -669,6 +692,9 @@ class RuntimePredictor(BaseEstimator):
             )
         )
 
+    def _row(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        return row_as_target(clean_row(job), self.target)
+
     def _issued(self, job: Mapping[str, Any], as_of_s: float | None) -> tuple[Questions, Forecast]:
         """One clean row as it is asked about, and its forecast."""
         asked = self.forecaster.question(job, self.history, as_of_s)
@@ -705,6 +731,7 @@ class RuntimePredictor(BaseEstimator):
                 "seed": self.seed,
                 "trees": self.trees,
                 "refit_s": self.refit_s if math.isfinite(self.refit_s) else None,
+                "target": self.target,
             },
             "features": self.builder.names,
             "builder": self.builder.card(),

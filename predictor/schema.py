@@ -51,6 +51,7 @@ COLUMNS: dict[str, Column] = {
     "queue": Column("str", "queue, QoS or virtual cluster", True),
     "partition": Column("str", "partition or machine class asked for", True),
     "outcome": Column("str", "completed, failed, cancelled, timeout or unknown", False),
+    "mem_peak_mib": Column("float64", "largest memory in use, MiB, whole job", False),
 }
 """Canonical columns. A frame may carry extra features named ``num_*`` or ``cat_*``,
 which are known at submission by declaration of the column map."""

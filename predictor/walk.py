@@ -33,6 +33,7 @@ from plancast.predictor.splits import known_at_s
 from plancast.predictor.state.experts import EXPERTS, TRAINING_ROWS
 from plancast.predictor.state.features import FeatureBuilder
 from plancast.predictor.state.history import Floats, History
+from plancast.predictor.target import Target, as_target, check_target, lower_bounds
 from plancast.predictor.training import trainable
 
 __all__ = ["DAY_S", "Walk", "walk_forward"]
@@ -94,6 +95,7 @@ def walk_forward(
     rows: int = TRAINING_ROWS,
     seed: int = 0,
     trees: Mapping[str, Any] | None = None,
+    target: Target = "time",
     progress: Callable[[float], None] | None = None,
 ) -> Walk:
     """Forecast every job of a log from its past.
@@ -113,6 +115,9 @@ def walk_forward(
     seed : int
     trees : mapping, optional
         Further parameters of ``QuantileGBM``.
+    target : {"time", "mem"}
+        What is forecast: the run time, or the peak memory (all "seconds" are then MiB, and
+        nothing remains).
     progress : callable, optional
         Called with the share of the log that is done.
 
@@ -128,8 +133,8 @@ def walk_forward(
         raise ValueError(f"first is {first} and refit_s {refit_s}; they must be in (0, 1) and > 0")
     # The inner levels are always there: the remaining time needs the whole distribution.
     inner = tuple(sorted({*asked, *LEVELS}))
-    jobs, _, _ = plausible(canonical(log))
-    life = _Life(jobs)
+    jobs = as_target(plausible(canonical(log))[0], check_target(target))
+    life = _Life(jobs, target)
     begin = int(np.ceil(round(first * len(jobs), 6)))
 
     began = time.perf_counter()
@@ -186,7 +191,7 @@ def walk_forward(
     predict_s += time.perf_counter() - began
     survivors = forecaster.remaining.replay(
         quantiles,
-        np.where(life.usable, life.run, np.nan),
+        np.where(life.usable & (target == "time"), life.run, np.nan),
         life.start,
         life.known,
         questions.owners,
@@ -217,7 +222,8 @@ def walk_forward(
 class _Life:
     """When the jobs of a log were submitted, started and known, and what had ended by when."""
 
-    def __init__(self, jobs: pd.DataFrame) -> None:
+    def __init__(self, jobs: pd.DataFrame, target: Target) -> None:
+        self._jobs, self._target = jobs, target
         self.submit, self.run, start = (
             jobs[name].to_numpy(np.float64, copy=True) for name in ("submit_s", "run_s", "start_s")
         )
@@ -239,9 +245,14 @@ class _Life:
         return Past(matrix, requested, self.run[last], queues, np.empty(0))
 
     def past(self, at: int, rows: int) -> tuple[NDArray[np.int64], Floats]:
-        """The latest jobs that had ended by a row's submission, and how long others had run."""
+        """The latest jobs that had ended by a row's submission, and how long others had run.
+
+        Of memory: the limits that jobs had died of.
+        """
         now = self.submit[at]
         past = np.sort(self._order[: self.ended[at]])[-rows:]
+        if self._target == "mem":
+            return past, lower_bounds(self._jobs, now)
         running = self._ran & (self.submit >= self.submit[past[0]])
         running &= (self.start <= now) & (self.known > now)
         return past, now - self.start[running]

@@ -88,6 +88,7 @@ TESTED_IN = {
     "pipelines/master": "pipelines/master/test_master",
     "pipelines/operators/eta_backtest": "pipelines/operators/test_eta",
     "pipelines/operators/live_queue": "pipelines/operators/test_slurm_queue",
+    "predictor/memory_baselines": "predictor/test_memory",
     "pipelines/operators/months": "pipelines/operators/test_advise",
     "pipelines/operators/waits": "pipelines/operators/test_eta",
     "pipelines/planner_process": "pipelines/http/test_service",

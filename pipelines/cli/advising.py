@@ -1,4 +1,4 @@
-"""``plancast advise``: which time limits to request, and what they would be worth."""
+"""``plancast advise``: which time limits and how much memory to request, and what it is worth."""
 
 from __future__ import annotations
 
@@ -35,6 +35,9 @@ def advise(
     risk: Annotated[
         float, typer.Option(help="Share of the jobs that would have finished which may be cut.")
     ] = 0.01,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Advise memory instead of time limits.")
+    ] = False,
     worst: Annotated[
         float, typer.Option(help="Greatest chance to be cut that any one job is given.")
     ] = 0.8,
@@ -67,31 +70,38 @@ def advise(
     procs: Procs = None,
     window: Window = None,
 ) -> None:
-    """Say which time limit each group of jobs should request, and what that would be worth.
+    """Say which time limit (or memory) each group of jobs should request, and what it is worth.
 
     Example: plancast advise KTH-SP2-1996-2.swf.gz --risk 0.01 --csv limits.csv
     """
     from plancast.pipelines.inputs.files import write_text_atomic
     from plancast.pipelines.operators.advise import advise as advised
     from plancast.pipelines.operators.advise import slurm_text
+    from plancast.pipelines.operators.memory import advise_memory_of
 
     slurm = format == "slurm"
     if output is not None and not slurm:
         raise BadRequest("-o: goes with --format slurm; use --csv or --json for the others")
+    if memory and slurm:
+        raise BadRequest("--format slurm: writes time limits; use --csv or --json with --memory")
     form = "auto" if slurm else format
     reading = reading_of(form, columns, timezone, fields, delimiter, max_bad, strict)
     names = [] if dispatcher == "none" else [word.strip() for word in dispatcher.split(",")]
     with progress(f"advising {log.name}") as tell:
-        found = advised(
-            log,
-            risk=risk,
-            worst=worst,
-            dispatchers=names,
-            reading=reading,
-            procs=procs,
-            window=window,
-            progress=lambda text: tell(text=text),
-        )
+        said = lambda text: tell(text=text)  # noqa: E731
+        if memory:
+            found = advise_memory_of(log, risk=risk, reading=reading, progress=said)
+        else:
+            found = advised(
+                log,
+                risk=risk,
+                worst=worst,
+                dispatchers=names,
+                reading=reading,
+                procs=procs,
+                window=window,
+                progress=said,
+            )
     if csv is not None:
         write_text_atomic(csv, found.groups.to_csv(index=False))
     report = text_of.dumps(found.facts, indent=1) + "\n"
@@ -105,6 +115,8 @@ def advise(
             typer.echo(slurm_text(found), nl=False)
             return
         write_text_atomic(output, slurm_text(found))
+    elif memory:
+        show_memory(found)
     else:
         show(found)
     for path in (csv, json, output):
@@ -139,6 +151,70 @@ def show(found: Advice) -> None:
     if len(groups):
         console.print()
         console.print(_group_table(groups))
+    console.print()
+    console.print(facts["verdict"], markup=False)
+
+
+METHOD_NAMES = {
+    "user": "requests of users",
+    "advised": "advised",
+    "maximum": "largest so far",
+    "linear": "straight line",
+    "k_segments": "k-Segments, one segment",
+    "sizey": "Sizey",
+}
+
+
+def show_memory(found: Advice) -> None:
+    """What each method wastes and fails, which groups would gain most, and the verdict."""
+    facts = found.facts
+    user = facts["memory"]["user"]["waste_gib_h"]
+    rows = [
+        [
+            METHOD_NAMES[name],
+            f"{waste['waste_gib_h']:,.1f}",
+            f"{100 * waste['waste_gib_h'] / user:.1f} %" if user else "-",
+            f"{waste['waste_half_gib_h']:,.1f}",
+            f"{100 * waste['failures']:.2f} %",
+        ]
+        for name, waste in facts["memory"].items()
+    ]
+    title = (
+        f"{facts['log']}: {facts['judged_tasks']:,} of {facts['tasks']:,} tasks, the last "
+        "70 % of those for which their request was enough;\nmemory held and not used, a failed "
+        "attempt lasting the full run, or half of it"
+    )
+    columns = ["method", "waste GiB-h", "of users'", "at half a run", "failures"]
+    console.print(table(title, columns, rows))
+    groups = found.groups[found.groups["advised_mib"] < found.groups["mem_mib"]]
+    if len(groups):
+        shown = [
+            [
+                " / ".join(
+                    str(part)
+                    for part in (
+                        row["user"],
+                        row["group"],
+                        row["app"].rsplit(":", 1)[-1],
+                        f"{row['cpus']:g}",
+                    )
+                    if part
+                ),
+                f"{row['mem_mib']:,.0f}",
+                f"{row['advised_mib']:,.0f}",
+                f"{100 * row['chance']:.1f} %",
+                f"{row['tasks']:,}",
+                f"{row['saved_gib_h']:,.1f}",
+            ]
+            for row in groups.head(SHOWN_GROUPS).to_dict("records")
+        ]
+        title = (
+            f"Amounts from now on, MiB, the {len(shown)} groups of {len(groups):,} that gained "
+            "most:\nchance to fail; GiB-hours freed so far"
+        )
+        console.print()
+        columns = ["user / group / task / processors", "asks", "advised", "chance", "tasks"]
+        console.print(table(title, [*columns, "GiB-h"], shown))
     console.print()
     console.print(facts["verdict"], markup=False)
 

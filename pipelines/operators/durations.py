@@ -26,13 +26,6 @@ LATEST = 200
 ENOUGH = 3
 """Ended tasks below which a name is left to the tool's own guess."""
 
-_PEAKS = {"peak_rss": 1.0 / 2**20, "mem_mib_peak": 1.0}
-"""Columns of measured memory in traces, and MiB of their plain unit. It is measured while a task
-runs, so no column map has it: no forecast may look at it."""
-
-_NAMES = ("process", "name", "job_name")
-_UNITS = {"": 1.0, "K": 2.0**10, "M": 2.0**20, "G": 2.0**30, "T": 2.0**40}
-
 
 def runs_by_name(path: str | Path, reading: Reading = AS_IT_IS) -> dict[str, pd.DataFrame]:
     """The latest completed tasks of each name (``app``) of a log.
@@ -48,32 +41,6 @@ def runs_by_name(path: str | Path, reading: Reading = AS_IT_IS) -> dict[str, pd.
         raise BadRequest(f"{path}: names no applications; map the column that names a task to app")
     named = named.sort_values("end_s", kind="stable")
     return {str(name): rows.tail(LATEST) for name, rows in named.groupby("app", sort=True)}
-
-
-def peaks_by_name(path: str | Path) -> dict[str, Floats]:
-    """Measured memory of completed tasks by name, MiB, of a trace that has it; else nothing."""
-    try:
-        trace = pd.read_csv(path, sep=None, engine="python", dtype=str, keep_default_na=False)
-    except (ValueError, OSError, pd.errors.ParserError):
-        return {}
-    column = next((c for c in _PEAKS if c in trace), None)
-    name = next((c for c in _NAMES if c in trace), None)
-    if column is None or name is None:
-        return {}
-    if "status" in trace:
-        trace = trace[trace["status"].str.upper() == "COMPLETED"]
-    # The name of a task is that of its process, and a tag in brackets.
-    names = trace[name].str.replace(r" \(.*\)$", "", regex=True)
-    parts = trace[column].str.extract(r"^([\d.]+)\s*([KMGT]?)i?B?$")
-    amount = pd.to_numeric(parts[0], errors="coerce") * parts[1].map(_UNITS)
-    plain = parts[1] == ""
-    mib = np.where(plain, amount * _PEAKS[column], amount / 2**20)
-    found = pd.Series(mib, index=trace.index)
-    kept = found[found > 0]
-    return {
-        str(key): rows.to_numpy(np.float64)[-LATEST:]
-        for key, rows in kept.groupby(names[kept.index], sort=True)
-    }
 
 
 def quantile_with(values: Floats, level: float) -> float:
@@ -133,7 +100,7 @@ def nextflow_config(
         "    errorStrategy = { task.exitStatus in [137, 140, 143, 247, 271] ? 'retry' : 'finish' }",
         f"    maxRetries = {len(levels)}",
     ]
-    count, peaks = 0, peaks_by_name(path)
+    count = 0
     for name, rows in runs_by_name(path, reading).items():
         if len(rows) < ENOUGH:
             continue
@@ -141,7 +108,8 @@ def nextflow_config(
         lines.append(f"    withName: {_groovy(name)} {{")
         times = _steps(rows["run_s"].to_numpy(np.float64), levels, round_s)
         lines.append(f"        time = {{ [{_list(times, 's')}][task.attempt - 1] }}")
-        peak = peaks.get(name, np.empty(0))
+        peak = rows["mem_peak_mib"].to_numpy(np.float64)
+        peak = peak[peak > 0]
         if len(peak) >= ENOUGH:
             memory = _steps(peak, levels, round_mib)
             lines.append(f"        memory = {{ [{_list(memory, 'MB')}][task.attempt - 1] }}")

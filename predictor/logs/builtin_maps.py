@@ -1,7 +1,8 @@
 """Column maps that need no file: traces of tools whose columns are always the same.
 
 A map is a plain mapping as a column-map file holds it. Only what was known at submission is
-mapped to features: peak memory and CPU use are measured while a task runs.
+mapped to features: CPU use is measured while a task runs. So is peak memory, which is no feature
+but is learned.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ _NEXTFLOW = {"task_id", "hash", "name", "status", "submit", "realtime"}
 _SNAKEMAKE = ("s", "h:m:s", "max_rss")
 
 _RAW = dict.fromkeys(("submit_s", "start_s", "end_s", "run_s", "requested_s"), "ms") | {
-    "mem_mib": "bytes"
+    "mem_mib": "bytes",
+    "mem_peak_mib": "bytes",
 }
 
 NAMES = ("nextflow", "snakemake")
@@ -65,6 +67,7 @@ def _nextflow(there: set[str]) -> dict[str, Any]:
         "requested_s": "time",
         "cpus": "cpus",
         "mem_mib": "memory",
+        "mem_peak_mib": "peak_rss",
         # The process; where the trace does not name it, the task's name without its tag.
         "app": "process" if "process" in there else "name",
         "queue": "queue",
@@ -88,7 +91,7 @@ def _nextflow(there: set[str]) -> dict[str, Any]:
 
 
 def _snakemake(there: set[str], file: str) -> dict[str, Any]:
-    wanted = {"job_id": "jobid", "app": "rule_name", "cpus": "threads"}
+    wanted = {"job_id": "jobid", "app": "rule_name", "cpus": "threads", "mem_peak_mib": "max_rss"}
     extended = _present(there, wanted)
     return {
         "columns": {"run_s": "s"} | extended,

@@ -38,6 +38,7 @@ QUANTITY = {
     "run_s": "time",
     "requested_s": "time",
     "mem_mib": "memory",
+    "mem_peak_mib": "memory",
     "cpus": "count",
     "gpus": "count",
 }

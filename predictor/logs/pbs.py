@@ -185,6 +185,7 @@ def _job(stamp: str, job_id: str, values: dict[str, str], timezone: str) -> dict
         "requested_s": requested_s,
         "cpus": cpus or math.nan,
         "mem_mib": mem_mib,
+        "mem_peak_mib": read("resources_used.mem", units.size_mib),
         "gpus": chunks["gpus"] if math.isnan(gpus) else gpus,
         "user": values.get("user", ""),
         "group": values.get("account") or values.get("project") or values.get("group", ""),

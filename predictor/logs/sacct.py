@@ -243,6 +243,8 @@ class SacctReader:
           covers them; they are dropped and counted. So are jobs that have not ended.
         - The queue is the QOS (the partition where no QOS is logged); the group is the
           account, else the Unix group.
+        - The peak memory is that of the step that took most: ``TRESUsageInTot``, else ``MaxRSS``
+          times ``NTasks``; of a job that ended ``OUT_OF_MEMORY`` at least what it requested.
         - Processors, memory and GPUs are those requested (ReqTRES, ReqCPUS, ReqMem), else
           those allocated.
         - A delimiter or a line break within a free text (JobName, SubmitLine, WorkDir, ...) is
@@ -374,9 +376,49 @@ def _whole_jobs(cells: _Cells) -> _Cells:
     is_step = table[ids].str.contains(".", regex=False).astype(bool)
     jobs = table[~is_step].rename(columns={ids: "job_id"})
     orphans = ~table[ids][is_step].str.split(".").str[0].isin(jobs["job_id"])
+    jobs["peak"] = _peaks(table, ids, is_step, jobs)
     rows.skip("steps", int(is_step.sum()))
     rows.skip("steps without their job", int(orphans.sum()))
     return _Cells(jobs.reset_index(drop=True), cells.places[~is_step.to_numpy()], rows)
+
+
+def _peaks(table: pd.DataFrame, ids: str, is_step: pd.Series, jobs: pd.DataFrame) -> pd.Series:
+    """The largest memory of a job's own line and of its steps, MiB; NaN where none is told.
+
+    Of attempts that share an id nobody can say whose a step was.
+    """
+    if not {"TRESUsageInTot", "MaxRSS"} & set(table.columns):
+        return pd.Series(np.nan, index=jobs.index)
+    own = _used_mib(table)
+    whose = table[ids].str.split(".").str[0]
+    largest = own.groupby(whose).max()
+    found = jobs["job_id"].map(largest)
+    return found.where(~jobs["job_id"].duplicated(keep=False), own[jobs.index])
+
+
+def _used_mib(table: pd.DataFrame) -> pd.Series:
+    """Memory in use by all tasks of each line, MiB; what cannot be read is unknown."""
+
+    def cells(field: str) -> list[str]:
+        if field not in table.columns:
+            return [""] * len(table)
+        return [str(text) for text in table[field]]
+
+    result = []
+    for total, most, tasks in zip(
+        cells("TRESUsageInTot"), cells("MaxRSS"), cells("NTasks"), strict=True
+    ):
+        try:
+            text = tres(total).get("mem", "")
+            times = 1.0
+            if not text:
+                text, times = most.strip(), _count(tasks)
+            # A plain number is of bytes.
+            mib = size_mib(text) / (1.0 if text[-1:].isalpha() else 2.0**20)
+        except ValueError:
+            mib, times = math.nan, 1.0
+        result.append(mib * (1.0 if math.isnan(times) else times))
+    return pd.Series(result, index=table.index, dtype="float64")
 
 
 def _jobs(cells: _Cells, timezone: str) -> pd.DataFrame:
@@ -419,6 +461,10 @@ def _jobs(cells: _Cells, timezone: str) -> pd.DataFrame:
     run_s = first_known(numbers_of("ElapsedRaw", _seconds), numbers_of("Elapsed", duration_s))
     unread = cells.faults.get("Start", (np.zeros(size, dtype=bool), ""))[0]
     state = texts("State").str.split(n=1).str[0].fillna("").str.rstrip("+")
+    mem_mib = first_known(req_mem, _requested_mem(cells, cpus, nodes), alloc_mem)
+    peak = cells.table["peak"].to_numpy(np.float64, copy=True)
+    # Sampled, it misses the moment at which a job died.
+    peak = np.where(state == "OUT_OF_MEMORY", np.fmax(peak, mem_mib), peak)
     return pd.DataFrame(
         {
             "job_id": cells.table["job_id"].str.strip(),
@@ -432,13 +478,14 @@ def _jobs(cells: _Cells, timezone: str) -> pd.DataFrame:
                 numbers_of("Timelimit", duration_s),
             ),
             "cpus": cpus,
-            "mem_mib": first_known(req_mem, _requested_mem(cells, cpus, nodes), alloc_mem),
+            "mem_mib": mem_mib,
             "gpus": first_known(req_gpus, alloc_gpus),
             "user": texts("User"),
             "group": texts("Account", "Group"),
             "app": texts("JobName"),
             "queue": texts("QOS", "Partition"),
             "partition": texts("Partition"),
+            "mem_peak_mib": peak,
             "outcome": state.map(OUTCOME_OF_STATE).astype(object).fillna("unknown"),
             "state": state,
             "ended": ~np.isnan(end_s) | ~np.isnan(start_s + run_s),

@@ -36,7 +36,7 @@ TYPES: dict[str, str] = {
     **dict.fromkeys(("ReqCPUS", "AllocCPUS", "NCPUS", "NNodes", "ReqNodes", "AllocNodes"), _COUNT),
     **dict.fromkeys(("NTasks", "Priority", "AssocID", "UID", "GID", "QOSRAW", "DBIndex"), _COUNT),
     **dict.fromkeys(("ReqMem", "MaxRSS", "AveRSS", "MaxVMSize", "AveVMSize"), _SIZE),
-    **dict.fromkeys(("ReqTRES", "AllocTRES"), _TRES),
+    **dict.fromkeys(("ReqTRES", "AllocTRES", "TRESUsageInTot", "TRESUsageInMax"), _TRES),
     "State": r"[A-Za-z_]+(?: by \S+)?\+?",
     **dict.fromkeys(("ExitCode", "DerivedExitCode"), r"\d+:\d+|"),
     **dict.fromkeys(("User", "Group", "Account", "Partition", "QOS", "Cluster"), _WORD),

@@ -28,6 +28,7 @@ _FIELDS = (
     "ReqMem",
     "ReqTRES",
     "AllocTRES",
+    "MaxRSS",
     "User",
     "Group",
     "Account",
@@ -122,6 +123,7 @@ def cells_of(job: dict[str, Any]) -> dict[str, str]:
         "ReqMem": memory_text(required or job),
         "ReqTRES": tres_text(tres.get("requested", job.get("tres_req_str"))),
         "AllocTRES": tres_text(tres.get("allocated", job.get("tres_alloc_str"))),
+        "MaxRSS": _peak_text(job),
         "User": word(job.get("user", job.get("user_name"))) or word(kin.get("user")),
         "Group": word(job.get("group", job.get("group_name"))),
         "Account": word(job.get("account")) or word(kin.get("account")),
@@ -205,6 +207,20 @@ def tres_text(value: Any) -> str:
             unit = "M" if kind == "mem" else ""
             parts.append(f"{kind}{'/' + name if name else ''}={amount:.0f}{unit}")
     return ",".join(parts)
+
+
+def _peak_text(job: dict[str, Any]) -> str:
+    """The largest memory of any step, all its tasks together, as sacct would print it."""
+    peaks = [0.0]
+    for step in _list(job.get("steps")):
+        usage = _object(_object(_object(step).get("tres")).get("requested"))
+        for item in _list(usage.get("total")):
+            count = _object(item).get("count")
+            if _object(item).get("type") == "mem" and isinstance(count, int | float):
+                peaks.append(float(count))
+    # Counts of use are bytes.
+    found = max(peaks)
+    return f"{found / 2**10:.0f}K" if 0 < found < 2**60 else ""
 
 
 def _text(value: Any) -> str:

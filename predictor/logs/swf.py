@@ -266,7 +266,9 @@ def _jobs(values: pd.DataFrame, origin_s: float) -> pd.DataFrame:
     start_s[np.isnan(run_s)] = np.nan
     requested_s = known("time requested", zero=False)
     cpus = known("processors requested", zero=False)
-    cpus = np.where(np.isnan(cpus), known("processors used", zero=False), cpus)
+    used = known("processors used", zero=False)
+    cpus = np.where(np.isnan(cpus), used, cpus)
+    used = np.where(np.isnan(used), cpus, used)
     status = values["status"]
     outcome = status.map(_OUTCOMES).astype(object).where(status.isin(list(_OUTCOMES)), "unknown")
     timeout = (status != _COMPLETED).to_numpy() & (run_s >= requested_s)
@@ -280,6 +282,7 @@ def _jobs(values: pd.DataFrame, origin_s: float) -> pd.DataFrame:
             "requested_s": requested_s,
             "cpus": cpus,
             "mem_mib": known("memory requested", zero=False) * cpus / 1024,
+            "mem_peak_mib": known("memory used", zero=False) * used / 1024,
             "user": _ids(values["user"]),
             "group": _ids(values["group"]),
             "app": _ids(values["executable"]),

@@ -245,6 +245,7 @@ class _Instance:
             "run_s": run_s,
             "start_s": self._moment(facts, "executedAt", place),
             "cpus": self._number(facts, ("coreCount", "cores"), place),
+            "mem_peak_mib": self._number(facts, ("memoryInBytes",), place) / 2**20,
             "group": str(self.content.get("name", "")),
             "app": str(name),
             "partition": str(machines[0] if isinstance(machines, list) and machines else machines)

@@ -133,6 +133,7 @@ def test_steps_are_folded_and_unfinished_jobs_counted(log: pd.DataFrame) -> None
 def test_a_job_s_cells(log: pd.DataFrame) -> None:
     """A field would land in the wrong column."""
     job = log.loc["100"].to_dict()
+    assert math.isnan(job.pop("mem_peak_mib"))
     assert job == {
         "job_id": "100",
         "submit_s": NOON - 4 * 3600,
@@ -317,3 +318,24 @@ def test_an_unknown_zone_is_refused(tmp_path: Path) -> None:
 def test_the_default_fields_are_those_of_the_sample() -> None:
     """The documented sacct command and the reader would part ways."""
     assert LOG.read_text().splitlines()[0] == "|".join(FIELDS)
+
+
+def test_peaks_come_from_steps(tmp_path: Path) -> None:
+    """A job's memory in use would be that of one task, of another job, or below what killed it."""
+    head = "JobID|Submit|Start|End|State|ReqMem|MaxRSS|NTasks|TRESUsageInTot"
+    lines = [
+        "1|10|20|50|COMPLETED|4G|||",
+        "1.batch|10|20|50|COMPLETED||1024K|1|",
+        "1.0|10|20|50|COMPLETED||512M|4|",
+        "2|10|20|50|OUT_OF_MEMORY|4G|||",
+        "2.batch|10|20|50|OUT_OF_MEMORY||100M|1|",
+        "3|10|20|50|COMPLETED|4G|||",
+        "3.batch|10|20|50|COMPLETED||3M|2|cpu=00:00:01,mem=2097152,vmem=5G",
+        "4|10|20|50|COMPLETED|4G|||",
+        "5|10|20|50|COMPLETED|4G|||",
+        "5.batch|10|20|50|COMPLETED||what|1|",
+    ]
+    log = read_log(write(tmp_path, "\n".join([head, *lines]) + "\n"))
+    peaks = log.set_index("job_id")["mem_peak_mib"]
+    assert peaks[["1", "2", "3"]].tolist() == [2048.0, 4096.0, 2.0]
+    assert peaks[["4", "5"]].isna().all()
