@@ -12,7 +12,7 @@ from plancast.pipelines.bench.peers.base import Rules
 
 
 class _Watch(cp_model.CpSolverSolutionCallback):
-    def __init__(self, tell: Callable[[float, float], None]) -> None:
+    def __init__(self, tell: Callable[[float, float], object]) -> None:
         super().__init__()
         self._tell = tell
 
