@@ -25,6 +25,7 @@ from plancast.planner.instances.base import Instance
 from plancast.planner.instances.cluster import read_cluster
 from plancast.planner.instances.dag import dag_set
 from plancast.planner.instances.jobshop import flexible_set, jobshop_set
+from plancast.planner.instances.multimode import multimode_set
 from plancast.planner.instances.patterson import patterson_set
 from plancast.planner.instances.psplib import psplib_set
 from plancast.planner.model.domain import BadRequest
@@ -74,6 +75,7 @@ def cluster_set(path: Path) -> ClusterFiles:
 KINDS: dict[str, Callable[[Path], Instances]] = {
     "rcpsp": psplib_set,
     "rg300": patterson_set,
+    "mmrcpsp": multimode_set,
     "jsp": jobshop_set,
     "fjsp": flexible_set,
     "dag": dag_set,

@@ -11,8 +11,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from plancast.pipelines.bench.peers import PEERS, NotSuited, Rules
+from plancast.pipelines.bench.peers import PEERS, NotSuited, Rules, in_modes
 from plancast.pipelines.bench.peers.metered import cpu_seconds
+from plancast.planner.arrays.modes import decode_choices, encode_choices
 from plancast.planner.arrays.problem import decode, encode
 from plancast.planner.instances.base import Instance
 from plancast.planner.model.domain import RELATIVE_TOLERANCE, Plan
@@ -120,11 +121,15 @@ def _of_ours(request: PlanRequest, solver: str, limit_s: float, seed: int, obser
 
 
 def _of_peer(request: PlanRequest, solver: str, rules: Rules) -> Found:
-    problem = encode(request)
-    found = PEERS[solver](problem, rules)
-    if found.schedule is None:
-        return "no_plan_in_time", None, found.lower_bound
-    return "feasible", decode(problem, found.schedule), found.lower_bound
+    if request.snapshot.has_modes:
+        choices = encode_choices(request)
+        found = in_modes(choices, solver, rules)
+        made = None if found.schedule is None else decode_choices(choices, found.schedule)
+    else:
+        problem = encode(request)
+        found = PEERS[solver](problem, rules)
+        made = None if found.schedule is None else decode(problem, found.schedule)
+    return "feasible" if made else "no_plan_in_time", made, found.lower_bound
 
 
 def _judged(instance: Instance, solver: str, found: Found) -> Row:

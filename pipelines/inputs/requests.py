@@ -76,9 +76,7 @@ def request_from_files(
     pending, asked = read_tasks_and_limits(tasks, now_s=now_s, known=known)
     found = _estimates(tasks, machines, pending, now_s, (model, estimates, choice))
     # A model's forecasts are distributions: a plan is priced over common levels of them.
-    scenarios = () if model is None else SCENARIOS if choice is None else choice.scenarios
-    if any(task.modes for task in pending) or machines.budgets:
-        scenarios = ()  # which modes do not know
+    scenarios = () if model is None else _scenarios(choice, pending, machines)
     if policy is None:
         policy = Policy(scenarios=scenarios)
     wanted = policy if isinstance(policy, Policy) else read_policy(policy, scenarios)
@@ -209,6 +207,15 @@ def _snapshot(
         budgets=machines.budgets, resources=machines.counted, limits=machines.limits,
         asked={**machines.asked, **asked},
     )  # fmt: skip
+
+
+def _scenarios(
+    choice: Choice | None, pending: Sequence[Task], machines: ClusterFile
+) -> tuple[float, ...]:
+    """The scenarios of a policy that names none; modes and budgets know none."""
+    if machines.budgets or any(task.modes for task in pending):
+        return ()
+    return SCENARIOS if choice is None else choice.scenarios
 
 
 def latest_known_s(tasks: Path | Table, machines: ClusterFile) -> int:

@@ -111,7 +111,7 @@ def instance_set(
     -----
     An instance is called as its file without the suffix; where the tables of best known
     costs call it by file and folder (``abz5_edata``), or two folders hold a file of the
-    same name, by both. Such tables (``optimum.csv``, ``best_known.csv``,
+    same name, by both. Such tables (``optimum.csv``, ``best_known.csv``, ``bks.csv``,
     ``*best_known.json``) are looked for among the files, and beside an archive or a file.
     """
     path = Path(path)
@@ -139,7 +139,7 @@ def instance_set(
 
 def _is_table(name: str) -> bool:
     base = PurePosixPath(name).name
-    return base in ("optimum.csv", "best_known.csv") or base.endswith("best_known.json")
+    return base in ("optimum.csv", "best_known.csv", "bks.csv") or base.endswith("best_known.json")
 
 
 def _files(path: Path) -> Iterator[tuple[str, str]]:
@@ -164,9 +164,9 @@ def _files(path: Path) -> Iterator[tuple[str, str]]:
 
 def _tables_beside(path: Path) -> Iterator[tuple[str, str]]:
     """Tables in the folder of an archive or file: of its own name (``jsp_...``) or of no name."""
-    first = path.name.split(".")[0].split("_")[0]
+    named = ("best", "optimum.csv", "bks.csv", path.name.split(".")[0].split("_")[0])
     for file in sorted(path.parent.iterdir()) if path.parent.is_dir() else ():
-        if _is_table(file.name) and file.name.split("_")[0] in (first, "best", "optimum.csv"):
+        if _is_table(file.name) and file.name.split("_")[0] in named:
             yield file.name, file.read_text("utf-8")
 
 
@@ -178,6 +178,8 @@ def _known(source: str, table: str, text: str) -> dict[str, Known]:
                 for row in json.loads(text)
             }
         rows = [row for row in list(csv.reader(io.StringIO(text)))[1:] if row]
+        if table == "bks.csv":
+            return {PurePosixPath(row[2]).stem: _best(row[3]) for row in rows}
         of = _optimum if table == "optimum.csv" else _best
         return {PurePosixPath(row[0]).stem: of(row[1]) for row in rows}
     except (ValueError, KeyError, TypeError, IndexError) as error:

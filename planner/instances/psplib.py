@@ -1,7 +1,6 @@
 """PSPLIB's single-mode files (``.sm``).
 
-Multi-mode files (``.mm``) are not read: their non-renewable resources are used up for good,
-and a plan knows only what is given back.
+Multi-mode files (``.mm``) are read by ``multimode``.
 
 References
 ----------
@@ -33,9 +32,9 @@ def parse_psplib(name: str, text: str) -> PlanRequest:
         With the section and what is wrong in it.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    relations = _section(lines, "PRECEDENCE RELATIONS", 2)
-    requests = _section(lines, "REQUESTS/DURATIONS", 2)
-    available = _section(lines, "RESOURCEAVAILABILITIES", 2)
+    relations = section(lines, "PRECEDENCE RELATIONS", 2)
+    requests = section(lines, "REQUESTS/DURATIONS", 2)
+    available = section(lines, "RESOURCEAVAILABILITIES", 2)
     if not available:
         raise BadRequest("RESOURCEAVAILABILITIES has no numbers")
     capacities = available[0]
@@ -51,15 +50,19 @@ def parse_psplib(name: str, text: str) -> PlanRequest:
         if relation[1] != 1 or len(request) != 3 + len(capacities) or request[:2] != [k, 1]:
             raise BadRequest(
                 f"activity {k} does not have one mode with a duration and {len(capacities)} "
-                "requests; multi-mode files are not read"
+                "requests; multi-mode files are of kind mmrcpsp"
             )
         activities.append(Activity(request[2], tuple(request[3:]), tuple(relation[3:])))
     return project_request(name, activities, capacities)
 
 
-def _section(lines: list[str], title: str, skip: int) -> list[list[int]]:
-    """The rows of numbers under a title; `skip` lines are the title and its headings."""
-    place = next((k for k, line in enumerate(lines) if line.startswith(title)), None)
+def section(lines: list[str], title: str, skip: int, other: str | None = None) -> list[list[int]]:
+    """The rows of numbers under a title; `skip` lines are the title and its headings.
+
+    `other` is another way to write the title.
+    """
+    titles = (title, other or title)
+    place = next((k for k, line in enumerate(lines) if line.startswith(titles)), None)
     if place is None:
         raise BadRequest(f"has no section {title}")
     rows = []

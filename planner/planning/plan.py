@@ -27,6 +27,7 @@ from plancast.planner.planning.scenarios import plan_in_scenarios
 from plancast.planner.planning.warm import (
     ASTAR,
     LISTS,
+    MODES,
     MOVES,
     NEEDS,
     ORDERS,
@@ -36,7 +37,12 @@ from plancast.planner.planning.warm import (
 )
 from plancast.planner.solvers import MODE_SOLVERS, SOLVERS
 from plancast.planner.solvers.base import Observe, Solution
-from plancast.planner.solvers.makespan.recognise import SHOP_TASKS, is_project, is_shop
+from plancast.planner.solvers.makespan.recognise import (
+    SHOP_TASKS,
+    is_multimode_project,
+    is_project,
+    is_shop,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -373,7 +379,7 @@ def _response(
 def _choose(problem: Problem | Choices, budget: Budget) -> tuple[str, ...]:
     """The engines that ``auto`` takes for a problem of this shape; one, or two side by side."""
     if isinstance(problem, Choices):
-        return ("cpsat",)
+        return ("project",) if is_multimode_project(problem) else ("cpsat",)
     tasks = len(problem.tasks)
     if problem.shard_ptr[-1] > EXACT_PIECES:
         return ("lns",)
@@ -404,7 +410,8 @@ def _families(request: PlanRequest, solver: str) -> set[str]:
     if solver != "auto":
         return {LISTS, *NEEDS.get(solver, ())}
     if request.snapshot.has_modes:
-        return {LISTS}
+        alone = request.policy.prices.makespan_alone and len(request.snapshot.workers) == 1
+        return {LISTS, MODES} if alone else {LISTS}
     workers, fewest = request.snapshot.workers, len(request.snapshot.pending)
     most = fewest + sum(run.task.preemptible for run in request.snapshot.running)
     found = {LISTS, ASTAR} if fewest <= ASTAR_TASKS else {LISTS}

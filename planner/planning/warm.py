@@ -14,10 +14,12 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from plancast.planner.arrays.jit import cache_folder
+from plancast.planner.arrays.modes import encode_choices
 from plancast.planner.arrays.problem import Problem, decode, encode
 from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.instances.generate import generate_batch, generate_cluster
@@ -25,6 +27,7 @@ from plancast.planner.instances.jobshop import parse_jobshop
 from plancast.planner.model.domain import (
     ANY_CLASS,
     DurationEstimate,
+    Mode,
     Policy,
     Prices,
     Snapshot,
@@ -33,6 +36,7 @@ from plancast.planner.model.domain import (
 )
 from plancast.planner.model.messages import Budget, PlanRequest
 from plancast.planner.solvers import SOLVERS
+from plancast.planner.solvers.base import ModeSolver
 
 Report = Callable[[str], None]
 MAKESPAN_ALONE = Policy(Prices.for_makespan())
@@ -93,6 +97,18 @@ def _project() -> None:
     _solve(PlanRequest("warm", snapshot, estimates, MAKESPAN_ALONE), "project")
 
 
+def _modes() -> None:
+    modes = tuple(Mode(f"m{k}", {"cpu": 3 - k, "gold": 2 * k}) for k in range(3))
+    tasks = tuple(
+        Task(f"t{k}", {}, after=(f"t{k - 3}",) if k > 2 else (), modes=modes) for k in range(9)
+    )
+    by_mode = {m.id: {ANY_CLASS: DurationEstimate((0.5,), (2 + k,))} for k, m in enumerate(modes)}
+    snapshot = Snapshot(0, 0, (Worker("w", {"cpu": 4}),), tasks, budgets={"gold": 20})
+    request = PlanRequest("warm", snapshot, {t.id: by_mode for t in tasks}, MAKESPAN_ALONE)
+    engine = cast(ModeSolver, SOLVERS["project"]())
+    engine.solve_modes(encode_choices(request), budget=Budget(None, STEPS), rng=_rng())
+
+
 def _shop() -> None:
     rng = _rng()
     jobs = [zip(rng.permutation(4), rng.integers(1, 20, 4), strict=True) for _ in range(5)]
@@ -117,13 +133,14 @@ FAMILIES: dict[str, Callable[[], None]] = {
     "orders": _orders,
     "A*": _astar,
     "projects": _project,
+    "projects with modes": _modes,
     "shops": _shop,
     "repair": _repair,
 }
 """Name to what compiles the family; higher rooms add their own."""
-LISTS, MOVES, ORDERS, ASTAR, PROJECTS, SHOPS, REPAIR = FAMILIES
+LISTS, MOVES, ORDERS, ASTAR, PROJECTS, MODES, SHOPS, REPAIR = FAMILIES
 NEEDS = {
-    "astar": (ASTAR,), "lns": (MOVES, ORDERS), "project": (PROJECTS,), "shop": (SHOPS, MOVES),
+    "astar": (ASTAR,), "lns": (MOVES, ORDERS), "project": (PROJECTS, MODES), "shop": (SHOPS, MOVES),
     "repair": (REPAIR, MOVES, ASTAR),
 }  # fmt: skip
 """Solver to the families that it calls beside ``LISTS``, where there are any."""

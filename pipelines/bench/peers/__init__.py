@@ -13,6 +13,7 @@ from plancast.pipelines.bench.peers.reflex import (
     least_allocated,
     most_allocated,
 )
+from plancast.planner.arrays.modes import Choices
 from plancast.planner.arrays.problem import Problem
 
 
@@ -29,6 +30,15 @@ def _pyjobshop(problem: Problem, rules: Rules) -> Answer:
     return pyjobshop(problem, rules)
 
 
+def in_modes(choices: Choices, name: str, rules: Rules) -> Answer:
+    """What a peer finds for tasks with modes; ``NotSuited`` where it has no word for them."""
+    if name != "pyjobshop":
+        raise NotSuited("has tasks with modes")
+    from plancast.pipelines.bench.peers.job_shop_library import pyjobshop_in_modes
+
+    return pyjobshop_in_modes(choices, rules)
+
+
 PEERS: dict[str, Peer] = {
     "pyjobshop": _pyjobshop,
     "model": _model,
@@ -39,4 +49,4 @@ PEERS: dict[str, Peer] = {
 }
 """Name to peer."""
 
-__all__ = ["PEERS", "Answer", "NotSuited", "Peer", "Rules"]
+__all__ = ["PEERS", "Answer", "NotSuited", "Peer", "Rules", "in_modes"]

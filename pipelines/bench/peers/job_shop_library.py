@@ -9,6 +9,7 @@ Python", arXiv:2502.13483.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from plancast.pipelines.bench.peers.base import (
     require_priced_only,
     takes_whole_worker,
 )
+from plancast.planner.arrays.modes import Choices
 from plancast.planner.arrays.problem import Problem, Schedule
 from plancast.planner.model.domain import BadRequest
 
@@ -60,6 +62,53 @@ def pyjobshop(problem: Problem, rules: Rules) -> Answer:
         if solver.value(chosen):
             worker[task] = w
     return Answer(Schedule(start, end, worker), bound)
+
+
+def pyjobshop_in_modes(choices: Choices, rules: Rules) -> Answer:
+    """What PyJobShop finds for the makespan of tasks with modes: each way and worker is a mode."""
+    try:
+        from pyjobshop import Model
+        from pyjobshop.solvers.ortools import CPModel
+    except ImportError:
+        raise BadRequest("pyjobshop is not installed; pip install 'plancast[bench]'") from None
+    from plancast.pipelines.bench.peers.cp_run import run
+
+    began = time.perf_counter()
+    base, ways = choices.base, choices.ways
+    require_open(replace(base, shards=ways.shards))
+    require_priced_only(base, "makespan_h")
+    model: Any = Model()
+    resources = [
+        [model.add_renewable(int(amount)) for amount in base.capacity[w]]
+        for w in range(len(base.workers))
+    ]
+    budgets = [model.add_consumable(max(0, left)) for left in choices.left.tolist()]
+    tasks = [model.add_task(earliest_start=int(r)) for r in base.release]
+    modes = []
+    for row, i in enumerate(choices.task_of.tolist()):
+        on_worker = ways.durations_on(row)
+        for w in np.flatnonzero(on_worker).tolist():
+            needs = [*ways.demand[row].tolist(), *choices.consumed[row].tolist()]
+            wanted = [(x, a) for x, a in zip([*resources[w], *budgets], needs, strict=True) if a]
+            model.add_mode(
+                tasks[i], [x for x, _ in wanted], int(on_worker[w]), [a for _, a in wanted]
+            )
+            modes.append((i, row, w))
+    for i, task in enumerate(tasks):
+        for before in base.predecessors(i):
+            model.add_end_before_start(tasks[int(before)], task)
+    whole = CPModel(model.data())
+    solver, bound = run(whole.model, rules, began, lambda value: base.rates.end * value)
+    if solver is None:
+        return Answer(None, bound)
+    variables = whole.variables
+    start = np.array([solver.value(v.start) for v in variables.task_vars], np.int64)
+    end = np.array([solver.value(v.end) for v in variables.task_vars], np.int64)
+    worker, mode = np.zeros(len(tasks), np.int64), np.zeros(len(tasks), np.int64)
+    for (task, way, w), chosen in zip(modes, variables.mode_vars, strict=True):
+        if solver.value(chosen):
+            worker[task], mode[task] = w, way
+    return Answer(Schedule(start, end, worker, mode), bound)
 
 
 def _fill(model: Any, problem: Problem) -> tuple[list[Any], list[tuple[int, int]]]:

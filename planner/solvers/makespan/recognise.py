@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from plancast.planner.arrays.modes import Choices
 from plancast.planner.arrays.problem import Problem
 from plancast.planner.arrays.rates import prices_end_alone
 
@@ -33,6 +34,12 @@ def prices_makespan_alone(problem: Problem) -> bool:
 def is_project(problem: Problem) -> bool:
     """A resource-constrained project: one worker, makespan alone."""
     return len(problem.workers) == 1 and prices_makespan_alone(problem)
+
+
+def is_multimode_project(choices: Choices) -> bool:
+    """A project whose activities have modes, and may consume budgets."""
+    plain = choices.ways.shards.max(initial=1) == 1 and is_project(choices.base)
+    return plain and not choices.request.snapshot.running
 
 
 def is_shop(problem: Problem) -> bool:

@@ -1,15 +1,21 @@
-"""What searches for a short makespan share: the best so far, its bound, the talk with a prover."""
+"""What searches for a short makespan share: the best, its bound, a prover, packed activities."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from plancast.planner.arrays.graph import successors
 from plancast.planner.arrays.problem import Problem, Schedule
 from plancast.planner.bounds.lower_bound import least_end_s
 from plancast.planner.model.messages import Status
 from plancast.planner.solvers.base import Observe, Solution
+from plancast.planner.solvers.makespan.activity_lists import Project as Activities
 from plancast.planner.solvers.makespan.prover import Prover
 
+WORD = 62
+"""Bits that the amounts of all resources may take together."""
+LONGEST = 1 << 21
+"""Seconds that the tasks may take one after another: the kernel looks at each of them."""
 UNKNOWN_S = 1 << 60
 """Makespan of no schedule at all."""
 
@@ -83,3 +89,29 @@ class MakespanSearch:
         if self.observe is not None:
             bound_s = min(self.lower_s, self.upper_s)
             self.observe(self.price * self.upper_s, self.price * bound_s)
+
+
+def activities_of(problem: Problem) -> Activities | None:
+    """The arrays of the kernel; None where they would be too wide or too long for it."""
+    demand, capacity = problem.demand, problem.capacity[0]
+    full = guards = shift = 0
+    packed = np.zeros(len(problem.tasks), np.int64)
+    for r, amount in enumerate(capacity.tolist()):
+        unit = int(np.gcd.reduce([amount, *demand[:, r].tolist()])) or 1
+        if not demand[:, r].any():
+            continue
+        field = int(amount // unit).bit_length()
+        full |= (amount // unit) << shift
+        packed += (demand[:, r] // unit) << shift
+        shift += field + 1
+        guards |= 1 << (shift - 1)
+        if shift > WORD:
+            return None
+    duration = problem.shortest
+    if int(duration.sum() + problem.release.max()) > LONGEST:
+        return None
+    succ_ptr, succ = successors(problem.pred_ptr, problem.pred)
+    return Activities(
+        duration, problem.release, packed, problem.pred_ptr, problem.pred, succ_ptr, succ,
+        full | guards, guards,
+    )  # fmt: skip

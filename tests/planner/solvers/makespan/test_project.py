@@ -20,9 +20,10 @@ from plancast.planner.planning.plan import plan
 from plancast.planner.solvers import SOLVERS
 from plancast.planner.solvers.greedy.greedy import Greedy
 from plancast.planner.solvers.makespan.activity_lists import justify, serial, shift
+from plancast.planner.solvers.makespan.list_search import ListSearch
 from plancast.planner.solvers.makespan.project import Project as ProjectSolver
-from plancast.planner.solvers.makespan.project import _activities, _Search
 from plancast.planner.solvers.makespan.recognise import is_project
+from plancast.planner.solvers.makespan.shared import activities_of
 from tests.oracles.activity_list import justified, serial_ends
 
 
@@ -45,9 +46,9 @@ def random_project(seed: int, tasks: int = 8, scale: int = 1) -> PlanRequest:
 
 def parts(problem: Problem) -> tuple[object, object]:
     """The kernel's arrays and working space of a problem."""
-    activities = _activities(problem)
+    activities = activities_of(problem)
     assert activities is not None
-    search = _Search(
+    search = ListSearch(
         ProjectSolver(Greedy()), problem, activities, np.random.default_rng(0), None, None
     )
     return activities, search.room
@@ -156,7 +157,7 @@ def test_what_is_no_project_goes_to_the_inner_solver() -> None:
     tasks = tuple(replace(t, demand={f"R{r}": 1 for r in range(4)}) for t in snapshot.pending)
     request = replace(request, snapshot=replace(snapshot, workers=wide, pending=tasks))
     problem = encode(request)
-    assert _activities(problem) is None
+    assert activities_of(problem) is None
     solution = SOLVERS["project"]().solve(problem, **arguments)
     assert solution.schedule is not None
     assert evaluate(request, decode(problem, solution.schedule)).valid
