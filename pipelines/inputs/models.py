@@ -132,6 +132,9 @@ class TaskRow(Section):
     account: Text = ""
     array_limit: OptionalWhole = None
     singleton: Flag = False
+    exclusive: Flag = False
+    most_per_worker: OptionalWhole = None
+    most_workers: OptionalWhole = None
     submit_s: OptionalMoment = None
     user: Text = ""
     group: Text = ""
@@ -224,6 +227,7 @@ class FinishedRow(Section):
     id: str
     end_s: Instant
     outcome: Outcome = Outcome.COMPLETED
+    start_s: OptionalInstant = None
 
 
 class ClusterSection(Section):

@@ -8,7 +8,10 @@ from typing import Any
 
 from plancast.planner.model.domain import BadRequest, ByClass, Estimates, Mode, Task
 
-OF_TASK = ("release_s", "deadline_s", "weight", "owner", "app", "after", "preemptible")
+OF_TASK = (
+    "release_s", "deadline_s", "weight", "owner", "app", "after", "preemptible", "exclusive",
+    "most_per_worker", "most_workers",
+)  # fmt: skip
 """What the first row of a task says of all its modes; the others repeat it or leave it empty."""
 
 Fault = Callable[[int, str, str], BadRequest]
@@ -49,7 +52,8 @@ def joined(
             )
             continue
         for name in OF_TASK:
-            if given(row, name) and getattr(task, name) != getattr(first, name):
+            fields = (name, "depends") if name == "after" else (name,)
+            if given(row, name) and any(getattr(task, f) != getattr(first, f) for f in fields):
                 raise fault(
                     row, f"differs between the modes of task {task.id}; write it in the first", name
                 )

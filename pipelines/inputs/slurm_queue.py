@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from plancast.pipelines.inputs.cells import BadCell
@@ -51,7 +51,7 @@ def task_rows(jobs: Sequence[Any], source: str) -> list[dict[str, Any]]:
             raise BadRequest(f"{source}: job {job.get('job_id')}: {error}") from None
     known = {row["id"] for row in rows}
     for row in rows:
-        row["after"] = [name for name in row["after"] if name in known]
+        row["after"] = _after(row["after"], known)
     return rows
 
 
@@ -87,7 +87,7 @@ def _row(job: dict[str, Any]) -> dict[str, Any]:
         "array_limit": _array_limit(job),
         "singleton": "singleton" in word(job.get("dependency")),
         **_licences(word(job.get("licenses"))),
-        "after": _after(word(job.get("dependency"))),
+        "after": word(job.get("dependency")),
     }
 
 
@@ -112,11 +112,15 @@ def _known(value: float, instead: float) -> float:
     return value if math.isfinite(value) else instead
 
 
-def _after(text: str) -> list[str]:
-    """The jobs that a dependency names, of kinds that wait for a completion."""
+def _after(text: str, known: Collection[str]) -> list[str]:
+    """The dependencies on known jobs, as a task table writes them."""
     found = []
     for part in filter(None, _UNFULFILLED.sub("", text).split(",")):
         kind, colon, ids = part.partition(":")
         if kind in ("afterok", "afterany", "after") and colon:
-            found += [name.removesuffix("_*") for name in ids.split(":")]
+            for item in ids.split(":"):
+                name, _, lag = item.removesuffix("_*").partition("+")
+                if name in known:
+                    plain = kind == "afterok" and not lag
+                    found.append(name if plain else f"{kind}:{name}" + (f"+{lag}" if lag else ""))
     return list(dict.fromkeys(found))

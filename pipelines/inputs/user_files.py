@@ -72,6 +72,7 @@ if TYPE_CHECKING:
 
 _RESOURCE = "res_"
 _SOME_MODE = "\0"
+FLAGS = ("preemptible", "exclusive", "singleton")
 _TEXTS = ("id", "mode", "owner", "app", "user", "group", "queue", "partition", "account")
 
 
@@ -167,12 +168,13 @@ def _predictor_frame(table: Table) -> pd.DataFrame:
     _task_ids(table)
     frame = {}
     for name in table.columns:
-        empty = {"requires": (), "after": (), "preemptible": False, "singleton": False}.get(name)
+        flags = dict.fromkeys(FLAGS, False)
+        empty = {"requires": (), "after": (), **flags}.get(name)
         values = table.parse(name, cell_of(name) or text_cell, empty)
         kinds = {type(value) for value in values if value is not None}
         if tuple in kinds or name in ("requires", "after"):
             frame[name] = pd.Series([" ".join(names) for names in values], dtype=object)
-        elif name in ("preemptible", "singleton"):
+        elif name in FLAGS:
             frame[name] = pd.Series(values, dtype=bool)
         elif name in _TEXTS or name.startswith("cat_"):
             frame[name] = pd.Series([v if v is not None else "" for v in values], dtype=object)
@@ -252,7 +254,7 @@ def _tasks(table: Table, now_s: int, known: Collection[str]) -> tuple[Task, ...]
         demand = {r: column[row] for r, column in amounts.items() if column[row]}
         try:
             words = without_singleton(values["after"], named)
-            values["after"] = predecessors(words, named, arrays)
+            values["after"], values["depends"] = predecessors(words, named, arrays)
             tasks.append(Task(id=name, demand=demand, release_s=at_s, **values))
         except BadDependency as error:
             raise table.fault(row, f"task {name} {error}", "after") from None
@@ -265,7 +267,7 @@ def _tasks(table: Table, now_s: int, known: Collection[str]) -> tuple[Task, ...]
             tasks, modes, lambda row, name: name in given and given[name][row] is not None,
             table.fault,
         )  # fmt: skip
-    cycle = find_cycle({task.id: task.after for task in tasks})
+    cycle = find_cycle({task.id: task.predecessors for task in tasks})
     if cycle:
         raise BadRequest(
             f"{table.source}: precedence has a cycle: {' -> '.join(cycle)}; remove one 'after'"
@@ -283,6 +285,9 @@ _EMPTY: dict[str, Any] = {
     "requested_s": None,
     "shards": 1,
     "preemptible": False,
+    "exclusive": False,
+    "most_per_worker": None,
+    "most_workers": None,
 }
 """What an empty cell of a field of Task means."""
 
@@ -310,7 +315,7 @@ def _demands(table: Table) -> dict[str, list[int]]:
 
 
 def _task_row(task: Task) -> dict[str, Any]:
-    """A task as the cells of a table; `requires` and `after` as lists."""
+    """A task as the cells of a table; `requires` and `after` as lists, dependencies in `after`."""
     row: dict[str, Any] = {
         "id": task.id,
         "cpus": task.demand.get("cpu", 0) / 1000,
@@ -325,6 +330,7 @@ def _task_row(task: Task) -> dict[str, Any]:
         if name not in row:
             value = getattr(task, name)
             row[name] = list(value) if isinstance(value, tuple) else value
+    row["after"] += [str(on) for on in task.depends]
     return row
 
 
@@ -428,7 +434,7 @@ def cluster_of(section: ClusterSection, source: str) -> ClusterFile:
         workers=tuple(workers.values()),
         now_s=section.now_s,
         running=running,
-        finished=tuple(Finished(f.id, f.end_s, f.outcome) for f in section.finished),
+        finished=tuple(Finished(f.id, f.end_s, f.outcome, f.start_s) for f in section.finished),
         budgets=section.budgets,
         counted=resources_of(section.resources, holders, source),
         limits=section.limits.limits(),
@@ -508,7 +514,9 @@ def write_cluster(cluster: ClusterFile, path: PathLike) -> None:
         ]
     if cluster.finished:
         content["finished"] = [
-            {"id": f.id, "end_s": f.end_s, "outcome": f.outcome.value} for f in cluster.finished
+            {"id": f.id, "end_s": f.end_s, "outcome": f.outcome.value}
+            | ({} if f.start_s is None else {"start_s": f.start_s})
+            for f in cluster.finished
         ]
     if cluster.budgets:
         content["budgets"] = dict(cluster.budgets)

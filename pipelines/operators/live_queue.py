@@ -161,8 +161,8 @@ def queue_of_request(request: PlanRequest) -> LiveQueue:
     )
     waiting = []
     for task in sorted(snapshot.pending, key=lambda t: t.release_s):
-        before = [name for name in task.after if name not in done]
-        barred = f"waits for its predecessor {before[0]} to end" if before else ""
+        before = [name for name in task.predecessors if name not in done]
+        barred = f"waits for its predecessor {before[0]}" if before else ""
         if task.release_s > now:
             barred = f"is released {task.release_s - now} s from now"
         able = frozenset(w.id for w in snapshot.workers if w.satisfies(task.requires))

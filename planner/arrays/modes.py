@@ -36,7 +36,7 @@ from plancast.planner.model.domain import (
 )
 from plancast.planner.model.messages import PlanRequest
 
-BY_ROW = ("demand", "hard_end", "kind", "duration", "shards", "moved_after")
+BY_ROW = ("demand", "hard_end", "kind", "duration", "shards", "moved_after", "gang")
 """Fields of a problem that differ between the ways of a task, one value for each task."""
 OF_CLUSTER = (
     "resources", "capacity", "allowed", "share", "busy_demand", "load_h", "rates",
@@ -185,6 +185,7 @@ class Choices:
             kind=np.array([kinds.index(k) for k in rows], np.int64),
             allowed=np.array(open_here, np.bool_),
             share=np.where(np.isfinite(lightest), lightest, 0.0),
+            gang=np.stack([shards, shards, 0 * shards, 0 * shards, 0 * shards], axis=1),
             memory={},
         )
 
@@ -337,10 +338,11 @@ def _every_way(request: PlanRequest) -> tuple[PlanRequest, dict[str, list[tuple[
         ways_of[task.id] = []
         # What waits itself holds back no way: the order of tasks is the base's business.
         after = tuple(name for name in task.after if name not in snapshot.pending_by_id)
+        depends = tuple(on for on in task.depends if on.task not in snapshot.pending_by_id)
         for mode in [m.id for m in task.modes] or [""]:
             key = f"{task.id}\0{mode}"
             way = _without_budgets(task.in_mode(mode), snapshot.budgets)
-            pending.append(replace(way, id=key, after=after))
+            pending.append(replace(way, id=key, after=after, depends=depends))
             estimates[key] = estimates_of(request.estimates, task.id, mode)
             ways_of[task.id].append((key, mode))
             known = incumbent.get(task.id)
@@ -381,6 +383,8 @@ def _rows(problem: Problem, rows: Ints) -> Problem:
         was_on=problem.was_on[np.concatenate(pieces)] if pieces else problem.was_on[:0],
         pred_ptr=np.zeros(len(rows) + 1, np.int64),
         pred=np.zeros(0, np.int64),
+        link_ptr=np.zeros(len(rows) + 1, np.int64),
+        link=np.zeros((0, 3), np.int64),
         memory={},
     )
 

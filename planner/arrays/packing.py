@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from plancast.planner.arrays.problem import Ints, Problem
+from plancast.planner.arrays.relations import ALONE
 
 OPEN = 1
 """The field of a worker that takes tasks; its guard is the next bit."""
@@ -70,7 +71,8 @@ class Words:
 
 def words_of(problem: Problem) -> Words:
     """Fields wide enough for what each worker has; resources that find no room take a new word."""
-    return _words(problem.demand, problem.shards, problem.capacity.max(axis=0))
+    whole = problem.resources[-1] == ALONE
+    return _words(problem.demand, problem.shards, problem.capacity.max(axis=0), whole)
 
 
 def words_of_counted(problem: Problem) -> Words:
@@ -79,12 +81,15 @@ def words_of_counted(problem: Problem) -> Words:
     return _words(problem.takes, np.ones(len(problem.tasks), np.int64), most)
 
 
-def _words(demand: Ints, pieces: Ints, capacity: Ints) -> Words:
+def _words(demand: Ints, pieces: Ints, capacity: Ints, whole: bool = False) -> Words:
     """Words for tasks of so many pieces, where no worker has more than `capacity`."""
     unit = np.maximum(1, np.gcd.reduce(demand, axis=0))
     wanted = (demand * pieces[:, None].astype(np.float64)).sum(axis=0)
     # What all tasks take together may not fit into 64 bits; what a worker has does.
     wanted = np.minimum(wanted, capacity).astype(np.int64)
+    if whole:
+        # Whether all of the last is free makes a difference, to the last unit.
+        unit[-1], wanted[-1] = 1, capacity[-1]
     most = np.minimum(capacity, wanted) // unit
     word, shift = np.zeros(len(unit), np.int64), np.zeros(len(unit), np.int64)
     guard, used = [OPEN << 1], OPEN_BITS

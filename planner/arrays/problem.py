@@ -17,9 +17,25 @@ from numpy.typing import NDArray
 
 from plancast.planner.arrays.cost import Priced, schedule_cost
 from plancast.planner.arrays.rates import Rates, rates_of, running_cost
+from plancast.planner.arrays.relations import (
+    ALONE,
+    add_alone,
+    gang_array,
+    link_rows,
+    releases,
+    shape_of,
+    with_choices,
+)
 from plancast.planner.arrays.running import expected_end_s
 from plancast.planner.arrays.schedule import (
+    BEFORE,
+    BEYOND_CHOICE,
     FAR,
+    LAG,
+    MOST_HERE,
+    MOST_WORKERS,
+    SINCE,
+    WHOLE,
     build_profile,
     earliest_start,
     latest_start,
@@ -29,14 +45,17 @@ from plancast.planner.model.domain import (
     HOUR_S,
     Assignment,
     BadRequest,
+    Finished,
     Outcome,
     Plan,
+    Snapshot,
     Task,
     Worker,
     estimate_for,
     estimates_of,
     in_words,
 )
+from plancast.planner.model.labels import alternatives
 from plancast.planner.model.messages import PlanRequest
 
 Ints = NDArray[np.int64]
@@ -108,7 +127,11 @@ class Problem:
     duration : int64 (tasks, classes)
         At the policy's level; 0 where the class is not eligible.
     pred_ptr, pred : int64
-        Predecessors among `tasks`, CSR.
+        Predecessors among `tasks` that must have ended, CSR; lags left out.
+    link_ptr, link : int64 (tasks + 1,), (links, 3)
+        All that each task waits for, with the columns of ``relations``, CSR.
+    gang : int64 (tasks, 5)
+        How the pieces of each task may lie together, with the columns of ``relations``.
     moved_after : int64 (tasks,)
         A later start is a move against the incumbent; FAR where it does not know the task.
     was_on : int64 (pieces,)
@@ -163,6 +186,9 @@ class Problem:
     duration: Ints
     pred_ptr: Ints
     pred: Ints
+    link_ptr: Ints
+    link: Ints
+    gang: Ints
     moved_after: Ints
     was_on: Ints
     gone: int
@@ -259,11 +285,29 @@ class Problem:
         return self.class_duration.min(axis=1).astype(np.int64)
 
     @cached_property
+    def before(self) -> Ints:
+        """Every task that another one waits for in any way: column of `link`. Shape (links,)."""
+        return self.link[:, BEFORE].copy()
+
+    @cached_property
+    def is_shaped(self) -> Bools:
+        """Which gangs' pieces may not lie anyhow. Shape (tasks,)."""
+        gang = self.gang
+        free = (gang[:, MOST_HERE] == self.shards) & (gang[:, MOST_WORKERS] == self.shards)
+        return ~free | (gang[:, BEYOND_CHOICE] > 0) | (gang[:, WHOLE] > 0)
+
+    @cached_property
+    def is_related(self) -> bool:
+        """Whether a start or a lag is waited for, or the pieces of a gang may not lie anyhow."""
+        plain = (self.link[:, SINCE] == 1) & (self.link[:, LAG] == 0)
+        return not plain.all() or bool(self.is_shaped.any())
+
+    @cached_property
     def horizon_s(self) -> float:
         """Seconds after now by which some plan has ended, if there is a plan."""
         return _horizon_s(
             self.release, self.duration, self.free_from, self.busy_end, self.shut_end, self.spare
-        )
+        ) + float(self.link[:, LAG].sum())
 
     @cached_property
     def piece_seconds(self) -> Floats:
@@ -323,16 +367,21 @@ def encode(request: PlanRequest, left_out: Mapping[str, str] | None = None) -> P
     task_arrays = _task_arrays(request, snapshot.pending, classes, running_end)
     kinds, kind_of = _kinds(snapshot.pending)
     held = counted_arrays(request, running_end)
-    _check_horizon(task_arrays, machines, busy["busy_end"], held["spare"])
+    choices = with_choices(kinds, kind_of, snapshot.pending)
+    lags = sum(on.lag_s for task in snapshot.pending for on in task.depends)
+    _check_horizon(task_arrays, machines, busy["busy_end"], held["spare"], lags)
     task_arrays["demand"] = amounts([k.demand for k in kinds], resources)[kind_of]
     allowed, share = _fit(kinds, workers, resources, machines["capacity"])
+    whole = add_alone(snapshot, machines, busy, task_arrays)
+    resources = (*resources, ALONE) if whole else resources
+    task_arrays["gang"] = gang_array(snapshot.pending, choices, whole)
 
     profile = build_profile(
         machines["capacity"], busy["busy_worker"], busy["busy_end"], busy["busy_demand"],
         machines["shut_worker"], machines["shut_start"], machines["shut_end"],
     )  # fmt: skip
     unplanned, infeasible = _unplaceable(
-        request, task_arrays, machines, kind_of, allowed, profile, held
+        request, task_arrays, machines, kind_of, allowed, profile, held, choices
     )
     if left_out:
         unplanned = {**left_out, **unplanned}
@@ -342,7 +391,8 @@ def encode(request: PlanRequest, left_out: Mapping[str, str] | None = None) -> P
     keep = [i for i, t in enumerate(snapshot.pending) if t.id not in unplanned]
     tasks = tuple(snapshot.pending[i] for i in keep)
     place = {t.id: i for i, t in enumerate(tasks)}
-    preds = [[place[b] for b in t.after if b in place] for t in tasks]
+    links = [link_rows(t, place) for t in tasks]
+    preds = [[before for before, ends, _ in rows if ends] for rows in links]
     owners = tuple(
         dict.fromkeys(
             [t.owner for t in snapshot.pending] + [r.task.owner for r in snapshot.running]
@@ -382,6 +432,8 @@ def encode(request: PlanRequest, left_out: Mapping[str, str] | None = None) -> P
         share=share,
         pred_ptr=offsets([len(p) for p in preds]),
         pred=np.array([p for row in preds for p in row], np.int64),
+        link_ptr=offsets([len(rows) for rows in links]),
+        link=np.array([row for rows in links for row in rows], np.int64).reshape(-1, 3),
         owner_wait_h=owner_wait_h,
         owner_tasks=owner_tasks,
         counted=held["counted"],
@@ -403,14 +455,14 @@ def _horizon_s(
 
 
 def _check_horizon(
-    task_arrays: dict[str, Any], machines: dict[str, Any], busy_end: Ints, spare: Profile
+    task_arrays: dict[str, Any], machines: dict[str, Any], busy_end: Ints, spare: Profile, lags: int
 ) -> None:
     """Refuse a batch that might not end before what stands for never."""
     end_s = _horizon_s(
         task_arrays["release"], task_arrays["duration"], machines["free_from"], busy_end,
         machines["shut_end"], spare,
     )  # fmt: skip
-    if end_s >= FAR:
+    if (end_s := end_s + lags) >= FAR:
         raise BadRequest(
             f"the batch might end {end_s:.6g} s from now (the last release or end of what "
             f"runs, and all estimates one after the other); it must be less than {FAR} s (2^50). "
@@ -569,10 +621,7 @@ def _task_arrays(
     running_end: dict[str, int],
 ) -> dict[str, Any]:
     now, policy = request.snapshot.now_s, request.policy
-    release = [
-        max(0, t.release_s - now, *(running_end[b] - now for b in t.after if b in running_end))
-        for t in tasks
-    ]
+    release = releases(request.snapshot, running_end)
     hard = policy.hard_deadlines
     duration = np.zeros((len(tasks), len(classes)), np.int64)
     for i, task in enumerate(tasks):
@@ -605,7 +654,7 @@ def _kinds(tasks: Sequence[Task]) -> tuple[list[Task], Ints]:
     kinds: list[Task] = []
     kind_of = np.zeros(len(tasks), np.int64)
     for i, task in enumerate(tasks):
-        key = (tuple(sorted(task.demand.items())), task.requires)
+        key = (tuple(sorted(task.demand.items())), task.requires, task.exclusive and shape_of(task))
         if key not in index:
             index[key] = len(kinds)
             kinds.append(task)
@@ -647,6 +696,7 @@ def _unplaceable(
     allowed: Bools,
     profile: Profile,
     held: dict[str, Any],
+    choices: Mapping[int, range],
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Tasks proven unplaceable, and tasks proven impossible only by their hard bounds."""
     snapshot = request.snapshot
@@ -664,26 +714,29 @@ def _unplaceable(
     lasts = (held["takes"] <= held["spare"][1][0, -1]).all(axis=1)
     at_ease &= lasts
     for i, task in enumerate(snapshot.pending):
-        if at_ease[i] and task.shards == 1 and not bounded and failed.keys().isdisjoint(task.after):
+        hopeful = failed.keys().isdisjoint(task.after) and not task.depends
+        if at_ease[i] and task.shards == 1 and not bounded and hopeful:
             continue  # some time, everything else has ended
         durations = task_arrays["duration"][i, machines["worker_class"]]
         may = allowed[kind_of[i]] & (durations > 0)
-        ended = next((b for b in task.after if b in failed), None)
+        ended = None if hopeful else _vain(snapshot, task)
         if ended is not None:
-            unplanned[task.id] = f"its predecessor {ended} ended as {failed[ended].value}"
+            unplanned[task.id] = f"its predecessor {ended.id} ended as {ended.outcome.value}"
         elif not may.any():
             unplanned[task.id] = _why_no_worker(request, task)
         elif (short := _short_of(i, held)) is not None:
             unplanned[task.id] = short
-        elif _pieces(task, snapshot.workers, may) < task.shards:
-            unplanned[task.id] = (
-                f"its {task.shards} shards need to run at once, but the eligible workers hold "
-                f"{_pieces(task, snapshot.workers, may)} together"
-            )
+        elif (most := _most_together(task, snapshot.workers, may, choices.get(i), allowed)) < (
+            task.shards
+        ):
+            unplanned[task.id] = _why_not_together(task, most)
         elif (
             not bounded
             and lasts[i]
-            and _pieces(task, snapshot.workers, may & for_ever, task.shards) >= task.shards
+            and _most_together(
+                task, snapshot.workers, may & for_ever, choices.get(i), allowed, task.shards
+            )
+            >= task.shards
         ):
             continue  # the same for a gang
         else:
@@ -716,15 +769,52 @@ def _surely_placeable(
     return placeable
 
 
-def _pieces(task: Task, workers: Sequence[Worker], may: Bools, enough: int | None = None) -> int:
+def _vain(snapshot: Snapshot, task: Task) -> Finished | None:
+    """A predecessor that has ended so that a task can never start."""
+    for on in task.dependencies:
+        ended = snapshot.finished_by_id.get(on.task)
+        if ended is not None and not on.is_met_by(ended.outcome):
+            return ended
+    return None
+
+
+def _most_together(
+    task: Task,
+    workers: Sequence[Worker],
+    may: Bools,
+    choices: range | None,
+    allowed: Bools,
+    enough: int | None = None,
+) -> int:
     """How many pieces of a task the empty workers hold side by side; stops at `enough`."""
-    if task.shards == 1 or (enough is not None and int(may.sum()) >= enough):
-        return int(may.sum())
-    total = 0
-    for w in np.flatnonzero(may):
-        fits = [workers[int(w)].capacity[r] // a for r, a in task.demand.items() if a > 0]
-        total += min(fits, default=task.shards)
-    return total
+    able = int(may.sum())
+    anyhow = not choices and task.most_workers is None
+    if task.shards == 1 or (anyhow and enough is not None and able >= enough):
+        return able
+    here, on = shape_of(task)
+    most = 0
+    for row in choices or [None]:
+        pieces = []
+        for w in np.flatnonzero(may if row is None else may & allowed[row]):
+            fits = [workers[int(w)].capacity[r] // a for r, a in task.demand.items() if a > 0]
+            pieces.append(min(here, min(fits, default=task.shards)))
+        most = max(most, sum(sorted(pieces, reverse=True)[:on]))
+    return most
+
+
+def _why_not_together(task: Task, most: int) -> str:
+    """Why the workers that a gang may use do not hold it."""
+    said = []
+    if alternatives(task.requires):
+        said.append("under one of " + " or ".join(str(a) for a in alternatives(task.requires)))
+    if task.most_per_worker is not None:
+        said.append(f"at most {task.most_per_worker} on each")
+    if task.most_workers is not None:
+        said.append(f"on at most {task.most_workers}")
+    return (
+        f"its {task.shards} shards need to run at once, but the eligible workers hold "
+        f"{most} together" + (f" ({', '.join(said)})" if said else "")
+    )
 
 
 def _why_no_worker(request: PlanRequest, task: Task) -> str:
@@ -810,7 +900,7 @@ def _drop_successors(tasks: Sequence[Task], unplanned: dict[str, str]) -> None:
         return
     followers: dict[str, list[str]] = {}
     for task in tasks:
-        for before in task.after:
+        for before in task.predecessors:
             followers.setdefault(before, []).append(task.id)
     queue = list(unplanned)
     while queue:

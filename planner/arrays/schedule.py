@@ -15,6 +15,16 @@ from plancast.planner.arrays.jit import inner, kernel
 
 FAR = 1 << 50
 
+GANG_INTS = 5
+MOST_HERE, MOST_WORKERS, FIRST_CHOICE, BEYOND_CHOICE, WHOLE = range(GANG_INTS)
+"""Columns of ``Problem.gang``: most pieces on one worker; most workers; rows of `allowed` of which
+one holds all pieces (none: both 0); what an exclusive gang takes of the last resource of each of
+its workers, however many of its pieces are there (0: as any other, by the piece)."""
+
+BEFORE, SINCE, LAG = range(3)
+"""Columns of ``Problem.link``: the predecessor; whether from its start (0) or its end (1); seconds
+that must have passed since then."""
+
 # Rules for the choice of a worker.
 EARLIEST_END = 0
 LEAST_COST = 1
@@ -136,12 +146,17 @@ def _earliest_beside(
 
 
 @inner
-def _pieces_that_fit(times, free, count, demand, start, duration, most):
-    """How many pieces of `demand` fit at once over [start, start + duration), at most `most`."""
+def _pieces_that_fit(times, free, count, demand, start, duration, most, whole):
+    """How many pieces of `demand` fit at once over [start, start + duration), at most `most`.
+
+    None where less than `whole` of the last resource is free.
+    """
     pieces = most
     end = start + duration
     k = _segment_at(times, count, start)
     while True:
+        if free[k, demand.shape[0] - 1] < whole:
+            return 0
         for r in range(demand.shape[0]):
             if free[k, r] < 0:
                 return 0
@@ -246,25 +261,49 @@ def build_profile(capacity, busy_worker, busy_end, busy_demand, shut_worker, shu
 
 
 @inner
+def keep_fullest(pieces, most_workers, shards):
+    """Leave pieces only on the workers that hold most of them; how many, at most `shards`."""
+    total = 0
+    for _ in range(min(most_workers, pieces.shape[0])):
+        best = -1
+        for w in range(pieces.shape[0]):
+            if pieces[w] > 0 and (best < 0 or pieces[w] > pieces[best]):
+                best = w
+        if best < 0 or total == shards:
+            break
+        taken = min(pieces[best], shards - total)
+        pieces[best] = -taken
+        total += taken
+    for w in range(pieces.shape[0]):
+        pieces[w] = max(0, -pieces[w])
+    return total
+
+
+@inner
 def _place_gang(
-    times, free, count, demand, shards, not_before, durations, allowed, hard_end, last_start,
-    release, max_stretch, chosen, spare_times, spare_free, spare_count, takes,
+    times, free, count, demand, not_before, durations, allowed, row, hard_end, last_start,
+    release, max_stretch, shape, chosen, spare_times, spare_free, spare_count, takes,
 ):  # fmt: skip
     """Earliest-ending placement of a gang; fills `chosen` and returns (start, end), FAR if none.
 
     A gang ends with its slowest piece, so each distinct duration is tried as the limit of
-    which workers may take part.
+    which workers may take part; and where one alternative must hold for all pieces, each of them.
     """
     best_start, best_end = FAR, FAR
-    workers = durations.shape[0]
-    pieces, limit, counted = np.zeros(workers, np.int64), np.int64(0), takes.any()
-    while True:
+    workers, shards, counted = durations.shape[0], chosen.shape[0], takes.any()
+    packed = shape[MOST_WORKERS] < shards
+    pieces, limit = np.zeros(workers, np.int64), np.int64(0)
+    first, beyond = shape[FIRST_CHOICE], shape[BEYOND_CHOICE]
+    if first == beyond:
+        first, beyond = row, row + 1
+    while first < beyond:
         shorter, limit = limit, np.int64(FAR)
         for w in range(workers):
-            if allowed[w] and durations[w] > shorter:
+            if allowed[first, w] and durations[w] > shorter:
                 limit = min(limit, durations[w])
         if limit == FAR:
-            return best_start, best_end
+            first, limit = first + 1, np.int64(0)
+            continue
         latest = latest_start(hard_end, last_start, release, max_stretch, limit)
         moment = not_before
         while moment <= latest and moment + limit < best_end:
@@ -278,11 +317,15 @@ def _place_gang(
             total = 0
             for w in range(workers):
                 pieces[w] = 0
-                if allowed[w] and durations[w] <= limit and total < shards:
+                if allowed[first, w] and 0 < durations[w] <= limit and (packed or total < shards):
+                    most = shards if packed else shards - total
                     pieces[w] = _pieces_that_fit(
-                        times[w], free[w], count[w], demand, moment, limit, shards - total
-                    )
+                        times[w], free[w], count[w], demand, moment, limit,
+                        min(most, shape[MOST_HERE]), shape[WHOLE],
+                    )  # fmt: skip
                     total += pieces[w]
+            if packed:
+                total = keep_fullest(pieces, shape[MOST_WORKERS], shards)
             if total == shards:
                 duration, filled = 0, 0
                 for w in range(workers):
@@ -296,18 +339,19 @@ def _place_gang(
             # Something must come free first.
             following = np.int64(FAR)
             for w in range(workers):
-                if allowed[w] and durations[w] <= limit:
+                if allowed[first, w] and 0 < durations[w] <= limit:
                     k = _segment_at(times[w], count[w], moment) + 1
                     if k < count[w]:
                         following = min(following, times[w, k])
             moment = following
+    return best_start, best_end
 
 
 @kernel
 def list_schedule(
     order, rule, tie, times, free, count, demand, release, raw_release, deadline, hard_end,
-    last_start, max_stretch, weight, shards, shard_ptr, kind, allowed, duration, worker_class,
-    pred_ptr, pred, free_from, share, last_end, on, load_h, rates, spare_times, spare_free,
+    last_start, max_stretch, weight, shards, shard_ptr, gang, kind, allowed, duration, worker_class,
+    link_ptr, link, free_from, share, last_end, on, load_h, rates, spare_times, spare_free,
     spare_count, takes,
 ):  # fmt: skip
     """Place tasks one by one in `order`, each where the rule likes it best, as early as it fits.
@@ -329,14 +373,16 @@ def list_schedule(
         0 for none.
     weight : float64 (tasks,)
     shards, shard_ptr : int64 (tasks,), (tasks + 1,)
+    gang : int64 (tasks, 5)
+        How pieces may lie together, see ``relations``.
     kind : int64 (tasks,)
         Row of `allowed` and `share`.
     allowed : bool (kinds, workers)
     duration : int64 (tasks, classes)
         0 where the class is not eligible.
     worker_class : int64 (workers,)
-    pred_ptr, pred : int64
-        Predecessors in CSR form.
+    link_ptr, link : int64
+        What is waited for in CSR form, see ``relations``.
     free_from : int64 (workers,)
     share : float64 (kinds, workers)
         Dominant share.
@@ -365,21 +411,20 @@ def list_schedule(
     durations = np.zeros(workers, np.int64)
     for i in order:
         not_before, counted = release[i], takes[i].any()
-        for p in range(pred_ptr[i], pred_ptr[i + 1]):
-            not_before = max(not_before, end[pred[p]])
+        for p in range(link_ptr[i], link_ptr[i + 1]):
+            since = end[link[p, BEFORE]] if link[p, SINCE] == 1 else start[link[p, BEFORE]]
+            not_before = max(not_before, since + link[p, LAG])
         if not_before >= FAR:
             return start, end, worker, i
         row = kind[i]
         if shards[i] > 1:
-            may = np.zeros(workers, np.bool_)
             for w in range(workers):
                 durations[w] = duration[i, worker_class[w]]
-                may[w] = allowed[row, w] and durations[w] > 0
             chosen = worker[shard_ptr[i] : shard_ptr[i + 1]]
             begin, finish = _place_gang(
-                times, free, count, demand[i], shards[i], not_before, durations, may,
-                hard_end[i], last_start[i], raw_release[i], max_stretch, chosen, spare_times,
-                spare_free, spare_count, takes[i],
+                times, free, count, demand[i], not_before, durations, allowed, row,
+                hard_end[i], last_start[i], raw_release[i], max_stretch, gang[i], chosen,
+                spare_times, spare_free, spare_count, takes[i],
             )  # fmt: skip
             if begin >= FAR:
                 return start, end, worker, i
@@ -430,6 +475,12 @@ def list_schedule(
             w = worker[p]
             times, free = with_room(times, free, count, w)
             occupy(times, free, count, w, begin, finish, demand[i])
+            if gang[i, WHOLE] > 0 and (p + 1 == shard_ptr[i + 1] or worker[p + 1] != w):
+                # Its other pieces have left something of what it takes as a whole.
+                k = _segment_at(times[w], count[w], begin)
+                while k < count[w] and times[w, k] < finish:
+                    free[w, k, demand.shape[1] - 1] = 0
+                    k += 1
             last_end[w] = max(last_end[w], finish)
             on[w] = True
             load_h[w] += share[row, w] * (finish - begin) / 3600.0

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from plancast.planner.arrays.problem import Ints, Problem, encode
+from plancast.planner.arrays.relations import refuse_relations
 from plancast.planner.model.domain import Assignment, BadRequest, Plan
 from plancast.planner.model.messages import PlanRequest
 
@@ -69,6 +70,7 @@ def export_pddl(request: PlanRequest, horizon_s: int) -> Pddl:
     """
     request.snapshot.refuse_modes("export pddl")
     request.snapshot.refuse_counted("export pddl")
+    refuse_relations(request.snapshot, "export pddl")
     problem = encode(request)
     _refuse(problem)
     slots = [(w, s) for w in range(len(problem.workers)) for s in range(_slots(problem, w))]

@@ -116,6 +116,54 @@ def _check_factor(owner: str, what: str, value: float) -> None:
     )
 
 
+class DependencyKind(str, Enum):
+    """What a task waits for, by Slurm's words."""
+
+    AFTEROK = "afterok"
+    """Its predecessor has completed."""
+    AFTERANY = "afterany"
+    """It has ended, however."""
+    AFTER = "after"
+    """It has started."""
+    AFTERNOTOK = "afternotok"
+    """It has ended and not completed; planned only where that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """One task that another one waits for.
+
+    Parameters
+    ----------
+    task : str
+        The predecessor.
+    kind : DependencyKind
+    lag_s : int
+        Seconds that must have passed since then.
+    """
+
+    task: str
+    kind: DependencyKind = DependencyKind.AFTEROK
+    lag_s: int = 0
+
+    def __post_init__(self) -> None:
+        _require(
+            self.lag_s >= 0,
+            f"a dependency on {self.task}: lag_s is {self.lag_s}; it must be 0 or more",
+        )
+        _check_times(f"a dependency on {self.task}", lag_s=self.lag_s)
+
+    def is_met_by(self, outcome: Outcome) -> bool:
+        """Whether a predecessor that has ended so lets the task run."""
+        if self.kind is DependencyKind.AFTEROK:
+            return outcome is Outcome.COMPLETED
+        return self.kind is not DependencyKind.AFTERNOTOK or outcome is not Outcome.COMPLETED
+
+    def __str__(self) -> str:
+        lag = f"+{self.lag_s}s" if self.lag_s else ""
+        return f"{self.kind.value}:{self.task}{lag}"
+
+
 @dataclass(frozen=True, slots=True)
 class Mode:
     """One of several ways in which a task may be done.
@@ -181,6 +229,15 @@ class Task:
     counted : mapping of str to int
         What the task as a whole, not each shard, takes of the cluster's counted resources while
         it runs: licences, or one of the places of a running limit.
+    exclusive : bool
+        Whether no other task may run on any of its workers while it does; its own pieces may
+        share one.
+    most_per_worker : int, optional
+        So many pieces of a gang at most on one worker: 1 spreads it.
+    most_workers : int, optional
+        Its pieces on so many workers at most: 1 packs them together.
+    depends : tuple of Dependency
+        What it waits for besides `after`: ends of any outcome, starts, lags.
     """
 
     id: str
@@ -197,6 +254,10 @@ class Task:
     preemptible: bool = False
     modes: tuple[Mode, ...] = ()
     counted: Mapping[str, int] = field(default_factory=dict)
+    exclusive: bool = False
+    most_per_worker: int | None = None
+    most_workers: int | None = None
+    depends: tuple[Dependency, ...] = ()
 
     def __post_init__(self) -> None:
         _require(bool(self.id), "a task has an empty id; give every task a name")
@@ -216,6 +277,16 @@ class Task:
         _require(self.id not in self.after, f"{name}: after names the task itself")
         if self.modes:
             self._check_modes(name)
+        if self.depends:
+            names = [d.task for d in self.depends]
+            _require(
+                len({*names, *self.after}) == len(names) + len(self.after),
+                f"{name}: after and depends name a task more than once",
+            )
+            _require(self.id not in names, f"{name}: depends names the task itself")
+        if self.most_per_worker is not None or self.most_workers is not None:
+            for way in self.modes or (self,):
+                self._check_shape(name, way.shards)
 
     def _check_modes(self, name: str) -> None:
         ids = [mode.id for mode in self.modes]
@@ -228,6 +299,29 @@ class Task:
             _require(
                 not given, f"{name}: has modes and {field_name} of its own; write it in each mode"
             )
+
+    def _check_shape(self, name: str, shards: int) -> None:
+        each, workers = self.most_per_worker, self.most_workers
+        for key, value in (("most_per_worker", each), ("most_workers", workers)):
+            _require(
+                value is None or 1 <= value <= MOST_SHARDS,
+                f"{name}: {key} is {value}; it must lie in 1 to {MOST_SHARDS}",
+            )
+        _require(
+            each is None or workers is None or each * workers >= shards,
+            f"{name}: {shards} shards do not fit on {workers} workers with at most {each} "
+            "on each; raise most_workers or most_per_worker",
+        )
+
+    @property
+    def predecessors(self) -> tuple[str, ...]:
+        """Every task that it waits for, in whatever way."""
+        return (*self.after, *(d.task for d in self.depends)) if self.depends else self.after
+
+    @property
+    def dependencies(self) -> tuple[Dependency, ...]:
+        """The same with kinds and lags: ``afterok`` for those of `after`."""
+        return (*(Dependency(name) for name in self.after), *self.depends)
 
     def has_mode(self, mode: str) -> bool:
         """Whether there is a mode of this id; a task without modes has the one called ""."""
@@ -276,10 +370,6 @@ def _check_requires(name: str, way: Mode | Task) -> None:
     _require(
         sum("[" in text for text in way.requires) <= 1,
         f"{name}: requires has more than one [ ]; a gang is held together by one",
-    )
-    _require(
-        way.shards == 1 or not any("[" in text for text in way.requires),
-        f"{name}: [ ] of a gang cannot be planned yet",
     )
 
 
@@ -454,7 +544,7 @@ class Running:
 
 
 class Outcome(str, Enum):
-    """How a task ended. Only a completed task satisfies its successors."""
+    """How a task ended. Only a completed one satisfies those that have it in `after`."""
 
     COMPLETED = "completed"
     FAILED = "failed"
@@ -464,14 +554,15 @@ class Outcome(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A task that has ended."""
+    """A task that has ended; `start_s` is when it started, where that is known."""
 
     id: str
     end_s: int
     outcome: Outcome = Outcome.COMPLETED
+    start_s: int | None = None
 
     def __post_init__(self) -> None:
-        _check_times(f"finished task {self.id}", end_s=self.end_s)
+        _check_times(f"finished task {self.id}", end_s=self.end_s, start_s=self.start_s)
 
 
 @dataclass(frozen=True)
@@ -522,13 +613,7 @@ class Snapshot:
                 run.start_s <= self.now_s,
                 f"running task {run.task.id}: start_s {run.start_s} lies after now_s {self.now_s}",
             )
-        known_tasks = set(task_ids)
-        for task in self.pending:
-            for before in task.after:
-                _require(
-                    before in known_tasks,
-                    f"task {task.id}: after names {before!r}, which is not in the request",
-                )
+        self._check_predecessors(set(task_ids))
         _require_unique("counted resource", [c.id for c in self.counted])
         for name in self.counted_by_id.keys() & self.budgets.keys():
             _require(False, f"{name} is a budget and a counted resource; rename one")
@@ -538,7 +623,17 @@ class Snapshot:
         for task in (*self.pending, *(r.task for r in self.running)):
             if task.counted:
                 self.check_counted(task)
-        cycle = find_cycle({t.id: t.after for t in self.pending})
+
+    def _check_predecessors(self, known_tasks: set[str]) -> None:
+        for task in self.pending:
+            for before in task.predecessors:
+                _require(
+                    before in known_tasks,
+                    f"task {task.id}: after names {before!r}, which is not in the request",
+                )
+            if task.depends:
+                self.check_known_to_run(task)
+        cycle = find_cycle({t.id: t.predecessors for t in self.pending})
         _require(not cycle, f"precedence has a cycle: {' -> '.join(cycle)}; remove one 'after'")
 
     def check_capacity(self, worker: Worker) -> None:
@@ -558,6 +653,36 @@ class Snapshot:
                 f"task {task.id}: takes {name!r}, which the cluster does not count; list it under "
                 "the cluster's resources",
             )
+
+    def check_known_to_run(self, task: Task) -> None:
+        """Refuse a task of which nobody knows yet whether it will run: ``afternotok``."""
+        for on in task.depends:
+            _require(
+                on.kind is not DependencyKind.AFTERNOTOK or on.task in self.finished_by_id,
+                f"task {task.id}: afternotok:{on.task} cannot be planned before {on.task} has "
+                "ended: whether the task will run is not known; submit it then",
+            )
+
+    def unmet(self, task: Task) -> list[str]:
+        """What of its dependencies a task still waits for, or waits for in vain, in words."""
+        found = []
+        for on in task.dependencies:
+            ended = self.finished_by_id.get(on.task)
+            if ended is not None:
+                if not on.is_met_by(ended.outcome):
+                    found.append(f"{on.task}, which ended as {ended.outcome.value}")
+                    continue
+                since = ended.end_s
+                if on.kind is DependencyKind.AFTER and ended.start_s is not None:
+                    since = ended.start_s
+            elif on.kind is DependencyKind.AFTER and on.task in self.running_by_id:
+                since = self.running_by_id[on.task].start_s
+            else:
+                found.append(on.task)
+                continue
+            if since + on.lag_s > self.now_s:
+                found.append(f"{on.lag_s} s since {on.task}")
+        return found
 
     def evolved(self, **changes: Any) -> Snapshot:
         """A copy with fields replaced by who has made sure that they fit: nothing is checked.

@@ -18,8 +18,6 @@ from plancast.planner.model.domain import (
     WATT_SECONDS_PER_KWH,
     ZERO_COST,
     Assignment,
-    Finished,
-    Outcome,
     Plan,
     Prices,
     Task,
@@ -27,7 +25,12 @@ from plancast.planner.model.domain import (
     estimate_for,
     in_words,
 )
-from plancast.planner.model.judge_placement import meets_labels
+from plancast.planner.model.judge_placement import (
+    company_violations,
+    meets_labels,
+    shape_violations,
+)
+from plancast.planner.model.judge_precedence import precedence_violations
 from plancast.planner.model.messages import PlanRequest
 from plancast.planner.model.spans import (
     Span,
@@ -329,13 +332,13 @@ def _violations(
                 task_id,
             )
 
-    finished = {f.id: f for f in snapshot.finished}
+    ends = _ends_waited_for(request, to_place)
     for assignment in plan.assignments:
         task = to_place.get(assignment.task)
         if task is not None:
             yield from _assignment_violations(request, assignment, task, realised)
-            if task.after:
-                yield from _precedence_violations(request, plan, finished, assignment, task)
+            if task.predecessors:
+                yield from precedence_violations(snapshot, plan, ends, assignment, task)
         elif not (realised and assignment.task in snapshot.running_by_id):
             yield Violation(
                 kind.UNKNOWN_TASK,
@@ -344,8 +347,30 @@ def _violations(
             )
     yield from _capacity_violations(request, plan, spans)
     yield from _budget_violations(request, plan, to_place)
+    yield from _company_violations(request, plan, spans)
     if snapshot.counted:
         yield from over_counted(snapshot, holds_of(request, plan, spans))
+
+
+def _ends_waited_for(request: PlanRequest, to_place: Mapping[str, Task]) -> dict[str, int]:
+    """Expected ends of what runs, where anything may follow it."""
+    if not any(task.predecessors for task in to_place.values()):
+        return {}
+    return {run.task.id: running_end_s(request, run) for run in request.snapshot.running}
+
+
+def _company_violations(request: PlanRequest, plan: Plan, spans: list[Span]) -> Iterator[Violation]:
+    """Planned tasks beside others, where one of them is exclusive."""
+    if not any(span.task.exclusive for span in spans):
+        return
+    runs = set(request.snapshot.running_by_id) - set(plan.preempted)
+    yield from company_violations(
+        [
+            (span.task, worker.id, span.start_s, span.end_s, span.task.id not in runs)
+            for span in spans
+            for worker in span.workers
+        ]
+    )
 
 
 def _assignment_violations(
@@ -379,6 +404,9 @@ def _assignment_violations(
             continue
         workers.append(worker)
         yield from _worker_violations(request, assignment, task, worker)
+    if task.shards > 1 and len(workers) == len(set(assignment.workers)):
+        of_piece = [snapshot.worker_by_id[name] for name in assignment.workers]
+        yield from shape_violations(task, of_piece)
     duration = planned_duration_s(request, task.id, workers, assignment.mode)
     if end_s <= start_s or (not realised and duration and workers and end_s - start_s != duration):
         yield wrong(
@@ -451,44 +479,6 @@ def _bound_violations(
             yield wrong(
                 kind.STRETCH_BOUND,
                 f"has a stretch of {stretch:g}, more than the bound of {policy.max_stretch:g}",
-            )
-
-
-def _precedence_violations(
-    request: PlanRequest,
-    plan: Plan,
-    finished: Mapping[str, Finished],
-    assignment: Assignment,
-    task: Task,
-) -> Iterator[Violation]:
-    snapshot, kind = request.snapshot, ViolationKind
-    for before in task.after:
-        ended = finished.get(before)
-        planned = plan.by_task.get(before)
-        if ended is not None:
-            if ended.outcome is not Outcome.COMPLETED:
-                yield Violation(
-                    kind.PREDECESSOR_UNPLANNED,
-                    f"task {task.id} follows {before}, which ended as {ended.outcome.value}",
-                    task.id,
-                )
-            continue
-        if planned is not None:
-            end_s = planned.end_s
-        elif before in snapshot.running_by_id and before not in plan.preempted:
-            end_s = running_end_s(request, snapshot.running_by_id[before])
-        else:
-            yield Violation(
-                kind.PREDECESSOR_UNPLANNED,
-                f"task {task.id} follows {before}, which the plan leaves out",
-                task.id,
-            )
-            continue
-        if assignment.start_s < end_s:
-            yield Violation(
-                kind.BEFORE_PREDECESSOR,
-                f"task {task.id} starts at {assignment.start_s}, before {before} ends at {end_s}",
-                task.id,
             )
 
 

@@ -11,7 +11,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from plancast.planner.model.domain import BadRequest, Finished, Outcome, Running, Snapshot, Task
+from plancast.planner.model.domain import (
+    BadRequest,
+    DependencyKind,
+    Finished,
+    Outcome,
+    Running,
+    Snapshot,
+    Task,
+)
 from plancast.planner.model.messages import (
     Event,
     TaskCancelled,
@@ -71,6 +79,13 @@ def apply(snapshot: Snapshot, event: Event) -> Snapshot:
         raise BadRequest(f"{what}: {error}") from None
 
 
+_NEEDED = {
+    DependencyKind.AFTEROK: "completed",
+    DependencyKind.AFTERANY: "ended",
+    DependencyKind.AFTER: "started",
+    DependencyKind.AFTERNOTOK: "failed",
+}
+
 Changes = dict[str, Any]
 """Fields of the snapshot that an event replaces."""
 
@@ -79,13 +94,15 @@ def _submitted(snapshot: Snapshot, event: TaskSubmitted) -> Changes:
     state = _state(snapshot, event.task.id)
     if state != "unknown":
         raise BadRequest(f"task {event.task.id} is {state} already; give each task its own id")
-    for before in event.task.after:
+    for before in event.task.predecessors:
         # No cycle can come of it: nothing here follows a task that was not known.
         if _state(snapshot, before) == "unknown":
             raise BadRequest(
                 f"task {event.task.id}: after names {before!r}, which is not in the request"
             )
     snapshot.check_counted(event.task)
+    if event.task.depends:
+        snapshot.check_known_to_run(event.task)
     return {"pending": (*snapshot.pending, event.task)}
 
 
@@ -103,10 +120,16 @@ def _started(snapshot: Snapshot, event: TaskStarted) -> Changes:
         )
     if event.at_s < task.release_s:
         raise BadRequest(f"task {task.id} is released only at {task.release_s}")
-    for before in task.after:
-        state = _state(snapshot, before)
-        if state != Outcome.COMPLETED.value:
-            raise BadRequest(f"task {task.id} follows {before}, which is {state}, not completed")
+    for on in task.dependencies:
+        state = _state(snapshot, on.task)
+        ended = snapshot.finished_by_id.get(on.task)
+        met = on.is_met_by(ended.outcome) if ended else False
+        if on.kind is DependencyKind.AFTER and state == "running":
+            met = True
+        if not met:
+            raise BadRequest(
+                f"task {task.id} follows {on.task}, which is {state}, not {_NEEDED[on.kind]}"
+            )
     return {
         "pending": _without(snapshot.pending, task.id),
         "running": (*snapshot.running, Running(task, event.workers, event.at_s, event.mode)),
@@ -117,7 +140,10 @@ def _finished(snapshot: Snapshot, event: TaskFinished) -> Changes:
     run = _running(snapshot, event.task)
     return {
         "running": tuple(r for r in snapshot.running if r is not run),
-        "finished": (*snapshot.finished, Finished(event.task, event.at_s, event.outcome)),
+        "finished": (
+            *snapshot.finished,
+            Finished(event.task, event.at_s, event.outcome, run.start_s),
+        ),
         **_consumed(snapshot, (run,)),
     }
 
@@ -152,11 +178,13 @@ def _cancelled(snapshot: Snapshot, event: TaskCancelled) -> Changes:
     state = _state(snapshot, event.task)
     if state not in ("pending", "running"):
         raise BadRequest(f"task {event.task} is {state}; only pending or running ones can be")
+    run = snapshot.running_by_id.get(event.task)
+    ended = Finished(event.task, event.at_s, Outcome.CANCELLED, run.start_s if run else None)
     return {
         "pending": _without(snapshot.pending, event.task),
         "running": tuple(r for r in snapshot.running if r.task.id != event.task),
         **_consumed(snapshot, tuple(r for r in snapshot.running if r.task.id == event.task)),
-        "finished": (*snapshot.finished, Finished(event.task, event.at_s, Outcome.CANCELLED)),
+        "finished": (*snapshot.finished, ended),
     }
 
 

@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 
 from plancast.planner.model.counted import Use, units_in_words
-from plancast.planner.model.domain import Plan, Task
+from plancast.planner.model.domain import DependencyKind, Plan, Task
 from plancast.planner.model.evaluate import holds_of
 from plancast.planner.model.messages import PlanRequest
 from plancast.planner.model.spans import running_end_s, spans_of
@@ -37,12 +37,17 @@ def explain_waits(request: PlanRequest, plan: Plan) -> dict[str, str]:
     snapshot = request.snapshot
     now = snapshot.now_s
     end_of = {a.task: a.end_s for a in plan.assignments}
+    start_of = {a.task: a.start_s for a in plan.assignments}
+    for ended in snapshot.finished:
+        end_of[ended.id] = ended.end_s
+        start_of[ended.id] = ended.end_s if ended.start_s is None else ended.start_s
     ends_on: dict[str, dict[int, str]] = defaultdict(dict)
     for assignment in plan.assignments:
         for worker in assignment.workers:
             ends_on[worker].setdefault(assignment.end_s, assignment.task)
     for run in snapshot.running:
         if run.task.id not in plan.preempted:
+            start_of[run.task.id] = run.start_s
             end_of[run.task.id] = running_end_s(request, run)
             for worker in run.workers:
                 ends_on[worker].setdefault(end_of[run.task.id], run.task.id)
@@ -56,13 +61,33 @@ def explain_waits(request: PlanRequest, plan: Plan) -> dict[str, str]:
         earliest_s = max(now, task.release_s)
         if planned is None or planned.start_s <= earliest_s:
             continue
-        cause = _cause(request, task, planned.start_s, end_of, ends_on, planned.workers, use)
+        cause = (
+            _dependency(task, planned.start_s, start_of, end_of)
+            or _licence(use, task, planned.start_s, now)
+            or _room(request, planned.start_s, ends_on, planned.workers)
+        )
         why[task.id] = f"waits {planned.start_s - earliest_s} s {cause}"
     return why
 
 
-def _licence(use: Use, task: Task, name: str, start_s: int, now_s: int) -> str:
+def _dependency(task: Task, start_s: int, start_of: dict[str, int], end_of: dict[str, int]) -> str:
+    """The dependency that a start follows at once, in words; nothing where none does."""
+    for on in task.dependencies:
+        starts = on.kind is DependencyKind.AFTER
+        since = (start_of if starts else end_of).get(on.task)
+        if since is not None and since + on.lag_s == start_s:
+            what = "start" if starts else "end"
+            if on.lag_s:
+                return f"for {on.lag_s} s to pass since the {what} of its predecessor {on.task}"
+            return f"for its predecessor {on.task} to {what}"
+    return ""
+
+
+def _licence(use: Use | None, task: Task, start_s: int, now_s: int) -> str:
     """The counted resource that a task could not have had earlier, and who gives it back."""
+    name = None if use is None else use.short(task, start_s)
+    if use is None or name is None:
+        return ""
     wanted = f"for {units_in_words(name, task.counted[name])}"
     at = clock(start_s, now_s)
     for hold in use.ending[name, start_s]:
@@ -71,20 +96,12 @@ def _licence(use: Use, task: Task, name: str, start_s: int, now_s: int) -> str:
     return f"{wanted}; there are more from {at} on"
 
 
-def _cause(
+def _room(
     request: PlanRequest,
-    task: Task,
     start_s: int,
-    end_of: dict[str, int],
     ends_on: dict[str, dict[int, str]],
     workers: tuple[str, ...],
-    use: Use | None,
 ) -> str:
-    for before in task.after:
-        if end_of.get(before) == start_s:
-            return f"for its predecessor {before} to end"
-    if use is not None and (name := use.short(task, start_s)) is not None:
-        return _licence(use, task, name, start_s, request.snapshot.now_s)
     for name in workers:
         blocker = ends_on[name].get(start_s)
         if blocker is not None:

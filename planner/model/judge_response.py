@@ -13,16 +13,16 @@ from plancast.planner.model.domain import (
     MIN_STRETCH_S,
     RELATIVE_TOLERANCE,
     TERMS,
-    Outcome,
     Plan,
     Task,
     Worker,
     estimate_for,
 )
 from plancast.planner.model.evaluate import evaluate, holds_of, moved_tasks, relative_gap
-from plancast.planner.model.judge_placement import meets_labels
+from plancast.planner.model.judge_placement import holds_gang, meets_labels
+from plancast.planner.model.judge_precedence import earliest_after, lets_run
 from plancast.planner.model.messages import PlanRequest, PlanResponse, Status
-from plancast.planner.model.spans import Span, fastest_mode_s, spans_of
+from plancast.planner.model.spans import Span, fastest_mode_s, running_end_s, spans_of
 from plancast.planner.model.violations import Violation, ViolationKind
 
 
@@ -119,7 +119,7 @@ def _planless_violations(request: PlanRequest, response: PlanResponse) -> Iterat
     if not all(counted_for_ever(snapshot, task) for task in snapshot.pending):
         return
     for task in snapshot.pending:
-        first = not any(before in snapshot.pending_by_id for before in task.after)
+        first = not any(before in snapshot.pending_by_id for before in task.predecessors)
         if first and _surely_placeable(request, response, task):
             yield Violation(
                 kind.WRONG_STATUS,
@@ -193,7 +193,7 @@ def _worker_demand(request: PlanRequest, task: Task) -> dict[str, int]:
 def _holds(request: PlanRequest, of: Task, mode: str) -> bool:
     """Whether workers that never drain hold a task in a mode when they are empty."""
     task = of.in_mode(mode)
-    pieces = 0
+    room: list[tuple[Worker, int]] = []
     for worker in request.snapshot.workers:
         eligible = estimate_for(request.estimates, task.id, worker.machine_class, mode) is not None
         if worker.until_s is None and eligible and meets_labels(task, worker):
@@ -201,14 +201,18 @@ def _holds(request: PlanRequest, of: Task, mode: str) -> bool:
                 worker.capacity.get(resource, 0) // amount
                 for resource, amount in _worker_demand(request, task).items()
             ]
-            pieces += min(fits, default=task.shards)
-    return pieces >= task.shards
+            room.append((worker, min(fits, default=task.shards)))
+    return holds_gang(task, room)
 
 
 def _follows_none(request: PlanRequest, response: PlanResponse, task: Task) -> bool:
-    """Whether a predecessor has failed or is unplanned, so that the task can never start."""
-    failed = {f.id for f in request.snapshot.finished if f.outcome is not Outcome.COMPLETED}
-    return any(before in response.unplanned or before in failed for before in task.after)
+    """Whether a predecessor is unplanned, or has ended so that the task can never start."""
+    finished = request.snapshot.finished_by_id
+    return any(
+        on.task in response.unplanned
+        or (on.task in finished and not lets_run(on, finished[on.task]))
+        for on in task.dependencies
+    )
 
 
 def _fits_beside(request: PlanRequest, response: PlanResponse, task: Task) -> bool:
@@ -246,12 +250,12 @@ def _mode_fits_beside(request: PlanRequest, plan: Plan, of: Task, mode: str) -> 
             if not counted_is_free(snapshot, holds, task, start_s, end_s):
                 continue
             needed = _worker_demand(request, task)
-            pieces = sum(
-                _room(snapshot.worker_by_id[name], busy[name], task, needed, start_s, end_s)
-                for name in length
-                if length[name] <= seconds
-            )
-            if pieces >= task.shards:
+            room = [
+                (worker, _room(worker, busy[worker.id], task, needed, start_s, end_s))
+                for worker in snapshot.workers
+                if length.get(worker.id, seconds + 1) <= seconds
+            ]
+            if holds_gang(task, room):
                 return True
     return False
 
@@ -264,9 +268,11 @@ def _busy_and_moments(
     busy: dict[str, list[Span]] = {name: [] for name in workers}
     ready_s = max(snapshot.now_s, task.release_s)
     comes_free: set[int] = set()
+    ends = {run.task.id: running_end_s(request, run) for run in snapshot.running}
+    for on in task.dependencies:
+        earliest_s = earliest_after(snapshot, plan, on, ends)
+        ready_s = ready_s if earliest_s is None else max(ready_s, earliest_s)
     for span in spans_of(request, plan):
-        if span.task.id in task.after:
-            ready_s = max(ready_s, span.end_s)
         for worker in span.workers:
             if worker.id in busy:
                 busy[worker.id].append(span)
@@ -310,6 +316,11 @@ def _room(
     if worker.until_s is not None and end_s > worker.until_s:
         return 0
     if any(start_s < window.end_s and window.start_s < end_s for window in worker.blocked):
+        return 0
+    if any(
+        (task.exclusive or span.task.exclusive) and start_s < span.end_s and span.start_s < end_s
+        for span in spans
+    ):
         return 0
     shards = task.shards
     for at_s in {start_s, *(s.start_s for s in spans if start_s < s.start_s < end_s)}:

@@ -20,6 +20,7 @@ from plancast.planner.model.domain import (
     BadRequest,
     ByClass,
     CountedResource,
+    Dependency,
     DurationEstimate,
     Mode,
     Outcome,
@@ -358,8 +359,8 @@ Event = (
 """Everything that can happen to a cluster, distinguished by `kind` in JSON."""
 
 _READ_STRICTLY: tuple[Any, ...] = (
-    AmountWindow, Budget, CountedResource, DurationEstimate, Mode, Plan, PlanRequest, PlanResponse,
-    Policy, RiskReport, Running, Snapshot, Task, Worker,
+    AmountWindow, Budget, CountedResource, Dependency, DurationEstimate, Mode, Plan, PlanRequest,
+    PlanResponse, Policy, RiskReport, Running, Snapshot, Task, Worker,
 )  # fmt: skip
 for _kind in _READ_STRICTLY:
     # One place says how strictly JSON is read: a misspelt field must not pass in silence.

@@ -18,7 +18,6 @@ from plancast.planner.model.domain import (
     Assignment,
     BadRequest,
     Estimates,
-    Outcome,
     Plan,
     Snapshot,
 )
@@ -378,11 +377,9 @@ class Controller:
         if kept is None:
             return []
         snapshot = self.snapshot
-        done = {f.id for f in snapshot.finished if f.outcome is Outcome.COMPLETED}
         return [
             a for a in kept.assignments
-            if a.start_s <= snapshot.now_s
-            and set(snapshot.pending_by_id[a.task].after) <= done
+            if a.start_s <= snapshot.now_s and not snapshot.unmet(snapshot.pending_by_id[a.task])
         ]  # fmt: skip
 
     def why(self, most: int | None = None) -> dict[str, Outlook]:

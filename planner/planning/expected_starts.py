@@ -11,7 +11,7 @@ import numpy as np
 from plancast.planner.arrays.problem import Ints
 from plancast.planner.arrays.running import expected_end_s
 from plancast.planner.model.counted import Use, units_in_words
-from plancast.planner.model.domain import Assignment, Plan, Task
+from plancast.planner.model.domain import Assignment, DependencyKind, Plan, Task
 from plancast.planner.model.evaluate import holds_of
 from plancast.planner.model.explain import clock
 from plancast.planner.model.messages import PlanRequest
@@ -122,12 +122,12 @@ def _part(
         if row.task in kept:
             continue
         kept.add(row.task)
-        todo += [row_of[b] for b in snapshot.pending_by_id[row.task].after if b in row_of]
+        todo += [row_of[b] for b in snapshot.pending_by_id[row.task].predecessors if b in row_of]
         for name in set(row.workers) - workers:
             workers.add(name)
             todo += on[name]
     running = tuple(r for r in snapshot.running if not workers.isdisjoint(r.workers))
-    before = {b for name in kept for b in snapshot.pending_by_id[name].after}
+    before = {b for name in kept for b in snapshot.pending_by_id[name].predecessors}
     also = tuple(r for r in snapshot.running if r.task.id in before and r not in running)
     part = replace(request, snapshot=snapshot.evolved(running=(*running, *also)))
     return part, replace(plan, assignments=tuple(row for row in upto if row.task in kept))
@@ -169,6 +169,10 @@ class _Standing:
         self.snapshot = request.snapshot
         self.use = Use(self.snapshot, holds_of(request, plan, spans_of(request, plan)))
         self.ends: dict[str, int] = {a.task: a.end_s for a in plan.assignments}
+        self.starts: dict[str, int] = {a.task: a.start_s for a in plan.assignments}
+        for ended in request.snapshot.finished:
+            self.ends[ended.id] = ended.end_s
+            self.starts[ended.id] = ended.end_s if ended.start_s is None else ended.start_s
         self.free: dict[str, dict[str, int]] = {}
         self.ending: dict[tuple[str, int], tuple[int, str]] = {}
         """By worker and moment, the first task in the order of the plan that ends there."""
@@ -177,6 +181,7 @@ class _Standing:
             if run.task.id in plan.preempted:
                 continue
             self.ends[run.task.id] = expected_end_s(request, run)
+            self.starts[run.task.id] = run.start_s
             on.append((run.task.id, run.workers))
             for name in run.workers:
                 free = self._free(name)
@@ -193,7 +198,7 @@ class _Standing:
 
     def needs(self, row: Assignment, task: Task) -> str:
         """What a task lacks at present: a predecessor, resources of a kind of worker, its turn."""
-        open_ = [b for b in task.after if b not in self.snapshot.finished_by_id]
+        open_ = self.snapshot.unmet(task)
         if open_:
             return f"its predecessor{'s' if len(open_) > 1 else ''} {', '.join(open_)}"
         name = self.use.short(task, self.snapshot.now_s + 1)
@@ -212,9 +217,12 @@ class _Standing:
 
     def until(self, row: Assignment, task: Task) -> str:
         """What ends at a task's planned start: a task, a closed window, a reservation."""
-        for before in task.after:
-            if self.ends.get(before) == row.start_s:
-                return f"{before} ends"
+        for on in task.dependencies:
+            starts = on.kind is DependencyKind.AFTER
+            since = self.starts.get(on.task) if starts else self.ends.get(on.task)
+            if since is not None and since + on.lag_s == row.start_s:
+                lag = f"{on.lag_s} s after " if on.lag_s else ""
+                return f"{lag}{on.task} {'starts' if starts else 'ends'}"
         name = self.use.short(task, row.start_s)
         if name is not None and (name, row.start_s) in self.use.ending:
             return f"{self.use.ending[name, row.start_s][0].task.id} ends"

@@ -14,8 +14,16 @@ from itertools import pairwise
 import numpy as np
 
 from plancast.planner.arrays.problem import Ints, offsets
+from plancast.planner.arrays.relations import ALONE
 from plancast.planner.arrays.running import expected_end_s, reserved_s
-from plancast.planner.model.domain import Assignment, CountedResource, Plan, Running, Task
+from plancast.planner.model.domain import (
+    Assignment,
+    CountedResource,
+    DependencyKind,
+    Plan,
+    Running,
+    Task,
+)
 from plancast.planner.model.messages import PlanRequest
 from plancast.planner.planning.rollouts import run_through
 
@@ -112,7 +120,7 @@ def partial_order(request: PlanRequest, plan: Plan) -> PartialOrder:
     tasks = (*(task_of[a.task] for a in rows), *(r.task for r in kept))
     # Predecessors stand before a task at the same second only if they take no time: none do.
     place = {task.id: i for i, task in enumerate(tasks)}
-    links = [{place[b] for b in task_of[a.task].after if b in place} for a in rows]
+    links = [{place[b] for b in _ends_before(task_of[a.task]) if b in place} for a in rows]
     _Chains(request, rows, kept, links).link_all()
     shut = _Licences(request, rows, kept, links).link_all()
     index = {w.id: w for w in snapshot.workers}
@@ -128,6 +136,9 @@ def partial_order(request: PlanRequest, plan: Plan) -> PartialOrder:
     zeros = np.zeros(len(rows), np.int64)
     free = [max(a_task.release_s, *(w.free_at(now) for w in machines), now) - now
             for a_task, machines in zip(tasks, on, strict=False)]  # fmt: skip
+    for i, a in enumerate(rows):
+        if any(on.lag_s or on.kind is DependencyKind.AFTER for on in task_of[a.task].depends):
+            free[i] = a.start_s - now  # a start or a lag that it waits for: no earlier than planned
     planned = [reserved_s(request, a.task, w) or 1 for a, w in zip(rows, on, strict=True)]
     filler = np.zeros(len(kept), np.int64)
     return PartialOrder(
@@ -150,6 +161,11 @@ def partial_order(request: PlanRequest, plan: Plan) -> PartialOrder:
     )
 
 
+def _ends_before(task: Task) -> list[str]:
+    """The tasks whose end a task waits for."""
+    return [on.task for on in task.dependencies if on.kind is not DependencyKind.AFTER]
+
+
 class _Chains:
     """Who holds how much of each resource of each worker, and until when."""
 
@@ -167,28 +183,36 @@ class _Chains:
         self.held: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
         self.crowd: dict[tuple[str, str], set[int]] = {}
         """What runs on a worker that is over capacity (logs do that): all must end."""
+        self.whole = 0
+        """What each worker has of ``ALONE``, of which an exclusive task takes all."""
+        if any(task.exclusive for task in self.task_of.values()):
+            self.whole = 1 + sum(task.shards for task in self.task_of.values())
         for worker in snapshot.workers:
-            for resource, amount in worker.capacity.items():
+            for resource, amount in (*worker.capacity.items(), (ALONE, self.whole)):
                 self.held[worker.id, resource] = [(snapshot.now_s, -1, amount)]
         runs: dict[tuple[str, str], dict[int, int]] = {}
         for i, run in enumerate(kept, start=len(rows)):
             for name, pieces in Counter(run.workers).items():
-                for resource, amount in run.task.demand.items():
+                for resource, amount in self._taken(run.task, pieces):
                     until = expected_end_s(request, run)
-                    self._take(i, name, resource, amount * pieces, snapshot.now_s, until, set())
-                    runs.setdefault((name, resource), {})[i] = amount * pieces
+                    self._take(i, name, resource, amount, snapshot.now_s, until, set())
+                    runs.setdefault((name, resource), {})[i] = amount
         for key, amounts in runs.items():
-            if sum(amounts.values()) > snapshot.worker_by_id[key[0]].capacity.get(key[1], 0):
+            capacity = {ALONE: self.whole, **snapshot.worker_by_id[key[0]].capacity}
+            if sum(amounts.values()) > capacity.get(key[1], 0):
                 self.crowd[key] = set(amounts)
 
     def link_all(self) -> None:
         """Link every placed task with whom it takes resources over from."""
         for i, row in enumerate(self.rows):
             for name, pieces in Counter(row.workers).items():
-                for resource, amount in self.task_of[row.task].demand.items():
-                    self._take(
-                        i, name, resource, amount * pieces, row.start_s, row.end_s, self.links[i]
-                    )
+                for resource, amount in self._taken(self.task_of[row.task], pieces):
+                    self._take(i, name, resource, amount, row.start_s, row.end_s, self.links[i])
+
+    def _taken(self, task: Task, pieces: int) -> list[tuple[str, int]]:
+        """What so many pieces of a task take of a worker."""
+        alone = self.whole if task.exclusive else pieces * (self.whole > 0)
+        return [*((r, a * pieces) for r, a in task.demand.items()), (ALONE, alone)]
 
     def _take(
         self,

@@ -56,7 +56,9 @@ def preemptible(request: PlanRequest) -> list[Running]:
     snapshot = request.snapshot
     known = set(snapshot.pending_by_id) | set(snapshot.running_by_id)
     known |= {f.id for f in snapshot.finished}
-    loose = [r for r in snapshot.running if r.task.preemptible and known.issuperset(r.task.after)]
+    loose = [
+        r for r in snapshot.running if r.task.preemptible and known.issuperset(r.task.predecessors)
+    ]
 
     def lost_share(run: Running) -> float:
         held = sum(snapshot.worker_by_id[w].dominant_share(run.task.demand) for w in run.workers)
@@ -126,7 +128,13 @@ def bound_of_any_set(
             snapshot,
             workers=tuple(replace(w, boot_kwh=0.0) if w.id in on else w for w in snapshot.workers),
             running=tuple(r for r in snapshot.running if r.task.id not in names),
-            finished=(*snapshot.finished, *(Finished(n, snapshot.now_s) for n in sorted(names))),
+            finished=(
+                *snapshot.finished,
+                *(
+                    Finished(r.task.id, snapshot.now_s, start_s=r.start_s)
+                    for r in sorted(loose, key=lambda r: r.task.id)
+                ),
+            ),
         ),
     )
     problem = encode(bare, left_out)

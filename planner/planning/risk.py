@@ -15,6 +15,7 @@ import numpy as np
 
 from plancast.planner.arrays.problem import Floats, Ints, offsets, worker_arrays
 from plancast.planner.arrays.rates import moves_cost, rates_of
+from plancast.planner.arrays.relations import refuse_relations
 from plancast.planner.arrays.running import expected_end_s, reserved_s
 from plancast.planner.arrays.schedule import FAR
 from plancast.planner.model.domain import (
@@ -250,6 +251,7 @@ def plan_under_risk(
     A plan made at another level is a worker and an order for each task: it is given the times
     of its execution with the policy's durations, and dropped where a hard bound is broken then.
     """
+    refuse_relations(request.snapshot, "risk", only_lags=True)
     began = time.perf_counter()
     drawn = Samples(request, samples)
     own = request.policy.level

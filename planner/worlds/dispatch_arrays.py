@@ -13,6 +13,7 @@ import numpy as np
 
 from plancast.planner.arrays.graph import successors
 from plancast.planner.arrays.problem import Floats, Ints, Problem, amounts, encode, offsets
+from plancast.planner.arrays.relations import refuse_relations
 from plancast.planner.arrays.running import expected_end_s
 from plancast.planner.model.domain import Assignment, BadRequest, Plan, Task, Worker, estimate_for
 from plancast.planner.model.messages import PlanRequest
@@ -158,10 +159,11 @@ def arena_of(
     Raises
     ------
     BadRequest
-        Where a task has no true run time or takes what the whole cluster counts, or an outage
-        names an unknown worker.
+        Where a task has no true run time, an outage names an unknown worker, or a task asks for
+        what only planners know.
     """
     request.snapshot.refuse_counted("this way of executing a batch")
+    refuse_relations(request.snapshot, "an execution of a batch")
     problem = encode(request)
     runs = request.snapshot.running
     tasks = problem.tasks + tuple(r.task for r in runs)
@@ -219,7 +221,7 @@ def _cluster(
         [np.maximum(0, problem.raw_release), np.zeros(len(extra), np.int64)]
     ).astype(np.int64)
     place = {task.id: i for i, task in enumerate(tasks)}
-    preds = [[place[b] for b in t.after if b in place] if i < planned else []
+    preds = [[place[b] for b in t.predecessors if b in place] if i < planned else []
              for i, t in enumerate(tasks)]  # fmt: skip
     pred_ptr = offsets([len(p) for p in preds])
     pred = np.array([b for p in preds for b in p], np.int64)

@@ -329,7 +329,11 @@ def _request_now(arena: Arena, live: Live, waiting: Ints, estimate: Ints) -> Pla
             if estimate[i, k] > 0
         }
     pending = tuple(
-        replace(t, after=tuple(b for b in t.after if b in known))
+        replace(
+            t,
+            after=tuple(b for b in t.after if b in known),
+            depends=tuple(on for on in t.depends if on.task in known),
+        )
         for t in (arena.tasks[i] for i in waiting)
     )
     back = live.back + request.snapshot.now_s

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from plancast.planner.arrays.problem import Bools, Profile, amounts, offsets, worker_arrays
+from plancast.planner.arrays.relations import refuse_relations
 from plancast.planner.arrays.running import expected_end_s, reserved_s
 from plancast.planner.arrays.schedule import FAR, build_profile, lay_out, occupy, with_room
 from plancast.planner.model.domain import Assignment, Plan, Running, Task
@@ -53,6 +54,7 @@ def execute(request: PlanRequest, plan: Plan, run_s: Mapping[str, int]) -> Plan:
     Mu'alem, Feitelson (2001), "Utilization, predictability, workloads, and user runtime
     estimates in scheduling the IBM SP2 with backfilling", doi:10.1109/71.932708.
     """
+    refuse_relations(request.snapshot, "an execution in plan order")
     execution = _Execution(request, plan, run_s)
     while execution.step():
         pass
@@ -116,7 +118,7 @@ class _Execution:
         self.piece_worker = np.array([w for p in pieces for w, _ in p], np.int64)
         self.piece_count = np.array([n for p in pieces for _, n in p], np.int64)
         place = {task.id: i for i, task in enumerate(self.tasks)}
-        preds = [[place[b] for b in task.after if b in place] for task in self.tasks]
+        preds = [[place[b] for b in task.predecessors if b in place] for task in self.tasks]
         self.pred_ptr = offsets([len(p) for p in preds])
         self.pred = np.array([b for p in preds for b in p], np.int64)
         self.duration = np.ones(len(self.tasks), np.int64)

@@ -20,6 +20,7 @@ from plancast.planner.model.domain import (
     MIN_STRETCH_S,
     WATT_SECONDS_PER_KWH,
     Assignment,
+    DependencyKind,
     Plan,
     Prices,
     Task,
@@ -29,6 +30,7 @@ from plancast.planner.model.evaluate import (
     evaluate,
     unplanned_weight,
 )
+from plancast.planner.model.judge_placement import shape_violations
 from plancast.planner.model.messages import PlanRequest
 from plancast.planner.model.spans import fastest_mode_s, planned_duration_s, running_end_s
 
@@ -84,7 +86,8 @@ def safe_horizon(request: PlanRequest, tasks: Collection[Task]) -> int:
             for mode in modes_of(task)
         ]
         longest += max((d for d in durations if d is not None), default=0)
-    return max(calm) + longest
+    lags = sum(on.lag_s for task in tasks for on in task.depends)
+    return max(calm) + longest + lags
 
 
 def modes_of(task: Task) -> list[str]:
@@ -120,6 +123,7 @@ def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | 
     held: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
     base_plan = Plan((), (), now, snapshot.version)
     base = evaluate(request, base_plan, unplanned=[t.id for t in snapshot.pending]).terms
+    stays: dict[str, list[tuple[int, int, bool]]] = defaultdict(list)
     last_end: dict[str, int] = {}
     load: dict[str, float] = defaultdict(float)
     waited: dict[str, float] = defaultdict(float)
@@ -132,6 +136,8 @@ def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | 
         makespan = max(makespan, end_s)
         owned[run.task.owner] += 1
         waited[run.task.owner] += run.start_s - run.task.release_s
+        for name in set(run.workers):
+            stays[name].append((run.start_s, end_s, run.task.exclusive))
         for name in run.workers:
             last_end[name] = max(last_end.get(name, end_s), end_s)
             load[name] += workers[name].dominant_share(run.done.demand) * (end_s - now)
@@ -156,6 +162,7 @@ def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | 
             if resource in left:
                 left[resource] -= amount
     chosen: list[_Place] = []
+    starts: dict[str, int] = {}
     ends: dict[str, int] = {}
     best_cost, best = float("inf"), None
 
@@ -181,6 +188,10 @@ def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | 
             return
         task = tasks[k]
         not_before = max((ends[b] for b in task.after if b in ends), default=now)
+        for on in task.depends:
+            if on.task in ends:
+                since = starts[on.task] if on.kind is DependencyKind.AFTER else ends[on.task]
+                not_before = max(not_before, since + on.lag_s)
         for place in places[k]:
             if alone + place.alone + least[k + 1] >= best_cost:
                 break  # the places are in order of what they cost alone
@@ -192,8 +203,14 @@ def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | 
             if any(amount > left[resource] for resource, amount in spends):
                 continue
             before = {name: last_end.get(name) for name in place.workers}
-            fits = True
+            fits = not any(
+                (task.exclusive or alone) and place.start < until and since < place.end
+                for name in before
+                for since, until, alone in stays[name]
+            )
             for n, name in enumerate(place.workers):
+                if not fits:
+                    break
                 capacity, used = workers[name].capacity, in_use[name]
                 pieces = 1 + place.workers[:n].count(name)
                 for second in range(place.start, place.end):
@@ -228,13 +245,17 @@ def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | 
                 for resource, amount in task.counted.items():
                     for second in range(place.start, place.end):
                         held[resource][second] += amount
-                ends[task.id] = place.end
+                starts[task.id], ends[task.id] = place.start, place.end
                 for resource, amount in spends:
                     left[resource] -= amount
+                for name in before:
+                    stays[name].append((place.start, place.end, task.exclusive))
                 extend(k + 1, alone + place.alone)
+                for name in before:
+                    stays[name].pop()
                 for resource, amount in spends:
                     left[resource] += amount
-                del ends[task.id]
+                del starts[task.id], ends[task.id]
                 for resource, amount in task.counted.items():
                     for second in range(place.start, place.end):
                         held[resource][second] -= amount
@@ -280,7 +301,9 @@ def optimum_with_preemption(request: PlanRequest) -> tuple[tuple[float, float], 
     assert request.incumbent is None
     snapshot = request.snapshot
     known = {*snapshot.pending_by_id, *snapshot.running_by_id, *(f.id for f in snapshot.finished)}
-    loose = [r for r in snapshot.running if r.task.preemptible and known.issuperset(r.task.after)]
+    loose = [
+        r for r in snapshot.running if r.task.preemptible and known.issuperset(r.task.predecessors)
+    ]
     best: tuple[tuple[float, float], Plan] | None = None
     homeless = encode(request).unplanned
     for number in range(len(loose) + 1):
@@ -327,7 +350,8 @@ def _with_followers(request: PlanRequest, names: set[str]) -> set[str]:
     """Tasks and all that follow them."""
     result = set(names)
     while (
-        more := {t.id for t in request.snapshot.pending if not result.isdisjoint(t.after)} - result
+        more := {t.id for t in request.snapshot.pending if not result.isdisjoint(t.predecessors)}
+        - result
     ):
         result |= more
     return result
@@ -345,7 +369,7 @@ def _predecessors_first(tasks: list[Task]) -> list[Task]:
         placed += [
             t
             for t in tasks
-            if t.id not in done and all(b in done or b not in names for b in t.after)
+            if t.id not in done and all(b in done or b not in names for b in t.predecessors)
         ][:1]
     return placed
 
@@ -362,11 +386,21 @@ def _places_in(request: PlanRequest, of: Task, mode: str, horizon: int) -> list[
     finished = {f.id: f for f in snapshot.finished}
     assert all(finished[b].outcome.value == "completed" for b in task.after if b in finished)
     earliest = max(snapshot.now_s, task.release_s)
-    for before in task.after:
-        if before in snapshot.running_by_id:
-            earliest = max(earliest, running_end_s(request, snapshot.running_by_id[before]))
+    for on in task.dependencies:
+        starts, since = on.kind is DependencyKind.AFTER, snapshot.now_s
+        if on.task in snapshot.running_by_id:
+            run = snapshot.running_by_id[on.task]
+            since = run.start_s if starts else running_end_s(request, run)
+        elif on.task in finished and on.lag_s:
+            ended = finished[on.task]
+            since = ended.start_s if starts and ended.start_s is not None else ended.end_s
+        else:
+            continue
+        earliest = max(earliest, since + on.lag_s)
     result = []
     for workers in combinations_with_replacement(snapshot.workers, task.shards):
+        if any(True for _ in shape_violations(task, workers)):
+            continue
         duration = planned_duration_s(request, task.id, workers, mode)
         if duration is None or not all(w.satisfies(task.requires) for w in workers):
             continue

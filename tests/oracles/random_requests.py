@@ -13,6 +13,8 @@ from plancast.planner.model.domain import (
     AmountWindow,
     Assignment,
     CountedResource,
+    Dependency,
+    DependencyKind,
     DurationEstimate,
     Finished,
     Mode,
@@ -25,6 +27,7 @@ from plancast.planner.model.domain import (
     Task,
     Window,
     Worker,
+    find_cycle,
 )
 from plancast.planner.model.messages import PlanRequest
 
@@ -416,3 +419,76 @@ def with_counted(
         [replace(run, task=taking(run.task)) for run in runs],
         tuple(resources),
     )
+
+
+EXPRESSIONS = ("x&y", "x|y", "!z", "(x|y)&!z", "[x|y]", "[x|(y&z)]", "x,!y z")
+
+
+def related(
+    request: PlanRequest,
+    seed: int,
+    *,
+    labels: bool = True,
+    exclusive: bool = True,
+    gangs: bool = True,
+    dependencies: bool = True,
+) -> PlanRequest:
+    """The same request with label expressions, exclusive tasks, shaped gangs and dependencies.
+
+    Parameters
+    ----------
+    request : PlanRequest
+    seed : int
+    labels, exclusive, gangs, dependencies : bool
+        Which of them it may have.
+    """
+    rng = np.random.default_rng((seed, 18))
+    snapshot = request.snapshot
+    ids = [task.id for task in snapshot.pending]
+    outside = [r.task.id for r in snapshot.running] + [f.id for f in snapshot.finished]
+    pending: list[Task] = []
+    for k, task in enumerate(snapshot.pending):
+        changes: dict[str, object] = {}
+        if labels and rng.random() < 0.5:
+            changes["requires"] = (EXPRESSIONS[int(rng.integers(len(EXPRESSIONS)))],)
+        if exclusive and rng.random() < 0.35:
+            changes["exclusive"] = True
+        if gangs and rng.random() < 0.5:
+            shards = task.shards if task.shards > 1 else int(rng.integers(1, 4))
+            each = (None, 1, 2)[int(rng.integers(3))]
+            least = 1 if each is None else -(-shards // each)
+            most = None if rng.random() < 0.5 else int(rng.integers(least, shards + 1))
+            changes |= {"shards": shards, "most_per_worker": each, "most_workers": most}
+        if dependencies:
+            kept = [b for b in task.after if rng.random() < 0.4]
+            loose = [b for b in task.after if b not in kept]
+            loose += [b for b in (*ids[:k], *outside) if b not in task.after and rng.random() < 0.2]
+            changes |= {"after": tuple(kept), "depends": tuple(_depends(loose, snapshot, rng))}
+        pending.append(replace(task, **changes))  # type: ignore[arg-type]
+    running = tuple(
+        replace(r, task=replace(r.task, exclusive=bool(exclusive and rng.random() < 0.3)))
+        for r in snapshot.running
+    )
+    if find_cycle({task.id: task.predecessors for task in pending}):
+        pending = [replace(t, depends=()) for t in pending]
+    incumbent = request.incumbent
+    if incumbent is not None:
+        # A gang of another size was never planned as it is.
+        same = {t.id for t, was in zip(pending, snapshot.pending, strict=True)
+                if t.shards == was.shards}  # fmt: skip
+        kept = tuple(a for a in incumbent.assignments if a.task in same)
+        incumbent = replace(incumbent, assignments=kept)
+    changed = replace(snapshot, pending=tuple(pending), running=running)
+    return replace(request, snapshot=changed, incumbent=incumbent)
+
+
+def _depends(names: list[str], snapshot: Snapshot, rng: np.random.Generator) -> list[Dependency]:
+    found = []
+    for name in names:
+        kinds = [DependencyKind.AFTEROK, DependencyKind.AFTERANY, DependencyKind.AFTER]
+        if name in snapshot.finished_by_id:
+            kinds.append(DependencyKind.AFTERNOTOK)
+        kind = kinds[int(rng.integers(len(kinds)))]
+        lag_s = int(rng.integers(1, 5)) if rng.random() < 0.5 else 0
+        found.append(Dependency(name, kind, lag_s))
+    return found

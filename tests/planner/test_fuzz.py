@@ -12,7 +12,7 @@ from plancast.planner.model.judge_response import validate_response
 from plancast.planner.model.messages import Budget
 from plancast.planner.planning.plan import plan
 from plancast.planner.solvers import SOLVERS
-from tests.oracles.random_requests import random_request
+from tests.oracles.random_requests import random_request, related
 from tests.oracles.watchdog import watched
 
 NAMES = ("auto", *sorted(SOLVERS))
@@ -41,6 +41,8 @@ def answer(seed: int) -> str:
         max_duration_s=int(rng.choice([4, 60, 86_400])),
         counted=bool(rng.random() < 0.5),
     )
+    if seed // len(NAMES) % 2:
+        request = related(request, seed)
     name = NAMES[seed % len(NAMES)]
     response = plan(replace(request, budget=Budget(0.05, 40), seed=seed), name)
     faults = [v.text for v in validate_response(request, response)]

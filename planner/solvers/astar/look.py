@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from plancast.planner.arrays.jit import inner, kernel
-from plancast.planner.arrays.schedule import FAR
+from plancast.planner.arrays.schedule import BEFORE, FAR, LAG, SINCE
 from plancast.planner.solvers.astar.state import (
     REST,
     SO_FAR,
@@ -17,6 +17,7 @@ from plancast.planner.solvers.astar.state import (
     _most_loaded,
     _own_cost,
     _power_rise,
+    _since,
     _sort_workers,
     cost_so_far,
     gather,
@@ -61,12 +62,13 @@ def look(space, nodes, scratch, s):
             continue
         ready, not_before = True, max(last, space.release[i])
         for p in range(space.pred_ptr[i], space.pred_ptr[i + 1]):
-            before = space.pred[p]
+            before, ends, lag = space.pred[p, BEFORE], space.pred[p, SINCE] == 1, space.pred[p, LAG]
             if nodes.edge[s, before] >= 0:
-                not_before = max(not_before, nodes.end[s, before])
+                not_before = max(not_before, _since(space, nodes, s, before, ends) + lag)
             else:
                 ready = False
-                not_before = max(not_before, scratch.opt_end[before])
+                since = scratch.opt_end[before] if ends else scratch.opt_start[before]
+                not_before = max(not_before, since + lag)
         start, end = FAR, FAR
         least, least_flat, least_power, least_load, least_peak = (
             np.inf, np.inf, np.inf, np.inf, np.inf,
@@ -112,7 +114,7 @@ def look(space, nodes, scratch, s):
         if space.load_price > 0.0:
             most_load, load = max(most_load, least_peak), load + least_load
     nodes.floor[s] = floor
-    if nodes.placed[s] == 0 or floor > last:
+    if nodes.placed[s] == 0 or floor > last or space.starts_with:
         nodes.tie[s] = -1
     if floor > last:
         gather(space, nodes, scratch, s, floor)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from plancast.planner.arrays.jit import inner, kernel
-from plancast.planner.solvers.astar.state import KEPT, NOISE, _idle_s
+from plancast.planner.arrays.schedule import BEFORE, LAG, SINCE
+from plancast.planner.solvers.astar.state import KEPT, NOISE, _idle_s, _since
 
 
 @inner
@@ -63,8 +64,10 @@ def beats(space, nodes, a, b):
             continue
         mine, its = nodes.floor[a], nodes.floor[b]
         for p in range(space.pred_ptr[i], space.pred_ptr[i + 1]):
-            mine = max(mine, nodes.end[a, space.pred[p]])
-            its = max(its, nodes.end[b, space.pred[p]])
+            before, ends, lag = space.pred[p, BEFORE], space.pred[p, SINCE] == 1, space.pred[p, LAG]
+            if nodes.edge[a, before] >= 0:
+                mine = max(mine, _since(space, nodes, a, before, ends) + lag)
+                its = max(its, _since(space, nodes, b, before, ends) + lag)
         if mine > its:
             return False
     loss = nodes.add[a] - nodes.add[b]

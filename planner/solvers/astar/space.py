@@ -12,8 +12,9 @@ Let O be the schedules of least (cost, sum of starts). Listed by (start, index),
 of a schedule in O starts at the earliest moment, not before the one listed ahead of it, at
 which it fits beside those listed ahead: else it could start earlier at no cost. So an edge
 need not be followed if its task starts together with the last one placed and has a lower
-index; and of identical tasks, or of workers between which the future sees no difference,
-the first will do.
+index (unless some task may start with one that it follows: then it is listed after that one, and
+every edge is followed); and of identical tasks, or of workers between which the future sees no
+difference, the first will do.
 
 A node B is dropped for a node A when A with whatever completes B has a lesser (cost, sum
 of starts). That is so if both placed the same tasks and hold the same resources from now
@@ -37,6 +38,15 @@ import numpy as np
 
 from plancast.planner.arrays.graph import priority_order
 from plancast.planner.arrays.problem import Bools, Floats, Ints, Problem, Schedule, offsets
+from plancast.planner.arrays.schedule import (
+    BEYOND_CHOICE,
+    FIRST_CHOICE,
+    LAG,
+    MOST_HERE,
+    MOST_WORKERS,
+    SINCE,
+    WHOLE,
+)
 from plancast.planner.bounds.lower_bound import heads_tails
 from plancast.planner.model.domain import HOUR_S, MIN_STRETCH_S
 from plancast.planner.solvers.astar import kernel
@@ -204,12 +214,13 @@ def search_space(problem: Problem, stop_at: float = math.inf) -> SearchSpace:
         )
     density = least_slope[:, None] / np.maximum(work, 1)
     _, tail = heads_tails(problem)
-    follows = np.flatnonzero(np.diff(problem.pred_ptr) > 0)
+    follows = np.flatnonzero(np.diff(problem.link_ptr) > 0)
     arrays = kernel.Space(
         release=problem.release, raw_release=problem.raw_release, deadline=problem.deadline,
         owner=problem.owner, late_price=rates.late * problem.weight,
-        miss_price=rates.miss * problem.weight, pred_ptr=problem.pred_ptr, pred=problem.pred,
-        order=priority_order(np.zeros(tasks), problem.pred_ptr, problem.pred),
+        miss_price=rates.miss * problem.weight, pred_ptr=problem.link_ptr, pred=problem.link,
+        starts_with=bool(((problem.link[:, SINCE] == 0) & (problem.link[:, LAG] == 0)).any()),
+        order=priority_order(np.zeros(tasks), problem.link_ptr, problem.before),
         after=tail - problem.shortest, twin=_twins(problem), follows=follows,
         shortest=problem.shortest, work=work, room=room, held=held, least_slope=least_slope,
         by_density=np.argsort(-density, axis=0, kind="stable").T.copy(), shared=shared,
@@ -231,9 +242,14 @@ def _edges_of(problem: Problem, i: int) -> Iterator[Assign]:
         for w in able:
             yield Assign(i, (w,), int(on_worker[w]))
         return
-    demand, capacity = problem.demand[i], problem.capacity
+    demand, capacity, gang = problem.demand[i], problem.capacity, problem.gang[i]
+    choices = range(gang[FIRST_CHOICE], gang[BEYOND_CHOICE])
     for workers in combinations_with_replacement(able, int(problem.shards[i])):
         counts = {w: workers.count(w) for w in workers}
+        if len(counts) > gang[MOST_WORKERS] or max(counts.values()) > gang[MOST_HERE]:
+            continue
+        if choices and not any(problem.allowed[row, list(counts)].all() for row in choices):
+            continue
         if all((n * demand <= capacity[w]).all() for w, n in counts.items()):
             yield Assign(i, workers, max(int(on_worker[w]) for w in workers))
 
@@ -262,6 +278,8 @@ def _edge_arrays(problem: Problem, edges: list[Assign]) -> dict[str, Any]:
     failures = 1.0 - problem.health[worker] ** hours
     fixed += np.bincount(of_edge, number * (busy + rates.fail * failures), minlength=len(edges))
     amounts = number[:, None] * problem.demand[task[of_edge]]
+    whole = problem.gang[task[of_edge], WHOLE]
+    amounts[whole > 0, -1] = whole[whole > 0]
     demand, demand_of = np.unique(
         amounts.reshape(len(worker), len(problem.resources)), axis=0, return_inverse=True
     )
@@ -413,11 +431,13 @@ def _dual_feasible(amount: Ints, capacity: Ints, k: int) -> Ints:
 def _twins(problem: Problem) -> Ints:
     """For each task the last identical one before it, or -1. Shape (tasks,)."""
     tasks = len(problem.tasks)
-    preds = [tuple(problem.predecessors(i).tolist()) for i in range(tasks)]
-    followers: list[list[int]] = [[] for _ in range(tasks)]
+    ptr = problem.link_ptr.tolist()
+    rows = [tuple(row) for row in problem.link.tolist()]
+    preds = [tuple(sorted(rows[ptr[i] : ptr[i + 1]])) for i in range(tasks)]
+    followers: list[list[tuple[int, ...]]] = [[] for _ in range(tasks)]
     for i, before in enumerate(preds):
-        for p in before:
-            followers[p].append(i)
+        for p, *how in before:
+            followers[p].append((i, *how))
     last: dict[object, int] = {}
     twins = np.full(tasks, -1, np.int64)
     for i in range(tasks):
@@ -427,6 +447,7 @@ def _twins(problem: Problem) -> Ints:
             int(problem.owner[i]), tuple(problem.duration[i].tolist()), preds[i],
             tuple(followers[i]), int(problem.hard_end[i]), int(problem.last_start[i]),
             problem.takes[i].tobytes(),
+            problem.gang[i].tobytes(),
         )  # fmt: skip
         twins[i] = last.get(key, -1)
         last[key] = i

@@ -54,6 +54,7 @@ class Space(NamedTuple):
     miss_price: np.ndarray
     pred_ptr: np.ndarray
     pred: np.ndarray
+    starts_with: bool
     order: np.ndarray
     after: np.ndarray
     twin: np.ndarray
@@ -340,6 +341,12 @@ def _earliest(space, scratch, e, not_before):
             return moved
         start = moved
     return FAR
+
+
+@inner
+def _since(space, nodes, s, i, ends):
+    """The end of a placed task, or its start."""
+    return nodes.end[s, i] if ends else nodes.end[s, i] - space.duration[nodes.edge[s, i]]
 
 
 @inner

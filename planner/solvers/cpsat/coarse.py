@@ -25,8 +25,9 @@ def coarse(problem: Problem, tick_s: int) -> Problem | None:
     Returns
     -------
     Problem or None
-        None where slowdowns are priced or limited (they know a duration of 10 s), and where
-        something is held that only the problem itself knows of, or counted.
+        None where slowdowns are priced or limited (they know a duration of 10 s), where starts or
+        lags are waited for, and where something is held that only the problem itself knows of, or
+        counted.
 
     Notes
     -----
@@ -40,6 +41,8 @@ def coarse(problem: Problem, tick_s: int) -> Problem | None:
         or problem.rates.slowdown > 0
         or problem.max_stretch > 0
     ):
+        return None
+    if problem.is_related:
         return None
 
     def up(seconds: Ints) -> Ints:

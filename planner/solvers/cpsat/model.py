@@ -14,6 +14,14 @@ from ortools.sat.python import cp_model
 
 from plancast.planner.arrays.modes import Choices
 from plancast.planner.arrays.problem import Ints, Problem, Schedule, offsets
+from plancast.planner.arrays.schedule import (
+    BEYOND_CHOICE,
+    FIRST_CHOICE,
+    LAG,
+    MOST_HERE,
+    MOST_WORKERS,
+    WHOLE,
+)
 from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.model.domain import HOUR_S, MIN_STRETCH_S
 
@@ -211,7 +219,7 @@ class Model:
         longest = self.ways.duration.max(axis=1)
         if self.choices is not None:
             longest = np.maximum.reduceat(longest, self.choices.ptr[:-1])
-        calm += int(longest.sum())
+        calm += int(longest.sum()) + int(problem.link[:, LAG].sum())
         # What runs on a drained worker, and the schedule to start from, must fit as well.
         known_end = 0 if incumbent is None else int(incumbent.end.max())
         return max(calm, int(problem.last_end.max()), known_end)
@@ -230,10 +238,13 @@ class Model:
                 chosen += [(row, p.duration, p.present) for p in here]
                 pieces += here
                 continue
+            of_row: list[Piece] = []
             for duration in sorted({int(on_worker[w]) for w in able}):
                 literal, here = self._as_gang(i, duration, on_worker, start, row)
                 chosen.append((row, duration, literal))
-                pieces += here
+                of_row += here
+            self._hold_together(i, row, of_row)
+            pieces += of_row
         self.model.add_exactly_one([literal for _, _, literal in chosen])
         self.model.add(end == start + sum(d * literal for _, d, literal in chosen))
         self.start.append(start)
@@ -242,6 +253,32 @@ class Model:
         self.chosen.append(chosen)
         for piece in pieces:
             self.on_worker[piece.worker].append((i, piece))
+
+    def _hold_together(self, i: int, row: int, pieces: list[Piece]) -> None:
+        """A gang on no more workers than it may be, and under one of its alternatives."""
+        ways = self.ways
+        most = int(ways.gang[row, MOST_WORKERS])
+        if most < ways.shards[row]:
+            self.model.add(sum(p.present for p in pieces) <= most)
+        choices = range(*ways.gang[row, [FIRST_CHOICE, BEYOND_CHOICE]].tolist())
+        if not choices:
+            return
+
+        def holds(choice: int) -> Value:
+            """Whether an alternative is the first that holds."""
+
+            def value(f: Facts) -> float:
+                on = list(f.pieces[i])
+                first = (c for c in choices if ways.allowed[c, on].all())
+                return float(choice == next(first, choices[0]))
+
+            return value
+
+        chosen = {choice: self._bool(holds(choice)) for choice in choices}
+        self.model.add_exactly_one(list(chosen.values()))
+        for p in pieces:
+            under = [x for choice, x in chosen.items() if ways.allowed[choice, p.worker]]
+            self.model.add_bool_or([~p.present, *under])
 
     def _as_gang(
         self, i: int, duration: int, on_worker: Ints, start: Any, row: int
@@ -267,7 +304,8 @@ class Model:
         windows = self._start_windows(i, w, duration, row)
         if not windows:
             return None
-        most = int(self.ways.shards[row])
+        most_here = int(self.ways.gang[row, MOST_HERE]) * len(self.members[w])
+        most = min(int(self.ways.shards[row]), most_here)
         asked = Piece(w, duration, None, None, most, row)
         present = self._bool(lambda f: f.on(i, asked) > 0)
         count = self._int(0, most, lambda f: f.on(i, asked))
@@ -308,8 +346,10 @@ class Model:
 
     def _add_precedence(self) -> None:
         for i, start in enumerate(self.start):
-            for before in self.problem.predecessors(i):
-                self.model.add(start >= self.end[before])
+            low, high = self.problem.link_ptr[i : i + 2]
+            for before, ends, lag in self.problem.link[low:high].tolist():
+                since = self.end[before] if ends else self.start[before]
+                self.model.add(start >= since + lag)
 
     def _add_capacity(self, w: int) -> None:
         """One cumulative for each resource that could run short in a class of workers."""
@@ -326,12 +366,16 @@ class Model:
             least = min((int(self.free[w, k, r]) for k in open_segments), default=0)
             wanted: dict[int, int] = {}
             for i, p in here:
-                amount = p.most * int(self.ways.demand[p.row, r])
+                amount = p.most * self._taken(p.row, r, workers)[0]
                 wanted[i] = max(wanted.get(i, 0), amount)
             if sum(wanted.values()) <= least:
                 continue  # one worker could hold them all
             busy = list(intervals)
-            demands = [p.count * int(self.ways.demand[p.row, r]) for _, p in here]
+            demands = [
+                (p.present if whole else p.count) * amount
+                for _, p in here
+                for amount, whole in [self._taken(p.row, r, workers)]
+            ]
             for k in open_segments:
                 used = capacity - int(self.free[w, k, r])
                 if used > 0:
@@ -343,6 +387,13 @@ class Model:
             if workers > 1:
                 large = [2 * int(self.ways.demand[p.row, r]) > capacity for _, p in here]
                 self._add_one_each(here, intervals, large, workers)
+
+    def _taken(self, row: int, r: int, workers: int) -> tuple[int, bool]:
+        """What a task takes of a resource of one of so many workers: a piece, or all of them."""
+        whole = int(self.ways.gang[row, WHOLE]) if workers == 1 else 0
+        if whole and r == self.ways.demand.shape[1] - 1:
+            return whole, True
+        return int(self.ways.demand[row, r]), False
 
     def _add_one_each(
         self, here: list[tuple[int, Piece]], intervals: list[Any], large: list[bool], workers: int

@@ -98,6 +98,9 @@ def spread(problem: Problem, schedule: Schedule, classes: list[Ints]) -> Schedul
     ptr = problem.shard_ptr
     for i in np.argsort(schedule.start, kind="stable"):
         start, end = int(schedule.start[i]), int(schedule.end[i])
+        if problem.is_shaped[i]:
+            keeps[i] = False  # a sum over workers does not say how its pieces lie
+            continue
         for p in range(ptr[i], ptr[i + 1]):
             members = classes[class_of[schedule.worker[p]]]
             room = [

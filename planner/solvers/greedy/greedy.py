@@ -80,7 +80,7 @@ class Greedy:
                 break
             if name == LEARNED:
                 keys[name] = learned_priority(problem, WAITING)
-            order = priority_order(keys[name], problem.pred_ptr, problem.pred)
+            order = priority_order(keys[name], problem.link_ptr, problem.before)
             schedule = schedule_in_order(problem, order, rule)
             if schedule is not None and (cost := problem.cost(schedule)) < best_cost:
                 best, best_cost = schedule, cost
@@ -132,9 +132,9 @@ def schedule_in_order(problem: Problem, order: Ints, rule: int) -> Schedule | No
     start, end, worker, failed = list_schedule(
         order, rule, tie, *problem.profile(), problem.demand, problem.release,
         problem.raw_release, problem.deadline, problem.hard_end, problem.last_start,
-        problem.max_stretch, problem.weight, problem.shards, problem.shard_ptr, problem.kind,
-        problem.allowed, problem.duration, problem.worker_class, problem.pred_ptr, problem.pred,
-        problem.free_from, problem.share,
+        problem.max_stretch, problem.weight, problem.shards, problem.shard_ptr, problem.gang,
+        problem.kind, problem.allowed, problem.duration, problem.worker_class, problem.link_ptr,
+        problem.link, problem.free_from, problem.share,
         problem.last_end.copy(), problem.on.copy(), problem.load_h.copy(), problem.rates,
         *problem.spare_profile(), problem.takes,
     )  # fmt: skip

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from plancast.planner.arrays.jit import inner, kernel
-from plancast.planner.arrays.schedule import FAR
+from plancast.planner.arrays.schedule import FAR, keep_fullest
 from plancast.planner.solvers.lns.profile import (
     BASE_ON,
+    BEFORE,
     BEYOND,
+    BEYOND_CHOICE,
     BOOT,
     BUSY,
+    CHOICE,
     CLASS,
     COUNT,
     COUNTED,
@@ -26,6 +29,7 @@ from plancast.planner.solvers.lns.profile import (
     HEALTH,
     IDLE,
     KIND,
+    LAG,
     LAST,
     LATE_S,
     LOAD_S,
@@ -34,14 +38,17 @@ from plancast.planner.solvers.lns.profile import (
     MOVED_AFTER,
     NUMBER,
     ON,
+    ON_WORKERS,
     OURS,
     OVER,
     OWNER_PART,
     OWNER_S,
+    PER_WORKER,
     RAW_RELEASE,
     RELEASE,
     REST,
     SHARDS,
+    SINCE,
     SLOWDOWN,
     START,
     TARGET,
@@ -61,15 +68,20 @@ from plancast.planner.solvers.lns.state import _latest_start, _makespan, _put, _
 def _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i):
     """Earliest start of task i after its predecessors, latest end before its placed successors.
 
-    The third value tells whether some successor is not placed yet.
+    The third value tells whether some successor is not placed yet, the fourth is the latest start
+    for those that wait for it to start.
     """
-    earliest, latest_end, awaited = ti[i, RELEASE], ti[i, HARD_END], False
+    earliest, latest_end, awaited, latest = ti[i, RELEASE], ti[i, HARD_END], False, FAR
     for p in range(pred_ptr[i], pred_ptr[i + 1]):
-        earliest = max(earliest, ts[pred[p], END])
+        earliest = max(earliest, ts[pred[p, BEFORE], pred[p, SINCE]] + pred[p, LAG])
     for p in range(succ_ptr[i], succ_ptr[i + 1]):
-        latest_end = min(latest_end, ts[succ[p], START])
-        awaited = awaited or ts[succ[p], START] >= FAR
-    return earliest, latest_end, awaited
+        begins = ts[succ[p, BEFORE], START]
+        awaited = awaited or begins >= FAR
+        if succ[p, SINCE] == END:
+            latest_end = min(latest_end, begins - succ[p, LAG])
+        else:
+            latest = min(latest, begins - succ[p, LAG])
+    return earliest, latest_end, awaited, latest
 
 
 @inner
@@ -80,24 +92,29 @@ def _place_gang(
     """Earliest-ending placement of a gang on OURS; (start, end), FAR if none. Fills ``s.ps``.
 
     A gang ends with its slowest piece, so each distinct duration is tried as the limit of
-    which workers may take part.
+    which workers may take part; and where one alternative must hold for all pieces, each of them.
     """
-    earliest, latest_end, _ = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i)
+    earliest, latest_end, _, latest_begin = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i)
     workers, shards = wi.shape[0], ti[i, SHARDS]
+    packed = ti[i, ON_WORKERS] < shards
     durations = np.zeros(workers, np.int64)
-    for w in range(workers):
-        if wi[w, OURS] == 1 and allowed[ti[i, KIND], w]:
-            durations[w] = run_s[i, wi[w, CLASS]]
     pieces = np.zeros(workers, np.int64)
     best_start, best_end, limit = FAR, FAR, np.int64(0)
-    while True:
+    row, beyond = ti[i, CHOICE], ti[i, BEYOND_CHOICE]
+    if row == beyond:
+        row, beyond = ti[i, KIND], ti[i, KIND] + 1
+    while row < beyond:
         shorter, limit = limit, np.int64(FAR)
         for w in range(workers):
+            durations[w] = 0
+            if wi[w, OURS] == 1 and allowed[row, w]:
+                durations[w] = run_s[i, wi[w, CLASS]]
             if durations[w] > shorter:
                 limit = min(limit, durations[w])
         if limit == FAR:
-            return best_start, best_end
-        latest = _latest_start(ti, max_stretch, i, latest_end, limit)
+            row, limit = row + 1, np.int64(0)
+            continue
+        latest = min(_latest_start(ti, max_stretch, i, latest_end, limit), latest_begin)
         moment = earliest
         while moment <= latest and moment + limit < best_end:
             if ti[i, COUNTED] == 1:
@@ -107,12 +124,16 @@ def _place_gang(
             total, following = 0, FAR
             for w in range(workers):
                 pieces[w] = 0
-                if 0 < durations[w] <= limit and total < shards:
+                if 0 < durations[w] <= limit and (packed or total < shards):
+                    most = shards if packed else shards - total
                     pieces[w], change = _pieces_that_fit(
-                        profile, ws[w, COUNT], w, ti, i, moment, limit, shards - total,
+                        profile, ws[w, COUNT], w, ti, i, moment, limit,
+                        min(most, ti[i, PER_WORKER]),
                     )  # fmt: skip
                     total += pieces[w]
                     following = min(following, change)
+            if packed:
+                total = keep_fullest(pieces, ti[i, ON_WORKERS], shards)
             if total == shards:
                 duration, filled = 0, ti[i, FIRST]
                 for w in range(workers):
@@ -124,6 +145,7 @@ def _place_gang(
                 best_start, best_end = moment, moment + duration
                 break
             moment = following
+    return best_start, best_end
 
 
 @inner
@@ -136,7 +158,9 @@ def _insert(
     The worker is -1 where there is no place. Where successors are still to be placed, their
     deadlines and the chain after it count too.
     """
-    earliest, latest_end, awaited = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i)
+    earliest, latest_end, awaited, latest_begin = _window(
+        ti, pred_ptr, pred, succ_ptr, succ, ts, i,
+    )  # fmt: skip
     ti, wi, wf, ws, share, rates = ti, wi, wf, ws, share, rates
     kind, release, deadline = ti[i, KIND], ti[i, RAW_RELEASE], ti[i, DEADLINE]
     weight, rest = tf[i, WEIGHT], 0
@@ -158,7 +182,7 @@ def _insert(
         d = run_s[i, wi[w, CLASS]]
         if d == 0 or np.random.random() < blink:
             continue
-        latest = _latest_start(ti, max_stretch, i, latest_end, d)
+        latest = min(_latest_start(ti, max_stretch, i, latest_end, d), latest_begin)
         if earliest > latest:
             continue
         idle, over, last = wf[w, IDLE], wf[w, OVER], ws[w, LAST]
@@ -262,7 +286,7 @@ def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, 
     seen = np.zeros(ws.shape[0], np.int64)
     for i in order:
         row, shards = ti[i, KIND], ti[i, SHARDS]
-        earliest, _, _ = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i)
+        earliest, _, _, _ = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i)
         if earliest >= FAR:
             return profile, items, i
         if shards > 1:
@@ -384,10 +408,12 @@ def reinsert(f, s, profile, items, line, floor, order, tie, seed):
                 duration = max(duration, run_s[i, wi[ps[p, ON], CLASS]])
             for p in range(pred_ptr[i], pred_ptr[i + 1]):
                 # One that is not placed yet will have to end before this one starts.
-                if ts[pred[p], END] < FAR:
-                    begin = max(begin, ts[pred[p], END])
-            _, latest_end, _ = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i)
+                since = ts[pred[p, BEFORE], pred[p, SINCE]]
+                if since < FAR:
+                    begin = max(begin, since + pred[p, LAG])
+            _, latest_end, _, latest_begin = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i)
             latest = _latest_start(ti, max_stretch, i, latest_end, duration)
+            latest = min(latest, latest_begin)
             begin = _earliest_at_home(
                 ti, ps, ws, profile, spare, sw, ci, i, begin, duration, latest,
             )  # fmt: skip
@@ -415,10 +441,10 @@ def reinsert(f, s, profile, items, line, floor, order, tie, seed):
                     break
                 freed = False
                 for p in range(succ_ptr[i], succ_ptr[i + 1]):
-                    if ts[succ[p], START] < FAR:
+                    if ts[succ[p, BEFORE], START] < FAR:
                         _take(
                             ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile,
-                            items, spare, sw, ci, succ[p],
+                            items, spare, sw, ci, succ[p, BEFORE],
                         )  # fmt: skip
                         freed = True
                 if not freed:

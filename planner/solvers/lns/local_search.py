@@ -8,9 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from plancast.planner.arrays import interruption
-from plancast.planner.arrays.graph import dues, successors
+from plancast.planner.arrays.graph import dues
 from plancast.planner.arrays.packing import Words, words_of, words_of_counted
-from plancast.planner.arrays.problem import Floats, Ints, Problem, Profile, Schedule
+from plancast.planner.arrays.problem import Floats, Ints, Problem, Profile, Schedule, offsets
+from plancast.planner.arrays.schedule import (
+    BEFORE,
+    BEYOND_CHOICE,
+    FIRST_CHOICE,
+    LAG,
+    MOST_HERE,
+    MOST_WORKERS,
+    SINCE,
+    WHOLE,
+)
 from plancast.planner.bounds.relaxation import Relaxation
 from plancast.planner.model.domain import HOUR_S
 from plancast.planner.solvers.greedy.priority_rules import priorities
@@ -59,17 +69,27 @@ def fixed_arrays(problem: Problem) -> Fixed:
         (ruin.FIRST, problem.shard_ptr[:-1]), (ruin.BEYOND, problem.shard_ptr[1:]),
         (ruin.MOVED_AFTER, problem.moved_after), (ruin.MINE, np.int64(1)),
         (ruin.COUNTED, problem.takes.any(axis=1)),
+        (ruin.PER_WORKER, problem.gang[:, MOST_HERE]),
+        (ruin.ON_WORKERS, problem.gang[:, MOST_WORKERS]),
+        (ruin.CHOICE, problem.gang[:, FIRST_CHOICE]),
+        (ruin.BEYOND_CHOICE, problem.gang[:, BEYOND_CHOICE]), (ruin.LONE, np.int64(-1)),
     ):  # fmt: skip
         ti[:, column] = values
     ci = np.zeros((1, ruin.TASK_INTS), np.int64)
     if problem.counted:
         ci = np.concatenate([ti, words_of_counted(problem).needs(problem.takes)], axis=1)
-    ti = np.concatenate([ti, words_of(problem).needs(problem.demand)], axis=1)
+    words = words_of(problem)
+    lone = np.flatnonzero(problem.gang[:, WHOLE])
+    if len(lone):
+        ti[lone, ruin.LONE] = words.word[-1]
+        ti[lone, ruin.LONE_ALL] = problem.gang[lone, WHOLE] // words.unit[-1] << words.shift[-1]
+        ti[lone, ruin.LONE_EACH] = problem.demand[lone, -1] // words.unit[-1] << words.shift[-1]
+    ti = np.concatenate([ti, words.needs(problem.demand)], axis=1)
     due, due_weight, rest = dues(
         problem.deadline, problem.weight, problem.shortest, problem.pred_ptr, problem.pred
     )
     ti[:, ruin.DUE], ti[:, ruin.REST] = due, rest
-    succ_ptr, succ = successors(problem.pred_ptr, problem.pred)
+    succ_ptr, succ = _followers(problem)
     rates = problem.rates
     scalars = np.zeros(ruin.MOVE + 1)
     for place, value in (
@@ -90,8 +110,8 @@ def fixed_arrays(problem: Problem) -> Fixed:
         run_s=problem.duration,
         allowed=problem.allowed,
         share=problem.share,
-        pred_ptr=problem.pred_ptr,
-        pred=problem.pred,
+        pred_ptr=problem.link_ptr,
+        pred=problem.link,
         succ_ptr=succ_ptr,
         succ=succ,
         every_ptr=np.concatenate([[0], np.cumsum([len(e) for e in every])]),
@@ -104,6 +124,15 @@ def fixed_arrays(problem: Problem) -> Fixed:
         max_stretch=float(problem.max_stretch),
         base_cost=rates.fixed + rates.move * problem.gone,
     )
+
+
+def _followers(problem: Problem) -> tuple[Ints, Ints]:
+    """``Problem.link`` turned round, CSR: who waits for each task, and as there since when."""
+    tasks = len(problem.tasks)
+    by_before = np.argsort(problem.before, kind="stable")
+    succ = problem.link[by_before]
+    succ[:, BEFORE] = np.repeat(np.arange(tasks), np.diff(problem.link_ptr))[by_before]
+    return offsets(np.bincount(problem.before, minlength=tasks)), succ
 
 
 def _worker_ints(problem: Problem) -> Ints:
@@ -334,18 +363,20 @@ def split(
     np.maximum.at(high, fixed.pi[:, ruin.TASK], of_piece)
     side = np.where(low == high, low, -1)
     after = np.repeat(np.arange(tasks), np.diff(fixed.pred_ptr))
-    before = fixed.pred
+    before = fixed.pred[:, BEFORE]
     apart = (side[after] != side[before]) | (side[after] < 0)
-    after, before = after[apart], before[apart]
-    ends, starts = schedule.end[before], schedule.start[after]
-    between = np.where(rng.random(len(ends)) < 0.5, ends, starts)
+    after, before, lag = after[apart], before[apart], fixed.pred[apart, LAG]
+    ends = fixed.pred[apart, SINCE] == 1
+    reached = np.where(ends, schedule.end[before], schedule.start[before])
+    between = np.where(rng.random(len(reached)) < 0.5, reached, schedule.start[after] - lag)
     halves = []
     for mine in range(2):
         ti, wi = fixed.ti.copy(), fixed.wi.copy()
         ti[:, ruin.MINE] = side == mine
         wi[:, ruin.OURS] = half == mine
-        np.maximum.at(ti[:, ruin.RELEASE], after, between)
-        np.minimum.at(ti[:, ruin.HARD_END], before, between)
+        np.maximum.at(ti[:, ruin.RELEASE], after, between + lag)
+        np.minimum.at(ti[:, ruin.HARD_END], before[ends], between[ends])
+        np.minimum.at(ti[:, ruin.LAST_START], before[~ends], between[~ends])
         active = np.flatnonzero(side == mine)
         rates = fixed.rates.copy()
         rates[ruin.END_S] /= 2.0

@@ -166,7 +166,7 @@ def _lay(
     ti, run_s = f.ti[s], f.run_s[s]
     tf, wi, wf, pi, allowed, share = f.tf, f.wi, f.wf, f.pi, f.allowed, f.share
     pred_ptr, pred, rates = f.pred_ptr, f.pred, f.rates
-    none, none_ptr = np.zeros(0, np.int64), np.zeros(pred_ptr.shape[0], np.int64)
+    none, none_ptr = np.zeros((0, 3), np.int64), np.zeros(pred_ptr.shape[0], np.int64)
     for k in range(first, order.shape[0]):
         if keep and k % every == 0 and k > first:
             c = k // every
@@ -182,7 +182,7 @@ def _lay(
         begin, finish = FAR, FAR
         not_before = ti[i, RELEASE]
         for p in range(pred_ptr[i], pred_ptr[i + 1]):
-            not_before = max(not_before, ts[pred[p], END])
+            not_before = max(not_before, ts[pred[p, 0], pred[p, 1]] + pred[p, 2])
         if ti[i, SHARDS] == 1:
             w, begin, finish = _earliest_end(
                 ti, wi, run_s, allowed, f.max_stretch, ws, profile, i, not_before
@@ -337,7 +337,7 @@ def _in_order(pred_ptr, pred, order, place, low, high):
     for k in range(low, high + 1):
         i = order[k]
         for p in range(pred_ptr[i], pred_ptr[i + 1]):
-            if place[pred[p]] > k:
+            if place[pred[p, 0]] > k:
                 return False
     return True
 

@@ -13,17 +13,20 @@ import numpy as np
 from plancast.planner.arrays.jit import inner, kernel
 from plancast.planner.arrays.schedule import FAR
 
-TASK_INTS = 15
+TASK_INTS = 22
 
 
 (
     RELEASE, RAW_RELEASE, DEADLINE, HARD_END, LAST_START, OWNER, KIND, SHARDS, FIRST, BEYOND,
-    MOVED_AFTER, DUE, REST, MINE, COUNTED,
+    MOVED_AFTER, DUE, REST, MINE, COUNTED, PER_WORKER, ON_WORKERS, CHOICE, BEYOND_CHOICE, LONE,
+    LONE_ALL, LONE_EACH,
 ) = range(TASK_INTS)  # fmt: skip
 """Columns of ``Fixed.ti``; those of each word follow. Pieces FIRST to BEYOND - 1 are
 the task's. A start after MOVED_AFTER is a move. DUE and REST: deadline by which it must end,
 and longest chain after it, where its successors are still to be placed. MINE: 0 or 1. COUNTED:
-whether it takes any of the cluster's counted resources; ``Fixed.ci`` has its words for these."""
+whether it takes any of the cluster's counted resources; ``Fixed.ci`` has its words for these.
+PER_WORKER, ON_WORKERS, CHOICE, BEYOND_CHOICE: as in ``Problem.gang``. LONE: the word in which an
+exclusive gang takes LONE_ALL of a worker, not LONE_EACH a piece; -1 of all other tasks."""
 
 
 WORD_INTS = 3
@@ -53,6 +56,11 @@ TASK, WAS_ON = range(2)
 
 START, END = range(2)
 """Columns of ``State.ts``."""
+
+
+BEFORE, SINCE, LAG = range(3)
+"""Columns of ``Fixed.pred``, and with the follower for BEFORE of ``Fixed.succ``; SINCE is START or
+END of the predecessor."""
 
 
 ON, SLOT = range(2)
@@ -176,6 +184,11 @@ def _fill(profile, ws, w, start, end, ti, i, pieces):
     for k in range(first, after):
         for c in range(profile.shape[2] - 1):
             profile[w, k, c + 1] -= pieces * ti[i, TAKE + c * WORD_INTS]
+    if ti[i, LONE] >= 0:
+        # An exclusive gang takes all of the worker, however many of its pieces are there.
+        rest = (1 if pieces > 0 else -1) * ti[i, LONE_ALL] - pieces * ti[i, LONE_EACH]
+        for k in range(first, after):
+            profile[w, k, ti[i, LONE] + 1] -= rest
     _join(profile, ws, w, after)
     _join(profile, ws, w, first)
 
@@ -215,7 +228,13 @@ def _pieces_that_fit(profile, n, w, ti, i, start, duration, most):
     pieces, tightest = most, n
     end = start + duration
     k = _segment(profile, n, w, start)
+    lone = ti[i, LONE]
     while True:
+        if lone >= 0:
+            guard = ti[i, GUARD + lone * WORD_INTS]
+            need = ti[i, NEED + lone * WORD_INTS] + ti[i, LONE_ALL] - ti[i, LONE_EACH]
+            if (profile[w, k, lone + 1] - need) & guard != guard:
+                pieces, tightest = 0, k
         for c in range(profile.shape[2] - 1):
             take, need, guard = TAKE + c * WORD_INTS, NEED + c * WORD_INTS, GUARD + c * WORD_INTS
             free, fit = profile[w, k, c + 1], 0

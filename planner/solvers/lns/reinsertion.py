@@ -13,6 +13,7 @@ import numpy as np
 
 from plancast.planner.arrays.graph import priority_order
 from plancast.planner.arrays.problem import Bools, Floats, Ints, Problem, Schedule
+from plancast.planner.arrays.schedule import BEYOND_CHOICE, FIRST_CHOICE, MOST_HERE, MOST_WORKERS
 from plancast.planner.solvers.lns import ruin
 from plancast.planner.solvers.lns.local_search import SPARE, schedule_of, state_arrays
 from plancast.planner.solvers.lns.ruin import Fixed
@@ -75,9 +76,24 @@ def standing(problem: Problem) -> Standing:
     able = problem.allowed[problem.kind[task_of], worker]
     able &= problem.duration[task_of, problem.worker_class[worker]] > 0
     keeps = np.logical_and.reduceat(able & (worker >= 0), problem.shard_ptr[:-1])
+    for i in np.flatnonzero(problem.is_shaped & keeps):
+        first, beyond = problem.shard_ptr[i : i + 2]
+        keeps[i] = _lies_well(problem, int(i), worker[first:beyond])
     worker[~keeps[task_of]] = -1
     worker = worker[np.lexsort((worker, task_of))]
     return Standing(np.array(known), keeps, np.array(start, np.int64), worker)
+
+
+def _lies_well(problem: Problem, i: int, workers: Ints) -> bool:
+    """Whether the pieces of a gang may lie on these workers together."""
+    gang = problem.gang[i]
+    on, pieces = np.unique(workers, return_counts=True)
+    choices = range(gang[FIRST_CHOICE], gang[BEYOND_CHOICE])
+    return (
+        pieces.max() <= gang[MOST_HERE]
+        and len(on) <= gang[MOST_WORKERS]
+        and (not choices or any(problem.allowed[row, on].all() for row in choices))
+    )
 
 
 def reinserted(
@@ -111,7 +127,7 @@ def reinserted(
     state.ps[:, ruin.ON] = np.where(np.repeat(stands.keeps, problem.shards), stands.worker, -1)
     # `load` counts the pieces of each worker for the room that it makes; none is placed yet.
     profile, items = ruin.load(fixed, state, profile, SPARE)
-    order = priority_order(rank, problem.pred_ptr, problem.pred)
+    order = priority_order(rank, problem.link_ptr, problem.before)
     *_, inserted, failed = ruin.reinsert(fixed, state, profile, items, line, floor, order, tie, 0)
     if failed >= 0:
         return None
@@ -124,9 +140,9 @@ def _floor(problem: Problem, stands: Standing) -> Ints:
     What follows a task that is inserted waits for it at its planned start: if it went earlier,
     there would be less time for the other one.
     """
-    after = np.repeat(np.arange(len(problem.tasks)), np.diff(problem.pred_ptr))
+    after = np.repeat(np.arange(len(problem.tasks)), np.diff(problem.link_ptr))
     waits = np.zeros(len(problem.tasks), np.bool_)
-    waits[after[~stands.keeps[problem.pred]]] = True
+    waits[after[~stands.keeps[problem.before]]] = True
     return np.where(waits & stands.keeps, np.maximum(0, stands.start), 0)
 
 
@@ -144,9 +160,9 @@ def neighbours(problem: Problem, schedule: Schedule, near: Bools) -> Bools:
     on a worker that could hold it.
     """
     result = near.copy()
-    after = np.repeat(np.arange(len(near)), np.diff(problem.pred_ptr))
-    result[after[near[problem.pred]]] = True
-    result[problem.pred[near[after]]] = True
+    after = np.repeat(np.arange(len(near)), np.diff(problem.link_ptr))
+    result[after[near[problem.before]]] = True
+    result[problem.before[near[after]]] = True
     first = schedule.worker[problem.shard_ptr[:-1]]
     for kind in np.unique(problem.kind[near]):
         mine = near & (problem.kind == kind)

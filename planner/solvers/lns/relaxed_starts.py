@@ -72,7 +72,7 @@ def guided_schedules(
     for name, quotas, room, part in in_turn[:passes]:
         if time.perf_counter() > until or interruption.asked():
             return
-        order = priority_order(keys[name], problem.pred_ptr, problem.pred)
+        order = priority_order(keys[name], problem.link_ptr, problem.before)
         quota = relaxation.share * work[:, None] if quotas else np.where(free, 1e18, 0.0)
         if room not in fitted:
             fitted[room] = _guided(fixed, relaxation, room)

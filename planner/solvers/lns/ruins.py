@@ -9,12 +9,14 @@ from plancast.planner.arrays.schedule import FAR
 from plancast.planner.solvers.lns.insert import _window
 from plancast.planner.solvers.lns.profile import (
     BASE_END,
+    BEFORE,
     COUNT,
     COUNTED,
     END,
     FIRST,
     IDLE,
     KIND,
+    LAG,
     LAST,
     MINE,
     MOVE,
@@ -23,6 +25,7 @@ from plancast.planner.solvers.lns.profile import (
     OWNER,
     RELEASE,
     SHARDS,
+    SINCE,
     START,
     TASK,
     _earliest,
@@ -99,10 +102,10 @@ def _add_chain(ti, pred_ptr, pred, succ_ptr, succ, taken, mark, filled, wanted):
         seen += 1
         for p in range(pred_ptr[i], pred_ptr[i + 1]):
             if filled < wanted:
-                filled = _add(ti, pred[p], taken, mark, filled)
+                filled = _add(ti, pred[p, BEFORE], taken, mark, filled)
         for p in range(succ_ptr[i], succ_ptr[i + 1]):
             if filled < wanted:
-                filled = _add(ti, succ[p], taken, mark, filled)
+                filled = _add(ti, succ[p, BEFORE], taken, mark, filled)
     return filled
 
 
@@ -161,13 +164,14 @@ def _ruin(
         while filled < wanted - 1 and np.random.random() < 0.6:
             last, latest = np.int64(-1), ti[pivot, RELEASE]
             for p in range(pred_ptr[pivot], pred_ptr[pivot + 1]):
-                if ts[pred[p], END] > latest and ti[pred[p], MINE] == 1:
-                    last, latest = pred[p], ts[pred[p], END]
+                since = ts[pred[p, BEFORE], pred[p, SINCE]] + pred[p, LAG]
+                if since > latest and ti[pred[p, BEFORE], MINE] == 1:
+                    last, latest = pred[p, BEFORE], since
             if last < 0:
                 break
             filled = _add(ti, pivot, taken, mark, filled)
             pivot = last
-        earliest, _, _ = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, pivot)
+        earliest, _, _, _ = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, pivot)
         moment = earliest + int(np.random.random() * (ts[pivot, START] - earliest + 1))
     filled = _add(ti, pivot, taken, mark, filled)
     if rule == RANDOM:
@@ -211,7 +215,7 @@ def _settle(
     for k in range(n):
         i = line[k]
         start, d = ts[i, START], ts[i, END] - ts[i, START]
-        earliest, _, _ = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i)
+        earliest, _, _, _ = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i)
         if earliest >= start:
             continue
         # Either into the segment just before its start, or into a gap before that.

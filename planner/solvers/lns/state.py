@@ -58,10 +58,11 @@ class Fixed(NamedTuple):
 
     ``ti, tf`` (tasks, ...), ``wi, wf`` (workers, ...) and ``pi`` (pieces, 2) have the columns
     named above; ``run_s`` (tasks, classes) durations, ``allowed`` and ``share`` (kinds, workers),
-    ``pred_ptr, pred, succ_ptr, succ`` are as in ``Problem``. ``every_ptr, every``: the allowed
-    workers of each kind, CSR. ``pool`` (kinds, places): workers to look at for each kind, each
-    as often as it should be looked at. ``active``: the tasks that may be moved. ``ci`` (tasks or
-    none, ...) has the columns of ``ti`` that are of words, for what is counted.
+    ``pred_ptr, pred`` are ``link_ptr, link`` of ``Problem``, ``succ_ptr, succ`` the same turned
+    round. ``every_ptr, every``: the allowed workers of each kind, CSR. ``pool`` (kinds, places):
+    workers to look at for each kind, each as often as it should be looked at. ``active``: the
+    tasks that may be moved. ``ci`` (tasks or none, ...) has the columns of ``ti`` that are of
+    words, for what is counted.
     """
 
     ti: np.ndarray

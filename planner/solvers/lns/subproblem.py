@@ -78,11 +78,18 @@ def rest_of(problem: Problem, fixed: Fixed, schedule: Schedule, out: Bools) -> R
         Valid.
     out : bool (tasks,)
 
+    Raises
+    ------
+    ValueError
+        Where ``problem.is_related``: what stays would bind in ways that a problem cannot say.
+
     Notes
     -----
     A schedule of the rest costs what the joined one does, but for ``moves`` and for the boots
     of workers on which something stays: those are the same in every schedule.
     """
+    if problem.is_related:
+        raise ValueError("what stays binds in ways that a problem cannot say")
     places, stay = np.flatnonzero(out), np.flatnonzero(~out)
     piece_out = np.repeat(out, problem.shards)
     state, profile = state_arrays(problem, schedule)
@@ -97,7 +104,7 @@ def rest_of(problem: Problem, fixed: Fixed, schedule: Schedule, out: Bools) -> R
     columns: dict[str, Any] = {
         name: getattr(problem, name)[places]
         for name in ("demand", "raw_release", "deadline", "last_start", "weight", "shards",
-                     "owner", "kind", "duration", "moved_after")
+                     "owner", "kind", "duration", "moved_after", "gang")
     }  # fmt: skip
     inherited = {name: getattr(problem, name) for name in _AS_THEY_ARE}
     return Rest(
@@ -109,6 +116,8 @@ def rest_of(problem: Problem, fixed: Fixed, schedule: Schedule, out: Bools) -> R
         shard_ptr=offsets(columns["shards"]),
         pred_ptr=offsets([len(p) for p in preds]),
         pred=np.array([b for row in preds for b in row], np.int64),
+        link_ptr=offsets([len(p) for p in preds]),
+        link=np.array([(b, 1, 0) for row in preds for b in row], np.int64).reshape(-1, 3),
         was_on=problem.was_on[piece_out],
         last_end=state.ws[:, ruin.LAST].copy(),
         on=problem.on | on_workers,

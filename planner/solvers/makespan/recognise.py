@@ -15,8 +15,8 @@ SHOP_TASKS = 4_000
 def prices_makespan_alone(problem: Problem) -> bool:
     """Whether a plan costs its makespan and nothing else, and nothing bounds or disturbs it.
 
-    Single-shard tasks, no running ones, nothing counted for the whole cluster, workers that are
-    always open, no hard deadline, wait or stretch bound.
+    Single-shard tasks without lags, no running ones, nothing counted for the whole cluster,
+    workers that are always open, no hard deadline, wait or stretch bound.
     """
     policy = problem.request.policy
     return bool(
@@ -25,6 +25,7 @@ def prices_makespan_alone(problem: Problem) -> bool:
         and not len(problem.busy_worker)
         and not len(problem.shut_worker)
         and (problem.shards == 1).all()
+        and not problem.is_related
         and not policy.hard_deadlines
         and policy.max_wait_s is None
         and policy.max_stretch is None

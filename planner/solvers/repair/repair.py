@@ -213,7 +213,12 @@ class _Work:
     def _place_exactly(self, ring: Bools) -> None:
         """Find the best way to place a few tasks where all others stay as they are."""
         budget = self._budget(EXACT_PART)
-        if self._nothing_to_gain(ring) or budget.seconds == 0 or budget.steps == 0:
+        if (
+            self.problem.is_related
+            or self._nothing_to_gain(ring)
+            or budget.seconds == 0
+            or budget.steps == 0
+        ):
             return
         rest = rest_of(self.problem, self.fixed, self.best, ring)
         part = rest.part_of(self.best)

@@ -78,11 +78,46 @@ KNOWN = ("1_1", "1_2", "2", "a,b", "afterok:9")
 )
 def test_dependencies_are_ids(words: tuple[str, ...], wanted: tuple[str, ...]) -> None:
     """A list of predecessors would be taken for one task of that name."""
-    assert predecessors(words, KNOWN, arrays_of(KNOWN)) == wanted
+    assert predecessors(words, KNOWN, arrays_of(KNOWN)) == (wanted, ())
 
 
-@pytest.mark.parametrize("word", ["afterany:2", "singleton", "after:2", "2?1_1", "3", "afterok:3"])
-def test_other_kinds_are_refused_by_name(word: str) -> None:
+@pytest.mark.parametrize(
+    ("words", "after", "depends"),
+    [
+        (("afterany:2",), (), ("afterany:2",)),
+        (("after:2+10",), (), ("after:2+600s",)),
+        (("after:2+10m:1_1+30s",), (), ("after:2+600s", "after:1_1+30s")),
+        (("after+10m:2",), (), ("after:2+600s",)),
+        (("afterok:2+1h,1_1",), ("1_1",), ("afterok:2+3600s",)),
+        (("afterany:1", "2"), ("2",), ("afterany:1_1", "afterany:1_2")),
+        (("afternotok:2",), (), ("afternotok:2",)),
+        (("after:2",), (), ("after:2",)),
+    ],
+)
+def test_kinds_and_lags_are_read(
+    words: tuple[str, ...], after: tuple[str, ...], depends: tuple[str, ...]
+) -> None:
+    """A task would wait for the end of what it should run beside, or not wait long enough."""
+    found = predecessors(words, KNOWN, arrays_of(KNOWN))
+    assert (found[0], tuple(map(str, found[1]))) == (after, depends)
+    assert predecessors((*after, *depends), KNOWN, arrays_of(KNOWN)) == found
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("singleton", "follows 'singleton': singleton cannot be planned"),
+        ("aftercorr:2", "aftercorr cannot be planned"),
+        ("2?1_1", "any one of several dependencies cannot be planned"),
+        ("3", "follows '3', which is no task"),
+        ("afterok:3", "follows '3', which is no task"),
+        ("after:2-10", "a lag before an event cannot be planned"),
+        ("after:2+soon", "follows '2+soon', which is no task"),
+        ("after:2+5 parsecs", "'5 parsecs' is no time like 10m"),
+        ("2,afterany:2", "follows 2 in two ways"),
+    ],
+)
+def test_other_kinds_are_refused_by_name(word: str, sentence: str) -> None:
     """A dependency that cannot be planned would be dropped."""
-    with pytest.raises(BadDependency, match=re.escape(word.removeprefix("afterok:"))):
+    with pytest.raises(BadDependency, match=re.escape(sentence)):
         predecessors((word,), KNOWN, arrays_of(KNOWN))

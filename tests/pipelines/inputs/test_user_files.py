@@ -237,8 +237,8 @@ BAD_TASKS = [
         "row 1, column requires: constraint '[a|b]|c' is not understood: [ ] must stand alone",
     ),
     (
-        "id,after\na,\nb,afterany:a\n",
-        "row 2, column after: task b follows 'afterany:a': afterany cannot be planned",
+        "id,after\na,\nb,aftercorr:a\n",
+        "row 2, column after: task b follows 'aftercorr:a': aftercorr cannot be planned",
     ),
     ("id,after\na,\nb,afterok:z\n", "row 2, column after: task b follows 'z', which is no"),
     ("id,res_cpu\na,1\n", "column 'res_cpu': write cpus, mem_mib or gpus instead"),

@@ -213,13 +213,13 @@ def test_list_schedule(rule: int) -> None:
         problem = encode(random_request(seed))
         if problem.infeasible or not problem.tasks:
             continue
-        order = priority_order(rng.random(len(problem.tasks)), problem.pred_ptr, problem.pred)
+        order = priority_order(rng.random(len(problem.tasks)), problem.link_ptr, problem.before)
         start, end, worker, failed = list_schedule(
             order, rule, 0.1, *problem.profile(), problem.demand, problem.release,
             problem.raw_release, problem.deadline, problem.hard_end, problem.last_start,
-            problem.max_stretch, problem.weight, problem.shards, problem.shard_ptr, problem.kind,
-            problem.allowed, problem.duration, problem.worker_class, problem.pred_ptr,
-            problem.pred, problem.free_from,
+            problem.max_stretch, problem.weight, problem.shards, problem.shard_ptr, problem.gang,
+            problem.kind, problem.allowed, problem.duration, problem.worker_class,
+            problem.link_ptr, problem.link, problem.free_from,
             problem.share, problem.last_end.copy(), problem.on.copy(), problem.load_h.copy(),
             problem.rates, *problem.spare_profile(), problem.takes,
         )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,8 @@ from plancast.planner.model.domain import (
     TERMS,
     Assignment,
     CountedResource,
+    Dependency,
+    DependencyKind,
     DurationEstimate,
     Finished,
     Outcome,
@@ -89,6 +92,12 @@ def base_request() -> PlanRequest:
     return PlanRequest("base", snapshot, estimates)
 
 
+def changed(request: PlanRequest, tasks: dict[str, dict[str, Any]]) -> PlanRequest:
+    """The request with other fields of some pending tasks."""
+    pending = tuple(replace(t, **tasks.get(t.id, {})) for t in request.snapshot.pending)
+    return replace(request, snapshot=replace(request.snapshot, pending=pending))
+
+
 def put(task: str, workers: str, start: int, duration: int = 10) -> Assignment:
     """A task on its workers (``w1+w2``), from `start` seconds after now."""
     return Assignment(task, tuple(workers.split("+")), NOW + start, NOW + start + duration)
@@ -124,6 +133,7 @@ class Broken:
     policy: Policy = field(default_factory=Policy)
     unplanned: tuple[str, ...] = ()
     budgets: dict[str, int] = field(default_factory=lambda: {"gold": 4})
+    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 PLAN_CASES: dict[ViolationKind, Broken] = {
@@ -141,6 +151,13 @@ PLAN_CASES: dict[ViolationKind, Broken] = {
     KIND.NOT_ELIGIBLE: Broken(make_plan(picky=put("picky", "w2", 60))),
     KIND.WRONG_DURATION: Broken(make_plan(picky=put("picky", "w1", 5, 9))),
     KIND.LABEL_MISSING: Broken(make_plan(c=put("c", "w2", 60))),
+    KIND.GANG_CROWDED: Broken(
+        make_plan(gang=put("gang", "w1+w1", 35, 10)),
+        tasks={"gang": {"demand": {"cpu": 2000}, "most_per_worker": 1}},
+    ),
+    KIND.GANG_SPREAD: Broken(make_plan(), tasks={"gang": {"most_workers": 1}}),
+    KIND.GANG_APART: Broken(make_plan(), tasks={"gang": {"requires": ("[ssd|!ssd]",)}}),
+    KIND.NOT_ALONE: Broken(make_plan(), tasks={"a": {"exclusive": True}}),
     KIND.OVER_CAPACITY: Broken(make_plan(c=put("c", "w1", 24))),
     KIND.OVER_COUNTED: Broken(make_plan(stuck=put("stuck", "w2", 2))),
     KIND.WORKER_NOT_FREE: Broken(make_plan(picky=put("picky", "late", 49))),
@@ -169,7 +186,7 @@ PLAN_CASES: dict[ViolationKind, Broken] = {
 def test_a_plan_that_breaks_one_kind_is_told_that_kind_alone(kind: ViolationKind) -> None:
     """A kind that is never reported, or reported as another, is a guard that does not guard."""
     case = PLAN_CASES[kind]
-    request = replace(base_request(), policy=case.policy)
+    request = changed(replace(base_request(), policy=case.policy), case.tasks)
     request = replace(request, snapshot=replace(request.snapshot, budgets=case.budgets))
     found = validate(request, case.plan, unplanned=case.unplanned)
     assert {v.kind for v in found} == {kind}
@@ -225,6 +242,65 @@ def test_a_predecessor_that_did_not_complete_holds_its_successor_back(outcome: O
     pending = tuple(task if t.id == "picky" else t for t in request.snapshot.pending)
     request = replace(request, snapshot=replace(request.snapshot, pending=pending))
     assert {v.kind for v in validate(request, make_plan())} == {KIND.PREDECESSOR_UNPLANNED}
+
+
+AFTER, AFTERANY, AFTERNOTOK = (
+    DependencyKind.AFTER, DependencyKind.AFTERANY, DependencyKind.AFTERNOTOK,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("on", "start", "kinds"),
+    [
+        (Dependency("a", AFTER), 5, set()),
+        (Dependency("a", AFTER, 3), 8, set()),
+        (Dependency("a", AFTER, 4), 8, {KIND.BEFORE_PREDECESSOR}),
+        (Dependency("a", lag_s=10), 25, set()),
+        (Dependency("a", lag_s=10), 24, {KIND.BEFORE_PREDECESSOR}),
+        (Dependency("bad", AFTERANY), 0, set()),
+        (Dependency("bad", AFTERANY, 4), 3, set()),
+        (Dependency("bad", AFTERANY, 4), 2, {KIND.BEFORE_PREDECESSOR}),
+        (Dependency("bad", AFTER), 0, set()),
+        (Dependency("bad", AFTERNOTOK), 0, set()),
+        (Dependency("bad"), 0, {KIND.PREDECESSOR_UNPLANNED}),
+        (Dependency("old", AFTERNOTOK), 0, {KIND.PREDECESSOR_UNPLANNED}),
+        (Dependency("r", AFTER, 8), 3, set()),
+        (Dependency("r", AFTER, 9), 3, {KIND.BEFORE_PREDECESSOR}),
+        (Dependency("r", AFTERANY), 3, set()),
+        (Dependency("r", AFTERANY), 2, {KIND.BEFORE_PREDECESSOR}),
+    ],
+    ids=str,
+)
+def test_a_dependency_is_read_from_what_it_waits_for(
+    on: Dependency, start: int, kinds: set[ViolationKind]
+) -> None:
+    """A start too early would pass, or a plan that waits long enough be called invalid."""
+    request = changed(base_request(), {"picky": {"depends": (on,), "demand": {}}})
+    plan = make_plan(picky=put("picky", "w1", start))
+    assert {v.kind for v in validate(request, plan)} == kinds
+
+
+def test_what_waits_for_a_preempted_task_waits_for_its_new_start() -> None:
+    """A task would start ten minutes after a start that was taken back."""
+    on = Dependency("r", AFTER, 10)
+    request = changed(base_request(), {"picky": {"depends": (on,)}, "follower": {"after": ()}})
+    plan = make_plan(picky=put("picky", "w1", 13))
+    again = replace(plan, preempted=("r",), assignments=(*plan.assignments, put("r", "w2", 3, 8)))
+    assert validate(request, again) == []
+    early = make_plan(picky=put("picky", "w1", 12))
+    early = replace(early, preempted=("r",), assignments=again.assignments[-1:] + early.assignments)
+    assert {v.kind for v in validate(request, early)} == {KIND.BEFORE_PREDECESSOR}
+
+
+def test_exclusive_tasks_share_a_worker_with_their_own_pieces_alone() -> None:
+    """A task that runs already, or the other pieces of a gang, would be judged wrongly."""
+    alone = {"gang": {"demand": {"cpu": 2000}, "exclusive": True}}
+    request = changed(base_request(), alone)
+    assert validate(request, make_plan(gang=put("gang", "w1+w1", 35))) == []
+    stuck = changed(base_request(), {"stuck": {"exclusive": True, "counted": {}}})
+    text = [v.text for v in validate(stuck, make_plan(stuck=put("stuck", "w2", 2)))]
+    assert len(text) == 1
+    assert "task stuck is on worker w2 together with" in text[0]
 
 
 def test_ends_come_before_starts_at_one_instant() -> None:

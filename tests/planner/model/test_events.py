@@ -76,7 +76,7 @@ def test_started_task_runs_from_the_event_on() -> None:
 def test_finished_task_keeps_its_outcome(outcome: Outcome) -> None:
     """Would fail if a failure were taken for a success, which would free its successors."""
     after = apply(snapshot(), TaskFinished(110, "run", outcome))
-    assert after.finished[-1] == Finished("run", 110, outcome)
+    assert after.finished[-1] == Finished("run", 110, outcome, 90)
     assert "run" not in after.running_by_id
 
 
@@ -117,7 +117,9 @@ def test_preempted_task_waits_again_before_all_others() -> None:
 def test_cancelled_task_is_seen_by_its_successors(task: str) -> None:
     """Would fail if a cancelled task vanished without a trace, so that successors wait on."""
     after = apply(snapshot(), TaskCancelled(110, task))
-    assert after.finished[-1] == Finished(task, 110, Outcome.CANCELLED)
+    assert after.finished[-1] == Finished(
+        task, 110, Outcome.CANCELLED, 90 if task == "run" else None
+    )
     assert task not in after.pending_by_id
     assert task not in after.running_by_id
 
