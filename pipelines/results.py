@@ -353,7 +353,7 @@ def write_plan(request: PlanRequest, response: PlanResponse, path: str | Path) -
     """
     check_plan_path(path)
     ending = Path(path).suffix.lower()
-    if ending in (".json", ".gz"):
+    if ending not in (".csv", ".parquet"):
         write_text_atomic(path, to_json(response, indent=1))
         return Path(path)
     if response.plan is None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from plancast.pipelines.cli import (
     advising,
@@ -26,6 +27,7 @@ from plancast.pipelines.cli import (
     forecasting,
     generating,
     guiding,
+    initialising,
     mastering,
     planning,
     running,
@@ -34,31 +36,81 @@ from plancast.pipelines.cli import (
     worth,
 )
 from plancast.pipelines.cli.common import INTERRUPTED
+from plancast.pipelines.inputs.shell import for_this_shell
 from plancast.pipelines.stages.stage import BAD_INPUT, fault_of
 
 # Newer versions of typer carry their own copy of click: only by way of typer's names are the
 # errors the ones that it raises.
 UsageError: Any = typer.BadParameter.__mro__[1]
 
+
+class _ByPanel(typer.core.TyperGroup):
+    """The commands in the order of their panels."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names for the help."""
+        order = list(_PANEL_OF)
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda n: order.index(n) if n in order else len(order))
+
+
 app = typer.Typer(
     name="plancast",
-    help="Learns how long jobs run from their log, and plans whole batches with the forecasts.",
+    cls=_ByPanel,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(generating.app, name="generate")
-app.add_typer(exporting.app, name="export")
-app.add_typer(guiding.app, name="guide")
-for module in (
-    forecasting, evaluating, tuning, planning, running, backtesting, benching, serving,
-    mastering,
-    executing, advising, asking, diagnosing, worth, comparing,
+FIRST, LEARN, PLAN, RUN, SITE, STUDY = (
+    "Start here", "Learn run times", "Plan", "Carry out", "For a site", "Study",
+)  # fmt: skip
+PANELS = {
+    FIRST: ("init", "run", "worth", "doctor"),
+    LEARN: ("ingest", "train", "predict", "evaluate", "tune", "promote"),
+    PLAN: ("plan", "validate", "guide"),
+    RUN: ("master", "execute", "serve"),
+    SITE: ("advise", "eta", "export"),
+    STUDY: ("trial", "report", "compare", "backtest", "bench", "generate"),
+}
+"""Panel of the help to its commands."""
+_PANEL_OF = {command: panel for panel, commands in PANELS.items() for command in commands}
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from plancast.pipelines.cli.diagnosing import our_version
+
+        typer.echo(f"plancast {our_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Say the version.", is_eager=True, callback=_version),
+    ] = False,
+) -> None:
+    """Learns how long jobs run from their log, and plans whole batches with the forecasts."""
+
+
+MODULES = (
+    advising, asking, backtesting, benching, comparing, diagnosing, evaluating, executing, forecasting,
+    initialising, mastering, planning, running, serving, tuning, worth,
+)  # fmt: skip
+for command, function in {n: f for module in MODULES for n, f in module.COMMANDS.items()}.items():
+    text, _, example = inspect.cleandoc(function.__doc__ or "").partition("\n\nExample: ")
+    app.command(
+        command,
+        help=text,
+        epilog=f"Example: {' '.join(example.split())}",
+        rich_help_panel=_PANEL_OF.get(command, STUDY),
+    )(function)
+for name, group in (
+    ("generate", generating.app), ("export", exporting.app), ("guide", guiding.app),
 ):  # fmt: skip
-    for command, function in module.COMMANDS.items():
-        text, _, example = inspect.cleandoc(function.__doc__ or "").partition("\n\nExample: ")
-        app.command(command, help=text, epilog=f"Example: {' '.join(example.split())}")(function)
+    app.add_typer(group, name=name, rich_help_panel=_PANEL_OF[name])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -84,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fault = fault_of(wrong)
         if fault is None:
             raise
-        print(f"plancast: {fault}", file=sys.stderr)
+        print(f"plancast: {for_this_shell(fault, _PANEL_OF)}", file=sys.stderr)
         code = BAD_INPUT
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -95,4 +147,4 @@ def _usage(error: Any) -> str:
     if not text or "\n" in text:
         return text
     command = error.ctx.command_path if error.ctx else app.info.name
-    return f"{command}: {text.rstrip('.')}; see {command} --help"
+    return for_this_shell(f"{command}: {text.rstrip('.')}; see {command} --help", _PANEL_OF)

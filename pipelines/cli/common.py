@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -95,12 +97,19 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     return result
 
 
+PIPED_S = 10.0
+"""How often progress is told where standard error is no terminal."""
+
+
 @contextmanager
 def progress(title: str) -> Iterator[Any]:
     """A progress bar on standard error; call what it yields with (done, all, text).
 
-    Nothing is drawn where standard error is no terminal.
+    Where standard error is no terminal, a line every ten seconds instead.
     """
+    if not stderr.is_terminal:
+        yield from _lines(title)
+        return
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -108,7 +117,6 @@ def progress(title: str) -> Iterator[Any]:
         TimeElapsedColumn(),
         console=stderr,
         transient=True,
-        disable=not stderr.is_terminal,
     ) as bar:
         line = bar.add_task(title, total=None)
 
@@ -116,6 +124,45 @@ def progress(title: str) -> Iterator[Any]:
             bar.update(line, completed=done, total=total, description=f"{title} {text}".rstrip())
 
         yield tell
+
+
+def _lines(title: str) -> Iterator[Any]:
+    began, ended = time.monotonic(), threading.Event()
+    last: dict[str, Any] = {"done": None, "total": None, "text": ""}
+
+    def say() -> None:
+        while not ended.wait(PIPED_S):
+            share = (
+                f", {last['done'] / last['total']:.0%}" if last["done"] and last["total"] else ""
+            )
+            said = f"{title} {last['text']}".rstrip()
+            print(f"{said} ({time.monotonic() - began:.0f} s{share})", file=sys.stderr, flush=True)
+
+    def tell(done: float | None = None, total: float | None = None, text: str = "") -> None:
+        last.update(done=done, total=total, text=text)
+
+    thread = threading.Thread(target=say, daemon=True)
+    thread.start()
+    try:
+        yield tell
+    finally:
+        ended.set()
+        thread.join()
+
+
+def parse_budget(text: str | None, option: str = "--budget") -> float | None:
+    """Seconds of a budget as it is written: ``30``, ``30s``, ``2min``."""
+    if text is None:
+        return None
+    from plancast.predictor.units import duration_s
+
+    try:
+        seconds = duration_s(text)
+    except ValueError as error:
+        raise BadRequest(f"{option}: {error}") from None
+    if seconds < 0:
+        raise BadRequest(f"{option} {text!r}: is negative; write 0 or more")
+    return seconds
 
 
 def parse_levels(text: str) -> tuple[float, ...]:

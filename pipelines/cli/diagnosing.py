@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import time
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from plancast.pipelines.cli.common import Json, console, print_json, stderr, table
+from plancast.pipelines.inputs.shell import command
 
 EXTRAS = {
     "dask": "distributed", "pipeline": "dvc", "bench": "pyjobshop", "notebooks": "jupytext",
 }  # fmt: skip
 """Extra to a module that it brings."""
+LIBRARIES = ("numpy", "pandas", "numba", "lightgbm", "scikit-learn", "ortools", "mlflow")
 SLURM = ("sbatch", "squeue", "scancel", "sacct")
 HALVES = ("all", "plans", "searches")
 
@@ -57,28 +61,52 @@ def doctor(
     console.print(table("This installation", ["what", "is"], rows))
 
 
+def our_version() -> str:
+    """The installed version, or where this runs from."""
+    try:
+        return version("plancast")
+    except PackageNotFoundError:
+        return "from its source folder"
+
+
 def diagnosis() -> dict[str, Any]:
     """Versions, cores, environment, extras and kernels, as JSON knows them."""
     from plancast.planner.arrays.jit import cache_folder
     from plancast.planner.planning.warm import FAMILIES, compiled
 
     folder = cache_folder()
-    try:
-        ours = version("plancast")
-    except PackageNotFoundError:
-        ours = "from its source folder"
     return {
-        "plancast": ours,
+        "plancast": our_version(),
         "python": platform.python_version(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
         "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
+        "command": command("plancast"),
+        "libraries": {name: _version_of(name) for name in LIBRARIES},
         "kernels": str(folder) if folder else None,
         "kernels_compiled": compiled(),
         "kernels_missing": [name for name in FAMILIES if name not in compiled()],
         "extras": [name for name, module in EXTRAS.items() if find_spec(module) is not None],
-        "slurm": all(shutil.which(command) for command in SLURM),
+        "mlflow": _store(),
+        "dask": find_spec("distributed") is not None,
+        "slurm": all(shutil.which(name) for name in SLURM),
     }  # fmt: skip
+
+
+def _version_of(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _store() -> dict[str, Any]:
+    """Where MLflow keeps runs, without loading it: whether there is a store already."""
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    if given:
+        return {"uri": re.sub(r"//[^/@]*@", "//", given), "there": None}
+    path = Path("data/mlflow/mlflow.db").absolute()
+    return {"uri": f"sqlite:///{path}", "there": path.is_file()}
 
 
 def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
@@ -87,12 +115,20 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("plancast", facts["plancast"]),
         ("Python", facts["python"]),
+        ("called as", facts["command"]),
+        ("libraries", ", ".join(f"{k} {v or 'missing'}" for k, v in facts["libraries"].items())),
         ("cores", facts["cores"]),
         ("threads of LightGBM", facts["omp_num_threads"]),
         ("compiled kernels are kept in", facts["kernels"] or "no safe folder: nothing is kept"),
         ("compiled", ", ".join(done) or "nothing yet"),
         ("compiled when first needed", ", ".join(missing) or "nothing"),
         ("extras", ", ".join(facts["extras"]) or "none"),
+        (
+            "MLflow's store",
+            facts["mlflow"]["uri"]
+            + (" (made by the first run)" if facts["mlflow"]["there"] is False else ""),
+        ),
+        ("Dask", "found" if facts["dask"] else "not found: install 'plancast[dask]'"),
         ("Slurm's commands", "found" if facts["slurm"] else "not found"),
     ]
     if "warmed" in facts:

@@ -11,10 +11,12 @@ import typer
 from rich.markup import escape
 
 from plancast.pipelines.cli.common import (
+    INTERRUPTED,
     INVALID_PLAN,
     NO_PLAN,
     Json,
     console,
+    parse_budget,
     print_json,
     progress,
     stderr,
@@ -25,17 +27,47 @@ from plancast.planner.model.domain import TERMS, BadRequest
 from plancast.planner.model.messages import PlanRequest, PlanResponse
 
 SHOWN_REASONS = 10
+FILES = "Files"
+"""Panel of the help."""
+
+Tasks = Annotated[
+    Path | None, typer.Option(help="Tasks: CSV, Parquet or JSON.", rich_help_panel=FILES)
+]
+Cluster = Annotated[Path | None, typer.Option(help="Cluster (YAML).", rich_help_panel=FILES)]
+PolicyFile = Annotated[Path | None, typer.Option(help="Policy (YAML).", rich_help_panel=FILES)]
+Model = Annotated[
+    Path | None, typer.Option(help="Forecast with this model.", rich_help_panel=FILES)
+]
+EstimateFile = Annotated[
+    Path | None, typer.Option(help="Estimates, instead of a model.", rich_help_panel=FILES)
+]
 
 
 def plan(
     request: Annotated[
         Path | None, typer.Argument(help="A PlanRequest (JSON), instead of separate files.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="The response.")] = None,
-    tasks: Annotated[Path | None, typer.Option(help="Tasks: CSV, Parquet or JSON.")] = None,
-    cluster: Annotated[Path | None, typer.Option(help="Cluster (YAML).")] = None,
-    policy: Annotated[Path | None, typer.Option(help="Policy (YAML).")] = None,
-    model: Annotated[Path | None, typer.Option(help="Forecast with this model.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="The plan: .json (the whole response), .csv or .parquet.",
+            rich_help_panel=FILES,
+        ),
+    ] = None,
+    tasks: Annotated[
+        Path | None, typer.Option(help="Tasks: CSV, Parquet or JSON.", rich_help_panel=FILES)
+    ] = None,
+    cluster: Annotated[
+        Path | None, typer.Option(help="Cluster (YAML).", rich_help_panel=FILES)
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="Policy (YAML).", rich_help_panel=FILES)
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Forecast with this model.", rich_help_panel=FILES)
+    ] = None,
     source: Annotated[
         str,
         typer.Option(
@@ -43,10 +75,14 @@ def plan(
             "past, see plancast worth --model), model, requested, or a rule."
         ),
     ] = "auto",
-    estimates: Annotated[Path | None, typer.Option(help="Estimates, instead of a model.")] = None,
+    estimates: EstimateFile = None,
+    save_request: Annotated[
+        Path | None,
+        typer.Option(help="Write what is asked as one JSON file, too.", rich_help_panel=FILES),
+    ] = None,
     solver: Annotated[str, typer.Option(help="auto, greedy, lns, astar or cpsat.")] = "auto",
     budget: Annotated[
-        float | None, typer.Option(min=0, help="Seconds (default: the request's, or 10).")
+        str | None, typer.Option(help="Time: 30s, 2min (default: the request's, or 10 s).")
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=0, help="Solver steps instead of seconds: repeatable.")
@@ -66,7 +102,10 @@ def plan(
             min=1, help="astar: be content with a plan proven so many times the least cost."
         ),
     ] = 1.0,
-    gantt: Annotated[Path | None, typer.Option(help="Draw the plan to this HTML file.")] = None,
+    gantt: Annotated[
+        Path | None,
+        typer.Option(help="Draw the plan: .html, .svg or .png.", rich_help_panel=FILES),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit code 3 where a task cannot be placed.")
     ] = False,
@@ -77,19 +116,29 @@ def plan(
     Without --model and --estimates a task's requested time is its estimate. With --model the plan
     costs least on average over scenarios in which all tasks run at one level of their forecasts,
     unless plans of the past (plancast worth LOG --model) were cheaper made another way.
+    Ctrl-C ends the search, writes the best plan found by then, and exits with 130.
 
     Example: plancast plan --tasks tasks.csv --cluster cluster.yaml --estimates estimates.parquet
     -o plan.json --gantt plan.html
     """
+    from plancast.pipelines.results import check_plan_path
+    from plancast.planner.arrays import interruption
     from plancast.planner.planning.plan import plan as plan_request
     from plancast.planner.planning.risk import RiskMeasure, plan_under_risk
 
+    if output is not None:
+        check_plan_path(output)
     measure = None if risk is None else RiskMeasure.parse(risk)
     search = _search_options(solver, guide, weight, risk)
     choice = _choice(source, tasks, cluster, policy, model)
     asked = _request(request, tasks, cluster, policy, model, estimates, choice)
-    asked = _limited(asked, budget, steps, seed)
-    with progress("planning") as tell:
+    asked = _limited(asked, parse_budget(budget), steps, seed)
+    if save_request is not None:
+        from plancast.pipelines.inputs.files import write_text_atomic
+        from plancast.planner.model.messages import to_json
+
+        write_text_atomic(save_request, to_json(asked, indent=1))
+    with interruption.keeps_the_best(_say_stopping), progress("planning") as tell:
         best: list[float] = []
 
         def observe(cost: float, bound: float) -> None:
@@ -102,25 +151,46 @@ def plan(
             response = plan_under_risk(
                 asked, measure, samples=samples, solver=solver, observe=observe
             )
-    _write(response, output, gantt, asked)
+        stopped = interruption.asked()
+        written = _write(response, output, gantt, asked)
+    written += [save_request] if save_request is not None else []
     if json:
-        print_json(_facts(response, asked, output, gantt) | _told(choice))
+        print_json(_facts(response, asked, written) | _told(choice) | {"interrupted": stopped})
     else:
         _print(response, asked)
         if choice is not None:
             console.print(f"run times of {choice.source}: {escape(choice.reason)}", soft_wrap=True)
-        for path in (output, gantt if response.plan else None):
-            if path is not None:
-                console.print(f"wrote {escape(str(path))}", soft_wrap=True)
+        for path in written:
+            console.print(f"wrote {escape(str(path))}", soft_wrap=True)
     for warning in _warnings(response, asked):
         stderr.print(f"warning: {escape(warning)}", soft_wrap=True)
+    if stopped:
+        _say_kept(response)
+        raise typer.Exit(INTERRUPTED)
     if response.plan is None or (strict and response.unplanned):
         raise typer.Exit(NO_PLAN)
 
 
+def _say_stopping() -> None:
+    stderr.print("stopping with the best plan so far; Ctrl-C again leaves without it")
+
+
+def _say_kept(response: PlanResponse) -> None:
+    gap = "no bound known yet" if response.gap is None else f"gap {response.gap:.2%}"
+    cost = "no plan" if response.cost is None else f"cost {response.cost:,.6g}"
+    stderr.print(f"interrupted: kept the best plan, {cost}, {gap}", soft_wrap=True)
+
+
 def validate(
-    request: Annotated[Path, typer.Argument(help="A PlanRequest (JSON).")],
-    response: Annotated[Path, typer.Argument(help="The PlanResponse to it (JSON).")],
+    request: Annotated[
+        Path, typer.Argument(help="A PlanRequest (JSON); with --tasks the response.")
+    ],
+    response: Annotated[Path | None, typer.Argument(help="The PlanResponse to it (JSON).")] = None,
+    tasks: Tasks = None,
+    cluster: Cluster = None,
+    policy: PolicyFile = None,
+    model: Model = None,
+    estimates: EstimateFile = None,
     json: Json = False,
 ) -> None:
     """Judge a response by the evaluator: its plan, and all that it says of it.
@@ -129,8 +199,17 @@ def validate(
     """
     from plancast.planner.model.judge_response import validate_response
 
-    asked = _read_message(PlanRequest, request)
-    answer = _read_message(PlanResponse, response)
+    if response is None:
+        if tasks is None:
+            raise BadRequest(
+                "give a request and its response, or --tasks, --cluster and a response"
+            )
+        choice = _choice("auto", tasks, cluster, policy, model)
+        asked = _request(None, tasks, cluster, policy, model, estimates, choice)
+        answer = _read_message(PlanResponse, request)
+    else:
+        asked = _request(request, tasks, cluster, policy, model, estimates, None)
+        answer = _read_message(PlanResponse, response)
     found = validate_response(asked, answer)
     if json:
         print_json(
@@ -247,21 +326,21 @@ def _limited(
 
 def _write(
     response: PlanResponse, output: Path | None, gantt: Path | None, request: PlanRequest
-) -> None:
-    from plancast.pipelines.inputs.files import write_text_atomic
-    from plancast.planner.model.messages import to_json
+) -> list[Path]:
+    """Write plan and picture; what was written."""
+    from plancast.pipelines.results import write_plan
 
-    if output is not None:
-        write_text_atomic(output, to_json(response, indent=1))
+    written = []
+    if output is not None and (response.plan is not None or ".json" in output.suffixes):
+        written.append(write_plan(request, response, output))
     if gantt is not None and response.plan is not None:
         from plancast.pipelines.charts.gantt import write_gantt
 
-        write_gantt(request, response.plan, gantt)
+        written.append(write_gantt(request, response.plan, gantt))
+    return written
 
 
-def _facts(
-    response: PlanResponse, request: PlanRequest, output: Path | None, gantt: Path | None
-) -> dict[str, Any]:
+def _facts(response: PlanResponse, request: PlanRequest, written: list[Path]) -> dict[str, Any]:
     return {
         "request_id": response.request_id,
         "status": response.status.value,
@@ -283,7 +362,7 @@ def _facts(
         "risk": asdict(response.risk) if response.risk else None,
         "scenarios": dict(response.scenarios),
         "wall_s": response.wall_s,
-        "written": [str(p) for p in (output, gantt if response.plan else None) if p is not None],
+        "written": [str(path) for path in written],
     }
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from plancast.pipelines.cli.common import Json, console, print_json, progress, table
-from plancast.pipelines.inputs.config import PARAMS, load_config, with_trial
+from plancast.pipelines.cli.common import Columns, Json, console, print_json, progress, table
+from plancast.pipelines.inputs.config import PARAMS, Config, load_config, with_trial
+from plancast.planner.model.domain import BadRequest
+
+if TYPE_CHECKING:
+    from plancast.pipelines.results import PlannedBatch
 
 Params = Annotated[Path, typer.Option(help="Parameters of the pipeline.")]
 Name = Annotated[str | None, typer.Option(help="Names data/*/NAME and models/NAME.")]
@@ -84,6 +88,14 @@ def run(
     log: Annotated[
         str | None, typer.Option(help="A job log; the embedded generated one without.")
     ] = None,
+    format: Annotated[
+        str | None, typer.Option(help="auto, swf, sacct, pbs, wfformat or table.")
+    ] = None,
+    columns: Columns = None,
+    tasks: Annotated[
+        Path | None, typer.Option(help="Plan these tasks with the model, too.")
+    ] = None,
+    cluster: Annotated[Path | None, typer.Option(help="On this cluster (YAML).")] = None,
     name: Name = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed.")] = None,
     params: Params = Path(PARAMS),
@@ -91,14 +103,22 @@ def run(
 ) -> None:
     """Run the whole pipeline: ingest, train, plan, trial, worth, report; as dvc repro would.
 
+    With --tasks and --cluster the model then plans those, and the plan is written beside the
+    report.
+
     Example: plancast run --log KTH-SP2-1996-2.swf.gz
     """
     from plancast.pipelines.cli.forecasting import describe_log
     from plancast.pipelines.stages.pipeline import run_all
 
-    config = load_config(params, log=log, name=name, seed=seed)
+    if (tasks is None) != (cluster is None):
+        raise BadRequest("--tasks and --cluster go together; give both or none")
+    config = load_config(params, log=log, name=name, seed=seed, format=format, columns=columns)
     with progress(config.name) as tell:
         facts = run_all(config, tell)
+    planned = None if tasks is None or cluster is None else _own_plan(config, tasks, cluster)
+    if planned is not None:
+        facts["own_plan"] = {"status": planned.status, "cost": planned.cost, "gap": planned.gap}
     if json:
         print_json(facts)
         return
@@ -108,6 +128,25 @@ def run(
     console.print(facts["worth"]["verdict"], soft_wrap=True)
     console.print(f"report: {escape(facts['report'])}", soft_wrap=True)
     console.print(f"tracking: {escape(facts['mlflow'])}", soft_wrap=True)
+    if planned is not None:
+        console.print(f"{tasks}: {planned.summary()}", soft_wrap=True, markup=False)
+        for path in (config.paths.own_plan, config.paths.own_gantt):
+            console.print(f"wrote {escape(str(path))}", soft_wrap=True)
+
+
+def _own_plan(config: Config, tasks: Path, cluster: Path) -> PlannedBatch:
+    """The user's own tasks, planned with the model of the run."""
+    from plancast.pipelines.inputs.requests import request_from_files
+    from plancast.pipelines.results import PlannedBatch
+    from plancast.planner.planning.plan import plan
+
+    asked = request_from_files(tasks, cluster, model=config.paths.model)
+    with progress(f"planning {tasks.name}"):
+        found = PlannedBatch(asked, plan(asked))
+    if found.response.plan is not None:
+        found.save(config.paths.own_plan)
+        found.gantt(config.paths.own_gantt)
+    return found
 
 
 def print_forecasts(facts: Mapping[str, Any]) -> None:

@@ -34,6 +34,7 @@ from plancast.pipelines.http.planners import Ask, Planners, QueueFull
 from plancast.pipelines.operators.eta import eta_of_request
 from plancast.pipelines.planner_process import PlannerLost
 from plancast.planner.model.domain import BadRequest
+from plancast.planner.model.faults import in_words
 from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse
 from plancast.planner.planning.controller import Choice, Controller, Decision
 from plancast.planner.planning.plan import plan
@@ -359,4 +360,4 @@ async def _http_fault(request: Request, error: Any) -> Response:
 async def _parameter_fault(request: Request, error: Any) -> Response:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    return JSONResponse({"error": f"{where}: {first['msg']}"}, 422)
+    return JSONResponse({"error": f"{where}: {in_words(first)}"}, 422)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from plancast.pipelines.inputs.past_plans import past_plans_file
 from plancast.pipelines.inputs.reading import Reading
-from plancast.pipelines.inputs.yaml_files import read_yaml
+from plancast.pipelines.inputs.yaml_files import read_yaml, validated
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.messages import first_fault
 
@@ -214,6 +214,16 @@ class Paths:
         return self.processed / "worth.json"
 
     @property
+    def own_plan(self) -> Path:
+        """The user's own tasks, planned."""
+        return self.processed / "own-plan.csv"
+
+    @property
+    def own_gantt(self) -> Path:
+        """The same, drawn."""
+        return self.processed / "own-plan.html"
+
+    @property
     def report(self) -> Path:
         """The report page."""
         return self.processed / "report.html"
@@ -242,10 +252,7 @@ def load_config(path: str | os.PathLike[str] = PARAMS, **overrides: Any) -> Conf
     given = {key: value for key, value in overrides.items() if value is not None}
     if "log" in given and "name" not in given:
         given["name"] = name_of_log(given["log"])
-    try:
-        config = Config(**values)
-    except ValidationError as error:
-        raise BadRequest(f"{path}: {first_fault(error)}") from None
+    config = validated(Config, values, str(path))
     return _overridden(config, given)
 
 

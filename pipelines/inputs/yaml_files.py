@@ -13,6 +13,7 @@ from plancast.pipelines.inputs.files import read_text
 from plancast.pipelines.inputs.foreign import nearest
 from plancast.pipelines.inputs.tables import PathLike
 from plancast.planner.model.domain import BadRequest
+from plancast.planner.model.faults import in_words
 
 File = TypeVar("File", bound=BaseModel)
 
@@ -83,45 +84,11 @@ def validated(kind: type[File], content: Any, source: str) -> File:
         raise BadRequest(f"{source}: {where}: {_sentence(fault, kind)}") from None
 
 
-_PLAIN = {
-    "missing": "is missing; add it",
-    "string_type": "must be text; put it in quotes",
-    "string_too_short": "is empty; give it a name",
-    "too_short": "is empty; list at least one",
-    "list_type": "must be a list",
-    "tuple_type": "must be a pair [start, end]",
-    "dict_type": "must be a mapping of names to numbers",
-    "model_type": "must be a mapping of fields",
-    "bool_parsing": "must be true or false",
-    "bool_type": "must be true or false",
-    "finite_number": "must be a finite number",
-}
-
-
 def _sentence(fault: Any, kind: type[BaseModel]) -> str:
-    """A pydantic fault in this project's words, with the value where it is short."""
-    what, context, value = fault["type"], fault.get("ctx", {}), fault["input"]
-    if what == "extra_forbidden":
+    """A pydantic fault in this project's words."""
+    if fault["type"] == "extra_forbidden":
         return f"is no field here; {nearest(str(fault['loc'][-1]), _fields_at(kind, fault['loc']))}"
-    if what == "greater_than":
-        text = f"must be more than {context['gt']:g}"
-    elif what == "greater_than_equal":
-        text = f"must be {context['ge']:g} or more"
-    elif what == "less_than":
-        text = f"must be less than {context['lt']:g}"
-    elif what == "less_than_equal":
-        text = f"must be {context['le']:g} or less"
-    elif what.startswith("int_"):
-        text = "must be a whole number"
-    elif what.startswith("float_"):
-        text = "must be a number"
-    elif what == "value_error":
-        # A reader's own sentence names the value already.
-        return str(fault["msg"]).removeprefix("Value error, ")
-    else:
-        text = _PLAIN.get(what, fault["msg"])
-    short = isinstance(value, str | int | float) and what != "missing"
-    return f"{text} (it is {value!r})" if short else text
+    return in_words(fault)
 
 
 def _fields_at(kind: type[BaseModel], where: tuple[str | int, ...]) -> list[str]:

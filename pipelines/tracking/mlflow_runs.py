@@ -37,6 +37,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from plancast.pipelines.charts import forecasts as charts
 from plancast.pipelines.charts.drawing import Drawing
+from plancast.pipelines.inputs.shell import command
 from plancast.pipelines.tracking.headline import (
     MOST_METRICS,
     Setting,
@@ -86,7 +87,7 @@ def _own_uri() -> str:
 
 def ui_command() -> str:
     """The command that opens the store in a browser."""
-    return f"mlflow ui --backend-store-uri {shlex.quote(store_uri())}"
+    return f"{command('mlflow')} ui --backend-store-uri {shlex.quote(store_uri())}"
 
 
 def store_name() -> str:

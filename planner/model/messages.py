@@ -32,6 +32,7 @@ from plancast.planner.model.domain import (
     Worker,
     estimates_of,
 )
+from plancast.planner.model.faults import in_words
 
 MANY_FAULTS = 100
 MOST_SEED = 2**63 - 1
@@ -427,11 +428,7 @@ def first_fault(error: ValidationError) -> str:
     else:
         fault = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in fault["loc"] if part not in (_CLASS, _MODE))
-    cause = fault.get("ctx", {}).get("error")
     if fault["type"] == "json_invalid":
-        return f"is not JSON: {cause}"
-    text = str(cause) if cause is not None else fault["msg"]
-    value = fault["input"]
-    if cause is None and isinstance(value, str | int | float):
-        text = f"{text} (it is {value!r})"
+        return f"is not JSON: {fault['ctx']['error']}"
+    text = in_words(fault)
     return f"{where}: {text}" if where else text

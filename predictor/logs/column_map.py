@@ -70,7 +70,7 @@ FOREIGN = {
         "gpus": ("gpu", "ngpus", "num_gpus", "n_gpus", "gpu_count"),
         "app": ("name", "job_name", "jobname", "command", "executable", "application", "program",
                 "script", "process", "rule", "task_name", "job_type"),
-        "user": ("owner", "username", "user_name", "uid", "user_id", "submitter"),
+        "user": ("owner", "username", "user_name", "uid", "user_id", "submitter", "who"),
         "group": ("account", "project", "team", "department", "group_name"),
         "queue": ("qos", "pool", "queue_name"),
         "partition": ("machine_type", "node_type", "machine_class", "instance_type"),
@@ -260,9 +260,20 @@ def nearest(name: str, known: list[str]) -> str:
     return f"; the nearest are {', '.join(close)}" if close else f"; known are {', '.join(known)}"
 
 
+_PLAIN = {
+    "missing": "is missing",
+    "dict_type": "must be a mapping of names to columns",
+    "list_type": "must be a list",
+    "string_type": "must be text in quotes",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+}
+
+
 def _first_error(invalid: ValidationError) -> str:
     error = invalid.errors()[0]
     text = str(error["msg"]).removeprefix("Value error, ")
+    text = _PLAIN.get(error["type"], re.sub(r"^Input should be", "must be", text))
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{key} is no key of a column map{nearest(key, list(ColumnMap.model_fields))}"

@@ -129,6 +129,33 @@ class TableReader:
         return result
 
 
+def map_of_table(path: Path) -> tuple[ColumnMap, list[str]] | None:
+    """The map that is guessed for a table, and its columns that are not read.
+
+    None for what is no table, needs no guess, or has a map of its tool's.
+    """
+    raw = read_bytes(path)
+    rows = Rows(path.name)
+    if raw.startswith(_PARQUET):
+        table = _parquet(raw, path.name)
+    else:
+        if not TableReader().sniff(path) or builtin_maps.named_by(first_line(path)) is not None:
+            return None
+        table, _ = _csv(decoded(raw, rows), None, rows)
+    names = table.column_names
+    if _is_canonical(names):
+        return None
+    cells = {name: table.column(place).to_pandas() for place, name in enumerate(names)}
+    mapping = guessed_map(cells, path.name)
+    read = {source for _, source in mapping.keys_by_source()}
+    return mapping, [name for name in names if name not in read]
+
+
+def _is_canonical(names: Sequence[str]) -> bool:
+    """Whether columns bear canonical names that tell submission and run time."""
+    return "submit_s" in names and bool({"run_s", "end_s"} & set(names))
+
+
 def read_frame(
     frame: pd.DataFrame,
     columns: Columns | None = None,
@@ -179,7 +206,7 @@ def _canonical(
         raise BadLog(f"{rows.name} has no job; give a table with at least one row")
     if mapping is None:
         _require_once(names, names, rows.name)
-        if "submit_s" in names and {"run_s", "end_s"} & set(names) and not named.given:
+        if _is_canonical(names) and not named.given:
             mapping = _canonical_map(names, rows)
         else:
             mapping = guessed_map(cells, rows.name, named.given)

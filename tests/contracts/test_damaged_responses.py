@@ -684,7 +684,7 @@ def _not_a_number(case: Case) -> Expected:
         return None
     key = case.pick(["cost", "lower_bound", "gap", "wall_s"])
     case.body[key] = float(case.pick(["nan", "inf", "-inf"]))
-    return None, f"{key}: Input should be a finite number"
+    return None, f"{key}: must be a finite number"
 
 
 @damage
@@ -693,7 +693,7 @@ def _a_term_that_is_not_a_number(case: Case) -> Expected:
         return None
     term = case.pick(case.body["terms"])
     case.body["terms"][term] = case.pick([float("nan"), "much", None, [1]])
-    return None, f"terms.{term}: Input should be a"
+    return None, f"terms.{term}: must be a"
 
 
 @damage
@@ -722,7 +722,7 @@ def _an_unknown_field_of_an_assignment(case: Case) -> Expected:
 def _a_field_left_out(case: Case) -> Expected:
     key = case.pick(["request_id", "snapshot_version", "status"])
     del case.body[key]
-    return None, f"{key}: Field required"
+    return None, f"{key}: is missing; add it"
 
 
 @damage
@@ -732,7 +732,7 @@ def _a_field_of_an_assignment_left_out(case: Case) -> Expected:
     key = case.pick([name for name in row if name != "mode"])
     place = case.rows.index(row)
     del row[key]
-    return None, f"plan.assignments.{place}.{key}: Field required"
+    return None, f"plan.assignments.{place}.{key}: is missing; add it"
 
 
 @damage
@@ -741,7 +741,7 @@ def _a_time_that_is_no_whole_number(case: Case) -> Expected:
         return None
     key = case.pick(["start_s", "end_s"])
     row[key] = case.pick([row[key] + 0.5, "soon", None, [row[key]]])
-    return None, f"plan.assignments.{case.rows.index(row)}.{key}: Input should be a valid integer"
+    return None, f"plan.assignments.{case.rows.index(row)}.{key}: must be a whole number"
 
 
 @damage
@@ -755,7 +755,7 @@ def _workers_that_are_no_list_of_names(case: Case) -> Expected:
 @damage
 def _a_word_that_is_no_status(case: Case) -> Expected:
     case.body["status"] = case.pick(["fine", "OPTIMAL", "", 3, None])
-    return None, "status: Input should be"
+    return None, "status: must be"
 
 
 @damage

@@ -433,7 +433,7 @@ def test_policy_keeps_defaults(put: Put) -> None:
         ("prices: {qqq: 1}", "prices.qqq: is no price; there are makespan_h, late_h"),
         ("prices: {late_h: -1}", "price of late_h is -1.0; it must be a finite number from 0"),
         ("prices: {late_h: dear}", "prices.late_h: must be a number (it is 'dear')"),
-        ("prices: 3", "prices: must be a mapping of names to numbers (it is 3)"),
+        ("prices: 3", "prices: must be a mapping of names to values (it is 3)"),
         ("level: 1", "level: must be less than 1 (it is 1)"),
         ("levle: 0.5", "levle: is no field here; did you mean 'level'?"),
         ("max_stretch: 0.5", "max_stretch: must be 1 or more (it is 0.5)"),

@@ -132,8 +132,8 @@ def test_canonical_columns_need_no_map(tmp_path: Path) -> None:
         ({"columns": {"run_s": "ms"}}, "columns: submit_s is missing"),
         ({"columns": {"submit_s": "created"}, "colums": {}}, "colums is no key of a column map"),
         ({"columns": {"submit_s": "created"}, "colums": {}}, "nearest are columns"),
-        ({"columns": 5}, "columns: Input should be a valid dictionary"),
-        ({"colour": 5}, "columns: Field required"),
+        ({"columns": 5}, "columns: must be a mapping of names"),
+        ({"colour": 5}, "columns: is missing"),
         ({"columns": {"submit_s": "created"}, "units": {"run_s": "ms"}}, "units: run_s is unknown"),
         ({"columns": {"submit_s": "created"}, "units": {"submit_s": "sec"}}, "sec is unknown"),
         ({"columns": {"submit_s": "created"}, "scale": {"user": 2}}, "scale: user is unknown"),
@@ -361,7 +361,7 @@ def test_rows_at_once_know_nothing_of_each_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ("submission: in_order", "submission: Input should be 'in_turn', 'shuffled' or 'at_once'"),
+        ("submission: in_order", "submission: must be 'in_turn', 'shuffled' or 'at_once'"),
         ("", "columns: submit_s is missing; .* or say submission: in_turn, shuffled or at_once"),
         ("submission: in_turn", "in_turn needs the run times; name the column of run_s"),
         ("submission: at_once\n  submit_s: when", "columns names submit_s; keep one of the two"),

@@ -1,0 +1,48 @@
+"""Faults that pydantic finds in what users write, in plain words."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_PLAIN = {
+    "missing": "is missing; add it",
+    "extra_forbidden": "is no field here; remove it or correct its name",
+    "unexpected_keyword_argument": "is no field here; remove it or correct its name",
+    "string_type": "must be text; put it in quotes",
+    "string_too_short": "is empty; give it a name",
+    "too_short": "is empty; list at least one",
+    "list_type": "must be a list",
+    "tuple_type": "must be a pair [start, end]",
+    "dict_type": "must be a mapping of names to values",
+    "model_type": "must be a mapping of fields",
+    "dataclass_type": "must be an object with fields",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "finite_number": "must be a finite number",
+}
+
+
+def in_words(fault: Any) -> str:
+    """One of pydantic's faults (``ValidationError.errors``), with the value where it is short."""
+    what, context, value = fault["type"], fault.get("ctx", {}), fault["input"]
+    if (cause := context.get("error")) is not None:
+        return str(cause)  # a reader's own sentence names the value already
+    if what == "greater_than":
+        text = f"must be more than {context['gt']:g}"
+    elif what == "greater_than_equal":
+        text = f"must be {context['ge']:g} or more"
+    elif what == "less_than":
+        text = f"must be less than {context['lt']:g}"
+    elif what == "less_than_equal":
+        text = f"must be {context['le']:g} or less"
+    elif what in ("literal_error", "enum"):
+        text = f"must be {context['expected']}"
+    elif what.startswith("int_"):
+        text = "must be a whole number"
+    elif what.startswith("float_"):
+        text = "must be a number"
+    else:
+        text = _PLAIN.get(what) or re.sub(r"^Input should be", "must be", fault["msg"])
+    short = isinstance(value, str | int | float) and what != "missing"
+    return f"{text} (it is {value!r})" if short else text
