@@ -5,7 +5,6 @@ Each shows itself in a notebook and hands its facts on as a frame.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ import pandas as pd
 
 from plancast.pipelines.inputs.files import write_text_atomic
 from plancast.pipelines.inputs.foreign import nearest
+from plancast.pipelines.inputs.plan_files import plan_frame, write_plan
 from plancast.planner.model.domain import TERMS, Assignment, BadRequest, estimate_for
 from plancast.planner.model.messages import PlanRequest, PlanResponse, Status, to_json
 from plancast.planner.planning.plot import counted, gantt_svg, moment, span
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from plancast.pipelines.charts.drawing import Drawing
 
 SHOWN_ROWS = 5
-PLAN_COLUMNS = ("task", "worker", "start_s", "end_s", "start", "end", "owner", "app", "late_s",
-                "why")  # fmt: skip
-"""Columns of a plan as a frame, a row a task in order of start."""
 
 
 class JobLog(pd.DataFrame):
@@ -131,27 +128,8 @@ class PlannedBatch:
         return plan(self.request, "greedy").cost
 
     def to_frame(self) -> pd.DataFrame:
-        """Where and when each planned task runs.
-
-        Returns
-        -------
-        DataFrame
-            ``PLAN_COLUMNS``: times as seconds and as UTC moments; a gang's workers with spaces
-            between them; ``late_s`` after the deadline, 0 for none; ``why`` the task waits.
-        """
-        plan, why = self.response.plan, self.response.why
-        rows = []
-        for a in sorted(plan.assignments if plan else (), key=lambda a: (a.start_s, a.task)):
-            task = self._task(a.task)
-            late_s = 0 if task.deadline_s is None else max(0, a.end_s - task.deadline_s)
-            rows.append(
-                (a.task, " ".join(a.workers), a.start_s, a.end_s, None, None, task.owner,
-                 task.app, late_s, why.get(a.task, ""))
-            )  # fmt: skip
-        frame = pd.DataFrame(rows, columns=list(PLAN_COLUMNS))
-        for name in ("start", "end"):
-            frame[name] = pd.to_datetime(frame[f"{name}_s"], unit="s", utc=True)
-        return frame
+        """Where and when each planned task runs, a row each; see ``plan_frame``."""
+        return plan_frame(self.request, self.response)
 
     def gantt(self, path: str | Path | None = None) -> Path | Drawing:
         """Draw the plan.
@@ -338,40 +316,6 @@ class Evaluated:
             f"{len(self.report['refits'])} refits"
         ]
         return card(f"Forecasts of {self.report['log']}", lines, html_table(header, rows))
-
-
-# ------------------------------------------------------------------------------- files
-
-
-def write_plan(request: PlanRequest, response: PlanResponse, path: str | Path) -> Path:
-    """Write a plan as ``.json`` (the whole response), ``.csv`` or ``.parquet`` (its tasks).
-
-    Raises
-    ------
-    BadRequest
-        Where the name has another ending, or a table is asked for and there is no plan.
-    """
-    check_plan_path(path)
-    ending = Path(path).suffix.lower()
-    if ending not in (".csv", ".parquet"):
-        write_text_atomic(path, to_json(response, indent=1))
-        return Path(path)
-    if response.plan is None:
-        raise BadRequest(f"{path}: there is no plan to write ({response.status.value})")
-    frame = PlannedBatch(request, response).to_frame()
-    if ending == ".csv":
-        write_text_atomic(path, frame.to_csv(index=False))
-    else:
-        buffer = io.BytesIO()
-        frame.to_parquet(buffer, index=False)
-        write_text_atomic(path, buffer.getvalue())
-    return Path(path)
-
-
-def check_plan_path(path: str | Path) -> None:
-    """Refuse a name for a plan whose ending says no form, before anything is planned."""
-    if not str(path).lower().endswith((".json", ".json.gz", ".csv", ".parquet")):
-        raise BadRequest(f"{path}: a plan ends in .json, .csv or .parquet; name it so")
 
 
 def _svg(request: PlanRequest, response: PlanResponse) -> str:

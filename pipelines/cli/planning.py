@@ -121,7 +121,7 @@ def plan(
     Example: plancast plan --tasks tasks.csv --cluster cluster.yaml --estimates estimates.parquet
     -o plan.json --gantt plan.html
     """
-    from plancast.pipelines.results import check_plan_path
+    from plancast.pipelines.inputs.plan_files import check_plan_path
     from plancast.planner.arrays import interruption
     from plancast.planner.planning.plan import plan as plan_request
     from plancast.planner.planning.risk import RiskMeasure, plan_under_risk
@@ -328,7 +328,7 @@ def _write(
     response: PlanResponse, output: Path | None, gantt: Path | None, request: PlanRequest
 ) -> list[Path]:
     """Write plan and picture; what was written."""
-    from plancast.pipelines.results import write_plan
+    from plancast.pipelines.inputs.plan_files import write_plan
 
     written = []
     if output is not None and (response.plan is not None or ".json" in output.suffixes):

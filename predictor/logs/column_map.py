@@ -22,6 +22,9 @@ from pydantic import (
 from plancast.predictor import units as unit_texts
 from plancast.predictor.schema import COLUMNS, BadLog
 
+MAPS = Path(__file__).parent / "columns"
+"""Column maps of known tables."""
+
 _UNKNOWN_CELLS = ("", "NA", "N/A", "NaN", "nan", "null", "None")
 UNITS: dict[str, dict[str, float]] = {
     "time": unit_texts.SECONDS,
@@ -213,7 +216,7 @@ class ColumnMap(BaseModel):
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> ColumnMap:
-        """Read a column-map file (YAML).
+        """Read a column-map file (YAML), or one of ours by its name (``openb``, ``spark-c3o``).
 
         Raises
         ------
@@ -221,6 +224,9 @@ class ColumnMap(BaseModel):
             Where it is missing or not as the schema has it, naming file and key.
         """
         file = Path(path)
+        known = MAPS / f"{path}.yaml"
+        if not file.exists() and str(path).replace("-", "").isalnum() and known.is_file():
+            file = known
         try:
             content = yaml.safe_load(file.read_text(encoding="utf-8"))
         except FileNotFoundError:

@@ -375,3 +375,11 @@ def test_how_rows_were_submitted_is_said_once(change: str, sentence: str, tmp_pa
     with pytest.raises(BadLog, match=sentence) as caught:
         ColumnMap.load(path)
     assert str(caught.value).startswith("column map map.yaml, ")
+
+
+def test_our_column_maps_are_called_by_name() -> None:
+    """Who installed the wheel has no folder of maps."""
+    for path in sorted((ROOT / "data/columns").glob("*.yaml")):
+        assert ColumnMap.load(path.stem) == ColumnMap.load(path)
+    with pytest.raises(BadLog, match="no such column map"):
+        ColumnMap.load("none-of-ours")
