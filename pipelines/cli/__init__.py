@@ -96,8 +96,8 @@ def _common(
 
 
 MODULES = (
-    advising, asking, backtesting, benching, comparing, diagnosing, evaluating, executing, forecasting,
-    initialising, mastering, planning, running, serving, tuning, worth,
+    advising, asking, backtesting, benching, comparing, diagnosing, evaluating, executing,
+    forecasting, initialising, mastering, planning, running, serving, tuning, worth,
 )  # fmt: skip
 for command, function in {n: f for module in MODULES for n, f in module.COMMANDS.items()}.items():
     text, _, example = inspect.cleandoc(function.__doc__ or "").partition("\n\nExample: ")
