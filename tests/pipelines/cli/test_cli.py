@@ -44,7 +44,7 @@ from tests.pipelines.conftest import SmallRun
 
 COMMANDS = (
     "generate log", "generate cluster", "generate batch", "ingest", "train", "predict", "plan",
-    "validate", "trial", "report", "run", "evaluate", "tune", "serve", "bench", "master",
+    "init", "validate", "trial", "report", "run", "evaluate", "tune", "serve", "bench", "master",
     "backtest", "promote", "execute", "export pddl", "guide collect", "guide train",
     "advise", "eta", "doctor", "worth", "compare",
 )  # fmt: skip
