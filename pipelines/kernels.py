@@ -1,13 +1,30 @@
-"""All kernels compiled at once, those of the worlds and of the predictor too: ``doctor --warm``."""
+"""All kernels compiled at once, those of the worlds and of the predictor too: ``doctor --warm``.
+
+``beside`` compiles those of plans in a second process while a pipeline reads and trains.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from plancast.planner.planning.warm import FAMILIES, MOVES, Report, warm
+from plancast.planner.arrays.jit import cache_folder
+from plancast.planner.planning.warm import (
+    FAMILIES,
+    LISTS,
+    MOVES,
+    ORDERS,
+    Report,
+    compiled,
+    on_stderr,
+    warm,
+)
 
 
 def _executions() -> None:
@@ -65,3 +82,37 @@ def warm_all(half: str, report: Report) -> list[str]:
             report(f"running kernels: {name} ...")
             MORE[name]()
     return names
+
+
+PLANS = (MOVES, LISTS, ORDERS)
+"""Families that a pipeline's plans call."""
+
+
+@contextmanager
+def beside(families: Sequence[str] = PLANS) -> Iterator[Callable[[], None]]:
+    """Compile some families in a second process; what is yielded waits for its end.
+
+    Nothing is started where all are compiled, where nothing that is compiled can be kept, or on
+    one processor.
+    """
+    cold = [name for name in families if name not in compiled()]
+    if not cold or cache_folder() is None or (os.cpu_count() or 1) < 2:
+        yield lambda: None
+        return
+    on_stderr("compiling kernels beside (once per version) ...")
+    words = [sys.executable, "-m", __name__, *cold]
+    nothing = subprocess.DEVNULL
+    with subprocess.Popen(words, stdin=nothing, stdout=nothing, stderr=nothing) as process:
+        try:
+            # If it fails, whoever plans compiles.
+            yield lambda: _wait(process)
+        finally:
+            process.terminate()
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    process.wait()
+
+
+if __name__ == "__main__":
+    warm(sys.argv[1:], lambda text: None)

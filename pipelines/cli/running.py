@@ -109,13 +109,14 @@ def run(
     Example: plancast run --log KTH-SP2-1996-2.swf.gz
     """
     from plancast.pipelines.cli.forecasting import describe_log
+    from plancast.pipelines.kernels import beside
     from plancast.pipelines.stages.pipeline import run_all
 
     if (tasks is None) != (cluster is None):
         raise BadRequest("--tasks and --cluster go together; give both or none")
     config = load_config(params, log=log, name=name, seed=seed, format=format, columns=columns)
-    with progress(config.name) as tell:
-        facts = run_all(config, tell)
+    with beside() as ready, progress(config.name) as tell:
+        facts = run_all(config, tell, ready)
     planned = None if tasks is None or cluster is None else _own_plan(config, tasks, cluster)
     if planned is not None:
         facts["own_plan"] = {"status": planned.status, "cost": planned.cost, "gap": planned.gap}

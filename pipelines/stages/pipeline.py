@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from plancast.pipelines.inputs.config import Config
@@ -18,8 +19,16 @@ class Tell(Protocol):
         """Show it."""
 
 
-def run_all(config: Config, tell: Tell) -> dict[str, Any]:
-    """Run ingest, train, plan, trial, worth and report; what each found."""
+def run_all(config: Config, tell: Tell, ready: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """Run ingest, train, plan, trial, worth and report; what each found.
+
+    Parameters
+    ----------
+    config : Config
+    tell : Tell
+    ready : callable
+        Waits for what plans need; called before the first of them.
+    """
     from plancast.pipelines.tracking import mlflow_runs as tracking
 
     facts: dict[str, Any] = {}
@@ -29,6 +38,8 @@ def run_all(config: Config, tell: Tell) -> dict[str, Any]:
     facts["ingest"] = ingest.run(config)
     tell(1, 5, "train")
     facts["train"] = train.run(config, lambda name: tell(1, 5, f"train: {name}"))
+    tell(2, 5, "compiling kernels")
+    ready()
     tell(2, 5, "plan")
     facts["plan"] = plan_batch.run(config)
     facts["trial"] = trial.run(
