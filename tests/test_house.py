@@ -106,6 +106,8 @@ TESTED_IN = {
     "pipelines/tracking": "pipelines/tracking/test_tracking_evaluations",
     "planner/model/spans": "planner/model/test_evaluate",
     "planner/solvers/mode_rules": "planner/arrays/test_modes",
+    "planner/solvers/astar/in_modes": "planner/arrays/test_modes",
+    "planner/solvers/lns/mode_search": "planner/arrays/test_modes",
     "planner/arrays/cost": "planner/arrays/test_rates",
     "planner/arrays/graph": "planner/arrays/test_schedule",
     "planner/arrays/heap": "planner/arrays/test_schedule",

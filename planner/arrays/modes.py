@@ -7,7 +7,7 @@ such ones works on it. Budgets, which only a choice can break, stand here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -65,6 +65,8 @@ class Choices:
     consumed : int64 (rows, budgets)
     left : int64 (budgets,)
         What running tasks leave of each budget; may be below 0.
+    rows : int64 (rows,), optional
+        Of ``restricted`` ones: which rows of the whole they are.
     """
 
     request: PlanRequest
@@ -75,6 +77,7 @@ class Choices:
     fastest: Ints
     consumed: Ints
     left: Ints
+    rows: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -281,6 +284,22 @@ def _first_ways(
         elif not possible:
             unplanned[task.id] = _of_mode(task, every.unplanned[key])
     return first, unplanned, infeasible
+
+
+def restricted(choices: Choices, task: int, row: int) -> Choices:
+    """The same with one way of a task alone; ``rows`` tells which rows are left."""
+    keep = (choices.task_of != task) | (np.arange(len(choices.mode)) == row)
+    rows = np.flatnonzero(keep)
+    sizes = np.diff(choices.ptr)
+    sizes[task] = 1
+    return replace(
+        choices,
+        ways=_rows(choices.ways, rows),
+        ptr=offsets(sizes),
+        mode=tuple(choices.mode[k] for k in rows),
+        consumed=choices.consumed[rows],
+        rows=choices.rows[rows],
+    )
 
 
 def decode_choices(choices: Choices, schedule: Schedule) -> Plan:

@@ -56,6 +56,8 @@ BESIDE_TASKS = 30
 """Up to this many CP-SAT tries to prove beside LNS, a thread each."""
 BOUND_TASKS, BOUND_S = 60, 4.0
 """Up to this many it does so for its bound, with so many seconds: LNS has its plan by then."""
+MODES_CPSAT_TASKS, MODES_BESIDE_TASKS = 20, 60
+"""Up to this many tasks with modes CP-SAT plans alone, and beside LNS."""
 TIMED_BOUND_S = 4.0
 """With fewer seconds than this the relaxation with a clock would take too many of them."""
 LEAST_BOUND_S = 0.1
@@ -379,7 +381,13 @@ def _response(
 def _choose(problem: Problem | Choices, budget: Budget) -> tuple[str, ...]:
     """The engines that ``auto`` takes for a problem of this shape; one, or two side by side."""
     if isinstance(problem, Choices):
-        return ("project",) if is_multimode_project(problem) else ("cpsat",)
+        if is_multimode_project(problem):
+            return ("project",)
+        if len(problem.tasks) <= MODES_CPSAT_TASKS:
+            return ("cpsat",)
+        if len(problem.tasks) <= MODES_BESIDE_TASKS and budget.steps is None:
+            return ("lns", "cpsat")
+        return ("lns",)
     tasks = len(problem.tasks)
     if problem.shard_ptr[-1] > EXACT_PIECES:
         return ("lns",)
@@ -411,7 +419,7 @@ def _families(request: PlanRequest, solver: str) -> set[str]:
         return {LISTS, *NEEDS.get(solver, ())}
     if request.snapshot.has_modes:
         alone = request.policy.prices.makespan_alone and len(request.snapshot.workers) == 1
-        return {LISTS, MODES} if alone else {LISTS}
+        return {LISTS, MODES} if alone else {LISTS, MOVES}
     workers, fewest = request.snapshot.workers, len(request.snapshot.pending)
     most = fewest + sum(run.task.preemptible for run in request.snapshot.running)
     found = {LISTS, ASTAR} if fewest <= ASTAR_TASKS else {LISTS}

@@ -57,7 +57,7 @@ SOLVERS: dict[str, Callable[..., Solver]] = {
 }
 """Name to factory; keyword arguments are the solver's parameters."""
 
-MODE_SOLVERS = ("greedy", "cpsat", "project")
+MODE_SOLVERS = ("greedy", "cpsat", "project", "lns", "astar")
 """Those that plan tasks with modes, and budgets (``base.ModeSolver``)."""
 
 __all__ = ["MODE_SOLVERS", "SOLVERS", "Solution", "Solver"]

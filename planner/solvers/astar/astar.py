@@ -15,6 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from plancast.planner.arrays import interruption
+from plancast.planner.arrays.modes import Choices
 from plancast.planner.arrays.problem import Floats, Ints, Problem, Schedule
 from plancast.planner.arrays.rates import ALL_BUT_MOVES
 from plancast.planner.bounds.lower_bound import lower_bound
@@ -22,6 +23,7 @@ from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.messages import Budget, Status
 from plancast.planner.solvers.astar import kernel
 from plancast.planner.solvers.astar.guides import EXCESS, Guide, LearnedGuide, TreeEnsemble
+from plancast.planner.solvers.astar.in_modes import solve_by_choice
 from plancast.planner.solvers.astar.space import (
     SearchSpace,
     edges_of,
@@ -166,6 +168,22 @@ class AStar:
         proven = cost - bound <= 2 * kernel.SAME * abs(cost)
         status = Status.OPTIMAL if proven else Status.FEASIBLE
         return Solution(status, schedule, min(bound, cost), cost, search.steps)
+
+    def solve_modes(
+        self,
+        choices: Choices,
+        *,
+        budget: Budget,
+        rng: np.random.Generator,
+        incumbent: Schedule | None = None,
+        observe: Observe | None = None,
+    ) -> Solution:
+        """See ``ModeSolver.solve_modes``: up to ten tasks, a search for each choice."""
+
+        def solve(problem: Problem, part: Budget) -> Solution:
+            return self.solve(problem, budget=part, rng=rng)
+
+        return solve_by_choice(choices, solve, budget, incumbent, observe)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,19 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 
 from plancast.planner.arrays import interruption
+from plancast.planner.arrays.modes import Choices
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
 from plancast.planner.arrays.rates import ALL_TERMS
 from plancast.planner.bounds.relaxation import Relaxation, relax
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.messages import Budget, Status
 from plancast.planner.solvers.base import (
+    ModeSolver,
     Observe,
     Solution,
     Solver,
@@ -38,6 +40,7 @@ from plancast.planner.solvers.lns.local_search import (
     split,
     with_pool,
 )
+from plancast.planner.solvers.lns.mode_search import ModeSearch
 from plancast.planner.solvers.lns.orders import search_orders, suits
 from plancast.planner.solvers.lns.relaxed_starts import PASSES, guided_schedules
 from plancast.planner.solvers.lns.ruin import Fixed
@@ -149,6 +152,30 @@ class LargeNeighbourhood:
         record = _Record(problem, incumbent, observe)
         moves = self._walk(problem, budget, began, seconds, record, rng)
         return Solution(Status.FEASIBLE, record.best, claimed=record.cost, steps=moves)
+
+    def solve_modes(
+        self,
+        choices: Choices,
+        *,
+        budget: Budget,
+        rng: np.random.Generator,
+        incumbent: Schedule | None = None,
+        observe: Observe | None = None,
+    ) -> Solution:
+        """See ``ModeSolver.solve_modes``: modes by ``mode_search``, the rest as in ``solve``."""
+        began = time.perf_counter()
+        if incumbent is None:
+            start = cast(ModeSolver, self.start)
+            incumbent = start.solve_modes(choices, budget=budget, rng=rng).schedule
+        if incumbent is None:
+            return Solution(Status.NO_PLAN_IN_TIME)
+        search = ModeSearch(choices, incumbent, rng, observe, self.hot, self.cold)
+
+        def settled(problem: Problem, first: Schedule, part: Budget) -> Schedule | None:
+            return self.solve(problem, budget=part, rng=rng, incumbent=first).schedule
+
+        search.run(budget, began, settled)
+        return Solution(Status.FEASIBLE, search.best, claimed=search.best_cost, steps=search.steps)
 
     def _walk(
         self,
