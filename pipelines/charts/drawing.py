@@ -63,7 +63,7 @@ def drawing(chart: Any, **data: Sequence[Mapping[str, Any]]) -> Drawing:
         Of ``rows(name)``: Altair would copy and check each row.
     **data : sequence of mapping
     """
-    spec = chart.to_dict()
+    spec = chart.to_dict(validate=False)  # its parts were checked as they were made
     spec.pop("config", None)
     return Drawing(spec | {"datasets": {name: list(values) for name, values in data.items()}})
 
