@@ -274,11 +274,16 @@ def importances(shares: Mapping[str, float]) -> Drawing:
 
 
 def ranking(values: Mapping[str, float], title: str, *, main: str = "model") -> Drawing:
-    """Estimators by one number, the least first."""
+    """Estimators by one number, the least first; those alike in the figures shown are tied."""
     found: list[dict[str, Any]] = [
         {"name": name, "value": round(v, 4)} for name, v in values.items() if math.isfinite(v)
     ]
     found.sort(key=lambda row: row["value"])
+    for row in found:
+        row["words"] = f"{row['value']:,.3g}"
+    ties = [row for row in found if row["words"] == found[0]["words"]]
+    for row in ties if len(ties) > 1 else ():
+        row["words"] += ", tied"
     base = alt.Chart(rows("values")).encode(
         y=alt.Y("name:N", title=None, sort=[row["name"] for row in found],
                 axis=alt.Axis(ticks=False, labelLimit=130)),
@@ -289,7 +294,5 @@ def ranking(values: Mapping[str, float], title: str, *, main: str = "model") -> 
     bars = base.mark_bar(cornerRadiusEnd=3, height=13).encode(
         color=alt.condition(f"datum.name == '{main}'", alt.value(COLOURS[0]), alt.value(GREY))
     )
-    words = base.mark_text(align="left", dx=5, fontSize=11).encode(
-        text=alt.Text("value:Q", format=",.3~g")
-    )
+    words = base.mark_text(align="left", dx=5, fontSize=11).encode(text="words:N")
     return drawing(alt.layer(bars, words).properties(height=max(80, 23 * len(found))), values=found)

@@ -84,7 +84,7 @@ def gathered(config: Config) -> Gathered:
     jobs = read_forecasts(paths.forecasts)
     policy = read_policy(config.policy) if config.policy else Policy()
     verdict = verdict_of(
-        config.name, train, trial, worth, str(ingest["log"]), str(paths.model)
+        config.name, train, trial, worth, str(paths.jobs), str(paths.model)
     )  # fmt: skip
     charts: dict[str, Drawing] = {}
     sections = [

@@ -150,8 +150,8 @@ def _plans(trial: Facts, worth: Facts) -> str:
     model = trial["kinds"][MODEL]
     words = change(model["against_requested"])
     return (
-        "As jobs arrived hardly any waited; planned in whole batches of "
-        f"{trial['batch_size']}, they cost {words} with the model's median than with requested "
+        "As jobs arrived, three or more seldom queued at once; planned in whole batches of "
+        f"{trial['batch_size']} they cost {words} with the model's median than with requested "
         f"times ({interval(*model['against_requested_ci'])})."
     ).replace("as much with the model's median than", "as much with the model's median as")
 

@@ -9,6 +9,7 @@ import pytest
 from plancast.pipelines.charts.forecasts import (
     against_truth,
     errors_by,
+    ranking,
     reliability,
     unpredictable,
 )
@@ -67,6 +68,14 @@ def test_values_reach_the_charts() -> None:
         floor="none", scale=60,
     )  # fmt: skip
     assert [row["value"] for row in spread.spec["datasets"]["spread"]] == [0.1, 2.0]
+
+
+def test_alike_is_tied() -> None:
+    """Of two that differ by nothing that is shown one would be called better."""
+    rows = ranking({"a": 1.3701, "b": 2.0, "model": 1.3704}, "factor").spec["datasets"]["values"]
+    assert [(row["name"], row["words"]) for row in rows] == [
+        ("a", "1.37, tied"), ("model", "1.37, tied"), ("b", "2")
+    ]  # fmt: skip
 
 
 def test_a_chart_is_an_image_without_a_browser() -> None:
