@@ -2,7 +2,8 @@
 
 The scheduler POSTs ``ExtenderArgs`` for a pod and its candidate nodes. ``filter`` lets the
 pod pass only on its planned node and only once its planned start has come, so that the
-reservation of another pod is not taken; ``prioritize`` scores the planned node 10, others 0.
+reservation of another pod is not taken, and never on a node that its own node selector, required
+node affinity or missing tolerations exclude; ``prioritize`` scores the planned node 10, others 0.
 Pods that no plan knows pass everywhere.
 
 References
@@ -12,12 +13,15 @@ kubernetes/kube-scheduler, extender/v1/types.go.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from plancast.pipelines.http.board import Board
+from plancast.pipelines.inputs.kubernetes import hard_taints, node_labels, pod_requires
+from plancast.planner.model.labels import holds
 
 TASK_ANNOTATION = "plancast-task"
 """Annotation of a pod that names its task; without it the pod's name does."""
@@ -94,6 +98,9 @@ def filter_nodes(board: Board, args: ExtenderArgs, now_s: float) -> dict[str, An
         workers = found["workers"]
         passed &= set(workers)
         failed = f"the plan has it on {', '.join(workers)}"
+        for name, requires in _excluded(args, passed).items():
+            passed -= {name}
+            failed += f"; the pod requires {requires} of {name}: submit its task with that"
         if found["start_s"] > now_s:
             passed = set()
             failed += f" at {_moment(found['start_s'])}: {found['why']}"
@@ -116,6 +123,24 @@ def filter_nodes(board: Board, args: ExtenderArgs, now_s: float) -> dict[str, An
             "items": [node.model_dump(exclude_unset=True) for node in kept],
         }
     return result
+
+
+def _excluded(args: ExtenderArgs, names: Collection[str]) -> dict[str, str]:
+    """Nodes of some that the pod's own constraints exclude, as far as node and pod are told."""
+    found = {}
+    pod = args.pod.model_dump(exclude_unset=True)
+    for node in args.nodes.items if args.nodes else ():
+        if node.metadata.name not in names:
+            continue
+        there = node.model_dump(exclude_unset=True)
+        try:
+            asked = pod_requires(pod, hard_taints(there))
+            missing = [text for text in asked if not holds([text], node_labels(there))]
+        except ValueError:
+            continue  # the scheduler's own plugins know what we do not
+        if missing:
+            found[node.metadata.name] = " and ".join(missing)
+    return found
 
 
 def prioritize_nodes(board: Board, args: ExtenderArgs) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plancast.pipelines.inputs import kubernetes
 from plancast.pipelines.inputs.cells import (
     ROUNDING,
     milli_down,
@@ -197,6 +198,8 @@ def _task_table(path: PathLike | Table) -> Table:
             from plancast.pipelines.inputs.slurm_queue import task_rows
 
             content = task_rows(content["jobs"], str(path))
+        elif kubernetes.is_list(content):
+            content = kubernetes.task_rows(content["items"], str(path))
         if isinstance(content, list) and any("demand" in x for x in content if x.__class__ is dict):
             tasks = from_mapping(list[Task], content, source=str(path))
             content = [row for task in tasks for row in _task_rows(task)]
@@ -397,7 +400,7 @@ class ClusterFile:
 
 
 def read_cluster(path: PathLike) -> ClusterFile:
-    """A cluster from a YAML file (schema in ``docs/files.md``).
+    """A cluster from a YAML file (schema in ``docs/files.md``), or from nodes as kubectl says.
 
     Parameters
     ----------
@@ -409,8 +412,8 @@ def read_cluster(path: PathLike) -> ClusterFile:
         One sentence with file and field, such as
         ``cluster.yaml: workers.2.cpus: must be more than 0 (it is -4)``.
     """
-    source = str(path)
-    return cluster_of(validated(ClusterSection, read_yaml(path), source), source)
+    content = kubernetes.cluster_content(read_yaml(path), source := str(path))
+    return cluster_of(validated(ClusterSection, content, source), source)
 
 
 def cluster_of(section: ClusterSection, source: str) -> ClusterFile:

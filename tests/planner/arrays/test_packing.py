@@ -35,6 +35,7 @@ def clusters(draw: st.DrawFn) -> Any:
     largest_worker = capacity.max(axis=0) // unit
     demand = np.minimum(rows(6), largest_worker) * unit
     return SimpleNamespace(
+        resources=("cpu",) * resources,
         capacity=capacity,
         demand=demand,
         shards=np.array([draw(st.integers(1, 3)) for _ in demand], np.int64),
@@ -73,8 +74,9 @@ def test_a_task_fits_in_words_exactly_if_it_fits_in_every_resource(
 def test_a_closed_worker_takes_not_even_what_takes_nothing() -> None:
     """A task without demands would run through a blocked window."""
     problem: Any = SimpleNamespace(
-        capacity=np.array([[4, 0]]), demand=np.zeros((1, 2), np.int64), shards=np.ones(1, np.int64)
-    )
+        resources=("cpu", "mem"), capacity=np.array([[4, 0]]),
+        demand=np.zeros((1, 2), np.int64), shards=np.ones(1, np.int64),
+    )  # fmt: skip
     words = words_of(problem)
     _, need, guard = words.needs(problem.demand)[0].reshape(-1, 3).T
     for amount, fits in ((problem.capacity[0], True), (np.array([-1, -1]), False)):
