@@ -189,6 +189,7 @@ def plan(
 
     from plancast.pipelines.inputs.requests import chosen_way, request_from_files
     from plancast.pipelines.results import PlannedBatch
+    from plancast.planner.arrays import interruption
     from plancast.planner.model.messages import PlanRequest
     from plancast.planner.planning.plan import plan as plan_request
 
@@ -213,7 +214,8 @@ def plan(
         request = replace(request, seed=seed)
     if budget is not None or steps is not None or not isinstance(tasks, PlanRequest):
         request = replace(request, budget=_budget(budget, steps))
-    return PlannedBatch(request, plan_request(request, solver), solver)
+    with interruption.keeps_the_best():
+        return PlannedBatch(request, plan_request(request, solver), solver)
 
 
 def replay(

@@ -87,6 +87,23 @@ def test_a_frame_with_columns_of_its_own_becomes_a_plan(tmp_path: Path) -> None:
     assert "<svg" in plan.gantt()._repr_svg_()  # type: ignore[union-attr]
 
 
+def test_ctrl_c_keeps_the_best_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a notebook half an hour of search would be lost to a KeyboardInterrupt."""
+    from plancast.planner.arrays import interruption
+    from plancast.planner.planning import plan as planning
+
+    plain, heard = planning.plan, []
+
+    def listened(*given: Any, **more: Any) -> Any:
+        heard.append(interruption.listening())
+        return plain(*given, **more)
+
+    monkeypatch.setattr(planning, "plan", listened)
+    assert pc.plan(TASKS, CLUSTER, columns=COLUMNS, budget=1).cost is not None
+    assert heard == [True]
+    assert not interruption.listening()
+
+
 def test_a_plan_is_written_as_its_ending_says(tmp_path: Path) -> None:
     """A table would have to be made of JSON by hand."""
     plan = pc.plan(TASKS, CLUSTER, columns=COLUMNS, budget=1)
