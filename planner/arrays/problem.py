@@ -7,6 +7,7 @@ Times in a problem are whole seconds after now.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -589,25 +590,34 @@ def counted_arrays(request: PlanRequest, running_end: Mapping[str, int]) -> dict
     """``counted``, ``takes`` and ``spare`` of ``Problem``, over all pending tasks."""
     snapshot = request.snapshot
     now, tasks = snapshot.now_s, snapshot.pending
-    taken = [c for c in snapshot.counted if any(t.counted.get(c.id, 0) for t in tasks)]
-    runs = [(r.task.counted, running_end[r.task.id] - now) for r in snapshot.running]
-    moments = {0, *(end for counted, end in runs if any(c.id in counted for c in taken))}
+    nothing = {"counted": (), "takes": np.zeros((len(tasks), 0), np.int64), "spare": NOTHING_SPARE}
+    if not snapshot.counted:
+        return nothing
+    wanted: Counter[str] = Counter()
+    for task in tasks:
+        wanted.update(task.counted)
+    runs: dict[str, list[tuple[int, int]]] = {}
+    for run in snapshot.running:
+        for name, amount in run.task.counted.items():
+            runs.setdefault(name, []).append((amount, running_end[run.task.id] - now))
+    taken = [c for c in snapshot.counted if wanted[c.id]]
+    moments = {0, *(end for c in taken for _, end in runs.get(c.id, ()))}
     for resource in taken:
         for window in resource.windows:
             moments.update(t - now for t in (window.start_s, window.end_s) if t > now)
     times = sorted(moments)
     columns = {}
     for resource in taken:
-        held = [(counted[resource.id], end) for counted, end in runs if resource.id in counted]
-        left = [resource.at(now + t) - sum(a for a, end in held if end > t) for t in times]
-        # What runs may hold more than there is.
-        free = [max(0, amount) for amount in left]
-        wanted = sum(t.counted.get(resource.id, 0) for t in tasks) + sum(a for a, _ in held)
-        if wanted > min(resource.at(now + t) for t in times):
-            columns[resource.id] = free
+        held = runs.get(resource.id, [])
+        amount_at = [resource.at(now + t) for t in times]
+        if wanted[resource.id] + sum(a for a, _ in held) > min(amount_at):
+            # What runs may hold more than there is.
+            columns[resource.id] = [
+                max(0, have - sum(a for a, end in held if end > t))
+                for t, have in zip(times, amount_at, strict=True)
+            ]
     if not columns:
-        nothing = np.zeros((len(tasks), 0), np.int64)
-        return {"counted": (), "takes": nothing, "spare": NOTHING_SPARE}
+        return nothing
     free_at = np.array([[column[k] for column in columns.values()] for k in range(len(times))])
     spare = np.array([times], np.int64), free_at[None], np.array([len(times)], np.int64)
     takes = amounts([t.counted for t in tasks], tuple(columns))

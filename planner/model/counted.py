@@ -29,8 +29,13 @@ class Hold:
 
 def over_counted(snapshot: Snapshot, holds: Collection[Hold]) -> Iterator[Violation]:
     """One violation for each counted resource, at the first moment planned tasks break it."""
+    holders: dict[str, list[Hold]] = defaultdict(list)
+    for hold in holds:
+        for name, amount in hold.task.counted.items():
+            if amount > 0:
+                holders[name].append(hold)
     for resource in snapshot.counted:
-        mine = [hold for hold in holds if hold.task.counted.get(resource.id, 0) > 0]
+        mine = holders[resource.id]
         starts = sorted(mine, key=lambda hold: hold.start_s)
         ends = sorted(mine, key=lambda hold: hold.end_s)
         in_use, begun, ended = 0, 0, 0
