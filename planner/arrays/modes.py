@@ -227,7 +227,7 @@ def encode_choices(request: PlanRequest, left_out: Mapping[str, str] | None = No
     plain, ways_of = _every_way(request)
     every = encode(plain)
     first, unplanned, hard = _first_ways(request, every, ways_of)
-    base = encode(_in_one_way(request, first), {**(left_out or {}), **unplanned})
+    base = encode(in_one_way(request, first), {**(left_out or {}), **unplanned})
     infeasible = {t: why for t, why in hard.items() if t not in base.unplanned}
     rates = base.rates._replace(fixed=base.rates.fixed + _running_stretch(request, base))
     base = replace(base, request=request, infeasible={**base.infeasible, **infeasible}, rates=rates)
@@ -376,8 +376,15 @@ def _every_way(request: PlanRequest) -> tuple[PlanRequest, dict[str, list[tuple[
     return found, ways_of
 
 
-def _in_one_way(request: PlanRequest, mode_of: Mapping[str, str]) -> PlanRequest:
-    """The plain request in which each pending task is done in one mode."""
+def in_one_way(request: PlanRequest, mode_of: Mapping[str, str]) -> PlanRequest:
+    """The plain request in which each pending task is done in one mode.
+
+    Parameters
+    ----------
+    request : PlanRequest
+    mode_of : mapping of str to str
+        Task to mode; "" for one without modes.
+    """
     snapshot = request.snapshot
     pending = tuple(
         _without_budgets(task.in_mode(mode_of[task.id]), snapshot.budgets)

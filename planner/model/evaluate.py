@@ -302,21 +302,7 @@ def _violations(
             f"the plan was made for version {plan.snapshot_version} at {plan.made_at_s}, "
             f"the snapshot is version {snapshot.version} at {snapshot.now_s}",
         )
-    for task_id, times in Counter(plan.preempted).items():
-        if times > 1:
-            yield Violation(
-                kind.PREEMPTED_TWICE, f"task {task_id} is preempted {times} times", task_id
-            )
-        run = snapshot.running_by_id.get(task_id)
-        if run is None:
-            yield Violation(
-                kind.PREEMPTED_NOT_RUNNING, f"preempted task {task_id} is not running", task_id
-            )
-        elif not run.task.preemptible:
-            yield Violation(
-                kind.NOT_PREEMPTIBLE, f"preempted task {task_id} is not preemptible", task_id
-            )
-
+    yield from _preemption_violations(request, plan)
     to_place = dict(snapshot.pending_by_id)
     for task_id in plan.preempted:
         if task_id in snapshot.running_by_id:
@@ -350,6 +336,24 @@ def _violations(
     yield from _company_violations(request, plan, spans)
     if snapshot.counted:
         yield from over_counted(snapshot, holds_of(request, plan, spans))
+
+
+def _preemption_violations(request: PlanRequest, plan: Plan) -> Iterator[Violation]:
+    snapshot, kind = request.snapshot, ViolationKind
+    for task_id, times in Counter(plan.preempted).items():
+        if times > 1:
+            yield Violation(
+                kind.PREEMPTED_TWICE, f"task {task_id} is preempted {times} times", task_id
+            )
+        run = snapshot.running_by_id.get(task_id)
+        if run is None:
+            yield Violation(
+                kind.PREEMPTED_NOT_RUNNING, f"preempted task {task_id} is not running", task_id
+            )
+        elif not run.task.preemptible:
+            yield Violation(
+                kind.NOT_PREEMPTIBLE, f"preempted task {task_id} is not preemptible", task_id
+            )
 
 
 def _ends_waited_for(request: PlanRequest, to_place: Mapping[str, Task]) -> dict[str, int]:

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from plancast.planner.arrays.modes import Choices, encode_choices, in_one_way
 from plancast.planner.arrays.problem import decode, encode
+from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.model.domain import RELATIVE_TOLERANCE, Plan, every_estimate
 from plancast.planner.model.evaluate import (
     Evaluation,
@@ -29,6 +31,7 @@ from plancast.planner.planning.preempt import preemptible, with_preemption
 from plancast.planner.planning.scenarios import reordered
 from plancast.planner.planning.warm import LISTS, NEEDS, warm
 from plancast.planner.solvers import SOLVERS
+from plancast.planner.solvers.mode_rules import best_rows, scores
 
 RESERVE, RESERVE_S = 2.5, 0.002
 """Kept back of the budget to judge and to explain the plan: so many times what it took to encode
@@ -60,16 +63,69 @@ def repair(request: PlanRequest, **parameters: Any) -> PlanResponse:
         cheaper. Where nothing can be repaired (no incumbent,
         a task without a place, an evaluator that refuses) it is what ``plan`` answers. Where the
         policy names scenarios, the order on one machine or few alike is searched a little more.
+        Tasks with modes keep those that the incumbent chose; new ones take a mode by rule.
     """
     if request.policy.scenarios and request.incumbent is not None:
         plain = replace(request, policy=replace(request.policy, scenarios=()))
         return reordered(request, repair(plain, **parameters))
     if request.incumbent is None:
         return plan(request)
+    if request.snapshot.has_modes:
+        return _repaired_in_modes(request, parameters)
     warm((LISTS, *NEEDS["repair"]))
     if preemptible(request):
         return with_preemption(request, lambda asked, out, _: _repaired(asked, parameters, out))
     return _repaired(request, parameters)
+
+
+def _repaired_in_modes(request: PlanRequest, parameters: dict[str, Any]) -> PlanResponse:
+    """The incumbent's modes kept and the rest repaired, or the plan of ``greedy`` where cheaper."""
+    assert request.incumbent is not None
+    began = time.perf_counter()
+    scratch = plan(request, "greedy")
+    choices = encode_choices(request)
+    mode_of = _kept_modes(choices)
+    if mode_of is None or choices.infeasible or not choices.tasks:
+        return scratch if scratch.plan is not None else plan(request)
+    known = tuple(
+        replace(a, mode="") if a.mode == mode_of[a.task] else replace(a, mode="", workers=())
+        for a in request.incumbent.assignments
+        if a.task in mode_of
+    )
+    plain = in_one_way(request, mode_of)
+    plain = replace(plain, incumbent=replace(request.incumbent, assignments=known))
+    made = repair(plain, **parameters).plan
+    if made is None:
+        return scratch if scratch.plan is not None else plan(request)
+    made = replace(
+        made, assignments=tuple(replace(a, mode=mode_of[a.task]) for a in made.assignments)
+    )
+    found = evaluate(request, made, unplanned=choices.unplanned)
+    if not found.valid or (scratch.cost is not None and scratch.cost <= found.cost):
+        return scratch if scratch.plan is not None else plan(request)
+    return response_of(
+        request, made, found, began, solver="repair", unplanned=choices.unplanned,
+        bound=lower_bound(choices.relaxed),
+    )  # fmt: skip
+
+
+def _kept_modes(choices: Choices) -> dict[str, str] | None:
+    """The incumbent's mode of each pending task, one by rule where it has none that can be.
+
+    None where these modes take more than a budget holds.
+    """
+    assert choices.request.incumbent is not None
+    before = choices.request.incumbent.by_task
+    choice = best_rows(choices, scores(choices, 1.0))
+    for i, task in enumerate(choices.tasks):
+        rows = range(*choices.ptr[i : i + 2].tolist())
+        kept = [k for k in rows if task.id in before and choices.mode[k] == before[task.id].mode]
+        choice[i] = kept[0] if kept else choice[i]
+    if not choices.affords(choice):
+        return None
+    # What can be done in no way at all is left out by ``encode`` in any.
+    mode_of = {t.id: t.modes[0].id if t.modes else "" for t in choices.request.snapshot.pending}
+    return mode_of | {t.id: choices.mode[k] for t, k in zip(choices.tasks, choice, strict=True)}
 
 
 def _repaired(

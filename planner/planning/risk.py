@@ -251,6 +251,7 @@ def plan_under_risk(
     A plan made at another level is a worker and an order for each task: it is given the times
     of its execution with the policy's durations, and dropped where a hard bound is broken then.
     """
+    request.snapshot.refuse_modes("planning under risk")
     refuse_relations(request.snapshot, "risk", only_lags=True)
     began = time.perf_counter()
     drawn = Samples(request, samples)

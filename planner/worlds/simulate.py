@@ -54,6 +54,7 @@ def execute(request: PlanRequest, plan: Plan, run_s: Mapping[str, int]) -> Plan:
     Mu'alem, Feitelson (2001), "Utilization, predictability, workloads, and user runtime
     estimates in scheduling the IBM SP2 with backfilling", doi:10.1109/71.932708.
     """
+    request.snapshot.refuse_modes("an execution in plan order")
     refuse_relations(request.snapshot, "an execution in plan order")
     execution = _Execution(request, plan, run_s)
     while execution.step():

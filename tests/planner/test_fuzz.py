@@ -11,7 +11,7 @@ import pytest
 from plancast.planner.model.judge_response import validate_response
 from plancast.planner.model.messages import Budget
 from plancast.planner.planning.plan import plan
-from plancast.planner.solvers import SOLVERS
+from plancast.planner.solvers import MODE_SOLVERS, SOLVERS
 from tests.oracles.random_requests import random_request, related
 from tests.oracles.watchdog import watched
 
@@ -44,6 +44,10 @@ def answer(seed: int) -> str:
     if seed // len(NAMES) % 2:
         request = related(request, seed)
     name = NAMES[seed % len(NAMES)]
+    if name in ("auto", *MODE_SOLVERS) and seed % 3 == 0:
+        request = random_request(
+            seed, tasks, workers, max_duration_s=60, modes=True, counted=bool(seed % 2)
+        )
     response = plan(replace(request, budget=Budget(0.05, 40), seed=seed), name)
     faults = [v.text for v in validate_response(request, response)]
     return "; ".join(faults) or (response.warning or "")

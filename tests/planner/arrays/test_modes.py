@@ -14,6 +14,7 @@ from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.judge_response import validate_response
 from plancast.planner.model.messages import Budget, PlanRequest, Status
 from plancast.planner.planning.plan import plan
+from plancast.planner.planning.repair import repair
 from plancast.planner.solvers import MODE_SOLVERS, SOLVERS
 from tests.oracles.brute_force import optimum, without_moves
 from tests.oracles.random_requests import random_request
@@ -124,6 +125,25 @@ def test_plan_answers_for_requests_with_modes() -> None:
             assert (answers["auto"].cost or 0.0) <= answers["greedy"].cost + 1e-9
             planned += 1
     assert planned > 20
+
+
+def test_repair_keeps_the_modes_of_the_plan_in_force() -> None:
+    """A repair would refuse tasks with modes, or change what need not change."""
+    repaired = kept = 0
+    for seed in range(300, 330):
+        request = replace(random_request(seed, 5, 3, modes=True), budget=Budget(None, 500))
+        response = repair(request)
+        assert validate_response(request, response) == [], seed
+        greedy = plan(request, "greedy")
+        if response.plan is None or greedy.cost is None or request.incumbent is None:
+            continue
+        assert (response.cost or 0.0) <= greedy.cost + 1e-9
+        repaired += 1
+        before = request.incumbent.by_task
+        kept += all(a.mode == before[a.task].mode for a in response.plan.assignments
+                    if a.task in before)  # fmt: skip
+    assert repaired >= 3
+    assert kept >= 1
 
 
 def test_who_does_not_know_modes_refuses_by_name() -> None:
