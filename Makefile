@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: run test check docs bench bench-forecast bench-replay bench-placement bench-execution bench-repair demo-dask demo-slurm clean help bench-solvers bench-guide bench-advise bench-eta bench-memory bench-worth
+.PHONY: run test check docs bench bench-forecast bench-replay bench-placement bench-execution bench-repair demo-dask demo-slurm clean help bench-solvers bench-guide bench-advise bench-eta bench-memory bench-snakemake bench-worth
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -90,6 +90,9 @@ bench-advise: .venv/dev
 
 bench-memory: .venv/dev
 	$(BIN)/python -m benchmarks.memory $(ARGS)
+
+bench-snakemake: .venv/dev
+	$(BIN)/python -m benchmarks.snakemake $(ARGS)
 
 bench-solvers: .venv/dev
 	$(BIN)/python -m benchmarks.solvers $(ARGS)
