@@ -231,7 +231,7 @@ def page(rows: list[dict[str, Any]], speed: dict[str, float]) -> str:
         "What explains it. The bound is far: with half of the cores the jobs of a level run in two",
         "waves, whatever their order. With all run times known the same rule, long chains first,",
         f"is {-100 * mean('exact', opened):.1f} % below greedy. Larger inputs are longer jobs in",
-        "many runs, and greedy starts those. Knowing another run changes next to nothing, since a rule's",
+        "many runs, and greedy starts those. Knowing another run changes next to nothing: a rule's",
         "mean is known after its first job; what is not known is which of its jobs are long.",
     ]
     return "\n".join([*lines, ""])

@@ -103,3 +103,34 @@ def export_nextflow_config_command(
     text = nextflow_config(log, reading, levels=parse_levels(levels))
     write_text_atomic(output, text)
     console.print(f"wrote {escape(str(output))}", soft_wrap=True)
+
+
+@app.command("slurm-nice", epilog="Example: plancast export slurm-nice --model models/runtime")
+def export_slurm_nice_command(
+    model: Annotated[Path, typer.Option(help="Folder of a trained model.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Where to write the commands.")
+    ] = None,
+    set_nice: Annotated[
+        bool, typer.Option("--set-nice", help="Set the nice values; else they are only printed.")
+    ] = False,
+    seconds: Annotated[float, typer.Option(help="Time for planning.", min=0.1)] = 5.0,
+) -> None:
+    """Print nice values that make Slurm start waiting jobs in the planner's order."""
+    from plancast.pipelines.inputs.files import write_text_atomic
+    from plancast.pipelines.operators.slurm_nice import nice_of_site
+    from plancast.pipelines.operators.slurm_nice import set_nice as written
+    from plancast.planner.model.domain import BadRequest
+
+    values = nice_of_site(model, seconds=seconds)
+    text = "".join(f"scontrol update JobId={k} Nice={nice}\n" for k, nice in values.items())
+    if output is not None:
+        write_text_atomic(output, text)
+        console.print(f"wrote {escape(str(output))}", soft_wrap=True)
+    elif not set_nice:
+        typer.echo(text, nl=False)
+    if set_nice:
+        refused = written(values)
+        console.print(f"set the nice values of {len(values) - len(refused)} waiting jobs")
+        if refused:
+            raise BadRequest(f"slurm-nice: {len(refused)} were refused; {refused[0]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +94,44 @@ def test_what_cannot_be_exported_is_told(
     assert not out.exists()
     with pytest.raises(BadRequest, match="must rise"):
         nextflow_config(log, levels=(0.9, 0.5))
+
+
+def sleeping_s(seconds: float) -> float:
+    """What a task of the graph does."""
+    time.sleep(seconds)
+    return seconds
+
+
+def graph_s(durations: dict[str, str]) -> float:
+    """Four tasks of a second and four short ones, submitted in turn to two threads, seconds."""
+    dask = pytest.importorskip("dask")
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
+    with (
+        dask.config.set({"distributed.scheduler.default-task-durations": durations}),
+        distributed.LocalCluster(**options, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        began = time.monotonic()
+        tasks = [
+            client.submit(sleeping_s, seconds, key=f"{name}-{k}")
+            for k in range(4)
+            for name, seconds in (("slow", 1.0), ("fast", 0.05))
+        ]
+        client.gather(tasks)
+        return time.monotonic() - began
+
+
+@pytest.mark.slow
+def test_a_real_dask_graph_is_shortened(tmp_path: Path) -> None:
+    """Dask would read the durations and place tasks as if it had none."""
+    path = tmp_path / "log.csv"
+    kinds = (("slow", 1.0), ("fast", 0.05))
+    rows = [f"{k},{run},1,{name}" for k in range(3) for name, run in kinds]
+    path.write_text("submit_s,run_s,cpus,app\n" + "\n".join(rows) + "\n")
+    content = yaml.safe_load(dask_durations(path))
+    known = content["distributed"]["scheduler"]["default-task-durations"]
+    found = [(graph_s({}), graph_s(known)) for _ in range(3)]
+    print([(round(a, 2), round(b, 2)) for a, b in found])
+    without, told = (sum(times) for times in zip(*found, strict=True))
+    assert told < without
