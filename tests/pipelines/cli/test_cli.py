@@ -14,7 +14,7 @@ from typing import Any
 import joblib
 import pytest
 
-from plancast.pipelines.cli import main
+from plancast.pipelines.cli import main, running
 from plancast.pipelines.inputs.estimate_files import read_estimates
 from plancast.pipelines.inputs.requests import latest_known_s, request_from_files
 from plancast.pipelines.inputs.user_files import (
@@ -668,3 +668,20 @@ def test_a_reader_that_has_enough_ends_nothing_badly(batch: Path) -> None:
     )  # fmt: skip
     assert "Traceback" not in ended.stderr
     assert ended.stdout == "{"
+
+
+def test_a_run_plans_the_users_own_tasks_too(
+    run: Run, small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever ran the pipeline would have to find the model and another command for a plan."""
+    monkeypatch.chdir(small_run.home)
+    tasks, cluster = tmp_path / "t.csv", tmp_path / "c.yaml"
+    tasks.write_text("id,user,cpus\na,1,2\nb,2,1\n")
+    cluster.write_text("workers: [{id: w, cpus: 2}]\n")
+    found = running._own_plan(small_run.config, tasks, cluster)
+    assert found.response.estimate_source == "model"
+    assert small_run.path("own_plan").read_text().startswith("task,worker,start_s")
+    assert small_run.path("own_gantt").exists()
+    ended = run("run", "--tasks", tasks)
+    assert ended.code == 2
+    assert "--tasks and --cluster go together" in ended.err
