@@ -46,7 +46,9 @@ Floats = NDArray[np.float64]
 LEVELS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 """What the model learns: enough of them to draw truths from."""
 SHARE = 0.7
-DRAWS = 20
+DRAWS, LEAST_DRAWS, FULL_QUEUE = 20, 4, 60
+"""Truths drawn for a batch; fewer where more jobs than the last wait on average, as an execution
+takes the longer with their square."""
 DRAWN_BATCHES = 20
 """Batches in which truths are drawn, evenly over all."""
 LEAST_DRAWN, DRAWN_JOBS = 5, 200
@@ -386,6 +388,7 @@ def _attainable(
     tried = list({asked[name]: name for name in (*reversed(names), taken, baseline)}.values())
     waiting = float(np.mean([len(b.backlog.queued) for b in batches]))
     count = min(len(batches), DRAWN_BATCHES, max(LEAST_DRAWN, round(DRAWN_JOBS / waiting)))
+    draws = min(DRAWS, max(LEAST_DRAWS, round(DRAWS * (FULL_QUEUE / waiting) ** 2)))
     rows = np.unique(np.linspace(0, len(batches) - 1, count).round().astype(int))
     rule = "last_two" if "last_two" in batches[0].estimates else "app_median"
     points = ESTIMATORS[rule]((0.5,)).fit(found.train.iloc[:1])
@@ -393,7 +396,7 @@ def _attainable(
     ways_tried = {name: asked[name] for name in tried}
     calls = {
         f"drawn {batches[k].backlog.number}, {' '.join(tried)}": delayed(_in_drawn)(
-            batches[k], ways_tried, levels, rho, seed
+            batches[k], ways_tried, levels, rho, seed, draws
         )
         for k in rows
     }
@@ -416,7 +419,7 @@ def _attainable(
         **plain[best],
         "way": best,
         "auto": taken,
-        "draws": DRAWS,
+        "draws": draws,
         "batches": len(rows),
         "rho": rho,
         "ways": by_way,
@@ -425,11 +428,16 @@ def _attainable(
 
 
 def _in_drawn(
-    batch: Batch, asked: Mapping[str, Way], levels: Sequence[float], rho: float, seed: int
+    batch: Batch,
+    asked: Mapping[str, Way],
+    levels: Sequence[float],
+    rho: float,
+    seed: int,
+    draws: int,
 ) -> dict[str, list[float]]:
     """Cost of a batch in drawn truths: odd draws independent, even ones alike for a user."""
     truths = [
-        drawn(batch, levels, rho if k % 2 else 0.0, 1000 * seed + k) for k in range(DRAWS)
+        drawn(batch, levels, rho if k % 2 else 0.0, 1000 * seed + k) for k in range(draws)
     ]  # fmt: skip
     result = {}
     for name, way in asked.items():
