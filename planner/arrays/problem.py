@@ -46,6 +46,7 @@ from plancast.planner.model.domain import (
     HOUR_S,
     Assignment,
     BadRequest,
+    CountedResource,
     Finished,
     Outcome,
     Plan,
@@ -596,19 +597,15 @@ def counted_arrays(request: PlanRequest, running_end: Mapping[str, int]) -> dict
     wanted: Counter[str] = Counter()
     for task in tasks:
         wanted.update(task.counted)
-    runs: dict[str, list[tuple[int, int]]] = {}
+    runs: dict[str, list[tuple[int, int]]] = {resource.id: [] for resource in snapshot.counted}
     for run in snapshot.running:
         for name, amount in run.task.counted.items():
-            runs.setdefault(name, []).append((amount, running_end[run.task.id] - now))
+            runs[name].append((amount, running_end[run.task.id] - now))
     taken = [c for c in snapshot.counted if wanted[c.id]]
-    moments = {0, *(end for c in taken for _, end in runs.get(c.id, ()))}
-    for resource in taken:
-        for window in resource.windows:
-            moments.update(t - now for t in (window.start_s, window.end_s) if t > now)
-    times = sorted(moments)
+    times = _moments(taken, runs, now)
     columns = {}
     for resource in taken:
-        held = runs.get(resource.id, [])
+        held = runs[resource.id]
         amount_at = [resource.at(now + t) for t in times]
         if wanted[resource.id] + sum(a for a, _ in held) > min(amount_at):
             # What runs may hold more than there is.
@@ -622,6 +619,17 @@ def counted_arrays(request: PlanRequest, running_end: Mapping[str, int]) -> dict
     spare = np.array([times], np.int64), free_at[None], np.array([len(times)], np.int64)
     takes = amounts([t.counted for t in tasks], tuple(columns))
     return {"counted": tuple(columns), "takes": takes, "spare": spare}
+
+
+def _moments(
+    taken: Sequence[CountedResource], runs: Mapping[str, list[tuple[int, int]]], now: int
+) -> list[int]:
+    """When, seconds after now, what is free of counted resources changes; now among them."""
+    found = {0, *(end for resource in taken for _, end in runs[resource.id])}
+    for resource in taken:
+        for window in resource.windows:
+            found.update(t - now for t in (window.start_s, window.end_s) if t > now)
+    return sorted(found)
 
 
 def _task_arrays(
