@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -84,18 +84,19 @@ def warm_all(half: str, report: Report) -> list[str]:
     return names
 
 
-PLANS = (MOVES, LISTS, ORDERS)
-"""Families that a pipeline's plans call."""
+BESIDE, HERE = (MOVES,), (LISTS, ORDERS)
+"""Families that a pipeline's plans call: the longest in a second process, the others while waiting
+for it; what both need the second has compiled by then."""
 
 
 @contextmanager
-def beside(families: Sequence[str] = PLANS) -> Iterator[Callable[[], None]]:
-    """Compile some families in a second process; what is yielded waits for its end.
+def beside() -> Iterator[Callable[[], None]]:
+    """Compile what plans need, half of it in a second process; what is yielded does the rest.
 
     Nothing is started where all are compiled, where nothing that is compiled can be kept, or on
     one processor.
     """
-    cold = [name for name in families if name not in compiled()]
+    cold = [name for name in BESIDE if name not in compiled()]
     if not cold or cache_folder() is None or (os.cpu_count() or 1) < 2:
         yield lambda: None
         return
@@ -111,6 +112,7 @@ def beside(families: Sequence[str] = PLANS) -> Iterator[Callable[[], None]]:
 
 
 def _wait(process: subprocess.Popen[bytes]) -> None:
+    warm(HERE, lambda text: None)
     process.wait()
 
 

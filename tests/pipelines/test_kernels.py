@@ -53,9 +53,10 @@ def test_kernels_are_compiled_beside_only_where_some_are_missing(
     with kernels.beside() as ready:
         ready()
     assert started == []
-    monkeypatch.setattr(kernels, "compiled", lambda: [MOVES])
+    monkeypatch.setattr(kernels, "warm", lambda names, report: calls.extend(names))
+    monkeypatch.setattr(kernels, "compiled", lambda: [LISTS])
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     with kernels.beside() as ready:
         ready()
-    assert [words[2:] for words in started] == [["plancast.pipelines.kernels", LISTS, ORDERS]]
-    assert calls == ["waited", "ended", "left"]
+    assert [words[2:] for words in started] == [["plancast.pipelines.kernels", MOVES]]
+    assert calls == [LISTS, ORDERS, "waited", "ended", "left"]
