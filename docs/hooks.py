@@ -80,7 +80,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
             return match[0]
         path = (here / target).resolve()
         inside = path.is_relative_to(ROOT / "docs") and not path.is_dir()
-        shown = inside and "examples" not in path.parts and path.suffix not in (".py", ".json")
+        shown = inside and path.suffix not in (".py", ".json")
         generated = files.get_file_from_path((Path(page.file.src_uri).parent / target).as_posix())
         return match[0] if shown or generated else match[2]
 

@@ -46,15 +46,20 @@ ran = log[log.run_s > 0]
 cells = (
     alt.Chart(ran[["run_s", "requested_s"]].dropna())
     .transform_calculate(run="log(datum.run_s) / LN10", asked="log(datum.requested_s) / LN10")
+    .transform_bin(["x", "x2"], "run", bin=alt.Bin(step=0.125))
+    .transform_bin(["y", "y2"], "asked", bin=alt.Bin(step=0.125))
+    .transform_aggregate(jobs="count()", groupby=["x", "x2", "y", "y2"])
     .mark_rect()
     .encode(
-        x=alt.X("run:Q", bin=alt.Bin(maxbins=40), title="run time, 10^x seconds"),
-        y=alt.Y("asked:Q", bin=alt.Bin(maxbins=30), title="requested time, 10^x seconds"),
-        color=alt.Color("count():Q", title="jobs", scale=alt.Scale(scheme="viridis")),
+        x=alt.X("x:Q", title="run time, 10^x seconds"),
+        x2="x2:Q",
+        y=alt.Y("y:Q", title="requested time, 10^x seconds"),
+        y2="y2:Q",
+        color=alt.Color("jobs:Q", scale=alt.Scale(type="log", scheme="viridis")),
     )
 )
 line = alt.Chart(alt.Data(values=[{"a": 1}, {"a": 5}])).mark_line(strokeDash=[4, 4])
-cells + line.encode(x="a:Q", y="a:Q")
+(cells + line.encode(x="a:Q", y="a:Q")).properties(width=460, height=300)
 
 # %% [markdown]
 # ## Who fills the machine

@@ -47,10 +47,10 @@ tasks = [
 def planned(price):
     """The plan where a kilowatt-hour costs `price`, and a late hour 10."""
     prices = {"makespan_h": 0.1, "late_h": 10, "misses": 0, "wait_h": 0, "kwh": price}
-    return pc.plan(tasks, cluster, policy={"prices": prices}, steps=800, seed=1)
+    return pc.plan(tasks, cluster, policy={"prices": prices}, steps=3000, seed=1)
 
 
-plans = {price: planned(price) for price in (0, 1, 3, 10, 30, 100)}
+plans = {price: planned(price) for price in (0, 10, 20, 40, 80, 160)}
 
 # %% [markdown]
 # ## The front
@@ -73,7 +73,7 @@ dots = base.mark_line(point=alt.OverlayMarkDef(size=90)).encode(order="price:Q")
 # ## Two plans of these
 
 # %%
-display(plans[0].gantt(), plans[100].gantt())
+display(plans[0].gantt(), plans[160].gantt())
 
 # %% [markdown]
 # ## Exercise
@@ -88,7 +88,7 @@ display(plans[0].gantt(), plans[100].gantt())
 # %%
 def waits(price):
     """Waits of all tasks in hours, where an hour of waiting costs `price`."""
-    found = pc.plan(tasks, cluster, policy={"prices": {"wait_h": price}}, steps=800, seed=1)
+    found = pc.plan(tasks, cluster, policy={"prices": {"wait_h": price}}, steps=3000, seed=1)
     start = found.to_frame().start_s - found.request.snapshot.now_s
     return [{"price": f"waiting costs {price}", "wait": hours} for hours in start / 3600]
 

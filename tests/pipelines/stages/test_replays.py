@@ -13,8 +13,7 @@ from tests.pipelines.conftest import SmallRun
 
 def test_waits_by_requests_are_those_of_the_stretch(small_run: SmallRun) -> None:
     """The report would compare forecasts with a queue that nobody had."""
-    jobs = read_jobs(small_run.path("jobs")).tail(300).reset_index(drop=True)
-    stretch = stretch_of(jobs, 16, waits=True)
+    stretch = stretch_of(read_jobs(small_run.path("jobs")), 16, waits=True)
     found = replays(stretch, RuntimePredictor.load(small_run.path("model")))
     wait_s = (stretch.jobs["start_s"] - stretch.jobs["submit_s"]).to_numpy()
     assert wait_s.max() > 0
