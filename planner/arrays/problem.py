@@ -369,14 +369,15 @@ def encode(request: PlanRequest, left_out: Mapping[str, str] | None = None) -> P
     task_arrays = _task_arrays(request, snapshot.pending, classes, running_end)
     kinds, kind_of = _kinds(snapshot.pending)
     held = counted_arrays(request, running_end)
-    choices = with_choices(kinds, kind_of, snapshot.pending)
-    lags = sum(on.lag_s for task in snapshot.pending for on in task.depends)
+    pieces = np.array([task.shards for task in snapshot.pending], np.int64)
+    choices = with_choices(kinds, kind_of, snapshot.pending, pieces)
+    lags = sum(on.lag_s for task in snapshot.pending if task.depends for on in task.depends)
     _check_horizon(task_arrays, machines, busy["busy_end"], held["spare"], lags)
     task_arrays["demand"] = amounts([k.demand for k in kinds], resources)[kind_of]
     allowed, share = _fit(kinds, workers, resources, machines["capacity"])
     whole = add_alone(snapshot, machines, busy, task_arrays)
     resources = (*resources, ALONE) if whole else resources
-    task_arrays["gang"] = gang_array(snapshot.pending, choices, whole)
+    task_arrays["gang"] = gang_array(snapshot.pending, pieces, choices, whole)
 
     profile = build_profile(
         machines["capacity"], busy["busy_worker"], busy["busy_end"], busy["busy_demand"],
@@ -393,8 +394,8 @@ def encode(request: PlanRequest, left_out: Mapping[str, str] | None = None) -> P
     keep = [i for i, t in enumerate(snapshot.pending) if t.id not in unplanned]
     tasks = tuple(snapshot.pending[i] for i in keep)
     place = {t.id: i for i, t in enumerate(tasks)}
-    links = [link_rows(t, place) for t in tasks]
-    preds = [[before for before, ends, _ in rows if ends] for rows in links]
+    links = [link_rows(t, place) if t.after or t.depends else [] for t in tasks]
+    preds = [[before for before, ends, _ in rows if ends] if rows else rows for rows in links]
     owners = tuple(
         dict.fromkeys(
             [t.owner for t in snapshot.pending] + [r.task.owner for r in snapshot.running]
@@ -672,7 +673,8 @@ def _kinds(tasks: Sequence[Task]) -> tuple[list[Task], Ints]:
     kinds: list[Task] = []
     kind_of = np.zeros(len(tasks), np.int64)
     for i, task in enumerate(tasks):
-        key = (tuple(sorted(task.demand.items())), task.requires, task.exclusive and shape_of(task))
+        alone = shape_of(task) if task.exclusive else None
+        key = (tuple(sorted(task.demand.items())), task.requires, alone)
         if key not in index:
             index[key] = len(kinds)
             kinds.append(task)
@@ -732,8 +734,8 @@ def _unplaceable(
     lasts = (held["takes"] <= held["spare"][1][0, -1]).all(axis=1)
     at_ease &= lasts
     for i, task in enumerate(snapshot.pending):
-        hopeful = failed.keys().isdisjoint(task.after) and not task.depends
-        if at_ease[i] and task.shards == 1 and not bounded and hopeful:
+        hopeful = not task.depends and failed.keys().isdisjoint(task.after)
+        if hopeful and at_ease[i] and task.shards == 1 and not bounded:
             continue  # some time, everything else has ended
         durations = task_arrays["duration"][i, machines["worker_class"]]
         may = allowed[kind_of[i]] & (durations > 0)

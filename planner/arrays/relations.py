@@ -33,22 +33,24 @@ def shape_of(task: Task) -> tuple[int, int]:
     return most, task.shards if workers is None else min(workers, task.shards)
 
 
-def gang_array(tasks: Sequence[Task], choices: Mapping[int, range], whole: int) -> Ints:
+def gang_array(
+    tasks: Sequence[Task], shards: Ints, choices: Mapping[int, range], whole: int
+) -> Ints:
     """``Problem.gang``.
 
     Parameters
     ----------
     tasks : sequence of Task
+    shards : int64 (tasks,)
     choices : mapping of int to range
         Task to the rows of `allowed` of its alternatives.
     whole : int
         What a worker has of ``ALONE``; 0 where no task is exclusive.
     """
     gang = np.zeros((len(tasks), GANG_INTS), np.int64)
-    gang[:, MOST_HERE] = gang[:, MOST_WORKERS] = [task.shards for task in tasks]
-    for i, task in enumerate(tasks):
-        if task.shards == 1:
-            continue
+    gang[:, MOST_HERE] = gang[:, MOST_WORKERS] = shards
+    for i in np.flatnonzero(shards > 1).tolist():
+        task = tasks[i]
         if task.most_per_worker is not None or task.most_workers is not None:
             gang[i, MOST_HERE], gang[i, MOST_WORKERS] = shape_of(task)
         if i in choices:
@@ -58,12 +60,15 @@ def gang_array(tasks: Sequence[Task], choices: Mapping[int, range], whole: int) 
     return gang
 
 
-def with_choices(kinds: list[Task], kind_of: Ints, tasks: Sequence[Task]) -> dict[int, range]:
+def with_choices(
+    kinds: list[Task], kind_of: Ints, tasks: Sequence[Task], shards: Ints
+) -> dict[int, range]:
     """Add a kind for each alternative of a gang's bracket; the rows of each task that has one."""
     rows: dict[int, range] = {}
     found: dict[int, range] = {}
-    for i, task in enumerate(tasks):
-        if task.shards == 1 or not any("[" in text for text in task.requires):
+    for i in np.flatnonzero(shards > 1).tolist():
+        task = tasks[i]
+        if not any("[" in text for text in task.requires):
             continue
         kind = int(kind_of[i])
         if kind not in rows:
@@ -88,9 +93,8 @@ def add_alone(
     beside anything. A piece of a gang that may share a worker with others of its own is down for
     its part of the whole: what all its pieces take together is then no more than the gang does.
     """
-    if not any(t.exclusive for t in snapshot.pending) and not any(
-        r.task.exclusive for r in snapshot.running
-    ):
+    exclusive = [t.exclusive for t in snapshot.pending]
+    if not any(exclusive) and not any(r.task.exclusive for r in snapshot.running):
         return 0
     whole = 1 + sum(t.shards for t in snapshot.pending)
     whole += sum(len(r.workers) for r in snapshot.running)
@@ -109,9 +113,11 @@ def _add_column(arrays: dict[str, Any], name: str, values: Sequence[int]) -> Non
 def releases(snapshot: Snapshot, running_end: Mapping[str, int]) -> list[int]:
     """Earliest start of each pending task after what runs and has ended, seconds after now."""
     now = snapshot.now_s
-    found = []
-    for task in snapshot.pending:
-        at_s = max(now, task.release_s, *(running_end[b] for b in task.after if b in running_end))
+    found = [task.release_s - now if task.release_s > now else 0 for task in snapshot.pending]
+    for i, task in enumerate(snapshot.pending):
+        for before in task.after:
+            if before in running_end:
+                found[i] = max(found[i], running_end[before] - now)
         for on in task.depends:
             ended, run = snapshot.finished_by_id.get(on.task), snapshot.running_by_id.get(on.task)
             starts = on.kind is DependencyKind.AFTER
@@ -121,19 +127,17 @@ def releases(snapshot: Snapshot, running_end: Mapping[str, int]) -> list[int]:
                 continue
             else:
                 since = ended.start_s if starts and ended.start_s is not None else ended.end_s
-            at_s = max(at_s, since + on.lag_s)
-        found.append(at_s - now)
+            found[i] = max(found[i], since + on.lag_s - now)
     return found
 
 
 def link_rows(task: Task, place: Mapping[str, int]) -> list[tuple[int, int, int]]:
     """Rows of ``Problem.link`` of one task."""
-    rows = [(place[b], 1, 0) for b in task.after if b in place]
-    rows += [
-        (place[on.task], int(on.kind is not DependencyKind.AFTER), on.lag_s)
-        for on in task.depends
-        if on.task in place
-    ]
+    rows = [(place[b], 1, 0) for b in task.after if b in place] if task.after else []
+    for on in task.depends:
+        if on.task in place:
+            ends = int(on.kind is not DependencyKind.AFTER)
+            rows.append((place[on.task], ends, on.lag_s))
     return rows
 
 
