@@ -41,10 +41,11 @@ def main() -> None:
     flows = {str(name): part for name, part in trace.groupby("group")}
     rows = {name: facts_of(part, name) for name, part in flows.items()}
     rows["all four as one log"] = facts_of(trace, "all four as one log")
+    site = read_log(DATA / "logs" / "HPC2N-2002-2.1-cln.swf.gz")
     if not skip:
-        site = read_log(DATA / "logs" / "HPC2N-2002-2.1-cln.swf.gz")
-        rows["HPC2N"] = facts_of(site, "HPC2N") | {"same": same_share(site)}
-    PAGE.write_text(page(rows, left_out(flows), list(flows)), encoding="utf-8")
+        rows["HPC2N"] = facts_of(site, "HPC2N")
+    text = page(rows, left_out(flows), list(flows), same_share(site))
+    PAGE.write_text(text, encoding="utf-8")
     print(PAGE.read_text(encoding="utf-8"))
 
 
@@ -85,7 +86,10 @@ def left_out(flows: dict[str, pd.DataFrame]) -> dict[str, tuple[float, float]]:
 
 
 def page(
-    rows: dict[str, dict[str, Any]], others: dict[str, tuple[float, float]], flows: list[str]
+    rows: dict[str, dict[str, Any]],
+    others: dict[str, tuple[float, float]],
+    flows: list[str],
+    same: float,
 ) -> str:
     """The page, in Markdown."""
     methods = ("user", "maximum", "linear", "k_segments", "sizey", "advised")
@@ -167,13 +171,13 @@ def page(
         "written from their papers; the trace has no size of inputs, and one peak a task",
         "instead of memory over time, so that k-Segments has one segment.",
     ]
-    if "HPC2N" in rows:
-        lines += [
-            "",
-            f"On HPC2N {100 * rows['HPC2N']['same']:.1f} % of the jobs used exactly what they",
-            "requested: its log repeats the request where it tells memory in use, and there is",
-            "nothing to learn from that.",
-        ]
+    lines += [
+        "",
+        f"On HPC2N {100 * same:.1f} % of the jobs that tell both used exactly what they requested:",
+        "its log repeats the request where it tells memory in use, and there is nothing to learn",
+        "from that"
+        + ("." if "HPC2N" in rows else "; it was left out of this run (`--skip-site`)."),
+    ]
     return "\n".join([*lines, ""])
 
 

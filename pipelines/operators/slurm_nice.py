@@ -7,6 +7,7 @@ be given to it without another scheduler. Nothing is written unless asked for.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -78,30 +79,7 @@ def request_of_queue(
     """A live queue as a request: nodes are workers, a job of several nodes has shards."""
     asking = queue.asking()
     sets = list(dict.fromkeys(job.where for job in asking))
-    running, held = [], {node.id: dict[str, int]() for node in queue.nodes}
-    for job in queue.running:
-        where = tuple(sorted(job.where & held.keys()))
-        if where:
-            each = _each(job, len(where))
-            for name in where:
-                for kind, amount in each.items():
-                    held[name][kind] = held[name].get(kind, 0) + amount
-            task = Task(
-                job.id, each, shards=len(where), requested_s=job.limit_s, release_s=job.submit_s
-            )
-            running.append(Running(task, where, min(job.start_s or 0, queue.made_at_s)))
-    workers = tuple(
-        Worker(
-            node.id,
-            # What runs is believed before what the node is said to have.
-            {
-                kind: max(amount, held[node.id].get(kind, 0))
-                for kind, amount in {**held[node.id], **node.amounts, "node": 1}.items()
-            },
-            frozenset(f"set{k}" for k, names in enumerate(sets) if node.id in names),
-        )
-        for node in queue.nodes
-    )
+    workers, running = _nodes_and_running(queue, sets)
     size = {worker.id: worker.capacity for worker in workers}
     pending = tuple(
         _task_of(job, [size[name] for name in job.where if name in size], sets.index(job.where))
@@ -121,6 +99,34 @@ def request_of_queue(
         policy=Policy(prices=PRICES, level=0.5),
         budget=Budget(seconds),
     )
+
+
+def _nodes_and_running(
+    queue: LiveQueue, sets: Sequence[frozenset[str]]
+) -> tuple[tuple[Worker, ...], list[Running]]:
+    """Nodes as workers, labelled by the sets of nodes that waiting jobs name; and what runs."""
+    running, held = [], {node.id: Counter[str]() for node in queue.nodes}
+    for job in queue.running:
+        where = tuple(sorted(job.where & held.keys()))
+        if not where:
+            continue
+        each = _each(job, len(where))
+        for name in where:
+            held[name].update(each)
+        task = Task(
+            job.id, each, shards=len(where), requested_s=job.limit_s, release_s=job.submit_s
+        )
+        running.append(Running(task, where, min(job.start_s or 0, queue.made_at_s)))
+    workers = tuple(
+        Worker(
+            node.id,
+            # What runs is believed before what the node is said to have.
+            dict(held[node.id] | Counter({**node.amounts, "node": 1})),
+            frozenset(f"set{k}" for k, names in enumerate(sets) if node.id in names),
+        )
+        for node in queue.nodes
+    )
+    return workers, running
 
 
 def _each(job: LiveJob, shards: int) -> dict[str, int]:
