@@ -54,7 +54,6 @@ from plancast.planner.model.domain import (
     Task,
     Worker,
     estimate_for,
-    estimates_of,
     in_words,
 )
 from plancast.planner.model.labels import alternatives
@@ -641,17 +640,22 @@ def _task_arrays(
 ) -> dict[str, Any]:
     now, policy = request.snapshot.now_s, request.policy
     release = releases(request.snapshot, running_end)
-    hard = policy.hard_deadlines
+    hard, level = policy.hard_deadlines, policy.level
     duration = np.zeros((len(tasks), len(classes)), np.int64)
+    # As ``estimate_for`` has it, written out: there are ten thousands of them, none by mode.
+    known: Mapping[str, Any] = request.estimates
     for i, task in enumerate(tasks):
-        by_class = estimates_of(request.estimates, task.id)
-        if len(by_class) == 1 and ANY_CLASS in by_class:
-            duration[i, :] = by_class[ANY_CLASS].at(policy.level)
+        by_class = known.get(task.id)
+        if not by_class:
+            continue
+        for_any = by_class.get(ANY_CLASS)
+        if for_any is not None and len(by_class) == 1:
+            duration[i, :] = for_any.at(level)
             continue
         for c, name in enumerate(classes):
-            estimate = estimate_for(request.estimates, task.id, name)
+            estimate = by_class.get(name) or for_any
             if estimate is not None:
-                duration[i, c] = estimate.at(policy.level)
+                duration[i, c] = estimate.at(level)
     wait = policy.max_wait_s
     return {
         "release": np.array(release, np.int64),
