@@ -27,6 +27,7 @@ def history() -> pd.DataFrame:
     return pd.DataFrame(
         {"job_id": [str(k) for k in range(300)], "submit_s": submit, "start_s": submit,
          "run_s": [KINDS[name] + 0.5 for name in names], "requested_s": 60.0, "cpus": 4.0,
+         "mem_mib": 4096.0, "gpus": 0.0,  # as this Slurm counts what it is not asked for
          "user": "root", "queue": "normal", "partition": "all", "app": names}
     )  # fmt: skip
 
