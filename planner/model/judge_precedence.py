@@ -82,7 +82,7 @@ def precedence_violations(
             lag = f"{on.lag_s} s after " if on.lag_s else ""
             yield Violation(
                 ViolationKind.BEFORE_PREDECESSOR,
-                f"task {task.id} starts at {assignment.start_s}, before {earliest_s}, "
-                f"{lag}{on.task} {event}",
+                f"task {task.id} starts at {assignment.start_s}, before {lag}{on.task} {event} "
+                f"at {earliest_s - on.lag_s}",
                 task.id,
             )
