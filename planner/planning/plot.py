@@ -28,13 +28,14 @@ _LETTER = 6.6
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A task's piece on one worker."""
+    """A task's piece on one worker; `task` as it is done in its mode."""
 
     task: Task
     start_s: int
     end_s: int
     runs: bool
     count: int
+    mode: str = ""
 
     @property
     def late(self) -> bool:
@@ -98,25 +99,30 @@ def bars_of(request: PlanRequest, plan: Plan) -> tuple[dict[str, list[Bar]], int
     bars: dict[str, list[Bar]] = defaultdict(list)
     strangers = 0
 
-    def add(task: Task, workers: Iterable[str], start_s: int, end_s: int, runs: bool) -> None:
-        pieces: dict[str, int] = {}
+    def add(
+        task: Task, mode: str, workers: Iterable[str], start_s: int, end_s: int, runs: bool
+    ) -> None:
+        done, pieces = task.in_mode(mode), dict[str, int]()
         for worker in workers:
             pieces[worker] = pieces.get(worker, 0) + 1
         for worker, count in pieces.items():
-            bars[worker].append(Bar(task, start_s, end_s, runs, count))
+            bars[worker].append(Bar(done, start_s, end_s, runs, count, mode))
 
     seen = set()
     for a in plan.assignments:
         run = snapshot.running_by_id.get(a.task)
         task = snapshot.pending_by_id.get(a.task) or (run.task if run else None)
-        if task is None or not set(a.workers) <= set(snapshot.worker_by_id):
+        known = task is not None and task.has_mode(a.mode)
+        if task is None or not known or not set(a.workers) <= set(snapshot.worker_by_id):
             strangers += 1
             continue
         seen.add(a.task)
-        add(task, a.workers, a.start_s, a.end_s, run is not None and a.task not in plan.preempted)
+        runs = run is not None and a.task not in plan.preempted
+        add(task, a.mode, a.workers, a.start_s, a.end_s, runs)
     for run in snapshot.running:
         if run.task.id not in seen and run.task.id not in plan.preempted:
-            add(run.task, run.workers, run.start_s, running_end_s(request, run), True)
+            end_s = running_end_s(request, run)
+            add(run.task, run.mode, run.workers, run.start_s, end_s, True)
     return bars, strangers
 
 
@@ -394,7 +400,9 @@ class _Chart:
     def _about(self, bar: Bar, worker: Worker) -> str:
         task, now = bar.task, self.request.snapshot.now_s
         lines = [
-            f"{task.id} on {worker.id}" + (f", {bar.count} shards" if bar.count > 1 else ""),
+            f"{task.id} on {worker.id}"
+            + (f" in mode {bar.mode}" if bar.mode else "")
+            + (f", {bar.count} shards" if bar.count > 1 else ""),
             f"{span(bar.start_s - now)} to {span(bar.end_s - now)} from now "
             f"({span(bar.end_s - bar.start_s)})",
             ", ".join(f"{name} {amount}" for name, amount in task.demand.items()),

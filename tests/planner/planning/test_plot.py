@@ -13,6 +13,7 @@ from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import (
     Assignment,
     DurationEstimate,
+    Mode,
     Plan,
     Running,
     Snapshot,
@@ -224,3 +225,15 @@ def test_ticks_are_round_and_few(length_s: int) -> None:
 def test_spans_are_readable(seconds: int, text: str) -> None:
     """Would fail if a tooltip spoke of 86400 s, or lost a sign."""
     assert span(seconds) == text
+
+
+def test_a_bar_tells_the_mode_and_what_it_takes() -> None:
+    """A task with modes would be drawn as if it took nothing."""
+    modes = (Mode("small", {"cpu": 1000}), Mode("large", {"cpu": 4000}))
+    worker, task = Worker("w", {"cpu": 4000}), Task("t", {}, modes=modes)
+    estimates = {"t": {m.id: {"*": DurationEstimate.certain(60)} for m in modes}}
+    request = PlanRequest("r", Snapshot(0, 0, (worker,), (task,)), estimates)
+    plan = Plan((Assignment("t", ("w",), 0, 60, "large"),))
+    text = gantt_svg(request, plan)
+    assert "t on w in mode large" in text
+    assert "cpu 4000" in text
