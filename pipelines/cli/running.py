@@ -136,12 +136,14 @@ def run(
 
 
 def _own_plan(config: Config, tasks: Path, cluster: Path) -> PlannedBatch:
-    """The user's own tasks, planned with the model of the run."""
-    from plancast.pipelines.inputs.requests import request_from_files
+    """The user's own tasks, planned as past plans speak for: with the model of the run, or not."""
+    from plancast.pipelines.inputs.requests import chosen_way, request_from_files
     from plancast.pipelines.results import PlannedBatch
     from plancast.planner.planning.plan import plan
 
-    asked = request_from_files(tasks, cluster, model=config.paths.model)
+    model = config.paths.model
+    choice = chosen_way(tasks, cluster, model)
+    asked = request_from_files(tasks, cluster, model=model, choice=choice)
     with progress(f"planning {tasks.name}"):
         found = PlannedBatch(asked, plan(asked))
     if found.response.plan is not None:
