@@ -203,3 +203,27 @@ def test_where_nothing_queues_the_model_counts(
     choice = chosen_way(**files)
     assert choice is not None
     assert (choice.way, choice.known) == ("closed_scenarios", 0)
+
+
+def test_mlflow_keeps_the_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could tell later by what a plan's source was chosen."""
+    import mlflow
+
+    from plancast.pipelines.tracking.mlflow_runs import log_worth
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    kept = tmp_path / "runtime.past-plans.json"
+    write_past_plans(kept, past())
+    interval = {"mean": -0.1, "lo": -0.2, "hi": 0.0}
+    facts = {
+        "log": "site",
+        "chosen_by_auto": {"usual": "closed_scenarios"},
+        "auto_against_best_rule": interval,
+        "policies": {"auto": {"cost": 9.0, "against_baseline": interval}},
+    }
+    run = mlflow.get_run(log_worth(facts, kept))
+    assert run.data.tags["auto"] == "closed_scenarios"
+    assert run.data.metrics == {"worth/auto_against_best_rule": -0.1, "worth/auto": 9.0}
+    found = mlflow.artifacts.list_artifacts(run_id=run.info.run_id)
+    assert [entry.path for entry in found] == [kept.name]
