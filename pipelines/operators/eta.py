@@ -186,6 +186,11 @@ def quantiles_by_model(model: RuntimePredictor, queue: LiveQueue) -> Floats:
     rows = [dict(job.fields) | {"job_id": job.id} for job in jobs]
     frame = pd.DataFrame(rows)
     frame["submit_s"] = frame["submit_s"].where(frame["submit_s"] > 0, float(queue.made_at_s))
+    past = model.history.frame()
+    for name in ("mem_mib", "gpus"):
+        # Slurm counts them for all its jobs; of a log that never does none would be alike.
+        if past[name].isna().all():
+            frame[name] = np.nan
     return model.predict_quantiles(frame, as_of_s=float(queue.made_at_s))
 
 

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 from plancast.pipelines.cli import main
 from plancast.pipelines.engines.slurm import CommandFailed
 from plancast.pipelines.operators import slurm_nice
+from plancast.pipelines.operators.eta import quantiles_by_model
 from plancast.pipelines.operators.live_queue import LiveJob, LiveQueue, Node
 from plancast.planner.model.domain import BadRequest
+from plancast.predictor import RuntimePredictor
 
 BOTH = frozenset({"n1", "n2"})
 
@@ -66,6 +69,29 @@ def test_priorities_follow_the_order(facts: list[tuple[int, int]], random: objec
     after = [known[name][0] + known[name][1] - found[name] for name in order]
     assert all(a > b for a, b in itertools.pairwise(after))
     assert min(found.values()) == 0
+
+
+def test_a_log_without_memory_tells_jobs_apart_all_the_same() -> None:
+    """Slurm's own count of memory would make every job look like none before."""
+    kinds = np.where(np.arange(120) % 2, 20.0, 900.0)
+    submit = 1e3 * np.arange(120)
+    log = pd.DataFrame(
+        {"job_id": [f"j{k}" for k in range(120)], "submit_s": submit, "start_s": submit,
+         "run_s": kinds, "requested_s": 3600.0, "cpus": 4.0, "user": "ann",
+         "app": np.where(kinds < 100, "quick", "slow")}
+    )  # fmt: skip
+    model = RuntimePredictor((0.5, 0.9), trees={"n_estimators": 10}).fit(log)
+    live, _ = queue(1, 1)
+    asked = {"user": "ann", "cpus": 4.0, "requested_s": 3600.0, "mem_mib": 4096.0, "gpus": 0.0,
+             "submit_s": 2e5}  # fmt: skip
+    jobs = (
+        LiveJob(name, {"cpu": 4}, BOTH, 3600, 0, fields=asked | {"app": name})
+        for name in ("slow", "quick")
+    )
+    live = LiveQueue(200_000, live.nodes, (), tuple(jobs))
+    found = quantiles_by_model(model, live)
+    assert found[0, 0] > 500
+    assert found[1, 0] < 50
 
 
 def test_arrays_count_once_and_far_priorities_are_refused() -> None:
