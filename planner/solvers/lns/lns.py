@@ -54,6 +54,8 @@ walks on its own and they exchange the best."""
 ROUND_S = 0.15
 """Least length of a round between two exchanges, seconds."""
 ROUNDS = 24
+FEWEST = 4
+"""A move may take out so many tasks, however many pieces they have."""
 FEW_TASKS = 2_000
 """Up to here moves may be twice as large, which pays in the long run, and all list schedules that
 the relaxation steers are made; beyond it the first is the cheapest, and each takes long."""
@@ -218,13 +220,13 @@ class LargeNeighbourhood:
         return search.moves
 
     def _most(self, problem: Problem, seconds: float, steps: int | None) -> int:
-        """Most tasks of a move with a budget."""
+        """Most tasks of a move with a budget; fewer where they are gangs of many pieces."""
         tasks = len(problem.tasks)
         moves = float("inf") if steps is None else steps
         short = min(seconds / SECONDS_A_TASK, moves / MOVES_A_TASK) < tasks
-        if tasks > FEW_TASKS or (short and waiting_costs(problem)):
-            return self.most
-        return 2 * self.most
+        twice = tasks <= FEW_TASKS and not (short and waiting_costs(problem))
+        pieces = float(np.diff(problem.shard_ptr).mean())
+        return max(min(FEWEST, self.most), round((1 + twice) * self.most / pieces))
 
     def _level(self, problem: Problem, relaxation: Relaxation | None) -> float:
         """What ``Walk.level`` is told: nothing where a chain or few workers set the makespan."""
