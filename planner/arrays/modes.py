@@ -220,8 +220,8 @@ def encode_choices(request: PlanRequest, left_out: Mapping[str, str] | None = No
 
     Notes
     -----
-    A way that no worker can ever hold, or that hard bounds forbid, is no row. A task without
-    any is left out with the reason of its first way.
+    A way that no worker can ever hold, or that hard bounds or a budget forbid, is no row. A task
+    that no worker can hold in any is left out with the reason of its first way.
     """
     snapshot = request.snapshot
     plain, ways_of = _every_way(request)
@@ -232,19 +232,21 @@ def encode_choices(request: PlanRequest, left_out: Mapping[str, str] | None = No
     rates = base.rates._replace(fixed=base.rates.fixed + _running_stretch(request, base))
     base = replace(base, request=request, infeasible={**base.infeasible, **infeasible}, rates=rates)
     row_of = {task.id: k for k, task in enumerate(every.tasks)}
+    budgets = tuple(snapshot.budgets)
+    ran = amounts([run.done.demand for run in snapshot.running], budgets).sum(axis=0)
+    left = np.array([snapshot.budgets[name] for name in budgets], np.int64) - ran
+    most = dict(zip(budgets, np.maximum(left, 0).tolist(), strict=True))
     rows: list[int] = []
     sizes, modes, demands = [], [], []
     for task in base.tasks:
         # Of a task that hard bounds forbid all rows stay: nothing is planned at all then.
         possible = [w for w in ways_of[task.id] if w[0] in row_of and w[0] not in every.infeasible]
         mine = possible or [w for w in ways_of[task.id] if w[0] in row_of]
+        mine = [way for way in mine if _within(task, way[1], most, snapshot)] or mine
         rows += [row_of[key] for key, _ in mine]
         sizes.append(len(mine))
         modes += [mode for _, mode in mine]
         demands += [snapshot.pending_by_id[task.id].in_mode(mode).demand for _, mode in mine]
-    budgets = tuple(snapshot.budgets)
-    ran = amounts([run.done.demand for run in snapshot.running], budgets).sum(axis=0)
-    whole = np.array([snapshot.budgets[name] for name in budgets], np.int64)
     fastest = _fastest(request, base.tasks)
     ways = _bounded(_rows(every, np.array(rows, np.int64)), np.repeat(fastest, sizes))
     return Choices(
@@ -255,8 +257,14 @@ def encode_choices(request: PlanRequest, left_out: Mapping[str, str] | None = No
         mode=tuple(modes),
         fastest=fastest,
         consumed=amounts(demands, budgets),
-        left=whole - ran,
+        left=left,
     )
+
+
+def _within(task: Task, mode: str, most: Mapping[str, int], snapshot: Snapshot) -> bool:
+    """Whether a mode alone takes no more of any budget than is left."""
+    demand = snapshot.pending_by_id[task.id].in_mode(mode).demand
+    return all(demand.get(name, 0) <= amount for name, amount in most.items())
 
 
 def _first_ways(
