@@ -20,7 +20,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-pytestmark = [pytest.mark.newcomer, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.newcomer, pytest.mark.timeout(5400)]
 
 CSV_ROWS = 900
 TASKS = "id,user,cpus,requested_s\n" + "".join(
