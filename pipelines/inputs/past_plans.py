@@ -161,13 +161,13 @@ def read_past_plans(path: Path) -> PastPlans:
         content = json.loads(read_bytes(path))
         ended = tuple(float(at) for at in content["ended_s"])
         costs = {
-            way: tuple(float(c) for c in content["costs"][way])
-            for way in AUTO_WAYS
-            if way in content["costs"]
+            way: tuple(float(c) for c in values)
+            for way, values in content["costs"].items()
+            if way in AUTO_WAYS
         }
         good = content["format"] == FORMAT and bool(costs) and _all_of(len(ended), costs)
         found = PastPlans(str(content["log"]), ended, costs)
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         good = False
     if not good:
         raise BadRequest(

@@ -100,6 +100,10 @@ def test_what_is_kept_is_read_again(tmp_path: Path) -> None:
     assert path == tmp_path / "runtime.past-plans.json"
     write_past_plans(path, past())
     assert read_past_plans(path) == past()
+    # The first way is the one taken until enough is known, whatever the others are called.
+    rule = PastPlans("site", (1.0,), {"closed_last_same": (2.0,), "closed_last_two": (1.0,)})
+    write_past_plans(path, rule)
+    assert read_past_plans(path).choose(9.0).way == "closed_last_same"
 
 
 @pytest.mark.parametrize(
