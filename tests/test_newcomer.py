@@ -91,15 +91,15 @@ def test_ctrl_c_keeps_the_plan_and_a_task_is_explained(clone: Path, tmp_path: Pa
     words = [ours, "plan", "--tasks", "tasks.csv", "--cluster", "cluster.yaml", "-o", "plan.json",
              "--budget", "10min", "--save-request", "request.json"]  # fmt: skip
     with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-        while not (tmp_path / "request.json").exists():
-            time.sleep(0.2)
-        time.sleep(15)
-        process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        errors = process.stderr.read()
+        errors = ""
+        # Into a pipe progress is a line every ten seconds.
+        while "better plan" not in errors and (line := process.stderr.readline()):
+            errors += line
+        process.send_signal(signal.SIGINT)
+        errors += process.stderr.read()
     assert process.returncode == 130, errors
     assert "interrupted: kept the best plan, cost" in errors
-    assert re.search(r"planning \d+ better plans?.* \(\d+ s\)|planning \(\d+ s\)", errors), errors
     said(ours, "validate", "request.json", "plan.json", cwd=tmp_path)
     code = (
         "import plancast as pc; p = pc.plan('tasks.csv', 'cluster.yaml', budget='1s'); "
