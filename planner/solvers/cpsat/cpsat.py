@@ -258,7 +258,9 @@ class _Search:
         solver.parameters.catch_sigint_signal = False  # Ctrl-C is heard in Python
         budget = self.budget
         solver.parameters.num_workers = self.settings.threads if budget.steps is None else 1
-        if sum(len(pieces) for pieces in of.pieces) > PROBED_INTERVALS:
+        # With demands that are variables, OR-Tools 9.15 loses schedules when it probes literals.
+        gangs = int(self.problem.shards.max()) > 1
+        if gangs or sum(len(pieces) for pieces in of.pieces) > PROBED_INTERVALS:
             solver.parameters.cp_model_probing_level = 0
         if budget.steps is not None:
             left = budget.steps / STEPS_PER_DETERMINISTIC_S - self.deterministic_s

@@ -200,3 +200,34 @@ def test_a_model_of_large_amounts_keeps_its_optimum() -> None:
     exact = AStar().solve(problem, budget=UNLIMITED, rng=rng())
     assert found.status is exact.status is Status.OPTIMAL
     assert found.claimed == pytest.approx(exact.claimed)
+
+
+def test_probing_loses_no_schedule_of_gangs() -> None:
+    """Presolve called a plan optimal that cost 231,706 where another one costs 130,517."""
+    workers = (
+        Worker("w0", {"cpu": 3000, "mem": 2000}, machine_class="a", busy_w=180.0,
+               boot_kwh=0.0003, carbon_kg_per_kwh=0.3),
+        Worker("w1", {"cpu": 3000, "mem": 2000}, machine_class="b", busy_w=240.0,
+               boot_kwh=0.0003, carbon_kg_per_kwh=0.3),
+        Worker("w2", {"cpu": 4000, "mem": 2000}, machine_class="b", busy_w=360.0),
+    )  # fmt: skip
+    tasks = (
+        Task("long", {"cpu": 2000, "mem": 1500}, deadline_s=9, weight=0.0),
+        Task("gang", {"cpu": 1500, "mem": 2000}, release_s=-4, weight=3.0, shards=3),
+        Task("short", {"cpu": 2500, "mem": 1000}, release_s=-3, deadline_s=4),
+    )
+    estimates = {
+        "long": {"*": DurationEstimate.certain(83_592)},
+        "gang": {"*": DurationEstimate.certain(2_475)},
+        "short": {"b": DurationEstimate.certain(3_525)},
+    }
+    prices = Prices(
+        makespan_h=0.0, late_h=0.0, misses=0.0, wait_h=7200.0, stretch=3.0, kwh=18_000.0,
+        carbon_kg=54_000.0,
+    )  # fmt: skip
+    request = PlanRequest("gang", Snapshot(0, 0, workers, tasks), estimates, Policy(prices))
+    problem = encode(request)
+    proven = AStar().solve(problem, budget=UNLIMITED, rng=rng())
+    found = CpSat().solve(problem, budget=UNLIMITED, rng=rng())
+    assert proven.status is found.status is Status.OPTIMAL
+    assert found.claimed == pytest.approx(proven.claimed)
