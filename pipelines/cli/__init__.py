@@ -147,4 +147,5 @@ def _usage(error: Any) -> str:
     if not text or "\n" in text:
         return text
     command = error.ctx.command_path if error.ctx else app.info.name
-    return for_this_shell(f"{command}: {text.rstrip('.')}; see {command} --help", _PANEL_OF)
+    text = text.rstrip(".").replace(": Input should be ", ": must be ")
+    return f"{command}: {text}; see {for_this_shell(command, _PANEL_OF)} --help"

@@ -97,6 +97,11 @@ def first_line(path: Path) -> str:
     return next(iter(first_lines(path, 1)), "")
 
 
+OFFSET = r"[T ]\d\d.*(?:Z|[+-]\d\d(?::?\d\d)?)$"
+STRANGE = r"[Zz+]|[T ].*-"
+"""An offset from UTC at the end of a time, and what a local time has nowhere."""
+
+
 def epoch_seconds(texts: pd.Series, timezone: str, *, first: bool = True) -> np.ndarray:
     """ISO timestamps or epoch seconds as seconds since the epoch.
 
@@ -127,13 +132,15 @@ def epoch_seconds(texts: pd.Series, timezone: str, *, first: bool = True) -> np.
     names = pd.Series(distinct, dtype=object)
     seconds = np.array(pd.to_numeric(names, errors="coerce").to_numpy(dtype="float64"))
     is_text = np.isnan(seconds)
-    has_offset = names.astype(str).str.contains(r"(?:Z|[+-]\d\d:?\d\d)$").to_numpy(dtype=bool)
+    has_offset = names.astype(str).str.contains(OFFSET).to_numpy(dtype=bool)
     for rows, local in ((is_text & has_offset, False), (is_text & ~has_offset, True)):
         if not rows.any():
             continue
-        times = pd.to_datetime(names[rows], format="ISO8601", errors="coerce", utc=not local)
+        # What has an offset after all, of another form, is no time: its column may have several.
+        plain = names[rows].mask(names[rows].astype(str).str.contains(STRANGE) & local)
+        times = pd.to_datetime(plain, format="ISO8601", errors="coerce", utc=True)
         if local:
-            times = _localized(times, timezone, first)
+            times = _localized(times.dt.tz_localize(None), timezone, first)
         seconds[rows] = ((times - pd.Timestamp(0, tz="UTC")) / pd.Timedelta("1s")).to_numpy()
     return seconds[codes]
 

@@ -441,7 +441,7 @@ def _a_request_with_an_unknown_field(home: Path) -> Arguments:
     return _request(home, lambda b: b["snapshot"]["pending"][0].update(colour="red"))
 
 
-@case("request.json", "snapshot.pending.0.demand.cpu", "valid integer")
+@case("request.json", "snapshot.pending.0.demand.cpu", "whole number", "'half'")
 def _a_request_with_a_text_for_a_number(home: Path) -> Arguments:
     return _request(home, lambda b: b["snapshot"]["pending"][0].update(demand={"cpu": "half"}))
 
@@ -492,12 +492,12 @@ def _an_unknown_solver(home: Path) -> Arguments:
     return ["best" if word == "greedy" else word for word in PLAN]
 
 
-@case("plancast plan", "--budget", "greater than or equal to 0")
+@case("--budget", "is negative; write 0 or more")
 def _a_negative_budget(home: Path) -> Arguments:
     return [*PLAN, "--budget", "-1"]
 
 
-@case("budget: seconds is inf", "must lie in 0 to")
+@case("--budget", "'inf' is not a duration like")
 def _an_endless_budget(home: Path) -> Arguments:
     return [*PLAN, "--budget", "inf"]
 
@@ -522,13 +522,13 @@ def _a_machine_of_one_processor(home: Path) -> Arguments:
     return ["generate", "log", "--procs", "1", "-o", "out.swf"]
 
 
-@case("params.yaml", "trial.batchs", "(it is 3)")
+@case("params.yaml", "trial.batchs", "did you mean 'batches'?")
 def _a_misspelt_parameter(home: Path) -> Arguments:
     (home / "params.yaml").write_text("trial: {batchs: 3}")
     return ["run"]
 
 
-@case("params.yaml", "train.levels.0", "greater than 0")
+@case("params.yaml", "train.levels.0", "must be more than 0")
 def _a_parameter_out_of_range(home: Path) -> Arguments:
     (home / "params.yaml").write_text("train: {levels: [0]}")
     return ["run"]
