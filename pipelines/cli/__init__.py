@@ -146,6 +146,6 @@ def _usage(error: Any) -> str:
     text = str(error.format_message()).strip()
     if not text or "\n" in text:
         return text
-    command = error.ctx.command_path if error.ctx else app.info.name
+    command = error.ctx.command_path if error.ctx else "plancast"
     text = text.rstrip(".").replace(": Input should be ", ": must be ")
     return f"{command}: {text}; see {for_this_shell(command, _PANEL_OF)} --help"
