@@ -19,6 +19,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.pipelines.charts.opened import Opened
+from tests.pipelines.conftest import browser, opened  # noqa: F401
 
 pytestmark = [pytest.mark.newcomer, pytest.mark.timeout(5400)]
 
@@ -63,6 +65,20 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert tracking is not None
     assert (home / tracking[1]).is_file()
     return home
+
+
+def test_the_report_answers_to_clicks(clone: Path, opened: Opened) -> None:  # noqa: F811
+    """The first thing that is looked at would be blank, or ask others for its parts."""
+    screens = ROOT / "build/screens"
+    screens.mkdir(parents=True, exist_ok=True)
+    for width, theme in ((400, "dark"), (1400, "light")):
+        page = opened(clone / "data/processed/generated/report.html", width, theme)
+        page.screenshot(path=screens / f"newcomer-{width}-{theme}.png", full_page=True)
+    page.get_by_text("light / dark").click()
+    page.get_by_role("combobox").select_option("requested")
+    page.get_by_text("All figures of the batches").click()
+    assert page.get_by_text("realised cost", exact=True).first.is_visible()
+    assert opened.faults == []
 
 
 def test_own_csv_goes_through_init_and_run(clone: Path, tmp_path: Path) -> None:
