@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated, Any, Literal, TypeAlias
 
 import yaml
@@ -25,6 +26,8 @@ from plancast.predictor.schema import COLUMNS, BadLog
 MAPS = Path(__file__).parent / "columns"
 """Column maps of known tables."""
 
+MOST_LETTERS = 40
+"""Of a column's name in a sentence."""
 _UNKNOWN_CELLS = ("", "NA", "N/A", "NaN", "nan", "null", "None")
 UNITS: dict[str, dict[str, float]] = {
     "time": unit_texts.SECONDS,
@@ -259,11 +262,16 @@ def _require_known(key: str, name: str, known: Any) -> None:
         raise ValueError(f"{key}: {name} is unknown{nearest(name, list(known))}")
 
 
+def listed(names: Iterable[object]) -> str:
+    """Names of columns for a sentence; what a damaged header has for a name is cut short."""
+    return ", ".join(shorten(str(name), MOST_LETTERS, placeholder="...") for name in names)
+
+
 def nearest(name: str, known: list[str]) -> str:
     """A hint at the right name for a wrong one."""
     meant = FOREIGN.get(name.lower(), "")
     close = [meant] if meant in known else difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    return f"; the nearest are {', '.join(close)}" if close else f"; known are {', '.join(known)}"
+    return f"; the nearest are {listed(close)}" if close else f"; known are {listed(known)}"
 
 
 _PLAIN = {

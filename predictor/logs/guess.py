@@ -20,6 +20,7 @@ from plancast.predictor.logs.column_map import (
     QUANTITY,
     TIME_COLUMNS,
     ColumnMap,
+    listed,
     nearest,
 )
 from plancast.predictor.logs.source import epoch_seconds
@@ -81,7 +82,7 @@ def guessed_map(
     columns = _columns_beside(cells, name, dict(given or {}))
     if "run_s" not in columns and not {"start_s", "end_s"} <= columns.keys():
         raise BadLog(
-            f"{name}: none of its columns ({', '.join(map(str, cells))}) can be told to be the run "
+            f"{name}: none of its columns ({listed(cells)}) can be told to be the run "
             "time, or start and end; write a column map, a file with a line 'columns:' and below "
             "it lines such as '  submit_s: COLUMN' and '  run_s: COLUMN', and name it by --columns"
         )
@@ -118,7 +119,7 @@ def _columns_beside(
 def sentence(mapping: ColumnMap, names: Sequence[str]) -> str:
     """What was guessed, for people."""
     taken = [
-        f"{target} from {source}"
+        f"{target} from {listed([source])}"
         + (f" in {mapping.units[target]}" if target in mapping.units else "")
         for target, source in mapping.columns.items()
         if target != source
@@ -132,7 +133,7 @@ def sentence(mapping: ColumnMap, names: Sequence[str]) -> str:
     read = {source for _, source in mapping.keys_by_source()}
     unread = [name for name in names if name not in read]
     if unread:
-        text += f"; not read: {', '.join(unread)}"
+        text += f"; not read: {listed(unread)}"
     return text + "; if that is wrong write a column map (--columns)"
 
 

@@ -28,6 +28,7 @@ from plancast.predictor.logs.column_map import (
     UNITS,
     ColumnMap,
     Columns,
+    listed,
     nearest,
 )
 from plancast.predictor.logs.guess import guessed_map
@@ -330,7 +331,7 @@ def _canonical_map(names: list[str], rows: Rows) -> ColumnMap:
     foreign = {n: FOREIGN[n.lower()] for n in names if n.lower() in FOREIGN}
     unread = [f"{n} (for {c}?)" for n, c in foreign.items() if c not in names]
     if unread:
-        rows.note(f"columns not read: {', '.join(unread)}; rename them or give a column map")
+        rows.note(f"columns not read: {listed(unread)}; rename them or give a column map")
     return ColumnMap(
         columns={n: n for n in names if n in COLUMNS},
         numeric={n.removeprefix("num_"): n for n in names if n.startswith("num_")},

@@ -243,6 +243,7 @@ def read_or_refused(path: Path, name: str, options: dict[str, Any]) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @EVERY
 def test_twenty_thousand_harmed_logs(name: str, tmp_path: Path) -> None:
     """Damage that one log in thousands has would surface as a traceback."""

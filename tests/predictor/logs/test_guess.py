@@ -83,3 +83,14 @@ def test_exit_codes_tell_outcomes() -> None:
     """Failed jobs would count as completed, or all as unknown."""
     mapping = guessed_map({"submit": [1], "elapsed": [1], "exit_code": ["0", "137"]}, "x")
     assert mapping.outcomes == {"0": "completed", "137": "failed"}
+
+
+def test_a_header_with_line_breaks_is_refused_in_one_line(tmp_path: Path) -> None:
+    """A quote that is never closed makes the whole file one name, which was all printed."""
+    path = tmp_path / "jobs.csv"
+    path.write_text('id,"phase\n' + "1,2,3\n" * 30 + '",other\n1,2,3\n')
+    for columns in (None, {"run_s": "elapsed"}):
+        with pytest.raises(BadLog) as refused:
+            read_log(path, columns=columns)
+        assert "\n" not in str(refused.value)
+        assert len(str(refused.value)) < 400
