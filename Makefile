@@ -41,13 +41,13 @@ docs: .venv/dev
 	$(BIN)/python docs/hooks.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# Compiled once, beside the checks, and not by each of the two test processes.
+# Compiled once, beside the checks, and not by each of the test processes; three of these on two cores, since many tests wait.
 kernels-%: .venv/dev
 	@$(BIN)/plancast doctor --warm --half $* --json >/dev/null
 
 test: .venv/dev
 	@$(MAKE) --no-print-directory -j 2 check kernels-plans kernels-searches
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.scale

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from plancast.pipelines.http import bodies
 from plancast.pipelines.http.board import Board, Conflict, control_of
@@ -351,6 +352,8 @@ def _add_faults(app: FastAPI) -> None:
     app.add_exception_handler(PlannerLost, handler(503))
     app.add_exception_handler(HTTPException, _http_fault)
     app.add_exception_handler(RequestValidationError, _parameter_fault)
+    # Nobody hears this answer; without one each client that leaves would log a traceback.
+    app.add_exception_handler(ClientDisconnect, handler(400))
 
 
 async def _http_fault(request: Request, error: Any) -> Response:

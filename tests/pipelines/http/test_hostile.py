@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -119,9 +120,10 @@ def memory(process: psutil.Process) -> Iterator[list[float]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_a_service_under_attack_answers_and_stays_small() -> None:
-    """Strange bodies and stalling clients could bring it down, or fill the memory."""
-    process = serve("--port", "0", "--json", "--max-budget", "0.05")
+def test_a_service_under_attack_answers_and_stays_small(tmp_path: Path) -> None:
+    """Strange bodies and stalling clients could bring it down, or fill memory and log."""
+    with (tmp_path / "log").open("w") as log:
+        process = serve("--port", "0", "--json", "--max-budget", "0.05", stderr=log)
     assert process.stdout is not None
     client = Client(int(json.loads(process.stdout.readline())["url"].rsplit(":", 1)[1]))
     hostile = Hostile(client.port, 1)
@@ -140,6 +142,7 @@ def test_a_service_under_attack_answers_and_stays_small() -> None:
         assert cases > 20 * MINUTES
         assert hostile.sent > 20 * MINUTES
         assert most[0] < MOST_MIB
+        assert "Traceback" not in (tmp_path / "log").read_text()
     finally:
         hostile.stopped.set()
         process.kill()

@@ -564,7 +564,7 @@ def test_ten_thousand_tasks_are_planned_within_their_budget() -> None:
 # --------------------------------------------------------------------------- the command
 
 
-def serve(*options: str) -> subprocess.Popen[str]:
+def serve(*options: str, stderr: Any = PIPE) -> subprocess.Popen[str]:
     """``plancast serve`` in a process of its own."""
     command = [
         sys.executable,
@@ -573,16 +573,21 @@ def serve(*options: str) -> subprocess.Popen[str]:
         "serve",
         *options,
     ]
-    return subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True)
+    return subprocess.Popen(command, stdout=PIPE, stderr=stderr, text=True)
 
 
 def test_the_command_serves_until_it_is_told_to_stop() -> None:
-    """What is under way when the service is stopped would be lost."""
+    """What is under way when the service is stopped would be lost.
+
+    Nor does it fill its log with tracebacks of clients that leave.
+    """
     process = serve("--port", "0", "--json")
     assert process.stdout is not None
     client = Client(int(json.loads(process.stdout.readline())["url"].rsplit(":", 1)[1]))
     while client.get("/healthz")[0] != 200:
         time.sleep(0.1)
+    with socket.create_connection(("127.0.0.1", client.port)) as leaving:
+        leaving.sendall(b"POST /v1/plan HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
     with ThreadPoolExecutor(1) as sender:
         asked = replace(SMALL, budget=Budget(seconds=1.5))
         response = sender.submit(planned, client, asked)
