@@ -41,12 +41,13 @@ docs: .venv/dev
 	$(BIN)/python docs/hooks.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# Compiled once, beside the checks, and not by each of the test processes; three of these on two cores, since many tests wait.
+# Compiled once, beside the checks, and not by each of the test processes.
 kernels-%: .venv/dev
 	@$(BIN)/plancast doctor --warm --half $* --json >/dev/null
 
 test: .venv/dev
 	@$(MAKE) --no-print-directory -j 2 check kernels-plans kernels-searches
+	# Three processes on two cores: many tests wait, for Slurm or for Dask.
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 bench: .venv/dev

@@ -327,13 +327,15 @@ def _place_gang(
             if packed:
                 total = keep_fullest(pieces, shape[MOST_WORKERS], shards)
             if total == shards:
-                duration, filled = 0, 0
+                # Shorter than the limit, and sooner too stretched, if only faster ones were taken.
+                duration = (durations * (pieces > 0)).max()
+                if moment > latest_start(hard_end, last_start, release, max_stretch, duration):
+                    break
+                filled = 0
                 for w in range(workers):
                     for _ in range(pieces[w]):
                         chosen[filled] = w
                         filled += 1
-                        duration = max(duration, durations[w])
-                # Tighter than the limit if only faster workers were taken.
                 best_start, best_end = moment, moment + duration
                 break
             # Something must come free first.

@@ -135,13 +135,15 @@ def _place_gang(
             if packed:
                 total = keep_fullest(pieces, ti[i, ON_WORKERS], shards)
             if total == shards:
-                duration, filled = 0, ti[i, FIRST]
+                # Shorter than the limit, and sooner too stretched, if only faster ones were taken.
+                duration = (durations * (pieces > 0)).max()
+                if moment > _latest_start(ti, max_stretch, i, latest_end, duration):
+                    break
+                filled = ti[i, FIRST]
                 for w in range(workers):
                     for _ in range(pieces[w]):
                         ps[filled, ON] = w
                         filled += 1
-                        duration = max(duration, durations[w])
-                # Tighter than the limit if only faster workers were taken.
                 best_start, best_end = moment, moment + duration
                 break
             moment = following

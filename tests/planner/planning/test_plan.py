@@ -307,3 +307,25 @@ def test_an_incumbent_with_tasks_that_have_ended_is_kept_without_them() -> None:
     response = plan(replace(request, incumbent=Plan(odd, (), -5, 0)), "greedy")
     assert response.solver == "incumbent"
     assert response.moved == ()
+
+
+def test_a_gang_on_faster_workers_keeps_to_the_longest_stretch() -> None:
+    """A start that is early enough for the slow worker's run is too late for the fast ones'."""
+    workers = tuple(Worker(w, {"cpu": 2000}, machine_class=w[0]) for w in ("f1", "f2", "s1"))
+    tasks = (
+        Task("first", {"cpu": 2000}, release_s=NOW),
+        Task("gang", {"cpu": 2000}, release_s=NOW, after=("first",), shards=2),
+    )
+    estimates = {
+        "first": {"*": DurationEstimate.certain(30)},
+        "gang": {"f": DurationEstimate.certain(10), "s": DurationEstimate.certain(20)},
+    }
+    request = PlanRequest(
+        "stretch", Snapshot(0, NOW, workers, tasks), estimates, Policy(max_stretch=3.0)
+    )
+    for solver in ("greedy", "lns", "cpsat"):
+        response = plan(request, solver)
+        assert response.warning is None
+        assert not validate_response(request, response)
+    assert response.plan is not None
+    assert "s1" in response.plan.by_task["gang"].workers
