@@ -71,7 +71,7 @@ def create_app(
     planners : callable
         Starts the planner processes; called when the application starts.
     forecast : callable, optional
-        None: ``/v1/forecast`` answers 503.
+        None: ``/v1/forecast`` answers 409.
     token : str, optional
         Bearer token that every path but ``/healthz`` asks for.
     limits : BodyLimits, optional
@@ -152,7 +152,7 @@ class _Service:
             ("/v1/state", get, self.state, None, bodies.Standing, (409,)),
             ("/v1/explain", get, self.explain, None, bodies.Explanation, (404, 409)),
             ("/v1/eta", get, self.eta, None, bodies.Starts, (409,)),
-            ("/v1/forecast", post, self.forecast, bodies.ForecastBody, bodies.Forecasts, (503,)),
+            ("/v1/forecast", post, self.forecast, bodies.ForecastBody, bodies.Forecasts, (409,)),
             ("/k8s/filter", post, self.k8s_filter, ExtenderArgs, None, ()),
             ("/k8s/prioritize", post, self.k8s_prioritize, ExtenderArgs, None, (409,)),
         ):
@@ -254,7 +254,7 @@ class _Service:
         """Run-time quantiles of tasks, from the model that is served."""
         wanted = await self._read(request, bodies.ForecastBody)
         if self.forecast_tasks is None:
-            raise HTTPException(503, "no model is served; start with --model")
+            raise HTTPException(409, "no model is served; start with --model")
         found = await run_in_threadpool(self.forecast_tasks, wanted)
         return _answer(bodies.Forecasts(found))
 

@@ -18,11 +18,11 @@ MEANINGS = {
     401: "No bearer token, or a wrong one.",
     404: "There is no such task.",
     408: "The body did not arrive in time.",
-    409: "It does not go with what is held.",
+    409: "It does not go with what is held or served.",
     413: "The body is too long, has too many values, or is nested too deep.",
     422: "The body or a parameter cannot be used; the sentence says what to change.",
     429: "As many requests wait as may; try again after Retry-After seconds.",
-    503: "No model is served, the planner was lost over the request, or the service is starting.",
+    503: "The planner was lost over the request, or the service is starting.",
 }
 TAGS = [
     {"name": "planning", "description": "A request in, a plan out; nothing is kept."},

@@ -530,7 +530,7 @@ def test_forecasts_are_estimates_of_a_request(forecasts: ModelForecasts) -> None
         assert twice[0] == 422
         assert "must be unique" in twice[1]["error"]
     with serving(slow, ready=False) as client:
-        assert client.post("/v1/forecast", {"tasks": tasks})[0] == 503
+        assert client.post("/v1/forecast", {"tasks": tasks})[0] == 409
 
 
 def test_fuzzing_finds_no_fault(forecasts: ModelForecasts) -> None:
