@@ -94,7 +94,7 @@ def plan(
     samples: Annotated[int, typer.Option(min=1, help="Samples of run times for --risk.")] = 200,
     guide: Annotated[
         Path | None,
-        typer.Option(help="Search with this guide (plancast guide train; guide orders)."),
+        typer.Option(help="Search with this guide (plancast guide train)."),
     ] = None,
     weight: Annotated[
         float,

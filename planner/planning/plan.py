@@ -205,7 +205,7 @@ def _decoded(problem: Problem | Choices, schedule: Schedule) -> Plan:
 
 
 def _plain(problem: Problem | Choices) -> Problem:
-    """The problem itself, or the one that is no dearer than any choice of modes."""
+    """The problem itself, or the one that costs no more than any choice of modes."""
     return problem.relaxed if isinstance(problem, Choices) else problem
 
 

@@ -194,7 +194,7 @@ def test_the_command_says_whose_run_times_count(
 def test_where_nothing_queues_the_model_counts(
     files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A model would be passed over though no plan of the past was dearer for it."""
+    """A model would be passed over though no plan of the past cost more by it."""
     from plancast.pipelines.cli import main
     from plancast.planner.instances.generate_log import generate_log, swf_text
 
