@@ -358,6 +358,7 @@ def _facts(response: PlanResponse, request: PlanRequest, written: list[Path]) ->
         "moved": len(response.moved),
         "unplanned": dict(response.unplanned),
         "why": dict(response.why),
+        "starts": _starts(response, request),
         "warning": response.warning,
         "risk": asdict(response.risk) if response.risk else None,
         "scenarios": dict(response.scenarios),
@@ -399,7 +400,35 @@ def _print(response: PlanResponse, request: PlanRequest) -> None:
                 soft_wrap=True,
             )
     _reasons("not planned", response.unplanned)
-    _reasons("no plan because" if response.plan is None else "waiting", response.why)
+    _reasons("no plan because" if response.plan is None else "waiting", _why(response, request))
+
+
+def _why(response: PlanResponse, request: PlanRequest) -> dict[str, str]:
+    """Why tasks wait, the first to start first; of those shown, by when they will have started."""
+    from plancast.planner.model.explain import clock
+
+    now, row = request.snapshot.now_s, response.plan.by_task if response.plan else {}
+    found = dict(response.why)
+    if found.keys() <= row.keys():
+        found = dict(sorted(found.items(), key=lambda item: row[item[0]].start_s))
+    for task, at in _starts(response, request, SHOWN_REASONS).items():
+        # Where run times are certain the plan's start says it all.
+        if task in found and not at["p50_s"] == at["p90_s"] == row[task].start_s:
+            half, sure = clock(at["p50_s"], now), clock(at["p90_s"], now)
+            found[task] += f"; 50% by {half}, 90% by {sure}"
+    return found
+
+
+def _starts(
+    response: PlanResponse, request: PlanRequest, most: int | None = None
+) -> dict[str, dict[str, int]]:
+    """By when waiting tasks will have started with 50 and 90 %, if the plan is carried out."""
+    from plancast.planner.planning.expected_starts import outlooks
+
+    if response.plan is None:
+        return {}
+    found = outlooks(request, response.plan, most=most)
+    return {task: {"p50_s": o.half_s, "p90_s": o.sure_s} for task, o in found.items()}
 
 
 def _planned(response: PlanResponse, request: PlanRequest) -> int:

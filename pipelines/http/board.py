@@ -210,7 +210,8 @@ class Board:
         if outlook is not None:
             length_s = found["end_s"] - found["start_s"]
             found |= {"why": outlook.text, "start_s": outlook.start_s,
-                      "end_s": outlook.start_s + length_s, "sure_s": outlook.sure_s}  # fmt: skip
+                      "end_s": outlook.start_s + length_s, "half_s": outlook.half_s,
+                      "sure_s": outlook.sure_s}  # fmt: skip
             if outlook.until:
                 found["until"] = outlook.until
         return found

@@ -89,7 +89,7 @@ class Explanation:
     """Where a task stands: planned, unplanned, running, stopping, or how it ended.
 
     If it waits: for what, when it starts as the plan stands by now, by when it will have
-    started with 90 %, and what has to happen.
+    started with 50 and 90 %, and what has to happen.
     """
 
     task: str
@@ -98,6 +98,7 @@ class Explanation:
     workers: tuple[str, ...] = field(default=())
     start_s: int | None = None
     end_s: int | None = None
+    half_s: int | None = None
     sure_s: int | None = None
     until: str | None = None
 

@@ -1,4 +1,4 @@
-"""What each waiting task waits for, when it may start, and by when it will have with 90 %."""
+"""What each waiting task waits for, and by when it will have started with 50 and 90 %."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from plancast.planner.planning.rollouts import run_through
 
 SAMPLES = 40
 """Executions that a quantile is read from."""
-SURE = 0.9
+HALF, SURE = 0.5, 0.9
 NAMES = {"cpu": ("core", 1000), "gpu": ("gpu", 1000), "mem": ("GiB", 1024)}
 """How amounts are told: the word, and how many of the planner's units are one."""
 
@@ -36,8 +36,8 @@ class Outlook:
     task : str
     start_s : int
         Planned, seconds since the epoch.
-    sure_s : int
-        With 90 % it will have started by then, if the plan is carried out as it stands.
+    half_s, sure_s : int
+        With 50 and with 90 % it will have started by then, if the plan is carried out as it stands.
     until : str
         What has to happen: ``T17 ends``.
     text : str
@@ -46,6 +46,7 @@ class Outlook:
 
     task: str
     start_s: int
+    half_s: int
     sure_s: int
     until: str
     text: str
@@ -80,17 +81,23 @@ def outlooks(
     place = {order.tasks[i].id: i for i in range(order.placed)}
     starts = start_samples(order, Samples(request, samples, names=[t.id for t in order.tasks]))
     columns = starts[:, [place[a.task] for a in shown]]
-    sure = np.quantile(columns, SURE, axis=0, method="higher").astype(np.int64) + now
+    half, sure = (
+        np.quantile(columns, level, axis=0, method="higher").astype(np.int64) + now
+        for level in (HALF, SURE)
+    )
+    # By when it will have, at 90 %, is no earlier than what the plan reserves for.
+    sure = np.maximum(sure, [a.start_s for a in shown])
     standing = _Standing(request, plan)
     found = {}
-    for row, sure_s in zip(shown, np.maximum(sure, [a.start_s for a in shown]), strict=True):
+    for row, half_s, sure_s in zip(shown, half.tolist(), sure.tolist(), strict=True):
         task, start_s = request.snapshot.pending_by_id[row.task], row.start_s
         until = standing.until(row, task)
         text = (
-            f"waits for {standing.needs(row, task)}; earliest {clock(start_s, now)}"
-            f"{f' when {until}' if until else ''}, {SURE:.0%} by {clock(int(sure_s), now)}"
+            f"waits for {standing.needs(row, task)}; planned {clock(start_s, now)}"
+            f"{f' when {until}' if until else ''}, {HALF:.0%} by {clock(half_s, now)}, "
+            f"{SURE:.0%} by {clock(sure_s, now)}"
         )
-        found[task.id] = Outlook(task.id, start_s, int(sure_s), until, text)
+        found[task.id] = Outlook(task.id, start_s, half_s, sure_s, until, text)
     return found
 
 

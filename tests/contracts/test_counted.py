@@ -156,4 +156,4 @@ def test_a_wait_for_a_licence_says_who_gives_it_back() -> None:
     first = "T4" if late == "T5" else "T5"
     assert response.why == {late: f"waits 300 s for a matlab licence; {first} frees one at 00:05"}
     found = outlooks(request, response.plan)[late]
-    assert found.text.startswith(f"waits for a matlab licence; earliest 00:05 when {first} ends")
+    assert found.text.startswith(f"waits for a matlab licence; planned 00:05 when {first} ends")

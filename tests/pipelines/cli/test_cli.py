@@ -314,7 +314,9 @@ def test_the_printed_plan_says_what_the_json_says(run: Run, batch: Path) -> None
         assert re.search(rf"^\s*{term}\s+{re.escape(f'{amount:,.4g}')}\s", printed, re.MULTILINE)
     assert f"waiting ({len(facts['why'])}):" in printed
     name, reason = next(iter(facts["why"].items()))
-    assert f"{name}: {reason}" in printed
+    assert f"{name}: {reason}; 50% by " in printed
+    assert facts["starts"].keys() == facts["why"].keys()
+    assert all(at["p50_s"] <= at["p90_s"] for at in facts["starts"].values())
 
 
 def test_what_is_left_out_or_preempted_is_counted(run: Run, tmp_path: Path) -> None:

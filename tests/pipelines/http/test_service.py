@@ -316,10 +316,11 @@ def test_what_a_task_waits_for_is_told_with_how_sure_that_is(client: Client) -> 
     assert waiting["T1"]["reason"]
     assert client.get("/v1/eta?samples=1")[0] == 422
     found = client.get("/v1/explain?task=T1")[1]
-    assert found["why"].startswith("waits for 2 gpus on a V100 worker; earliest 14:05 when T17 ")
+    assert found["why"].startswith("waits for 2 gpus on a V100 worker; planned 14:05 when T17 ")
     assert found["why"].endswith("90% by 14:20")
     assert (found["start_s"], found["end_s"], found["until"]) == (50_700, 50_760, "T17 ends")
     assert 51_500 <= found["sure_s"] <= 51_600
+    assert 50_400 <= found["half_s"] <= 51_000
     # An hour past its median T17 is expected to run on, and T1 to wait for that.
     later = client.get("/v1/explain?task=T1&now_s=50800")[1]
     assert later["start_s"] > 50_800
