@@ -197,9 +197,7 @@ def test_why_says_what_is_waited_for_and_until_when() -> None:
     mind = waits_for_gpus()
     think(mind)
     found = mind.why()["T1"]
-    assert found.text.startswith(
-        "waits for 2 gpus on a V100 worker; planned 14:05 when T17 ends, "
-    )
+    assert found.text.startswith("waits for 2 gpus on a V100 worker; planned 14:05 when T17 ends, ")
     # Q(0.9) of T17 is 14:20; the sample above it lies at most at the highest known quantile.
     assert found.text.endswith("50% by 14:05, 90% by 14:20")
     mind.advance(36_000 + 14_800)
