@@ -57,10 +57,10 @@ def page(rows: list[tuple[dict[str, Any], str, float]], bounds: list[Any]) -> st
     lines = [
         "# Time limits",
         "",
-        "Written by `make bench-advise`: `plancast advise LOG` at a risk of 1 %, walk-forward on",
+        "Written by `make bench-advise`: `plancast advise LOG` at a risk of 1%, walk-forward on",
         "the log's own clock. A job counts where it finished within its request. The best rule is",
         "the longest of the last k runs of a user or of a group, chosen in hindsight among 36 with",
-        "at most 1 % cut. Intervals are 95 %, paired by week.",
+        "at most 1% cut. Intervals are 95%, paired by week.",
         "",
         "| log | part | finishing jobs | cut | months broken | excess, of users' | best rule "
         "| lost runs | CPU s |",
@@ -71,10 +71,10 @@ def page(rows: list[tuple[dict[str, Any], str, float]], bounds: list[Any]) -> st
         user = hours["user"]
         lines.append(
             f"| {facts['log']} | {said} | {facts['finishing_jobs']:,} | "
-            f"{100 * facts['cut_share']:.2f} % | {len(facts['months_broken'])} of "
-            f"{len(facts['cut_share_by_month'])} | {100 * hours['advised'] / user:.1f} % | "
-            f"{100 * hours['best_rule'] / user:.1f} % | "
-            f"{100 * facts['lost_core_h'] / user:.1f} % | {seconds:.0f} |"
+            f"{facts['cut_share']:.2%} | {len(facts['months_broken'])} of "
+            f"{len(facts['cut_share_by_month'])} | {hours['advised'] / user:.1%} | "
+            f"{hours['best_rule'] / user:.1%} | "
+            f"{facts['lost_core_h'] / user:.1%} | {seconds:.0f} |"
         )
     lines += [
         "",
@@ -95,7 +95,7 @@ def page(rows: list[tuple[dict[str, Any], str, float]], bounds: list[Any]) -> st
     lines += ["", "The curve, excess hours as a share of users' (advised / best rule):", ""]
     risks = [p["risk"] for p in rows[0][0]["curve"]]
     lines += [
-        "| log | " + " | ".join(f"{100 * r:g} %" for r in risks) + " |",
+        "| log | " + " | ".join(f"{100 * r:g}%" for r in risks) + " |",
         "|---|" + "---|" * len(risks),
     ]
     for facts, _, _ in rows:
@@ -105,7 +105,7 @@ def page(rows: list[tuple[dict[str, Any], str, float]], bounds: list[Any]) -> st
             kept = "" if point["promise_kept"] else " (promise broken)"
             cells.append(
                 f"{100 * point['excess_core_h'] / user:.1f} / "
-                f"{100 * point['best_rule']['excess_core_h'] / user:.1f} %{kept}"
+                f"{point['best_rule']['excess_core_h'] / user:.1%}{kept}"
             )
         lines.append(f"| {facts['log']} | " + " | ".join(cells) + " |")
     lines += _bounds(bounds)
@@ -132,10 +132,10 @@ def _bounds(bounds: list[Any]) -> list[str]:
     for worst, facts in bounds:
         user = facts["excess_core_h"]["user"]
         lines.append(
-            f"| {facts['log']} | {worst:g} | {100 * facts['lowered_share']:.1f} % | "
-            f"{100 * facts['lowered_cut_share']:.0f} % | "
-            f"{100 * facts['excess_core_h']['advised'] / user:.1f} % | "
-            f"{100 * facts['lost_core_h'] / user:.1f} % | "
+            f"| {facts['log']} | {worst:g} | {facts['lowered_share']:.1%} | "
+            f"{facts['lowered_cut_share']:.0%} | "
+            f"{facts['excess_core_h']['advised'] / user:.1%} | "
+            f"{facts['lost_core_h'] / user:.1%} | "
             f"{_interval(facts['replay']['advised_against_user'])} |"
         )
     return lines
@@ -159,7 +159,7 @@ def _targets(found: list[dict[str, Any]]) -> list[str]:
                 gained = run["advised_against_user"]["mean"] / perfect["mean"]
                 gains.append((f"{facts['log']} {run['dispatcher']}", gained))
     enough = all(g >= 1 / 3 for _, g in gains)
-    result = ", ".join(f"{name} {100 * g:.0f} %" for name, g in gains)
+    result = ", ".join(f"{name} {g:.0%}" for name, g in gains)
 
     def met(value: bool) -> str:
         return "met" if value else "MISSED"
@@ -168,9 +168,9 @@ def _targets(found: list[dict[str, Any]]) -> list[str]:
         "",
         "| target | measured | |",
         "|---|---|---|",
-        "| the promise holds in every month (exact binomial, 99 %, Bonferroni) | "
+        "| the promise holds in every month (exact binomial, 99%, Bonferroni) | "
         f"{sum(f['promise_kept'] for f in three)} of {len(three)} logs | {met(kept)} |",
-        "| excess hours at 1 % at least 10 % below users' on 2 of 3 logs | "
+        "| excess hours at 1% at least 10% below users' on 2 of 3 logs | "
         f"{below} of {len(three)} | {met(below >= 2)} |",
         f"| ... and below the best rule on all | {rule} of {len(three)} | "
         f"{met(rule == len(three))} |",

@@ -18,8 +18,8 @@ PAGE = ROOT / "docs" / "benchmarks" / "eta.md"
 SAMPLES = 30
 PARTS: tuple[tuple[str, str | None, str, float], ...] = (
     ("KTH-SP2-1996-2", None, "whole", 2.0),
-    ("SDSC-BLUE-2000-4.2-cln", "0:0.17", "first 17 %", 3.0),
-    ("HPC2N-2002-2.1-cln", "0:0.2", "first 20 %", 3.0),
+    ("SDSC-BLUE-2000-4.2-cln", "0:0.17", "first 17%", 3.0),
+    ("HPC2N-2002-2.1-cln", "0:0.2", "first 20%", 3.0),
 )
 """Log, part, what it is called, and by which factor the error must be below that by limits."""
 
@@ -60,7 +60,7 @@ def page(rows: list[tuple[dict[str, Any], str, float, float]]) -> str:
     ]
     for facts, said, _, seconds in rows:
         lines.append(
-            f"| {facts['log']} | {said} | {facts['jobs']:,} | {100 * facts['at_once_share']:.1f} % "
+            f"| {facts['log']} | {said} | {facts['jobs']:,} | {facts['at_once_share']:.1%} "
             f"| {facts['scored']:,} | {facts['forecasts']:,} | {seconds:.0f} |"
         )
     lines += [
@@ -73,11 +73,11 @@ def page(rows: list[tuple[dict[str, Any], str, float, float]]) -> str:
                             ("by limits", facts["by_limits"]),
                             ("by true run times", facts["by_true_run_times"])):  # fmt: skip
             cells = [
-                f"{100 * found[key]:.1f} %" if key in found else ""
+                f"{found[key]:.1%}" if key in found else ""
                 for key in ("p90_coverage", "p50_coverage")
             ]
             lines.append(
-                f"| {facts['log']} | {name} | {100 * found['p50_within_10_min']:.1f} % | "
+                f"| {facts['log']} | {name} | {found['p50_within_10_min']:.1%} | "
                 f"{found['mae_min']:.1f} | {' | '.join(cells)} |"
             )
     return "\n".join([*lines, *_targets(rows), ""])
@@ -96,12 +96,11 @@ def _targets(rows: list[tuple[dict[str, Any], str, float, float]]) -> list[str]:
         error = facts["mae_min"] / facts["by_limits"]["mae_min"]
         close = facts["p50_within_10_min"]
         lines += [
-            f"| p90 covers 90 +- 2 % | {name} | {100 * covered:.1f} % | "
-            f"{met(abs(covered - 0.9) <= 0.02)} |",
+            f"| p90 covers 90 +- 2% | {name} | {covered:.1%} | {met(abs(covered - 0.9) <= 0.02)} |",
             f"| ... +- 5 in each month of 300 jobs | {name} | {100 * low:.1f} to "
-            f"{100 * high:.1f} % of {len(months)} months | "
+            f"{high:.1%} of {len(months)} months | "
             f"{met(low >= 0.85 and high <= 0.95)} |",
-            f"| p50 within 10 min for half of the jobs | {name} | {100 * close:.1f} % | "
+            f"| p50 within 10 min for half of the jobs | {name} | {close:.1%} | "
             f"{met(close >= 0.5)} |",
             f"| error at most 1/{factor:g} of by limits | {name} | {error:.2f} | "
             f"{met(error <= 1 / factor)} |",

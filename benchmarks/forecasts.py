@@ -165,7 +165,7 @@ def targets(reports: dict[str, Any]) -> list[tuple[str, bool, str]]:
         for n, report in reports.items()
     }
     each(
-        "Median abs log2 at least 10 % below the best rule on 5 logs",
+        "Median abs log2 at least 10% below the best rule on 5 logs",
         {n: (r <= 0.9, f"{r:.2f}") for n, r in ratio.items()},
         5,
     )
@@ -178,7 +178,7 @@ def targets(reports: dict[str, Any]) -> list[tuple[str, bool, str]]:
         for n, report in reports.items()
     }
     each(
-        "Pinball at least 15 % below user_last20",
+        "Pinball at least 15% below user_last20",
         {n: (r <= 0.85, f"{r:.2f}") for n, r in pinball.items()},
     )
     better = {
@@ -246,7 +246,7 @@ def page(reports: dict[str, Any]) -> str:
         "# Forecasts, walked forward",
         "",
         "Made by `make bench-forecast` from `forecasts.json`; do not edit. Each job of the last",
-        "70 % of a log is forecast with what had ended by its submission; all estimators on the",
+        "70% of a log is forecast with what had ended by its submission; all estimators on the",
         "same jobs. Where a log has no users the queue stands in for them, in the rules too.",
         "Pinball: seconds, the mean over the levels. Coverage: per cent of the jobs that ran no",
         "longer than the quantile. Month, decile: the worst gap, in points, at any level, of a",
@@ -290,10 +290,10 @@ def tables(name: str, report: dict[str, Any]) -> list[str]:
         covered = " / ".join(f"{100 * found['coverage'][f'{p:g}']:.1f}" for p in levels)
         lines.append(
             f"| {estimator} | {found['median_abs_log2']:.3f} "
-            f"| {100 * found['within_2x']:.1f} % | {100 * found['accuracy_minmax']:.1f} % "
+            f"| {found['within_2x']:.1%} | {found['accuracy_minmax']:.1%} "
             f"| {found['mae_s']:,.0f} "
             f"| {found['pinball']:,.0f} | {covered} | {100 * found['worst_month_gap']:.1f} "
-            f"| {100 * found['worst_decile_gap']:.1f} | {100 * found['under_rate']:.0f} % |"
+            f"| {100 * found['worst_decile_gap']:.1f} | {found['under_rate']:.0%} |"
         )
     cold = report["estimators"]["model"]["cold_start"]
     if cold["jobs"]:
@@ -315,7 +315,7 @@ def tables(name: str, report: dict[str, Any]) -> list[str]:
             for part in (mine, left["user_last20"][share])
         ]
         lines.append(
-            f"| {100 * float(share):g} % of the median | {mine['jobs']:,} "
+            f"| {100 * float(share):g}% of the median | {mine['jobs']:,} "
             f"| {result[0]} | {result[1]} |"
         )
     return lines

@@ -96,13 +96,13 @@ def page(
     lines = [
         "# Memory",
         "",
-        "Written by `make bench-memory`: `plancast advise LOG --memory` at a risk of 1 %,",
-        "four nf-core workflows apart, as one log, and a site. The last 70 % of each log's",
+        "Written by `make bench-memory`: `plancast advise LOG --memory` at a risk of 1%,",
+        "four nf-core workflows apart, as one log, and a site. The last 70% of each log's",
         "tasks are judged, those for which their request was enough. *Waste* is memory held",
         "and not used, GiB-hours: amount x run time of each attempt, less peak x run time of",
         "the one that ends. A task that dies has run in full (in brackets: half of it), and",
         "is submitted again with its request; no method gives more than the request. The",
-        "others are tuned on the first 30 % to least waste at 1 % failures (what they",
+        "others are tuned on the first 30% to least waste at 1% failures (what they",
         "multiply by, from how many ended tasks on, spreads, weights). Cells: waste,",
         "failures.",
         "",
@@ -117,7 +117,7 @@ def page(
                 "-"
                 if waste is None
                 else f"{waste['waste_gib_h']:,.1f} ({waste['waste_half_gib_h']:,.1f}), "
-                f"{100 * waste['failures']:.2f} %"
+                f"{waste['failures']:.2%}"
             )
         lines.append(
             f"| {name} | {facts['judged_tasks']:,} | "
@@ -138,32 +138,31 @@ def page(
         for name in flows
     }
     apart = ", ".join(
-        f"{name} {100 * gain:+.1f} % against {rows[name]['best_baseline']}"
-        for name, gain in ratios.items()
+        f"{name} {gain:+.1%} against {rows[name]['best_baseline']}" for name, gain in ratios.items()
     )
     lines += [
         "",
         "| target | measured | |",
         "|---|---|---|",
-        "| 25 % less waste than the best other method that keeps 1 % failures, mean of workflows | "
-        f"{100 * mean:+.1f} % at {100 * sum(failures) / len(failures):.2f} % failures ({apart}) | "
+        "| 25% less waste than the best other method that keeps 1% failures, mean of workflows | "
+        f"{mean:+.1%} at {sum(failures) / len(failures):.2%} failures ({apart}) | "
         f"{'met' if met else 'MISSED'} |",
-        "| ... with at most 1 % failures in each | "
-        f"{', '.join(f'{100 * f:.2f} %' for f in failures)} | "
+        "| ... with at most 1% failures in each | "
+        f"{', '.join(f'{f:.2%}' for f in failures)} | "
         f"{'met' if max(failures) <= RISK else 'MISSED'} |",
         "",
         "The settings of `MemorySettings` were chosen on these very workflows. With those of",
         f"{len(GRID)} that are best on the other three, a workflow's waste against that best other",
-        f"method would change by {100 * sum(apart_from.values()) / len(flows):+.1f} % on the mean ("
+        f"method would change by {sum(apart_from.values()) / len(flows):+.1%} on the mean ("
         + ", ".join(
-            f"{name} {100 * gain:+.1f} %, failures {100 * others[name][1]:.2f} %"
+            f"{name} {gain:+.1%}, failures {others[name][1]:.2%}"
             for name, gain in apart_from.items()
         )
         + ").",
         "",
         "What explains it. The first tasks of a type to end are the small ones, and tasks of",
         "one type are submitted at once: what seemed safe on the training stretch fails later",
-        "by the dozen, so most other methods break 1 % where they gain anything, and the",
+        "by the dozen, so most other methods break 1% where they gain anything, and the",
         "requests are the best that keeps it. The advised amounts spend a fixed allowance,",
         "most of it where a long run wastes much; a type of which no task has ended keeps its",
         "request. `read_bytes` of the trace would tell much of a peak, but is measured while",
@@ -173,7 +172,7 @@ def page(
     ]
     lines += [
         "",
-        f"On HPC2N {100 * same:.1f} % of the jobs that tell both used exactly what they requested:",
+        f"On HPC2N {same:.1%} of the jobs that tell both used exactly what they requested:",
         "its log repeats the request where it tells memory in use, and there is nothing to learn",
         "from that"
         + ("." if "HPC2N" in rows else "; it was left out of this run (`--skip-site`)."),

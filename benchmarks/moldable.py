@@ -132,7 +132,7 @@ def run(batches: int, jobs: int, steps: int, seed: int) -> dict[str, Any]:
 
 
 def summary(rows: Mapping[str, list[Row]], rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Mean cost of each way, and of its ratio to what was submitted the 95 % interval."""
+    """Mean cost of each way, and of its ratio to what was submitted the 95% interval."""
     base = np.array([row["cost"] for row in rows["as submitted"]])
     picks = rng.integers(0, len(base), (RESAMPLES, len(base)))
     result = []
@@ -161,7 +161,7 @@ def main() -> None:
     for row in report["rows"]:
         low, high = row["interval"]
         print(
-            f"{row['sizes']:24}{row['mean_cost']:9.2f}{100 * row['over_submitted']:+8.1f} % "
+            f"{row['sizes']:24}{row['mean_cost']:9.2f}{row['over_submitted']:+9.1%} "
             f"[{100 * low:+.1f}, {100 * high:+.1f}]{row['mean_response_h']:8.2f} h"
         )
 

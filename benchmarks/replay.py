@@ -126,7 +126,7 @@ def run_million() -> dict[str, Any]:
     n, procs = 1_000_000, 1024
     run = np.ceil(rng.lognormal(6.0, 2.0, n)).astype(np.int64)
     width = np.minimum(2 ** rng.integers(0, 9, n), procs)
-    # A load of 70 %, with requests one to five times the run time.
+    # A load of 70%, with requests one to five times the run time.
     gaps = rng.exponential(np.mean(run * width) / (0.7 * procs), n)
     request = np.ceil(run * rng.uniform(1.0, 5.0, n)).astype(np.int64)
     log = ReplayLog(
@@ -163,7 +163,7 @@ def targets(facts: dict[str, Any]) -> Rows:
     for (log, name), (value, room, relative) in PUBLISHED.items():
         if cell := cell_of(facts, log, name):
             off = abs(cell["bsld_mean"] - value) / (value if relative else 1.0)
-            asked = f"{log} {name}: {value} within {f'{100 * room:g} %' if relative else room}"
+            asked = f"{log} {name}: {value} within {f'{100 * room:g}%' if relative else room}"
             rows.append((asked, off <= room, f"{cell['bsld_mean']:.2f}"))
     if cell := cell_of(facts, "KTH-SP2", "easy requested"):
         rows.append(("KTH-SP2 EASY's max 14,805", round(cell["bsld_max"]) == 14805, _whole(cell)))
@@ -179,8 +179,8 @@ def targets(facts: dict[str, Any]) -> Rows:
         rows.append((asked, mean <= 38 and most <= 14805.5, f"{mean:.2f}, {_whole(cell)}"))
     if cell := cell_of(facts, "KTH-SP2", "planner-firm model"):
         late, error = 100 * cell["late_share"], cell["promise_error_mean_s"] / 60
-        asked = "KTH-SP2 planner-firm: late share <= 0.5 %, mean distance from promise <= 20 min"
-        rows.append((asked, late <= 0.5 and error <= 20, f"{late:.2f} %, {error:.0f} min"))
+        asked = "KTH-SP2 planner-firm: late share <= 0.5%, mean distance from promise <= 20 min"
+        rows.append((asked, late <= 0.5 and error <= 20, f"{late:.2f}%, {error:.0f} min"))
     for log, most in (("Lublin-1", 28.0), ("Lublin-2", 60.0)):
         if cell := cell_of(facts, log, "planner oracle"):
             mean = cell["bsld_mean"]
@@ -215,7 +215,7 @@ def _planner_on_kth(cell: dict[str, Any]) -> Rows:
     return [
         ("KTH-SP2 planner: mean <= 38 and max <= 14,805", both, f"{mean:.2f}, {_whole(cell)}"),
         ("KTH-SP2 planner: mean <= 30 (stretch)", mean <= 30, f"{mean:.2f}"),
-        ("KTH-SP2 planner: late share <= 0.5 %", late <= 0.5, f"{late:.2f} %"),
+        ("KTH-SP2 planner: late share <= 0.5%", late <= 0.5, f"{late:.2f}%"),
         ("KTH-SP2 planner: mean distance from promise <= 20 min", error <= 20, f"{error:.0f} min"),
         ("KTH-SP2 planner: mean wait <= 80 min", wait <= 80, f"{wait:.1f} min"),
         ("KTH-SP2 planner: whole log <= 90 s", took <= 90, f"{took:.0f} s of one core"),
@@ -248,7 +248,7 @@ def page(facts: dict[str, Any]) -> str:
         "",
         "Made by `make bench-replay` from `replay.json`; do not edit. What the columns mean:",
         "[replays](../backtests.md). Jobs are killed at their requested time; those without a",
-        "positive run time are left out. Slowdown is bounded at 10 s; intervals are 95 %, drawing",
+        "positive run time are left out. Slowdown is bounded at 10 s; intervals are 95%, drawing",
         "whole weeks (Lublin: sequences) again. The planner's settings were chosen on parts of",
         "SDSC-BLUE and HPC2N (20,000 jobs each, two of either), so their rows are not untouched.",
         "KTH-SP2 and the Lublin sequences were in view while the form of the planner was",
@@ -269,7 +269,7 @@ def page(facts: dict[str, Any]) -> str:
 
 
 _COLUMNS = (
-    *("mean", "95 %", "p50", "p95", "p99", "max", "wait min", "p95 min", "late %", "off min"),
+    *("mean", "95%", "p50", "p95", "p99", "max", "wait min", "p95 min", "late %", "off min"),
     *("missed %", "use %", "kWh", "Jain", "put off", "regret", "decision p99 ms", "replay s"),
 )
 

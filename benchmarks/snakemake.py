@@ -213,7 +213,7 @@ def page(rows: list[dict[str, Any]], speed: dict[str, float]) -> str:
     ]
     for title, some in (
         ("all", rows),
-        ("greedy 5 % above the bound or more", opened),
+        ("greedy 5% above the bound or more", opened),
         ("... of these with another run known", again),
     ):
         if some:
@@ -223,15 +223,15 @@ def page(rows: list[dict[str, Any]], speed: dict[str, float]) -> str:
             lines.append(
                 f"| {title} | {len(some)} | "
                 + " | ".join(f"{m:.3f}" for m in means)
-                + f" | {100 * mean('known', some):+.1f} % | {100 * mean('exact', some):+.1f} % |"
+                + f" | {mean('known', some):+.1%} | {mean('exact', some):+.1%} |"
             )
     lines += [
         "",
-        f"Longer than greedy by more than 0.1 %: {len(worse)} of {len(rows)}"
+        f"Longer than greedy by more than 0.1%: {len(worse)} of {len(rows)}"
         + (
             "; the worst "
             + ", ".join(
-                f"{row['name']} {100 * (row['known'] / row['greedy'] - 1):+.1f} %"
+                f"{row['name']} {(row['known'] / row['greedy'] - 1):+.1%}"
                 for row in sorted(worse, key=lambda r: r["greedy"] / r["known"])[:3]
             )
             if worse
@@ -241,8 +241,8 @@ def page(rows: list[dict[str, Any]], speed: dict[str, float]) -> str:
         "",
         "| target | measured | |",
         "|---|---|---|",
-        f"| 10 % below greedy on the mean of those where greedy is 5 % above the bound | "
-        f"{100 * gain:+.1f} % on {len(opened)} | {'met' if gain <= -ASKED else 'MISSED'} |",
+        f"| 10% below greedy on the mean of those where greedy is 5% above the bound | "
+        f"{gain:+.1%} on {len(opened)} | {'met' if gain <= -ASKED else 'MISSED'} |",
         f"| own time at {READY:,} ready jobs, after first sight, 100 ms | median "
         f"{speed['median']:.0f}, most {speed['most']:.0f} CPU ms ({ROUNDS - 1} selections; first "
         f"sight {speed['first']:,.0f}) | {'met' if speed['most'] <= 100 else 'MISSED'} |",
@@ -257,7 +257,7 @@ def page(rows: list[dict[str, Any]], speed: dict[str, float]) -> str:
         "",
         "What explains it. The bound is far: with half of the cores the jobs of a level run in two",
         "waves, whatever their order. With all run times known the same rule, long chains first,",
-        f"is {-100 * mean('exact', opened):.1f} % below greedy. Larger inputs are longer jobs in",
+        f"is {-mean('exact', opened):.1%} below greedy. Larger inputs are longer jobs in",
         "many runs, and greedy starts those. Knowing another run changes next to nothing: a rule's",
         "mean is known after its first job; what is not known is which of its jobs are long.",
     ]

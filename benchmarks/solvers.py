@@ -228,9 +228,9 @@ def targets(parts: dict[str, list[Row]]) -> list[Verdict]:
         both = paired(rows, "auto", "heft")
         open_ = [(a, b) for a, b in both if b["objective"] >= 1.05 * a["lower_bound"]]
         if not open_:
-            return None, "HEFT is within 5 % of the bound on all"
+            return None, "HEFT is within 5% of the bound on all"
         saved = mean(1 - a["objective"] / b["objective"] for a, b in open_)
-        return saved >= 0.05, f"{saved:.1%} on the {len(open_)} where HEFT is 5 % above the bound"
+        return saved >= 0.05, f"{saved:.1%} on the {len(open_)} where HEFT is 5% above the bound"
 
     def cluster(rows: list[Row], most: float = 1e-9) -> tuple[bool, str]:
         sizes: dict[str, list[float]] = {}
@@ -241,16 +241,16 @@ def targets(parts: dict[str, list[Row]]) -> list[Verdict]:
         return all(mean(gaps) <= most for gaps in sizes.values()), result
 
     add("j30: all optimal and proved, mean at most 0.5 s", "j30", j30)
-    add("j60 at 10 s: mean gap at most 0.10 %, proved no less than PyJobShop", "j60", j60)
-    add("RG300 at 10 s: mean gap at most 2.5 %", "rg300", partial(rg300, most=0.025))
-    add("RG300 at 60 s: mean gap at most 1.9 %", "rg300_60s", partial(rg300, most=0.019))
+    add("j60 at 10 s: mean gap at most 0.10%, proved no less than PyJobShop", "j60", j60)
+    add("RG300 at 10 s: mean gap at most 2.5%", "rg300", partial(rg300, most=0.025))
+    add("RG300 at 60 s: mean gap at most 1.9%", "rg300_60s", partial(rg300, most=0.019))
     add("Job shops at 10 s: at most half of PyJobShop's mean gap, or 0", "jsp", shop)
     add("Flexible job shops at 10 s: the same", "fjsp", shop)
     add("Workflows: never longer than HEFT", "dag", dag_never)
-    add("Workflows: 5 % shorter where HEFT is 5 % above the bound", "dag", dag_better)
+    add("Workflows: 5% shorter where HEFT is 5% above the bound", "dag", dag_better)
     add("Clusters at 10 s: mean of each size no costlier than the best known", "cluster", cluster)
     add("The same at 5,000 and 10,000 tasks", "large", cluster)
-    add("Clusters at 1 s: at most 2 % costlier", "cluster_1s", partial(cluster, most=0.02))
+    add("Clusters at 1 s: at most 2% costlier", "cluster_1s", partial(cluster, most=0.02))
     add(
         "Clusters at 60 s: cheaper than the best known", "cluster_60s", partial(cluster, most=-1e-9)
     )

@@ -68,24 +68,24 @@ LOGS = {
         batches=16,
         caveat="run times are so uneven (median 18 s, mean 590 s, up to 6 days) that the longest "
         "job of a batch and deadlines that no start can keep are most of its cost. The study that "
-        "set -30 % had other batches, whose load is not told in enough detail to cut them again",
+        "set -30% had other batches, whose load is not told in enough detail to cut them again",
     ),
     "Lotaru": Log("tasks/nextflow-lotaru.csv.gz", "nextflow-lotaru.yaml"),
     "Sizey": Log(
         "tasks/nextflow-sizey.csv.gz",
         "nextflow-sizey.yaml",
-        caveat="92 % of its tasks are of processes that had not run when the model was trained; "
+        caveat="92% of its tasks are of processes that had not run when the model was trained; "
         "many batches are one burst of a process: nothing of it has ended, so its tasks have one "
         "forecast, off by up to 6 octaves. Plans at one level believe that (p80 against requests "
-        "+11 %, one batch alone: 499 against 303); scenarios, of which one is the request, hedge "
+        "+11%, one batch alone: 499 against 303); scenarios, of which one is the request, hedge "
         "and pay. That `auto` prefers scenarios unless another way is proven cheaper was settled "
-        "after its batches had been seen (by the least sum alone it cost 11 % more than requests)",
+        "after its batches had been seen (by the least sum alone it cost 11% more than requests)",
     ),
     "Spark C3O": Log(
         "tasks/spark-c3o.csv.gz",
         "spark-c3o.yaml",
         caveat="its batches were seen while it was settled what `auto` takes where a log has no "
-        "requests (with `closed_app_median` first it cost 7.7 % more than the best rule, "
+        "requests (with `closed_app_median` first it cost 7.7% more than the best rule, "
         "-5.5 to +23.9): no evidence on logs kept aside",
     ),
     "philly": Log("gpu/philly-2017.csv.gz", "philly.yaml", 40_000, batches=20),
@@ -222,7 +222,7 @@ def costs_of(facts: dict[str, Any]) -> dict[str, list[float]]:
 
 
 def pooled(target: Target, costs: dict[str, dict[str, list[float]]]) -> dict[str, Any] | None:
-    """A way against another over logs, every log alike, with 95 % intervals.
+    """A way against another over logs, every log alike, with 95% intervals.
 
     Notes
     -----
@@ -271,7 +271,7 @@ def targets(kept: dict[str, dict[str, Any]], costs: dict[str, dict[str, list[flo
         if found is None:
             continue
         met = found["mean"] <= target.most and (found["hi"] < 0 or not target.proven)
-        asked = f"{100 * target.most:+.0f} %" if target.most else "below 0"
+        asked = f"{target.most:+.0%}" if target.most else "below 0"
         asked += ", interval below 0" if target.proven and target.most else ""
         lines.append(
             f"| {target.text} | {found['logs']} | {_interval(found)} | "
@@ -286,7 +286,7 @@ def targets(kept: dict[str, dict[str, Any]], costs: dict[str, dict[str, list[flo
     lines.append(
         f"| `auto` against the baseline where it does worst: {worst['log']} | "
         f"{sum(f['queues'] for f in kept.values())} | {_interval(worst)} | | "
-        f"at most {100 * WORST_LOG:+.0f} % | {'met' if met else '**missed**'} |"
+        f"at most {WORST_LOG:+.0%} | {'met' if met else '**missed**'} |"
     )
     said = (
         "Pooled: the mean over logs with requests, every log alike; batches are drawn within logs. "
@@ -304,7 +304,7 @@ def page(kept: dict[str, dict[str, Any]], costs: dict[str, dict[str, list[float]
         "# What forecasts are worth",
         "",
         "Written by `make bench-worth`: [`plancast worth`](../worth.md) over logs, the most",
-        "worth first. Per cent of cost, with paired 95 % intervals over batches.",
+        "worth first. Per cent of cost, with paired 95% intervals over batches.",
         "",
         "| log | n | `auto` takes | `auto` against the best rule | of closed planning, the "
         "forecasts' own part | exact forecasts | perfect ones | no order can save | covered by "
@@ -319,7 +319,7 @@ def page(kept: dict[str, dict[str, Any]], costs: dict[str, dict[str, list[float]
             f"{_interval(f['auto_against_best_rule'])} (`{f['best_rule']}`) | "
             f"{_interval(f['closed_scenarios_against_closed_first'])} | {_interval(exact)} | "
             f"{100 * f['oracle_against_baseline']:+.1f} | {100 * f['unavoidable']:.0f} | "
-            f"{100 * exact['coverage']['p80']:.0f} % |"
+            f"{exact['coverage']['p80']:.0%} |"
         )
     lines += [
         "",

@@ -14,7 +14,7 @@
 # %% [markdown]
 # # 2. Train: is it calibrated?
 #
-# **If the model says that 90 % of such jobs end within an hour, do they?**
+# **If the model says that 90% of such jobs end within an hour, do they?**
 #
 # A forecast is a distribution: quantiles, each with a promise. `pc.evaluate` walks through the log
 # as production would live it, forecasts each job from what had ended by its submission, and counts.
@@ -65,7 +65,7 @@ model
 # ## Exercise
 #
 # Calibrated on average may hide too long forecasts of short jobs and too short ones of long jobs.
-# `estimators["model"]["by_decile"]` has the coverage for each tenth of the forecasts. Is the 90 %
+# `estimators["model"]["by_decile"]` has the coverage for each tenth of the forecasts. Is the 90%
 # quantile right in each of them?
 
 # %% [markdown]

@@ -37,7 +37,7 @@ found
 # %% [markdown]
 # ## Slowdown, with its interval
 #
-# Time in the system over run time, the mean over jobs; lines are 95 % intervals over weeks. Where
+# Time in the system over run time, the mean over jobs; lines are 95% intervals over weeks. Where
 # they overlap much, do not believe the order.
 
 # %%

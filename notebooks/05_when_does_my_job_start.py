@@ -45,7 +45,7 @@ answer = eta_of_request(plan.request, samples=100)
 
 # %%
 def spans(answer, title):
-    """The span in which each job starts with a chance of 80 %, its middle as a tick."""
+    """The span in which each job starts with a chance of 80%, its middle as a tick."""
     now = answer["made_at_s"]
     rows = [
         {"job": job["id"], "why": job["reason"],

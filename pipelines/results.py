@@ -205,7 +205,7 @@ class PlannedBatch:
             return ""
         level = self.request.policy.level
         return (
-            f"Reserved is the {100 * level:g} % quantile of its forecast, whose median is "
+            f"Reserved is the {100 * level:g}% quantile of its forecast, whose median is "
             f"{span(estimate.at(0.5))}"
         )
 
@@ -279,7 +279,7 @@ class Replayed:
              span(c["wait_mean_s"])]
             for c in self.report["cells"]
         ]  # fmt: skip
-        header = ["dispatcher", "estimates", "mean bounded slowdown", "95 %", "mean wait"]
+        header = ["dispatcher", "estimates", "mean bounded slowdown", "95%", "mean wait"]
         lines = [f"{self.report['jobs']:,} jobs on {self.report['procs']:,} processors"]
         return card(f"Replay of {self.report['log']}", lines, html_table(header, rows))
 

@@ -47,7 +47,7 @@ def weaknesses(jobs: pd.DataFrame, usable: NDArray[np.bool_], grace_s: float) ->
     cut = np.isin(jobs["outcome"].to_numpy()[usable].astype(str), CENSORED).mean()
     if cut > 0.01:
         said.append(
-            f"{100 * cut:.0f} % of the runs were cut short (timeout, cancelled) and count as "
+            f"{cut:.0%} of the runs were cut short (timeout, cancelled) and count as "
             "they ran: the model forecasts how long a job holds its machine, not what it needs."
         )
     said.append("A burst submitted at once shares one error: coverage holds over days, not within.")
@@ -146,7 +146,7 @@ def card_html(card: Mapping[str, Any]) -> str:
     if not card:
         return "<div><b>Run-time model</b><div>has learned nothing yet; call fit</div></div>"
     counts, data = card["counts"], card["data"]
-    levels = ", ".join(f"{100 * level:g} %" for level in card["levels"])
+    levels = ", ".join(f"{100 * level:g}%" for level in card["levels"])
     lines = [
         f"learned from {counts['trained']:,} of {data['rows']:,} jobs, calibrated on "
         f"{counts['calibrated']:,}; quantiles at {levels}",

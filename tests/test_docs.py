@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import re
 import runpy
 import shlex
 import shutil
+import tokenize
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -270,3 +272,25 @@ def test_the_readme_shows_what_make_run_prints(
     assert left.value.code == 0
     printed = squeezed(capsys.readouterr().out)
     assert [line for line in squeezed(shown[0]) if line not in printed and "──" not in line] == []
+
+
+def said_in(path: Path) -> str:
+    """A page; of a module its strings and comments, what f-strings compute left out."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".py":
+        tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+        kept = (t.string for t in tokens if t.type in (tokenize.STRING, tokenize.COMMENT))
+        text = "\n".join(re.sub(r"\{[^{}]*\}", "{}", string) for string in kept)
+    return text
+
+
+def test_shares_are_written_in_one_way() -> None:
+    """Pages, tables and sentences would mix two ways, with a blank before the sign and without."""
+    folders = ("", "docs/**/", "notebooks/", "benchmarks/", "integrations/**/", "pipelines/**/",
+               "planner/**/", "predictor/**/")  # fmt: skip
+    paths = [p for folder in folders for end in ("md", "py") for p in ROOT.glob(f"{folder}*.{end}")]
+    spaced = re.compile(r".{,20}[0-9})\]][\s\xa0]%(?![\w({%]).{,20}")
+    suspects = [p for p in paths if spaced.search(p.read_text(encoding="utf-8"))]
+    assert [f"{p.name}: {near}" for p in suspects for near in spaced.findall(said_in(p))] == []
+    by_hand = re.compile(r"\{[^{}]*100 \* [^{}]*f\}%")
+    assert [p.name for p in paths if by_hand.search(p.read_text(encoding="utf-8"))] == []

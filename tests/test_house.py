@@ -18,7 +18,7 @@ FILE_LINES, FUNCTION_LINES, PARAMETERS, COMPLEXITY = 600, 80, 14, 20
 OPTIONS = "the options of a command are its parameters"
 ENCODING = "a request becomes arrays column by column; parts would hand on all columns"
 FORECASTS = "issuing, learning and refitting in one place; being taken apart"
-KERNEL = "a numba kernel: records and more calls cost 5 to 11 % of the moves a second"
+KERNEL = "a numba kernel: records and more calls cost 5 to 11% of the moves a second"
 RULES = "one rule after another, each a branch; split they would be found in no order"
 SEARCH = "one loop whose state is handed on nowhere"
 

@@ -220,7 +220,7 @@ def backtest(
         values; ``left_out`` counts the jobs wider than the machine.
         ``regret`` is the mean bounded slowdown above that of the same dispatcher with oracle
         estimates, where that is in the grid; ``against_first`` above the first cell's.
-        Intervals are 95 %, paired, over weeks (over sequences, where there are some); those of
+        Intervals are 95%, paired, over weeks (over sequences, where there are some); those of
         ``jitter`` over weeks and jitters.
     """
     found: dict[Cell, dict[str, Any]] = {}

@@ -35,7 +35,7 @@ def contest(
     -------
     dict
         ``promoted``, ``why`` in words, and the numbers: mean bounded slowdown of each, their
-        difference (challenger less champion) and its 95 % interval over weeks.
+        difference (challenger less champion) and its 95% interval over weeks.
 
     Notes
     -----
@@ -67,7 +67,7 @@ def contest(
     late = (new["late_share"] or 0.0) - (old["late_share"] or 0.0)
     better, keeps = high < 0, late <= 0.001
     why = f"mean bounded slowdown {old['bsld_mean']:.2f} -> {new['bsld_mean']:.2f}, difference "
-    why += f"{mean:+.2f} (95 % {low:+.2f} to {high:+.2f} over weeks): "
+    why += f"{mean:+.2f} (95% {low:+.2f} to {high:+.2f} over weeks): "
     if better and keeps:
         why += "better beyond chance"
     elif better:

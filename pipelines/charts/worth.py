@@ -50,7 +50,7 @@ def regrets(
                  alt.Tooltip("regret:Q", format="+.1%")],
     ).add_params(hover)  # fmt: skip
     tips = [alt.Tooltip("name:N", title="estimates"), alt.Tooltip("regret:Q", format="+.1%"),
-            alt.Tooltip("low:Q", title="95 % from", format="+.1%"),
+            alt.Tooltip("low:Q", title="95% from", format="+.1%"),
             alt.Tooltip("high:Q", title="to", format="+.1%")]  # fmt: skip
     base = alt.Chart(rows("whole"))
     bars = base.mark_rule(strokeWidth=3, color=COLOURS[5]).encode(
@@ -106,7 +106,7 @@ def policies(found: Mapping[str, tuple[float, float, float]], baseline: str) -> 
     y = alt.Y("name:N", title=None, sort=[row["name"] for row in values],
               axis=alt.Axis(ticks=False, labelLimit=190))  # fmt: skip
     tips = [alt.Tooltip("name:N", title="way"), alt.Tooltip("mean:Q", format="+.1%"),
-            alt.Tooltip("low:Q", title="95 % from", format="+.1%"),
+            alt.Tooltip("low:Q", title="95% from", format="+.1%"),
             alt.Tooltip("high:Q", title="to", format="+.1%"), alt.Tooltip("proven:N")]  # fmt: skip
     colour = alt.Color("proven:N", title=None, sort=kinds, scale=alt.Scale(
         domain=kinds, range=[COLOURS[2], GREY, COLOURS[5]]))  # fmt: skip

@@ -130,13 +130,13 @@ def show(found: Advice) -> None:
     user = facts["excess_core_h"]["user"]
 
     def share(value: float) -> str:
-        return f"{100 * value / user:.1f} %" if user else "-"
+        return f"{value / user:.1%}" if user else "-"
 
-    rows = [["requests of users", "0.00 %", f"{user:,.0f}", share(user), "0.0 %", ""]]
+    rows = [["requests of users", "0.00%", f"{user:,.0f}", share(user), "0.0%", ""]]
     for point in facts["curve"]:
         rule = point["best_rule"]
         kept = "kept" if point["promise_kept"] else "broken"
-        rows.append(_curve_row(f"advised, risk {100 * point['risk']:g} %", point, share, kept))
+        rows.append(_curve_row(f"advised, risk {100 * point['risk']:g}%", point, share, kept))
         rows.append(_curve_row(f"  {rule['name']}", rule, share, ""))
     title = (
         f"{facts['log']}: {facts['finishing_jobs']:,} of {facts['jobs']:,} jobs finished within "
@@ -173,15 +173,15 @@ def show_memory(found: Advice) -> None:
         [
             METHOD_NAMES[name],
             f"{waste['waste_gib_h']:,.1f}",
-            f"{100 * waste['waste_gib_h'] / user:.1f} %" if user else "-",
+            f"{waste['waste_gib_h'] / user:.1%}" if user else "-",
             f"{waste['waste_half_gib_h']:,.1f}",
-            f"{100 * waste['failures']:.2f} %",
+            f"{waste['failures']:.2%}",
         ]
         for name, waste in facts["memory"].items()
     ]
     title = (
         f"{facts['log']}: {facts['judged_tasks']:,} of {facts['tasks']:,} tasks, the last "
-        "70 % of those for which their request was enough;\nmemory held and not used, a failed "
+        "70% of those for which their request was enough;\nmemory held and not used, a failed "
         "attempt lasting the full run, or half of it"
     )
     columns = ["method", "waste GiB-h", "of users'", "at half a run", "failures"]
@@ -202,7 +202,7 @@ def show_memory(found: Advice) -> None:
                 ),
                 f"{row['mem_mib']:,.0f}",
                 f"{row['advised_mib']:,.0f}",
-                f"{100 * row['chance']:.1f} %",
+                f"{row['chance']:.1%}",
                 f"{row['tasks']:,}",
                 f"{row['saved_gib_h']:,.1f}",
             ]
@@ -224,7 +224,7 @@ def _curve_row(
 ) -> list[str]:
     return [
         name,
-        f"{100 * point['cut_share']:.2f} %",
+        f"{point['cut_share']:.2%}",
         f"{point['excess_core_h']:,.0f}",
         share(point["excess_core_h"]),
         share(point["lost_core_h"]),
@@ -245,7 +245,7 @@ def _wait_table(facts: dict[str, Any]) -> Any:
             ]
         )
     title = (
-        f"Mean waits in minutes by the limits at {100 * facts['risk']:g} %, 95 % interval paired "
+        f"Mean waits in minutes by the limits at {100 * facts['risk']:g}%, 95% interval paired "
         "by week;\na job that is cut is submitted again with its old request"
     )
     columns = ["replay", "users'", "advised", "perfect", "advised - users'", "lost core-h"]
@@ -260,7 +260,7 @@ def _group_table(groups: Any) -> Any:
             f"{row['user'] or '-'} / {row['cpus']:g} / {row['queue'] or '-'} / {row['app'] or '-'}",
             slurm_time(row["requested_s"]),
             slurm_time(row["limit_s"]),
-            f"{100 * row['chance']:.1f} %",
+            f"{row['chance']:.1%}",
             f"{row['jobs']:,}",
             f"{row['saved_core_h']:,.0f}",
         ]

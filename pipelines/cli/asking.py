@@ -163,7 +163,7 @@ def _start_table(facts: dict[str, Any]) -> Any:
         + (f", {more} more not shown" if more > 0 else "")
         + (f"; corrected by {by:,} starts of the past" if by else "; not corrected by a past")
     )
-    result = table(title, ["job", "10 %", "half", "90 %", "why"], rows)
+    result = table(title, ["job", "10%", "half", "90%", "why"], rows)
     result.columns[-1].justify, result.columns[-1].no_wrap = "left", False
     return result
 
@@ -177,17 +177,17 @@ def _score_table(facts: dict[str, Any]) -> Any:
         rows.append(
             [
                 name,
-                f"{100 * found['p50_within_10_min']:.1f} %",
+                f"{found['p50_within_10_min']:.1%}",
                 f"{found['mae_min']:.1f}",
-                "-" if covered is None else f"{100 * covered:.1f} %",
+                "-" if covered is None else f"{covered:.1%}",
             ]
         )
     months = facts["p90_coverage_by_month"].values()
-    spread = f"; by month {100 * min(months):.1f} to {100 * max(months):.1f} %" if months else ""
+    spread = f"; by month {min(months):.1%} to {max(months):.1%}" if months else ""
     title = (
         f"{facts['log']} under {facts['dispatcher']}: {facts['jobs']:,} jobs, "
-        f"{100 * facts['at_once_share']:.1f} % start at once, {facts['scored']:,} scored;\n"
-        f"p90 holds {100 * facts['p90_coverage']:.1f} %{spread}"
+        f"{facts['at_once_share']:.1%} start at once, {facts['scored']:,} scored;\n"
+        f"p90 holds {facts['p90_coverage']:.1%}{spread}"
     )
     return table(title, ["start times", "within 10 min", "error min", "<= p90"], rows)
 

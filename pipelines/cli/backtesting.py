@@ -71,7 +71,7 @@ def backtest(
     ] = False,
     jitters: Annotated[
         int,
-        typer.Option(help="Replays again with every forecast moved by 1 %: the spread.", min=0),
+        typer.Option(help="Replays again with every forecast moved by 1%: the spread.", min=0),
     ] = 0,
     jobs: Annotated[int, typer.Option(help="Processes.", min=1)] = 2,
     dask: Annotated[
@@ -193,7 +193,7 @@ def cell_table(report: dict[str, Any]) -> Any:
     if report["left_out"]:
         title += f"\nleft out: {report['left_out']:,} jobs wider than the machine"
     more = ["mean, jittered", "max, jittered"] if jittered else []
-    columns = ["dispatcher", "mean", "95 %", *more, "p95", "p99", "max", "wait", "late %", "off"]
+    columns = ["dispatcher", "mean", "95%", *more, "p95", "p99", "max", "wait", "late %", "off"]
     return table(title, [*columns, "missed", "regret"], rows)
 
 

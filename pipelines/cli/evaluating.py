@@ -94,8 +94,8 @@ def estimator_table(report: dict[str, Any]) -> Any:
             [
                 name,
                 f"{found['median_abs_log2']:.3f}",
-                f"{100 * found['within_2x']:.0f} %",
-                f"{100 * found['accuracy_minmax']:.1f} %",
+                f"{found['within_2x']:.0%}",
+                f"{found['accuracy_minmax']:.1%}",
                 f"{found['pinball']:,.0f}",
                 covered,
                 f"{100 * found['worst_month_gap']:.1f}",

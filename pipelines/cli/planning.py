@@ -422,7 +422,7 @@ def _why(response: PlanResponse, request: PlanRequest) -> dict[str, str]:
 def _starts(
     response: PlanResponse, request: PlanRequest, most: int | None = None
 ) -> dict[str, dict[str, int]]:
-    """By when waiting tasks will have started with 50 and 90 %, if the plan is carried out."""
+    """By when waiting tasks will have started with 50 and 90%, if the plan is carried out."""
     from plancast.planner.planning.expected_starts import outlooks
 
     if response.plan is None:

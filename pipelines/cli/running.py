@@ -174,7 +174,7 @@ def print_forecasts(facts: Mapping[str, Any]) -> None:
     console.print(table(title, columns, rows))
     console.print(
         "error s: mean absolute error; log2: median |log2(forecast / run time)|;\n"
-        "<= p90: share of jobs that ended by their 90 % quantile\n"
+        "<= p90: share of jobs that ended by their 90% quantile\n"
     )
 
 
@@ -199,7 +199,7 @@ def print_trial(facts: Mapping[str, Any]) -> None:
         f"{facts['batches']} batches of {facts['batch_size']} jobs planned with each estimate, "
         "executed with the truth"
     )
-    columns = ["estimate", "error s", "log2", "cost", "regret", "95 % interval", "wait h", "late h"]
+    columns = ["estimate", "error s", "log2", "cost", "regret", "95% interval", "wait h", "late h"]
     console.print(table(title, columns, rows))
     console.print("cost: realised; regret: against plans that know every run time (oracle)")
     if facts["batches_that_wait"] < facts["batches"]:

@@ -48,7 +48,7 @@ def tune(
 
     asked = parse_levels(levels)
     if not 0 < share < 1:
-        raise BadRequest(f"--share {share:g}: must lie in (0, 1); 0.3 keeps the later 70 % unseen")
+        raise BadRequest(f"--share {share:g}: must lie in (0, 1); 0.3 keeps the later 70% unseen")
     with progress("tuning") as tell:
         facts = search(
             read_jobs(jobs),

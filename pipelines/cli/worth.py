@@ -25,7 +25,7 @@ def worth(
 ) -> None:
     """What forecasts are worth on a log: plans with and without them, executed with the truth.
 
-    Batches are backlogs of the log's last 30 %, models learn from what had ended before.
+    Batches are backlogs of the log's last 30%, models learn from what had ended before.
 
     Example: plancast worth KTH-SP2-1996-2.swf.gz --json worth.json
     """
@@ -72,7 +72,7 @@ def print_worth(facts: Mapping[str, Any]) -> None:
                  f"{against['lo']:+.1%} to {against['hi']:+.1%}"]
             )  # fmt: skip
         title = f"{facts['n']} batches of {facts['log']}, executed with the truth"
-        console.print(table(title, ["way", "cost", f"against {facts['baseline']}", "95 %"], rows))
+        console.print(table(title, ["way", "cost", f"against {facts['baseline']}", "95%"], rows))
         lost = ", ".join(f"{name} {share:.1%}" for name, share in facts["leaks"].items())
         console.print(f"closed_scenarios above the strong oracle: {lost}", soft_wrap=True)
     console.print(facts["verdict"], soft_wrap=True)

@@ -198,7 +198,7 @@ class Board:
         Notes
         -----
         The times are those that the plan in force has by now, and the start by which it has
-        begun with 90 % is a quantile over executions of it
+        begun with 90% is a quantile over executions of it
         (``plancast.planner.planning.expected_starts``). Where the plan does not hold any more it is
         told as it was made.
         """

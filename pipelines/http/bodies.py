@@ -89,7 +89,7 @@ class Explanation:
     """Where a task stands: planned, unplanned, running, stopping, or how it ended.
 
     If it waits: for what, when it starts as the plan stands by now, by when it will have
-    started with 50 and 90 %, and what has to happen.
+    started with 50 and 90%, and what has to happen.
     """
 
     task: str
@@ -105,7 +105,7 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """When a waiting task starts, with 10, 50 and 90 %, seconds since the epoch; None: unknown."""
+    """When a waiting task starts, with 10, 50 and 90%, seconds since the epoch; None: unknown."""
 
     id: str
     p10_s: int | None

@@ -146,7 +146,7 @@ def advise(
         raise BadRequest(f"{test.log.name}: no job finished within its request; nothing to judge")
     found: dict[float, Limits] = {}
     for level in sorted({risk, *RISKS}):
-        tell(f"limits at {100 * level:g} %")
+        tell(f"limits at {100 * level:g}%")
         found[level] = advise_limits(frame, level, LimitSettings(worst=worst))
     tell("rules")
     rules = {name: limits[part] for name, limits in rule_limits(frame).items()}
@@ -290,8 +290,8 @@ def verdict(facts: dict[str, Any]) -> str:
     saved = 1.0 - excess["advised"] / excess["user"] if excess["user"] else 0.0
     net = saved - lost / excess["user"] if excess["user"] else 0.0
     said = [
-        f"At a risk of {100 * facts['risk']:g} % the advised limits cut "
-        f"{100 * facts['cut_share']:.2f} % of the jobs that would have finished"
+        f"At a risk of {100 * facts['risk']:g}% the advised limits cut "
+        f"{facts['cut_share']:.2%} of the jobs that would have finished"
         + (
             ", and keep the promise in every month."
             if facts["promise_kept"]
@@ -305,13 +305,13 @@ def verdict(facts: dict[str, Any]) -> str:
         )
     else:
         said.append(
-            f"They free {100 * saved:.0f} % of the {excess['user']:,.0f} core-hours that requests "
-            f"hold beyond the runs ({100 * net:.0f} % after the runs that are cut), by lowering "
-            f"{100 * facts['lowered_share']:.0f} % of the requests."
+            f"They free {saved:.0%} of the {excess['user']:,.0f} core-hours that requests "
+            f"hold beyond the runs ({net:.0%} after the runs that are cut), by lowering "
+            f"{facts['lowered_share']:.0%} of the requests."
         )
     if facts["lowered_cut_share"] > 0.2:
         said.append(
-            f"{100 * facts['lowered_cut_share']:.0f} % of the lowered jobs are cut: such limits "
+            f"{facts['lowered_cut_share']:.0%} of the lowered jobs are cut: such limits "
             "are probes, for sites where a job that is cut is submitted again at once; --worst "
             "bounds each job's chance."
         )
@@ -377,7 +377,7 @@ def slurm_text(advice: Advice) -> str:
     facts, lowered = advice.facts, advice.groups
     lowered = lowered[lowered["limit_s"] < lowered["requested_s"]]
     lines = [
-        f"-- Limits advised for {facts['log']} at a risk of {100 * facts['risk']:g} %.",
+        f"-- Limits advised for {facts['log']} at a risk of {100 * facts['risk']:g}%.",
         f"-- {facts['verdict']}",
         "-- For people:",
     ]
@@ -387,7 +387,7 @@ def slurm_text(advice: Advice) -> str:
         lines.append(
             f"--   user {_plain(row['user'])}{_plain(where)}{_plain(what)}, {row['cpus']:g} "
             f"processors, instead of --time={slurm_time(row['requested_s'])}: "
-            f"--time={slurm_time(row['limit_s'])} (chance to be cut {100 * row['chance']:.1f} %)"
+            f"--time={slurm_time(row['limit_s'])} (chance to be cut {row['chance']:.1%})"
         )
     lines += [
         "",

@@ -306,7 +306,7 @@ class _Words:
             reason = f"fits now, but would delay job {first}, which is first in the queue"
         at, late = (self._clock(told_s[k]) for k in (1, 2))
         helps = self._helps(row, job, state.limit_s[row])
-        said = f"{reason}; {at}, by {late} with 90 %"
+        said = f"{reason}; {at}, by {late} with 90%"
         return (f"{said}; {helps}" if helps else said), helps
 
     def _lacks(self, row: int) -> str:

@@ -158,8 +158,8 @@ def verdict(facts: dict[str, Any]) -> str:
     ours, user, other = (memory[name] for name in ("advised", "user", best))
     said = [
         f"Of {facts['judged_tasks']:,} tasks for which their request was enough, "
-        f"{100 * ours['failures']:.2f} % would fail at the advised amounts (promised: at most "
-        f"{100 * facts['risk']:g} %)"
+        f"{ours['failures']:.2%} would fail at the advised amounts (promised: at most "
+        f"{100 * facts['risk']:g}%)"
         + ("." if ours["failures"] <= facts["risk"] else "; the promise is broken.")
     ]
     if not ours["waste_gib_h"] < 0.99 * user["waste_gib_h"]:

@@ -151,9 +151,9 @@ def corrected(
 
     Notes
     -----
-    The 90 % quantile: two experts, the samples and the limits, are mixed by their recent losses
+    The 90% quantile: two experts, the samples and the limits, are mixed by their recent losses
     in ``log(wait + 60 s)``, and shifted by conformal scores of jobs that have started, with
-    levels that adapt (``OnlineCorrection``). The median and the 10 % quantile are quantiles of
+    levels that adapt (``OnlineCorrection``). The median and the 10% quantile are quantiles of
     the samples, at the levels below which so many of the jobs that have started lay: a shift
     would move certain forecasts as far as uncertain ones. Forecasts at submission and after 1,
     2, 4 and 8 hours are corrected apart. Future arrivals are not in the samples: this is where

@@ -134,8 +134,8 @@ def _head(name: str, ingest: Facts, train: Facts) -> str:
 
 
 def _coded(text: str) -> str:
-    """Escaped, with what stands between backquotes as code and no line break before a %."""
-    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text)).replace(" %", "&nbsp;%")
+    """Escaped, with what stands between backquotes as code."""
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
 
 
 def _verdict(verdict: Verdict) -> str:
@@ -153,7 +153,7 @@ def _numbers(train: Facts, trial: Facts, worth: Facts) -> str:
     model, kind = train["estimators"]["model"], trial["kinds"][MODEL]
     shown = [(f"{2 ** model['median_abs_log2']:.2f}x", "typical factor between forecast and truth")]
     if "coverage_p90" in model:
-        shown.append((f"{model['coverage_p90']:.1%}", "of jobs ended by their 90 % quantile"))
+        shown.append((f"{model['coverage_p90']:.1%}", "of jobs ended by their 90% quantile"))
     if worth["queues"]:
         auto = worth["auto_against_best_rule"]
         shown.append((f"{auto['mean']:+.1%}", "cost of plancast's plans against the best rule's"))
@@ -191,7 +191,7 @@ def _learned(
     charts["importances"] = of_forecasts.importances(importances_of(model))
     grid = [
         figure("reliability", "Are the quantiles right?", "Each line should lie on the dashed "
-               "diagonal: of the jobs, 90 % should end by their 90 % quantile. Click names."),
+               "diagonal: of the jobs, 90% should end by their 90% quantile. Click names."),
         figure("ranking", "Who forecasts best?", "The middle job's error: 2 is half or double "
                "the run time, 1 exact. The least is best."),
         figure("truth", "Forecast against run time", "Jobs on the dashed line are forecast "
@@ -267,7 +267,7 @@ def _worth(charts: dict[str, Drawing], trial: Facts, worth: Facts, policy: Polic
                  if way not in (worth["baseline"], "closed_best_rule")}  # fmt: skip
         charts["ways"] = of_worth.policies(shown, way_name(worth["baseline"]))
         grid.append(figure("ways", "Ways of planning", f"{worth['n']} queues of the log, planned "
-                           "in each way and carried out with the true run times; lines are 95 % "
+                           "in each way and carried out with the true run times; lines are 95% "
                            "intervals. Grey: the difference may be chance."))  # fmt: skip
     replays = worth.get("replays") or []
     if replays:
@@ -287,7 +287,7 @@ def _worth(charts: dict[str, Drawing], trial: Facts, worth: Facts, policy: Polic
     prices = {term: policy.prices.of(term) for term in TERMS}
     charts["terms"] = of_worth.terms(priced_terms(trial, prices))
     grid += [figure("regret", "Regret of each batch", "A dot for each batch, the diamond for all "
-                    "with its 95 % interval: 0 is as cheap as with true run times. Click a dot to "
+                    "with its 95% interval: 0 is as cheap as with true run times. Click a dot to "
                     "follow its batch."),
              figure("terms", "Where the costs come from", "Mean amounts over the batches times "
                     "the policy's prices.")]  # fmt: skip
@@ -355,7 +355,7 @@ def _trial_table(trial: Facts, best: set[str]) -> str:
              "tied for best" if kind in best and len(best) > 1 else ""]
         )  # fmt: skip
     header = ["estimate", "mean error, s", "typical factor, log2", "planned cost",
-              "realised cost", "regret", "95 % interval", ""]  # fmt: skip
+              "realised cost", "regret", "95% interval", ""]  # fmt: skip
     return _table(header, rows, [k for k, kind in enumerate(kinds) if kind in best])
 
 

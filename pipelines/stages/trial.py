@@ -278,7 +278,7 @@ def summarise(rows: Sequence[dict[str, dict[str, Any]]], seed: int) -> dict[str,
 
     Notes
     -----
-    Regret is ``sum(cost) / sum(cost with oracle) - 1``; its 95 % interval is a bootstrap over
+    Regret is ``sum(cost) / sum(cost with oracle) - 1``; its 95% interval is a bootstrap over
     batches, paired: both sums use the same resampled batches; resamples in which the oracle
     (or who goes by the requested times) pays nothing have no ratio and are left out.
 
@@ -321,7 +321,7 @@ def summarise(rows: Sequence[dict[str, dict[str, Any]]], seed: int) -> dict[str,
 
 
 def _excess(cost: Floats, peer: Floats, draws: NDArray[np.int64]) -> tuple[float, list[float]]:
-    """``sum(cost) / sum(peer) - 1`` and its paired 95 % interval."""
+    """``sum(cost) / sum(peer) - 1`` and its paired 95% interval."""
     resampled = cost[draws].sum(axis=1) / peer[draws].sum(axis=1) - 1
     low, high = np.quantile(resampled, (0.025, 0.975))
     return float(cost.sum() / peer.sum() - 1), [float(low), float(high)]

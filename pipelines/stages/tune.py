@@ -163,7 +163,7 @@ def wins_everywhere(
     Notes
     -----
     Asked of what is chosen: later folds train on more jobs and lie nearer to the test. Small
-    trees win the first fold of a log by 10 % and lose the last, and then all that follows.
+    trees win the first fold of a log by 10% and lose the last, and then all that follows.
     """
     return all(
         relative_loss([mine], [usual]) < 1 for mine, usual in zip(found, default, strict=True)

@@ -19,7 +19,7 @@ WAYS = {
     "last_same": "last similar run",
     "app_median": "program's median",
     "p50": "model's median",
-    "p80": "model's 80 % quantile",
+    "p80": "model's 80% quantile",
     "scenarios": "model's scenarios",
 }
 """What a way of planning goes by, in people's words."""
@@ -82,22 +82,22 @@ def kind_name(kind: str) -> str:
         "the model's median"
         if kind == MODEL
         else WAYS.get(
-            kind, f"the model's {kind.rpartition('_p')[2]} % quantile" if "_p" in kind else kind
+            kind, f"the model's {kind.rpartition('_p')[2]}% quantile" if "_p" in kind else kind
         )
     )
 
 
 def change(share: float, *, digits: int = 1) -> str:
     """A difference of costs in words."""
-    size = f"{100 * abs(share):.{digits}f} %"
-    if float(size.rstrip(" %")) == 0:
+    size = f"{abs(share):.{digits}%}"
+    if float(size.rstrip("%")) == 0:
         return "as much"
     return f"{size} {'less' if share < 0 else 'more'}"
 
 
 def interval(low: float, high: float) -> str:
-    """A 95 % interval of a difference of costs."""
-    return f"95 %: {100 * low:+.1f} to {100 * high:+.1f} %"
+    """A 95% interval of a difference of costs."""
+    return f"95%: {low:+.1%} to {high:+.1%}"
 
 
 def tied(trial: Facts, seed: int = 0) -> set[str]:
@@ -130,7 +130,7 @@ def _forecasts(train: Facts) -> str:
     if asked is not None and np.isfinite(asked["median_abs_log2"]):
         sentence += f" (by requested times: {2 ** asked['median_abs_log2']:.2f})"
     if "coverage_p90" in model:
-        sentence += f", and {100 * model['coverage_p90']:.1f} % ended by their 90 % quantile"
+        sentence += f", and {model['coverage_p90']:.1%} ended by their 90% quantile"
     return sentence + "."
 
 
@@ -160,8 +160,8 @@ def _left(trial: Facts, worth: Facts) -> str:
     if worth["queues"]:
         exact, perfect = worth["attainable_by_calibrated"], worth["oracle_against_baseline"]
         sentence = (
-            f"Perfect forecasts would save {max(0.0, -100 * perfect):.1f} %, exactly calibrated "
-            f"ones of this kind {max(0.0, -100 * exact['mean']):.1f} %"
+            f"Perfect forecasts would save {max(0.0, -perfect):.1%}, exactly calibrated "
+            f"ones of this kind {max(0.0, -exact['mean']):.1%}"
         )
         waits = worth.get("replays") or []
         if len(waits) >= 3:
@@ -174,8 +174,8 @@ def _left(trial: Facts, worth: Facts) -> str:
     if trial["batches_that_wait"] == 0:
         return "A plan could win something only where jobs have to wait for one another."
     regret = trial["kinds"][MODEL]["regret"]
-    saved = 100 * regret / (1 + regret)
-    return f"Plans that know every run time would cost {saved:.1f} % less than these."
+    saved = regret / (1 + regret)
+    return f"Plans that know every run time would cost {saved:.1%} less than these."
 
 
 def _next(trial: Facts, worth: Facts, log: str, model: str) -> tuple[str, ...]:
@@ -208,7 +208,7 @@ def _sure(train: Facts, trial: Facts, worth: Facts) -> tuple[str, ...]:
         auto, own = worth["auto_against_best_rule"], worth["closed_scenarios_against_closed_first"]
         said.append(f"The saving is {_proof(auto)} on {worth['n']} queues"
                     f"{_more(auto, worth['n'])}.")  # fmt: skip
-        said.append(f"The forecasts' own part in it, {100 * own['mean']:+.1f} % "
+        said.append(f"The forecasts' own part in it, {own['mean']:+.1%} "
                     f"({interval(own['lo'], own['hi'])}), is {_proof(own)}.")  # fmt: skip
     if trial["batches_that_wait"]:
         names = [kind_name(kind) for kind in sorted(tied(trial))]
@@ -227,8 +227,8 @@ def _sure(train: Facts, trial: Facts, worth: Facts) -> tuple[str, ...]:
 
 def _proof(found: Facts) -> str:
     if found["hi"] < 0:
-        return "beyond chance (95 %)"
-    return "a loss beyond chance (95 %)" if found["lo"] > 0 else "not proven: it may be chance"
+        return "beyond chance (95%)"
+    return "a loss beyond chance (95%)" if found["lo"] > 0 else "not proven: it may be chance"
 
 
 def _more(found: Facts, n: int) -> str:

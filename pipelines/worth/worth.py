@@ -293,7 +293,7 @@ def best_rule(costs: Mapping[str, Floats], rules: Sequence[str]) -> str:
 
 
 def excess(cost: Floats, peer: Floats, draws: NDArray[np.int64]) -> dict[str, float]:
-    """``sum(cost) / sum(peer) - 1`` with its paired 95 % bootstrap interval over batches."""
+    """``sum(cost) / sum(peer) - 1`` with its paired 95% bootstrap interval over batches."""
     cost, peer = np.asarray(cost), np.asarray(peer)
     if not peer.sum() > 0:
         return {"mean": 0.0, "lo": 0.0, "hi": 0.0}
@@ -452,7 +452,7 @@ def verdict(facts: Mapping[str, Any]) -> str:
     exact, oracle = facts["attainable_by_calibrated"], facts["oracle_against_baseline"]
     first = (
         f"On {facts['n']} batches of {facts['log']} `auto` is {_cheaper(auto['mean'])} than the "
-        f"best rule ({best}; 95 %: {auto['lo']:+.1%} to {auto['hi']:+.1%})."
+        f"best rule ({best}; 95%: {auto['lo']:+.1%} to {auto['hi']:+.1%})."
     )
     second = (
         f"Against {facts['baseline']}, exact forecasts of this kind could win about "

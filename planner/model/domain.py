@@ -993,7 +993,7 @@ class Policy:
     scenarios : tuple of float
         Levels at which the order of a plan is priced, all tasks at the same one; it costs least
         on average over them. 1 is the scenario in which each task runs up to its kill limit
-        (without one, to its 98 % quantile). Empty: the plan costs least at `level`.
+        (without one, to its 98% quantile). Empty: the plan costs least at `level`.
     """
 
     prices: Prices = field(default_factory=Prices)

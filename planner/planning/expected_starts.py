@@ -1,4 +1,4 @@
-"""What each waiting task waits for, and by when it will have started with 50 and 90 %."""
+"""What each waiting task waits for, and by when it will have started with 50 and 90%."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Outlook:
     start_s : int
         Planned, seconds since the epoch.
     half_s, sure_s : int
-        With 50 and with 90 % it will have started by then, if the plan is carried out as it stands.
+        With 50 and with 90% it will have started by then, if the plan is carried out as it stands.
     until : str
         What has to happen: ``T17 ends``.
     text : str
@@ -85,7 +85,7 @@ def outlooks(
         np.quantile(columns, level, axis=0, method="higher").astype(np.int64) + now
         for level in (HALF, SURE)
     )
-    # By when it will have, at 90 %, is no earlier than what the plan reserves for.
+    # By when it will have, at 90%, is no earlier than what the plan reserves for.
     sure = np.maximum(sure, [a.start_s for a in shown])
     standing = _Standing(request, plan)
     found = {}

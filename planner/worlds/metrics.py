@@ -98,7 +98,7 @@ def judge(replayed: Replay, seed: int = 0) -> dict[str, Any]:
 
 
 def weekly_interval(values: Floats, submit_s: Ints, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of the mean over jobs, by drawing whole weeks again.
+    """95% interval of the mean over jobs, by drawing whole weeks again.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def weekly_interval(values: Floats, submit_s: Ints, seed: int = 0) -> tuple[floa
 
 
 def interval_over(values: Floats, blocks: Ints, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of the mean over all values, by drawing whole blocks again."""
+    """95% interval of the mean over all values, by drawing whole blocks again."""
     _, block = np.unique(blocks, return_inverse=True)
     sums, counts = np.bincount(block, values), np.bincount(block)
     drawn = np.random.default_rng(seed).integers(0, len(sums), (DRAWS, len(sums)))
@@ -134,7 +134,7 @@ def interval_over(values: Floats, blocks: Ints, seed: int = 0) -> tuple[float, f
 def paired_interval(
     values: Floats, submit_s: Ints, blocks: Ints | None = None, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % interval of the mean over repeated replays, drawing replays and whole weeks again.
+    """95% interval of the mean over repeated replays, drawing replays and whole weeks again.
 
     Parameters
     ----------

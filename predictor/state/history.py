@@ -78,7 +78,7 @@ STATS: tuple[str, ...] = (
     "ratio",
 )
 """What is told of a key: the number of ended jobs; log of the last run time; log of the mean of
-the last two; median, 10 % and 90 % quantile of the log run times in the window; exponentially
+the last two; median, 10% and 90% quantile of the log run times in the window; exponentially
 decayed mean and standard deviation of log run time; seconds since the last end; share of jobs
 that did not complete; exponentially decayed mean of log(run time / requested time)."""
 

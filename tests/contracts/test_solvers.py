@@ -144,7 +144,7 @@ def test_wall_clock_budget(name: str) -> None:
         took.append(time.perf_counter() - began)
         if solution.schedule is not None:
             assert judged(problem, solution).valid
-    # 50 ms and 5 % is the promise; three times that on a busy machine.
+    # 50 ms and 5% is the promise; three times that on a busy machine.
     assert min(took) <= 0.5 + 3 * (0.05 + 0.05 * 0.5)
 
 

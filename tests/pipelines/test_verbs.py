@@ -167,7 +167,7 @@ def test_with_a_model_its_forecasts_are_reserved(model: pc.RuntimePredictor) -> 
     plan = pc.plan(rows, {"nodes": 1, "cpus": 4}, model=model, budget=1)
     assert plan.response.estimate_source == "model"
     assert plan.response.scenarios
-    assert "80 % quantile of its forecast" in plan.explain("T1")
+    assert "80% quantile of its forecast" in plan.explain("T1")
 
 
 @pytest.mark.parametrize(

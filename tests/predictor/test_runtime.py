@@ -57,7 +57,7 @@ def test_forecasts_are_usable_seconds(trained: RuntimePredictor, log: pd.DataFra
 
 
 def test_quantiles_cover_what_they_promise(trained: RuntimePredictor, log: pd.DataFrame) -> None:
-    """A plan at the 90 % level would be late far more often than one time in ten."""
+    """A plan at the 90% level would be late far more often than one time in ten."""
     run = log["run_s"].to_numpy()[1000:, None]
     covered = (run <= trained.forecast_log(log.iloc[1000:])).mean(axis=0)
     np.testing.assert_allclose(covered, LEVELS, atol=0.1)

@@ -33,7 +33,7 @@ COARSE_PART = 0.4
 """Part of it that the model in coarser ticks may take."""
 TICKS = 500
 LONG_S = 20_000
-"""Horizons beyond this are first planned in ticks: of ten days CP-SAT made 13 to 16 % better
+"""Horizons beyond this are first planned in ticks: of ten days CP-SAT made 13 to 16% better
 plans in 2 s than by the second; of a quarter of an hour it did not."""
 TICKED_TASKS = 20
 """With fewer tasks the proof by the second takes no longer."""

@@ -6,7 +6,7 @@ makespan the longest of all. Only moves that take a critical task from its place
 it shorter.
 
 ``can_lead`` and ``path_ahead`` are ``can_follow`` and ``path_behind`` seen from the end. One of
-each, handed a mirrored view of shop and orders, made the same moves 15 to 20 % slower.
+each, handed a mirrored view of shop and orders, made the same moves 15 to 20% slower.
 """
 
 from __future__ import annotations

@@ -327,7 +327,7 @@ def test_a_target_is_met_only_by_rows_that_meet_it() -> None:
     }
     assert met["Job shops at 10 s: at most half of PyJobShop's mean gap, or 0"] is True
     assert met["Workflows: never longer than HEFT"] is False
-    assert met["RG300 at 10 s: mean gap at most 2.5 %"] is True
+    assert met["RG300 at 10 s: mean gap at most 2.5%"] is True
     assert met["j30: all optimal and proved, mean at most 0.5 s"] is None
     missed = {**slower, "gap": 0.015}
     again = {text: verdict for text, verdict, _ in targets({"jsp": [row, missed]})}

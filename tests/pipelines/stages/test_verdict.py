@@ -48,15 +48,15 @@ def test_the_sentences_hold_the_figures() -> None:
     found = verdict_of("site", TRAIN, FLAT, queues(-0.05, -0.08, -0.02), "log.swf", "models/m")
     assert found.sentences == (
         "Half of 300 later jobs are forecast within a factor of 1.41 of their run time (by "
-        "requested times: 4.00), and 91.2 % ended by their 90 % quantile.",
+        "requested times: 4.00), and 91.2% ended by their 90% quantile.",
         "On 40 queues of this log, plans made the way plancast chooses (by model's scenarios, "
-        "replanned) cost 5.0 % less than those by the best simple rule (95 %: -8.0 to -2.0 %).",
-        "Perfect forecasts would save 8.0 %, exactly calibrated ones of this kind 4.0 %; with the "
+        "replanned) cost 5.0% less than those by the best simple rule (95%: -8.0% to -2.0%).",
+        "Perfect forecasts would save 8.0%, exactly calibrated ones of this kind 4.0%; with the "
         "forecasts in backfilling the mean wait goes from 2.0 h to 90 min.",
     )
     assert "--model models/m" in found.next_steps[0]
     assert "plancast advise log.swf" in found.next_steps[1]
-    assert found.how_sure[0] == "The saving is beyond chance (95 %) on 40 queues."
+    assert found.how_sure[0] == "The saving is beyond chance (95%) on 40 queues."
     assert "not proven: it may be chance" in found.how_sure[1]
 
 
@@ -84,16 +84,16 @@ def test_ties_are_ties() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "words"), [(-0.05, "5.0 % less"), (0.1234, "12.3 % more"), (0.0001, "as much")]
+    ("share", "words"), [(-0.05, "5.0% less"), (0.1234, "12.3% more"), (0.0001, "as much")]
 )
 def test_changes_read_as_words(share: float, words: str) -> None:
-    """A sign would be lost, or nothing be called a saving of 0.0 %."""
+    """A sign would be lost, or nothing be called a saving of 0.0%."""
     assert change(share) == words
 
 
 def test_ways_have_names() -> None:
     """A reader would meet the names of our variables."""
-    assert way_name("closed_p80") == "model's 80 % quantile, replanned"
+    assert way_name("closed_p80") == "model's 80% quantile, replanned"
     assert way_name("open_requested") == "requested times"
     assert kind_name("model_p50") == "the model's median"
-    assert kind_name("model_p80") == "the model's 80 % quantile"
+    assert kind_name("model_p80") == "the model's 80% quantile"

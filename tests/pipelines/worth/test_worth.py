@@ -208,7 +208,7 @@ def test_leaks_add_up() -> None:
 
 
 def test_an_interval_is_paired_over_batches() -> None:
-    """A way that is 10 % cheaper on every batch would seem unproven."""
+    """A way that is 10% cheaper on every batch would seem unproven."""
     peer = np.array([1.0, 100.0, 10.0, 1000.0])
     draws = np.random.default_rng(0).integers(0, 4, (500, 4))
     result = excess(0.9 * peer, peer, draws)

@@ -124,7 +124,7 @@ def test_estimates_read_quantiles_and_the_remaining_time() -> None:
         10, 10, 15, 20, 40, 60, 60,
     ]  # fmt: skip
     assert estimate.remaining_at(0.5, 0) == 20
-    # After 20 s half have ended; the median of the others is the 75 % quantile, 45 s.
+    # After 20 s half have ended; the median of the others is the 75% quantile, 45 s.
     assert estimate.remaining_at(0.5, 20) == 25
     # Past the highest level the Pareto tail: as long again.
     assert estimate.remaining_at(0.5, 100) == 100

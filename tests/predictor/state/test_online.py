@@ -123,7 +123,7 @@ def test_quantiles_never_cross_nor_pass_the_limit(seed: int, wild: float) -> Non
 
 
 def test_no_finite_quantile_is_promised_before_enough_jobs_ended() -> None:
-    """Nine ended jobs would be said to bound the tenth at 95 %."""
+    """Nine ended jobs would be said to bound the tenth at 95%."""
     jobs = stream(60, delay_s=0.1)
     found = np.exp(replayed(OnlineCorrection(LEVELS, 2), jobs))
     for k, level in enumerate(LEVELS):
