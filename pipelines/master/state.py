@@ -1,8 +1,8 @@
 """What a master must not forget, in SQLite: a kill at any moment loses nothing that was written.
 
-Three tables hold all: the request it began with, every event that was folded in, and every
-order with its fate. What is known at any time is their replay. One master at a time has the
-file; it belongs to one batch, whose identity and digest it holds.
+The request it began with, every event that was folded in, and every order with its fate: what
+is known at any time is their replay. One master at a time has the file; it belongs to one
+batch, whose identity and digest it holds. The tables are in ``tables``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import socket
-import sqlite3
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -21,7 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import DatabaseError, OperationalError
+
 from plancast.pipelines.engines.base import EnvironmentFailed, Key
+from plancast.pipelines.master import tables
 from plancast.planner.model.domain import (
     BadRequest,
     DurationEstimate,
@@ -33,20 +37,8 @@ from plancast.planner.model.domain import (
 from plancast.planner.model.messages import Event, PlanRequest, from_json, to_json
 from plancast.planner.planning.controller import Choice, Controller, ControlPolicy
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS events (
-    number INTEGER PRIMARY KEY, event BLOB NOT NULL, estimates BLOB);
-CREATE TABLE IF NOT EXISTS orders (
-    task TEXT, attempt INTEGER, workers TEXT NOT NULL, state TEXT NOT NULL, ordered_s INTEGER,
-    start_s INTEGER, end_s INTEGER, outcome TEXT, reason TEXT NOT NULL,
-    PRIMARY KEY (task, attempt));
-CREATE TABLE IF NOT EXISTS plans (
-    number INTEGER PRIMARY KEY, after_event INTEGER NOT NULL, choice TEXT NOT NULL,
-    reason TEXT NOT NULL, at_s INTEGER NOT NULL, cost REAL, moved INTEGER, plan BLOB NOT NULL,
-    unplanned TEXT NOT NULL);
-"""
-VERSION = b"2"
+VERSION = b"3"
+"""Kept for masters that know no migrations: they refuse any other than theirs, ``2``."""
 OPEN = ("ordered", "running", "stopping")
 WITHDRAWN = "withdrawn before it began, as its worker takes nothing more"
 """Reason of a stopped order that no plan preempted."""
@@ -113,6 +105,8 @@ class State:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._inside = False
+        self._puts: dict[str, Any] = {}
         self._lock: int | None = _locked(path)
         try:
             self._open()
@@ -121,27 +115,19 @@ class State:
             raise
 
     def _open(self) -> None:
+        self._engine = tables.engine_of(self.path)
         try:
-            self.base = sqlite3.connect(self.path, isolation_level=None, timeout=30)
-            self.base.execute("PRAGMA journal_mode=WAL")
-            # A crash of the machine, not of the process, may lose what FULL would keep.
-            self.base.execute("PRAGMA synchronous=FULL")
-            self.base.executescript(SCHEMA)
-            found = self.fact("version")
-        except sqlite3.OperationalError as error:
-            raise EnvironmentFailed(f"{self.path}: cannot be used: {error}") from None
-        except sqlite3.DatabaseError as error:
-            raise BadRequest(f"{self.path}: is no state of a master ({error})") from None
-        if found is None:
+            self.base = self._engine.connect()
+            tables.prepare(self.base, self.path)
+        except OperationalError as error:
+            raise EnvironmentFailed(f"{self.path}: cannot be used: {error.orig}") from None
+        except DatabaseError as error:
+            raise BadRequest(f"{self.path}: is no state of a master ({error.orig})") from None
+        if self.fact("version") is None:
             with self.together():
                 self.set_fact("version", VERSION)
                 self.set_fact("batch", uuid.uuid4().hex.encode())
                 self.set_fact("made_s", str(int(time.time())).encode())
-        elif found != VERSION:
-            raise BadRequest(
-                f"{self.path}: is of version {found.decode()}, this master writes "
-                f"{VERSION.decode()}; name a new file"
-            )
 
     @property
     def batch(self) -> str:
@@ -196,42 +182,61 @@ class State:
     @contextmanager
     def together(self) -> Iterator[None]:
         """All that is written inside, or none of it."""
-        if self.base.in_transaction:
+        if self._inside:
             yield
             return
-        self._write("BEGIN IMMEDIATE")
+        self._begin()
         try:
             yield
             self._write("COMMIT")
         except BaseException:
-            with suppress(sqlite3.Error):  # undone already, by an error of the disk
-                self.base.execute("ROLLBACK")
+            with suppress(DatabaseError):  # undone already, by an error of the disk
+                self.base.exec_driver_sql("ROLLBACK")
             raise
+        finally:
+            self._inside = False
+
+    def _begin(self) -> None:
+        self._write("BEGIN IMMEDIATE")
+        self._inside = True
 
     def close(self) -> None:
         """Close the file, and let others have it; may be called twice."""
         if hasattr(self, "base"):  # else it never came to a connection
             self.base.close()
+        self._engine.dispose()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
-    def _write(self, text: str, values: tuple[Any, ...] = ()) -> None:
+    def _write(self, what: Any, rows: Any = None) -> None:
         try:
-            self.base.execute(text, values)
-        except sqlite3.OperationalError as error:
-            raise EnvironmentFailed(f"{self.path}: cannot be written: {error}") from None
+            if isinstance(what, str):
+                self.base.exec_driver_sql(what)
+            else:
+                self.base.execute(what, rows)
+        except OperationalError as error:
+            raise EnvironmentFailed(f"{self.path}: cannot be written: {error.orig}") from None
+
+    def _put(self, table: sa.Table, keys: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        """Insert a row, or change the one with these keys."""
+        if table.name not in self._puts:
+            row = insert(table)
+            kept = {name: row.excluded[name] for name in values}
+            self._puts[table.name] = row.on_conflict_do_update(index_elements=[*keys], set_=kept)
+        self._write(self._puts[table.name], {**keys, **values})
 
     # ------------------------------------------------------------------ facts and events
 
     def fact(self, name: str) -> bytes | None:
         """A named value, None if there is none."""
-        row = self.base.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return None if row is None else bytes(row[0])
+        named = tables.facts.c.name == name
+        value = self.base.execute(sa.select(tables.facts.c.value).where(named)).scalar()
+        return None if value is None else bytes(value)
 
     def set_fact(self, name: str, value: bytes) -> None:
         """Keep a named value."""
-        self._write("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+        self._put(tables.facts, {"name": name}, {"value": value})
 
     def begin(self, request: PlanRequest) -> None:
         """Keep the request that a batch begins with."""
@@ -247,23 +252,29 @@ class State:
     def add_event(self, event: Event, estimates: Estimates | None = None) -> None:
         """Keep an event that was folded in."""
         found = None if not estimates else _estimates_json(estimates)
-        self._write("INSERT INTO events (event, estimates) VALUES (?, ?)", (to_json(event), found))
+        row = {"event": to_json(event), "estimates": found}
+        self._write(sa.insert(tables.events), row)
+
+    @property
+    def last_event(self) -> int:
+        """Number of the last event, 0 if there is none."""
+        return self.base.execute(sa.select(sa.func.max(tables.events.c.number))).scalar() or 0
 
     def add_plan(self, mind: Controller, choice: Choice, reason: str, moved: int) -> None:
         """Keep the plan that was put in force."""
         assert mind.plan is not None
-        last = self.base.execute("SELECT COALESCE(MAX(number), 0) FROM events").fetchone()[0]
-        self._write(
-            "INSERT INTO plans (after_event, choice, reason, at_s, cost, moved, plan, unplanned) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (last, choice.value, reason, mind.snapshot.now_s, mind.cost, moved,
-             to_json(mind.plan), json.dumps(dict(mind.unplanned))),
-        )  # fmt: skip
+        row = {
+            "after_event": self.last_event, "choice": choice.value, "reason": reason,
+            "at_s": mind.snapshot.now_s, "cost": mind.cost, "moved": moved,
+            "plan": to_json(mind.plan), "unplanned": json.dumps(dict(mind.unplanned)),
+        }  # fmt: skip
+        self._write(sa.insert(tables.plans), row)
 
     def plans(self) -> list[PlanRow]:
         """The plans that were put in force, in order."""
+        of = tables.plans.c
         rows = self.base.execute(
-            "SELECT choice, reason, at_s, cost, moved FROM plans ORDER BY number"
+            sa.select(of.choice, of.reason, of.at_s, of.cost, of.moved).order_by(of.number)
         )
         return [PlanRow(Choice(c), why, at, cost, moved) for c, why, at, cost, moved in rows]
 
@@ -273,41 +284,49 @@ class State:
         if text is None:
             return None
         mind = Controller(from_json(PlanRequest, text, source=str(self.path)), control)
+        of, plans = tables.events.c, tables.plans.c
         for event, entry in self.base.execute(
-            "SELECT event, estimates FROM events ORDER BY number"
+            sa.select(of.event, of.estimates).order_by(of.number)
         ):
             read: Event = from_json(Event, event, source=str(self.path))  # type: ignore[arg-type]
             mind.tell(read, None if entry is None else _estimates_of(entry))
         last = self.base.execute(
-            "SELECT plan, cost, unplanned FROM plans ORDER BY number DESC LIMIT 1"
-        ).fetchone()
+            sa.select(plans.plan, plans.cost, plans.unplanned)
+            .order_by(plans.number.desc())
+            .limit(1)
+        ).first()
         if last is not None:
-            mind.plan = from_json(Plan, last[0], source=str(self.path))
-            mind.cost, mind.unplanned = last[1], json.loads(last[2])
-        full = self.base.execute("SELECT MAX(at_s) FROM plans WHERE choice = 'replan'").fetchone()
-        mind.planned_at_s = full[0]
+            mind.plan = from_json(Plan, last.plan, source=str(self.path))
+            mind.cost, mind.unplanned = last.cost, json.loads(last.unplanned)
+        anew = plans.choice == Choice.REPLAN.value
+        mind.planned_at_s = self.base.execute(
+            sa.select(sa.func.max(plans.at_s)).where(anew)
+        ).scalar()
         return mind
 
     # ------------------------------------------------------------------ orders
 
     def put_order(self, row: OrderRow) -> None:
         """Keep an order as it is now."""
-        self._write(
-            "INSERT OR REPLACE INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*row.key, json.dumps(row.workers), row.state, row.ordered_s, row.start_s, row.end_s,
-             None if row.outcome is None else row.outcome.value, row.reason),
-        )  # fmt: skip
+        task, attempt = row.key
+        values = {
+            "workers": json.dumps(row.workers), "state": row.state, "ordered_s": row.ordered_s,
+            "start_s": row.start_s, "end_s": row.end_s, "reason": row.reason,
+            "outcome": None if row.outcome is None else row.outcome.value,
+        }  # fmt: skip
+        self._put(tables.orders, {"task": task, "attempt": attempt}, values)
 
     def orders(self, *, still_open: bool = False) -> list[OrderRow]:
         """Every order, or those that have not ended."""
-        text = "SELECT * FROM orders"
+        of = tables.orders.c
+        asked = sa.select(tables.orders).order_by(of.ordered_s, of.task, of.attempt)
         if still_open:
-            text += f" WHERE state IN {OPEN}"
+            asked = asked.where(of.state.in_(OPEN))
         return [
             OrderRow((task, attempt), tuple(json.loads(workers)), state, ordered_s, start_s, end_s,
                      None if outcome is None else Outcome(outcome), reason)
             for task, attempt, workers, state, ordered_s, start_s, end_s, outcome, reason
-            in self.base.execute(text + " ORDER BY ordered_s, task, attempt")
+            in self.base.execute(asked)
         ]  # fmt: skip
 
 

@@ -175,8 +175,8 @@ def test_a_full_disk_ends_with_six_and_can_be_resumed(
     def fill(self: State, *more: object) -> None:
         left[0] -= 1
         if left[0] == 0:
-            pages = self.base.execute("PRAGMA page_count").fetchone()[0]
-            self.base.execute(f"PRAGMA max_page_count={pages}")
+            pages = self.base.exec_driver_sql("PRAGMA page_count").scalar()
+            self.base.exec_driver_sql(f"PRAGMA max_page_count={pages}")
             self.set_fact("ballast", b"0" * 1_000_000)
         return add_event(self, *more)  # type: ignore[arg-type]
 

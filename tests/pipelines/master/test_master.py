@@ -469,7 +469,7 @@ def test_a_worker_that_flaps_is_left_alone_for_a_while(tmp_path: Path) -> None:
     drive(master)
     check_truth(engine, request, master)
     found = [from_json(Event, text) for (text,) in
-            master.state.base.execute("SELECT event FROM events ORDER BY number")]  # type: ignore[arg-type]  # fmt: skip
+            master.state.base.exec_driver_sql("SELECT event FROM events ORDER BY number")]  # type: ignore[arg-type]  # fmt: skip
     joined = [e.at_s - now for e in found if isinstance(e, WorkerJoined)]
     # Back after two losses; after the third left alone until an hour after the last flap.
     assert joined[:2] == [30, 70]

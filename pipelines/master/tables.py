@@ -1,0 +1,163 @@
+"""The tables of a master's state, and how a file comes to have them.
+
+A new file gets the tables as they are here, and the name of the newest migration; one of an
+older plancast goes through the migrations that it lacks, after a copy of it was kept beside it.
+``tests/pipelines/master/test_state.py`` compares both ways.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    create_engine,
+    event,
+    inspect,
+    text,
+)
+
+from plancast.planner.model.domain import BadRequest
+
+NEWEST = "0002"
+"""The last migration: what ``metadata`` describes."""
+REVISIONS = ("0001", NEWEST)
+FIRST_VERSION = b"2"
+"""Value of the fact ``version`` in files that were written before there were migrations."""
+VERSION_TABLE = "plancast_schema"
+"""Holds the name of the last migration; MLflow has a table of its own for that."""
+MIGRATIONS = Path(__file__).parent / "migrations"
+WAIT_S = 30
+"""Longest wait for a lock of the database."""
+
+metadata = MetaData()
+facts = Table(
+    "facts", metadata, Column("name", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)  # fmt: skip
+events = Table(
+    "events", metadata, Column("number", Integer, primary_key=True),
+    Column("event", LargeBinary, nullable=False), Column("estimates", Text),
+)  # fmt: skip
+orders = Table(
+    "orders", metadata, Column("task", Text, primary_key=True),
+    Column("attempt", Integer, primary_key=True), Column("workers", Text, nullable=False),
+    Column("state", Text, nullable=False), Column("ordered_s", Integer),
+    Column("start_s", Integer), Column("end_s", Integer), Column("outcome", Text),
+    Column("reason", Text, nullable=False),
+)  # fmt: skip
+plans = Table(
+    "plans", metadata, Column("number", Integer, primary_key=True),
+    Column("after_event", Integer, nullable=False), Column("choice", Text, nullable=False),
+    Column("reason", Text, nullable=False), Column("at_s", Integer, nullable=False),
+    Column("cost", Float), Column("moved", Integer), Column("plan", LargeBinary, nullable=False),
+    Column("unplanned", Text, nullable=False),
+)  # fmt: skip
+asks = Table(
+    "asks", metadata, Column("number", Integer, primary_key=True),
+    Column("at_s", Integer, nullable=False), Column("kind", Text, nullable=False),
+    Column("key", Text, unique=True), Column("digest", Text), Column("body", Text, nullable=False),
+    Column("taken", Integer, nullable=False, index=True),
+)  # fmt: skip
+"""What users asked for, acknowledged once it stands here; `taken` once the loop has done it."""
+tasks = Table(
+    "tasks", metadata, Column("number", Integer, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("ask", Integer, nullable=False, index=True),
+    Column("task", LargeBinary, nullable=False), Column("row", Text), Column("estimates", Text),
+    Column("state", Text, nullable=False), Column("submitted_s", Integer, nullable=False),
+    Column("likely_s", Integer), Column("promised_s", Integer), Column("start_s", Integer),
+    Column("end_s", Integer, index=True), Column("outcome", Text), Column("late_s", Integer),
+)  # fmt: skip
+"""Tasks that were submitted: when they were promised to start (`likely_s` with 50 %,
+`promised_s` with 90 %), and by how much a promise was broken."""
+
+
+def engine_of(path: Path) -> Engine:
+    """The SQLite file of a path, as all of the master's connections have it."""
+    engine = create_engine(
+        f"sqlite:///{path}", isolation_level="AUTOCOMMIT", connect_args={"timeout": WAIT_S}
+    )
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        # A crash of the machine, not of the process, may lose what FULL would keep.
+        connection.execute("PRAGMA synchronous=FULL")
+
+    return engine
+
+
+def prepare(connection: Connection, path: Path) -> None:
+    """Give a new file its tables, and an older one what it lacks.
+
+    Raises
+    ------
+    BadRequest
+        Where a newer plancast wrote the file, or one too old; nothing is changed then.
+    """
+    found = _revision(connection, path)
+    if found == NEWEST:
+        return
+    if found is None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        metadata.create_all(connection)
+        connection.exec_driver_sql(
+            f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL)"
+        )
+        connection.execute(text(f"INSERT INTO {VERSION_TABLE} VALUES ('{NEWEST}')"))
+        connection.exec_driver_sql("COMMIT")
+        return
+    kept = path.with_name(f"{path.name}.before-{NEWEST}")
+    with closing(sqlite3.connect(path)) as old, closing(sqlite3.connect(kept)) as copy:
+        old.backup(copy)
+    _upgrade(connection, found)
+
+
+def _revision(connection: Connection, path: Path) -> str | None:
+    """The last migration that a file went through; None for a new file."""
+    there = set(inspect(connection).get_table_names())
+    if VERSION_TABLE in there:
+        found = str(connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar())
+        if found not in REVISIONS:
+            raise BadRequest(
+                f"{path}: was written by a newer plancast (its schema is {found}, this one knows "
+                f"up to {NEWEST}); use that one, or name a new file"
+            )
+        return found
+    if "facts" not in there:
+        if there:
+            raise BadRequest(f"{path}: is no state of a master; name another file")
+        return None
+    rows = connection.execute(facts.select().where(facts.c.name == "version")).all()
+    version = bytes(rows[0].value) if rows else None
+    if version not in (None, FIRST_VERSION):
+        assert version is not None
+        raise BadRequest(
+            f"{path}: is of version {version.decode()}, which this plancast cannot bring up to "
+            "date; name a new file"
+        )
+    return REVISIONS[0]
+
+
+def _upgrade(connection: Connection, found: str) -> None:
+    # Imported only where a file is old: it takes a while.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    if VERSION_TABLE not in inspect(connection).get_table_names():
+        command.stamp(config, found)
+    command.upgrade(config, NEWEST)
