@@ -18,8 +18,8 @@ from plancast.pipelines.inputs.files import write_text_atomic
 from plancast.pipelines.inputs.foreign import nearest
 from plancast.pipelines.inputs.plan_files import plan_frame, write_plan
 from plancast.planner.model.domain import TERMS, Assignment, BadRequest, estimate_for
+from plancast.planner.model.explain import counted, moment, span
 from plancast.planner.model.messages import PlanRequest, PlanResponse, Status, to_json
-from plancast.planner.planning.plot import counted, gantt_svg, moment, span
 
 if TYPE_CHECKING:
     from plancast.pipelines.charts.drawing import Drawing
@@ -144,14 +144,21 @@ class PlannedBatch:
         BadRequest
             Where there is no plan, or the name has another ending.
         """
-        # Imported only now: its libraries take a second to load.
-        from plancast.pipelines.charts.gantt import gantt_chart, write_gantt
-
         if self.response.plan is None:
             raise BadRequest(f"there is no plan to draw ({self.status})")
         if path is None:
-            return gantt_chart(self.request, self.response.plan)
+            return self._drawing()
+        from plancast.pipelines.charts.gantt import write_gantt
+
         return write_gantt(self.request, self.response.plan, path)
+
+    def _drawing(self) -> Drawing:
+        # Imported only now: its libraries take a second to load.
+        from plancast.pipelines.charts.gantt import gantt_chart
+
+        assert self.response.plan is not None
+        name = f"Plan for {self.request.request_id}"
+        return gantt_chart(self.request, self.response.plan, title=name)
 
     def save(self, path: str | Path) -> Path:
         """Write the plan as ``.json`` (the whole response), ``.csv`` or ``.parquet``."""
@@ -253,7 +260,7 @@ class PlannedBatch:
         if self.greedy_cost is not None:
             lines.insert(1, f"the list schedule costs {self.greedy_cost:,.6g}")
         table = html_table(["term", "amount", "price", "cost"], rows)
-        return card("Plan", lines, _svg(self.request, self.response), table)
+        return card("Plan", lines, self._drawing().svg(), table)
 
 
 @dataclass(frozen=True)
@@ -316,11 +323,6 @@ class Evaluated:
             f"{len(self.report['refits'])} refits"
         ]
         return card(f"Forecasts of {self.report['log']}", lines, html_table(header, rows))
-
-
-def _svg(request: PlanRequest, response: PlanResponse) -> str:
-    assert response.plan is not None
-    return gantt_svg(request, response.plan)
 
 
 # ------------------------------------------------------------------------------- words

@@ -27,7 +27,7 @@ for _name, _value in (
     os.environ.setdefault(_name, _value)
 
 if TYPE_CHECKING:
-    from plancast.pipelines.charts.gantt import gantt_html
+    from plancast.pipelines.charts.gantt import gantt_html, gantt_svg
     from plancast.pipelines.results import JobLog, PlannedBatch
     from plancast.pipelines.verbs import advise, evaluate, plan, read_log, replay, train
     from plancast.planner.model.domain import (
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
         Worker,
     )
     from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, Status
-    from plancast.planner.planning.plot import gantt_svg
     from plancast.planner.planning.repair import repair
     from plancast.planner.solvers import SOLVERS
     from plancast.predictor import ESTIMATORS, BadLog, QuantileGBM, RuntimePredictor
@@ -73,7 +72,7 @@ _HOME = {
     "advise": "pipelines.verbs",
     "evaluate": "pipelines.verbs",
     "gantt_html": "pipelines.charts.gantt",
-    "gantt_svg": "planner.planning.plot",
+    "gantt_svg": "pipelines.charts.gantt",
     "plan": "pipelines.verbs",
     "read_log": "pipelines.verbs",
     "repair": "planner.planning.repair",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from plancast.pipelines.charts.gantt import gantt_svg
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.planning.plan import plan
-from plancast.planner.planning.plot import gantt_svg
 
 
 def gantt() -> str:

@@ -66,8 +66,3 @@ def drawing(chart: Any, **data: Sequence[Mapping[str, Any]]) -> Drawing:
     spec = chart.to_dict(validate=False)  # its parts were checked as they were made
     spec.pop("config", None)
     return Drawing(spec | {"datasets": {name: list(values) for name, values in data.items()}})
-
-
-def png_of_svg(svg: str) -> bytes:
-    """An SVG image as PNG."""
-    return bytes(vl_convert.svg_to_png(svg, scale=SCALE))

@@ -12,30 +12,33 @@ from typing import Any
 
 import altair as alt
 
-from plancast.pipelines.charts.drawing import Drawing, drawing, png_of_svg
+from plancast.pipelines.charts.bars import (
+    Bar,
+    bars_of,
+    busiest_workers,
+    lanes_of,
+    left_out,
+    longest_bars,
+)
+from plancast.pipelines.charts.drawing import Drawing, drawing
 from plancast.pipelines.charts.drawing import rows as named
 from plancast.pipelines.charts.look import COLOURS, GREY, INK, LATE
 from plancast.pipelines.charts.page import THEME_BUTTON, figure, page
 from plancast.pipelines.inputs.files import write_text_atomic
-from plancast.planner.model.domain import TERMS, BadRequest, Plan, Worker
+from plancast.planner.model.domain import TERMS, BadRequest, Plan, Worker, in_words
 from plancast.planner.model.evaluate import evaluate
+from plancast.planner.model.explain import counted, moment, some_of, span
 from plancast.planner.model.messages import PlanRequest
-from plancast.planner.planning.plot import (
-    Bar,
-    bars_of,
-    busiest_workers,
-    gantt_svg,
-    lanes_of,
-    longest_bars,
-    some_of,
-    span,
-)
 
 ENDINGS = (".html", ".svg", ".png")
 MOST_WORKERS, MOST_BARS, MOST_EDGES = 80, 3000, 3000
+IMAGE_WIDTH = 1160
+"""Pixels of an image that is written to a file."""
 UNITS = (("days", 86_400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
 FEW = 40
 """Up to so many dependencies, or deadlines, are drawn without being asked for."""
+MOST_HEIGHT = 2400
+"""Pixels of all lanes together."""
 LETTER, MOST_LETTERS = 6.6, 13
 """Pixels of a letter of a worker's name, and how many of them are shown."""
 PICKED = "(picked.task && indexof(picked.task, datum.task) >= 0)"
@@ -67,7 +70,14 @@ class _Rows:
 
 
 def gantt_chart(
-    request: PlanRequest, plan: Plan, executed: Plan | None = None, *, colour_by: str = "owner"
+    request: PlanRequest,
+    plan: Plan,
+    executed: Plan | None = None,
+    *,
+    colour_by: str = "owner",
+    title: str | None = None,
+    most_workers: int = MOST_WORKERS,
+    most_bars: int = MOST_BARS,
 ) -> Drawing:
     """A plan as a chart, its load below.
 
@@ -77,27 +87,22 @@ def gantt_chart(
     plan : Plan
     executed : Plan, optional
         What really ran, to be switched to.
-    colour_by : {"owner", "app"}
-
-    Notes
-    -----
-    At most ``MOST_WORKERS`` workers, those with the most reserved time, and the ``MOST_BARS``
-    longest pieces of tasks are drawn.
+    colour_by : {"owner", "app", "machine_class"}
+        What the seven colours stand for: the most frequent ones, the others are grey.
+    title : str, optional
+        Stands above an image, with what is in it; a page has a heading of its own.
+    most_workers, most_bars : int
+        At most so many workers, those with the most reserved time, and so many pieces of tasks,
+        the longest, are drawn; the notes, in the title and in ``usermeta``, say what is left out.
     """
     versions = {"planned": plan} | ({"executed": executed} if executed is not None else {})
-    drawn, _ = bars_of(request, plan)
-    workers = busiest_workers(request, drawn, MOST_WORKERS)
-    found = {
-        name: longest_bars(
-            {w.id: bars_of(request, one)[0].get(w.id, []) for w in workers}, MOST_BARS
-        )
-        for name, one in versions.items()
-    }
+    drawn = {name: bars_of(request, one) for name, one in versions.items()}
+    workers = busiest_workers(request, drawn["planned"][0], most_workers)
+    whole = {name: {w.id: of.get(w.id, []) for w in workers} for name, (of, _) in drawn.items()}
+    notes = left_out(request, whole["planned"], drawn["planned"][1], most_bars)
+    found = {name: longest_bars(of, most_bars) for name, of in whole.items()}
     lanes = {name: {w: lanes_of(row) for w, row in rows.items()} for name, rows in found.items()}
-    top, depth = {}, 0
-    for worker in workers:
-        top[worker.id] = depth
-        depth += 1 + max((k for rows in lanes.values() for _, k in rows[worker.id]), default=0)
+    top, depth = _stacked(workers, list(lanes.values()))
     ends = [b.end_s for rows in found.values() for row in rows.values() for b in row]
     length_s = max([1, *(end - request.snapshot.now_s for end in ends)])
     unit, unit_s = next((u, s) for u, s in UNITS if length_s >= 2 * s or s == 1)
@@ -109,7 +114,42 @@ def gantt_chart(
         for bar, lane in placed
     ]
     last = max(ends, default=request.snapshot.now_s + length_s)
-    return _layers(rows, bars, _group(bars), depth, found, list(versions), last)
+    words = None if title is None else [title, *_about(rows, bars, last), *notes]
+    chart = _layers(rows, bars, _group(bars), depth, found, list(versions), last, words)
+    chart.spec["usermeta"]["notes"] = notes
+    return chart
+
+
+def _stacked(
+    workers: list[Worker], versions: list[dict[str, list[tuple[Bar, int]]]]
+) -> tuple[dict[str, int], int]:
+    """The first lane of each worker, and how many lanes there are."""
+    top, depth = {}, 0
+    for worker in workers:
+        top[worker.id] = depth
+        depth += 1 + max((k for rows in versions for _, k in rows[worker.id]), default=0)
+    return top, depth
+
+
+def _about(rows: _Rows, bars: list[dict[str, Any]], last: int) -> list[str]:
+    """What is in an image, and how its marks are read, a line each."""
+    now = rows.request.snapshot.now_s
+    tasks, late = {b["task"] for b in bars}, {b["task"] for b in bars if b["late"]}
+    facts = [
+        f"{counted(len(tasks), 'task')} on {counted(len(rows.workers), 'worker')}",
+        f"ends in {span(last - now)}",
+        f"{len(late)} late" if late else "none late",
+        f"now is {moment(now)}",
+    ]
+    marks = [
+        ("pale: runs already", any(bar["runs"] for bar in bars)),
+        ("triangles: deadlines", any("due" in bar for bar in bars)),
+        ("red: later than its deadline", bool(late)),
+        ("lines: waits for", 0 < len(_edges(rows, bars)) <= FEW),
+        ("grey: not available", any(closed_times(rows, w, last) for w in rows.workers)),
+    ]
+    said = [text for text, there in marks if there]
+    return ["  \u00b7  ".join(facts), *(["  \u00b7  ".join(said)] if said else [])]
 
 
 def _bar(
@@ -117,14 +157,18 @@ def _bar(
 ) -> dict[str, Any]:
     task, now = bar.task, rows.request.snapshot.now_s
     y = rows.top[worker] + lane
+    machine_class = rows.request.snapshot.worker_by_id[worker].machine_class
+    groups = {"owner": task.owner, "app": task.app, "machine_class": machine_class}
     known = {
         "task": task.id, "worker": worker, "version": version, "x": rows.at(bar.start_s),
         "x2": rows.at(bar.end_s), "y": y + 0.08, "y2": y + 0.92, "mid": y + 0.5,
-        "group": (task.app if colour_by == "app" else task.owner) or "(none)",
-        "late": bar.late, "runs": bar.runs, "pieces": bar.count,
+        "group": groups[colour_by] or "(none)", "late": bar.late, "runs": bar.runs,
+        "label": task.id + (f" x{bar.count}" if bar.count > 1 else ""),
         "time": f"{span(bar.start_s - now)} to {span(bar.end_s - now)} from now "
         f"({span(bar.end_s - bar.start_s)})",
-        "takes": ", ".join(f"{name} {amount:,}" for name, amount in task.demand.items()),
+        "takes": ", ".join(in_words(name, amount) for name, amount in task.demand.items())
+        + (f", {bar.count} times" if bar.count > 1 else "")
+        + (f", in mode {bar.mode}" if bar.mode else ""),
         "words": f"{task.id} {task.owner} {task.app} {worker}".lower(),
     }  # fmt: skip
     if task.deadline_s is not None:
@@ -180,9 +224,9 @@ def _load(rows: _Rows, found: Mapping[str, Mapping[str, list[Bar]]]) -> list[dic
                 change[max(bar.start_s, rows.request.snapshot.now_s)] += amount
                 change[bar.end_s] -= amount
             used = 0
-            for moment in sorted(change):
-                used += change[moment]
-                result.append({"x": rows.at(moment), "share": round(used / max(whole, 1), 4),
+            for at_s in sorted(change):
+                used += change[at_s]
+                result.append({"x": rows.at(at_s), "share": round(used / max(whole, 1), 4),
                                "resource": name, "version": version})  # fmt: skip
     return [row for row in result if any(row["resource"] == r["resource"] and r["share"]
                                          for r in result[:400])]  # fmt: skip
@@ -193,7 +237,7 @@ class _Axes:
 
     def __init__(self, rows: _Rows, depth: int, first: float, last: float) -> None:
         brushed = [alt.expr(f"zoom.x ? zoom.x[{k}] : {end}") for k, end in enumerate((first, last))]
-        self.lane = max(5.0, min(20.0, 760 / max(depth, 1)))
+        self.lane = min(20.0, max(760 / max(depth, 1), min(5.0, MOST_HEIGHT / max(depth, 1))))
         self._x = alt.Scale(domain=brushed, nice=False, zero=False)
         self._y = alt.Scale(domain=[0, depth], reverse=True, nice=False, zero=False)
         self._names = _names_axis(rows, depth, self.lane)
@@ -215,6 +259,7 @@ def _layers(
     found: Mapping[str, Mapping[str, list[Bar]]],
     versions: list[str],
     end_s: int,
+    words: list[str] | None,
 ) -> Drawing:
     last = rows.at(end_s)
     first = min([0.0, *(max(bar["x"], -last / 8) for bar in bars)])
@@ -224,10 +269,10 @@ def _layers(
         opacity=alt.condition("datum.closed", alt.value(0.32), alt.value(0.07)),
         tooltip=alt.Tooltip("about:N", title=" "),
     )  # fmt: skip
-    room = "scale('gantt_x', datum.x2) - scale('gantt_x', datum.x) > 7 * length(datum.task) + 6"
+    room = "scale('gantt_x', datum.x2) - scale('gantt_x', datum.x) > 7 * length(datum.label) + 6"
     labels = _visible("bars").mark_text(align="left", dx=4, fontSize=10, color=INK, clip=True)
     labels = labels.encode(
-        x=axes.x(), y=axes.y("mid"), text="task:N",
+        x=axes.x(), y=axes.y("mid"), text="label:N",
         opacity=alt.condition(room, alt.value(1 if axes.lane >= 10 else 0), alt.value(0)),
     )  # fmt: skip
     now = alt.Chart(named("now")).mark_rule(strokeWidth=1.5, clip=True).encode(x=axes.x())
@@ -240,6 +285,8 @@ def _layers(
         alt.layer(*parts).properties(name="gantt", height=height),
         _load_chart(rows, load, versions, first, last).add_params(zoom), spacing=14,
     ).resolve_scale(color="independent")  # fmt: skip
+    if words:
+        chart = chart.properties(title=alt.Title(words[0], subtitle=words[1:]))
     return drawing(
         chart.properties(usermeta={"margin": rows.left + 18}), bars=bars, edges=edges, load=load,
         bands=_bands(rows, depth, first, last), now=[{"x": 0}],
@@ -276,7 +323,7 @@ def _blocks(axes: _Axes, groups: list[str], versions: list[str]) -> Any:
             {"test": f"{wanted} && datum.runs", "value": 0.6}, {"test": wanted, "value": 1}]),
         stroke=alt.StrokeValue(None, condition=[{"test": "datum.late", "value": LATE},
                                                 {"test": PICKED, "value": GREY}]),
-        strokeWidth=alt.value(2),
+        strokeWidth=alt.value(2 if axes.lane >= 10 else 1),
     )  # fmt: skip
     return bars.add_params(picked, kept, search, shown).properties(name="bars")
 
@@ -290,7 +337,7 @@ def _lines(axes: _Axes, edges: list[dict[str, Any]]) -> Any:
         chart = chart.transform_filter(touches)
     return chart.mark_rule(clip=True, strokeWidth=1.4).encode(
         x=axes.x(), x2="x2:Q", y=axes.y(), y2="y2:Q",
-        opacity=alt.condition(touches, alt.value(1), alt.value(0.55)),
+        opacity=alt.condition(touches, alt.value(1), alt.value(0.4)),
     )  # fmt: skip
 
 
@@ -324,7 +371,7 @@ def _load_chart(
         alt.Chart(named("load"))
         .mark_line(interpolate="step-after", strokeWidth=1.8)
         .encode(
-            x=alt.X("x:Q", title=f"{rows.unit} from now: drag here to zoom",
+            x=alt.X("x:Q", title=f"{rows.unit} from now",
                     scale=alt.Scale(domain=[first, last], nice=False),
                     axis=alt.Axis(tickCount=8)),
             y=alt.Y("share:Q", title="load", scale=alt.Scale(domainMin=0),
@@ -405,8 +452,9 @@ def gantt_html(
     str
         HTML, readable on light and dark screens and on phones, without references to other files.
     """
-    left_out = [t.id for t in request.snapshot.pending if t.id not in plan.by_task]
-    found = evaluate(request, plan, unplanned=left_out)
+    absent = [t.id for t in request.snapshot.pending if t.id not in plan.by_task]
+    found = evaluate(request, plan, unplanned=absent)
+    chart = gantt_chart(request, plan, executed, colour_by=colour_by)
     rows = []
     for term in TERMS:
         price, amount = request.policy.prices.of(term), found.terms[term]
@@ -418,22 +466,35 @@ def gantt_html(
     remarks = [v.text for v in found.violations[:20]]
     if len(found.violations) > 20:
         remarks.append(f"and {len(found.violations) - 20} more")
-    if left_out:
-        remarks.append(f"left out: {some_of(left_out)}")
+    if absent:
+        remarks.append(f"left out: {some_of(absent)}")
     wrong = "".join(f"<li>{escape(text)}</li>" for text in remarks)
     name = title or f"Plan for {request.request_id}"
-    facts = (f"{len(plan.assignments):,} tasks on {len(request.snapshot.workers):,} workers, "
-             f"cost {found.cost:,.6g}")  # fmt: skip
+    facts = (f"{counted(len(plan.assignments), 'task')} on "
+             f"{counted(len(request.snapshot.workers), 'worker')}, "
+             f"cost {found.cost:,.6g}", *chart.spec["usermeta"]["notes"])  # fmt: skip
     body = (
         f"<header><h1>{escape(name)}</h1>{THEME_BUTTON}</header>"
-        f'<p class="soft">{escape(facts)}</p>'
+        f'<p class="soft">{escape("; ".join(facts))}</p>'
         + figure("gantt", "Plan", HOW_TO_READ, whole=True)
         + (f"<h2>Remarks</h2><ul>{wrong}</ul>" if wrong else "")
         + "<h2>Cost</h2><div class='wide'><table><thead><tr><th>term</th><th>amount</th>"
         f"<th>price</th><th>cost</th></tr></thead><tbody>{''.join(rows)}</tbody><tfoot><tr>"
         f"<td>total</td><td></td><td></td><td>{found.cost:,.6g}</td></tr></tfoot></table></div>"
     )
-    return page(name, body, {"gantt": gantt_chart(request, plan, executed, colour_by=colour_by)})
+    return page(name, body, {"gantt": chart})
+
+
+def gantt_svg(
+    request: PlanRequest, plan: Plan, *, colour_by: str = "owner", title: str | None = None
+) -> str:
+    """A plan as an SVG image, titled; parameters as in ``gantt_chart``."""
+    return _image(request, plan, colour_by, title).svg(width=IMAGE_WIDTH)
+
+
+def _image(request: PlanRequest, plan: Plan, colour_by: str, title: str | None) -> Drawing:
+    name = title or f"Plan for {request.request_id}"
+    return gantt_chart(request, plan, colour_by=colour_by, title=name)
 
 
 def write_gantt(
@@ -465,8 +526,7 @@ def write_gantt(
     if ending == ".html":
         content: str | bytes = gantt_html(request, plan, executed=executed, title=title)
     else:
-        content = gantt_svg(request, plan, title=title)
-        if ending == ".png":
-            content = png_of_svg(content)
+        image = _image(request, plan, "owner", title)
+        content = (image.svg if ending == ".svg" else image.png)(width=IMAGE_WIDTH)
     write_text_atomic(target, content)
     return target

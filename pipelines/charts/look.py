@@ -29,7 +29,9 @@ def _config(text: str, soft: str, grid: str) -> dict[str, Any]:
     return {
         "background": None, "font": FONT, "view": {"stroke": None}, "axis": axis, "legend": legend,
         "text": {"color": text}, "rule": {"color": soft}, "tick": {"color": text},
-        "title": {"color": text, "font": FONT, "anchor": "start", "fontSize": 13},
+        "title": {"color": text, "font": FONT, "anchor": "start", "fontSize": 14, "offset": 10,
+                  "subtitleColor": soft, "subtitleFont": FONT, "subtitleFontSize": 11,
+                  "subtitlePadding": 6},
         "header": {"labelColor": text, "titleColor": soft, "labelFont": FONT},
         "range": {"category": list(COLOURS)},
     }  # fmt: skip

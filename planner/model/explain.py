@@ -1,9 +1,11 @@
-"""Why a planned task waits, in words."""
+"""Plans in words: why a planned task waits, when, and how long."""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from plancast.planner.model.counted import Use, units_in_words
 from plancast.planner.model.domain import DependencyKind, Plan, Task
@@ -18,6 +20,33 @@ def clock(at_s: int, now_s: int) -> str:
     """A moment as hours and minutes UTC; with the date where it is not within a day of now."""
     form = "%H:%M" if abs(at_s - now_s) < DAY_S else "%Y-%m-%d %H:%M"
     return time.strftime(form, time.gmtime(at_s))
+
+
+def counted(n: int, noun: str) -> str:
+    """A number of things in words."""
+    return f"{n} {noun}" + ("" if n == 1 else "s")
+
+
+def span(seconds: float) -> str:
+    """A length of time in the unit that fits it."""
+    size = abs(seconds)
+    for unit, unit_s in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if size >= 2 * unit_s:
+            return f"{seconds / unit_s:.3g} {unit}"
+    return f"{seconds:g} s"
+
+
+def moment(at_s: float) -> str:
+    """A moment as people write it; of a clock of the user's own, its second."""
+    if not 10**8 <= at_s < 10**11:  # a clock of its own, not the calendar's
+        return f"second {at_s:g}"
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first ten names, and how many more there are."""
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more
 
 
 def explain_waits(request: PlanRequest, plan: Plan) -> dict[str, str]:

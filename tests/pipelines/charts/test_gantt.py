@@ -4,19 +4,74 @@ from __future__ import annotations
 
 import json
 import re
+import xml.etree.ElementTree as ET
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from plancast.pipelines.charts.gantt import gantt_chart, gantt_html, write_gantt
-from plancast.planner.model.domain import TERMS, BadRequest, Plan
+from plancast.pipelines.charts.bars import Bar, lanes_of
+from plancast.pipelines.charts.gantt import gantt_chart, gantt_html, gantt_svg, write_gantt
+from plancast.pipelines.charts.look import COLOURS
+from plancast.planner.instances.generate import generate_batch, generate_cluster
+from plancast.planner.model.domain import (
+    TERMS,
+    Assignment,
+    BadRequest,
+    DurationEstimate,
+    Mode,
+    Plan,
+    Running,
+    Snapshot,
+    Task,
+    Window,
+    Worker,
+)
 from plancast.planner.model.evaluate import evaluate
+from plancast.planner.model.explain import span
 from plancast.planner.model.messages import PlanRequest
 from tests.oracles.random_requests import random_request
 from tests.pipelines.charts.opened import Opened
-from tests.planner.planning.test_plot import example
+
+
+def example() -> tuple[PlanRequest, Plan]:
+    """Three tasks on two workers, one late, one running, one window blocked."""
+    cpu = {"cpu": 2000}
+    request = PlanRequest(
+        "tiny",
+        Snapshot(
+            version=1,
+            now_s=100,
+            workers=(
+                Worker("W1", {"cpu": 4000}, blocked=(Window(107, 109),)),
+                Worker("W2", {"cpu": 8000}, until_s=112),
+            ),
+            pending=(
+                Task("T1", cpu, owner="ann"),
+                Task("T2", cpu, owner="bob", deadline_s=105),
+                Task("<T&3>", cpu, owner="<eve & co>", shards=2, deadline_s=120),
+            ),
+            running=(Running(Task("R0", cpu, owner="ann"), ("W1",), 98),),
+        ),
+        {name: {"*": DurationEstimate.certain(6)} for name in ("T1", "T2", "<T&3>", "R0")},
+    )
+    plan = Plan(
+        (
+            Assignment("T1", ("W1",), 100, 106),
+            Assignment("T2", ("W2",), 100, 106),
+            Assignment("<T&3>", ("W2", "W2"), 106, 112),
+        ),
+        made_at_s=100,
+        snapshot_version=1,
+    )
+    return request, plan
+
+
+def test_the_example_plan_is_valid() -> None:
+    """The pictures below would show a plan that no solver makes."""
+    assert evaluate(*example()).violations == ()
 
 
 def chained() -> tuple[PlanRequest, Plan, Plan]:
@@ -53,6 +108,122 @@ def test_every_piece_stands_where_the_plan_has_it() -> None:
     # 12 processors: T1, T2 and R0 take two each, T3 two pieces of two.
     load = {row["x"]: row["share"] for row in found["load"] if row["version"] == "planned"}
     assert load == {0: 0.5, 4: 0.3333, 6: 0.3333, 12: 0.0}
+
+
+def test_lanes_never_overlap() -> None:
+    """Two tasks that run side by side would be drawn over each other."""
+    bars = [
+        Bar(Task(f"t{i}", {}), start, start + length, False, 1)
+        for i, (start, length) in enumerate((s, n) for s in range(12) for n in (1, 3, 7))
+    ]
+    placed = lanes_of(bars)
+    assert len(placed) == len(bars)
+    by_lane: dict[int, list[Bar]] = {}
+    for bar, lane in placed:
+        by_lane.setdefault(lane, []).append(bar)
+    for row in by_lane.values():
+        for before, after in pairwise(row):
+            assert before.end_s <= after.start_s
+    most_at_once = max(sum(b.start_s <= t < b.end_s for b in bars) for t in range(20))
+    assert len(by_lane) == most_at_once
+
+
+def batch_plan(tasks: int, workers: int) -> tuple[PlanRequest, Plan]:
+    """A large batch put on its workers in turn: not valid, but large."""
+    request = generate_batch(tasks, generate_cluster(workers), now_s=1_764_000_000)
+    names = [w.id for w in request.snapshot.workers]
+    start_s = request.snapshot.now_s
+    return request, Plan(
+        tuple(
+            Assignment(t.id, (names[i % workers],), start_s + i, start_s + i + 50 + i % 97)
+            for i, t in enumerate(request.snapshot.pending)
+        ),
+        made_at_s=start_s,
+    )
+
+
+def notes_of(request: PlanRequest, plan: Plan, **limits: int) -> list[str]:
+    """What the chart says it leaves out."""
+    found: list[str] = gantt_chart(request, plan, **limits).spec["usermeta"]["notes"]
+    return found
+
+
+def texts(svg: str) -> list[str]:
+    """Texts of an SVG that is well formed."""
+    tag = "{http://www.w3.org/2000/svg}text"
+    return ["".join(node.itertext()) for node in ET.fromstring(svg).iter(tag)]
+
+
+def test_what_is_left_out_is_said() -> None:
+    """A large plan would be cut in silence, or grow beyond what a browser takes."""
+    request, plan = batch_plan(3000, 120)
+    first, second = notes_of(request, plan, most_workers=60, most_bars=800)
+    assert first == "showing 60 of 120 workers, the busiest"
+    said = re.fullmatch(r"showing (\d+) of their (\d+) bars, the longest", second)
+    assert said is not None
+    bars = gantt_chart(request, plan, most_workers=60, most_bars=800).spec["datasets"]["bars"]
+    assert len(bars) == int(said[1]) <= 800
+    assert int(said[2]) == 1500
+    assert "showing 80 of 120 workers" in gantt_html(request, plan)
+    assert notes_of(*batch_plan(100, 20)) == []
+
+
+def test_the_busiest_workers_are_shown() -> None:
+    """A cut picture would show idle workers in place of the busy ones."""
+    request, _ = batch_plan(10, 100)
+    start_s = request.snapshot.now_s
+    plan = Plan((Assignment("t0", ("w93",), start_s, start_s + 50),), made_at_s=start_s)
+    bars = gantt_chart(request, plan, most_workers=5).spec["datasets"]["bars"]
+    assert ("t0", "w93") in {(bar["task"], bar["worker"]) for bar in bars}
+
+
+def test_unknown_names_are_counted_not_drawn() -> None:
+    """A damaged plan could not be looked at."""
+    request, plan = example()
+    stray = (Assignment("ghost", ("W1",), 100, 101), Assignment("T1", ("W9",), 100, 106))
+    (note,) = notes_of(request, replace(plan, assignments=stray))
+    assert note == "2 assignments of unknown tasks or workers left out"
+
+
+def test_colours_stand_for_what_was_asked() -> None:
+    """Colours would not follow the owner, or run out with many owners."""
+    request, plan = batch_plan(200, 10)
+
+    def groups(of: PlanRequest, by: str) -> set[str]:
+        bars = gantt_chart(of, plan, colour_by=by).spec["datasets"]["bars"]
+        return {bar["group"] for bar in bars}
+
+    classes = {w.machine_class for w in request.snapshot.workers}
+    assert groups(request, "machine_class") == classes
+    owned = tuple(replace(t, owner=f"o{k}") for k, t in enumerate(request.snapshot.pending))
+    many = replace(request, snapshot=replace(request.snapshot, pending=owned))
+    assert len(groups(many, "owner")) == len(COLOURS)
+    assert f"{200 - len(COLOURS) + 1} others" in groups(many, "owner")
+
+
+def test_a_bar_tells_the_mode_and_what_it_takes() -> None:
+    """A task with modes would be drawn as if it took nothing."""
+    modes = (Mode("small", {"cpu": 1000}), Mode("large", {"cpu": 4000}))
+    worker, task = Worker("w", {"cpu": 4000}), Task("t", {}, modes=modes)
+    estimates = {"t": {m.id: {"*": DurationEstimate.certain(60)} for m in modes}}
+    request = PlanRequest("r", Snapshot(0, 0, (worker,), (task,)), estimates)
+    (bar,) = rows_of(request, Plan((Assignment("t", ("w",), 0, 60, "large"),)))["bars"]
+    assert bar["takes"] == "4 cores, in mode large"
+
+
+def test_an_image_says_what_it_shows(tmp_path: Path) -> None:
+    """A picture in a report would not say of what it is, or what its marks mean."""
+    request, plan, _ = chained()
+    said = texts(gantt_svg(request, plan, title="<script>alert(1)</script>"))
+    assert "<script>alert(1)</script>" in said
+    assert {"W1", "W2", "T1", "T2", "<T&3> x2", "<eve & co>", "cpu"} <= set(said)
+    about = " ".join(said)
+    marks = ("pale: runs already", "triangles: deadlines", "red: later than its deadline",
+             "lines: waits for", "grey: not available")  # fmt: skip
+    for words in ("4 tasks on 2 workers", "1 late", *marks):
+        assert words in about
+    stray = Plan((Assignment("ghost", ("W1",), 100, 101),), made_at_s=100)
+    assert "1 assignment of unknown" in " ".join(texts(gantt_svg(request, stray)))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -105,6 +276,15 @@ def test_the_ending_says_the_form(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match=r"plan\.pdf: a Gantt chart ends in \.html, \.svg, \.png"):
         write_gantt(request, plan, tmp_path / "plan.pdf")
     assert {path.name for path in tmp_path.iterdir()} == set(heads)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (90, "90 s"), (150, "2.5 min"), (7200, "2 h"), (200_000, "2.31 d"), (-5, "-5 s")],
+)
+def test_spans_are_readable(seconds: int, text: str) -> None:
+    """A tooltip would speak of 86400 s, or lose a sign."""
+    assert span(seconds) == text
 
 
 def test_people_search_switch_and_zoom(opened: Opened, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ CALLED = {
     "unplanned_weight", "validate",
 }  # fmt: skip
 """What others than the model may take from the evaluator: judgements, no arithmetic of plans."""
-SHOWN = {"planner/planning/expected_starts.py", "planner/planning/plot.py"}
-"""Show people what the evaluator sees, and plan nothing."""
+SHOWN = {"planner/planning/expected_starts.py"}
+"""Shows people what the evaluator sees, and plans nothing."""
 
 
 @given(seed=st.integers(0, 10**6), later_s=st.integers(0, 400))
