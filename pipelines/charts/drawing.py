@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,8 +32,17 @@ class Drawing:
     spec: Mapping[str, Any]
 
     def svg(self, *, width: int = WIDTH, theme: str = "light") -> str:
-        """The chart as an SVG image, `width` pixels wide."""
-        return str(vl_convert.vegalite_to_svg(self._sized(width, theme)))
+        """The chart as an SVG image, `width` pixels wide: the same chart gives the same text."""
+        spec = self._sized(width, theme)
+        mark = f"c{zlib.crc32(json.dumps(spec).encode()):08x}"
+        names: dict[str, str] = {}
+
+        def renamed(found: re.Match[str]) -> str:
+            return found[1] + names.setdefault(found[2], f"{mark}-{len(names)}")
+
+        # Vega numbers them through the process; on a page with other images they must differ.
+        return re.sub(r'(\bid="|url\(#)((?:clip|gradient_)\d+)', renamed,
+                      str(vl_convert.vegalite_to_svg(spec)))  # fmt: skip
 
     def png(self, *, width: int = WIDTH, theme: str = "light") -> bytes:
         """The chart as a PNG image, `width` pixels wide, twice as dense."""

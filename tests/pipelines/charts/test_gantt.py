@@ -211,7 +211,17 @@ def test_a_bar_tells_the_mode_and_what_it_takes() -> None:
     assert bar["takes"] == "4 cores, in mode large"
 
 
-def test_an_image_says_what_it_shows(tmp_path: Path) -> None:
+def test_an_image_is_the_same_each_time_and_shares_no_names() -> None:
+    """Two images on a page would be cut to each other's frames, or a file change with no reason."""
+    once, again, other = (gantt_svg(*batch_plan(tasks, 3)) for tasks in (9, 9, 10))
+    assert once == again
+    names = [set(re.findall(r'id="([^"]+)"', svg)) for svg in (once, other)]
+    assert names[0]
+    assert names[0].isdisjoint(names[1])
+    assert set(re.findall(r"url\(#([^)]+)\)", once)) <= names[0]
+
+
+def test_an_image_says_what_it_shows() -> None:
     """A picture in a report would not say of what it is, or what its marks mean."""
     request, plan, _ = chained()
     said = texts(gantt_svg(request, plan, title="<script>alert(1)</script>"))
