@@ -19,6 +19,8 @@ from plancast.planner.model.messages import PlanRequest
 MAKESPAN_SECONDS = Policy(Prices(makespan_h=3600.0, late_h=0.0, misses=0.0, wait_h=0.0))
 """The cost of a plan is its makespan in seconds."""
 ARCHIVES = (".tar", ".tar.xz", ".tar.gz", ".tgz")
+TABLES = ("optimum.csv", "best_known.csv", "bks.csv", "bks.json")
+"""Tables of best known costs, beside ``*best_known.json``."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,8 @@ def instance_set(
     -----
     An instance is called as its file without the suffix; where the tables of best known
     costs call it by file and folder (``abz5_edata``), or two folders hold a file of the
-    same name, by both. Such tables (``optimum.csv``, ``best_known.csv``, ``bks.csv``,
-    ``*best_known.json``) are looked for among the files, and beside an archive or a file.
+    same name, by both. Such tables (``TABLES``) are looked for among the files, and beside an
+    archive or a file.
     """
     path = Path(path)
     files = dict(_files(path))
@@ -139,7 +141,7 @@ def instance_set(
 
 def _is_table(name: str) -> bool:
     base = PurePosixPath(name).name
-    return base in ("optimum.csv", "best_known.csv", "bks.csv") or base.endswith("best_known.json")
+    return base in TABLES or base.endswith("best_known.json")
 
 
 def _files(path: Path) -> Iterator[tuple[str, str]]:
@@ -164,7 +166,7 @@ def _files(path: Path) -> Iterator[tuple[str, str]]:
 
 def _tables_beside(path: Path) -> Iterator[tuple[str, str]]:
     """Tables in the folder of an archive or file: of its own name (``jsp_...``) or of no name."""
-    named = ("best", "optimum.csv", "bks.csv", path.name.split(".")[0].split("_")[0])
+    named = ("best", *TABLES, path.name.split(".")[0].split("_")[0])
     for file in sorted(path.parent.iterdir()) if path.parent.is_dir() else ():
         if _is_table(file.name) and file.name.split("_")[0] in named:
             yield file.name, file.read_text("utf-8")

@@ -18,6 +18,7 @@ from plancast.planner.instances.jobshop import (
     parse_flexible,
     parse_jobshop,
 )
+from plancast.planner.instances.multimode import multimode_set
 from plancast.planner.instances.patterson import parse_patterson, patterson_set
 from plancast.planner.instances.projects import without_instant
 from plancast.planner.instances.psplib import parse_psplib, psplib_set
@@ -166,6 +167,30 @@ def test_names_tell_files_of_one_name_apart(tmp_path: Path) -> None:
     assert found.read("la01_rdata").best_known is None
 
 
+@pytest.mark.parametrize("where", ["among the files", "beside the archive"])
+@pytest.mark.parametrize(
+    ("table", "text"),
+    [
+        ("bks.csv", "problem,category,instance,bks\nJSP,ta,ta01js.txt,7\n"),
+        ("bks.json", '[{"instance": "ta01js", "upper_bound": 7, "lower_bound": 7}]'),
+        ("best_known.csv", "instance,best\nta01js.txt,7\n"),
+        ("optimum.csv", "problem,optimum\nta01js.txt,7\n"),
+        ("ta_best_known.json", '[{"instance": "ta01js", "upper_bound": 7, "lower_bound": 7}]'),
+    ],
+)
+def test_every_form_of_table_is_found(table: str, text: str, where: str, tmp_path: Path) -> None:
+    """A benchmark would show no gaps, and nobody would know why."""
+    folder = tmp_path / "ta"
+    folder.mkdir()
+    (folder / "ta01js.txt").write_text("1 1\n0 7\n")
+    (folder / table if where == "among the files" else tmp_path / table).write_text(text)
+    archive = tmp_path / "ta_dev.tar"
+    with tarfile.open(archive, "w") as out:
+        out.add(folder, "ta")
+    found = jobshop_set(archive)
+    assert (found.names, found.read("ta01js").best_known) == (("ta01js",), 7.0)
+
+
 def test_open_instances_have_a_range(tmp_path: Path) -> None:
     """A best known cost would be taken for a proved one."""
     (tmp_path / "a.sm").write_text((DATA / "projects" / "tiny.sm").read_text())
@@ -260,7 +285,10 @@ def test_a_damaged_table_of_bests_is_told(tmp_path: Path) -> None:
     [
         (psplib_set, "benchmarks/psplib_j30_j60.tar.xz", 960, 862),
         (patterson_set, "benchmarks/rcpsp_rg300_dev.tar.xz", 24, 0),
+        (psplib_set, "benchmarks/psplib_j120_dev.tar.xz", 300, 42),
+        (multimode_set, "benchmarks/mmlib_dev.tar.xz", 648, 0),
         (jobshop_set, "benchmarks/jsp_dev.tar.xz", 58, 58),
+        (jobshop_set, "benchmarks/jsp_large_dev.tar.xz", 80, 54),
         (flexible_set, "benchmarks/fjsp_dev.tar.xz", 85, 81),
         (dag_set, "dags/wfinstances_tasks.csv.gz", 97, 0),
     ],
