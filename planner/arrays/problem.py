@@ -37,6 +37,7 @@ from plancast.planner.arrays.schedule import (
     MOST_WORKERS,
     SINCE,
     WHOLE,
+    Spare,
     build_profile,
     earliest_start,
     latest_start,
@@ -56,7 +57,7 @@ from plancast.planner.model.domain import (
     estimate_for,
     in_words,
 )
-from plancast.planner.model.labels import alternatives
+from plancast.planner.model.labels import alternatives, parse
 from plancast.planner.model.messages import PlanRequest
 
 Ints = NDArray[np.int64]
@@ -227,10 +228,18 @@ class Problem:
             self.shut_worker, self.shut_start, self.shut_end,
         )  # fmt: skip
 
-    def spare_profile(self) -> Profile:
-        """A fresh profile of what is free of counted resources before anything is planned."""
+    def spare_profile(self) -> Spare | None:
+        """A fresh profile of what is free of counted resources, with room; None where none are.
+
+        Even where none can run short there is one: kernels are compiled by what a request has.
+        """
+        if not self.request.snapshot.counted:
+            return None
         times, free, count = self.spare
-        return times.copy(), free.copy(), count.copy()
+        # One that takes some makes two segments more.
+        more = 2 * len(self.tasks) + 2
+        times, free = np.pad(times, ((0, 0), (0, more))), np.pad(free, ((0, 0), (0, more), (0, 0)))
+        return Spare(times, free, count.copy(), self.takes)
 
     def durations_on(self, task: int) -> Ints:
         """Duration of a task on each worker, 0 where it may not run. Shape (workers,)."""
@@ -700,13 +709,13 @@ def _fit(
         np.maximum(share, need / np.maximum(have, 1) * (have > 0), out=share)
     # Label sets repeat: match each distinct requirement with each distinct set once.
     label_sets = list(dict.fromkeys(w.labels for w in workers))
-    example = {w.labels: w for w in workers}
     set_of = np.array([label_sets.index(w.labels) for w in workers])
     matched: dict[tuple[str, ...], Bools] = {}
     for k, kind in enumerate(kinds):
         if kind.requires:
             if kind.requires not in matched:
-                per_set = [example[labels].satisfies(kind.requires) for labels in label_sets]
+                wanted = [parse(text) for text in kind.requires]
+                per_set = [all(each.holds(has) for each in wanted) for has in label_sets]
                 matched[kind.requires] = np.array(per_set, np.bool_)[set_of]
             allowed[k] &= matched[kind.requires]
     return allowed, share

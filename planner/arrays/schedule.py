@@ -8,6 +8,8 @@ Times are seconds after now, int64; ``FAR`` means never.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from plancast.planner.arrays.cost import task_cost
@@ -126,23 +128,39 @@ def _earliest_by(times, free, count, w, demand, i, not_before, duration, latest)
     return FAR
 
 
+class Spare(NamedTuple):
+    """What is free of counted resources; None, which is compiled for itself, where none count.
+
+    Parameters
+    ----------
+    times, free, count
+        Profile, as one worker's, with room for all tasks; used up.
+    takes : int64 (tasks, counted)
+    """
+
+    times: np.ndarray
+    free: np.ndarray
+    count: np.ndarray
+    takes: np.ndarray
+
+
 @inner
-def _earliest_beside(
-    times, free, count, w, demand, i, not_before, duration, latest, spare_times, spare_free,
-    spare_count, takes,
-):  # fmt: skip
-    """The same where what task i takes of counted resources is free as well."""
-    start = not_before
-    while True:
-        start = _earliest_by(times, free, count, w, demand, i, start, duration, latest)
-        if start >= FAR:
-            return FAR
-        at = _earliest_by(
-            spare_times, spare_free, spare_count, 0, takes, i, start, duration, latest,
-        )  # fmt: skip
+def _earliest_spare(spare, i, not_before, duration, latest):
+    """The same by what task i takes of counted resources alone."""
+    return _earliest_by(
+        spare.times, spare.free, spare.count, 0, spare.takes, i, not_before, duration, latest
+    )
+
+
+@inner
+def _beside(times, free, count, w, demand, i, start, duration, latest, spare):
+    """The first start from `start`, where it fits on the worker, that has what is counted too."""
+    while start < FAR:
+        at = _earliest_spare(spare, i, start, duration, latest)
         if at == start or at >= FAR:
             return at
-        start = at
+        start = _earliest_by(times, free, count, w, demand, i, at, duration, latest)
+    return FAR
 
 
 @inner
@@ -282,7 +300,7 @@ def keep_fullest(pieces, most_workers, shards):
 @inner
 def _place_gang(
     times, free, count, demand, not_before, durations, allowed, row, hard_end, last_start,
-    release, max_stretch, shape, chosen, spare_times, spare_free, spare_count, takes,
+    release, max_stretch, shape, chosen, spare, counted, i,
 ):  # fmt: skip
     """Earliest-ending placement of a gang; fills `chosen` and returns (start, end), FAR if none.
 
@@ -290,7 +308,7 @@ def _place_gang(
     which workers may take part; and where one alternative must hold for all pieces, each of them.
     """
     best_start, best_end = FAR, FAR
-    workers, shards, counted = durations.shape[0], chosen.shape[0], takes.any()
+    workers, shards = durations.shape[0], chosen.shape[0]
     packed = shape[MOST_WORKERS] < shards
     pieces, limit = np.zeros(workers, np.int64), np.int64(0)
     first, beyond = shape[FIRST_CHOICE], shape[BEYOND_CHOICE]
@@ -307,11 +325,9 @@ def _place_gang(
         latest = latest_start(hard_end, last_start, release, max_stretch, limit)
         moment = not_before
         while moment <= latest and moment + limit < best_end:
-            if counted:
+            if spare is not None and counted:
                 # What comes free on a worker in the meantime changes nothing.
-                moment = earliest_start(
-                    spare_times[0], spare_free[0], spare_count[0], takes, moment, limit
-                )
+                moment = _earliest_spare(spare, i, moment, limit, latest)
                 if moment > latest or moment + limit >= best_end:
                     break
             total = 0
@@ -353,8 +369,7 @@ def _place_gang(
 def list_schedule(
     order, rule, tie, times, free, count, demand, release, raw_release, deadline, hard_end,
     last_start, max_stretch, weight, shards, shard_ptr, gang, kind, allowed, duration, worker_class,
-    link_ptr, link, free_from, share, last_end, on, load_h, rates, spare_times, spare_free,
-    spare_count, takes,
+    link_ptr, link, free_from, share, last_end, on, load_h, rates, spare,
 ):  # fmt: skip
     """Place tasks one by one in `order`, each where the rule likes it best, as early as it fits.
 
@@ -391,9 +406,7 @@ def list_schedule(
     last_end, on, load_h : (workers,)
         Last end of what runs (0 if nothing), whether anything runs, hours of load; used up.
     rates : rates.Rates
-    spare_times, spare_free, spare_count
-        Profile of the counted resources, as one worker; used up by the call.
-    takes : int64 (tasks, counted)
+    spare : Spare, optional
 
     Returns
     -------
@@ -412,7 +425,9 @@ def list_schedule(
         most_load = max(most_load, load_h[w])
     durations = np.zeros(workers, np.int64)
     for i in order:
-        not_before, counted = release[i], takes[i].any()
+        not_before, counted = release[i], False
+        if spare is not None:
+            counted = spare.takes[i].any()
         for p in range(link_ptr[i], link_ptr[i + 1]):
             since = end[link[p, BEFORE]] if link[p, SINCE] == 1 else start[link[p, BEFORE]]
             not_before = max(not_before, since + link[p, LAG])
@@ -425,29 +440,27 @@ def list_schedule(
             chosen = worker[shard_ptr[i] : shard_ptr[i + 1]]
             begin, finish = _place_gang(
                 times, free, count, demand[i], not_before, durations, allowed, row,
-                hard_end[i], last_start[i], raw_release[i], max_stretch, gang[i], chosen,
-                spare_times, spare_free, spare_count, takes[i],
+                hard_end[i], last_start[i], raw_release[i], max_stretch, gang[i], chosen, spare,
+                counted, i,
             )  # fmt: skip
             if begin >= FAR:
                 return start, end, worker, i
         else:
             best_score, begin, finish, best_w = np.inf, FAR, FAR, -1
+            last_end_s, last_start_s, due_s = hard_end[i], last_start[i], deadline[i]
+            release_s, importance = raw_release[i], weight[i]
             for w in range(workers):
                 if not allowed[row, w]:
                     continue
                 d = duration[i, worker_class[w]]
                 if d == 0:
                     continue
-                latest = latest_start(hard_end[i], last_start[i], raw_release[i], max_stretch, d)
+                latest = latest_start(last_end_s, last_start_s, release_s, max_stretch, d)
                 if rule == EARLIEST_END:
                     latest = min(latest, finish - d)  # else it ends later than the best so far
-                if counted:
-                    s = _earliest_beside(
-                        times, free, count, w, demand, i, not_before, d, latest, spare_times,
-                        spare_free, spare_count, takes,
-                    )  # fmt: skip
-                else:
-                    s = _earliest_by(times, free, count, w, demand, i, not_before, d, latest)
+                s = _earliest_by(times, free, count, w, demand, i, not_before, d, latest)
+                if spare is not None and counted:
+                    s = _beside(times, free, count, w, demand, i, s, d, latest, spare)
                 if s >= FAR:
                     continue
                 e = s + d
@@ -459,10 +472,11 @@ def list_schedule(
                     used = busy + rates.idle[w] * max(0, e - max(last_end[w], free_from[w]))
                     if not on[w]:
                         used += rates.boot[w]
-                    own = task_cost(rates, weight[i], raw_release[i], deadline[i], s, e)
-                    more_h = load_h[w] + share[row, w] * d / 3600.0 - most_load
+                    own = task_cost(rates, importance, release_s, due_s, s, e)
                     score = own + used + rates.end * max(0, e - makespan) + tie * e / 3600.0
-                    score += rates.load * 3600.0 * max(0.0, more_h)
+                    if rates.load > 0.0:
+                        more_h = load_h[w] + share[row, w] * d / 3600.0 - most_load
+                        score += rates.load * 3600.0 * max(0.0, more_h)
                 if score < best_score or (score == best_score and e < finish):
                     best_score, begin, finish, best_w = score, s, e, w
             if best_w < 0:
@@ -470,9 +484,8 @@ def list_schedule(
             worker[shard_ptr[i]] = best_w
         start[i], end[i] = begin, finish
         makespan = max(makespan, finish)
-        if counted:
-            spare_times, spare_free = with_room(spare_times, spare_free, spare_count, 0)
-            occupy(spare_times, spare_free, spare_count, 0, begin, finish, takes[i])
+        if spare is not None and counted:
+            occupy(spare.times, spare.free, spare.count, 0, begin, finish, spare.takes[i])
         for p in range(shard_ptr[i], shard_ptr[i + 1]):
             w = worker[p]
             times, free = with_room(times, free, count, w)

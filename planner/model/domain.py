@@ -850,6 +850,9 @@ class DurationEstimate:
 
     def at(self, level: float) -> int:
         """Quantile at `level`, whole seconds, rounded up."""
+        k = bisect_left(self.levels, level)
+        if k < len(self.levels) and self.levels[k] == level:
+            return math.ceil(self.seconds[k])
         return max(1, math.ceil(self._quantile(level) - 1e-9))
 
     def remaining_at(self, level: float, elapsed_s: int) -> int:

@@ -33,6 +33,7 @@ from plancast.planner.planning.warm import (
     ORDERS,
     PROJECTS,
     SHOPS,
+    for_request,
     warm,
 )
 from plancast.planner.solvers import MODE_SOLVERS, SOLVERS
@@ -105,7 +106,7 @@ def plan(
         raise BadRequest(f"there is no solver {solver!r}; choose auto or {', '.join(SOLVERS)}")
     if request.snapshot.has_modes:
         _refuse_with_modes(request, solver)
-    warm(_families(request, solver))
+    warm(for_request(request, _families(request, solver)))
     if request.policy.scenarios:
         return plan_in_scenarios(request, lambda r: plan(r, solver, observe=observe, **parameters))
     if preemptible(request):
@@ -151,7 +152,7 @@ def plan_without_preemption(
     if problem.tasks:
         rng = np.random.default_rng(request.seed)
         chosen = _choose(problem, request.budget) if solver == "auto" else (solver,)
-        began += _warmed_s(chosen)
+        began += _warmed_s(request, chosen)
         engines = [SOLVERS[n](**_part(n, chosen), **parameters) for n in chosen if n != "greedy"]
         floor = _task(SOLVERS["greedy"](), problem, request.budget, rng, None)
         greedy = contest.take_part({"greedy": floor}, None, observe)["greedy"]
@@ -406,10 +407,11 @@ def _choose(problem: Problem | Choices, budget: Budget) -> tuple[str, ...]:
     return ("lns",)
 
 
-def _warmed_s(solvers: tuple[str, ...]) -> float:
+def _warmed_s(request: PlanRequest, solvers: tuple[str, ...]) -> float:
     """Seconds that compiling for some solvers took: none where `_families` foresaw them."""
     before = time.perf_counter()
-    compiled = warm({LISTS, *(family for name in solvers for family in NEEDS.get(name, ()))})
+    needs = {LISTS, *(family for name in solvers for family in NEEDS.get(name, ()))}
+    compiled = warm(for_request(request, needs))
     return time.perf_counter() - before if compiled else 0.0
 
 

@@ -29,7 +29,7 @@ from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, S
 from plancast.planner.planning.plan import plan, plan_without_preemption
 from plancast.planner.planning.preempt import preemptible, with_preemption
 from plancast.planner.planning.scenarios import reordered
-from plancast.planner.planning.warm import LISTS, NEEDS, warm
+from plancast.planner.planning.warm import LISTS, NEEDS, for_request, warm
 from plancast.planner.solvers import SOLVERS
 from plancast.planner.solvers.mode_rules import best_rows, scores
 
@@ -72,7 +72,7 @@ def repair(request: PlanRequest, **parameters: Any) -> PlanResponse:
         return plan(request)
     if request.snapshot.has_modes:
         return _repaired_in_modes(request, parameters)
-    warm((LISTS, *NEEDS["repair"]))
+    warm(for_request(request, (LISTS, *NEEDS["repair"])))
     if preemptible(request):
         return with_preemption(request, lambda asked, out, _: _repaired(asked, parameters, out))
     return _repaired(request, parameters)

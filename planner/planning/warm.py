@@ -26,6 +26,7 @@ from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.instances.jobshop import parse_jobshop
 from plancast.planner.model.domain import (
     ANY_CLASS,
+    CountedResource,
     DurationEstimate,
     Mode,
     Policy,
@@ -65,10 +66,28 @@ def _rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
+def _with_licences(request: PlanRequest) -> PlanRequest:
+    """The request where every other task takes one of two licences."""
+    tasks = tuple(
+        replace(task, counted={"licence": 1} if k % 2 else {})
+        for k, task in enumerate(request.snapshot.pending)
+    )
+    snapshot = request.snapshot.evolved(pending=tasks, counted=(CountedResource("licence", 2),))
+    return replace(request, snapshot=snapshot)
+
+
 def _lists() -> None:
     for request in (_small(), replace(_small(), policy=MAKESPAN_ALONE)):
         problem = _solve(request, "greedy")
         lower_bound(problem, timed=True)
+
+
+def _lists_counted() -> None:
+    lower_bound(_solve(_with_licences(_small()), "greedy"), timed=True)
+
+
+def _moves_counted() -> None:
+    _solve(_with_licences(_small()), "lns")
 
 
 def _moves() -> None:
@@ -116,8 +135,8 @@ def _shop() -> None:
     _solve(parse_jobshop("warm", "\n".join(["5 4", *lines])), "shop")
 
 
-def _repair() -> None:
-    request = _small()
+def _repair(request: PlanRequest | None = None) -> None:
+    request = request or _small()
     problem = encode(request)
     greedy = SOLVERS["greedy"]().solve(problem, budget=Budget(None, 1), rng=_rng())
     assert greedy.schedule is not None
@@ -136,14 +155,27 @@ FAMILIES: dict[str, Callable[[], None]] = {
     "projects with modes": _modes,
     "shops": _shop,
     "repair": _repair,
+    "list schedules with licences": _lists_counted,
+    "ruin and recreate with licences": _moves_counted,
+    "repair with licences": lambda: _repair(_with_licences(_small())),
 }
 """Name to what compiles the family; higher rooms add their own."""
-LISTS, MOVES, ORDERS, ASTAR, PROJECTS, MODES, SHOPS, REPAIR = FAMILIES
+LISTS, MOVES, ORDERS, ASTAR, PROJECTS, MODES, SHOPS, REPAIR, *_LICENCES = FAMILIES
+WITH_LICENCES = dict(zip((LISTS, MOVES, REPAIR), _LICENCES, strict=True))
+"""Family to that of the same kernels where something is counted: compiled for itself."""
 NEEDS = {
     "astar": (ASTAR,), "lns": (MOVES, ORDERS), "project": (PROJECTS, MODES), "shop": (SHOPS, MOVES),
     "repair": (REPAIR, MOVES, ASTAR),
 }  # fmt: skip
 """Solver to the families that it calls beside ``LISTS``, where there are any."""
+
+
+def for_request(request: PlanRequest, families: Iterable[str]) -> set[str]:
+    """Those families in the form that a request needs."""
+    if not request.snapshot.counted:
+        return set(families)
+    # Bounds are compiled once for all.
+    return {LISTS, *(WITH_LICENCES.get(name, name) for name in families)}
 
 
 def on_stderr(text: str) -> None:

@@ -136,6 +136,6 @@ def schedule_in_order(problem: Problem, order: Ints, rule: int) -> Schedule | No
         problem.kind, problem.allowed, problem.duration, problem.worker_class, problem.link_ptr,
         problem.link, problem.free_from, problem.share,
         problem.last_end.copy(), problem.on.copy(), problem.load_h.copy(), problem.rates,
-        *problem.spare_profile(), problem.takes,
+        problem.spare_profile(),
     )  # fmt: skip
     return Schedule(start, end, worker) if failed < 0 else None

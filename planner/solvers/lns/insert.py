@@ -11,6 +11,8 @@ from plancast.planner.solvers.lns.profile import (
     BEFORE,
     BEYOND,
     BEYOND_CHOICE,
+    BEYOND_PRED,
+    BEYOND_SUCC,
     BOOT,
     BUSY,
     CHOICE,
@@ -44,6 +46,7 @@ from plancast.planner.solvers.lns.profile import (
     OWNER_PART,
     OWNER_S,
     PER_WORKER,
+    PRED,
     RAW_RELEASE,
     RELEASE,
     REST,
@@ -51,12 +54,14 @@ from plancast.planner.solvers.lns.profile import (
     SINCE,
     SLOWDOWN,
     START,
+    SUCC,
     TARGET,
     WAIT_S,
     WAS_ON,
     WEIGHT,
+    _beside,
     _earliest,
-    _earliest_beside,
+    _earliest_shared,
     _longer,
     _pieces_that_fit,
     _wider,
@@ -65,36 +70,35 @@ from plancast.planner.solvers.lns.state import _latest_start, _makespan, _put, _
 
 
 @inner
-def _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i):
+def _window(ti, link, ts, i):
     """Earliest start of task i after its predecessors, latest end before its placed successors.
 
     The third value tells whether some successor is not placed yet, the fourth is the latest start
     for those that wait for it to start.
     """
     earliest, latest_end, awaited, latest = ti[i, RELEASE], ti[i, HARD_END], False, FAR
-    for p in range(pred_ptr[i], pred_ptr[i + 1]):
-        earliest = max(earliest, ts[pred[p, BEFORE], pred[p, SINCE]] + pred[p, LAG])
-    for p in range(succ_ptr[i], succ_ptr[i + 1]):
-        begins = ts[succ[p, BEFORE], START]
+    for p in range(ti[i, PRED], ti[i, BEYOND_PRED]):
+        earliest = max(earliest, ts[link[p, BEFORE], link[p, SINCE]] + link[p, LAG])
+    for p in range(ti[i, SUCC], ti[i, BEYOND_SUCC]):
+        begins = ts[link[p, BEFORE], START]
         awaited = awaited or begins >= FAR
-        if succ[p, SINCE] == END:
-            latest_end = min(latest_end, begins - succ[p, LAG])
+        if link[p, SINCE] == END:
+            latest_end = min(latest_end, begins - link[p, LAG])
         else:
-            latest = min(latest, begins - succ[p, LAG])
+            latest = min(latest, begins - link[p, LAG])
     return earliest, latest_end, awaited, latest
 
 
 @inner
 def _place_gang(
-    ti, wi, run_s, allowed, pred_ptr, pred, succ_ptr, succ, max_stretch, ts, ps, ws, profile, spare,
-    sw, ci, i,
+    ti, wi, run_s, allowed, link, max_stretch, ts, ps, ws, profile, shared, i,
 ):  # fmt: skip
     """Earliest-ending placement of a gang on OURS; (start, end), FAR if none. Fills ``s.ps``.
 
     A gang ends with its slowest piece, so each distinct duration is tried as the limit of
     which workers may take part; and where one alternative must hold for all pieces, each of them.
     """
-    earliest, latest_end, _, latest_begin = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i)
+    earliest, latest_end, _, latest_begin = _window(ti, link, ts, i)
     workers, shards = wi.shape[0], ti[i, SHARDS]
     packed = ti[i, ON_WORKERS] < shards
     durations = np.zeros(workers, np.int64)
@@ -117,8 +121,8 @@ def _place_gang(
         latest = min(_latest_start(ti, max_stretch, i, latest_end, limit), latest_begin)
         moment = earliest
         while moment <= latest and moment + limit < best_end:
-            if ti[i, COUNTED] == 1:
-                moment = _earliest(spare, sw[0, COUNT], 0, ci, i, moment, limit, latest)
+            if shared is not None and ti[i, COUNTED] == 1:
+                moment = _earliest_shared(shared, i, moment, limit, latest)
                 if moment + limit >= best_end:
                     break
             total, following = 0, FAR
@@ -152,8 +156,8 @@ def _place_gang(
 
 @inner
 def _insert(
-    ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, rates, max_stretch, ts, ws,
-    load_s, profile, spare, sw, ci, i, seen, looked, blink, tie, makespan, most_load,
+    ti, tf, wi, wf, pi, run_s, share, link, rates, max_stretch, ts, ws, load_s, profile, shared, i,
+    seen, looked, blink, tie, makespan, most_load,
 ):  # fmt: skip
     """Where task i adds least to the cost among workers ``seen[:looked]``: (worker, start, end).
 
@@ -161,7 +165,7 @@ def _insert(
     deadlines and the chain after it count too.
     """
     earliest, latest_end, awaited, latest_begin = _window(
-        ti, pred_ptr, pred, succ_ptr, succ, ts, i,
+        ti, link, ts, i,
     )  # fmt: skip
     ti, wi, wf, ws, share, rates = ti, wi, wf, ws, share, rates
     kind, release, deadline = ti[i, KIND], ti[i, RAW_RELEASE], ti[i, DEADLINE]
@@ -176,9 +180,8 @@ def _insert(
     if moved_after < FAR:
         move_price = rates[MOVE]
     best, best_w, best_start, best_end = np.inf, -1, FAR, FAR
-    counted = ti[i, COUNTED] == 1
-    if counted:
-        earliest = _earliest(spare, sw[0, COUNT], 0, ci, i, earliest, 1, latest_end)
+    if shared is not None and ti[i, COUNTED] == 1:
+        earliest = _earliest_shared(shared, i, earliest, 1, latest_end)
     for q in range(looked):
         w = seen[q]
         d = run_s[i, wi[w, CLASS]]
@@ -228,12 +231,9 @@ def _insert(
                     cap = min(cap, release + room / wait_price)
                 if cap < latest:
                     latest = int(cap) + 1
-            if counted:
-                start = _earliest_beside(
-                    profile, ws[w, COUNT], w, ti, i, earliest, d, latest, spare, sw, ci,
-                )  # fmt: skip
-            else:
-                start = _earliest(profile, ws[w, COUNT], w, ti, i, earliest, d, latest)
+            start = _earliest(profile, ws[w, COUNT], w, ti, i, earliest, d, latest)
+            if shared is not None:
+                start = _beside(profile, ws[w, COUNT], w, ti, i, start, d, latest, shared)
             if start >= FAR:
                 cost = np.inf
                 break
@@ -272,29 +272,21 @@ def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, 
         -1, or the first task for which no place was found.
     """
     ti, tf, wi, wf, pi, run_s = f.ti, f.tf, f.wi, f.wf, f.pi, f.run_s
-    allowed, share, pred_ptr, pred, succ_ptr, succ = (
-        f.allowed,
-        f.share,
-        f.pred_ptr,
-        f.pred,
-        f.succ_ptr,
-        f.succ,
-    )
+    allowed, share, link = f.allowed, f.share, f.link
     every_ptr, every, rates, max_stretch = f.every_ptr, f.every, f.rates, f.max_stretch
     ts, ps, ws, load_s, wait_s = s.ts, s.ps, s.ws, s.load_s, s.wait_s
-    spare, sw, ci = s.spare, s.sw, f.ci
+    shared = s.shared
     np.random.seed(seed)
     makespan, most_load = max(priced_to, _makespan(wi, ws)), load_s.max()
     seen = np.zeros(ws.shape[0], np.int64)
     for i in order:
         row, shards = ti[i, KIND], ti[i, SHARDS]
-        earliest, _, _, _ = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i)
+        earliest, _, _, _ = _window(ti, link, ts, i)
         if earliest >= FAR:
             return profile, items, i
         if shards > 1:
             begin, finish = _place_gang(
-                ti, wi, run_s, allowed, pred_ptr, pred, succ_ptr, succ, max_stretch, ts, ps, ws,
-                profile, spare, sw, ci, i,
+                ti, wi, run_s, allowed, link, max_stretch, ts, ps, ws, profile, shared, i,
             )  # fmt: skip
         else:
             low, high = every_ptr[row], every_ptr[row + 1]
@@ -307,24 +299,22 @@ def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, 
             w = -1
             if looked > 0:
                 w, begin, finish = _insert(
-                    ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, rates,
-                    max_stretch, ts, ws, load_s, profile, spare, sw, ci, i, seen, looked, blink,
-                    tie, makespan, most_load,
+                    ti, tf, wi, wf, pi, run_s, share, link, rates, max_stretch, ts, ws, load_s,
+                    profile, shared, i, seen, looked, blink, tie, makespan, most_load,
                 )  # fmt: skip
             if w < 0 or finish > ti[i, DUE] or finish > priced_to:
                 for q in range(low, high):
                     seen[q - low] = every[q]
                 w, begin, finish = _insert(
-                    ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, rates,
-                    max_stretch, ts, ws, load_s, profile, spare, sw, ci, i, seen, high - low, 0.0,
-                    tie, makespan, most_load,
+                    ti, tf, wi, wf, pi, run_s, share, link, rates, max_stretch, ts, ws, load_s,
+                    profile, shared, i, seen, high - low, 0.0, tie, makespan, most_load,
                 )  # fmt: skip
             ps[ti[i, FIRST], ON] = w
         if begin >= FAR:
             return profile, items, i
         _put(
-            ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, spare, sw,
-            ci, i, begin, finish,
+            ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, shared, i,
+            begin, finish,
         )  # fmt: skip
         for p in range(ti[i, FIRST], ti[i, BEYOND]):
             w = ps[p, ON]
@@ -338,12 +328,12 @@ def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, 
 
 
 @inner
-def _earliest_at_home(ti, ps, ws, profile, spare, sw, ci, i, moment, duration, latest):
+def _earliest_at_home(ti, ps, ws, profile, shared, i, moment, duration, latest):
     """Earliest start of task i on its workers in `ps`, all pieces at once, or FAR."""
     first, beyond = ti[i, FIRST], ti[i, BEYOND]
     while moment <= latest:
-        if ti[i, COUNTED] == 1:
-            moment = _earliest(spare, sw[0, COUNT], 0, ci, i, moment, duration, latest)
+        if shared is not None and ti[i, COUNTED] == 1:
+            moment = _earliest_shared(shared, i, moment, duration, latest)
             if moment >= FAR:
                 return FAR
         fits, following = True, first
@@ -392,10 +382,10 @@ def reinsert(f, s, profile, items, line, floor, order, tie, seed):
     """
     ti, tf, wi, wf, pi, run_s = f.ti, f.tf, f.wi, f.wf, f.pi, f.run_s
     allowed, share, rates, max_stretch = f.allowed, f.share, f.rates, f.max_stretch
-    pred_ptr, pred, succ_ptr, succ = f.pred_ptr, f.pred, f.succ_ptr, f.succ
+    link = f.link
     every_ptr, every = f.every_ptr, f.every
     ts, ps, ws, load_s, wait_s = s.ts, s.ps, s.ws, s.load_s, s.wait_s
-    spare, sw, ci = s.spare, s.sw, f.ci
+    shared = s.shared
     np.random.seed(seed)
     inserted = np.zeros(ts.shape[0], np.bool_)
     for k in range(line.shape[0] + order.shape[0]):
@@ -408,16 +398,16 @@ def reinsert(f, s, profile, items, line, floor, order, tie, seed):
             duration, begin = np.int64(1), max(ti[i, RELEASE], floor[i])
             for p in range(ti[i, FIRST], ti[i, BEYOND]):
                 duration = max(duration, run_s[i, wi[ps[p, ON], CLASS]])
-            for p in range(pred_ptr[i], pred_ptr[i + 1]):
+            for p in range(ti[i, PRED], ti[i, BEYOND_PRED]):
                 # One that is not placed yet will have to end before this one starts.
-                since = ts[pred[p, BEFORE], pred[p, SINCE]]
+                since = ts[link[p, BEFORE], link[p, SINCE]]
                 if since < FAR:
-                    begin = max(begin, since + pred[p, LAG])
-            _, latest_end, _, latest_begin = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i)
+                    begin = max(begin, since + link[p, LAG])
+            _, latest_end, _, latest_begin = _window(ti, link, ts, i)
             latest = _latest_start(ti, max_stretch, i, latest_end, duration)
             latest = min(latest, latest_begin)
             begin = _earliest_at_home(
-                ti, ps, ws, profile, spare, sw, ci, i, begin, duration, latest,
+                ti, ps, ws, profile, shared, i, begin, duration, latest,
             )  # fmt: skip
             if begin >= FAR:
                 continue  # it is inserted with the others
@@ -428,32 +418,30 @@ def reinsert(f, s, profile, items, line, floor, order, tie, seed):
             while True:
                 if shards > 1:
                     begin, finish = _place_gang(
-                        ti, wi, run_s, allowed, pred_ptr, pred, succ_ptr, succ, max_stretch, ts,
-                        ps, ws, profile, spare, sw, ci, i,
+                        ti, wi, run_s, allowed, link, max_stretch, ts, ps, ws, profile, shared, i,
                     )  # fmt: skip
                 else:
                     seen = every[every_ptr[ti[i, KIND]] : every_ptr[ti[i, KIND] + 1]]
                     w, begin, finish = _insert(
-                        ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, rates,
-                        max_stretch, ts, ws, load_s, profile, spare, sw, ci, i, seen, seen.shape[0],
-                        0.0, tie, makespan, most_load,
+                        ti, tf, wi, wf, pi, run_s, share, link, rates, max_stretch, ts, ws, load_s,
+                        profile, shared, i, seen, seen.shape[0], 0.0, tie, makespan, most_load,
                     )  # fmt: skip
                     ps[ti[i, FIRST], ON] = w
                 if begin < FAR:
                     break
                 freed = False
-                for p in range(succ_ptr[i], succ_ptr[i + 1]):
-                    if ts[succ[p, BEFORE], START] < FAR:
+                for p in range(ti[i, SUCC], ti[i, BEYOND_SUCC]):
+                    if ts[link[p, BEFORE], START] < FAR:
                         _take(
                             ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile,
-                            items, spare, sw, ci, succ[p, BEFORE],
+                            items, shared, link[p, BEFORE],
                         )  # fmt: skip
                         freed = True
                 if not freed:
                     return profile, items, inserted, i
         _put(
-            ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, spare, sw,
-            ci, i, begin, finish,
+            ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, shared, i,
+            begin, finish,
         )  # fmt: skip
         for p in range(ti[i, FIRST], ti[i, BEYOND]):
             w = ps[p, ON]

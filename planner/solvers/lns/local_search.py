@@ -25,7 +25,7 @@ from plancast.planner.bounds.relaxation import Relaxation
 from plancast.planner.model.domain import HOUR_S
 from plancast.planner.solvers.greedy.priority_rules import priorities
 from plancast.planner.solvers.lns import ruin
-from plancast.planner.solvers.lns.ruin import FAR, Fixed, State
+from plancast.planner.solvers.lns.ruin import FAR, Fixed, Shared, State
 
 PLACES = 256
 """Workers in the pool of each kind."""
@@ -61,6 +61,7 @@ def fixed_arrays(problem: Problem) -> Fixed:
     Its ``pool`` is empty; ``with_pool`` makes one.
     """
     ti = np.zeros((len(problem.tasks), ruin.TASK_INTS), np.int64)
+    succ_ptr, succ = _followers(problem)
     for column, values in (
         (ruin.RELEASE, problem.release), (ruin.RAW_RELEASE, problem.raw_release),
         (ruin.DEADLINE, problem.deadline), (ruin.HARD_END, problem.hard_end),
@@ -73,11 +74,10 @@ def fixed_arrays(problem: Problem) -> Fixed:
         (ruin.ON_WORKERS, problem.gang[:, MOST_WORKERS]),
         (ruin.CHOICE, problem.gang[:, FIRST_CHOICE]),
         (ruin.BEYOND_CHOICE, problem.gang[:, BEYOND_CHOICE]), (ruin.LONE, np.int64(-1)),
+        (ruin.PRED, problem.link_ptr[:-1]), (ruin.BEYOND_PRED, problem.link_ptr[1:]),
+        (ruin.SUCC, succ_ptr[:-1]), (ruin.BEYOND_SUCC, succ_ptr[1:]),
     ):  # fmt: skip
         ti[:, column] = values
-    ci = np.zeros((1, ruin.TASK_INTS), np.int64)
-    if problem.counted:
-        ci = np.concatenate([ti, words_of_counted(problem).needs(problem.takes)], axis=1)
     words = words_of(problem)
     lone = np.flatnonzero(problem.gang[:, WHOLE])
     if len(lone):
@@ -89,7 +89,6 @@ def fixed_arrays(problem: Problem) -> Fixed:
         problem.deadline, problem.weight, problem.shortest, problem.pred_ptr, problem.pred
     )
     ti[:, ruin.DUE], ti[:, ruin.REST] = due, rest
-    succ_ptr, succ = _followers(problem)
     rates = problem.rates
     scalars = np.zeros(ruin.MOVE + 1)
     for place, value in (
@@ -102,7 +101,6 @@ def fixed_arrays(problem: Problem) -> Fixed:
     piece_task = np.repeat(np.arange(len(problem.tasks)), problem.shards)
     return Fixed(
         ti=ti,
-        ci=ci,
         tf=np.column_stack([problem.weight, due_weight, 1.0 / problem.owner_tasks[problem.owner]]),
         wi=_worker_ints(problem),
         wf=_worker_floats(problem),
@@ -110,10 +108,7 @@ def fixed_arrays(problem: Problem) -> Fixed:
         run_s=problem.duration,
         allowed=problem.allowed,
         share=problem.share,
-        pred_ptr=problem.link_ptr,
-        pred=problem.link,
-        succ_ptr=succ_ptr,
-        succ=succ,
+        link=np.concatenate([problem.link, succ]),
         every_ptr=np.concatenate([[0], np.cumsum([len(e) for e in every])]),
         every=np.concatenate(every),
         pool=np.zeros((len(every), 1), np.int64),
@@ -127,12 +122,15 @@ def fixed_arrays(problem: Problem) -> Fixed:
 
 
 def _followers(problem: Problem) -> tuple[Ints, Ints]:
-    """``Problem.link`` turned round, CSR: who waits for each task, and as there since when."""
+    """``Problem.link`` turned round: who waits for each task, and as there since when.
+
+    Its row pointers count on from the rows of ``Problem.link``, below which it stands.
+    """
     tasks = len(problem.tasks)
     by_before = np.argsort(problem.before, kind="stable")
     succ = problem.link[by_before]
     succ[:, BEFORE] = np.repeat(np.arange(tasks), np.diff(problem.link_ptr))[by_before]
-    return offsets(np.bincount(problem.before, minlength=tasks)), succ
+    return len(succ) + offsets(np.bincount(problem.before, minlength=tasks)), succ
 
 
 def _worker_ints(problem: Problem) -> Ints:
@@ -193,21 +191,25 @@ def state_arrays(problem: Problem, schedule: Schedule | None) -> tuple[State, In
         task = np.repeat(np.arange(len(problem.tasks)), problem.shards)
         ps[:, ruin.ON] = schedule.worker[np.lexsort((schedule.worker, task))]
     ws = np.zeros((workers, 3), np.int64)
-    state = State(
-        ts, ps, ws, np.zeros(workers), np.zeros(len(problem.owners)), *_spare_arrays(problem)
-    )
+    state = State(ts, ps, ws, np.zeros(workers), np.zeros(len(problem.owners)), _shared(problem))
     profile, ws[:, ruin.COUNT] = packed_profile(words_of(problem), (times, free, count))
     return state, profile
 
 
-def _spare_arrays(problem: Problem) -> tuple[Ints, Ints]:
-    """``State.spare`` and ``State.sw``, before anything is placed."""
-    profile, count = packed_profile(words_of_counted(problem), problem.spare)
-    sw = np.zeros((1, 3), np.int64)
-    sw[:, ruin.COUNT] = count
+def _shared(problem: Problem) -> Shared | None:
+    """``State.shared`` before anything is placed; as ``Problem.spare_profile``."""
+    if not problem.request.snapshot.counted:
+        return None
+    words = words_of_counted(problem)
+    profile, count = packed_profile(words, problem.spare)
+    ws = np.zeros((1, 3), np.int64)
+    ws[:, ruin.COUNT] = count
+    ti = np.zeros((len(problem.tasks), ruin.TASK_INTS), np.int64)
+    ti[:, ruin.LONE] = -1
+    ti = np.concatenate([ti, words.needs(problem.takes)], axis=1)
     # A task that is put where another one was for a moment has two segments more.
     more = 2 * (int(problem.takes.any(axis=1).sum()) + 2)
-    return np.pad(profile, ((0, 0), (0, more), (0, 0))), sw
+    return Shared(np.pad(profile, ((0, 0), (0, more), (0, 0))), ws, ti)
 
 
 def packed_profile(words: Words, profile: Profile) -> tuple[Ints, Ints]:
@@ -362,11 +364,12 @@ def split(
     np.minimum.at(low, fixed.pi[:, ruin.TASK], of_piece)
     np.maximum.at(high, fixed.pi[:, ruin.TASK], of_piece)
     side = np.where(low == high, low, -1)
-    after = np.repeat(np.arange(tasks), np.diff(fixed.pred_ptr))
-    before = fixed.pred[:, BEFORE]
+    link = fixed.link[: len(fixed.link) // 2]
+    after = np.repeat(np.arange(tasks), fixed.ti[:, ruin.BEYOND_PRED] - fixed.ti[:, ruin.PRED])
+    before = link[:, BEFORE]
     apart = (side[after] != side[before]) | (side[after] < 0)
-    after, before, lag = after[apart], before[apart], fixed.pred[apart, LAG]
-    ends = fixed.pred[apart, SINCE] == 1
+    after, before, lag = after[apart], before[apart], link[apart, LAG]
+    ends = link[apart, SINCE] == 1
     reached = np.where(ends, schedule.end[before], schedule.start[before])
     between = np.where(rng.random(len(reached)) < 0.5, reached, schedule.start[after] - lag)
     halves = []

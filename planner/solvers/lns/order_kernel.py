@@ -20,7 +20,9 @@ from plancast.planner.arrays.jit import inner, kernel
 from plancast.planner.solvers.lns.ruin import (
     BASE_END,
     BASE_ON,
+    BEFORE,
     BEYOND,
+    BEYOND_PRED,
     CLASS,
     COUNT,
     END,
@@ -29,14 +31,17 @@ from plancast.planner.solvers.lns.ruin import (
     FIRST,
     HARD_END,
     KIND,
+    LAG,
     LAST,
     MOVE,
     NUMBER,
     ON,
     OWNER,
+    PRED,
     RAW_RELEASE,
     RELEASE,
     SHARDS,
+    SINCE,
     START,
     _earliest,
     _fill,
@@ -63,7 +68,8 @@ class Futures(NamedTuple):
     Parameters
     ----------
     ti : int64 (futures, tasks, columns)
-        As ``ruin.Fixed.ti``; RELEASE is the earliest start in that future.
+        As ``ruin.Fixed.ti``; RELEASE is the earliest start in that future, and nothing is down as
+        waiting for a task: it is placed later.
     run_s : int64 (futures, tasks, classes)
     profile : int64 (futures, workers, segments, 1 + words)
         Before any task of the order is placed, with room for all of them.
@@ -73,7 +79,7 @@ class Futures(NamedTuple):
     wait_s : float64 (futures, owners)
     base : float64 (futures, 2)
         Cost of what no order changes; latest end of it, seconds.
-    tf, wi, wf, pi, allowed, share, pred_ptr, pred, rates, owner_tasks, max_stretch
+    tf, wi, wf, pi, allowed, share, link, rates, owner_tasks, max_stretch
         As in ``ruin.Fixed``.
     """
 
@@ -90,8 +96,7 @@ class Futures(NamedTuple):
     pi: np.ndarray
     allowed: np.ndarray
     share: np.ndarray
-    pred_ptr: np.ndarray
-    pred: np.ndarray
+    link: np.ndarray
     rates: np.ndarray
     owner_tasks: np.ndarray
     max_stretch: float
@@ -165,8 +170,7 @@ def _lay(
     """
     ti, run_s = f.ti[s], f.run_s[s]
     tf, wi, wf, pi, allowed, share = f.tf, f.wi, f.wf, f.pi, f.allowed, f.share
-    pred_ptr, pred, rates = f.pred_ptr, f.pred, f.rates
-    none, none_ptr = np.zeros((0, 3), np.int64), np.zeros(pred_ptr.shape[0], np.int64)
+    link, rates = f.link, f.rates
     for k in range(first, order.shape[0]):
         if keep and k % every == 0 and k > first:
             c = k // every
@@ -181,8 +185,8 @@ def _lay(
         i = order[k]
         begin, finish = FAR, FAR
         not_before = ti[i, RELEASE]
-        for p in range(pred_ptr[i], pred_ptr[i + 1]):
-            not_before = max(not_before, ts[pred[p, 0], pred[p, 1]] + pred[p, 2])
+        for p in range(ti[i, PRED], ti[i, BEYOND_PRED]):
+            not_before = max(not_before, ts[link[p, BEFORE], link[p, SINCE]] + link[p, LAG])
         if ti[i, SHARDS] == 1:
             w, begin, finish = _earliest_end(
                 ti, wi, run_s, allowed, f.max_stretch, ws, profile, i, not_before
@@ -190,8 +194,7 @@ def _lay(
             ps[ti[i, FIRST], ON] = w
         else:
             begin, finish = _place_gang(
-                ti, wi, run_s, allowed, pred_ptr, pred, none_ptr, none, f.max_stretch,
-                ts, ps, ws, profile, profile, ws, ti, i,
+                ti, wi, run_s, allowed, link, f.max_stretch, ts, ps, ws, profile, None, i,
             )  # fmt: skip
         if begin >= FAR:
             return np.inf
@@ -330,14 +333,14 @@ def _changed(order, was, rule):
 
 
 @inner
-def _in_order(pred_ptr, pred, order, place, low, high):
+def _in_order(ti, link, order, place, low, high):
     """Whether predecessors come first in places low to high; fills `place` of those."""
     for k in range(low, high + 1):
         place[order[k]] = k
     for k in range(low, high + 1):
         i = order[k]
-        for p in range(pred_ptr[i], pred_ptr[i + 1]):
-            if place[pred[p, 0]] > k:
+        for p in range(ti[i, PRED], ti[i, BEYOND_PRED]):
+            if place[link[p, BEFORE]] > k:
                 return False
     return True
 
@@ -378,7 +381,7 @@ def search(f, order, moves, hot, cold, odds, every, seed):
     place = np.full(tasks, -1, np.int64)
     profile, ws = np.zeros_like(f.profile[0]), np.zeros_like(f.ws[0])
     load_s, wait_s = np.zeros_like(f.load_s[0]), np.zeros_like(f.wait_s[0])
-    linked = f.pred.shape[0] > 0
+    linked = f.link.shape[0] > 0
     for k in range(n):
         place[order[k]] = k
     total = 0.0
@@ -411,7 +414,7 @@ def search(f, order, moves, hot, cold, odds, every, seed):
         low, high = _changed(tried, was, rule)
         if low > high:
             continue
-        if linked and not _in_order(f.pred_ptr, f.pred, tried, place, low, high):
+        if linked and not _in_order(f.ti[0], f.link, tried, place, low, high):
             for k in range(low, high + 1):
                 tried[k] = order[k]
                 place[order[k]] = k

@@ -79,6 +79,7 @@ def futures_of(problems: Sequence[Problem]) -> Futures:
         profiles.append(widened(profile, max(room, profile.shape[1])))
         state.ws[:, ruin.LAST] = fixed.wi[:, ruin.BASE_END]
         cost = fixed.base_cost + orders.cost_in_use(fixed.wi, fixed.wf)
+        fixed.ti[:, ruin.BEYOND_SUCC] = fixed.ti[:, ruin.SUCC]
         ti.append(fixed.ti)
         ws.append(state.ws)
         load_s.append(fixed.wf[:, ruin.BASE_LOAD])
@@ -99,8 +100,7 @@ def futures_of(problems: Sequence[Problem]) -> Futures:
         pi=first.pi,
         allowed=first.allowed,
         share=first.share,
-        pred_ptr=first.pred_ptr,
-        pred=first.pred,
+        link=first.link,
         rates=first.rates,
         owner_tasks=first.owner_tasks,
         max_stretch=first.max_stretch,

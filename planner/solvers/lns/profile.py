@@ -8,25 +8,29 @@ lasts forever. Times are seconds after now, int64; ``FAR`` means never.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from plancast.planner.arrays.jit import inner, kernel
 from plancast.planner.arrays.schedule import FAR
 
-TASK_INTS = 22
+TASK_INTS = 26
 
 
 (
-    RELEASE, RAW_RELEASE, DEADLINE, HARD_END, LAST_START, OWNER, KIND, SHARDS, FIRST, BEYOND,
-    MOVED_AFTER, DUE, REST, MINE, COUNTED, PER_WORKER, ON_WORKERS, CHOICE, BEYOND_CHOICE, LONE,
-    LONE_ALL, LONE_EACH,
+    PER_WORKER, ON_WORKERS, CHOICE, BEYOND_CHOICE, LONE_ALL, LONE_EACH, DUE, REST, MOVED_AFTER,
+    OWNER, MINE, COUNTED, DEADLINE, RELEASE, RAW_RELEASE, HARD_END, LAST_START, KIND, SHARDS, FIRST,
+    BEYOND, PRED, BEYOND_PRED, SUCC, BEYOND_SUCC, LONE,
 ) = range(TASK_INTS)  # fmt: skip
-"""Columns of ``Fixed.ti``; those of each word follow. Pieces FIRST to BEYOND - 1 are
-the task's. A start after MOVED_AFTER is a move. DUE and REST: deadline by which it must end,
-and longest chain after it, where its successors are still to be placed. MINE: 0 or 1. COUNTED:
-whether it takes any of the cluster's counted resources; ``Fixed.ci`` has its words for these.
-PER_WORKER, ON_WORKERS, CHOICE, BEYOND_CHOICE: as in ``Problem.gang``. LONE: the word in which an
-exclusive gang takes LONE_ALL of a worker, not LONE_EACH a piece; -1 of all other tasks."""
+"""Columns of ``Fixed.ti``; those of each word follow. Pieces FIRST to BEYOND - 1 are the task's;
+rows PRED to BEYOND_PRED - 1 of ``Fixed.link`` what it waits for, SUCC to BEYOND_SUCC - 1 what waits
+for it. A start after MOVED_AFTER is a move. DUE and REST: deadline by which it must end, and
+longest chain after it, where its successors are still to be placed. MINE: 0 or 1. COUNTED: whether
+it takes any of the cluster's counted resources, see ``Shared``. PER_WORKER, ON_WORKERS, CHOICE,
+BEYOND_CHOICE: as in ``Problem.gang``. LONE: the word in which an exclusive gang takes LONE_ALL of a
+worker, not LONE_EACH a piece; -1 of all other tasks. What gangs alone need comes first: what every
+task needs lies close together."""
 
 
 WORD_INTS = 3
@@ -59,8 +63,8 @@ START, END = range(2)
 
 
 BEFORE, SINCE, LAG = range(3)
-"""Columns of ``Fixed.pred``, and with the follower for BEFORE of ``Fixed.succ``; SINCE is START or
-END of the predecessor."""
+"""Columns of ``Fixed.link``; SINCE is START or END of the predecessor. In the rows of what waits
+for a task BEFORE is the follower."""
 
 
 ON, SLOT = range(2)
@@ -122,18 +126,45 @@ def _earliest(profile, n, w, ti, i, not_before, duration, latest):
     return FAR
 
 
+class Shared(NamedTuple):
+    """What is free of the cluster's counted resources.
+
+    Kernels are handed None where there are none: what asks for them is then not compiled.
+
+    Parameters
+    ----------
+    profile : int64 (1, segments, 1 + words)
+        As if it were one worker's, with room for all tasks.
+    ws : int64 (1, 3)
+        COUNT: its number of segments.
+    ti : int64 (tasks, ...)
+        As ``Fixed.ti``, with the words for what is counted.
+    """
+
+    profile: np.ndarray
+    ws: np.ndarray
+    ti: np.ndarray
+
+
 @inner
-def _earliest_beside(profile, n, w, ti, i, not_before, duration, latest, spare, sw, ci):
-    """The same where what task i takes of counted resources is free as well."""
-    start = not_before
-    while True:
-        start = _earliest(profile, n, w, ti, i, start, duration, latest)
-        if start >= FAR:
-            return FAR
-        at = _earliest(spare, sw[0, COUNT], 0, ci, i, start, duration, latest)
+def _earliest_shared(shared, i, not_before, duration, latest):
+    """The same by what task i takes of counted resources alone."""
+    return _earliest(
+        shared.profile, shared.ws[0, COUNT], 0, shared.ti, i, not_before, duration, latest
+    )
+
+
+@inner
+def _beside(profile, n, w, ti, i, start, duration, latest, shared):
+    """The first start from `start`, where it fits on the worker, that has what is counted too."""
+    if ti[i, COUNTED] == 0:
+        return start
+    while start < FAR:
+        at = _earliest_shared(shared, i, start, duration, latest)
         if at == start or at >= FAR:
             return at
-        start = at
+        start = _earliest(profile, n, w, ti, i, at, duration, latest)
+    return FAR
 
 
 @inner
@@ -191,6 +222,13 @@ def _fill(profile, ws, w, start, end, ti, i, pieces):
             profile[w, k, ti[i, LONE] + 1] -= rest
     _join(profile, ws, w, after)
     _join(profile, ws, w, first)
+
+
+@inner
+def _fill_shared(shared, ti, i, start, end, sign):
+    """Take what task i takes of counted resources over its run (1), or give it back (-1)."""
+    if shared is not None and ti[i, COUNTED] == 1:
+        _fill(shared.profile, shared.ws, 0, start, end, shared.ti, i, sign)
 
 
 @kernel

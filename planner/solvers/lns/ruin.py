@@ -29,6 +29,8 @@ from plancast.planner.solvers.lns.profile import (
     BEFORE,
     BEYOND,
     BEYOND_CHOICE,
+    BEYOND_PRED,
+    BEYOND_SUCC,
     BOOT,
     BUSY,
     CHOICE,
@@ -66,6 +68,7 @@ from plancast.planner.solvers.lns.profile import (
     OWNER,
     OWNER_S,
     PER_WORKER,
+    PRED,
     RAW_RELEASE,
     RELEASE,
     REST,
@@ -74,12 +77,15 @@ from plancast.planner.solvers.lns.profile import (
     SLOT,
     SLOWDOWN,
     START,
+    SUCC,
     TARGET,
     TASK,
     TASK_INTS,
     WAIT_S,
+    Shared,
     _earliest,
     _fill,
+    _fill_shared,
     _longer,
     _wider,
 )
@@ -109,6 +115,8 @@ __all__ = [
     "BEFORE",
     "BEYOND",
     "BEYOND_CHOICE",
+    "BEYOND_PRED",
+    "BEYOND_SUCC",
     "BOOT",
     "BUSY",
     "CHOICE",
@@ -147,6 +155,7 @@ __all__ = [
     "OWNER",
     "OWNER_S",
     "PER_WORKER",
+    "PRED",
     "RAW_RELEASE",
     "RELEASE",
     "REST",
@@ -154,11 +163,13 @@ __all__ = [
     "SINCE",
     "SLOWDOWN",
     "START",
+    "SUCC",
     "TARGET",
     "TASK",
     "TASK_INTS",
     "WAIT_S",
     "Fixed",
+    "Shared",
     "State",
     "_earliest",
     "_fill",
@@ -203,16 +214,15 @@ def _note(ws, load_s, profile, stamp, touched, was_ws, was_load, was_row, noted,
 
 @inner
 def _undo(
-    ti, ts, ps, ws, load_s, wait_s, profile, items, spare, sw, ci, touched, was_ws, was_load,
-    was_row, was_ts, was_ps, noted, taken, filled,
+    ti, ts, ps, ws, load_s, wait_s, profile, items, shared, touched, was_ws, was_load, was_row,
+    was_ts, was_ps, noted, taken, filled,
 ):  # fmt: skip
     """Bring the state back to what the notes say."""
     for k in range(filled):
         i = taken[k]
         if ts[i, START] < FAR:
             wait_s[ti[i, OWNER]] -= ts[i, START] - ti[i, RAW_RELEASE]
-            if ti[i, COUNTED] == 1:
-                _fill(spare, sw, 0, ts[i, START], ts[i, END], ci, i, -1)
+            _fill_shared(shared, ti, i, ts[i, START], ts[i, END], -1)
             p = ti[i, FIRST]
             while p < ti[i, BEYOND]:
                 _unlist(ps, ws, items, p)
@@ -222,8 +232,7 @@ def _undo(
         first = ti[i, FIRST]
         ts[i, START], ts[i, END] = was_ts[k, START], was_ts[k, END]
         wait_s[ti[i, OWNER]] += ts[i, START] - ti[i, RAW_RELEASE]
-        if ti[i, COUNTED] == 1:
-            _fill(spare, sw, 0, ts[i, START], ts[i, END], ci, i, 1)
+        _fill_shared(shared, ti, i, ts[i, START], ts[i, END], 1)
         for p in range(first, ti[i, BEYOND]):
             w = was_ps[k, p - first]
             ps[p, ON] = w
@@ -309,10 +318,10 @@ def _least_costs(ti, wf, run_s, share, every_ptr, every):
 
 @inner
 def _recreate(
-    ti, tf, wi, wf, pi, run_s, allowed, share, pred_ptr, pred, succ_ptr, succ, every_ptr, every,
-    pool, rates, max_stretch, ts, ps, ws, load_s, wait_s, profile, items, spare, sw, ci, stamp,
-    touched, was_ws, was_load, was_row, noted, order, filled, seen, listed, least, move, limit,
-    additive, makespan, most_load, looked_at, blink, tie,
+    ti, tf, wi, wf, pi, run_s, allowed, share, link, every_ptr, every, pool, rates, max_stretch, ts,
+    ps, ws, load_s, wait_s, profile, items, shared, stamp, touched, was_ws, was_load, was_row,
+    noted, order, filled, seen, listed, least, move, limit, additive, makespan, most_load,
+    looked_at, blink, tie,
 ):  # fmt: skip
     """Put the tasks of `order` back; (complete, noted, additive cost, makespan).
 
@@ -329,14 +338,13 @@ def _recreate(
             if ts[i, START] < FAR:
                 continue
             ready = True
-            for p in range(pred_ptr[i], pred_ptr[i + 1]):
-                ready = ready and ts[pred[p, BEFORE], START] < FAR
+            for p in range(ti[i, PRED], ti[i, BEYOND_PRED]):
+                ready = ready and ts[link[p, BEFORE], START] < FAR
             if not ready:
                 continue
             if ti[i, SHARDS] > 1:
                 begin, finish = _place_gang(
-                    ti, wi, run_s, allowed, pred_ptr, pred, succ_ptr, succ, max_stretch, ts, ps, ws,
-                    profile, spare, sw, ci, i,
+                    ti, wi, run_s, allowed, link, max_stretch, ts, ps, ws, profile, shared, i,
                 )  # fmt: skip
             else:
                 looked = _candidates(
@@ -344,9 +352,8 @@ def _recreate(
                     seen, listed,
                 )  # fmt: skip
                 w, begin, finish = _insert(
-                    ti, tf, wi, wf, pi, run_s, share, pred_ptr, pred, succ_ptr, succ, rates,
-                    max_stretch, ts, ws, load_s, profile, spare, sw, ci, i, seen, looked, blink,
-                    tie, makespan, most_load,
+                    ti, tf, wi, wf, pi, run_s, share, link, rates, max_stretch, ts, ws, load_s,
+                    profile, shared, i, seen, looked, blink, tie, makespan, most_load,
                 )  # fmt: skip
                 if w >= 0:
                     ps[ti[i, FIRST], ON] = w
@@ -360,8 +367,8 @@ def _recreate(
                 )  # fmt: skip
                 p = _run_end(ps, p, ti[i, BEYOND])
             additive += _put(
-                ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, spare,
-                sw, ci, i, begin, finish,
+                ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items,
+                shared, i, begin, finish,
             )  # fmt: skip
             makespan = max(makespan, finish)
             for p in range(ti[i, FIRST], ti[i, BEYOND]):
@@ -412,14 +419,7 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
         Its cost, and that of the state.
     """
     ti, tf, wi, wf, pi, run_s = f.ti, f.tf, f.wi, f.wf, f.pi, f.run_s
-    allowed, share, pred_ptr, pred, succ_ptr, succ = (
-        f.allowed,
-        f.share,
-        f.pred_ptr,
-        f.pred,
-        f.succ_ptr,
-        f.succ,
-    )
+    allowed, share, link = f.allowed, f.share, f.link
     every_ptr, every, pool, active, rates, owner_tasks = (
         f.every_ptr,
         f.every,
@@ -430,7 +430,7 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
     )
     max_stretch = f.max_stretch
     ts, ps, ws, load_s, wait_s = s.ts, s.ps, s.ws, s.load_s, s.wait_s
-    spare, sw, ci = s.spare, s.sw, f.ci
+    shared = s.shared
     np.random.seed(seed)
     tasks, workers = ts.shape[0], ws.shape[0]
     best_ts, best_ps = ts.copy(), ps.copy()
@@ -466,8 +466,8 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
         while rule < RUIN_RULES - 1 and draw >= odds[rule]:
             rule += 1
         filled = _ruin(
-            ti, tf, wf, pi, pred_ptr, pred, succ_ptr, succ, pool, active, rates, ts, ps, ws, items,
-            rule, 1 + _chance(most), taken, mark,
+            ti, tf, wf, pi, link, pool, active, rates, ts, ps, ws, items, rule, 1 + _chance(most),
+            taken, mark,
         )  # fmt: skip
         was_additive, was_makespan, lowered = additive, makespan, False
         noted, first = np.int64(0), np.int64(FAR)
@@ -483,8 +483,8 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
                     ON], move,
                 )  # fmt: skip
             additive -= _take(
-                ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, spare,
-                sw, ci, i,
+                ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items,
+                shared, i,
             )  # fmt: skip
         if lowered:
             makespan = _makespan(wi, ws)
@@ -502,10 +502,10 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
             keys[j], order[j] = key, taken[k]
         limit = current - heat * np.log(1.0 - np.random.random())
         complete, noted, additive, makespan = _recreate(
-            ti, tf, wi, wf, pi, run_s, allowed, share, pred_ptr, pred, succ_ptr, succ, every_ptr,
-            every, pool, rates, max_stretch, ts, ps, ws, load_s, wait_s, profile, items, spare, sw,
-            ci, stamp, touched, was_ws, was_load, was_row, noted, order, filled, seen, listed,
-            least, move, limit, additive, makespan, most_load, looked_at, blink, tie,
+            ti, tf, wi, wf, pi, run_s, allowed, share, link, every_ptr, every, pool, rates,
+            max_stretch, ts, ps, ws, load_s, wait_s, profile, items, shared, stamp, touched, was_ws,
+            was_load, was_row, noted, order, filled, seen, listed, least, move, limit, additive,
+            makespan, most_load, looked_at, blink, tie,
         )  # fmt: skip
         fresh = additive + _worst_off(
             rates, owner_tasks, load_s, wait_s, makespan,
@@ -514,8 +514,8 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
             mark[taken[k]] = False
         if fresh > limit:
             _undo(
-                ti, ts, ps, ws, load_s, wait_s, profile, items, spare, sw, ci, touched, was_ws,
-                was_load, was_row, was_ts, was_ps, noted, taken, filled,
+                ti, ts, ps, ws, load_s, wait_s, profile, items, shared, touched, was_ws, was_load,
+                was_row, was_ts, was_ps, noted, taken, filled,
             )  # fmt: skip
             additive, makespan = was_additive, was_makespan
             continue
@@ -534,8 +534,8 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
             continue
         for q in range(noted):
             earlier, saved = _settle(
-                ti, tf, wi, wf, pi, pred_ptr, pred, succ_ptr, succ, rates, ts, ps, ws, wait_s,
-                profile, items, spare, sw, ci, touched[q], first, line,
+                ti, tf, wi, wf, pi, link, rates, ts, ps, ws, wait_s, profile, items, shared,
+                touched[q], first, line,
             )  # fmt: skip
             shifted = shifted or earlier
             additive -= saved

@@ -10,8 +10,9 @@ from plancast.planner.solvers.lns.insert import _window
 from plancast.planner.solvers.lns.profile import (
     BASE_END,
     BEFORE,
+    BEYOND_PRED,
+    BEYOND_SUCC,
     COUNT,
-    COUNTED,
     END,
     FIRST,
     IDLE,
@@ -23,14 +24,17 @@ from plancast.planner.solvers.lns.profile import (
     NUMBER,
     ON,
     OWNER,
+    PRED,
     RELEASE,
     SHARDS,
     SINCE,
     START,
+    SUCC,
     TASK,
+    _beside,
     _earliest,
-    _earliest_beside,
     _fill,
+    _fill_shared,
     _fits_in,
     _segment,
 )
@@ -94,18 +98,18 @@ def _add_around(ti, pi, pool, ts, ws, items, pivot, moment, taken, mark, filled,
 
 
 @inner
-def _add_chain(ti, pred_ptr, pred, succ_ptr, succ, taken, mark, filled, wanted):
+def _add_chain(ti, link, taken, mark, filled, wanted):
     """Add predecessors and successors of the tasks in `taken`, at growing distance."""
     seen = 0
     while seen < filled and filled < wanted:
         i = taken[seen]
         seen += 1
-        for p in range(pred_ptr[i], pred_ptr[i + 1]):
+        for p in range(ti[i, PRED], ti[i, BEYOND_PRED]):
             if filled < wanted:
-                filled = _add(ti, pred[p, BEFORE], taken, mark, filled)
-        for p in range(succ_ptr[i], succ_ptr[i + 1]):
+                filled = _add(ti, link[p, BEFORE], taken, mark, filled)
+        for p in range(ti[i, SUCC], ti[i, BEYOND_SUCC]):
             if filled < wanted:
-                filled = _add(ti, succ[p, BEFORE], taken, mark, filled)
+                filled = _add(ti, link[p, BEFORE], taken, mark, filled)
     return filled
 
 
@@ -139,8 +143,7 @@ def _last_one(ti, wf, active, ps, ws, pivot):
 
 @inner
 def _ruin(
-    ti, tf, wf, pi, pred_ptr, pred, succ_ptr, succ, pool, active, rates, ts, ps, ws, items, rule,
-    wanted, taken, mark,
+    ti, tf, wf, pi, link, pool, active, rates, ts, ps, ws, items, rule, wanted, taken, mark,
 ):  # fmt: skip
     """Choose up to `wanted` tasks by a rule; their number. `mark` is left set for them."""
     pivot = active[_chance(active.shape[0])]
@@ -163,15 +166,15 @@ def _ruin(
         # What makes it late may be that its predecessors were.
         while filled < wanted - 1 and np.random.random() < 0.6:
             last, latest = np.int64(-1), ti[pivot, RELEASE]
-            for p in range(pred_ptr[pivot], pred_ptr[pivot + 1]):
-                since = ts[pred[p, BEFORE], pred[p, SINCE]] + pred[p, LAG]
-                if since > latest and ti[pred[p, BEFORE], MINE] == 1:
-                    last, latest = pred[p, BEFORE], since
+            for p in range(ti[pivot, PRED], ti[pivot, BEYOND_PRED]):
+                since = ts[link[p, BEFORE], link[p, SINCE]] + link[p, LAG]
+                if since > latest and ti[link[p, BEFORE], MINE] == 1:
+                    last, latest = link[p, BEFORE], since
             if last < 0:
                 break
             filled = _add(ti, pivot, taken, mark, filled)
             pivot = last
-        earliest, _, _, _ = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, pivot)
+        earliest, _, _, _ = _window(ti, link, ts, pivot)
         moment = earliest + int(np.random.random() * (ts[pivot, START] - earliest + 1))
     filled = _add(ti, pivot, taken, mark, filled)
     if rule == RANDOM:
@@ -181,7 +184,7 @@ def _ruin(
         return filled
     if rule == CHAIN:
         filled = _add_chain(
-            ti, pred_ptr, pred, succ_ptr, succ, taken, mark, filled, 1 + wanted // 2,
+            ti, link, taken, mark, filled, 1 + wanted // 2,
         )  # fmt: skip
     part = wanted if np.random.random() < 0.3 else 1 + wanted // 2
     w = ps[ti[pivot, FIRST], ON]
@@ -191,8 +194,7 @@ def _ruin(
 
 @inner
 def _settle(
-    ti, tf, wi, wf, pi, pred_ptr, pred, succ_ptr, succ, rates, ts, ps, ws, wait_s, profile, items,
-    spare, sw, ci, w, after, line,
+    ti, tf, wi, wf, pi, link, rates, ts, ps, ws, wait_s, profile, items, shared, w, after, line,
 ):  # fmt: skip
     """Start the tasks on worker w that start after a moment as early as they fit.
 
@@ -215,25 +217,21 @@ def _settle(
     for k in range(n):
         i = line[k]
         start, d = ts[i, START], ts[i, END] - ts[i, START]
-        earliest, _, _, _ = _window(ti, pred_ptr, pred, succ_ptr, succ, ts, i)
+        earliest, _, _, _ = _window(ti, link, ts, i)
         if earliest >= start:
             continue
         # Either into the segment just before its start, or into a gap before that.
         before = _segment(profile, ws[w, COUNT], w, start - 1)
-        counted = ti[i, COUNTED] == 1
         if not _fits_in(profile, w, before, ti, i) and (
             _earliest(profile, ws[w, COUNT], w, ti, i, earliest, d, start - d) >= FAR
         ):
             continue
         _fill(profile, ws, w, start, start + d, ti, i, -1)
-        if counted:
-            _fill(spare, sw, 0, start, start + d, ci, i, -1)
-            begin = _earliest_beside(
-                profile, ws[w, COUNT], w, ti, i, earliest, d, start, spare, sw, ci,
-            )  # fmt: skip
-            _fill(spare, sw, 0, begin, begin + d, ci, i, 1)
-        else:
-            begin = _earliest(profile, ws[w, COUNT], w, ti, i, earliest, d, start)
+        begin = _earliest(profile, ws[w, COUNT], w, ti, i, earliest, d, start)
+        if shared is not None:
+            _fill_shared(shared, ti, i, start, start + d, -1)
+            begin = _beside(profile, ws[w, COUNT], w, ti, i, begin, d, start, shared)
+            _fill_shared(shared, ti, i, begin, begin + d, 1)
         _fill(profile, ws, w, begin, begin + d, ti, i, 1)
         if begin < start:
             shifted = True

@@ -16,7 +16,6 @@ from plancast.planner.solvers.lns.profile import (
     BOOT,
     BUSY,
     COUNT,
-    COUNTED,
     DEADLINE,
     END,
     END_S,
@@ -48,7 +47,9 @@ from plancast.planner.solvers.lns.profile import (
     WAIT_S,
     WAS_ON,
     WEIGHT,
+    Shared,
     _fill,
+    _fill_shared,
     _wider,
 )
 
@@ -58,15 +59,12 @@ class Fixed(NamedTuple):
 
     ``ti, tf`` (tasks, ...), ``wi, wf`` (workers, ...) and ``pi`` (pieces, 2) have the columns
     named above; ``run_s`` (tasks, classes) durations, ``allowed`` and ``share`` (kinds, workers),
-    ``pred_ptr, pred`` are ``link_ptr, link`` of ``Problem``, ``succ_ptr, succ`` the same turned
-    round. ``every_ptr, every``: the allowed workers of each kind, CSR. ``pool`` (kinds, places):
-    workers to look at for each kind, each as often as it should be looked at. ``active``: the
-    tasks that may be moved. ``ci`` (tasks or none, ...) has the columns of ``ti`` that are of
-    words, for what is counted.
+    ``link`` (2 links, 3) that of ``Problem`` and the same turned round below it. ``every_ptr,
+    every``: the allowed workers of each kind, CSR. ``pool`` (kinds, places): workers to look at for
+    each kind, each as often as it should be looked at. ``active``: the tasks that may be moved.
     """
 
     ti: np.ndarray
-    ci: np.ndarray
     tf: np.ndarray
     wi: np.ndarray
     wf: np.ndarray
@@ -74,10 +72,7 @@ class Fixed(NamedTuple):
     run_s: np.ndarray
     allowed: np.ndarray
     share: np.ndarray
-    pred_ptr: np.ndarray
-    pred: np.ndarray
-    succ_ptr: np.ndarray
-    succ: np.ndarray
+    link: np.ndarray
     every_ptr: np.ndarray
     every: np.ndarray
     pool: np.ndarray
@@ -94,8 +89,7 @@ class State(NamedTuple):
 
     ``ts`` (tasks, 2), ``ps`` (pieces, 2) and ``ws`` (workers, 3) int64 have the columns named
     above; ``load_s`` (workers,) is dominant share times seconds, ``wait_s`` (owners,) the
-    sum of waits. ``spare`` (1, segments, 1 + words) is the profile of what is counted, as if it
-    were one worker's, with room for all tasks; ``sw`` (1, 3) has its number of segments.
+    sum of waits. ``shared``: what is free of counted resources, None where there are none.
     """
 
     ts: np.ndarray
@@ -103,8 +97,7 @@ class State(NamedTuple):
     ws: np.ndarray
     load_s: np.ndarray
     wait_s: np.ndarray
-    spare: np.ndarray
-    sw: np.ndarray
+    shared: Shared | None
 
 
 @inner
@@ -228,13 +221,12 @@ def total_cost(f, s):
 
 @inner
 def _put(
-    ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, spare, sw, ci, i,
-    start, end,
+    ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, shared, i, start,
+    end,
 ):  # fmt: skip
     """Note task i on its workers (already in ``s.ps``) over [start, end); the cost it adds."""
     ts[i, START], ts[i, END] = start, end
-    if ti[i, COUNTED] == 1:
-        _fill(spare, sw, 0, start, end, ci, i, 1)
+    _fill_shared(shared, ti, i, start, end, 1)
     cost = _task_cost(ti, tf, rates, i, start, end)
     if rates[MOVE] > 0.0 and _has_moved(ti, pi, ps, i, start):
         cost += rates[MOVE]
@@ -269,12 +261,11 @@ def _unlist(ps, ws, items, p):
 
 @inner
 def _take(
-    ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, spare, sw, ci, i,
+    ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, shared, i,
 ):  # fmt: skip
     """Take task i out; the cost it gives back."""
     start, end = ts[i, START], ts[i, END]
-    if ti[i, COUNTED] == 1:
-        _fill(spare, sw, 0, start, end, ci, i, -1)
+    _fill_shared(shared, ti, i, start, end, -1)
     cost = _task_cost(ti, tf, rates, i, start, end)
     if rates[MOVE] > 0.0 and _has_moved(ti, pi, ps, i, start):
         cost += rates[MOVE]
@@ -342,6 +333,6 @@ def load(f, s, profile, spare):
         if ts[i, START] < FAR:
             _put(
                 ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items,
-                s.spare, s.sw, f.ci, i, ts[i, START], ts[i, END],
+                s.shared, i, ts[i, START], ts[i, END],
             )  # fmt: skip
     return profile, items

@@ -155,11 +155,13 @@ def _held(problem: Problem, schedule: Schedule, stay: Ints) -> Profile:
 
 def _spare(problem: Problem, schedule: Schedule, stay: Ints) -> Profile:
     """What is free of counted resources beside the tasks that stay."""
-    times, free, count = problem.spare_profile()
+    spare = problem.spare_profile()
+    if spare is None:
+        return problem.spare
     for i in stay[problem.takes[stay].any(axis=1)]:
-        times, free = with_room(times, free, count, 0)
-        occupy(times, free, count, 0, schedule.start[i], schedule.end[i], problem.takes[i])
-    return times, free, count
+        occupy(*spare[:3], 0, schedule.start[i], schedule.end[i], problem.takes[i])
+    used = int(spare.count[0])
+    return spare.times[:, :used].copy(), spare.free[:, :used].copy(), spare.count
 
 
 def _bounds(problem: Problem, fixed: Fixed, schedule: Schedule, out: Bools) -> tuple[Ints, Ints]:

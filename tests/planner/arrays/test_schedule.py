@@ -221,7 +221,7 @@ def test_list_schedule(rule: int) -> None:
             problem.kind, problem.allowed, problem.duration, problem.worker_class,
             problem.link_ptr, problem.link, problem.free_from,
             problem.share, problem.last_end.copy(), problem.on.copy(), problem.load_h.copy(),
-            problem.rates, *problem.spare_profile(), problem.takes,
+            problem.rates, problem.spare_profile(),
         )  # fmt: skip
         slow = SlowCluster(problem, horizon=80)
         for i in (int(i) for i in order):
