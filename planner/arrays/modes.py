@@ -249,7 +249,7 @@ def encode_choices(request: PlanRequest, left_out: Mapping[str, str] | None = No
         demands += [snapshot.pending_by_id[task.id].in_mode(mode).demand for _, mode in mine]
     fastest = _fastest(request, base.tasks)
     ways = _bounded(_rows(every, np.array(rows, np.int64)), np.repeat(fastest, sizes))
-    return Choices(
+    found = Choices(
         request=request,
         base=base,
         ways=replace(ways, rates=rates),
@@ -259,6 +259,8 @@ def encode_choices(request: PlanRequest, left_out: Mapping[str, str] | None = No
         consumed=amounts(demands, budgets),
         left=left,
     )
+    # The ways may name more resources than the first ones do, and take more of a whole worker.
+    return replace(found, base=found.fixed(found.ptr[:-1]))
 
 
 def _within(task: Task, mode: str, most: Mapping[str, int], snapshot: Snapshot) -> bool:

@@ -133,14 +133,14 @@ class Spare(NamedTuple):
 
     Parameters
     ----------
-    times, free, count
+    times, free, segments
         Profile, as one worker's, with room for all tasks; used up.
     takes : int64 (tasks, counted)
     """
 
     times: np.ndarray
     free: np.ndarray
-    count: np.ndarray
+    segments: np.ndarray
     takes: np.ndarray
 
 
@@ -148,7 +148,7 @@ class Spare(NamedTuple):
 def _earliest_spare(spare, i, not_before, duration, latest):
     """The same by what task i takes of counted resources alone."""
     return _earliest_by(
-        spare.times, spare.free, spare.count, 0, spare.takes, i, not_before, duration, latest
+        spare.times, spare.free, spare.segments, 0, spare.takes, i, not_before, duration, latest
     )
 
 
@@ -485,7 +485,7 @@ def list_schedule(
         start[i], end[i] = begin, finish
         makespan = max(makespan, finish)
         if spare is not None and counted:
-            occupy(spare.times, spare.free, spare.count, 0, begin, finish, spare.takes[i])
+            occupy(spare.times, spare.free, spare.segments, 0, begin, finish, spare.takes[i])
         for p in range(shard_ptr[i], shard_ptr[i + 1]):
             w = worker[p]
             times, free = with_room(times, free, count, w)

@@ -26,9 +26,9 @@ from plancast.planner.planning.plan import plan
 from plancast.planner.solvers import SOLVERS, Solution
 from plancast.planner.worlds.simulate import execute
 from tests.oracles.brute_force import optimum, without_moves
-from tests.oracles.random_requests import random_request
+from tests.oracles.random_requests import random_request, related
 
-PAIRS = ("gangs", "classes", "precedence")
+PAIRS = ("gangs", "classes", "precedence", "labels", "dependencies")
 EXACT = ("astar", "cpsat")
 FEATURES = (
     "classes", "labels", "precedence", "gangs", "drains", "blocked", "free_from", "running",
@@ -41,9 +41,12 @@ SEARCHED = Budget(seconds=None, steps=200)
 def small(seed: int, feature: str) -> PlanRequest:
     """A small request with counted resources, one other feature, and often running tasks."""
     kept = {name: name in (feature, "running") for name in FEATURES}
-    return without_moves(
-        random_request(seed, max_tasks=4, max_workers=2, counted=True, **kept)  # type: ignore[arg-type]
-    )
+    relations = {name: name == feature for name in ("labels", "dependencies")}
+    kept["precedence"] = feature in ("precedence", "dependencies")
+    request = random_request(seed, max_tasks=4, max_workers=2, counted=True, **kept)  # type: ignore[arg-type]
+    if feature in relations:
+        request = related(request, seed, gangs=False, exclusive=bool(seed % 2), **relations)
+    return without_moves(request)
 
 
 def solved(name: str, problem: Problem, budget: Budget) -> Solution:

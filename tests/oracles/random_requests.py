@@ -449,7 +449,13 @@ def related(
     pending: list[Task] = []
     for k, task in enumerate(snapshot.pending):
         changes: dict[str, object] = {}
-        if labels and rng.random() < 0.5:
+        if labels and task.modes:
+            changes["modes"] = tuple(
+                replace(mode, requires=(EXPRESSIONS[int(rng.integers(len(EXPRESSIONS)))],))
+                if rng.random() < 0.5 else mode
+                for mode in task.modes
+            )  # fmt: skip
+        elif labels and rng.random() < 0.5:
             changes["requires"] = (EXPRESSIONS[int(rng.integers(len(EXPRESSIONS)))],)
         if exclusive and rng.random() < 0.35:
             changes["exclusive"] = True

@@ -160,8 +160,8 @@ def _spare(problem: Problem, schedule: Schedule, stay: Ints) -> Profile:
         return problem.spare
     for i in stay[problem.takes[stay].any(axis=1)]:
         occupy(*spare[:3], 0, schedule.start[i], schedule.end[i], problem.takes[i])
-    used = int(spare.count[0])
-    return spare.times[:, :used].copy(), spare.free[:, :used].copy(), spare.count
+    used = int(spare.segments[0])
+    return spare.times[:, :used].copy(), spare.free[:, :used].copy(), spare.segments
 
 
 def _bounds(problem: Problem, fixed: Fixed, schedule: Schedule, out: Bools) -> tuple[Ints, Ints]:

@@ -9,7 +9,15 @@ import pytest
 
 from plancast.planner.arrays.modes import Choices, decode_choices, encode_choices
 from plancast.planner.bounds.lower_bound import lower_bound
-from plancast.planner.model.domain import BadRequest, Prices
+from plancast.planner.model.domain import (
+    BadRequest,
+    DurationEstimate,
+    Mode,
+    Prices,
+    Snapshot,
+    Task,
+    Worker,
+)
 from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.judge_response import validate_response
 from plancast.planner.model.messages import Budget, PlanRequest, Status
@@ -17,9 +25,9 @@ from plancast.planner.planning.plan import plan
 from plancast.planner.planning.repair import repair
 from plancast.planner.solvers import MODE_SOLVERS, SOLVERS
 from tests.oracles.brute_force import optimum, without_moves
-from tests.oracles.random_requests import random_request
+from tests.oracles.random_requests import random_request, related
 
-PAIRS = ("gangs", "classes", "precedence", None)
+PAIRS = ("gangs", "classes", "precedence", "labels", "dependencies", "counted", None)
 """What modes are paired with; None for all features at once."""
 STEPS = Budget(seconds=None, steps=200_000)
 EXACT = ("cpsat", "astar")
@@ -34,7 +42,16 @@ def drawn(seed: int, pair: str | None) -> PlanRequest:
         ("gangs", "classes", "precedence", "labels", "drains", "blocked", "free_from", "bounds",
          "misfits", "incumbent"), False,
     )  # fmt: skip
-    return without_moves(random_request(seed, 4, 3, modes=True, **{**few, pair: True}))
+    relations = {name: name == pair for name in ("labels", "dependencies")}
+    if pair in relations:
+        few["precedence"] = relations["dependencies"]
+    else:
+        few[pair] = True
+    # Brute force over modes, workers and starts takes seconds where lags make plans long.
+    request = random_request(seed, 3 if pair == "dependencies" else 4, 3, modes=True, **few)
+    if pair in relations:
+        request = related(request, seed, gangs=False, exclusive=bool(seed % 2), **relations)
+    return without_moves(request)
 
 
 def check(seed: int, pair: str | None) -> bool:
@@ -191,3 +208,18 @@ def test_prices_are_there() -> None:
 def vars_of(prices: Prices) -> set[str]:
     """The terms that have a price."""
     return {name for name in prices.__dataclass_fields__ if prices.of(name) > 0}
+
+
+@pytest.mark.parametrize("solver", ["auto", *MODE_SOLVERS])
+def test_a_mode_may_name_what_no_worker_has(solver: str) -> None:
+    """Amounts of the other modes would be read in each other's columns."""
+    modes = (Mode("plain", {"cpu": 2000, "mem": 1}), Mode("fast", {"accelerator": 1, "mem": 3}))
+    tasks = tuple(Task(f"t{k}", {}, modes=modes) for k in range(3))
+    seconds = {m.id: {"*": DurationEstimate.certain(10)} for m in modes}
+    snapshot = Snapshot(0, 0, (Worker("w", {"cpu": 4000, "mem": 4}),), tasks)
+    request = PlanRequest("r", snapshot, {t.id: seconds for t in tasks}, budget=Budget(None, 200))
+    response = plan(request, solver)
+    assert validate_response(request, response) == []
+    assert response.warning is None
+    assert response.plan is not None
+    assert max(a.end_s for a in response.plan.assignments) == 20

@@ -24,7 +24,7 @@ from plancast.planner.model.messages import Budget, PlanRequest, Status, to_json
 from plancast.planner.planning.plan import plan
 from plancast.planner.planning.preempt import bound_of_any_set, preemptible, preempting
 from tests.oracles.brute_force import optimum_with_preemption
-from tests.oracles.random_requests import random_request
+from tests.oracles.random_requests import random_request, related
 
 NOW = 1000
 EXACT = Budget(None, 1_000_000)
@@ -129,6 +129,31 @@ def test_tasks_without_a_place_do_not_rule_out_a_set() -> None:
     stopped = [assert_no_set_is_better(r) for r in homeless_requests(range(30_000, 32_000))]
     assert len(stopped) > 200
     assert sum(stopped) > 8
+
+
+def related_requests(seeds: range) -> Iterator[PlanRequest]:
+    """Small requests with tasks that may be preempted, and all that couples tasks and pieces."""
+    for seed in seeds:
+        request = related(
+            random_request(seed, 3, 2, incumbent=False, counted=bool(seed % 3 == 0)), seed
+        )
+        if preemptible(request):
+            yield replace(request, budget=EXACT)
+
+
+def test_sets_are_weighed_where_tasks_are_related() -> None:
+    """A preempted task's followers, licences or neighbours would be taken for as they were."""
+    stopped = [assert_no_set_is_better(r) for r in related_requests(range(50_000, 50_200))]
+    assert len(stopped) > 20
+    assert sum(stopped) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+def test_sets_are_weighed_where_tasks_are_related_for_long() -> None:
+    """The same on 300 requests."""
+    stopped = [assert_no_set_is_better(r) for r in related_requests(range(51_000, 53_500))]
+    assert len(stopped) > 300
 
 
 @pytest.mark.slow
