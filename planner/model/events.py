@@ -22,7 +22,9 @@ from plancast.planner.model.domain import (
 )
 from plancast.planner.model.messages import (
     Event,
+    ResourceCounted,
     TaskCancelled,
+    TaskChanged,
     TaskFinished,
     TaskOverran,
     TaskPreempted,
@@ -55,6 +57,8 @@ def apply(snapshot: Snapshot, event: Event) -> Snapshot:
         - ``TaskFinished``: from running to finished, with the event's outcome.
         - ``TaskCancelled``: from pending or running to finished, outcome cancelled, so that
           successors can see that they wait in vain.
+        - ``TaskChanged``: the pending task of this id is the event's, at the same place.
+        - ``ResourceCounted``: the cluster counts the resource; one of that name is replaced.
         - ``TaskOverran``: time passes.
         - ``TaskPreempted``: from running to pending, from its beginning, before all others.
         - ``WorkerLost``: the worker is gone; every task with a piece there is pending again
@@ -94,16 +98,37 @@ def _submitted(snapshot: Snapshot, event: TaskSubmitted) -> Changes:
     state = _state(snapshot, event.task.id)
     if state != "unknown":
         raise BadRequest(f"task {event.task.id} is {state} already; give each task its own id")
-    for before in event.task.predecessors:
-        # No cycle can come of it: nothing here follows a task that was not known.
-        if _state(snapshot, before) == "unknown":
-            raise BadRequest(
-                f"task {event.task.id}: after names {before!r}, which is not in the request"
-            )
-    snapshot.check_counted(event.task)
-    if event.task.depends:
-        snapshot.check_known_to_run(event.task)
+    # No cycle can come of it: nothing here follows a task that was not known.
+    _check_named(snapshot, event.task)
     return {"pending": (*snapshot.pending, event.task)}
+
+
+def _check_named(snapshot: Snapshot, task: Task) -> None:
+    """Refuse a task that names what the snapshot does not know."""
+    for before in task.predecessors:
+        if _state(snapshot, before) == "unknown":
+            raise BadRequest(f"task {task.id}: after names {before!r}, which is not in the request")
+    snapshot.check_counted(task)
+    if task.depends:
+        snapshot.check_known_to_run(task)
+
+
+def _changed(snapshot: Snapshot, event: TaskChanged) -> Changes:
+    old, new = _pending(snapshot, event.task.id), event.task
+    if set(new.predecessors) - set(old.predecessors):
+        raise BadRequest(f"task {new.id}: follows more tasks than before, which may make a cycle")
+    _check_named(snapshot, new)
+    return {"pending": tuple(new if t is old else t for t in snapshot.pending)}
+
+
+def _counted(snapshot: Snapshot, event: ResourceCounted) -> Changes:
+    new = event.resource
+    for worker in snapshot.workers:
+        if new.id in worker.capacity:
+            raise BadRequest(f"worker {worker.id} has {new.id} of its own; count another name")
+    if new.id in snapshot.budgets:
+        raise BadRequest(f"{new.id} is a budget already; count another name")
+    return {"counted": (*(c for c in snapshot.counted if c.id != new.id), new)}
 
 
 def _started(snapshot: Snapshot, event: TaskStarted) -> Changes:
@@ -228,6 +253,8 @@ _CHANGES: dict[type[Any], Callable[[Snapshot, Any], Changes]] = {
     TaskOverran: _overran,
     TaskPreempted: _preempted,
     TaskCancelled: _cancelled,
+    TaskChanged: _changed,
+    ResourceCounted: _counted,
     WorkerLost: _lost,
     WorkerJoined: _joined,
     WorkerDraining: _draining,

@@ -319,6 +319,24 @@ class TaskCancelled:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskChanged:
+    """A pending task is another one now, under its id: of another weight, limit, constraint."""
+
+    at_s: int
+    task: Task
+    kind: Literal["task_changed"] = "task_changed"
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceCounted:
+    """The cluster has so many units of something from now on; tasks may name it after that."""
+
+    at_s: int
+    resource: CountedResource
+    kind: Literal["resource_counted"] = "resource_counted"
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerLost:
     """A worker is gone; what ran there is pending again."""
 
@@ -353,6 +371,8 @@ Event = (
     | TaskOverran
     | TaskPreempted
     | TaskCancelled
+    | TaskChanged
+    | ResourceCounted
     | WorkerLost
     | WorkerJoined
     | WorkerDraining

@@ -28,6 +28,7 @@ from plancast.planner.model.messages import (
     PlanRequest,
     PlanResponse,
     Status,
+    TaskChanged,
     TaskOverran,
     TaskPreempted,
     TaskStarted,
@@ -191,6 +192,10 @@ class Controller:
             known = {**known, **estimates}
         self.request = replace(self.request, snapshot=snapshot, estimates=known)
         self.stopping = self.stopping.intersection(snapshot.running_by_id)
+        if isinstance(event, TaskChanged) and self.plan is not None:
+            # Its place in the plan was another task's: it is placed anew.
+            rows = tuple(a for a in self.plan.assignments if a.task != event.task.id)
+            self.plan = replace(self.plan, assignments=rows)
         if not isinstance(event, TaskStarted | TaskOverran):
             # What had no place may have one now.
             self.unplanned = {}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from plancast.planner.model.domain import (
     BadRequest,
+    CountedResource,
     Finished,
     Outcome,
     Running,
@@ -21,7 +22,9 @@ from plancast.planner.model.domain import (
 from plancast.planner.model.events import apply
 from plancast.planner.model.messages import (
     Event,
+    ResourceCounted,
     TaskCancelled,
+    TaskChanged,
     TaskFinished,
     TaskOverran,
     TaskPreempted,
@@ -145,6 +148,28 @@ def test_draining_worker_gets_its_end() -> None:
     assert [w.until_s for w in after.workers] == [None, 500]
 
 
+def test_changed_task_keeps_its_turn_and_its_predecessors() -> None:
+    """Would fail if a changed weight cost a task its place, or a change could make a cycle."""
+    before = snapshot()
+    heavy = replace(before.pending_by_id["a"], weight=9.0)
+    after = apply(before, TaskChanged(110, heavy))
+    assert [t.id for t in after.pending] == [t.id for t in before.pending]
+    assert after.pending_by_id["a"].weight == 9.0
+    with pytest.raises(BadRequest, match="follows more tasks than before"):
+        apply(before, TaskChanged(110, replace(heavy, after=("next",))))
+
+
+def test_counted_resource_may_be_named_from_then_on() -> None:
+    """Would fail if a task could take what nobody counts, or a second count joined the first."""
+    takes = TaskSubmitted(120, Task("new", CPU, counted={"licence": 2}))
+    with pytest.raises(BadRequest, match="which the cluster does not count"):
+        apply(snapshot(), takes)
+    after = apply(snapshot(), ResourceCounted(110, CountedResource("licence", 1)))
+    after = apply(after, ResourceCounted(115, CountedResource("licence", 3)))
+    assert after.counted == (CountedResource("licence", 3),)
+    assert apply(after, takes).pending_by_id["new"].counted == {"licence": 2}
+
+
 IMPOSSIBLE: list[tuple[Any, str]] = [
     (TaskSubmitted(99, Task("new", CPU)), "before the snapshot's now"),
     (TaskSubmitted(100, Task("a", CPU)), "task a is pending already"),
@@ -163,6 +188,8 @@ IMPOSSIBLE: list[tuple[Any, str]] = [
     (TaskPreempted(100, "a"), "task a is not running .it is pending"),
     (TaskCancelled(100, "old"), "task old is completed"),
     (TaskCancelled(100, "ghost"), "task ghost is unknown"),
+    (TaskChanged(100, Task("run", CPU)), "task run is not pending .it is running"),
+    (ResourceCounted(100, CountedResource("cpu", 3)), "worker w1 has cpu of its own"),
     (WorkerLost(100, "w9"), "worker 'w9' is not in the cluster"),
     (WorkerJoined(100, W1), "worker w1 is in the cluster already"),
     (WorkerDraining(100, "w9", 200), "worker 'w9' is not in the cluster"),
@@ -222,6 +249,8 @@ def histories(draw: st.DrawFn) -> list[tuple[int, Any]]:
         st.builds(TaskOverran, st.just(0), task),
         st.builds(TaskPreempted, st.just(0), task),
         st.builds(TaskCancelled, st.just(0), task),
+        st.builds(TaskChanged, st.just(0), st.builds(Task, task, st.just(CPU))),
+        st.builds(ResourceCounted, st.just(0), st.builds(CountedResource, task, st.integers(0, 3))),
         st.builds(WorkerLost, st.just(0), worker),
         st.builds(WorkerJoined, st.just(0), st.sampled_from((W1, W2, W3))),
         st.builds(WorkerDraining, st.just(0), worker, st.integers(0, 99)),

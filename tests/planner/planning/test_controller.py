@@ -11,6 +11,7 @@ import pytest
 
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import (
+    SCENARIOS,
     Assignment,
     BadRequest,
     DurationEstimate,
@@ -27,6 +28,7 @@ from plancast.planner.model.explain import clock
 from plancast.planner.model.messages import (
     Budget,
     PlanRequest,
+    TaskChanged,
     TaskFinished,
     TaskStarted,
     TaskSubmitted,
@@ -176,6 +178,21 @@ def test_invalid_and_foreign_answers_are_refused() -> None:
     assert mind.plan is None
     mind.commit(asked, answer, Choice.REPLAN)
     assert mind.plan == answer.plan
+
+
+def test_a_changed_task_is_placed_anew() -> None:
+    """A task that matters more would keep the turn that it was given when it mattered less."""
+    machine, certain = Worker("w", {"cpu": 1000}), {"*": DurationEstimate.certain(600)}
+    pending = tuple(Task(f"t{k}", {"cpu": 1000}) for k in range(4))
+    request = PlanRequest("r", Snapshot(0, 0, (machine,), pending),
+                          {t.id: certain for t in pending}, Policy(scenarios=SCENARIOS))  # fmt: skip
+    mind = Controller(request, STEPS)
+    think(mind)
+    assert mind.plan is not None
+    last = max(mind.plan.assignments, key=lambda a: a.start_s).task
+    mind.tell(TaskChanged(0, replace(mind.snapshot.pending_by_id[last], weight=50.0)))
+    assert think(mind) is Choice.REPAIR
+    assert mind.plan.by_task[last].start_s == 0
 
 
 def waits_for_gpus() -> Controller:
