@@ -29,6 +29,7 @@ EXCEPTIONS = {
     "pipelines/cli/backtesting.py::backtest": OPTIONS,
     "pipelines/cli/mastering.py::master": OPTIONS,
     "pipelines/cli/planning.py::plan": OPTIONS,
+    "pipelines/cli/staying.py::serve": OPTIONS,
     "pipelines/engines/dask.py::_together": SEARCH,
     "pipelines/tracking/mlflow_runs.py": "MLflow is imported in one file",
     "planner/arrays/problem.py": ENCODING,

@@ -17,6 +17,7 @@ import typer.core
 from plancast.pipelines.cli import (
     advising,
     asking,
+    attending,
     backtesting,
     benching,
     comparing,
@@ -62,14 +63,16 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-FIRST, LEARN, PLAN, RUN, SITE, STUDY = (
-    "Start here", "Learn run times", "Plan", "Carry out", "For a site", "Study",
+FIRST, LEARN, PLAN, RUN, ATTEND, SITE, STUDY = (
+    "Start here", "Learn run times", "Plan", "Carry out", "With a master that stays",
+    "For a site", "Study",
 )  # fmt: skip
 PANELS = {
     FIRST: ("init", "run", "worth", "doctor"),
     LEARN: ("ingest", "train", "predict", "evaluate", "tune", "promote"),
     PLAN: ("plan", "validate", "guide"),
     RUN: ("master", "execute", "serve"),
+    ATTEND: tuple(attending.COMMANDS),
     SITE: ("advise", "eta", "export"),
     STUDY: ("trial", "report", "compare", "backtest", "bench", "generate"),
 }
@@ -96,17 +99,32 @@ def _common(
 
 
 MODULES = (
-    advising, asking, backtesting, benching, comparing, diagnosing, evaluating, executing,
-    forecasting, initialising, mastering, planning, running, serving, tuning, worth,
+    advising, asking, attending, backtesting, benching, comparing, diagnosing, evaluating,
+    executing, forecasting, initialising, mastering, planning, running, serving, tuning, worth,
 )  # fmt: skip
+
+
+def _add(command: str, function: Any) -> None:
+    """A command with its help and example, and those below it."""
+
+    def words(of: Any) -> dict[str, Any]:
+        text, _, example = inspect.cleandoc(of.__doc__ or "").partition("\n\nExample: ")
+        return {"help": text, "epilog": f"Example: {' '.join(example.split())}"}
+
+    panel = _PANEL_OF.get(command, STUDY)
+    below = mastering.GROUPS.get(command)
+    if below is None:
+        app.command(command, rich_help_panel=panel, **words(function))(function)
+        return
+    group = typer.Typer(invoke_without_command=True, **words(function))
+    group.callback()(function)
+    for name, inner in below.items():
+        group.command(name, **words(inner))(inner)
+    app.add_typer(group, name=command, rich_help_panel=panel)
+
+
 for command, function in {n: f for module in MODULES for n, f in module.COMMANDS.items()}.items():
-    text, _, example = inspect.cleandoc(function.__doc__ or "").partition("\n\nExample: ")
-    app.command(
-        command,
-        help=text,
-        epilog=f"Example: {' '.join(example.split())}",
-        rich_help_panel=_PANEL_OF.get(command, STUDY),
-    )(function)
+    _add(command, function)
 for name, group in (
     ("generate", generating.app), ("export", exporting.app), ("guide", guiding.app),
 ):  # fmt: skip

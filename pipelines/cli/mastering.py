@@ -25,13 +25,15 @@ from plancast.pipelines.cli.common import (
     stderr,
     table,
 )
+from plancast.pipelines.cli.staying import serve
 from plancast.pipelines.engines import ENGINES, Beginning
 from plancast.planner.model.domain import BadRequest
 
 
 def master(
-    tasks: Annotated[Path, typer.Option(help="Task file.")],
-    cluster: Annotated[Path, typer.Option(help="Cluster file: the workers.")],
+    ctx: typer.Context,
+    tasks: Annotated[Path | None, typer.Option(help="Task file.")] = None,
+    cluster: Annotated[Path | None, typer.Option(help="Cluster file: the workers.")] = None,
     engine: Annotated[str, typer.Option(help=f"{', '.join(ENGINES)}.")] = "sim",
     state: Annotated[
         Path | None, typer.Option(help="File that remembers all; a new one by default.")
@@ -88,6 +90,12 @@ def master(
     from plancast.pipelines.master.commands import command_of
     from plancast.pipelines.master.state import State, digest_of
 
+    if ctx.invoked_subcommand is not None:
+        return
+    if tasks is None or cluster is None:
+        raise BadRequest(
+            "master: name --tasks and --cluster; `plancast master serve` stays without tasks"
+        )
     if engine not in ENGINES:
         raise BadRequest(f"--engine {engine!r}: choose {', '.join(ENGINES)}")
     if ENGINES[engine].real and not command.split():
@@ -282,3 +290,5 @@ def _failures(failures: list[dict[str, Any]]) -> Table:
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"master": master}
+GROUPS: dict[str, dict[str, Callable[..., None]]] = {"master": {"serve": serve}}
+"""Commands that have others below them."""

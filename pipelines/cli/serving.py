@@ -44,14 +44,12 @@ def serve(
 
     Example: plancast serve --port 8484 --model models/runtime --planners 2
     """
-    import uvicorn
-
     from plancast.pipelines.http.app import create_app
-    from plancast.pipelines.http.connections import MOST_CONNECTIONS, TimedProtocol, listening
+    from plancast.pipelines.http.connections import listening
     from plancast.pipelines.http.limits import BodyLimits
     from plancast.pipelines.http.planners import Planners
 
-    token = _token(token_file)
+    token = token_of(token_file)
     if token is None and not _is_loopback(host):
         raise BadRequest(
             f"--host {host}: others can reach this address; set a bearer token in "
@@ -69,25 +67,57 @@ def serve(
         token=token,
         limits=BodyLimits(max_body_mib << 20, max_values),
     )
+
+    def started(_: Any, url: str) -> None:
+        if json:
+            typer.echo(text_of.dumps({"url": url}))
+        else:
+            stderr.print(f"plancast serves {url}", soft_wrap=True)
+
+    run_server(app, listener, [], started, graceful_s=int(max_budget) + 10)
+
+
+def run_server(
+    app: Any,
+    listener: Any,
+    servers: list[Any],
+    started: Callable[[Any, str], None],
+    *,
+    graceful_s: int,
+) -> None:
+    """Serve an application on a socket until SIGTERM or Ctrl-C.
+
+    Parameters
+    ----------
+    app : ASGI application
+    listener : socket
+    servers : list
+        The server is put in here before it starts: ``should_exit`` ends it.
+    started : callable
+        Called with the server and its URL once it takes requests.
+    graceful_s : int
+        Seconds that requests under way have to end.
+    """
+    import uvicorn
+
+    from plancast.pipelines.http.connections import MOST_CONNECTIONS, TimedProtocol
+
     config = uvicorn.Config(
         app,
         http=TimedProtocol,
         limit_concurrency=MOST_CONNECTIONS,
         log_level="warning",
         lifespan="on",
-        timeout_graceful_shutdown=int(max_budget) + 10,
+        timeout_graceful_shutdown=graceful_s,
     )
     server = uvicorn.Server(config)
+    servers.append(server)
     listen = server.startup
 
     async def startup(sockets: Any = None) -> None:
         await listen(sockets)
         address, bound = listener.getsockname()[:2]
-        url = f"http://{f'[{address}]' if ':' in address else address}:{bound}"
-        if json:
-            typer.echo(text_of.dumps({"url": url}))
-        else:
-            stderr.print(f"plancast serves {url}", soft_wrap=True)
+        started(server, f"http://{f'[{address}]' if ':' in address else address}:{bound}")
 
     # Only then is the port known that port 0 stands for.
     server.startup = startup  # type: ignore[method-assign]
@@ -96,7 +126,8 @@ def serve(
         raise typer.Exit(1)
 
 
-def _token(path: Path | None) -> str | None:
+def token_of(path: Path | None) -> str | None:
+    """The bearer token of a file, else of the environment; None where there is none."""
     if path is None:
         return os.environ.get(TOKEN_VARIABLE) or None
     from plancast.pipelines.inputs.files import read_text

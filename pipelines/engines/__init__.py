@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from plancast.pipelines.engines.base import Engine
-from plancast.planner.model.domain import BadRequest
+from plancast.planner.model.domain import BadRequest, Estimates
 from plancast.planner.model.messages import PlanRequest
 
 
@@ -34,6 +34,11 @@ class Beginning:
         Longest time that it may not answer.
     away : callable
         Called with the reason why it does not answer.
+    estimates : callable, optional
+        Of a master that stays: what is known by then of the tasks that came. A simulated
+        cluster then runs on the world's clock.
+    speed : float
+        How many times as fast.
     """
 
     request: PlanRequest
@@ -44,6 +49,8 @@ class Beginning:
     since_s: int | None
     outage_s: float
     away: Callable[[str], None]
+    estimates: Callable[[], Estimates] | None = None
+    speed: float = 1.0
 
 
 Begun = tuple[Engine, PlanRequest, Callable[[Any], None] | None]
@@ -77,8 +84,14 @@ class EngineKind:
 
 
 def _sim(at: Beginning) -> Begun:
+    from plancast.pipelines.engines.paced import PacedEngine
     from plancast.pipelines.engines.sim import simulated
 
+    if at.estimates is not None:
+        snapshot = at.request.snapshot
+        engine = PacedEngine(snapshot.workers, at.estimates, snapshot.now_s,
+                             speed=at.speed, seed=at.seed)  # fmt: skip
+        return engine, at.request, None
     return simulated(at.request, at.seed, at.losses), at.request, None
 
 

@@ -10,17 +10,16 @@ from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
 from plancast.pipelines.http import bodies
 from plancast.pipelines.http.board import Board, Conflict, control_of
 from plancast.pipelines.http.extender import ExtenderArgs, filter_nodes, prioritize_nodes
+from plancast.pipelines.http.faults import add_faults
 from plancast.pipelines.http.guards import BODY_S, Guard
-from plancast.pipelines.http.limits import BodyLimits, TooLarge
+from plancast.pipelines.http.limits import BodyLimits
 from plancast.pipelines.http.metrics import CONTENT_TYPE, Metrics
 from plancast.pipelines.http.openapi import (
     CHOICES,
@@ -34,8 +33,6 @@ from plancast.pipelines.http.openapi import (
 from plancast.pipelines.http.planners import Ask, Planners, QueueFull
 from plancast.pipelines.operators.eta import eta_of_request
 from plancast.pipelines.planner_process import PlannerLost
-from plancast.planner.model.domain import BadRequest
-from plancast.planner.model.faults import in_words
 from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse
 from plancast.planner.planning.controller import Choice, Controller, Decision
 from plancast.planner.planning.plan import plan
@@ -93,7 +90,7 @@ def create_app(
         redoc_url=None,
     )
     service.add_routes(app)
-    _add_faults(app)
+    add_faults(app, {Conflict: 409, QueueFull: 429, PlannerLost: 503})
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     return Guard(
         app, token=token, most_bytes=limits.most_bytes, body_s=body_s,
@@ -331,36 +328,3 @@ def rethink(mind: Controller, solver: str | None) -> tuple[Decision, PlanRespons
 def _answer(value: Any, headers: dict[str, str] | None = None) -> Response:
     text = bodies.ADAPTERS[type(value)].dump_json(value)
     return Response(text, media_type="application/json", headers=headers)
-
-
-# --------------------------------------------------------------------------- faults
-
-
-def _add_faults(app: FastAPI) -> None:
-    """Every fault as one sentence under ``error``."""
-
-    def handler(status: int, headers: dict[str, str] | None = None) -> Any:
-        async def handle(request: Request, error: Exception) -> Response:
-            return JSONResponse({"error": str(error)}, status, headers)
-
-        return handle
-
-    app.add_exception_handler(BadRequest, handler(422))
-    app.add_exception_handler(TooLarge, handler(413))
-    app.add_exception_handler(Conflict, handler(409))
-    app.add_exception_handler(QueueFull, handler(429, {"Retry-After": "1"}))
-    app.add_exception_handler(PlannerLost, handler(503))
-    app.add_exception_handler(HTTPException, _http_fault)
-    app.add_exception_handler(RequestValidationError, _parameter_fault)
-    # Nobody hears this answer; without one each client that leaves would log a traceback.
-    app.add_exception_handler(ClientDisconnect, handler(400))
-
-
-async def _http_fault(request: Request, error: Any) -> Response:
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
-
-
-async def _parameter_fault(request: Request, error: Any) -> Response:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return JSONResponse({"error": f"{where}: {in_words(first)}"}, 422)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
@@ -25,11 +26,13 @@ SCHEMA_REF = "#/components/schemas/{model}"
 ToldEvent = Annotated[Event, Field(discriminator="kind")]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A body: a field that it does not know is refused."""
+
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class EventsBody(_Strict):
+class EventsBody(Strict):
     """Events in order of time, and estimates of the tasks that they submit."""
 
     events: list[ToldEvent]
@@ -37,7 +40,7 @@ class EventsBody(_Strict):
     expected_version: int | None = None
 
 
-class ReplanBody(_Strict):
+class ReplanBody(Strict):
     """How to replan what is held; what is left out is as in the request that is held.
 
     A budget given here is for a repair as well; by default that has 50 ms.
@@ -48,7 +51,7 @@ class ReplanBody(_Strict):
     now_s: int | None = None
 
 
-class ForecastBody(_Strict):
+class ForecastBody(Strict):
     """Tasks to forecast, for each of some machine classes (for any, by default)."""
 
     tasks: list[TaskRow] = Field(min_length=1)
@@ -146,7 +149,8 @@ def _validator(kind: Any) -> SchemaValidator:
 
     A body of a million wrong items would else become a million faults, of which one is told.
     """
-    return SchemaValidator(_impatient(ADAPTERS[kind].core_schema), _use_prebuilt=False)
+    adapter = ADAPTERS.get(kind) or TypeAdapter(kind)
+    return SchemaValidator(_impatient(adapter.core_schema), _use_prebuilt=False)
 
 
 def _impatient(schema: Any) -> Any:
@@ -180,10 +184,10 @@ def read_body(kind: type[Body], text: bytes) -> Body:
     return value
 
 
-def schemas() -> dict[str, Any]:
-    """Schemas of all bodies, by their names, for the components of the OpenAPI document."""
+def schemas(adapters: Mapping[Any, TypeAdapter[Any]] = ADAPTERS) -> dict[str, Any]:
+    """Schemas of bodies, by their names, for the components of an OpenAPI document."""
     found: dict[str, Any] = {}
-    for kind, adapter in ADAPTERS.items():
+    for kind, adapter in adapters.items():
         mode: Any = "validation"
         schema = adapter.json_schema(ref_template=SCHEMA_REF, mode=mode)
         found.update(schema.pop("$defs", {}))

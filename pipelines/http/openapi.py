@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -73,10 +74,11 @@ def content_of(kind: type | None) -> dict[str, Any]:
     return {"content": {"application/json": {"schema": schema} if schema else {}}}
 
 
-def body_of(kind: type) -> dict[str, Any]:
+def body_of(kind: type, example: Any = None) -> dict[str, Any]:
     """The body that a path takes, with an example."""
     found = content_of(kind)
-    found["content"]["application/json"]["example"] = _examples()[kind]
+    shown = _examples()[kind] if example is None else example
+    found["content"]["application/json"]["example"] = shown
     return {"required": True, **found}
 
 
@@ -85,15 +87,17 @@ def fault_of(status: int) -> dict[str, Any]:
     return {"description": MEANINGS[status], **content_of(bodies.Fault)}
 
 
-def openapi_document(app: FastAPI) -> dict[str, Any]:
-    """The document of the service."""
+def openapi_document(
+    app: FastAPI, schemas: Callable[[], dict[str, Any]] = bodies.schemas
+) -> dict[str, Any]:
+    """The document of a service whose bodies have these schemas."""
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes,
-            tags=TAGS,
+            tags=app.openapi_tags,
         )  # fmt: skip
         parts = document.setdefault("components", {})
-        parts.setdefault("schemas", {}).update(bodies.schemas())
+        parts.setdefault("schemas", {}).update(schemas())
         parts["securitySchemes"] = {
             SCHEME: {"type": "http", "scheme": "bearer",
                      "description": "Asked for where the service was started with a token."}

@@ -228,7 +228,32 @@ def counted_snapshot(
     )
 
 
-def _counting(task: Task, names: set[str], places: Mapping[str, int]) -> Task:
+def counted_tasks(
+    tasks: Sequence[Task],
+    asked: Mapping[str, TaskLimits],
+    limits: RunningLimits,
+    resources: Container[str],
+) -> list[tuple[Task, dict[str, int]]]:
+    """Tasks that come to a cluster, with what they take of what it counts; as `counted_snapshot`.
+
+    Parameters
+    ----------
+    tasks, asked, limits
+        As of ``counted_snapshot``.
+    resources : container of str
+        Names of the cluster's counted resources.
+
+    Returns
+    -------
+    list of (Task, dict)
+        Each task, and the places that there are of each running limit that it is under.
+    """
+    rules = _Rules(limits, asked, list(tasks))
+    placed = [(task, rules.places_of(task, False)) for task in tasks]
+    return [(_counting(task, resources, places), places) for task, places in placed]
+
+
+def _counting(task: Task, names: Container[str], places: Mapping[str, int]) -> Task:
     """The task, taking of what the cluster counts what its demand says, and a place of each."""
 
     def apart(demand: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
@@ -239,7 +264,8 @@ def _counting(task: Task, names: set[str], places: Mapping[str, int]) -> Task:
     ways = [apart(mode.demand) for mode in task.modes]
     for other, _ in ways[1:]:
         if other != ways[0][0]:
-            name = min(n for n in names if other.get(n, 0) != ways[0][0].get(n, 0))
+            every = other.keys() | ways[0][0].keys()
+            name = min(n for n in every if other.get(n, 0) != ways[0][0].get(n, 0))
             raise BadRequest(
                 f"task {task.id}: its modes take different amounts of {name}, which is counted for "
                 "the whole cluster; give one amount for all modes"

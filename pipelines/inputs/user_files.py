@@ -71,8 +71,7 @@ if TYPE_CHECKING:
 
 # --------------------------------------------------------------------------- tasks
 
-_RESOURCE = "res_"
-_SOME_MODE = "\0"
+_RESOURCE, _SOME_MODE = "res_", "\0"
 FLAGS = ("preemptible", "exclusive", "singleton")
 _TEXTS = ("id", "mode", "owner", "app", "user", "group", "queue", "partition", "account")
 
@@ -102,20 +101,20 @@ def read_tasks(
     BadRequest
         One sentence with file, row (from 1, below the header) and column.
     """
-    return _tasks(_task_table(path), now_s, known)
+    return _tasks(task_table(path), now_s, known)
 
 
 def read_tasks_and_limits(
     path: PathLike | Table, *, now_s: int = 0, known: Collection[str] = ()
 ) -> tuple[tuple[Task, ...], dict[str, TaskLimits]]:
     """``read_tasks``, and which running limits the tasks are under, by task."""
-    table = _task_table(path)
+    table = task_table(path)
     return _tasks(table, now_s, known), limits_of(table, _task_ids(table))
 
 
 def read_task_moments(path: PathLike | Table) -> tuple[list[float], list[int]]:
     """The ``submit_s`` and the ``release_s`` that the tasks of a file name; as ``read_tasks``."""
-    table = _task_table(path)
+    table = task_table(path)
     submitted = _parsed(table, "submit_s")
     released = _parsed(table, "release_s")
     return [s for s in submitted if s is not None], [r for r in released if r is not None]
@@ -140,7 +139,7 @@ def read_task_table(path: PathLike | Table) -> pd.DataFrame:
         ``gpus`` as written, in cores and GPUs), texts object with "" where empty. ``user``
         and ``owner`` stand for each other where the file has only one of them.
     """
-    return _predictor_frame(_task_table(path))
+    return _predictor_frame(task_table(path))
 
 
 def task_frame(rows: Sequence[TaskRow]) -> pd.DataFrame:
@@ -188,7 +187,8 @@ def _predictor_frame(table: Table) -> pd.DataFrame:
     return pd.DataFrame(frame)
 
 
-def _task_table(path: PathLike | Table) -> Table:
+def task_table(path: PathLike | Table) -> Table:
+    """The raw cells of a task file, whatever form it has; columns are checked by name."""
     content = path if isinstance(path, Table) else read_table(path)
     if not isinstance(content, Table):
         if isinstance(content, dict) and set(content) == {"tasks"}:

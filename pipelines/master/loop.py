@@ -35,7 +35,7 @@ from plancast.pipelines.engines.base import (
 )
 from plancast.pipelines.master.commands import Command, Invocation
 from plancast.pipelines.master.state import OPEN, WITHDRAWN, OrderRow, State
-from plancast.planner.model.domain import Assignment, BadRequest, Outcome, Worker
+from plancast.planner.model.domain import Assignment, BadRequest, Estimates, Outcome, Worker
 from plancast.planner.model.messages import (
     Event,
     PlanRequest,
@@ -116,7 +116,7 @@ class Master:
     output: Path | None = None
 
     def __post_init__(self) -> None:
-        self.orders: dict[Key, OrderRow] = {row.key: row for row in self.state.orders()}
+        self.orders: dict[Key, OrderRow] = {row.key: row for row in self._orders_known()}
         self.open: dict[str, OrderRow] = {
             row.key[0]: row for row in self.orders.values() if row.state in OPEN
         }
@@ -131,12 +131,17 @@ class Master:
         foreign = self.mind.snapshot.running_by_id.keys() - self.open.keys()
         often = {task for task, times in self.stopped.items() if times >= self.options.stops}
         self.mind.firm = frozenset(foreign | often)
+        self.unwanted = {task for task, row in self.open.items() if row.state == "cancelling"}
         self.losses: dict[str, list[int]] = {}
         self.banned: dict[str, tuple[int, Worker]] = {}
         self.refused: list[str] = []
         self.reason = ""
         self.checked_s: int | None = None
         self.idle_since_s: int | None = None
+
+    def _orders_known(self) -> list[OrderRow]:
+        """The orders that it goes on from."""
+        return self.state.orders()
 
     # ------------------------------------------------------------------ the loop
 
@@ -279,9 +284,10 @@ class Master:
         self.losses.setdefault(name, []).append(now)
 
     def _give_up(self, task: str) -> None:
-        """A task that has taken its worker with it too often is not tried again."""
+        """A task that is wanted no more, or has taken its worker with it too often, has ended."""
         died = sum(row.state == "void" for key, row in self.orders.items() if key[0] == task)
-        if died >= self.options.tries and task in self.mind.snapshot.pending_by_id:
+        given_up = died >= self.options.tries or task in self.unwanted
+        if given_up and task in self.mind.snapshot.pending_by_id:
             self._tell(TaskCancelled(self._now(), task))
 
     def _up(self, worker: Worker) -> None:
@@ -335,15 +341,36 @@ class Master:
                 self.losses.pop(name, None)
                 self._up(worker)
 
-    def _tell(self, event: Event) -> None:
+    def cancel(self, task: str) -> None:
+        """Let a task not run, or stop it; one that has ended stays as it is."""
+        row = self.unwant(task)
+        if row is not None:
+            self.engine.cancel(row.key)
+
+    def unwant(self, task: str) -> OrderRow | None:
+        """Write down that a task is wanted no more; its order, where the engine is to stop it."""
+        row = self.open.get(task)
+        if row is None:
+            if task in self.mind.snapshot.pending_by_id:
+                self._tell(TaskCancelled(self._now(), task))
+            return None
+        row.state = "cancelling"
+        self.state.put_order(row)
+        self.unwanted.add(task)
+        # No plan may stop it for its own sake: then it would wait again.
+        self.mind.firm |= {task}
+        self.mind.stopping -= {task}
+        return row
+
+    def _tell(self, event: Event, estimates: Estimates | None = None) -> None:
         """Fold an event in and write it down; both, or neither."""
         before = self.mind.request
         if event.at_s < self.mind.snapshot.now_s:
             # The engine's clock stepped back between two looks at it.
             event = replace(event, at_s=self.mind.snapshot.now_s)
-        self.mind.tell(event)
+        self.mind.tell(event, estimates)
         try:
-            self.state.add_event(event)
+            self.state.add_event(event, estimates)
         except BaseException:
             self.mind.request = before
             raise
@@ -367,7 +394,8 @@ class Master:
             self._settle(row, now)
 
     def _settle(self, row: OrderRow, now: Standing) -> None:
-        if row.state == "stopping" and now.state in ("unknown", "waiting", "running"):
+        stops = row.state in ("stopping", "cancelling")
+        if stops and now.state in ("unknown", "waiting", "running"):
             self._stop_again(row, now)
         elif now.state in ("unknown", "waiting") and self._on_closed(row):
             self._withdraw(row)
@@ -398,7 +426,8 @@ class Master:
         self.engine.cancel(row.key)
         if now.state == "unknown":
             # The order never arrived, and will not: there is nothing to wait for.
-            row.state, row.end_s, row.outcome = "stopped", self._now(), Outcome.CANCELLED
+            row.state = "ended" if row.state == "cancelling" else "stopped"
+            row.end_s, row.outcome = self._now(), Outcome.CANCELLED
             self._close(row)
 
     def _void(self, row: OrderRow) -> None:

@@ -63,6 +63,13 @@ class PatientPlanner:
             self._process = PlannerProcess(self.work)
             self._load(self._process)
 
+    def wait(self) -> None:
+        """Until it has loaded; one that is lost over it is replaced later."""
+        self.start()
+        assert self._process is not None
+        with suppress(PlannerLost):
+            self._await_warm(self._process)
+
     def __call__(self, request: PlanRequest, choice: Choice) -> PlanResponse:
         """Answer a request, or raise ``NoAnswer`` when the planner is late, lost, or loading."""
         self.start()

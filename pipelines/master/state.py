@@ -12,20 +12,20 @@ import hashlib
 import json
 import os
 import socket
+import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from plancast.pipelines.engines.base import EnvironmentFailed, Key
 from plancast.pipelines.master import tables
+from plancast.pipelines.master.database import Writer
 from plancast.planner.model.domain import (
     BadRequest,
     DurationEstimate,
@@ -39,7 +39,7 @@ from plancast.planner.planning.controller import Choice, Controller, ControlPoli
 
 VERSION = b"3"
 """Kept for masters that know no migrations: they refuse any other than theirs, ``2``."""
-OPEN = ("ordered", "running", "stopping")
+OPEN = ("ordered", "running", "stopping", "cancelling")
 WITHDRAWN = "withdrawn before it began, as its worker takes nothing more"
 """Reason of a stopped order that no plan preempted."""
 
@@ -54,8 +54,8 @@ class OrderRow:
     workers : tuple of str
     state : str
         ``ordered``: written down, and perhaps sent. ``running``. ``stopping``: preempted by a
-        plan in force, and ordered to stop. ``ended``. ``stopped``: it was preempted. ``void``:
-        its worker died, or it never began.
+        plan in force, and ordered to stop. ``cancelling``: the same, and wanted no more.
+        ``ended``. ``stopped``: it was preempted. ``void``: its worker died, or it never began.
     ordered_s : int
     start_s, end_s : int, optional
     outcome : Outcome, optional
@@ -105,8 +105,6 @@ class State:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._inside = False
-        self._puts: dict[str, Any] = {}
         self._lock: int | None = _locked(path)
         try:
             self._open()
@@ -116,8 +114,10 @@ class State:
 
     def _open(self) -> None:
         self._engine = tables.engine_of(self.path)
+        self._turn = threading.Lock()
         try:
-            self.base = self._engine.connect()
+            self.writer = self.another_writer()
+            self.base, self.together = self.writer.base, self.writer.together
             tables.prepare(self.base, self.path)
         except OperationalError as error:
             raise EnvironmentFailed(f"{self.path}: cannot be used: {error.orig}") from None
@@ -179,52 +179,18 @@ class State:
                 "with those it began with, or name another --state"
             )
 
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """All that is written inside, or none of it."""
-        if self._inside:
-            yield
-            return
-        self._begin()
-        try:
-            yield
-            self._write("COMMIT")
-        except BaseException:
-            with suppress(DatabaseError):  # undone already, by an error of the disk
-                self.base.exec_driver_sql("ROLLBACK")
-            raise
-        finally:
-            self._inside = False
-
-    def _begin(self) -> None:
-        self._write("BEGIN IMMEDIATE")
-        self._inside = True
+    def another_writer(self) -> Writer:
+        """A connection beside this one, for another thread."""
+        return Writer(self._engine, self.path, self._turn)
 
     def close(self) -> None:
         """Close the file, and let others have it; may be called twice."""
-        if hasattr(self, "base"):  # else it never came to a connection
-            self.base.close()
+        if hasattr(self, "writer"):  # else it never came to a connection
+            self.writer.close()
         self._engine.dispose()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-    def _write(self, what: Any, rows: Any = None) -> None:
-        try:
-            if isinstance(what, str):
-                self.base.exec_driver_sql(what)
-            else:
-                self.base.execute(what, rows)
-        except OperationalError as error:
-            raise EnvironmentFailed(f"{self.path}: cannot be written: {error.orig}") from None
-
-    def _put(self, table: sa.Table, keys: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-        """Insert a row, or change the one with these keys."""
-        if table.name not in self._puts:
-            row = insert(table)
-            kept = {name: row.excluded[name] for name in values}
-            self._puts[table.name] = row.on_conflict_do_update(index_elements=[*keys], set_=kept)
-        self._write(self._puts[table.name], {**keys, **values})
 
     # ------------------------------------------------------------------ facts and events
 
@@ -236,7 +202,7 @@ class State:
 
     def set_fact(self, name: str, value: bytes) -> None:
         """Keep a named value."""
-        self._put(tables.facts, {"name": name}, {"value": value})
+        self.writer.put(tables.facts, {"name": name}, {"value": value})
 
     def begin(self, request: PlanRequest) -> None:
         """Keep the request that a batch begins with."""
@@ -249,11 +215,16 @@ class State:
             raise BadRequest(f"{self.path}: no batch has begun in it")
         return from_json(PlanRequest, text, source=str(self.path))
 
+    def checkpoint(self, request: PlanRequest) -> None:
+        """What is known by now: a restart goes on from here, not from the beginning."""
+        self.set_fact("checkpoint", to_json(request))
+        self.set_fact("checkpoint_event", str(self.last_event).encode())
+
     def add_event(self, event: Event, estimates: Estimates | None = None) -> None:
         """Keep an event that was folded in."""
-        found = None if not estimates else _estimates_json(estimates)
+        found = None if not estimates else estimates_text(estimates)
         row = {"event": to_json(event), "estimates": found}
-        self._write(sa.insert(tables.events), row)
+        self.writer.write(sa.insert(tables.events), row)
 
     @property
     def last_event(self) -> int:
@@ -268,7 +239,7 @@ class State:
             "at_s": mind.snapshot.now_s, "cost": mind.cost, "moved": moved,
             "plan": to_json(mind.plan), "unplanned": json.dumps(dict(mind.unplanned)),
         }  # fmt: skip
-        self._write(sa.insert(tables.plans), row)
+        self.writer.write(sa.insert(tables.plans), row)
 
     def plans(self) -> list[PlanRow]:
         """The plans that were put in force, in order."""
@@ -280,16 +251,17 @@ class State:
 
     def restored(self, control: ControlPolicy) -> Controller | None:
         """The controller as it was when the last thing was written; None for a new file."""
-        text = self.fact("request")
+        text = self.fact("checkpoint") or self.fact("request")
         if text is None:
             return None
         mind = Controller(from_json(PlanRequest, text, source=str(self.path)), control)
         of, plans = tables.events.c, tables.plans.c
+        since = of.number > int(self.fact("checkpoint_event") or 0)
         for event, entry in self.base.execute(
-            sa.select(of.event, of.estimates).order_by(of.number)
+            sa.select(of.event, of.estimates).where(since).order_by(of.number)
         ):
             read: Event = from_json(Event, event, source=str(self.path))  # type: ignore[arg-type]
-            mind.tell(read, None if entry is None else _estimates_of(entry))
+            mind.tell(read, None if entry is None else estimates_from(entry))
         last = self.base.execute(
             sa.select(plans.plan, plans.cost, plans.unplanned)
             .order_by(plans.number.desc())
@@ -314,7 +286,7 @@ class State:
             "start_s": row.start_s, "end_s": row.end_s, "reason": row.reason,
             "outcome": None if row.outcome is None else row.outcome.value,
         }  # fmt: skip
-        self._put(tables.orders, {"task": task, "attempt": attempt}, values)
+        self.writer.put(tables.orders, {"task": task, "attempt": attempt}, values)
 
     def orders(self, *, still_open: bool = False) -> list[OrderRow]:
         """Every order, or those that have not ended."""
@@ -330,14 +302,16 @@ class State:
         ]  # fmt: skip
 
 
-def _estimates_json(estimates: Estimates) -> str:
+def estimates_text(estimates: Estimates) -> str:
+    """The inverse of ``estimates_from``."""
     return json.dumps(
         {task: {name: [e.levels, e.seconds, e.source] for name, e in by_class.items()}
          for task in estimates for by_class in [estimates_of(estimates, task)]}
     )  # fmt: skip
 
 
-def _estimates_of(text: str) -> Estimates:
+def estimates_from(text: str) -> Estimates:
+    """Estimates by machine class, from their JSON form in the state."""
     return {
         task: {name: DurationEstimate(tuple(levels), tuple(seconds), source)
                for name, (levels, seconds, source) in by_class.items()}

@@ -77,11 +77,11 @@ tasks = Table(
     Column("ask", Integer, nullable=False, index=True),
     Column("task", LargeBinary, nullable=False), Column("row", Text), Column("estimates", Text),
     Column("state", Text, nullable=False), Column("submitted_s", Integer, nullable=False),
-    Column("likely_s", Integer), Column("promised_s", Integer), Column("start_s", Integer),
-    Column("end_s", Integer, index=True), Column("outcome", Text), Column("late_s", Integer),
+    Column("promised_s", Integer), Column("planned", Text), Column("start_s", Integer),
+    Column("end_s", Integer, index=True), Column("outcome", Text), Column("reason", Text),
 )  # fmt: skip
-"""Tasks that were submitted: when they were promised to start (`likely_s` with 50 %,
-`promised_s` with 90 %), and by how much a promise was broken."""
+"""Tasks that were submitted, by when they were promised to start with 90%, and what came of it.
+`planned` is the assignment of the plan that the promise was made of."""
 
 
 def engine_of(path: Path) -> Engine:

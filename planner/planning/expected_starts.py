@@ -101,6 +101,26 @@ def outlooks(
     return found
 
 
+def start_levels(
+    request: PlanRequest, plan: Plan, levels: Sequence[float], samples: int = SAMPLES
+) -> dict[str, tuple[int, ...]]:
+    """By when each task of a plan has started with each of some probabilities, epoch seconds.
+
+    Parameters
+    ----------
+    request, plan, samples
+        As of ``outlooks``.
+    levels : sequence of float
+        In (0, 1).
+    """
+    order = partial_order(request, plan)
+    names = [task.id for task in order.tasks]
+    starts = start_samples(order, Samples(request, samples, names=names))[:, : order.placed]
+    found = np.quantile(starts, levels, axis=0, method="higher").astype(np.int64)
+    rows = (found + request.snapshot.now_s).T.tolist()
+    return {name: tuple(row) for name, row in zip(names, rows, strict=False)}
+
+
 def _part(
     request: PlanRequest, plan: Plan, rows: Sequence[Assignment], shown: Sequence[Assignment]
 ) -> tuple[PlanRequest, Plan]:

@@ -184,8 +184,9 @@ def test_a_changed_task_is_placed_anew() -> None:
     """A task that matters more would keep the turn that it was given when it mattered less."""
     machine, certain = Worker("w", {"cpu": 1000}), {"*": DurationEstimate.certain(600)}
     pending = tuple(Task(f"t{k}", {"cpu": 1000}) for k in range(4))
-    request = PlanRequest("r", Snapshot(0, 0, (machine,), pending),
-                          {t.id: certain for t in pending}, Policy(scenarios=SCENARIOS))  # fmt: skip
+    estimates = {t.id: certain for t in pending}
+    policy = Policy(scenarios=SCENARIOS)
+    request = PlanRequest("r", Snapshot(0, 0, (machine,), pending), estimates, policy)
     mind = Controller(request, STEPS)
     think(mind)
     assert mind.plan is not None

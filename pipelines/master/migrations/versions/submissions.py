@@ -29,11 +29,11 @@ def upgrade() -> None:
         sa.Column("estimates", sa.Text),
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("submitted_s", sa.Integer, nullable=False),
-        sa.Column("likely_s", sa.Integer),
         sa.Column("promised_s", sa.Integer),
+        sa.Column("planned", sa.Text),
         sa.Column("start_s", sa.Integer),
         sa.Column("end_s", sa.Integer, index=True),
         sa.Column("outcome", sa.Text),
-        sa.Column("late_s", sa.Integer),
+        sa.Column("reason", sa.Text),
     )
     op.execute("UPDATE facts SET value = CAST('3' AS BLOB) WHERE name = 'version'")

@@ -1,0 +1,360 @@
+"""``plancast submit``, ``queue`` and the others that speak to a master that stays."""
+
+from __future__ import annotations
+
+import json as text_of
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from plancast.pipelines.cli.common import ENVIRONMENT_FAILED, Json, console, print_json, stderr
+from plancast.planner.model.explain import clock
+
+VARIABLE = "PLANCAST_MASTER"
+Master = Annotated[
+    str,
+    typer.Option("--master", "-m", envvar=VARIABLE, help="The master's state file, or its URL."),
+]
+TokenFile = Annotated[
+    Path | None, typer.Option(help="File with its token, for a URL; else $PLANCAST_TOKEN.")
+]
+Tasks = Annotated[list[str], typer.Argument(help="Ids of tasks.")]
+Workers = Annotated[list[str], typer.Argument(help="Ids of workers.")]
+Most = Annotated[int, typer.Option(min=1, help="Tasks shown at most.")]
+HERE = "master.db"
+WATCH_ROWS, WATCH_S = 20, 0.5
+"""Tasks that ``watch`` shows, and least seconds between two pictures."""
+
+
+def submit(
+    tasks: Annotated[Path, typer.Argument(help="Task file; `after` may name any task there is.")],
+    command: Annotated[
+        str, typer.Option(help="Program and arguments: {id}, {app}, {owner}, {requested_s}.")
+    ] = "",
+    array: Annotated[str, typer.Option(help="Many tasks of each: 0-99:2%10.")] = "",
+    hold: Annotated[bool, typer.Option("--hold", help="Let none start yet.")] = False,
+    estimates: Annotated[Path | None, typer.Option(help="Estimates made elsewhere.")] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Submitted again with the same key, nothing is done twice.")
+    ] = None,
+    master: Master = HERE,
+    token_file: TokenFile = None,
+    json: Json = False,
+) -> None:
+    """Hand tasks to a master that stays; once it says so they are on its disk, and will run.
+
+    A task file, with its workflow in `after`, as of `plancast plan`. Where the master asks for
+    patience (it is flooded, or starts) it is sent again for a minute.
+
+    Example: plancast submit tasks.csv --command './step {id}' --master master.db
+    """
+    from plancast.pipelines.inputs.estimate_files import read_estimates
+    from plancast.pipelines.inputs.task_rows import read_task_rows
+    from plancast.planner.model.domain import BadRequest
+    from plancast.planner.model.messages import to_json
+
+    body: dict[str, Any] = {
+        "tasks": read_task_rows(tasks), "command": command, "array": array, "hold": hold,
+    }  # fmt: skip
+    if estimates is not None:
+        body["estimates"] = {
+            task: {name: text_of.loads(to_json(one)) for name, one in by_class.items()}
+            for task, by_class in read_estimates(estimates).items()
+        }
+
+    def send(client: Any) -> Any:
+        try:
+            return _patiently(client, "/v1/tasks", body, key or secrets.token_hex(16))
+        except BadRequest as why:
+            raise BadRequest(f"{tasks}: {why}") from None
+
+    found = _asked(master, token_file, send)
+    said = f"{found['tasks']} tasks" if found["tasks"] != 1 else "1 task"
+    _say(found, f"{said} submitted{' before, and not again' if found['again'] else ''}", json)
+
+
+def cancel(
+    tasks: Tasks, master: Master = HERE, token_file: TokenFile = None, json: Json = False
+) -> None:
+    """Let tasks not run; those that run are stopped.
+
+    Example: plancast cancel align-7 align-8
+    """
+    _change("/v1/tasks/cancel", {"names": tasks}, "cancelled", master, token_file, json)
+
+
+def hold(
+    tasks: Tasks, master: Master = HERE, token_file: TokenFile = None, json: Json = False
+) -> None:
+    """Let tasks that wait not start until they are released.
+
+    Example: plancast hold align-7
+    """
+    _change("/v1/tasks/hold", {"names": tasks}, "held", master, token_file, json)
+
+
+def release(
+    tasks: Tasks, master: Master = HERE, token_file: TokenFile = None, json: Json = False
+) -> None:
+    """Let held tasks start again.
+
+    Example: plancast release align-7
+    """
+    _change("/v1/tasks/release", {"names": tasks}, "released", master, token_file, json)
+
+
+def prioritise(
+    tasks: Tasks,
+    weight: Annotated[float, typer.Option(min=0.0, help="What an hour of waiting counts.")] = 10.0,
+    master: Master = HERE,
+    token_file: TokenFile = None,
+    json: Json = False,
+) -> None:
+    """Let tasks matter more, or less: the plan is made anew with that weight.
+
+    Example: plancast prioritise align-7 --weight 20
+    """
+    body = {"names": tasks, "weight": weight}
+    _change("/v1/tasks/prioritise", body, f"of weight {weight:g}", master, token_file, json)
+
+
+def drain(
+    workers: Workers, master: Master = HERE, token_file: TokenFile = None, json: Json = False
+) -> None:
+    """Let workers take nothing new; they finish what they run.
+
+    Example: plancast drain w3
+    """
+    _change("/v1/workers/drain", {"names": workers}, "drained", master, token_file, json)
+
+
+def undrain(
+    workers: Workers, master: Master = HERE, token_file: TokenFile = None, json: Json = False
+) -> None:
+    """Let drained workers take tasks again.
+
+    Example: plancast undrain w3
+    """
+    _change("/v1/workers/undrain", {"names": workers}, "open", master, token_file, json)
+
+
+def queue(
+    most: Most = 50, master: Master = HERE, token_file: TokenFile = None, json: Json = False
+) -> None:
+    """Tasks that run and tasks that wait: where, from when, and what each waits for.
+
+    Starts are told as the moments by which a task has begun with 50 and with 90%.
+
+    Example: plancast queue --most 20
+    """
+    found = _asked(master, token_file, lambda client: _state(client, most))
+    if json:
+        print_json(found[1])
+        return
+    console.print(_picture(*found))
+
+
+def why(
+    task: Annotated[str, typer.Argument(help="Id of a task.")],
+    master: Master = HERE,
+    token_file: TokenFile = None,
+    json: Json = False,
+) -> None:
+    """Where a task stands in a master's queue, what it waits for, and when it starts.
+
+    Example: plancast why align-7
+    """
+    found, status = _asked(
+        master, token_file, lambda c: (c.get("/v1/why", task=task), c.get("/v1/status"))
+    )
+    if json:
+        print_json(found)
+        return
+    now = status["now_s"]
+    times = [
+        f"{name} {clock(found[key], now)}"
+        for key, name in (
+            ("start_s", "start"), ("likely_s", "50% by"), ("sure_s", "90% by"),
+            ("promised_s", "promised by"), ("end_s", "end"),
+        )
+        if found.get(key) is not None
+    ]  # fmt: skip
+    where = f" on {', '.join(found['workers'])}" if found["workers"] else ""
+    lines = (f"{found['task']}: {found['state']}{where}", found["why"], "; ".join(times))
+    console.print("\n".join(line for line in lines if line), markup=False, soft_wrap=True)
+
+
+def log(
+    task: Annotated[str, typer.Argument(help="Id of a task.")],
+    master: Master = HERE,
+    token_file: TokenFile = None,
+    json: Json = False,
+) -> None:
+    """What a task's runs have printed: the files, and the last lines of each.
+
+    Example: plancast log align-7
+    """
+    found = _asked(master, token_file, lambda c: c.get("/v1/log", task=task))
+    if json:
+        print_json(found)
+        return
+    if not found["runs"]:
+        stderr.print(f"plancast: {task} has printed nothing", markup=False)
+    for run in found["runs"]:
+        console.print(f"{run['file']}:", markup=False, soft_wrap=True, style="bold")
+        console.print(run["tail"], markup=False, soft_wrap=True)
+
+
+def status(master: Master = HERE, token_file: TokenFile = None, json: Json = False) -> None:
+    """A master in numbers: tasks by state, workers, promises kept and broken, the plan.
+
+    Example: plancast status --json
+    """
+    found = _asked(master, token_file, lambda c: c.get("/v1/status"))
+    if json:
+        print_json(found)
+        return
+    console.print(_head(found))
+    console.print(_table(
+        "workers", ("worker", "takes tasks", "running"),
+        [(w["id"], "yes" if w["open"] else "drained" if w["drained"] else "no", str(w["running"]))
+         for w in found["workers"]],
+    ))  # fmt: skip
+
+
+def watch(master: Master = HERE, token_file: TokenFile = None, json: Json = False) -> None:
+    """Watch a master at work until it ends, or Ctrl-C; on as many terminals as you like.
+
+    Without a terminal, or with --json, a line for each event.
+
+    Example: plancast watch
+    """
+    from plancast.pipelines.master.client import NotReached
+
+    def follow(client: Any) -> None:
+        if json or not console.is_terminal:
+            for event in client.events():
+                if event:
+                    typer.echo(text_of.dumps(event))
+            return
+        with Live(console=console, auto_refresh=False) as live:
+            drawn = 0.0
+            for _ in client.events():
+                if time.monotonic() - drawn >= WATCH_S:
+                    live.update(_picture(*_state(client, WATCH_ROWS)), refresh=True)
+                    drawn = time.monotonic()
+        raise NotReached("the master has ended")
+
+    _asked(master, token_file, follow)
+
+
+# ------------------------------------------------------------------ inside
+
+AGAIN_S, PAUSE_S = 60.0, 1.0
+"""How long a submission is sent again, and how long after the last time."""
+
+
+def _asked(master: str, token_file: Path | None, ask: Callable[[Any], Any]) -> Any:
+    from plancast.pipelines.master.client import Client, NotReached
+
+    try:
+        return ask(Client.to(master, token_file))
+    except NotReached as why:
+        stderr.print(f"plancast: {why}", markup=False, soft_wrap=True)
+        raise typer.Exit(ENVIRONMENT_FAILED) from None
+
+
+def _state(client: Any, most: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    return client.get("/v1/status"), client.get("/v1/queue", most=most)["tasks"]
+
+
+def _patiently(client: Any, path: str, body: Any, key: str) -> Any:
+    from plancast.pipelines.master.client import NotReached
+
+    until = time.monotonic() + AGAIN_S
+    while True:
+        try:
+            return client.post(path, body, key)
+        except NotReached:
+            if time.monotonic() + PAUSE_S > until:
+                raise
+        time.sleep(PAUSE_S)
+
+
+def _change(
+    path: str, body: dict[str, Any], done: str, master: str, token_file: Path | None, json: bool
+) -> None:
+    found = _asked(master, token_file, lambda client: client.post(path, body))
+    _say(found, f"{', '.join(body['names'])}: {done}", json)
+
+
+def _say(found: Any, sentence: str, json: bool) -> None:
+    if json:
+        print_json(found)
+    else:
+        console.print(sentence, markup=False, soft_wrap=True)
+
+
+def _head(found: dict[str, Any]) -> Text:
+    now, ended, promises = found["now_s"], found["ended"], found["promises"]
+    closed = sum(not w["open"] for w in found["workers"])
+    told = ", ".join(f"{n} {name}" for name, n in sorted(ended.items())) or "none ended"
+    text = Text.assemble(
+        (f"{clock(now, now)} ", "bold"),
+        f"{len(found['workers'])} workers{f' ({closed} closed)' if closed else ''}, "
+        f"{found['running']} running, {found['waiting']} waiting, {found['held']} held, {told}; "
+        f"promises: {promises['kept']} kept, {promises['broken']} broken",
+    )
+    if found["plan"]["why"]:
+        text.append(f"\nlast plan: {found['plan']['why']}")
+    return text
+
+
+def _picture(found: dict[str, Any], rows: list[dict[str, Any]]) -> Group:
+    now = found["now_s"]
+
+    def at(row: dict[str, Any], key: str) -> str:
+        return "" if row.get(key) is None else clock(row[key], now)
+
+    runs = [r for r in rows if r["state"] in ("running", "stopping", "cancelling")]
+    waits = [r for r in rows if r not in runs]
+    parts: list[Any] = [_head(found)]
+    if runs:
+        cells = [(r["task"], r["state"], ", ".join(r["workers"]), at(r, "start_s"), at(r, "end_s"))
+                 for r in runs]  # fmt: skip
+        parts.append(_table("running", ("task", "state", "on", "since", "expected until"), cells))
+    if waits:
+        more = [(r["task"], r["state"], at(r, "likely_s"), at(r, "sure_s"), at(r, "promised_s"),
+                 r["why"]) for r in waits]  # fmt: skip
+        heads = ("task", "state", "50% by", "90% by", "promised by", "why")
+        parts.append(_table("waiting", heads, more))
+    left = found["waiting"] + found["held"] + found["running"] - len(rows)
+    if left > 0:
+        parts.append(Text(f"and {left} more"))
+    return Group(*parts)
+
+
+def _table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
+    result = Table(title=title, title_justify="left", title_style="bold", box=None,
+                   header_style="underline", padding=(0, 2, 0, 0))  # fmt: skip
+    for column in columns:
+        result.add_column(column, overflow="fold", no_wrap=column != "why")
+    for row in rows:
+        result.add_row(*map(escape, row))
+    return result
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "submit": submit, "cancel": cancel, "hold": hold, "release": release,
+    "prioritise": prioritise, "drain": drain, "undrain": undrain, "queue": queue, "why": why,
+    "log": log, "status": status, "watch": watch,
+}  # fmt: skip

@@ -1,0 +1,196 @@
+"""``plancast master serve``."""
+
+from __future__ import annotations
+
+import json as text_of
+import logging
+import secrets
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from plancast.pipelines.cli.common import ENVIRONMENT_FAILED, Json, Seed, stderr
+from plancast.pipelines.cli.serving import TOKEN_VARIABLE, run_server, token_of
+from plancast.pipelines.engines import ENGINES
+from plancast.planner.model.domain import SCENARIOS, BadRequest
+
+
+def serve(
+    cluster: Annotated[Path, typer.Option(help="Cluster file: the workers.")],
+    state: Annotated[Path, typer.Option(help="File that remembers all; goes on where it was.")],
+    engine: Annotated[str, typer.Option(help=f"{', '.join(ENGINES)}.")] = "sim",
+    policy: Annotated[Path | None, typer.Option(help="Policy file.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Model that forecasts the tasks.")] = None,
+    command: Annotated[
+        str, typer.Option(help="Runs for a task without one: {id}, {app}, {owner}, {requested_s}.")
+    ] = "",
+    shell: Annotated[
+        bool, typer.Option("--shell", help="Run --command by a shell: $PLANCAST_ID and so on.")
+    ] = False,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: a free one.")] = 0,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help=f"File with the bearer token; else ${TOKEN_VARIABLE}, else a new one."),
+    ] = None,
+    budget: Annotated[float, typer.Option(min=0.1, help="Seconds for a full plan.")] = 2.0,
+    outage: Annotated[
+        float, typer.Option(min=0.0, help="Seconds that the engine may not answer.")
+    ] = 1800.0,
+    speed: Annotated[
+        float, typer.Option(min=0.001, help="Of the clock of --engine sim, against the world's.")
+    ] = 1.0,
+    max_body_mib: Annotated[int, typer.Option(min=1, help="Longest body, MiB.")] = 16,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Keep a cluster busy until stopped: tasks come while it runs, by `plancast submit` or HTTP.
+
+    Each is forecast as it comes, planned beside the others, and promised a start. All that was
+    acknowledged is in --state: after a kill or a stop the same command goes on where it was.
+    Everybody who asks needs the bearer token, for tasks are commands that run here; `plancast
+    submit` and its like find it in STATE.serve.json, which only this user can read.
+
+    Stops on SIGTERM or Ctrl-C after the step under way; what runs goes on, and is found again.
+
+    Example: plancast master serve --engine sim --cluster cluster.yaml --state master.db
+    """
+    from plancast.pipelines.engines.base import EnvironmentFailed
+    from plancast.pipelines.http.connections import listening
+    from plancast.pipelines.http.limits import BodyLimits
+    from plancast.pipelines.http.master_app import create_master_app
+    from plancast.pipelines.master.client import note_of, write_note
+    from plancast.pipelines.master.planner_link import PatientPlanner
+    from plancast.pipelines.master.service import Service
+    from plancast.pipelines.master.state import State, digest_of
+
+    if engine not in ENGINES:
+        raise BadRequest(f"--engine {engine!r}: choose {', '.join(ENGINES)}")
+    settings = _settings(engine, cluster, policy, model, (command, shell), budget, state)
+    settings = _with(settings, outage_s=outage, speed=speed, seed=seed)
+    token = token_of(token_file) or secrets.token_urlsafe(32)
+    held = State(state)  # before anything is started: a refused state must leave nothing running
+    try:
+        # A batch's state has other tasks; another engine's runs would not be found again.
+        held.check_digest({"tasks": digest_of("a master that stays"), "engine": digest_of(engine)},
+                          resume=True)  # fmt: skip
+        listener = listening(host, port)
+    except BaseException:
+        held.close()
+        raise
+    if settings.output is not None:
+        settings.output.mkdir(parents=True, exist_ok=True)
+    ends: list[Any] = []
+    service = Service(
+        held, settings, ask=PatientPlanner(settings.control), note=_log(),
+        failed=lambda: leave(),
+    )  # fmt: skip
+
+    def leave() -> None:
+        for server in ends:
+            server.should_exit = True
+
+    def started(server: Any, url: str) -> None:
+        write_note(state, url, token)
+        if json:
+            typer.echo(text_of.dumps({"url": url, "state": str(state), "batch": service.batch}))
+            sys.stdout.flush()
+
+    app = create_master_app(
+        service, token=token, limits=BodyLimits(max_body_mib << 20),
+        ending=lambda: any(server.should_exit for server in ends),
+    )  # fmt: skip
+    # The server ends by it, and raises it once more when it has ended.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        run_server(app, listener, ends, started, graceful_s=5)
+    finally:
+        service.stop()
+        note_of(state).unlink(missing_ok=True)
+    if isinstance(service.failure, EnvironmentFailed):
+        stderr.print(f"plancast: {service.failure}; what was done is in {state}, start it again",
+                     soft_wrap=True, markup=False)  # fmt: skip
+        raise typer.Exit(ENVIRONMENT_FAILED)
+    if service.failure is not None:
+        raise service.failure
+
+
+def _settings(
+    engine: str,
+    cluster: Path,
+    policy: Path | None,
+    model: Path | None,
+    command: tuple[str, bool],
+    budget: float,
+    state: Path,
+) -> Any:
+    from plancast.pipelines.inputs.policy_files import read_policy
+    from plancast.pipelines.inputs.user_files import read_cluster
+    from plancast.pipelines.master.commands import command_of
+    from plancast.pipelines.master.service import Settings
+    from plancast.planner.model.domain import Policy, Snapshot
+    from plancast.planner.model.messages import Budget, PlanRequest
+    from plancast.planner.planning.controller import ControlPolicy
+
+    machines, kind = read_cluster(cluster), ENGINES[engine]
+    if machines.running or machines.budgets:
+        raise BadRequest(
+            f"{cluster}: has running tasks or budgets, which a master that stays does not take; "
+            "leave them out"
+        )
+    # Plans are priced over scenarios: what is then repaired is what did best under errors.
+    wanted = Policy(scenarios=SCENARIOS) if policy is None else read_policy(policy, SCENARIOS)
+    snapshot = Snapshot(0, 0, machines.workers, counted=machines.counted)
+    template, shell = command
+    return Settings(
+        PlanRequest("master", snapshot, {}, wanted), engine, kind,
+        ControlPolicy(replan_budget=Budget(budget)), limits=machines.limits, model=model,
+        command=command_of(template, shell=shell) if template.split() else None,
+        command_of=command_of,
+        output=state.absolute().with_suffix(".output") if kind.real else None,
+    )  # fmt: skip
+
+
+def _with(settings: Any, **values: Any) -> Any:
+    from dataclasses import replace
+
+    return replace(settings, **values)
+
+
+def _log() -> Any:
+    """The log on standard error: a line of JSON for whatever happens, of text on a terminal."""
+    log = logging.getLogger("plancast.master")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Lines() if sys.stderr.isatty() else _Objects())
+    log.handlers, log.propagate = [handler], False
+    log.setLevel(logging.INFO)
+
+    def note(what: str, **facts: Any) -> None:
+        log.info(what, extra={"facts": facts})
+
+    return note
+
+
+class _Objects(logging.Formatter):
+    """A line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Time (UTC), level, what happened, and its facts."""
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        head = {"at": f"{at}.{record.msecs:03.0f}Z", "level": record.levelname.lower(),
+                "what": record.getMessage()}  # fmt: skip
+        return text_of.dumps({**head, **getattr(record, "facts", {})}, default=str)
+
+
+class _Lines(logging.Formatter):
+    """A line for a person."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Time of day, what happened, and its facts."""
+        facts = " ".join(f"{k}={v}" for k, v in getattr(record, "facts", {}).items())
+        at = time.strftime("%H:%M:%S", time.localtime(record.created))
+        return f"{at} {record.getMessage()} {facts}".rstrip()

@@ -1,0 +1,48 @@
+"""Every fault of a service as one sentence under ``error``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from plancast.pipelines.http.limits import TooLarge
+from plancast.planner.model.domain import BadRequest
+from plancast.planner.model.faults import in_words
+
+AGAIN = {"Retry-After": "1"}
+
+
+def add_faults(app: FastAPI, own: Mapping[type[Exception], int]) -> None:
+    """Answer faults, those of the service's own with their statuses; 429 may be asked again."""
+
+    def handler(status: int) -> Any:
+        async def handle(request: Request, error: Exception) -> Response:
+            headers = AGAIN if status == 429 else None
+            return JSONResponse({"error": str(error)}, status, headers)
+
+        return handle
+
+    app.add_exception_handler(BadRequest, handler(422))
+    app.add_exception_handler(TooLarge, handler(413))
+    for kind, status in own.items():
+        app.add_exception_handler(kind, handler(status))
+    app.add_exception_handler(HTTPException, _http_fault)
+    app.add_exception_handler(RequestValidationError, _parameter_fault)
+    # Nobody hears this answer; without one each client that leaves would log a traceback.
+    app.add_exception_handler(ClientDisconnect, handler(400))
+
+
+async def _http_fault(request: Request, error: Any) -> Response:
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+async def _parameter_fault(request: Request, error: Any) -> Response:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return JSONResponse({"error": f"{where}: {in_words(first)}"}, 422)

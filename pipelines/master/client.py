@@ -1,0 +1,145 @@
+"""How a command reaches a living master: by the note that it keeps beside its state, or by URL."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from plancast.pipelines.inputs.files import read_text, write_text_atomic
+from plancast.planner.model.domain import BadRequest
+
+TOKEN_VARIABLE = "PLANCAST_TOKEN"
+ANSWER_S = 120.0
+"""Longest wait for an answer."""
+
+
+class NotReached(Exception):
+    """The master does not answer; the text says where it was looked for."""
+
+
+def note_of(state: Path) -> Path:
+    """Where a master says how it is reached, which its user alone can read."""
+    return state.with_name(f"{state.name}.serve.json")
+
+
+def write_note(state: Path, url: str, token: str) -> None:
+    """Say how the master of a state is reached."""
+    path = note_of(state)
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    write_text_atomic(path, json.dumps({"url": url, "token": token}))
+    path.chmod(0o600)
+
+
+@dataclass(frozen=True)
+class Client:
+    """Speaks to one master.
+
+    Parameters
+    ----------
+    url : str
+    token : str
+    """
+
+    url: str
+    token: str
+
+    @classmethod
+    def to(cls, master: str, token_file: Path | None = None) -> Client:
+        """The client of a master by its state file, or its URL and a token.
+
+        Raises
+        ------
+        BadRequest
+            Where no master says that it is there, or the token is missing.
+        """
+        if "://" in master:
+            token = os.environ.get(TOKEN_VARIABLE, "")
+            if token_file is not None:
+                token = read_text(token_file).strip()
+            if not token:
+                raise BadRequest(f"{master}: name its token by --token-file or ${TOKEN_VARIABLE}")
+            return cls(master.rstrip("/"), token)
+        note = note_of(Path(master))
+        if not note.exists():
+            raise BadRequest(
+                f"{master}: no master serves it; start `plancast master serve --state {master}`, "
+                "or name another by --master"
+            )
+        found = json.loads(read_text(note))
+        return cls(found["url"], found["token"])
+
+    def get(self, path: str, **values: Any) -> Any:
+        """What a path answers; `values` are those of its query that are not None."""
+        given = {name: value for name, value in values.items() if value is not None}
+        return self._asked("GET", f"{path}?{urlencode(given, quote_via=quote)}", None, {})
+
+    def post(self, path: str, body: Any, key: str | None = None) -> Any:
+        """What a path answers to a body.
+
+        Raises
+        ------
+        BadRequest
+            Where the master refuses it.
+        NotReached
+            Where there is no answer, or none now.
+        """
+        return self._asked("POST", path, body, {"Idempotency-Key": key} if key else {})
+
+    def events(self, after: int | None = None) -> Iterator[dict[str, Any]]:
+        """What happens from now on, or after an event, as it happens; ends with the master."""
+        link = self._link()
+        try:
+            query = "" if after is None else f"?after={after}"
+            link.request("GET", f"/v1/events{query}", headers=self._headers())
+            answer = link.getresponse()
+            if answer.status != 200:
+                raise _fault(answer.status, answer.read())
+            for line in answer:
+                if line.startswith(b"data: "):
+                    yield json.loads(line[6:])
+                elif line.startswith(b":"):
+                    yield {}
+        except (OSError, HTTPException) as error:
+            raise NotReached(f"{self.url}: {error or 'the master has ended'}") from None
+        finally:
+            link.close()
+
+    def _asked(self, method: str, path: str, body: Any, more: dict[str, str]) -> Any:
+        link = self._link()
+        text = None if body is None else json.dumps(body).encode()
+        try:
+            link.request(method, path, text, {**self._headers(), **more})
+            answer = link.getresponse()
+            found = answer.read()
+        except (OSError, HTTPException) as error:
+            raise NotReached(f"{self.url}: the master does not answer ({error})") from None
+        finally:
+            link.close()
+        if answer.status >= 400:
+            raise _fault(answer.status, found)
+        return json.loads(found)
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+    def _link(self) -> HTTPConnection:
+        parts = urlsplit(self.url)
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        return kind(parts.hostname or "", parts.port, timeout=ANSWER_S)
+
+
+def _fault(status: int, body: bytes) -> Exception:
+    try:
+        sentence = str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        sentence = f"answered {status}"
+    if status in (429, 503):
+        return NotReached(sentence)
+    return BadRequest(sentence.removeprefix("body: "))

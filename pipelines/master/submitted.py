@@ -1,0 +1,124 @@
+"""What is kept of tasks that were submitted, as the loop reads and writes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+import sqlalchemy as sa
+
+from plancast.pipelines.master.state import State
+from plancast.pipelines.master.tables import asks, orders, plans, tasks
+from plancast.planner.model.domain import Assignment, Outcome, Task
+from plancast.planner.model.messages import from_json
+
+MOST_TAKEN = 500
+"""Tasks that are taken up at once: the cluster is attended to in between."""
+ENDED = tasks.c.state == "ended"
+
+
+class Submitted:
+    """The tables of asks and tasks, by the loop's own connection."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    def untaken(self) -> list[tuple[int, str, dict[str, Any], list[Any]]]:
+        """Number, kind and body of asks that stand there, in order, and rows of their new tasks."""
+        asked = sa.select(asks).where(asks.c.taken == 0).order_by(asks.c.number).limit(MOST_TAKEN)
+        found: list[tuple[int, str, dict[str, Any], list[Any]]] = []
+        number = 0
+        for row in self.state.base.execute(asked).all():
+            new = self._all(sa.select(tasks).where(tasks.c.ask == row.number))
+            number += len(new)
+            if found and number > MOST_TAKEN:
+                break
+            found.append((row.number, row.kind, json.loads(row.body), new))
+        return found
+
+    def take(self, number: int) -> None:
+        """An ask was done."""
+        self._write(sa.update(asks).where(asks.c.number == number).values(taken=1))
+        new = (tasks.c.ask == number) & (tasks.c.state == "submitted")
+        self._write(sa.update(tasks).where(new).values(state="taken"))
+
+    def command_of(self, task: str) -> str:
+        """The command that a task was submitted with; empty for none."""
+        asked = sa.select(asks.c.body).join(tasks, tasks.c.ask == asks.c.number)
+        body = self.state.base.execute(asked.where(tasks.c.id == task)).scalar()
+        return "" if body is None else str(json.loads(body).get("command", ""))
+
+    def promise(self, name: str, promised_s: int | None, planned: Assignment | None) -> None:
+        """By when a task starts with 90%, and where; None for no promise."""
+        row = None if planned is None else [planned.workers, planned.start_s, planned.end_s]
+        self._change(name, promised_s=promised_s, planned=None if row is None else json.dumps(row))
+
+    def started(self, name: str, at_s: int) -> None:
+        """A task runs."""
+        self._change(name, start_s=at_s)
+
+    def ended(
+        self, name: str, start_s: int | None, end_s: int, outcome: Outcome | None, reason: str
+    ) -> None:
+        """A task has ended; without an outcome it was refused."""
+        told = "refused" if outcome is None else outcome.value
+        self._change(name, state="ended", start_s=start_s, end_s=end_s, outcome=told, reason=reason)
+
+    def row(self, name: str) -> Any:
+        """All that is kept of a task; None where there is no such task."""
+        return self.state.base.execute(sa.select(tasks).where(tasks.c.id == name)).first()
+
+    def ended_rows(self, since_number: int = 0) -> list[Any]:
+        """Tasks that ran to their end, in order of their ends."""
+        ran = ENDED & tasks.c.start_s.is_not(None) & (tasks.c.number > since_number)
+        return self._all(sa.select(tasks).where(ran).order_by(tasks.c.end_s))
+
+    def promises(self) -> dict[str, int | None]:
+        """Of each task that waits or runs: by when it was promised to start, if it was."""
+        asked = sa.select(tasks.c.id, tasks.c.promised_s).where(tasks.c.state == "taken")
+        return {row.id: row.promised_s for row in self.state.base.execute(asked)}
+
+    def outcomes(self) -> dict[str, int]:
+        """How many tasks have ended how."""
+        asked = sa.select(tasks.c.outcome, sa.func.count()).where(ENDED).group_by(tasks.c.outcome)
+        return dict(self.state.base.execute(asked).all())
+
+    def kept_and_broken(self) -> tuple[int, int]:
+        """How many promised starts were kept, and how many were not."""
+        late = sa.func.sum(sa.case((tasks.c.start_s > tasks.c.promised_s, 1), else_=0))
+        told = tasks.c.start_s.is_not(None) & tasks.c.promised_s.is_not(None)
+        row = self.state.base.execute(sa.select(sa.func.count(), late).where(told)).one()
+        broken = int(row[1] or 0)
+        return row[0] - broken, broken
+
+    def forget_plans(self) -> None:
+        """Keep of all plans but the last what they cost, and no row."""
+        last = sa.select(sa.func.max(plans.c.number)).scalar_subquery()
+        old = (plans.c.number < last) & (plans.c.number >= last - 2)
+        self._write(sa.update(plans).where(old).values(plan=b"", unplanned="{}"))
+
+    def open_orders(self) -> set[str]:
+        """Tasks of which orders matter still."""
+        left = sa.select(tasks.c.id).where(tasks.c.state == "taken")
+        asked = sa.select(orders.c.task).where(orders.c.task.in_(left)).distinct()
+        return {name for (name,) in self.state.base.execute(asked)}
+
+    def _change(self, name: str, **values: Any) -> None:
+        self._write(sa.update(tasks).where(tasks.c.id == name).values(**values))
+
+    def _write(self, statement: Any) -> None:
+        self.state.writer.write(statement)
+
+    def _all(self, asked: Any) -> list[Any]:
+        return list(self.state.base.execute(asked).all())
+
+
+def task_of(row: Any) -> Task:
+    """The task of a row of the table."""
+    return from_json(Task, row.task)
+
+
+def ids_of(rows: Collection[Any]) -> list[str]:
+    """Ids of some rows."""
+    return [row.id for row in rows]
