@@ -376,11 +376,12 @@ def _tasks(tasks: Any, columns: Mapping[str, str] | None) -> Path | Table:
 def _renamed(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
     """The columns that are named, by our names, and those that bear ours already."""
     from plancast.pipelines.inputs.foreign import nearest
-    from plancast.pipelines.inputs.models import cell_of, unknown_column
+    from plancast.pipelines.inputs.models import cell_of, unknown_columns
 
+    unknown = [ours for ours in columns if cell_of(ours) is None]
+    if unknown:
+        raise BadRequest(f"columns: {unknown_columns(unknown)}")
     for ours, own in columns.items():
-        if cell_of(ours) is None:
-            raise BadRequest(f"columns: {unknown_column(ours)}")
         if own not in frame.columns:
             near = nearest(str(own), [str(name) for name in frame.columns])
             raise BadRequest(f"columns: {ours}: the frame has no column {own!r}; {near}")

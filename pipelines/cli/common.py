@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -95,6 +96,16 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     for row in rows:
         result.add_row(*map(escape, row))
     return result
+
+
+def moment(at_s: int, now_s: int) -> str:
+    """A moment as people say it: a date and time (UTC), or by how much it lies after now."""
+    from plancast.pipelines.inputs.requests import CALENDAR_S
+
+    if now_s >= CALENDAR_S:
+        return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    ahead = timedelta(seconds=abs(at_s - now_s))
+    return "now" if not ahead else f"{'+' if at_s > now_s else '-'}{ahead}"
 
 
 PIPED_S = 10.0

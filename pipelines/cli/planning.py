@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -16,6 +16,7 @@ from plancast.pipelines.cli.common import (
     NO_PLAN,
     Json,
     console,
+    moment,
     parse_budget,
     print_json,
     progress,
@@ -23,10 +24,14 @@ from plancast.pipelines.cli.common import (
     table,
 )
 from plancast.pipelines.inputs.past_plans import Choice
-from plancast.planner.model.domain import TERMS, BadRequest
+from plancast.planner.model.domain import TERMS, BadRequest, Plan
 from plancast.planner.model.messages import PlanRequest, PlanResponse
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 SHOWN_REASONS = 10
+SHOWN_TASKS = 20
 FILES = "Files"
 """Panel of the help."""
 
@@ -374,11 +379,15 @@ def _print(response: PlanResponse, request: PlanRequest) -> None:
         + (f" (plan of {escape(response.solver)})" if response.plan else "")
     )
     if response.plan is not None:
+        console.print(_schedule(response.plan, request))
+        if len(response.plan.assignments) > SHOWN_TASKS:
+            more = len(response.plan.assignments) - SHOWN_TASKS
+            console.print(f"and {more:,} more, all in what -o writes")
         prices = request.policy.prices
         rows = [
             [term, f"{response.terms[term]:,.4g}", f"{prices.of(term):,.4g}",
              f"{prices.of(term) * response.terms[term]:,.4g}"]
-            for term in TERMS
+            for term in TERMS if prices.of(term)
         ]  # fmt: skip
         rows.append(["cost", "", "", f"{response.cost:,.6g}"])
         console.print(table("Cost", ["term", "amount", "price", "cost"], rows))
@@ -429,6 +438,23 @@ def _starts(
         return {}
     found = outlooks(request, response.plan, most=most)
     return {task: {"p50_s": o.half_s, "p90_s": o.sure_s} for task, o in found.items()}
+
+
+def _schedule(plan: Plan, request: PlanRequest) -> Table:
+    """Who starts where and when, the first to start first."""
+    rows, now_s = [], request.snapshot.now_s
+    due = {task.id: task.deadline_s for task in request.snapshot.pending}
+    for a in sorted(plan.assignments, key=lambda a: (a.start_s, a.end_s, a.task))[:SHOWN_TASKS]:
+        first, *others = dict.fromkeys(a.workers)
+        last = due.get(a.task)
+        rows.append(
+            [a.task, first + (f" and {len(others):,} more" if others else ""),
+             moment(a.start_s, now_s), moment(a.end_s, now_s),
+             "" if last is None else moment(last, now_s) + (" late" if a.end_s > last else "")]
+        )  # fmt: skip
+    columns = ["task", "on", "start", "end", "due"]
+    used = 5 if any(row[-1] for row in rows) else 4
+    return table("Plan", columns[:used], [row[:used] for row in rows])
 
 
 def _planned(response: PlanResponse, request: PlanRequest) -> int:

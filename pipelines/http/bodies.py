@@ -11,10 +11,11 @@ from pydantic_core import SchemaValidator
 
 from plancast.pipelines.http.extender import ExtenderArgs
 from plancast.pipelines.inputs.models import TaskRow
-from plancast.planner.model.domain import BadRequest, DurationEstimate
+from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.messages import (
     MOST_SEED,
     Budget,
+    EstimatesForm,
     Event,
     PlanRequest,
     PlanResponse,
@@ -36,7 +37,7 @@ class EventsBody(Strict):
     """Events in order of time, and estimates of the tasks that they submit."""
 
     events: list[ToldEvent]
-    estimates: dict[str, dict[str, DurationEstimate]] = {}
+    estimates: EstimatesForm = {}
     expected_version: int | None = None
 
 
@@ -128,9 +129,9 @@ class Starts:
 
 @dataclass(frozen=True, slots=True)
 class Forecasts:
-    """Estimates by task and machine class, to be put into a request as they are."""
+    """Estimates by task (mode) and machine class, to be put into a request as they are."""
 
-    estimates: dict[str, dict[str, DurationEstimate]]
+    estimates: EstimatesForm
 
 
 ADAPTERS: dict[Any, TypeAdapter[Any]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection
 
 _WORDS: dict[str, str] = {
@@ -41,10 +42,13 @@ _FOREIGN: dict[str, list[str]] = {}
 for _name, _words in _WORDS.items():
     for _word in _words.split():
         _FOREIGN.setdefault(_word, []).append(_name)
+_UNIT = re.compile(r"_(s|sec|secs|seconds|m|min|mins|minutes|h|hours|mb|mib|gb|gib)$")
 
 
 def nearest(name: str, names: Collection[str]) -> str:
     """A hint at the right name for a wrong one."""
-    known = [right for right in _FOREIGN.get(name.lower().strip(), []) if right in names]
+    word = name.lower().strip()
+    found = _FOREIGN.get(word) or _FOREIGN.get(_UNIT.sub("", word), [])
+    known = [right for right in found if right in names]
     near = known or difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"

@@ -8,7 +8,7 @@ everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
@@ -43,7 +43,8 @@ def _or_empty(read: Cell) -> Callable[[Any], Any]:
 
 
 def _schema(read: str, unit: str, empty: bool = False) -> WithJsonSchema:
-    kinds = [{"type": read}] if read == "string" else [{"type": read}, {"type": "string"}]
+    # A number may serve as a name, as it does in a table.
+    kinds = [{"type": "number" if read == "string" else read}, {"type": "string"}]
     return WithJsonSchema(
         {"anyOf": [*kinds, *([{"type": "null"}] if empty else [])], "description": unit}
     )
@@ -75,17 +76,22 @@ Whole = Annotated[int, BeforeValidator(whole_cell), _schema("integer", "a whole 
 OptionalWhole = Annotated[
     int | None, BeforeValidator(_or_empty(whole_cell)), _schema("integer", "a whole number", True)
 ]
-Flag = Annotated[bool, BeforeValidator(flag_cell), WithJsonSchema({"type": "boolean"})]
+Flag = Annotated[
+    bool,
+    BeforeValidator(flag_cell),
+    WithJsonSchema({"type": ["boolean", "string", "integer"], "description": "true or false"}),
+]
 Text = Annotated[str, BeforeValidator(text_cell), _schema("string", "text")]
 OptionalText = Annotated[
     str | None, BeforeValidator(_or_empty(text_cell)), _schema("string", "text", True)
 ]
+_NAME = {"type": ["string", "number"]}
 Names = Annotated[
     tuple[str, ...],
     BeforeValidator(names_cell),
     WithJsonSchema(
         {
-            "anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}],
+            "anyOf": [{"type": "array", "items": _NAME}, _NAME],
             "description": "a list, or words with spaces between them",
         }
     ),
@@ -96,11 +102,20 @@ Labels = Annotated[
     BeforeValidator(requires_cell),
     WithJsonSchema(
         {
-            "anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}],
+            "anyOf": [{"type": "array", "items": _NAME}, _NAME],
             "description": "a constraint such as gpu&(rack1|rack2), or a list of some",
         }
     ),
 ]
+
+
+def _null_is_empty(schema: dict[str, Any]) -> None:
+    """A null is an empty cell, of every field that may be left out."""
+    for name in schema["properties"].keys() - set(schema["required"]):
+        field = schema["properties"][name]
+        kinds = field.setdefault("anyOf", [{"type": field.pop("type", "null")}])
+        if {"type": "null"} not in kinds:
+            field["anyOf"] = [*kinds, {"type": "null"}]
 
 
 class TaskRow(Section):
@@ -112,7 +127,7 @@ class TaskRow(Section):
     are read by a predictor only.
     """
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", json_schema_extra=_null_is_empty)
 
     id: Annotated[Text, Field(min_length=1)]
     cpus: Cores = 1.0
@@ -147,9 +162,9 @@ class TaskRow(Section):
         if not isinstance(content, dict):
             return content
         kept = {name: value for name, value in content.items() if value is not None}
-        for name in kept:
-            if cell_of(str(name)) is None:
-                raise ValueError(unknown_column(str(name)))
+        unknown = [str(name) for name in kept if cell_of(str(name)) is None]
+        if unknown:
+            raise ValueError(unknown_columns(unknown))
         for name, value in kept.items():
             if name not in cls.model_fields:
                 kept[name] = OWN_COLUMNS[name[:4]](value)
@@ -182,11 +197,12 @@ def cell_of(column: str) -> Cell | None:
     return TASK_CELLS.get(column) or own
 
 
-def unknown_column(column: str) -> str:
-    """The sentence about a column that no task table has."""
+def unknown_columns(columns: Sequence[str]) -> str:
+    """The sentence about columns that no task table has: all of them, to be renamed at once."""
+    hints = [f"{column!r}; {nearest(column, TASK_CELLS)}" for column in columns]
     return (
-        f"unknown column {column!r}; {nearest(column, TASK_CELLS)} (res_, num_ and cat_ begin "
-        "columns of your own)"
+        f"unknown column{'s' if len(columns) > 1 else ''} {', '.join(hints)} (res_, num_ and "
+        "cat_ begin columns of your own)"
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,11 +32,15 @@ from plancast.planner.model.domain import (
     Policy,
     Snapshot,
     Task,
+    Worker,
 )
 from plancast.planner.model.messages import PlanRequest
 
 if TYPE_CHECKING:
     from plancast.predictor import RuntimePredictor
+
+CALENDAR_S = 10**9
+"""Moments from here on (2001) are dates; earlier ones are of a clock of the user's own."""
 
 
 def request_from_files(
@@ -176,7 +181,7 @@ def request_from_rows(
     tasks : sequence of TaskRow
         A task's requested time is its estimate; one without stays unplanned with that reason.
     cluster : ClusterSection
-        Without ``now_s``, now is 0 or the first release.
+        Without ``now_s``, now is as ``latest_known_s`` says where nothing past is named.
     policy : PolicySection, optional
         Default prices without one.
     request_id : str
@@ -189,7 +194,8 @@ def request_from_rows(
     machines = cluster_of(cluster, "cluster")
     known = [run.task.id for run in machines.running] + [end.id for end in machines.finished]
     releases = [row.release_s for row in tasks if row.release_s is not None]
-    now_s = min(releases, default=0) if machines.now_s is None else machines.now_s
+    due = [row.deadline_s for row in tasks if row.deadline_s is not None]
+    now_s = _now_s(releases, due, machines) if machines.now_s is None else machines.now_s
     pending, asked = tasks_of_rows(tasks, now_s=now_s, known=known)
     return PlanRequest(
         request_id=request_id,
@@ -230,12 +236,27 @@ def latest_known_s(tasks: Path | Table, machines: ClusterFile) -> int:
     -----
     Submissions, starts of running tasks and ends of finished ones lie in the past: now is
     the latest of them. A release may lie in the future: without anything past, now is the
-    first of them, as nothing can start before. Where no file names a time, now is 0.
+    first of them, as nothing can start before. Where deadlines or workers' windows alone name
+    times, and they are dates, now is this computer's clock; else 0.
     """
-    submitted, released = read_task_moments(tasks)
-    past = [math.ceil(at) for at in submitted]
+    named = read_task_moments(tasks)
+    past = [math.ceil(at) for at in named["submit_s"]]
     past += [run.start_s for run in machines.running] + [end.end_s for end in machines.finished]
-    return max(past) if past else min(released, default=0)
+    return max(past) if past else _now_s(named["release_s"], named["deadline_s"], machines)
+
+
+def _now_s(released: Sequence[float], due: Sequence[float], machines: ClusterFile) -> int:
+    """Now, where nothing past is named: the first release, this computer's clock, or 0."""
+    if released:
+        return int(min(released))
+    ahead = [*due, *(at for worker in machines.workers for at in _moments(worker))]
+    return int(time.time()) if max(ahead, default=0) >= CALENDAR_S else 0
+
+
+def _moments(worker: Worker) -> Iterator[int]:
+    """When a worker is taken away or given back."""
+    yield from (at for at in (worker.free_from_s, worker.until_s) if at is not None)
+    yield from (window.end_s for window in worker.blocked)
 
 
 def _requested(tasks: list[Task]) -> Estimates:

@@ -41,7 +41,7 @@ from plancast.pipelines.inputs.models import (
     TaskRow,
     WorkerRow,
     cell_of,
-    unknown_column,
+    unknown_columns,
 )
 from plancast.pipelines.inputs.modes import OF_TASK, joined, ways_of
 from plancast.pipelines.inputs.policy_files import write_policy
@@ -112,12 +112,11 @@ def read_tasks_and_limits(
     return _tasks(table, now_s, known), limits_of(table, _task_ids(table))
 
 
-def read_task_moments(path: PathLike | Table) -> tuple[list[float], list[int]]:
-    """The ``submit_s`` and the ``release_s`` that the tasks of a file name; as ``read_tasks``."""
+def read_task_moments(path: PathLike | Table) -> dict[str, list[float]]:
+    """The moments that the tasks of a file name, by column; as ``read_tasks``."""
     table = task_table(path)
-    submitted = _parsed(table, "submit_s")
-    released = _parsed(table, "release_s")
-    return [s for s in submitted if s is not None], [r for r in released if r is not None]
+    moments = {name: _parsed(table, name) for name in ("submit_s", "release_s", "deadline_s")}
+    return {name: [at for at in found if at is not None] for name, found in moments.items()}
 
 
 def tasks_from_table(
@@ -209,10 +208,10 @@ def task_table(path: PathLike | Table) -> Table:
 
 
 def _check_task_columns(table: Table) -> None:
-    for column in table.columns:
-        if cell_of(column) is None:
-            where = f"{table.section}: " if table.section else ""
-            raise BadRequest(f"{table.source}: {where}{unknown_column(column)}")
+    unknown = [column for column in table.columns if cell_of(column) is None]
+    if unknown:
+        where = f"{table.section}: " if table.section else ""
+        raise BadRequest(f"{table.source}: {where}{unknown_columns(unknown)}")
     if "id" not in table.columns and table.rows:
         raise BadRequest(f"{table.source}: has no column 'id'; give every task a name")
 

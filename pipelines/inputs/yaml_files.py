@@ -70,7 +70,7 @@ def yaml_text(content: dict[str, Any]) -> str:
 
 
 def validated(kind: type[File], content: Any, source: str) -> File:
-    """The content of a file as a model; the first fault as "file: field: what is wrong"."""
+    """The content of a file as a model; faults as "file: field: what is wrong"."""
     if not isinstance(content, dict):
         names = ", ".join(kind.model_fields)
         raise BadRequest(f"{source}: must be a mapping with the fields {names}")
@@ -78,10 +78,11 @@ def validated(kind: type[File], content: Any, source: str) -> File:
         return kind.model_validate(content)
     except ValidationError as error:
         faults = error.errors(include_url=False)
-        # A misspelt field is missing too: its wrong name tells more.
-        fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
-        where = ".".join(str(part) for part in fault["loc"])
-        raise BadRequest(f"{source}: {where}: {_sentence(fault, kind)}") from None
+        # A misspelt field is missing too: its wrong name tells more. Each of them once.
+        wrong = {f["loc"][-1]: f for f in faults[::-1] if f["type"] == "extra_forbidden"}
+        shown = list(wrong.values())[::-1] or faults[:1]
+        said = [f"{'.'.join(map(str, f['loc']))}: {_sentence(f, kind)}" for f in shown]
+        raise BadRequest(f"{source}: {'; '.join(said)}") from None
 
 
 def _sentence(fault: Any, kind: type[BaseModel]) -> str:

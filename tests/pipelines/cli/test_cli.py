@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from plancast.planner.model.domain import (
     Running,
     Snapshot,
     Task,
+    Window,
     Worker,
 )
 from plancast.planner.model.judge_response import validate_response
@@ -311,7 +313,10 @@ def test_the_printed_plan_says_what_the_json_says(run: Run, batch: Path) -> None
     assert f"cost {facts['cost']:,.6g}" in " ".join(printed.split())
     assert f"{facts['lower_bound']:,.6g}: gap {facts['gap']:.2%}" in printed
     for term, amount in facts["terms"].items():
-        assert re.search(rf"^\s*{term}\s+{re.escape(f'{amount:,.4g}')}\s", printed, re.MULTILINE)
+        line = rf"^\s*{term}\s+{re.escape(f'{amount:,.4g}')}\s"
+        assert (re.search(line, printed, re.MULTILINE) is not None) == (facts["prices"][term] > 0)
+    for task in from_json(PlanRequest, asked[0].read_bytes()).snapshot.pending:
+        assert re.search(rf"^\s*{task.id}\s+\S+\s+(now|\+)", printed, re.MULTILINE)
     assert f"waiting ({len(facts['why'])}):" in printed
     name, reason = next(iter(facts["why"].items()))
     assert f"{name}: {reason}; 50% by " in printed
@@ -435,6 +440,27 @@ def test_requested_times_stand_in_for_estimates(run: Run, tmp_path: Path) -> Non
 
 WORKERS = (Worker("w", {"cpu": 4000}),)
 RUN = Running(Task("r", {"cpu": 1000}, requested_s=9), ("w",), 500)
+
+
+@pytest.mark.parametrize(
+    ("cells", "window", "clock"),
+    [
+        ("id,deadline_s\na,2030-01-01T10:00", None, True),
+        ("id\na", Window(1_900_000_000, 1_900_003_600), True),
+        ("id,deadline_s\na,7200", None, False),
+        ("id,deadline_s,release_s\na,2030-01-01T10:00,2030-01-01T08:00", None, False),
+    ],
+)
+def test_deadlines_that_are_dates_are_kept_by_the_clock(
+    cells: str, window: Window | None, clock: bool, tmp_path: Path
+) -> None:
+    """A batch would be planned at the epoch, decades before its deadlines: none could be missed."""
+    tasks = tmp_path / "t.csv"
+    tasks.write_text(cells + "\n")
+    blocked = () if window is None else (window,)
+    machines = ClusterFile((replace(WORKERS[0], blocked=blocked),))
+    began = int(time.time())
+    assert (began <= latest_known_s(tasks, machines) <= time.time()) == clock
 
 
 @pytest.mark.parametrize(

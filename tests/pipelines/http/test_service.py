@@ -37,6 +37,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from plancast.pipelines.http.app import create_app
+from plancast.pipelines.http.bodies import EventsBody
 from plancast.pipelines.http.connections import TimedProtocol
 from plancast.pipelines.http.forecasts import ModelForecasts
 from plancast.pipelines.http.limits import BodyLimits
@@ -502,7 +503,7 @@ def fuzz(client: Client, examples: int) -> None:
             if isinstance(body, dict) and isinstance(body.get("budget"), dict):
                 # A budget of steps alone may last for hours; then the planner is replaced.
                 body["budget"].update(seconds=0.01)
-            case.call_and_validate(checks=CHECKS)
+            case.call_and_validate(checks=CHECKS, timeout=60.0)
 
         with suppress(Unsatisfiable):  # some operations take nothing that could be wrong
             send()
@@ -527,6 +528,14 @@ def test_forecasts_are_estimates_of_a_request(forecasts: ModelForecasts) -> None
         assert set(estimates) == {"a", "b"}
         assert all(e["*"].levels == (0.5, 0.9) for e in estimates.values())
         assert estimates["a"]["*"].at(0.9) <= 600, "the kill limit caps it"
+        modes = [{"id": "m", "mode": "one"}, {"id": "m", "mode": "four", "cpus": 4}]
+        status, found = client.post("/v1/forecast", {"tasks": modes})
+        assert status == 200
+        assert found["estimates"]["m"].keys() == {"one", "four"}
+        assert EventsBody.model_validate({"events": [], **found}).estimates["m"].keys() == {
+            "one",
+            "four",
+        }
         twice = client.post("/v1/forecast", {"tasks": [{"id": "a"}, {"id": "a"}]})
         assert twice[0] == 422
         assert "must be unique" in twice[1]["error"]
@@ -542,6 +551,7 @@ def test_fuzzing_finds_no_fault(forecasts: ModelForecasts) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(0)
 @pytest.mark.parametrize("held", [False, True])
 def test_long_fuzzing_finds_no_fault(held: bool, forecasts: ModelForecasts) -> None:
     """The same with many more requests, also where nothing is held."""
