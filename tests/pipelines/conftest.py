@@ -90,3 +90,11 @@ def opened(browser: Any) -> Iterator[Opened]:
     found = Opened(browser)
     yield found
     found.close()
+
+
+@pytest.fixture(autouse=True)
+def no_slow_machine_is_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes more than ten seconds says so on standard error; how long is the machine's."""
+    from plancast.pipelines.cli import common
+
+    monkeypatch.setattr(common, "PIPED_S", 3600.0)
