@@ -60,7 +60,7 @@ def predecessors(
 def arrays_of(known: Collection[str]) -> dict[str, tuple[str, ...]]:
     """Id of an array to the ids of its tasks: ``1`` to ``1_1, 1_2``."""
     found: dict[str, list[str]] = {}
-    for name in known:
+    for name in sorted(known):
         head, line, index = name.rpartition("_")
         if line and index.isdigit():
             found.setdefault(head, []).append(name)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from plancast.pipelines.inputs.cells import BadCell
 from plancast.pipelines.inputs.constraints import requires_cell
+from plancast.pipelines.inputs.dependencies import arrays_of
 from plancast.planner.model.domain import BadRequest
 from plancast.predictor.logs.sacct import gpus_of, size_mib, tres
 from plancast.predictor.logs.slurm_json import cells_of, number, state, word
@@ -36,22 +37,29 @@ def task_rows(jobs: Sequence[Any], source: str) -> list[dict[str, Any]]:
     -----
     A job on several nodes is a gang of one piece a node. Memory and processors are of a piece.
     A dependency on jobs that are not in the queue has been fulfilled, or never will be: it is
-    left out, as Slurm's own scheduler looks at it again.
+    left out, as Slurm's own scheduler looks at it again. One on a job that runs is the earliest
+    start: by the end that Slurm names, its limit.
     """
     if not all(isinstance(job, dict) and "job_id" in job for job in jobs):
         raise BadRequest(f"{source}: holds jobs without job_id; give what squeue --json prints")
     waiting = [job for job in jobs if state(job) in _WAITS]
     if not waiting:
         raise BadRequest(f"{source}: no job of the queue waits; nothing is to be planned")
+    running = {c["JobID"]: c for job in jobs if "RUNNING" in state(job) for c in [cells_of(job)]}
     rows = []
     for job in waiting:
         try:
             rows.append(_row(job))
         except (TypeError, ValueError) as error:
             raise BadRequest(f"{source}: job {job.get('job_id')}: {error}") from None
-    known = {row["id"] for row in rows}
+    ids = [row["id"] for row in rows]
+    known = {*ids, *arrays_of(ids)}
     for row in rows:
-        row["after"] = _after(row["after"], known)
+        try:
+            row["release_s"] = _release_s(row, running)
+            row["after"] = _after(row["after"], known)
+        except ValueError as error:
+            raise BadRequest(f"{source}: job {row['id']}: {error}") from None
     return rows
 
 
@@ -112,15 +120,39 @@ def _known(value: float, instead: float) -> float:
     return value if math.isfinite(value) else instead
 
 
+def _items(text: str) -> Iterator[tuple[str, str, str]]:
+    """Kind, job and lag in minutes of each dependency of a job."""
+    for part in filter(None, re.split(r"[,?]", _UNFULFILLED.sub("", text))):
+        kind, _, ids = part.partition(":")
+        for item in filter(None, ids.split(":")):
+            name, _, lag = item.partition("+")
+            yield kind, name.removesuffix("_*"), lag
+
+
+def _release_s(row: dict[str, Any], running: Mapping[str, dict[str, str]]) -> float | None:
+    """When all has happened that a job waits for of jobs that run; None where it waits for none."""
+    found: list[float] = [row["submit_s"] or 0.0]
+    for kind, name, lag in _items(row["after"]):
+        members = [job for job in running if name in (job, job.rpartition("_")[0])]
+        for job in members:
+            happens = {"afterok": "End", "afterany": "End", "after": "Start"}.get(kind)
+            if happens is None:
+                raise ValueError(f"dependency {kind}:{name} on a job that runs cannot be planned")
+            if not (at_s := running[job][happens]):
+                raise ValueError(
+                    f"waits for {kind}:{name}, and squeue does not say when {name} ends"
+                )
+            found.append(float(at_s) + 60.0 * float(lag or 0))
+    return max(found) if len(found) > 1 else None
+
+
 def _after(text: str, known: Collection[str]) -> list[str]:
     """The dependencies on known jobs, as a task table writes them."""
-    found = []
-    for part in filter(None, _UNFULFILLED.sub("", text).split(",")):
-        kind, colon, ids = part.partition(":")
-        if kind in ("afterok", "afterany", "after") and colon:
-            for item in ids.split(":"):
-                name, _, lag = item.removesuffix("_*").partition("+")
-                if name in known:
-                    plain = kind == "afterok" and not lag
-                    found.append(name if plain else f"{kind}:{name}" + (f"+{lag}" if lag else ""))
+    live = [item for item in _items(text) if item[1] in known]
+    if "?" in text and live:
+        raise ValueError(f"dependency {text}: any one of several cannot be planned")
+    found = [
+        name if kind == "afterok" and not lag else f"{kind}:{name}" + (f"+{lag}" if lag else "")
+        for kind, name, lag in live
+    ]
     return list(dict.fromkeys(found))

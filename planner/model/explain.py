@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from plancast.planner.model.counted import Use, units_in_words
-from plancast.planner.model.domain import DependencyKind, Plan, Task
+from plancast.planner.model.domain import DependencyKind, Plan, Task, in_words
 from plancast.planner.model.evaluate import holds_of
 from plancast.planner.model.messages import PlanRequest
-from plancast.planner.model.spans import running_end_s, spans_of
+from plancast.planner.model.spans import in_mode_s, running_end_s, spans_of
 
 DAY_S = 86_400
 
@@ -50,7 +50,7 @@ def some_of(names: Sequence[str]) -> str:
 
 
 def explain_waits(request: PlanRequest, plan: Plan) -> dict[str, str]:
-    """For each task that starts later than it might, the constraint that holds it back.
+    """For each task that starts late or is done slowly, the constraint that holds it back.
 
     Parameters
     ----------
@@ -61,7 +61,8 @@ def explain_waits(request: PlanRequest, plan: Plan) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        Only tasks that start after their release (and after now).
+        Only tasks that start after their release (and after now), or for which a budget has no
+        more room for a faster mode.
     """
     snapshot = request.snapshot
     now = snapshot.now_s
@@ -85,10 +86,16 @@ def explain_waits(request: PlanRequest, plan: Plan) -> dict[str, str]:
     if snapshot.counted:
         use = Use(snapshot, holds_of(request, plan, spans_of(request, plan)))
     why = {}
+    left = left_of_budgets(request, plan)
     for task in snapshot.pending:
         planned = plan.by_task.get(task.id)
+        if planned is None:
+            continue
         earliest_s = max(now, task.release_s)
-        if planned is None or planned.start_s <= earliest_s:
+        slower = _budget(request, task, planned.mode, left)
+        if planned.start_s <= earliest_s:
+            if slower:
+                why[task.id] = slower
             continue
         cause = (
             _dependency(task, planned.start_s, start_of, end_of)
@@ -96,7 +103,46 @@ def explain_waits(request: PlanRequest, plan: Plan) -> dict[str, str]:
             or _room(request, planned.start_s, ends_on, planned.workers)
         )
         why[task.id] = f"waits {planned.start_s - earliest_s} s {cause}"
+        why[task.id] += f", and {slower}" if slower else ""
     return why
+
+
+def left_of_budgets(request: PlanRequest, plan: Plan) -> dict[str, int]:
+    """What running and planned tasks leave of each budget."""
+    snapshot = request.snapshot
+    left = dict(snapshot.budgets)
+    if not left:
+        return left
+    ways = [run.done for run in snapshot.running]
+    ways += [snapshot.pending_by_id[a.task].in_mode(a.mode) for a in plan.assignments
+             if a.task in snapshot.pending_by_id]  # fmt: skip
+    for way in ways:
+        for name in left.keys() & way.demand.keys():
+            left[name] -= way.demand[name]
+    return left
+
+
+def _budget(request: PlanRequest, task: Task, mode: str, left: Mapping[str, int]) -> str:
+    """That a budget leaves no room for a task's fastest mode, in words; nothing where it does."""
+    if not left or not task.modes:
+        return ""
+    own = task.in_mode(mode).demand
+    over: dict[str, str] = {}
+    for other in task.modes:
+        for name, amount in other.demand.items():
+            if name in left and amount > max(0, left[name] + own.get(name, 0)):
+                over[other.id] = name
+    seconds = {name: in_mode_s(request, task, name) for name in (*over, mode)} if over else {}
+    faster = [(s, name) for name, s in seconds.items() if name in over and s is not None]
+    if not faster or min(faster)[0] >= (seconds[mode] or 0):
+        return ""
+    name = min(faster)[1]
+    budget, room = over[name], max(0, left[over[name]] + own.get(over[name], 0))
+    takes = in_words(budget, task.in_mode(name).demand[budget])
+    return (
+        f"is done in its mode {mode}: {name} is faster and takes {takes}, of which the budget has "
+        f"{room} left"
+    )
 
 
 def _dependency(task: Task, start_s: int, start_of: dict[str, int], end_of: dict[str, int]) -> str:

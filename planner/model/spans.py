@@ -51,24 +51,29 @@ def planned_duration_s(
 def fastest_mode_s(request: PlanRequest, task: Task) -> int | None:
     """Least seconds that a plan reserves for a task with modes; None for one without.
 
+    Where no worker takes it in any (a running task's other modes need no estimates) it is None too.
+    """
+    seconds = [in_mode_s(request, task, mode.id) for mode in task.modes]
+    return min((s for s in seconds if s is not None), default=None)
+
+
+def in_mode_s(request: PlanRequest, task: Task, mode: str) -> int | None:
+    """Least seconds that a plan reserves for a task in a mode, None where no worker takes it.
+
     Notes
     -----
-    The least over the modes and the workers that satisfy the mode's labels and hold one of its
-    pieces when empty. Where there are none (a running task's other modes need no estimates) it
-    is None too.
+    The least over the workers that satisfy the mode's labels and hold one of its pieces when empty.
     """
     shortest: int | None = None
-    budgets = request.snapshot.budgets
-    for mode in task.modes:
-        way = task.in_mode(mode.id)
-        needed = [(r, amount) for r, amount in way.demand.items() if r not in budgets]
-        for worker in request.snapshot.workers:
-            fits = all(amount <= worker.capacity.get(r, 0) for r, amount in needed)
-            if not fits or not meets_labels(way, worker):
-                continue
-            seconds = planned_duration_s(request, task.id, [worker], mode.id)
-            if seconds is not None and (shortest is None or seconds < shortest):
-                shortest = seconds
+    way, budgets = task.in_mode(mode), request.snapshot.budgets
+    needed = [(r, amount) for r, amount in way.demand.items() if r not in budgets]
+    for worker in request.snapshot.workers:
+        fits = all(amount <= worker.capacity.get(r, 0) for r, amount in needed)
+        if not fits or not meets_labels(way, worker):
+            continue
+        seconds = planned_duration_s(request, task.id, [worker], mode)
+        if seconds is not None and (shortest is None or seconds < shortest):
+            shortest = seconds
     return shortest
 
 

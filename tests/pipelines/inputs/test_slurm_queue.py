@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from plancast.pipelines.inputs.user_files import read_task_table, read_tasks
-from plancast.planner.model.domain import BadRequest, Task
+from plancast.planner.model.domain import BadRequest, Dependency, DependencyKind, Task
+
+KIND = DependencyKind
 
 
 def boxed(number: int | None) -> dict[str, Any]:
@@ -76,4 +78,65 @@ def test_another_queue_is_refused_by_job(tmp_path: Path, jobs: list[Any], senten
     """A job would be left out, or planned as another one."""
     with pytest.raises(BadRequest) as caught:
         read_tasks(queue(tmp_path, *jobs))
+    assert sentence in str(caught.value)
+
+
+def waiting(name: int, dependency: str) -> dict[str, Any]:
+    """A job that waits."""
+    return NEW | {"job_id": name, "features": "", "dependency": dependency}
+
+
+@pytest.mark.parametrize(
+    ("dependency", "after", "depends"),
+    [
+        ("afterok:8(unfulfilled)", ("8",), ()),
+        ("afterok:7_*(unfulfilled)", ("7_3", "7_4"), ()),
+        ("afterany:8(unfulfilled),afterok:7_3", ("7_3",), (Dependency("8", KIND.AFTERANY),)),
+        ("afterany:8+90", (), (Dependency("8", KIND.AFTERANY, 5400),)),
+        ("after:8", (), (Dependency("8", KIND.AFTER),)),
+        ("after:8+10(unfulfilled)", (), (Dependency("8", KIND.AFTER, 600),)),
+        ("afterok:8+1:7_3", ("7_3",), (Dependency("8", KIND.AFTEROK, 60),)),
+        ("afterok:5(unfulfilled),afternotok:4,afterok:5?afterany:4,singleton", (), ()),
+    ],
+)
+def test_dependencies_of_every_kind(
+    tmp_path: Path, dependency: str, after: tuple[str, ...], depends: tuple[Dependency, ...]
+) -> None:
+    """A job would be planned before what it waits for, or wait for the wrong thing."""
+    array = [OLD, OLD | {"job_id": 81, "array_task_id": 4}]
+    alone = waiting(8, "")
+    *_, task = read_tasks(queue(tmp_path, *array, alone, waiting(9, dependency)))
+    assert (task.after, task.depends, task.release_s) == (after, depends, 1709280000)
+
+
+@pytest.mark.parametrize(
+    ("dependency", "since_s"),
+    [("afterok:3", 7200), ("afterany:3+10", 7800), ("after:3+5", 300), ("afterok:8,after:3", 0)],
+)
+def test_jobs_that_run_are_waited_for(tmp_path: Path, dependency: str, since_s: int) -> None:
+    """A job would be planned now though what it waits for still runs."""
+    runs = NEW | {
+        "job_id": 3, "job_state": ["RUNNING"], "start_time": boxed(1709290000),
+        "end_time": boxed(1709297200),
+    }  # fmt: skip
+    *_, task = read_tasks(queue(tmp_path, runs, waiting(8, ""), waiting(9, dependency)))
+    assert task.release_s == 1709290000 + since_s
+
+
+@pytest.mark.parametrize(
+    ("dependency", "sentence"),
+    [
+        ("aftercorr:8", "aftercorr cannot be planned"),
+        ("afterok:8?afterany:5", "job 9: dependency afterok:8?afterany:5: any one of several"),
+        ("afternotok:3", "job 9: dependency afternotok:3 on a job that runs cannot be planned"),
+        ("afterok:3", "squeue does not say when 3 ends"),
+    ],
+)
+def test_dependencies_that_cannot_be_planned(
+    tmp_path: Path, dependency: str, sentence: str
+) -> None:
+    """A job would be planned as if it waited for nothing."""
+    runs = NEW | {"job_id": 3, "job_state": ["RUNNING"]}
+    with pytest.raises(BadRequest) as caught:
+        read_tasks(queue(tmp_path, runs, waiting(8, ""), waiting(9, dependency)))
     assert sentence in str(caught.value)

@@ -13,6 +13,7 @@ from plancast.planner.model.domain import (
     BadRequest,
     DurationEstimate,
     Mode,
+    Policy,
     Prices,
     Snapshot,
     Task,
@@ -223,3 +224,26 @@ def test_a_mode_may_name_what_no_worker_has(solver: str) -> None:
     assert response.warning is None
     assert response.plan is not None
     assert max(a.end_s for a in response.plan.assignments) == 20
+
+
+@pytest.mark.parametrize(("tokens", "said"), [(5, 1), (8, 0)])
+def test_a_budget_that_costs_time_is_named(tokens: int, said: int) -> None:
+    """A user would not learn that more budget buys a faster plan."""
+    modes = (Mode("fast", {"cpu": 1000, "tokens": 4}), Mode("slow", {"cpu": 1000, "tokens": 1}))
+    tasks = tuple(Task(f"t{k}", {}, modes=modes) for k in range(2))
+    seconds = {name: {"*": DurationEstimate.certain(s)} for name, s in (("fast", 5), ("slow", 20))}
+    worker, budgets = Worker("w", {"cpu": 4000}), {"tokens": tokens}
+    request = PlanRequest(
+        "r", Snapshot(0, 0, (worker,), tasks, budgets=budgets), {t.id: seconds for t in tasks},
+        Policy(Prices(wait_h=1, makespan_h=1)), budget=Budget(None, 200),
+    )  # fmt: skip
+    response = plan(request)
+    assert validate_response(request, response) == []
+    assert response.plan is not None
+    slow = [a.task for a in response.plan.assignments if a.mode == "slow"]
+    assert len(slow) == said
+    text = (
+        "is done in its mode slow: fast is faster and takes 4 of tokens, of which the budget has "
+        "1 left"
+    )
+    assert response.why == dict.fromkeys(slow, text)
