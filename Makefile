@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: run test check docs bench bench-forecast bench-replay bench-placement bench-execution bench-repair demo-dask demo-slurm clean help bench-solvers bench-guide bench-advise bench-eta bench-memory bench-snakemake bench-worth
+.PHONY: run test check docs bench bench-forecast bench-replay bench-placement bench-execution bench-repair demo-dask demo-slurm demo-live clean help bench-solvers bench-guide bench-advise bench-eta bench-memory bench-snakemake bench-worth
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -76,6 +76,13 @@ demo-slurm: .venv/dev
 	@dir=$$(mktemp -d /tmp/plancast-XXXXXX); trap '.ci/slurm-up $$dir down; rm -rf $$dir' EXIT; \
 	.ci/slurm-up $$dir && nsenter --net=$$dir/net env SLURM_CONF=$$dir/slurm.conf \
 	  $(BIN)/python -m benchmarks.demo slurm --nodes n1,n2,n3
+
+# A master that stays, on Dask and on a real Slurm (as root, as above).
+demo-live: .venv/dev
+	$(BIN)/python -m benchmarks.demo_live dask
+	@dir=$$(mktemp -d /tmp/plancast-XXXXXX); trap '.ci/slurm-up $$dir down; rm -rf $$dir' EXIT; \
+	.ci/slurm-up $$dir && nsenter --net=$$dir/net env SLURM_CONF=$$dir/slurm.conf \
+	  $(BIN)/python -m benchmarks.demo_live slurm --nodes n1,n2,n3
 
 bench-repair: .venv/dev
 	$(BIN)/python -m benchmarks.repair $(ARGS)

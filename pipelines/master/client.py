@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from plancast.pipelines.inputs.files import read_text, write_text_atomic
+from plancast.pipelines.inputs.files import read_text
 from plancast.planner.model.domain import BadRequest
 
 TOKEN_VARIABLE = "PLANCAST_TOKEN"
@@ -30,11 +30,12 @@ def note_of(state: Path) -> Path:
 
 def write_note(state: Path, url: str, token: str) -> None:
     """Say how the master of a state is reached."""
-    path = note_of(state)
-    path.touch(mode=0o600)
-    path.chmod(0o600)
-    write_text_atomic(path, json.dumps({"url": url, "token": token}))
-    path.chmod(0o600)
+    new = note_of(state).with_suffix(".new")
+    new.unlink(missing_ok=True)
+    # Nobody else may read it at any moment, nor a half of it.
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(json.dumps({"url": url, "token": token}))
+    new.replace(note_of(state))
 
 
 @dataclass(frozen=True)

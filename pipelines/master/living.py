@@ -140,6 +140,8 @@ class Living(Master):
         return stops
 
     def _think(self) -> None:
+        if getattr(self.ask, "loading", False):
+            return  # the plan in force goes on meanwhile
         began, before = time.monotonic(), self.mind.plan
         super()._think()
         del self.refused[:-MOST_REFUSED]

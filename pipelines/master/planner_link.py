@@ -63,12 +63,12 @@ class PatientPlanner:
             self._process = PlannerProcess(self.work)
             self._load(self._process)
 
-    def wait(self) -> None:
-        """Until it has loaded; one that is lost over it is replaced later."""
+    @property
+    def loading(self) -> bool:
+        """Whether an answer would have to wait until it has loaded."""
         self.start()
-        assert self._process is not None
-        with suppress(PlannerLost):
-            self._await_warm(self._process)
+        process, by = self._process, self._warm_by
+        return by is not None and time.monotonic() < by and not (process and process.ready())
 
     def __call__(self, request: PlanRequest, choice: Choice) -> PlanResponse:
         """Answer a request, or raise ``NoAnswer`` when the planner is late, lost, or loading."""

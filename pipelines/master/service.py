@@ -132,10 +132,8 @@ class Service:
     def _run(self) -> None:
         target: Any = None
         try:
-            load, wait = (getattr(self.ask, n, lambda: None) for n in ("start", "wait"))
-            load()  # while the cluster comes up
+            getattr(self.ask, "start", lambda: None)()  # it loads while the cluster comes up
             target, living = self._bring_up()
-            wait()
             self.living = living
             self.note("ready", engine=self.settings.engine, batch=self.state.batch)
             notify("READY=1")
