@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from plancast.pipelines.operators.eta_backtest import eta_backtest
+import numpy as np
+
+from plancast.pipelines.operators.eta_backtest import CLOSE_S, Replayed, facts_of, replayed
+from plancast.pipelines.operators.waits import GRID, forecast_along, knots, moments_of
 
 ROOT = Path(__file__).parents[1]
 LOGS = ROOT.parent / "shared" / "data" / "logs"
 PAGE = ROOT / "docs" / "benchmarks" / "eta.md"
 SAMPLES = 30
+SHARES = (1.0, 0.5, 0.25, 0.1, 0.0)
+"""Shares left of the errors of run times, where forecasts are made sharper by the truth."""
 PARTS: tuple[tuple[str, str | None, str, float], ...] = (
     ("KTH-SP2-1996-2", None, "whole", 2.0),
     ("SDSC-BLUE-2000-4.2-cln", "0:0.17", "first 17%", 3.0),
@@ -36,11 +42,32 @@ def main() -> None:
             print(f"left out: {name}")
             continue
         began = time.process_time()
-        facts = eta_backtest(path, samples=SAMPLES, window=window)
-        rows.append((facts, said, factor, time.process_time() - began))
+        log = replayed(path, window=window)
+        facts = facts_of(log, dispatcher="easy", samples=SAMPLES, seed=0)
+        seconds = time.process_time() - began
+        rows.append((facts | {"sharper": sharper(log)}, said, factor, seconds))
         print({k: v for k, v in facts.items() if not isinstance(v, dict)}, flush=True)
     if not only:
         PAGE.write_text(page(rows), encoding="utf-8")
+
+
+def sharper(log: Replayed) -> list[tuple[float, float]]:
+    """Share within 10 minutes, and mean error in minutes, at submission, for each of `SHARES`.
+
+    Every quantile of a run time is moved towards the true one, on a logarithmic scale.
+    """
+    past = log.past
+    run = np.maximum(past.run_s, 1).astype(np.float64)[:, None]
+    off = np.exp(knots(past.quantiles_s, past.limit_s.astype(np.float64))) / run
+    moments = moments_of(past, log.waited, hourly=False)
+    found = []
+    for share in SHARES:
+        told = replace(past, quantiles_s=run * off**share)
+        waits = forecast_along(told, moments, samples=SAMPLES, seed=0)
+        point = waits.by_truth_s if share == 0 else waits.rolled_s[:, GRID.index(0.5)]
+        error = np.abs(point - (past.start_s[waits.job] - waits.moment_s))
+        found.append((float((error <= CLOSE_S).mean()), float(error.mean()) / 60.0))
+    return found
 
 
 def page(rows: list[tuple[dict[str, Any], str, float, float]]) -> str:
@@ -80,7 +107,34 @@ def page(rows: list[tuple[dict[str, Any], str, float, float]]) -> str:
                 f"| {facts['log']} | {name} | {found['p50_within_10_min']:.1%} | "
                 f"{found['mae_min']:.1f} | {' | '.join(cells)} |"
             )
-    return "\n".join([*lines, *_targets(rows), ""])
+    return "\n".join([*lines, *_targets(rows), *_why(rows), ""])
+
+
+def _why(rows: list[tuple[dict[str, Any], str, float, float]]) -> list[str]:
+    """What run times would have to be known to, for the targets to be met."""
+    lines = [
+        "",
+        "What explains it. The starts of jobs that wait for hours hang on when others end, and an",
+        "end within 10 minutes of what was expected is rare. At submission, with every forecast",
+        "of a run time moved towards the truth until a share of its error is left (uncorrected",
+        "medians; within 10 min, mean error):",
+        "",
+        "| log | " + " | ".join(f"{share:.0%} left" for share in SHARES) + " |",
+        "|---|" + "---|" * len(SHARES),
+    ]
+    for facts, *_ in rows:
+        cells = [f"{near:.1%}, {error:.0f} min" for near, error in facts["sharper"]]
+        lines.append(f"| {facts['log']} | {' | '.join(cells)} |")
+    return [
+        *lines,
+        "",
+        "So half of the jobs within 10 minutes is out of reach of any forecast of run times that",
+        "errs by more than some hundredths. Tried on the first half of SDSC-BLUE's part and left",
+        "out: the median by gradient-boosted trees (absolute or squared error of the logarithm",
+        "over the rolled one, 31 features of queue, load, hour and what had lately started;",
+        "trained on started jobs), 27.0% and 75 min where the rolled median has 30.5% and 67;",
+        "the middle of the 20 minutes that most samples lie in, 31.9% and 77 min.",
+    ]
 
 
 def _targets(rows: list[tuple[dict[str, Any], str, float, float]]) -> list[str]:

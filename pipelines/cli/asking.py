@@ -46,7 +46,12 @@ def eta(
     backtest: Annotated[
         Path | None, typer.Option(help="Instead: forecast along a log, and score the forecasts.")
     ] = None,
-    dispatcher: Annotated[str, typer.Option(help="Discipline of the backtest's replay.")] = "easy",
+    dispatcher: Annotated[
+        str,
+        typer.Option(
+            help="How the site starts jobs: easy, conservative; of a request also planner."
+        ),
+    ] = "easy",
     json: Annotated[
         Path | None, typer.Option("--json", help="Where to write the JSON (- prints it).")
     ] = None,
@@ -73,7 +78,7 @@ def eta(
                             (format, columns), procs, window)  # fmt: skip
         shown: Any = _score_table(facts)
     else:
-        facts = _asked(request, site, (queue, nodes, partitions), model, samples, seed)
+        facts = _asked(request, site, (queue, nodes, partitions), model, samples, seed, dispatcher)
         shown = _start_table(facts)
     text = text_of.dumps(facts, indent=1) + "\n"
     if json is not None and str(json) == "-":
@@ -117,17 +122,22 @@ def _asked(
     model: Path | None,
     samples: int,
     seed: int,
+    dispatcher: str,
 ) -> dict[str, Any]:
     from plancast.pipelines.operators.eta import eta_of_queue, eta_of_request
     from plancast.pipelines.operators.slurm_queue import queue_of_files, queue_of_site
+    from plancast.planner.worlds.rollout import DISCIPLINES
 
+    known = (*DISCIPLINES, "planner") if request is not None else tuple(DISCIPLINES)
+    if dispatcher not in known:
+        raise BadRequest(f"--dispatcher {dispatcher!r}: is none of {', '.join(known)}")
     queue, nodes, partitions = files
     if request is not None:
         from plancast.pipelines.inputs.files import read_bytes
         from plancast.planner.model.messages import PlanRequest, from_json
 
         found = from_json(PlanRequest, read_bytes(request), source=str(request))
-        return eta_of_request(found, samples=samples, seed=seed)
+        return eta_of_request(found, samples=samples, seed=seed, discipline=dispatcher)
     if site is not None and site != "slurm":
         raise BadRequest(f"--site {site!r}: slurm is the only site that can be asked")
     if site is None and (queue is None or nodes is None):
@@ -138,7 +148,7 @@ def _asked(
         live = queue_of_files(queue, nodes, partitions)
     else:
         live = queue_of_site()
-    return eta_of_queue(live, model, samples=samples, seed=seed)
+    return eta_of_queue(live, model, samples=samples, seed=seed, discipline=dispatcher)
 
 
 def _start_table(facts: dict[str, Any]) -> Any:

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -239,11 +239,14 @@ class _Service:
     async def eta(
         self,
         samples: Annotated[int, Query(ge=2, le=1000)] = 100,
+        dispatcher: Literal["easy", "conservative"] = "easy",
         now_s: int | None = None,
     ) -> Response:
-        """When each waiting task would start if its cluster ran by EASY, and what would help."""
+        """When each waiting task would start under a discipline of queues, and what would help."""
         asked = self.board.asked(None, now_s).request
-        found = await run_in_threadpool(eta_of_request, asked, samples=samples)
+        found = await run_in_threadpool(
+            eta_of_request, asked, samples=samples, discipline=dispatcher
+        )
         jobs = tuple(bodies.Start(**job) for job in found["jobs"])
         return _answer(bodies.Starts(found["made_at_s"], jobs))
 

@@ -40,6 +40,8 @@ from plancast.planner.model.domain import (
     every_estimate,
 )
 from plancast.planner.model.messages import PlanRequest
+from plancast.planner.planning.expected_starts import outlooks
+from plancast.planner.planning.plan import plan
 from plancast.planner.worlds import wait_kernel
 from plancast.planner.worlds.rollout import roll
 from plancast.predictor.runtime import RuntimePredictor
@@ -61,6 +63,7 @@ def eta(
     past: Past | None = None,
     samples: int = 100,
     seed: int = 0,
+    discipline: str = "easy",
 ) -> dict[str, Any]:
     """Forecast the start of every waiting job.
 
@@ -73,6 +76,8 @@ def eta(
     past : Past, optional
         Jobs of the site that have ended: what was forecast of them corrects these.
     samples, seed : int
+    discipline : str
+        By which the site starts jobs, of ``rollout.DISCIPLINES``.
 
     Returns
     -------
@@ -87,10 +92,10 @@ def eta(
     jobs: list[dict[str, Any]] = []
     found, by = np.empty((0, len(LEVELS))), 0
     if asking:
-        rolled, by_limits = _rolled(queue, pools, quantiles_s, levels, samples, seed)
-        found, by = _corrected(queue, asking, rolled, by_limits, past, seed)
+        rolled, by_limits = _rolled(queue, pools, quantiles_s, levels, samples, seed, discipline)
+        found, by = _corrected(queue, asking, rolled, by_limits, past, seed, discipline)
     row_of = {job.id: row for row, job in enumerate(asking)}
-    words = _Words(queue, pools)
+    words = _Words(queue, pools, discipline)
     for job in queue.waiting:
         row = row_of.get(job.id)
         if row is None:
@@ -116,6 +121,7 @@ def _rolled(
     levels: Sequence[float],
     samples: int,
     seed: int,
+    discipline: str,
 ) -> tuple[Floats, Floats]:
     """Quantiles at ``GRID`` of the waits, and the waits by limits, seconds."""
     jobs = [*queue.running, *queue.asking()]
@@ -135,9 +141,11 @@ def _rolled(
         scores_of(levels), knots(quantiles_s, limits), ages, limits, burst, _SHARED, samples, seed
     )
     whole = np.ceil(drawn - ages).astype(np.int64)
-    starts = roll(state, whole[:, :running], whole[:, running:])
+    starts = roll(state, whole[:, :running], whole[:, running:], discipline=discipline)
     rolled = np.quantile(starts, GRID, axis=0, method="inverted_cdf").T
-    by_limits = roll(state, state.running_limit_s[None], state.limit_s[None])[0]
+    by_limits = roll(
+        state, state.running_limit_s[None], state.limit_s[None], discipline=discipline
+    )[0]
     return np.asarray(rolled, dtype=np.float64), by_limits
 
 
@@ -148,6 +156,7 @@ def _corrected(
     by_limits: Floats,
     past: Past | None,
     seed: int,
+    discipline: str,
 ) -> tuple[Floats, int]:
     """Correct what was rolled by the starts of the past; by how many."""
     plain = rolled[:, [GRID.index(level) for level in LEVELS]]
@@ -157,7 +166,7 @@ def _corrected(
     moments = moments_of(past, np.flatnonzero(past.start_s > past.submit_s))
     if not len(moments[0]):
         return plain, 0
-    waits = forecast_along(past, moments, samples=30, seed=seed)
+    waits = forecast_along(past, moments, samples=30, seed=seed, discipline=discipline)
     now = queue.made_at_s
     hour = np.array([max(now - job.submit_s, 0) // 3600 for job in asking], np.int64)[able]
     start = past.start_s[waits.job].astype(np.float64)
@@ -217,18 +226,33 @@ def past_of_model(model: RuntimePredictor, procs: int) -> Past | None:
 
 
 def eta_of_queue(
-    queue: LiveQueue, folder: str | Path, *, samples: int = 100, seed: int = 0
+    queue: LiveQueue,
+    folder: str | Path,
+    *,
+    samples: int = 100,
+    seed: int = 0,
+    discipline: str = "easy",
 ) -> dict[str, Any]:
     """``eta`` with run times, and a past, of a trained model's folder."""
     model = RuntimePredictor.load(folder)
     procs = sum(node.amounts.get("cpu", 0) for node in queue.nodes)
     past = past_of_model(model, max(procs, 1))
     quantiles = quantiles_by_model(model, queue)
-    return eta(queue, quantiles, model.levels, past=past, samples=samples, seed=seed)
+    return eta(
+        queue, quantiles, model.levels,
+        past=past, samples=samples, seed=seed, discipline=discipline,
+    )  # fmt: skip
 
 
-def eta_of_request(request: PlanRequest, *, samples: int = 100, seed: int = 0) -> dict[str, Any]:
-    """``eta`` of a request, with its own estimates; nothing of the past corrects it."""
+def eta_of_request(
+    request: PlanRequest, *, samples: int = 100, seed: int = 0, discipline: str = "easy"
+) -> dict[str, Any]:
+    """``eta`` of a request, with its own estimates; nothing of the past corrects it.
+
+    Under ``planner`` the request is planned, and its plan carried out with sampled run times.
+    """
+    if discipline == "planner":
+        return _eta_of_plan(request, samples)
     request.snapshot.refuse_modes("eta")
     request.snapshot.refuse_counted("eta")
     queue = queue_of_request(request)
@@ -244,7 +268,25 @@ def eta_of_request(request: PlanRequest, *, samples: int = 100, seed: int = 0) -
             raise BadRequest(f"task {job.id}: has no estimate; give one, or a model")
         rows.append([float(estimate.at(level)) for level in levels])
     quantiles = np.array(rows).reshape(len(jobs), len(levels))
-    return eta(queue, quantiles, levels, samples=samples, seed=seed)
+    return eta(queue, quantiles, levels, samples=samples, seed=seed, discipline=discipline)
+
+
+def _eta_of_plan(request: PlanRequest, samples: int) -> dict[str, Any]:
+    response = plan(request)
+    waits = {} if response.plan is None else outlooks(request, response.plan, samples)
+    planned = {} if response.plan is None else response.plan.by_task
+    now = request.snapshot.now_s
+    jobs = []
+    for task in request.snapshot.pending:
+        told, why = None, response.unplanned.get(task.id, "there is no plan")
+        if (outlook := waits.get(task.id)) is not None:
+            told = np.array([outlook.early_s, outlook.half_s, outlook.sure_s], np.float64) - now
+            why = outlook.text
+        elif task.id in planned:
+            told = np.full(3, float(planned[task.id].start_s - now))
+            why = "starts now" if told[0] <= 0 else "starts at its release"
+        jobs.append(_entry(task.id, told, now, why, ""))
+    return {"made_at_s": now, "jobs": jobs, "corrected_by": 0}
 
 
 def _estimate_of(classes: Mapping[str, DurationEstimate]) -> DurationEstimate | None:
@@ -258,8 +300,8 @@ def _estimate_of(classes: Mapping[str, DurationEstimate]) -> DurationEstimate | 
 class _Words:
     """Why jobs wait and what would help, by the state of the queue now."""
 
-    def __init__(self, queue: LiveQueue, pools: Pools) -> None:
-        self.queue, self.pools = queue, pools
+    def __init__(self, queue: LiveQueue, pools: Pools, discipline: str) -> None:
+        self.queue, self.pools, self.easy = queue, pools, discipline == "easy"
         self.asking = queue.asking()
         state = pools.state
         free = state.free.copy()
@@ -301,6 +343,8 @@ class _Words:
         lacks = self._lacks(row)
         if lacks:
             reason = f"waits for {lacks} of {job.place}"
+        elif not self.easy:
+            reason = "fits now, but would delay a job before it in the queue"
         else:
             first = self.asking[self.head].id if self.head >= 0 else "others"
             reason = f"fits now, but would delay job {first}, which is first in the queue"
@@ -331,7 +375,9 @@ class _Words:
         return self.asking[0].place == "the cluster"
 
     def _helps(self, row: int, job: LiveJob, limit_s: int) -> str:
-        """What a user could change so that the job would start at once."""
+        """What a user could change so that the job would start at once; under EASY alone."""
+        if not self.easy:
+            return ""
         demand = self.pools.state.demand[row]
         fits = (demand <= self.free).all()
         room = self.shadow_s if math.isfinite(self.shadow_s) else 0.0

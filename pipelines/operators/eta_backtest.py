@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,10 @@ from plancast.pipelines.stages.ingest import AS_IT_IS
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.worlds.dispatchers import DISPATCHERS
 from plancast.planner.worlds.replay import replay
+from plancast.planner.worlds.rollout import DISCIPLINES
 from plancast.predictor.walk import walk_forward
 
 Floats = NDArray[np.float64]
-
-DISCIPLINES = ("easy",)
-"""Disciplines whose queue can be rolled forward."""
 
 WARM_UP = 0.1
 """Share of the jobs before the first that is scored."""
@@ -41,6 +40,25 @@ WARM_UP = 0.1
 CLOSE_S = 600
 MONTH_JOBS = 300
 """Scored jobs from which on a month is told of."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A log as it runs under a discipline, with its run times forecast along it.
+
+    Parameters
+    ----------
+    name, source : str
+        Of the log, and of its file.
+    past : Past
+    waited : array of int64
+        Jobs that are scored: behind the warm-up, and not started in the pass of their arrival.
+    """
+
+    name: str
+    source: str
+    past: Past
+    waited: NDArray[np.int64]
 
 
 def eta_backtest(
@@ -82,6 +100,24 @@ def eta_backtest(
     at its limit.
     """
     tell = progress or (lambda text: None)
+    found = replayed(
+        path, dispatcher=dispatcher, reading=reading, procs=procs, window=window, progress=tell
+    )
+    tell("queues")
+    return facts_of(found, dispatcher=dispatcher, samples=samples, seed=seed)
+
+
+def replayed(
+    path: str | Path,
+    *,
+    dispatcher: str = "easy",
+    reading: Reading = AS_IT_IS,
+    procs: int | None = None,
+    window: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Replayed:
+    """Replay a log and forecast its run times; parameters as of ``eta_backtest``."""
+    tell = progress or (lambda text: None)
     if dispatcher not in DISCIPLINES:
         raise BadRequest(f"--dispatcher {dispatcher!r}: is none of {', '.join(DISCIPLINES)}")
     test = open_backtest(path, reading=reading, procs=procs, window=window)
@@ -100,25 +136,31 @@ def eta_backtest(
         log.submit_s, run.start_s, run.end_s, log.width, log.requested_s, log.run_s,
         bursts(log.user, log.requested_s, log.width), walk.quantiles_s, RUN_LEVELS, log.procs,
     )  # fmt: skip
-    tell("queues")
     later = np.arange(len(log)) >= WARM_UP * len(log)
-    waited = later & (run.start_s > log.submit_s)
-    moments = moments_of(past, np.flatnonzero(waited))
-    if not len(moments[0]):
+    waited = np.flatnonzero(later & (run.start_s > log.submit_s))
+    if not len(waited):
         raise BadRequest(f"{test.log.name}: no job waited, so there is no start to forecast")
-    waits = forecast_along(past, moments, samples=samples, seed=seed)
-    start = run.start_s[waits.job].astype(np.float64)
-    found = corrected(waits.rolled_s, waits.by_limits_s, waits.hour, waits.moment_s, start)
+    return Replayed(test.name, test.log.name, past, waited)
+
+
+def facts_of(found: Replayed, *, dispatcher: str, samples: int, seed: int) -> dict[str, Any]:
+    """Forecast the starts of a replayed log's waiting jobs; the report of ``eta_backtest``."""
+    past = found.past
+    waits = forecast_along(
+        past, moments_of(past, found.waited), samples=samples, seed=seed, discipline=dispatcher
+    )
+    start = past.start_s[waits.job].astype(np.float64)
+    told = corrected(waits.rolled_s, waits.by_limits_s, waits.hour, waits.moment_s, start)
     return {
-        "log": test.name,
-        "source": test.log.name,
+        "log": found.name,
+        "source": found.source,
         "dispatcher": dispatcher,
         "samples": samples,
-        "jobs": len(log),
-        "at_once_share": float((run.start_s == log.submit_s).mean()),
-        "scored": int(waited.sum()),
+        "jobs": len(past.start_s),
+        "at_once_share": float((past.start_s == past.submit_s).mean()),
+        "scored": len(found.waited),
         "forecasts": len(start),
-        **score(waits, found, start, log.submit_s),
+        **score(waits, told, start, past.submit_s),
     }
 
 

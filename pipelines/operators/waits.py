@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from plancast.planner.worlds import wait_kernel as kernel
+from plancast.planner.worlds.rollout import DISCIPLINES
 from plancast.predictor.state.online import OnlineCorrection
 
 Floats = NDArray[np.float64]
@@ -122,15 +123,20 @@ def bursts(*columns: Any) -> Ints:
 
 
 def forecast_along(
-    past: Past, moments: tuple[Ints, Ints, Ints], *, samples: int, seed: int
+    past: Past,
+    moments: tuple[Ints, Ints, Ints],
+    *,
+    samples: int,
+    seed: int,
+    discipline: str = "easy",
 ) -> Waits:
     """Roll the queue forward as it was at each moment; nothing later is known to the forecast."""
     moment, job, hour = moments
     rolled = np.empty((len(moment), len(GRID)))
     by_limits, by_truth = np.empty(len(moment)), np.empty(len(moment))
     kernel.waits_along(
-        moment, job, past.submit_s, past.start_s, past.end_s, past.width, past.limit_s,
-        past.run_s, past.procs, scores_of(past.levels),
+        DISCIPLINES[discipline], moment, job, past.submit_s, past.start_s, past.end_s, past.width,
+        past.limit_s, past.run_s, past.procs, scores_of(past.levels),
         knots(past.quantiles_s, past.limit_s.astype(np.float64)), past.burst, SHARED, samples,
         seed, np.array(GRID), rolled, by_limits, by_truth,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What each waiting task waits for, and by when it will have started with 50 and 90%."""
+"""What each waiting task waits for, and by when it will have started with 10, 50 and 90%."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from plancast.planner.planning.rollouts import run_through
 
 SAMPLES = 40
 """Executions that a quantile is read from."""
-HALF, SURE = 0.5, 0.9
+EARLY, HALF, SURE = 0.1, 0.5, 0.9
 NAMES = {"cpu": ("core", 1000), "gpu": ("gpu", 1000), "mem": ("GiB", 1024)}
 """How amounts are told: the word, and how many of the planner's units are one."""
 
@@ -36,8 +36,8 @@ class Outlook:
     task : str
     start_s : int
         Planned, seconds since the epoch.
-    half_s, sure_s : int
-        With 50 and with 90% it will have started by then, if the plan is carried out as it stands.
+    early_s, half_s, sure_s : int
+        With 10, 50 and 90% it will have started by then, if the plan is carried out as it stands.
     until : str
         What has to happen: ``T17 ends``.
     text : str
@@ -46,6 +46,7 @@ class Outlook:
 
     task: str
     start_s: int
+    early_s: int
     half_s: int
     sure_s: int
     until: str
@@ -81,15 +82,16 @@ def outlooks(
     place = {order.tasks[i].id: i for i in range(order.placed)}
     starts = start_samples(order, Samples(request, samples, names=[t.id for t in order.tasks]))
     columns = starts[:, [place[a.task] for a in shown]]
-    half, sure = (
+    early, half, sure = (
         np.quantile(columns, level, axis=0, method="higher").astype(np.int64) + now
-        for level in (HALF, SURE)
+        for level in (EARLY, HALF, SURE)
     )
     # By when it will have, at 90%, is no earlier than what the plan reserves for.
     sure = np.maximum(sure, [a.start_s for a in shown])
     standing = _Standing(request, plan)
     found = {}
-    for row, half_s, sure_s in zip(shown, half.tolist(), sure.tolist(), strict=True):
+    told = zip(early.tolist(), half.tolist(), sure.tolist(), strict=True)
+    for row, (early_s, half_s, sure_s) in zip(shown, told, strict=True):
         task, start_s = request.snapshot.pending_by_id[row.task], row.start_s
         until = standing.until(row, task)
         text = (
@@ -97,7 +99,7 @@ def outlooks(
             f"{f' when {until}' if until else ''}, {HALF:.0%} by {clock(half_s, now)}, "
             f"{SURE:.0%} by {clock(sure_s, now)}"
         )
-        found[task.id] = Outlook(task.id, start_s, half_s, sure_s, until, text)
+        found[task.id] = Outlook(task.id, start_s, early_s, half_s, sure_s, until, text)
     return found
 
 

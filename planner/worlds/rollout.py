@@ -13,7 +13,8 @@ from plancast.planner.worlds import rollout_kernel as kernel
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-DISCIPLINES = ("easy",)
+DISCIPLINES: dict[str, int] = {"easy": kernel.EASY, "conservative": kernel.CONSERVATIVE}
+"""Disciplines that a queue can be rolled forward under."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +87,16 @@ def roll(
     Notes
     -----
     EASY: the head of the queue holds a reservation by the limits of what runs; another job
-    starts if it delays that no more. Ends of one instant come before one scheduling pass.
+    starts if it delays that no more. Conservative: every job of the queue holds one. Ends of one
+    instant come before one scheduling pass.
     """
     if discipline not in DISCIPLINES:
         raise BadRequest(f"discipline {discipline!r}: is none of {', '.join(DISCIPLINES)}")
     left = np.clip(left_s, 1, state.running_limit_s).astype(np.int64)
     run = np.clip(run_s, 1, state.limit_s).astype(np.int64)
     starts = np.empty(run.shape, np.int64)
-    kernel.roll_easy(
+    kernel.roll_under(
+        DISCIPLINES[discipline],
         state.free,
         np.concatenate([state.running_demand, state.demand]),
         len(state.running_limit_s),

@@ -1,4 +1,4 @@
-"""A queue rolled forward under EASY, many samples of its run times at a time.
+"""A queue rolled forward under a discipline, many samples of its run times at a time.
 
 Nothing arrives: what is rolled forward is what is known now. Times are int64 seconds from now.
 A job holds a vector of resources of one pool; the machine's nodes are not told apart.
@@ -11,6 +11,7 @@ import numpy as np
 from plancast.planner.arrays.jit import inner, kernel
 
 NEVER = 1 << 50
+EASY, CONSERVATIVE = 0, 1
 
 
 @inner
@@ -171,3 +172,125 @@ def roll_easy(capacity_free, demand, running, left, limit, run, only, starts):
                 break
             now = soonest
             count = _release(now, demand, free, active, ends, limits, count)
+
+
+@inner
+def _cut(at, times, there, count):
+    """Let a moment begin a piece of the profile; the place of that piece, and their number."""
+    place = count
+    while times[place - 1] > at:
+        place -= 1
+    if times[place - 1] == at:
+        return place - 1, count
+    for k in range(count, place, -1):
+        times[k] = times[k - 1]
+        there[k] = there[k - 1]
+    times[place] = at
+    there[place] = there[place - 1]
+    return place, count + 1
+
+
+@inner
+def _earliest(job, length, demand, times, there, count):
+    """The first moment from which on a job fits the profile for so long."""
+    at = 0
+    for k in range(count):
+        if not _fits(demand, job, there[k]):
+            at = k + 1
+        elif k + 1 == count or times[k + 1] - times[at] >= length:
+            return times[at]
+    return NEVER
+
+
+@inner
+def _profile(now, demand, free, active, limits, count, times, there):
+    """What is free from now on, by the limits of what runs; the number of its pieces."""
+    pieces = 1
+    times[0], there[0] = now, free
+    for k in range(count):
+        if limits[k] > times[pieces - 1]:
+            times[pieces], there[pieces] = limits[k], there[pieces - 1]
+            pieces += 1
+        for r in range(free.shape[0]):
+            there[pieces - 1, r] += demand[active[k], r]
+    return pieces
+
+
+@kernel
+def roll_conservative(capacity_free, demand, running, left, limit, run, only, starts):
+    """The same under conservative backfilling: nobody is delayed by who overtakes.
+
+    At each end the queue is laid out in order, each job at its earliest by the limits of all,
+    and what begins now starts.
+
+    Parameters
+    ----------
+    capacity_free, demand, running, left, limit, run, only, starts
+        As of ``roll_easy``.
+
+    References
+    ----------
+    Mu'alem, Feitelson (2001), doi:10.1109/71.932708.
+    """
+    samples, waiting = run.shape
+    total, kinds = running + waiting, capacity_free.shape[0]
+    active, ends = np.empty(total, np.int64), np.empty(total, np.int64)
+    limits, queue = np.empty(total, np.int64), np.empty(waiting, np.int64)
+    times = np.empty(2 * total + 2, np.int64)
+    there = np.empty((2 * total + 2, kinds), np.int64)
+    free, least = capacity_free.copy(), capacity_free.copy()
+    for r in range(kinds):
+        least[r] = demand[running:, r].min() if waiting > 0 else 0
+    order = np.argsort(limit[:running], kind="mergesort")
+    for sample in range(samples):
+        starts[sample, :] = NEVER
+        free[:] = capacity_free
+        count, now, length = running, 0, waiting
+        for k in range(running):
+            job = order[k]
+            active[k], ends[k], limits[k] = job, left[sample, job], limit[job]
+        for k in range(waiting):
+            queue[k] = k
+        while length > 0:
+            pieces = _profile(now, demand, free, active, limits, count, times, there)
+            kept = 0
+            for k in range(length):
+                j = queue[k]
+                job = running + j
+                # Where the least of demands is not free nothing more begins now.
+                at = NEVER
+                if _some_fit(least, free):
+                    at = _earliest(job, limit[job], demand, times, there, pieces)
+                if at < NEVER:
+                    first, pieces = _cut(at, times, there, pieces)
+                    last, pieces = _cut(at + limit[job], times, there, pieces)
+                    for piece in range(first, last):
+                        for r in range(kinds):
+                            there[piece, r] -= demand[job, r]
+                if at > now:
+                    queue[kept] = j
+                    kept += 1
+                    continue
+                starts[sample, j] = now
+                _hold(job, now + run[sample, j], now + limit[job], demand, free, active, ends,
+                      limits, count)  # fmt: skip
+                count += 1
+            length = kept
+            if only >= 0 and starts[sample, only] < NEVER:
+                break
+            soonest = NEVER
+            for k in range(count):
+                soonest = min(soonest, ends[k])
+            if soonest == NEVER:
+                break
+            now = soonest
+            count = _release(now, demand, free, active, ends, limits, count)
+
+
+@kernel
+def roll_under(rule, capacity_free, demand, running, left, limit, run, only, starts):
+    """Roll a queue forward under a discipline, `EASY` or `CONSERVATIVE`; see ``roll_easy``."""
+    if rule == EASY:
+        roll_easy(capacity_free, demand, running, left, limit, run, only, starts)
+    else:
+        roll_conservative(capacity_free, demand, running, left, limit, run, only, starts)

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from plancast.planner.arrays.jit import inner, kernel
-from plancast.planner.worlds.rollout_kernel import roll_easy
+from plancast.planner.worlds.rollout_kernel import roll_under
 
 FAR = 1 << 50
 
@@ -85,13 +85,15 @@ def sample_runs(scores, logs, ages, limits, burst, shared, samples, seed):
 
 @kernel
 def waits_along(
-    moments, targets, submit, start, end, width, limit, run, procs, scores, logs, burst,
+    rule, moments, targets, submit, start, end, width, limit, run, procs, scores, logs, burst,
     shared, samples, seed, levels, quantiles, by_limits, by_truth,
 ):  # fmt: skip
     """Forecast waits along a log: at each moment the queue as it then was is rolled forward.
 
     Parameters
     ----------
+    rule : int
+        As of ``roll_under``.
     moments, targets : array, shape (forecasts,)
         When, in rising order, and for which waiting job.
     submit, start, end, width, limit, run : array of int64, shape (n,)
@@ -164,10 +166,10 @@ def waits_along(
                     wanted[sample, i - runs] = value
         there = np.full(1, free)
         starts = np.empty((samples, waits), np.int64)
-        roll_easy(there, demand, runs, left, limits, wanted, only, starts)
+        roll_under(rule, there, demand, runs, left, limits, wanted, only, starts)
         quantiles[k] = np.quantile(starts[:, only].astype(np.float64), levels)
         point = np.empty((1, waits), np.int64)
-        roll_easy(there, demand, runs, limits[:runs].copy().reshape(1, runs), limits,
+        roll_under(rule, there, demand, runs, limits[:runs].copy().reshape(1, runs), limits,
                   limits[runs:].copy().reshape(1, waits), only, point)  # fmt: skip
         by_limits[k] = point[0, only]
         for i in range(total):
@@ -177,5 +179,6 @@ def waits_along(
                 left[0, i] = min(value, limits[i])
             else:
                 wanted[0, i - runs] = min(value, limits[i])
-        roll_easy(there, demand, runs, left[:1].copy(), limits, wanted[:1].copy(), only, point)
+        roll_under(rule, there, demand, runs, left[:1].copy(), limits, wanted[:1].copy(), only,
+                   point)  # fmt: skip
         by_truth[k] = point[0, only]

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -232,3 +233,18 @@ def test_the_real_snakemake_runs_with_it(tmp_path: Path) -> None:
     learned = json.loads(rules.read_text())["rules"]
     assert learned["first"]["runs"] == 2, "its benchmark file"
     assert learned["short"]["runs"] > 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(6))
+def test_real_runs_take_as_long_as_simulated_ones(number: int) -> None:
+    """The simulation that the benchmark counts with would not be what Snakemake does."""
+    bench = pytest.importorskip("benchmarks.snakemake", reason="no Snakemake here")
+    if not bench.WORKFLOWS.exists():
+        pytest.skip(f"{bench.WORKFLOWS} is missing")
+    table = pd.read_csv(bench.WORKFLOWS, dtype={"task_id": str, "parents": str})
+    found = bench.really(table[table["instance"] == bench.REAL[number]], 20.0)
+    print(bench.REAL[number], found)
+    for scheduler in ("greedy", "plancast"):
+        # A real job starts some tenths of a second after it could.
+        assert found[scheduler] - 0.02 <= found[f"real {scheduler}"] <= 2 * found[scheduler]

@@ -1,4 +1,4 @@
-"""A queue rolled forward under EASY in the dullest style: lists, one loop over moments."""
+"""A queue rolled forward under EASY or conservatively in the dullest style: lists."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import math
 from plancast.planner.worlds.rollout import QueueState
 
 
-def plain_roll(state: QueueState, left: list[int], run: list[int]) -> list[float]:
+def plain_roll(
+    state: QueueState, left: list[int], run: list[int], discipline: str = "easy"
+) -> list[float]:
     """Start of each waiting job of one sample, seconds from now; infinite: never."""
     free = state.free.tolist()
     # (true end, end by the limit, demand)
@@ -32,10 +34,29 @@ def plain_roll(state: QueueState, left: list[int], run: list[int]) -> list[float
         free = [f - d for f, d in zip(free, demand[job], strict=True)]
         queue.remove(job)
 
+    def lay_out() -> None:
+        """Each job of the queue at its earliest by limits; what begins now starts."""
+        planned = [(now, end, wanted) for _, end, wanted in held]
+        whole = [f + sum(w[r] for _, _, w in planned) for r, f in enumerate(free)]
+        for job in list(queue):
+            for at in sorted({now, *(end for _, end, _ in planned)}):
+                instants = [at, *(b for b, _, _ in planned if at < b < at + limit[job])]
+                if all(
+                    sum(w[r] for b, e, w in planned if b <= t < e) + demand[job][r] <= whole[r]
+                    for t in instants
+                    for r in range(len(whole))
+                ):
+                    planned.append((at, at + limit[job], demand[job]))
+                    if at == now:
+                        start(job)
+                    break
+
     while queue:
-        while queue and fits(demand[queue[0]], free):
+        if discipline == "conservative":
+            lay_out()
+        while discipline == "easy" and queue and fits(demand[queue[0]], free):
             start(queue[0])
-        if queue:
+        if discipline == "easy" and queue:
             head = queue[0]
             shadow, spare = math.inf, [0] * len(free)
             for moment in sorted({end for _, end, _ in held}):

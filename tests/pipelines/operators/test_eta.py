@@ -221,13 +221,42 @@ def test_a_request_is_a_queue_too() -> None:
         eta_of_request(request(), samples=1)
 
 
-def test_the_backtest_of_a_small_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_disciplines() -> None:
+    """A site that keeps every reservation would be told starts by overtaking ones."""
+    running = LiveJob("r", {"cpu": 6}, ALL, 7200, NOW - 600, NOW - 600)
+    waiting = (job("head", 8, 3600), job("second", 6, 6000), job("small", 2, 9000))
+    queue = LiveQueue(NOW, (Node("n1", {"cpu": 4}), Node("n2", {"cpu": 4})), (running,), waiting)
+    certain = np.array([[7000.0, 7001]] + [[3000.0, 3001]] * 3)
+    found = {}
+    for discipline in ("easy", "conservative"):
+        facts = eta(queue, certain, (0.1, 0.9), samples=5, discipline=discipline)
+        found[discipline] = {entry["id"]: entry for entry in facts["jobs"]}
+    # By limits it would run until 9,000 and the head starts at 6,600.
+    assert found["easy"]["small"]["helps"] == "at most 1 h 50 min requested and it would start now"
+    assert found["conservative"]["small"]["helps"] == ""
+    assert "a job before it" in found["conservative"]["small"]["reason"]
+    asked = request()
+    pending = (asked.snapshot.pending[0], replace(asked.snapshot.pending[1], shards=2,
+                                                  demand={"cpu": 4000}))  # fmt: skip
+    asked = replace(asked, snapshot=replace(asked.snapshot, pending=pending))
+    planned = eta_of_request(asked, discipline="planner")["jobs"]
+    assert [entry["id"] for entry in planned] == ["a", "b"]
+    assert NOW < planned[0]["p10_s"] <= planned[0]["p50_s"] <= planned[0]["p90_s"]
+    assert planned[1]["p50_s"] > planned[0]["p50_s"]
+    assert "predecessor a" in planned[1]["reason"]
+
+
+@pytest.mark.parametrize("dispatcher", ["easy", "conservative"])
+def test_the_backtest_of_a_small_log(
+    dispatcher: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The report's shares would not be those of the forecasts, or its keys be others."""
     path = tmp_path / "log.swf"
     path.write_text(swf_text(generate_log(900, 8, 16, 0)))
     out = tmp_path / "eta.json"
     with pytest.raises(SystemExit) as end:
-        main(["eta", "--backtest", str(path), "--samples", "10", "--json", str(out)])
+        main(["eta", "--backtest", str(path), "--samples", "10", "--json", str(out),
+              "--dispatcher", dispatcher])  # fmt: skip
     assert not end.value.code
     facts = json.loads(out.read_text())
     assert facts.keys() >= KEYS
@@ -249,6 +278,7 @@ def test_the_backtest_of_a_small_log(tmp_path: Path, capsys: pytest.CaptureFixtu
         (["--queue", "q.json"], "go together"),
         (["--queue", "q.json", "--nodes", "n.json"], "--model"),
         (["missing.json"], "no such file"),
+        (["missing.json", "--dispatcher", "sjf"], "none of easy, conservative, planner"),
     ],
 )
 def test_impossible_options_are_one_sentence(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.worlds.dispatchers import DISPATCHERS
 from plancast.planner.worlds.replay import ReplayLog, replay
-from plancast.planner.worlds.rollout import QueueState, roll
+from plancast.planner.worlds.rollout import DISCIPLINES, QueueState, roll
 from tests.oracles.plain_rollout import plain_roll
 
 
@@ -36,26 +36,30 @@ def queues(draw: st.DrawFn) -> tuple[QueueState, np.ndarray, np.ndarray]:
     return state, block(2, running, 1, 40), block(2, waiting, 1, 40)
 
 
-@given(queues())
-def test_twin(case: tuple[QueueState, np.ndarray, np.ndarray]) -> None:
+@given(queues(), st.sampled_from(sorted(DISCIPLINES)))
+def test_twin(case: tuple[QueueState, np.ndarray, np.ndarray], discipline: str) -> None:
     """A job would be told another start than the discipline gives it."""
     state, left, run = case
-    found = roll(state, left, run)
+    found = roll(state, left, run, discipline=discipline)
     for sample in range(2):
         plain = plain_roll(
             state,
             np.minimum(left[sample], state.running_limit_s).tolist(),
             np.minimum(run[sample], state.limit_s).tolist(),
+            discipline,
         )
         assert found[sample].tolist() == plain
         for job in range(len(plain)):
-            alone = roll(state, left[sample : sample + 1], run[sample : sample + 1], only=job)
+            alone = roll(
+                state, left[sample : sample + 1], run[sample : sample + 1],
+                discipline=discipline, only=job,
+            )  # fmt: skip
             assert alone[0, job] == plain[job]
 
 
 @settings(max_examples=25)
-@given(st.integers(0, 10_000))
-def test_the_replay_says_the_same(seed: int) -> None:
+@given(st.integers(0, 10_000), st.sampled_from(sorted(DISCIPLINES)))
+def test_the_replay_says_the_same(seed: int, discipline: str) -> None:
     """A queue that is rolled forward would start otherwise than when a log is replayed."""
     rng = np.random.default_rng(seed)
     procs, n = 8, 12
@@ -63,8 +67,8 @@ def test_the_replay_says_the_same(seed: int) -> None:
     limit = run + rng.integers(0, 60, n)
     log = ReplayLog("toy", procs, np.zeros(n), run, width, limit, np.zeros(n))
     state = QueueState(np.array([procs]), np.zeros((0, 1)), np.zeros(0), width[:, None], limit)
-    found = roll(state, np.zeros((1, 0)), run[None])
-    assert found[0].tolist() == replay(log, DISPATCHERS["easy"]).start_s.tolist()
+    found = roll(state, np.zeros((1, 0)), run[None], discipline=discipline)
+    assert found[0].tolist() == replay(log, DISPATCHERS[discipline]).start_s.tolist()
 
 
 def test_arrays_that_do_not_fit_are_refused() -> None:
