@@ -17,33 +17,42 @@
 # **Ten jobs, two machines, three deadlines: what runs where, and when?**
 
 # %%
-import pandas as pd
+from pathlib import Path
 
 import plancast as pc
 
 # %% [markdown]
-# A table with your own column names, and machines that are alike. Lengths of time are seconds or
-# text ("90min"), moments are ISO 8601, memory is MiB or text ("4G"). It is Monday, eight o'clock.
+# A table with column names of its own, as a CSV file: a small one is written here, and `jobs.csv`
+# of yours, if it lies beside the notebook, is taken in its place. Lengths of time are seconds or
+# text ("90min"), moments are ISO 8601, memory is MiB or text ("4G").
 
 # %%
-jobs = pd.DataFrame(
-    {
-        "Job": [f"sim-{k}" for k in range(1, 9)] + ["merge", "report"],
-        "Cores": [8, 8, 4, 4, 16, 2, 2, 2, 8, 1],
-        "Limit": ["2h", "2h", "1h", "1h", "3h", "30min", "30min", "30min", "20min", "10min"],
-        "User": ["ann"] * 4 + ["bob"] * 4 + ["ann", "ann"],
-        "Waits for": [""] * 8 + ["sim-1 sim-2", "merge"],
-        "Due": ["", "", "09:30", "", "", "", "09:00", "", "", "12:00"],
-    }
-)
+csv = Path("jobs.csv")
+if not csv.exists():
+    csv.write_text("""Job,Cores,Limit,User,Waits for,Due
+sim-1,8,2h,ann,,
+sim-2,8,2h,ann,,
+sim-3,4,1h,ann,,2026-05-04T09:30:00Z
+sim-4,4,1h,ann,,
+sim-5,16,3h,bob,,
+sim-6,2,30min,bob,,
+sim-7,2,30min,bob,,2026-05-04T09:00:00Z
+sim-8,2,30min,bob,,
+merge,8,20min,ann,sim-1 sim-2,
+report,1,10min,ann,merge,2026-05-04T12:00:00Z
+""")
+
+# %% [markdown]
+# Which column means what, and machines that are alike. It is Monday, eight o'clock.
+
+# %%
 columns = {
     "id": "Job", "cpus": "Cores", "requested_s": "Limit", "owner": "User", "after": "Waits for",
     "deadline_s": "Due",
 }  # fmt: skip
-jobs["Due"] = [time and f"2026-05-04T{time}:00Z" for time in jobs["Due"]]
 monday = {"now_s": "2026-05-04T08:00:00Z"}
 cluster = monday | {"workers": [{"id": "node", "count": 2, "cpus": 16}]}
-plan = pc.plan(jobs, cluster, columns=columns, steps=500)
+plan = pc.plan(csv, cluster, columns=columns, steps=500)
 plan
 
 # %% [markdown]
@@ -56,7 +65,7 @@ plan.gantt("plan.html")
 plan.gantt()
 
 # %%
-for task in ("sim-7", "merge", "report"):
+for task in plan.to_frame()["task"].tail(3):
     print(plan.explain(task))
 
 # %% [markdown]
@@ -80,7 +89,7 @@ clusters = {
     "two of 16, one of 8": [{"id": "big", "count": 2, "cpus": 16}, {"id": "small", "cpus": 8}],
 }
 plans = {
-    name: pc.plan(jobs, monday | {"workers": workers}, columns=columns, steps=500)
+    name: pc.plan(csv, monday | {"workers": workers}, columns=columns, steps=500)
     for name, workers in clusters.items()
 }
 for name, made in plans.items():

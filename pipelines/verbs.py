@@ -172,8 +172,8 @@ def plan(
         Solver steps instead of seconds, so that a plan can be repeated.
     seed : int
     columns : mapping, optional
-        Column of a task table to the frame's own (``{"id": "Job", "requested_s": "Limit"}``);
-        the frame's other columns are left out where ours do not name them.
+        Column of a task table to the frame's or file's own (``{"id": "Job", "requested_s":
+        "Limit"}``); its other columns are left out where ours do not name them.
 
     Returns
     -------
@@ -353,28 +353,34 @@ def _plain(log: JobLog) -> pd.DataFrame:
 def _tasks(tasks: Any, columns: Mapping[str, str] | None) -> Path | Table:
     import pandas as pd
 
+    from plancast.pipelines.inputs.tables import Table, frame_table, object_table, read_table
     from plancast.pipelines.inputs.user_files import task_rows_table
 
     if isinstance(tasks, str | Path):
-        if columns is not None:
-            raise BadRequest("columns: goes with a frame; a file's header names its columns")
-        return Path(tasks)
+        if columns is None:
+            return Path(tasks)
+        read = read_table(tasks)
+        table = read if isinstance(read, Table) else object_table(read, str(tasks))
+        return _renamed(table, columns)
     if not isinstance(tasks, pd.DataFrame):
         return task_rows_table(list(tasks), "tasks")
-    from plancast.pipelines.inputs.tables import frame_table
-
-    frame = _renamed(tasks, columns) if columns else tasks.copy(deep=False)
-    if "id" not in frame.columns:
-        frame.insert(0, "id", [str(name) for name in frame.index])
+    frame = tasks.copy(deep=False)
     for name in frame.columns:
         if pd.api.types.is_timedelta64_dtype(frame[name].dtype):
             frame[name] = frame[name].dt.total_seconds()
     cells = frame.astype(object)
-    return frame_table(cells.where(frame.notna(), None), "tasks")
+    table = frame_table(cells.where(frame.notna(), None), "tasks")
+    if columns:
+        table = _renamed(table, columns)
+    if "id" not in table.columns:
+        table.columns["id"] = [str(name) for name in frame.index]
+    return table
 
 
-def _renamed(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
+def _renamed(table: Table, columns: Mapping[str, str]) -> Table:
     """The columns that are named, by our names, and those that bear ours already."""
+    from dataclasses import replace
+
     from plancast.pipelines.inputs.foreign import nearest
     from plancast.pipelines.inputs.models import cell_of, unknown_columns
 
@@ -382,12 +388,13 @@ def _renamed(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
     if unknown:
         raise BadRequest(f"columns: {unknown_columns(unknown)}")
     for ours, own in columns.items():
-        if own not in frame.columns:
-            near = nearest(str(own), [str(name) for name in frame.columns])
-            raise BadRequest(f"columns: {ours}: the frame has no column {own!r}; {near}")
-    kept = [c for c in frame.columns if cell_of(str(c)) and c not in columns]
-    renamed = {ours: frame[own] for ours, own in columns.items()}
-    return frame[[c for c in kept if c not in columns.values()]].assign(**renamed)
+        if own not in table.columns:
+            near = nearest(str(own), list(table.columns))
+            raise BadRequest(f"columns: {ours}: {table.source} has no column {own!r}; {near}")
+    taken = {*columns, *columns.values()}
+    kept = {c: cells for c, cells in table.columns.items() if cell_of(c) and c not in taken}
+    named = {ours: table.columns[own] for ours, own in columns.items()}
+    return replace(table, columns=kept | named)
 
 
 def _cluster(cluster: Any) -> Path | ClusterFile:

@@ -19,7 +19,7 @@ def _config(text: str, soft: str, grid: str) -> dict[str, Any]:
     axis = {
         "labelColor": soft, "titleColor": soft, "gridColor": grid, "domainColor": grid,
         "tickColor": grid, "labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal",
-        "labelFont": FONT, "titleFont": FONT, "titlePadding": 8,
+        "labelFont": FONT, "titleFont": FONT, "titlePadding": 8, "labelFlush": False,
     }  # fmt: skip
     legend = {
         "labelColor": text, "titleColor": soft, "labelFontSize": 11, "titleFontSize": 11,

@@ -38,7 +38,7 @@ def regrets(
     whole: list[dict[str, Any]] = [{"name": kind, "regret": mean, "low": low, "high": high}
              for kind, (mean, low, high) in summary.items()]  # fmt: skip
     kinds = [row["name"] for row in sorted(whole, key=lambda row: row["regret"])]
-    y = alt.Y("name:N", title=None, sort=kinds, axis=alt.Axis(ticks=False, labelLimit=120))
+    y = alt.Y("name:N", title=None, sort=kinds, axis=alt.Axis(ticks=False, labelLimit=190))
     x = alt.X("regret:Q", title="realised cost over that with perfect run times",
               axis=alt.Axis(format="+%", tickCount=5))  # fmt: skip
     hover = alt.selection_point(name="batch", fields=["batch"], on="click", clear="dblclick")
@@ -77,7 +77,7 @@ def terms(priced: Mapping[str, Mapping[str, float]]) -> Drawing:
     totals = {kind: sum(by_term.values()) for kind, by_term in priced.items()}
     kinds = sorted(totals, key=lambda kind: totals[kind])
     chart = alt.Chart(rows("terms")).mark_bar(height=20).encode(
-        y=alt.Y("name:N", title=None, sort=kinds, axis=alt.Axis(ticks=False, labelLimit=120)),
+        y=alt.Y("name:N", title=None, sort=kinds, axis=alt.Axis(ticks=False, labelLimit=190)),
         x=alt.X("cost:Q", title="mean realised cost of a batch", stack="zero",
                 axis=alt.Axis(tickCount=5)),
         color=alt.Color("term:N", title=None, sort=names, legend=alt.Legend(columns=4),
@@ -109,7 +109,8 @@ def policies(found: Mapping[str, tuple[float, float, float]], baseline: str) -> 
             alt.Tooltip("low:Q", title="95% from", format="+.1%"),
             alt.Tooltip("high:Q", title="to", format="+.1%"), alt.Tooltip("proven:N")]  # fmt: skip
     colour = alt.Color("proven:N", title=None, sort=kinds, scale=alt.Scale(
-        domain=kinds, range=[COLOURS[2], GREY, COLOURS[5]]))  # fmt: skip
+        domain=kinds, range=[COLOURS[2], GREY, COLOURS[5]]),
+        legend=alt.Legend(columns=3))  # fmt: skip
     x = alt.X("low:Q", title=f"cost against {baseline}", axis=alt.Axis(format="+%", tickCount=5))
     base = alt.Chart(rows("ways"))
     bars = base.mark_rule(strokeWidth=3).encode(x=x, x2="high:Q", y=y, color=colour, tooltip=tips)

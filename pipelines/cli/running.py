@@ -126,13 +126,26 @@ def run(
     console.print(describe_log(facts["ingest"]), soft_wrap=True)
     print_forecasts(facts["train"])
     print_trial(facts["trial"])
-    console.print(facts["worth"]["verdict"], soft_wrap=True)
+    print_verdict(facts["verdict"])
     console.print(f"report: {escape(facts['report'])}", soft_wrap=True)
     console.print(f"tracking: {escape(facts['mlflow'])}", soft_wrap=True)
     if planned is not None:
         console.print(f"{tasks}: {planned.summary()}", soft_wrap=True, markup=False)
         for path in (config.paths.own_plan, config.paths.own_gantt):
             console.print(f"wrote {escape(str(path))}", soft_wrap=True)
+
+
+def print_verdict(verdict: Mapping[str, Any]) -> None:
+    """What was found in words, as the report says it."""
+    for title, texts in (
+        ("Verdict", [" ".join(verdict["sentences"])]),
+        ("What to do next", verdict["next_steps"]),
+        ("How sure", verdict["how_sure"]),
+    ):
+        console.print(title, style="bold")
+        for text in texts:
+            console.print(f"  {escape(text)}", soft_wrap=True, highlight=False)
+    console.print()
 
 
 def _own_plan(config: Config, tasks: Path, cluster: Path) -> PlannedBatch:

@@ -31,7 +31,8 @@ class GenerateConfig(_Section):
 
     jobs: int = Field(8000, ge=100)
     users: int = Field(40, ge=1)
-    procs: int = Field(128, ge=2)
+    procs: int = Field(64, ge=2)
+    load: float = Field(0.75, gt=0, lt=1)
 
 
 class TrainConfig(_Section):

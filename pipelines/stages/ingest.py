@@ -64,7 +64,7 @@ def run(config: Config) -> dict[str, Any]:
     paths = config.paths
     if config.log is None:
         size = config.generate
-        generated = generate_log(size.jobs, size.users, size.procs, config.seed)
+        generated = generate_log(size.jobs, size.users, size.procs, config.seed, load=size.load)
         write_text_atomic(paths.raw_log, swf_text(generated))
     jobs, facts = ingest_log(config.log or str(paths.raw_log), config.reading)
     write_jobs(jobs, paths.jobs)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from plancast.pipelines.inputs.config import Config
 from plancast.pipelines.inputs.policy_files import read_policy
 from plancast.pipelines.stages import ingest, plan_batch, report, train, trial, worth_of_log
+from plancast.pipelines.stages.verdict import verdict_of
 
 
 class Tell(Protocol):
@@ -49,5 +51,11 @@ def run_all(config: Config, tell: Tell, ready: Callable[[], None] = lambda: None
     facts["worth"] = worth_of_log.run(config, lambda done, text: tell(4 + done, 5, text))
     tell(5, 5, "report")
     facts["report"] = str(report.run(config))
+    paths = config.paths
+    found = verdict_of(
+        config.name, facts["train"], facts["trial"], facts["worth"], str(paths.jobs),
+        str(paths.model),
+    )  # fmt: skip
+    facts["verdict"] = asdict(found)
     facts["mlflow"] = tracking.ui_command()
     return facts

@@ -23,12 +23,14 @@ from plancast.pipelines.stages.replays import SHARES
 from plancast.pipelines.stages.stage import main, read_facts
 from plancast.pipelines.stages.verdict import (
     MODEL,
+    WORDS,
     Verdict,
     batch_regrets,
     change,
     interval,
     kind_name,
     priced_terms,
+    saving_of,
     tied,
     verdict_of,
     way_name,
@@ -91,6 +93,7 @@ def gathered(config: Config) -> Gathered:
         _head(config.name, ingest, train),
         _verdict(verdict),
         _numbers(train, trial, worth),
+        _more("What the words mean", _table((), list(WORDS.items()), kind="facts")),
         *_learned(charts, jobs, train, paths.model),
         *_planned(charts, request, response, executed),
         *_worth(charts, trial, worth, policy),
@@ -155,8 +158,9 @@ def _numbers(train: Facts, trial: Facts, worth: Facts) -> str:
     if "coverage_p90" in model:
         shown.append((f"{model['coverage_p90']:.1%}", "of jobs ended by their 90% quantile"))
     if worth["queues"]:
-        auto = worth["auto_against_best_rule"]
-        shown.append((f"{auto['mean']:+.1%}", "cost of plancast's plans against the best rule's"))
+        saving = saving_of(worth)
+        shown.append((f"{saving.found['mean']:+.1%}",
+                      f"cost of {saving.plans} against {saving.against}"))  # fmt: skip
     shown.append((f"{kind['regret']:+.1%}", "cost of batches against true run times (regret)"))
     waits = worth.get("replays") or []
     if waits and waits[0]["mean_wait_s"] > 0:
@@ -281,11 +285,17 @@ def _worth(charts: dict[str, Drawing], trial: Facts, worth: Facts, policy: Polic
         grid += [figure("waits", "How long jobs wait", how),
                  figure("slowdowns", "How much longer jobs take", how)]  # fmt: skip
     charts["regret"] = of_worth.regrets(
-        batch_regrets(trial),
-        {k: (one["regret"], *one["regret_ci"]) for k, one in kinds.items() if k != "oracle"},
+        [{kind_name(k): regret for k, regret in row.items()} for row in batch_regrets(trial)],
+        {
+            kind_name(k): (one["regret"], *one["regret_ci"])
+            for k, one in kinds.items()
+            if k != "oracle"
+        },
     )
     prices = {term: policy.prices.of(term) for term in TERMS}
-    charts["terms"] = of_worth.terms(priced_terms(trial, prices))
+    charts["terms"] = of_worth.terms(
+        {kind_name(kind): terms for kind, terms in priced_terms(trial, prices).items()}
+    )
     grid += [figure("regret", "Regret of each batch", "A dot for each batch, the diamond for all "
                     "with its 95% interval: 0 is as cheap as with true run times. Click a dot to "
                     "follow its batch."),
@@ -339,7 +349,7 @@ def _table(
     )
     return (
         f"<div class='wide'><table{f' class={kind}' if kind else ''}>"
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"{f'<thead><tr>{head}</tr></thead>' if head else ''}<tbody>{body}</tbody></table></div>"
     )
 
 
@@ -390,7 +400,7 @@ def _log_table(ingest: Facts) -> str:
     rows += [[f"note {k}", text] for k, text in enumerate(ingest["findings"], 1)]
     if ingest["acknowledge"]:
         rows.append(["acknowledge", ingest["acknowledge"]])
-    return _table(["the log", ""], rows, kind="facts")
+    return _table((), rows, kind="facts")
 
 
 LOGGED = ("reliability", "ranking", "truth", "importances", "ways", "waits", "regret", "terms")

@@ -8,13 +8,32 @@ from typing import Any
 
 import numpy as np
 
+from plancast.pipelines.inputs.past_plans import LEAST_PAST, USUAL
+
 Facts = Mapping[str, Any]
 
 MODEL, REQUESTED = "model_p50", "requested"
 RESAMPLES = 2000
 
+WORDS = {
+    "quantile": "The 90% quantile of a forecast is the time by which 90 of 100 such jobs have "
+    "ended; the median is the 50% quantile.",
+    "requested times": "The time limits that users gave: what planners go by without forecasts.",
+    "last two, last similar": "Rules of thumb: the mean of a user's last two run times; the last "
+    "run of a job like this one.",
+    "scenarios": "Plans priced over several levels of all forecasts at once, from short to long.",
+    "replanned": "The order is searched anew whenever a task ends; other plans keep their order.",
+    "EASY backfilling": "Small jobs overtake where, by the times that are believed, they delay "
+    "nobody at the head of the queue.",
+    "regret": "Cost above that of plans that know every run time (oracle).",
+    "95%: from .. to ..": "Where the true difference lies, but for chance; an interval that holds "
+    "0 proves nothing.",
+}
+"""Words of a report that not everybody knows."""
+
 WAYS = {
     "requested": "requested times",
+    "oracle": "true run times",
     "last_two": "last two runs",
     "last_same": "last similar run",
     "app_median": "program's median",
@@ -64,7 +83,6 @@ def verdict_of(
 def way_name(way: str) -> str:
     """A way of planning in people's words: ``closed_p80`` and the like."""
     special = {
-        "oracle": "true run times",
         "strong_oracle": "true run times, long search",
         "oracle_order": "order of true run times",
         "auto": "plancast's choice (auto)",
@@ -74,6 +92,11 @@ def way_name(way: str) -> str:
     kind, _, source = way.partition("_")
     plain = WAYS.get(source, source) + (", replanned" if kind == "closed" else "")
     return special.get(way, plain)
+
+
+def _the(name: str) -> str:
+    """A way's name within a sentence."""
+    return name if name.endswith("times") else f"the {name}"
 
 
 def kind_name(kind: str) -> str:
@@ -98,6 +121,44 @@ def change(share: float, *, digits: int = 1) -> str:
 def interval(low: float, high: float) -> str:
     """A 95% interval of a difference of costs."""
     return f"95%: {low:+.1%} to {high:+.1%}"
+
+
+@dataclass(frozen=True)
+class Saving:
+    """The difference of costs that a report speaks of.
+
+    Parameters
+    ----------
+    plans, against : str
+        Of which plans to which others.
+    found : mapping
+        Its ``mean``, ``lo`` and ``hi``.
+    """
+
+    plans: str
+    against: str
+    found: Facts
+
+    def __str__(self) -> str:
+        mean, low, high = (self.found[key] for key in ("mean", "lo", "hi"))
+        words = f"{self.plans} cost {change(mean)} than {self.against} ({interval(low, high)})"
+        return words.replace("as much than", "as much as")
+
+
+def chooses(worth: Facts) -> bool:
+    """Whether there are enough queues for plancast to choose a way by those before."""
+    return bool(worth["n"] > LEAST_PAST)
+
+
+def saving_of(worth: Facts) -> Saving:
+    """Of the way that plancast chooses, or of the model's where too few queues are known."""
+    if chooses(worth):
+        usual, found = worth["chosen_by_auto"]["usual"], worth["auto_against_best_rule"]
+        plans = f"plans made the way plancast chooses (by {_the(way_name(usual))})"
+        return Saving(plans, "those by the best simple rule", found)
+    against = f"plans by {_the(way_name(worth['baseline']))}"
+    found = worth["policies"][USUAL]["against_baseline"]
+    return Saving(f"plans by {_the(way_name(USUAL))},", against, found)
 
 
 def tied(trial: Facts, seed: int = 0) -> set[str]:
@@ -136,12 +197,7 @@ def _forecasts(train: Facts) -> str:
 
 def _plans(trial: Facts, worth: Facts) -> str:
     if worth["queues"]:
-        auto = worth["auto_against_best_rule"]
-        return (
-            f"On {worth['n']} queues of this log, plans made the way plancast chooses "
-            f"(by {way_name(worth['chosen_by_auto']['usual'])}) cost {change(auto['mean'])} than "
-            f"those by the best simple rule ({interval(auto['lo'], auto['hi'])})."
-        ).replace("as much than", "as much as")
+        return f"On {worth['n']} queues of this log, {saving_of(worth)}."
     if trial["batches_that_wait"] == 0:
         return (
             "Nothing waits in this log, neither as jobs arrived nor in whole batches, "
@@ -160,15 +216,16 @@ def _left(trial: Facts, worth: Facts) -> str:
     if worth["queues"]:
         exact, perfect = worth["attainable_by_calibrated"], worth["oracle_against_baseline"]
         sentence = (
-            f"Perfect forecasts would save {max(0.0, -perfect):.1%}, exactly calibrated "
-            f"ones of this kind {max(0.0, -exact['mean']):.1%}"
+            f"Against plans by {_the(way_name(worth['baseline']))}, perfect forecasts would save "
+            f"{max(0.0, -perfect):.1%}, forecasts of this kind whose quantiles hold exactly "
+            f"{max(0.0, -exact['mean']):.1%}"
         )
         waits = worth.get("replays") or []
         if len(waits) >= 3:
             before, after = waits[0]["mean_wait_s"], waits[2]["mean_wait_s"]
             sentence += (
-                f"; with the forecasts in backfilling the mean wait goes from {_time(before)} "
-                f"to {_time(after)}"
+                f"; with the forecasts in backfilling the mean wait goes from "
+                f"{_times(before, after)}"
             )
         return sentence + "."
     if trial["batches_that_wait"] == 0:
@@ -183,10 +240,12 @@ def _next(trial: Facts, worth: Facts, log: str, model: str) -> tuple[str, ...]:
     best = sorted(tied(trial)) if trial["batches_that_wait"] else []
     model_ties = any(kind.startswith("model") for kind in best)
     if worth["queues"]:
-        usual = worth["chosen_by_auto"]["usual"]
-        by = "" if usual.endswith("requested") else f" --model {model}"
+        usual, told = worth["chosen_by_auto"]["usual"], f" --model {model}"
+        if not chooses(worth) and saving_of(worth).found["hi"] < 0:
+            usual, told = USUAL, f"{told} --source model"
+        by = "" if usual.endswith("requested") else told
         anew = " whenever a task ends or arrives (`plancast master` does so)"
-        steps.append(f"Plan by {WAYS.get(usual.partition('_')[2], usual)}"
+        steps.append(f"Plan by {_the(WAYS.get(usual.partition('_')[2], usual))}"
                      f"{anew if usual.startswith('closed') else ''}: "
                      f"`plancast plan --tasks TASKS --cluster CLUSTER{by}`.")  # fmt: skip
     elif best and model_ties:
@@ -205,11 +264,16 @@ def _next(trial: Facts, worth: Facts, log: str, model: str) -> tuple[str, ...]:
 def _sure(train: Facts, trial: Facts, worth: Facts) -> tuple[str, ...]:
     said = []
     if worth["queues"]:
-        auto, own = worth["auto_against_best_rule"], worth["closed_scenarios_against_closed_first"]
-        said.append(f"The saving is {_proof(auto)} on {worth['n']} queues"
-                    f"{_more(auto, worth['n'])}.")  # fmt: skip
+        saving, own = saving_of(worth).found, worth["closed_scenarios_against_closed_first"]
+        said.append(f"The saving is {_proof(saving)} on {worth['n']} queues"
+                    f"{_more(saving, worth['n'])}.")  # fmt: skip
         said.append(f"The forecasts' own part in it, {own['mean']:+.1%} "
-                    f"({interval(own['lo'], own['hi'])}), is {_proof(own)}.")  # fmt: skip
+                    f"({interval(own['lo'], own['hi'])}), is {_proof(own)}; the rest comes from "
+                    "searching the order anew.")  # fmt: skip
+        if not chooses(worth):
+            first = way_name(worth["closed_first"].replace("closed", "open"))
+            said.append(f"plancast itself chooses among ways once {LEAST_PAST} past queues are "
+                        f"known; until then it plans by {_the(first)}.")  # fmt: skip
     if trial["batches_that_wait"]:
         names = [kind_name(kind) for kind in sorted(tied(trial))]
         found = (
@@ -239,10 +303,12 @@ def _more(found: Facts, n: int) -> str:
     return f"; about {needed:,.0f} would be needed to tell" if needed < 100 * n else ""
 
 
-def _time(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+def _times(before_s: float, after_s: float) -> str:
+    """From one length of time to another, in the unit that fits the longer."""
+    longer_s = max(before_s, after_s)
+    units = (("h", 3600, 1), ("min", 60, 0), ("s", 1, 0))
+    unit, unit_s, digits = next((one for one in units if longer_s >= 2 * one[1]), units[-1])
+    return f"{before_s / unit_s:.{digits}f} to {after_s / unit_s:.{digits}f} {unit}"
 
 
 def priced_terms(trial: Facts, prices: Mapping[str, float]) -> dict[str, dict[str, float]]:

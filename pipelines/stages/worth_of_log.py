@@ -15,6 +15,9 @@ from plancast.planner.model.domain import Policy
 from plancast.predictor import RuntimePredictor
 from plancast.predictor.logs.table import read_jobs
 
+DRAWS = 4
+"""Truths drawn for a batch; ``plancast worth`` draws up to five times as many, for minutes."""
+
 
 def run(config: Config, tell: Progress | None = None) -> dict[str, Any]:
     """The facts of ``plancast worth``, and replays of the test stretch; both logged in MLflow.
@@ -32,7 +35,7 @@ def run(config: Config, tell: Progress | None = None) -> dict[str, Any]:
     )  # fmt: skip
     policy = read_policy(config.policy) if config.policy else Policy()
     model = RuntimePredictor.load(paths.model)
-    facts = worth(found, model, policy=policy, seed=config.seed, tell=tell)
+    facts = worth(found, model, policy=policy, seed=config.seed, tell=tell, draws=DRAWS)
     facts["replays"] = replays(found.stretch, model)
     write_facts(paths.worth_facts, facts)
     write_past_plans(paths.past_plans, past_of(found, facts))

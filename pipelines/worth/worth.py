@@ -169,6 +169,7 @@ def worth(
     tell: Progress | None = None,
     cells: MutableMapping[str, Any] | None = None,
     processes: int | None = None,
+    draws: int | None = None,
 ) -> dict[str, Any]:
     """What forecasts are worth to the plans of one site.
 
@@ -187,6 +188,8 @@ def worth(
         is put in. Of the same log, model, policy and seed.
     processes : int, optional
         Side by side; by default as many as there are cores, at most two.
+    draws : int, optional
+        Truths drawn for a batch at most; ``DRAWS`` by default.
 
     Returns
     -------
@@ -212,11 +215,11 @@ def worth(
     choice = chosen(found.backlogs, costs, first)
     costs["auto"] = choice.costs
     rng = np.random.default_rng(seed)
-    draws = rng.integers(0, len(batches), (RESAMPLES, len(batches)))
-    attainable = _attainable(found, batches, asked, baseline, choice, model.levels, seed, work)
-    against = {
-        name: excess(cost, costs[baseline], draws) for name, cost in costs.items()
-    }  # fmt: skip
+    picks = rng.integers(0, len(batches), (RESAMPLES, len(batches)))
+    attainable = _attainable(
+        found, batches, asked, baseline, choice, model.levels, seed, work, draws or DRAWS
+    )
+    against = {name: excess(cost, costs[baseline], picks) for name, cost in costs.items()}
     result: dict[str, Any] = {
         "log": found.name,
         "n": len(batches),
@@ -232,9 +235,9 @@ def worth(
             name: {"cost": float(np.mean(cost)), "against_baseline": against[name]}
             for name, cost in costs.items()
         },
-        "auto_against_best_rule": excess(costs["auto"], costs[f"open_{best}"], draws),
+        "auto_against_best_rule": excess(costs["auto"], costs[f"open_{best}"], picks),
         "closed_scenarios_against_closed_first": excess(
-            costs["closed_scenarios"], costs[first], draws
+            costs["closed_scenarios"], costs[first], picks
         ),
         "closed_first": first,
         "unavoidable": float(
@@ -380,6 +383,7 @@ def _attainable(
     levels: Sequence[float],
     seed: int,
     work: _Work,
+    most_draws: int,
 ) -> dict[str, Any]:
     """The best of some ways, where truths are drawn from the forecasts themselves."""
     names = [name for name in CALIBRATED if name in asked]
@@ -388,7 +392,7 @@ def _attainable(
     tried = list({asked[name]: name for name in (*reversed(names), taken, baseline)}.values())
     waiting = float(np.mean([len(b.backlog.queued) for b in batches]))
     count = min(len(batches), DRAWN_BATCHES, max(LEAST_DRAWN, round(DRAWN_JOBS / waiting)))
-    draws = min(DRAWS, max(LEAST_DRAWS, round(DRAWS * (FULL_QUEUE / waiting) ** 2)))
+    draws = min(most_draws, max(LEAST_DRAWS, round(DRAWS * (FULL_QUEUE / waiting) ** 2)))
     rows = np.unique(np.linspace(0, len(batches) - 1, count).round().astype(int))
     rule = "last_two" if "last_two" in batches[0].estimates else "app_median"
     points = ESTIMATORS[rule]((0.5,)).fit(found.train.iloc[:1])

@@ -175,7 +175,7 @@ def test_with_a_model_its_forecasts_are_reserved(model: pc.RuntimePredictor) -> 
     [
         ({"tasks": TASKS}, "unknown column 'Job'"),
         ({"columns": {"name": "Job"}}, "columns: unknown column 'name'; did you mean 'id'"),
-        ({"columns": {"id": "job"}}, "columns: id: the frame has no column 'job'; did you mean"),
+        ({"columns": {"id": "job"}}, "columns: id: tasks has no column 'job'; did you mean"),
         ({"cluster": {"nodes": 2}}, "cluster: workers.0.cpus: is missing; add it"),
         ({"cluster": {"cpus": 2}}, "cluster: names neither workers nor nodes"),
         ({"cluster": None}, "cluster is missing; give a YAML file"),

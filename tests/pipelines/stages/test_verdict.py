@@ -33,6 +33,7 @@ def queues(mean: float, low: float, high: float) -> dict[str, Any]:
     """Facts of worth, with what auto saves against the best rule."""
     return {
         "queues": True, "n": 40, "chosen_by_auto": {"usual": "closed_scenarios"},
+        "baseline": "open_requested", "closed_first": "closed_requested",
         "auto_against_best_rule": {"mean": mean, "lo": low, "hi": high},
         "closed_scenarios_against_closed_first": {"mean": -0.01, "lo": -0.03, "hi": 0.01},
         "attainable_by_calibrated": {"mean": -0.04}, "oracle_against_baseline": -0.08,
@@ -51,13 +52,31 @@ def test_the_sentences_hold_the_figures() -> None:
         "requested times: 4.00), and 91.2% ended by their 90% quantile.",
         "On 40 queues of this log, plans made the way plancast chooses (by model's scenarios, "
         "replanned) cost 5.0% less than those by the best simple rule (95%: -8.0% to -2.0%).",
-        "Perfect forecasts would save 8.0%, exactly calibrated ones of this kind 4.0%; with the "
-        "forecasts in backfilling the mean wait goes from 2.0 h to 90 min.",
+        "Against plans by requested times, perfect forecasts would save 8.0%, forecasts of this "
+        "kind whose quantiles hold exactly 4.0%; with the forecasts in backfilling the mean wait "
+        "goes from 2.0 to 1.5 h.",
     )
     assert "--model models/m" in found.next_steps[0]
     assert "plancast advise log.swf" in found.next_steps[1]
     assert found.how_sure[0] == "The saving is beyond chance (95%) on 40 queues."
     assert "not proven: it may be chance" in found.how_sure[1]
+
+
+def test_few_queues_speak_for_the_model_and_not_for_a_choice() -> None:
+    """What plancast takes before it can choose would be called its choice, and a loss of its."""
+    saved = {"closed_scenarios": {"against_baseline": {"mean": -0.09, "lo": -0.12, "hi": -0.06}}}
+    young = queues(0.25, 0.01, 0.5) | {"n": 8, "policies": saved}
+    young["chosen_by_auto"] = {"usual": "closed_requested"}
+    found = verdict_of("site", TRAIN, FLAT, young, "log.swf", "models/m")
+    assert found.sentences[1] == (
+        "On 8 queues of this log, plans by the model's scenarios, replanned, cost 9.0% less than "
+        "plans by requested times (95%: -12.0% to -6.0%)."
+    )
+    assert "--model models/m --source model" in found.next_steps[0]
+    assert "until then it plans by requested times" in found.how_sure[2]
+    saved["closed_scenarios"]["against_baseline"]["hi"] = 0.01
+    found = verdict_of("site", TRAIN, FLAT, young, "log.swf", "models/m")
+    assert "--model" not in found.next_steps[0]
 
 
 def test_what_may_be_chance_is_called_so() -> None:
