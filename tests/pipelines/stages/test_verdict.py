@@ -50,7 +50,7 @@ def test_the_sentences_hold_the_figures() -> None:
     assert found.sentences == (
         "Half of 300 later jobs are forecast within a factor of 1.41 of their run time (by "
         "requested times: 4.00), and 91.2% ended by their 90% quantile.",
-        "On 40 queues of this log, plans made the way plancast chooses (by model's scenarios, "
+        "On 40 queues of this log, plans made the way plancast chooses (by the model's scenarios, "
         "replanned) cost 5.0% less than those by the best simple rule (95%: -8.0% to -2.0%).",
         "Against plans by requested times, perfect forecasts would save 8.0%, forecasts of this "
         "kind whose quantiles hold exactly 4.0%; with the forecasts in backfilling the mean wait "
