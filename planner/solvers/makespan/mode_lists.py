@@ -1,7 +1,7 @@
 """Activity lists with a mode for each activity: decode, justify and search both together.
 
 As ``activity_lists``, where ``Project.duration`` and ``Project.demand`` are those of the modes
-chosen, kept up to date here. A choice never takes more of a budget than there is.
+chosen, kept up to date here.
 """
 
 from __future__ import annotations
@@ -12,20 +12,23 @@ import numpy as np
 
 from plancast.planner.arrays.jit import inner, kernel
 from plancast.planner.solvers.makespan.activity_lists import (
+    justify,
     latest_first,
     serial,
     shift,
     start_order,
 )
 
-PICKS = 12
-"""Random modes of other activities that are tried to make room in a budget."""
-FLAGGED = 4
-"""Activities of a list whose mode is chosen anew where they are placed: fewer than this."""
-FLIPPED = 0.3
+FLIPPED = 0.5
 """Share of neighbours in which an activity takes a random other mode."""
+CHOSEN_ANEW, FLAGGED = 0.2, 2
+"""Share of neighbours in which the modes of so many activities are chosen where they are placed."""
 BACKWARD = 0.5
-"""Share of neighbours whose modes are chosen anew where time runs backwards as well."""
+"""Share of these in which they are where time runs backwards as well."""
+SPREAD, LATE = 1.0, 0.1
+"""Weights, beside the makespan, of the mean end and of the sum of what ends too late."""
+WINDOW, PACE = 64, 1.05
+"""Lists after which the price of what is beyond a budget changes, and by what factor."""
 
 
 class Ways(NamedTuple):
@@ -39,6 +42,8 @@ class Ways(NamedTuple):
         Demands packed as in ``Project``.
     consumed : int64 (rows, budgets)
     left : int64 (budgets,)
+    usual : float64 (budgets,)
+        By how much the modes of an activity differ, on average.
     """
 
     ptr: np.ndarray
@@ -46,6 +51,7 @@ class Ways(NamedTuple):
     demand: np.ndarray
     consumed: np.ndarray
     left: np.ndarray
+    usual: np.ndarray
 
 
 @inner
@@ -154,78 +160,118 @@ def justify_in_modes(project, ways, room, used, chosen, flagged, backward, order
 
 
 @inner
+def _excess(ways, used):
+    """What is taken of the budgets beyond what there is, in usual differences between modes."""
+    total = 0.0
+    for b in range(used.shape[0]):
+        total += max(0, used[b] - ways.left[b]) / ways.usual[b]
+    return total
+
+
+@inner
 def _flip(ways, project, used, chosen):
-    """Give a random activity another mode, and another one if that takes too much of a budget."""
-    n = chosen.shape[0]
-    i = np.random.randint(n)
+    """Give a random activity another mode, whether a budget has room for it or not."""
+    i = np.random.randint(chosen.shape[0])
     count = ways.ptr[i + 1] - ways.ptr[i]
-    if count < 2:
-        return
-    row = ways.ptr[i] + np.random.randint(count)
-    if row == chosen[i]:
-        return
-    if _affords(ways, used, chosen[i], row):
-        _change(ways, project, used, chosen, i, row)
-        return
-    before = chosen[i]
-    _change(ways, project, used, chosen, i, row)
-    for _ in range(PICKS):
-        j = np.random.randint(n)
-        other = ways.ptr[j] + np.random.randint(ways.ptr[j + 1] - ways.ptr[j])
-        if j != i and _affords(ways, used, chosen[j], other):
-            _change(ways, project, used, chosen, j, other)
-            return
-    _change(ways, project, used, chosen, i, before)
+    if count > 1:
+        row = ways.ptr[i] + np.random.randint(count - 1)
+        _change(ways, project, used, chosen, i, row + (row >= chosen[i]))
+
+
+@inner
+def _flag(flagged):
+    """Flag up to `FLAGGED` random activities, in some neighbours; whether any is."""
+    flagged[:] = False
+    any_flagged = np.random.random() < CHOSEN_ANEW
+    if any_flagged:
+        for _ in range(1 + np.random.randint(FLAGGED)):
+            flagged[np.random.randint(flagged.shape[0])] = True
+    return any_flagged
+
+
+@kernel
+def cost_of(room, tail, makespan, least):
+    """What a justified list counts, budgets aside: see ``anneal_in_modes``."""
+    n = tail.shape[0]
+    total, late = 0, 0
+    for i in range(n):
+        total += room.end[i]
+        late += max(0, room.end[i] + tail[i] - (least - 1))
+    return makespan + SPREAD * total / n + LATE * late
 
 
 @kernel
 def anneal_in_modes(
-    project, ways, room, order, chosen, current, best, best_chosen, lists, strength, spread, heat,
-    seed,
-):  # fmt: skip
+    project, ways, room, tail, order, chosen, current, best, best_chosen, lists, heat, seed
+):
     """Try `lists` neighbours of a list and its modes by simulated annealing.
 
     Parameters
     ----------
+    project, ways, room
+    tail : int64 (n,)
+        The least that follows the end of each activity, seconds.
     order, chosen : int64 (n,)
-        The list to go on from and the row of each activity; left as those to go on from next.
+        The list to go on from and the row of each activity; left as those to go on from next,
+        which may take more of a budget than there is.
+    current : float64 (4,)
+        Cost of `order`, makespan of `best`, price and amount of what `order` takes too much of
+        the budgets; cost infinite at first.
     best, best_chosen : int64 (n,)
-        Those of least makespan so far.
-    project, ways, room, current, lists, strength, spread, heat, seed
-        As in ``activity_lists.anneal``.
+        Those of least makespan so far that keep to the budgets.
+    lists : int
+        Neighbours to try.
+    heat : float
+        Temperature, seconds.
+    seed : int
 
     Returns
     -------
     int
         The least makespan so far.
+
+    Notes
+    -----
+    A list counts its makespan, its mean end, by how much activities end too late for a makespan
+    shorter than the best, and what it takes too much of the budgets. The price of that rises and
+    falls until half of the lists keep to the budgets: the way from one good choice of modes to
+    another leads through many that do not.
     """
     np.random.seed(seed)
     n = order.shape[0]
     trial, modes = np.empty_like(order), np.empty_like(chosen)
     used, flagged = np.zeros(ways.left.shape[0], np.int64), np.zeros(n, np.bool_)
-    for _ in range(lists):
+    within = 0
+    for tried in range(lists):
         trial[:] = order
         modes[:] = chosen
         take(ways, project, used, modes)
-        shift(project, room, trial, np.random.randint(strength + 1))
         if np.random.random() < FLIPPED:
             _flip(ways, project, used, modes)
-        flagged[:] = False
-        for _ in range(np.random.randint(FLAGGED)):
-            flagged[np.random.randint(n)] = True
-        backward = np.random.random() < BACKWARD
-        makespan = justify_in_modes(project, ways, room, used, modes, flagged, backward, trial)
-        total = 0
-        for i in range(n):
-            total += room.end[i]
-        cost = makespan + spread * total / n
+            shift(project, room, trial, np.random.randint(2))
+        else:
+            shift(project, room, trial, 1)
+        if _flag(flagged):
+            backward = np.random.random() < BACKWARD
+            makespan = justify_in_modes(project, ways, room, used, modes, flagged, backward, trial)
+        else:
+            makespan = justify(project, room, trial)
+        excess = _excess(ways, used)
+        cost = cost_of(room, tail, makespan, current[1]) + current[2] * excess
         worse = cost - current[0]
         if worse <= 0.0 or np.random.random() < np.exp(-worse / heat):
             order[:] = trial
             chosen[:] = modes
-            current[0] = cost
-        if makespan < current[1]:
+            current[0], current[3] = cost, excess
+        if excess == 0.0 and makespan < current[1]:
             current[1] = makespan
             best[:] = trial
             best_chosen[:] = modes
+        within += current[3] == 0.0
+        if tried % WINDOW == WINDOW - 1:
+            before = current[2]
+            rises = 2 * within < WINDOW
+            current[2] = min(max(before * (PACE if rises else 1 / PACE), heat / 100), 100 * heat)
+            current[0] += (current[2] - before) * current[3]
+            within = 0
     return current[1]

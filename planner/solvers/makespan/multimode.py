@@ -24,6 +24,8 @@ RULES = (0.25, 0.0, 1.0, 4.0)
 """Weights of ``mode_rules.scores`` for the modes that rounds start from, in turn."""
 JITTER = 0.25
 """By how much a score counts more or less by chance in later rounds."""
+FIRST_PRICE = 0.5
+"""What it first counts, in mean durations, to take a usual difference too much of a budget."""
 AFFORD_S = 1.0
 """Most seconds for an exact choice where the rules find none within the budgets."""
 
@@ -43,8 +45,8 @@ class ModeSearch(ListSearch):
 
     Notes
     -----
-    Every choice keeps to the budgets from the first on: by rule, and where rules fail by an exact
-    choice of modes alone.
+    Every schedule that is entered keeps to the budgets, from the first on: by rule, and where
+    rules fail by an exact choice of modes alone.
     """
 
     def __init__(
@@ -65,7 +67,8 @@ class ModeSearch(ListSearch):
         )  # fmt: skip
         super().__init__(settings, base, activities, rng, incumbent, observe)
         self.choices = choices
-        self.ways = Ways(choices.ptr, rows.duration, rows.demand, choices.consumed, choices.left)
+        self.ways = ways_of(choices, rows)
+        self.after = self.tail.astype(np.int64) - base.shortest
         self.mean_s = float(rows.duration.mean())
         self.rounds = 0
         self.chosen: Ints | None = None if incumbent is None else incumbent.mode
@@ -103,7 +106,7 @@ class ModeSearch(ListSearch):
         assert found is not None  # ``run`` found one
         self.chosen = found.copy()
         self.rounds += 1
-        self.current = np.array([np.inf, float(self.upper_s)])
+        self.current = np.array([np.inf, float(self.upper_s), FIRST_PRICE * self.mean_s, 0.0])
         self.champion, self.champion_modes = self.order.copy(), self.chosen.copy()
         take(self.ways, self.activities, self.used, self.chosen)
         justify_in_modes(
@@ -117,9 +120,8 @@ class ModeSearch(ListSearch):
         heat = self.mean_s * settings.hot * (settings.cold / settings.hot) ** share
         self.current[1] = self.upper_s
         makespan = anneal_in_modes(
-            self.activities, self.ways, self.room, self.order, self.chosen, self.current,
-            self.champion, self.champion_modes, lists, settings.strength, settings.spread, heat,
-            self.seed(),
+            self.activities, self.ways, self.room, self.after, self.order, self.chosen,
+            self.current, self.champion, self.champion_modes, lists, heat, self.seed(),
         )  # fmt: skip
         self.steps += lists
         if makespan < self.upper_s:
@@ -129,3 +131,13 @@ class ModeSearch(ListSearch):
         take(self.ways, self.activities, self.used, chosen)
         found = self._schedule(order)
         return Schedule(found.start, found.end, found.worker, chosen.copy())
+
+
+def ways_of(choices: Choices, rows: Activities) -> Ways:
+    """The modes as the kernel takes them."""
+    starts = choices.ptr[:-1]
+    differ = np.maximum.reduceat(choices.consumed, starts) - np.minimum.reduceat(
+        choices.consumed, starts
+    )
+    usual = np.maximum(1.0, differ.mean(axis=0))
+    return Ways(choices.ptr, rows.duration, rows.demand, choices.consumed, choices.left, usual)

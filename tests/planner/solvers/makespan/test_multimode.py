@@ -13,7 +13,13 @@ from plancast.planner.model.domain import DurationEstimate, Mode, Snapshot, Task
 from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import Budget, PlanRequest, Status
 from plancast.planner.solvers import SOLVERS
-from plancast.planner.solvers.makespan.mode_lists import serial_in_modes, take
+from plancast.planner.solvers.makespan.mode_lists import (
+    LATE,
+    SPREAD,
+    anneal_in_modes,
+    serial_in_modes,
+    take,
+)
 from plancast.planner.solvers.makespan.multimode import ModeSearch
 from plancast.planner.solvers.makespan.project import Project
 from plancast.planner.solvers.makespan.prover import affordable_exactly
@@ -112,6 +118,50 @@ def test_the_kernel_decodes_as_plain_python_does() -> None:
         assert search.used.tolist() == choices.spent(chosen).tolist()
         changed += (chosen != start).any()
     assert changed > 10
+
+
+def plain_cost(search: ModeSearch, rows: np.ndarray, ends: list[int], least: int) -> float:
+    """What a list counts beside its budgets' excess, from the bare definition."""
+    choices = search.choices
+    fastest = np.minimum.reduceat(choices.ways.duration[:, 0], choices.ptr[:-1])
+
+    def after(i: int) -> int:
+        followers = [j for j in range(len(rows)) if i in choices.base.predecessors(j).tolist()]
+        return max([0, *(int(fastest[j]) + after(j) for j in followers)])
+
+    late = sum(max(0, end + after(i) - least + 1) for i, end in enumerate(ends))
+    return float(max(ends) + SPREAD * np.mean(ends) + LATE * late)
+
+
+def test_the_annealer_keeps_count_and_its_best_keeps_to_the_budgets() -> None:
+    """The search would compare costs that no list has, or hand on modes that nothing affords."""
+    beyond = 0
+    for seed in range(30):
+        choices = encode_choices(random_request(seed))
+        search = engine(choices)
+        if search._choose() is None:
+            continue
+        search._begin_round(0.0)
+        for calls in range(8):
+            current, champion, modes = search.current, search.champion, search.champion_modes
+            # Nothing is known, and every feasible list is news; or much is, and most ends late.
+            current[1] = least = 8 if calls % 2 else 1 << 60
+            makespan = anneal_in_modes(
+                search.activities, search.ways, search.room, search.after, search.order,
+                search.chosen, current, champion, modes, 1, 1e9, seed + calls,
+            )  # fmt: skip
+            order, rows = search.order.tolist(), search.chosen
+            ends, _ = plain_ends(choices, order, rows.tolist(), [False] * len(order))
+            over = np.maximum(choices.spent(rows) - choices.left, 0) / search.ways.usual
+            beyond += over.sum() > 0
+            assert current[3] == over.sum()
+            expected = plain_cost(search, rows, ends, least) + current[2] * over.sum()
+            assert abs(current[0] - expected) < 1e-9, seed
+            if makespan < least:
+                assert choices.affords(modes)
+                ends, _ = plain_ends(choices, champion.tolist(), modes.tolist(), [False] * 7)
+                assert max(ends) == makespan
+    assert beyond > 10
 
 
 def test_the_engine_finds_the_optimum_of_small_projects() -> None:
