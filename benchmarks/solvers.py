@@ -294,19 +294,19 @@ def targets(parts: dict[str, list[Row]]) -> list[Verdict]:
     add("j60 at 10 s: mean gap at most 0.10%, proved no less than PyJobShop", "j60", j60)
     add("RG300 at 10 s: mean gap at most 2.5%", "rg300", partial(at_most, most=0.025))
     add("RG300 at 60 s: mean gap at most 1.9%", "rg300_60s", partial(at_most, most=0.019))
-    add("j120 at 10 s: mean gap at most 0.8 %", "j120", partial(at_most, most=0.008))
+    add("j120 at 10 s: mean gap at most 0.8%", "j120", partial(at_most, most=0.008))
     add(
-        "MMLIB50 at 10 s: mean gap at most 0.15 %, all planned",
+        "MMLIB50 at 10 s: mean gap at most 0.15%, all planned",
         "mmlib50",
         partial(modes, most=0.0015),
     )
     add(
-        "MMLIB100 at 10 s: mean gap at most 0.35 %, all planned",
+        "MMLIB100 at 10 s: mean gap at most 0.35%, all planned",
         "mmlib100",
         partial(modes, most=0.0035),
     )
-    add("Taillard's job shops at 10 s: mean gap at most 1.0 %", "ta", partial(at_most, most=0.01))
-    add("Demirkol's job shops at 10 s: mean gap at most 2.5 %", "dmu", partial(at_most, most=0.025))
+    add("Taillard's job shops at 10 s: mean gap at most 1.0%", "ta", partial(at_most, most=0.01))
+    add("Demirkol's job shops at 10 s: mean gap at most 2.5%", "dmu", partial(at_most, most=0.025))
     add("Job shops at 10 s: at most half of PyJobShop's mean gap, or 0", "jsp", shop)
     add("Flexible job shops at 10 s: the same", "fjsp", shop)
     add("Workflows: never longer than HEFT", "dag", dag_never)
