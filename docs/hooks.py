@@ -64,7 +64,10 @@ def on_files(files: Any, config: Any) -> Any:
     words = (
         "# A course in nine lessons\n\nEach asks a question, answers it with plots, and ends with "
         "an exercise and its solution. The lessons are notebooks in `notebooks/` of the "
-        f"repository; they run on a generated log, or on yours.\n\n{listed}\n"
+        f"repository; they run on a generated log, or on yours.\n\n{listed}\n\nTo run them, add "
+        "their extra (`pip install -e '.[notebooks]'` in a clone) and open them in an editor of "
+        "notebooks, or run one as a whole:\n\n```console\n$ jupytext --to notebook --execute "
+        "notebooks/03_plan_your_csv.py\n```\n"
     )
     files.append(File.generated(config, "course/index.md", content=words))
     return files

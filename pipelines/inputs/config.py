@@ -63,7 +63,7 @@ class TrainConfig(_Section):
 class TrialConfig(_Section):
     """Batches cut from the test stretch, planned and executed."""
 
-    batches: int = Field(20, ge=2)
+    batches: int = Field(12, ge=2)
     batch_size: int = Field(100, ge=2)
     workers: int | None = Field(None, ge=1)
     due_share: float = Field(0.5, ge=0, le=1)
@@ -81,6 +81,13 @@ class TrialConfig(_Section):
         if name != "auto" and name not in SOLVERS:
             raise ValueError(f"there is no solver {name!r}; choose auto or {', '.join(SOLVERS)}")
         return name
+
+
+class WorthConfig(_Section):
+    """What plans are worth: a first look, for which ``plancast worth`` takes its time."""
+
+    batches: int = Field(20, ge=1)
+    draws: int = Field(4, ge=1)
 
 
 GENERATOR = "planner/instances/generate_log.py"
@@ -106,6 +113,7 @@ class Config(_Section):
     generate: GenerateConfig = GenerateConfig()
     train: TrainConfig = TrainConfig()
     trial: TrialConfig = TrialConfig()
+    worth: WorthConfig = WorthConfig()
     policy: str | None = None
 
     def check_log_dep(self) -> None:

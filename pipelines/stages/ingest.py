@@ -73,6 +73,7 @@ def run(config: Config) -> dict[str, Any]:
         "seed": config.seed,
         **{f"train.{key}": value for key, value in config.train.model_dump().items()},
         **{f"trial.{key}": value for key, value in config.trial.model_dump().items()},
+        **{f"worth.{key}": value for key, value in config.worth.model_dump().items()},
     }
     facts["mlflow_run"] = tracking.open_run(config.name, parameters)
     write_facts(paths.ingest_facts, facts)

@@ -15,9 +15,6 @@ from plancast.planner.model.domain import Policy
 from plancast.predictor import RuntimePredictor
 from plancast.predictor.logs.table import read_jobs
 
-DRAWS = 4
-"""Truths drawn for a batch; ``plancast worth`` draws up to five times as many, for minutes."""
-
 
 def run(config: Config, tell: Progress | None = None) -> dict[str, Any]:
     """The facts of ``plancast worth``, and replays of the test stretch; both logged in MLflow.
@@ -31,11 +28,13 @@ def run(config: Config, tell: Progress | None = None) -> dict[str, Any]:
     jobs = read_jobs(paths.jobs)
     found = material(
         config.name, jobs, waits=has_waits(jobs) and not jobs.attrs.get("replayed"), procs=None,
-        batches=config.trial.batches, share=config.train.share,
+        batches=config.worth.batches, share=config.train.share,
     )  # fmt: skip
     policy = read_policy(config.policy) if config.policy else Policy()
     model = RuntimePredictor.load(paths.model)
-    facts = worth(found, model, policy=policy, seed=config.seed, tell=tell, draws=DRAWS)
+    facts = worth(
+        found, model, policy=policy, seed=config.seed, tell=tell, draws=config.worth.draws
+    )
     facts["replays"] = replays(found.stretch, model)
     write_facts(paths.worth_facts, facts)
     write_past_plans(paths.past_plans, past_of(found, facts))

@@ -22,6 +22,7 @@ PARAMS = """
 name: tiny
 generate: {jobs: 600, users: 10, procs: 32}
 trial: {batches: 3, batch_size: 20, level: 0.9}
+worth: {batches: 3}
 """
 
 

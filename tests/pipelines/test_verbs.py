@@ -173,7 +173,7 @@ def test_with_a_model_its_forecasts_are_reserved(model: pc.RuntimePredictor) -> 
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"tasks": TASKS}, "unknown column 'Job'"),
+        ({"tasks": TASKS}, "unknown columns 'Job'; did you mean 'id'?, 'cores'"),
         ({"columns": {"name": "Job"}}, "columns: unknown column 'name'; did you mean 'id'"),
         ({"columns": {"id": "job"}}, "columns: id: tasks has no column 'job'; did you mean"),
         ({"cluster": {"nodes": 2}}, "cluster: workers.0.cpus: is missing; add it"),
