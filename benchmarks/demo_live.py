@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from plancast.pipelines.engines.dask import end_left_over
 from plancast.pipelines.engines.processes import ProcessId
 from plancast.pipelines.inputs.user_files import ClusterFile, write_cluster
 from plancast.pipelines.master.client import Client, NotReached, note_of
@@ -196,6 +197,8 @@ class Demo:
             if self.master is not None:
                 self.master.terminate()
                 self.master.wait()
+            if self.engine == "dask":
+                end_left_over(self.state.with_suffix(".dask"))
         return self.account(status)
 
     def drain(self, what: str) -> None:

@@ -37,6 +37,7 @@ def serve(
         Path | None,
         typer.Option(help=f"File with the bearer token; else ${TOKEN_VARIABLE}, else a new one."),
     ] = None,
+    window: Annotated[int, typer.Option(min=1, help="Tasks that a plan looks at.")] = 500,
     budget: Annotated[float, typer.Option(min=0.1, help="Seconds for a full plan.")] = 2.0,
     outage: Annotated[
         float, typer.Option(min=0.0, help="Seconds that the engine may not answer.")
@@ -71,7 +72,7 @@ def serve(
     if engine not in ENGINES:
         raise BadRequest(f"--engine {engine!r}: choose {', '.join(ENGINES)}")
     settings = _settings(engine, cluster, policy, model, (command, shell), budget, state)
-    settings = _with(settings, outage_s=outage, speed=speed, seed=seed)
+    settings = _with(settings, outage_s=outage, speed=speed, seed=seed, window=window)
     token = token_of(token_file) or secrets.token_urlsafe(32)
     held = State(state)  # before anything is started: a refused state must leave nothing running
     try:

@@ -19,12 +19,13 @@ import sqlalchemy as sa
 
 from plancast.pipelines.engines.base import EnvironmentFailed
 from plancast.pipelines.master.state import State, digest_of
+from plancast.pipelines.master.submitted import OUTSIDE
 from plancast.pipelines.master.tables import asks, tasks
 from plancast.planner.model.domain import Task
 from plancast.planner.model.messages import to_json
 
-MOST_UNTAKEN = 50_000
-"""Tasks that may stand here and wait for the loop."""
+MOST_UNTAKEN = 200_000
+"""Tasks that may stand here and wait for a place in the plan."""
 MOST_GROUP = 500
 """Asks that are written together."""
 CHUNK = 500
@@ -114,7 +115,7 @@ class Desk:
         self._queue: queue.SimpleQueue[tuple[Ask, Future[Receipt]] | None] = queue.SimpleQueue()
         self._coming = 0
         self._counting = threading.Lock()
-        untaken = sa.select(sa.func.count()).where(tasks.c.state == "submitted")
+        untaken = sa.select(sa.func.count()).where(tasks.c.state.in_(OUTSIDE))
         self.untaken: int = self.writer.base.execute(untaken).scalar() or 0
         """Tasks that stand here."""
         self._thread = threading.Thread(target=self._write_all, name="desk", daemon=True)
@@ -135,8 +136,8 @@ class Desk:
         with self._counting:
             if ask.new and self.untaken + self._coming + len(ask.new) > self.most_untaken:
                 raise Flooded(
-                    f"{self.untaken + self._coming} tasks wait to be taken up, and no more than "
-                    f"{self.most_untaken} may; send it again"
+                    f"{self.untaken + self._coming} tasks wait for a place in the plan, and no "
+                    f"more than {self.most_untaken} may; send it again later"
                 )
             self._coming += len(ask.new)
         future: Future[Receipt] = Future()
@@ -144,7 +145,7 @@ class Desk:
         return future
 
     def took(self, number: int) -> None:
-        """The loop has taken so many tasks up."""
+        """So many tasks stand here no more."""
         with self._counting:
             self.untaken -= number
 
@@ -211,7 +212,8 @@ class Desk:
         if ask.new:
             self.writer.write(sa.insert(tasks), [
                 {"id": n.task.id, "ask": number, "task": to_json(n.task), "row": n.row,
-                 "estimates": n.estimates, "state": "submitted", "submitted_s": row["at_s"]}
+                 "estimates": n.estimates, "state": "held" if ask.body.get("hold") else "submitted",
+                 "weight": n.task.weight, "submitted_s": row["at_s"]}
                 for n in ask.new
             ])  # fmt: skip
         return Receipt(number)

@@ -39,6 +39,8 @@ from plancast.planner.planning.expected_starts import start_levels
 
 HELD = "plancast-held"
 """A label that no worker has: a task that requires it waits until it is released."""
+WINDOW = 500
+"""Tasks that a plan looks at by default."""
 CHECKPOINT_EVENTS = 500
 """Events between two checkpoints, from which a restart goes on; what has ended is let go of."""
 MOST_REFUSED = 100
@@ -71,6 +73,9 @@ class Living(Master):
         Of the cluster file.
     learner : Learner, optional
         Forecasts tasks that come without estimates; requested times are believed without one.
+    window : int
+        Tasks that the plan looks at: the others wait outside until there is room. It bounds how
+        long a decision takes.
     command_of : callable
         The command of a submission's template.
     note : callable
@@ -79,6 +84,7 @@ class Living(Master):
 
     limits: RunningLimits = field(default_factory=RunningLimits)
     learner: Learner | None = None
+    window: int = WINDOW
     command_of: Callable[[str], Callable[[Task], Any]] | None = None
     note: Callable[..., None] = field(default=lambda what, **facts: None)
 
@@ -105,11 +111,11 @@ class Living(Master):
     # ------------------------------------------------------------------ the loop
 
     def step(self, wait_s: float) -> None:
-        """Take up what was asked, then hear, decide and start; promise, and let others look."""
-        stops = self.take_asks()
-        for key in stops:
+        """Do what was asked, then hear, decide and start; promise, and let others look."""
+        for key in self.take_asks():
             self.engine.cancel(key)
-        super().step(0.0 if self.desk is not None and self.desk.untaken else wait_s)
+        came = self.let_in()
+        super().step(0.0 if came else wait_s)
         self._promise()
         self._learn()
         if self.state.last_event - self._checkpoint >= CHECKPOINT_EVENTS:
@@ -121,23 +127,32 @@ class Living(Master):
         found = self.submitted.untaken()
         if not found:
             return []
-        new = [(task_of(row), row) for _, _, _, rows in found for row in rows]
-        estimates = self._estimates(new)
         stops: list[Key] = []
         with self.state.together():
-            for number, kind, body, _ in found:
+            for number, kind, body in found:
                 self.submitted.take(number)
-                if kind == "submit":
-                    of_ask = [task for task, row in new if row.ask == number]
-                    if body.get("hold"):
-                        of_ask = [replace(t, requires=(*t.requires, HELD)) for t in of_ask]
-                    self._enter(of_ask, estimates)
                 for name in body.get("names", []):
                     stops += self._do(kind, name, body)
-        if self.desk is not None:
-            self.desk.took(len(new))
-        self.note("asked", asks=len(found), tasks=len(new))
+        self.note("asked", asks=len(found))
         return stops
+
+    def let_in(self) -> int:
+        """Let tasks into the plan while there is room; how many came."""
+        snapshot = self.mind.snapshot
+        hopeless = self.mind.hopeless() if len(snapshot.pending) >= self.window else {}
+        room = self.window - len(snapshot.pending) + len(hopeless)
+        came = 0
+        while room > 0 and (rows := self.submitted.next(room)):
+            with self.state.together():
+                ready = self._in_order(rows)
+                estimates = self._estimates(ready)
+                self._enter([task for task, _ in ready], estimates)
+            came, room = came + len(ready), room - len(ready)
+        if came:
+            if self.desk is not None:
+                self.desk.took(came)
+            self.note("let_in", tasks=came)
+        return came
 
     def _think(self) -> None:
         if getattr(self.ask, "loading", False):
@@ -176,6 +191,39 @@ class Living(Master):
             found.update(self.learner.forecast(rest, self._now(), classes))
         return found
 
+    def _in_order(self, rows: list[Any]) -> list[tuple[Task, Any]]:
+        """Tasks of rows that may come in now; the others are put behind what they follow."""
+        new = {row.id: (task_of(row), row) for row in rows}
+        before = {b for task, _ in new.values() for b in task.predecessors}
+        out = self.submitted.outside(before - new.keys()) if before else set()
+        found: dict[str, tuple[Task, Any]] = {}
+        todo, left = list(new), len(new) + 1
+        while todo and len(todo) < left:
+            left, rest = len(todo), []
+            for name in todo:
+                waits = [b for b in new[name][0].predecessors if b in new and b not in found]
+                if waits:
+                    rest.append(name)
+                    continue
+                missing = [b for b in new[name][0].predecessors if b in out]
+                if missing:
+                    self.submitted.put_behind(name, missing[0])
+                    out.add(name)
+                    del new[name]
+                else:
+                    found[name] = new[name]
+            todo = [name for name in rest if not self._falls_behind(name, new, out)]
+        return list(found.values())
+
+    def _falls_behind(self, name: str, new: dict[str, Any], out: set[str]) -> bool:
+        """Put a task behind one that has just been put behind another."""
+        missing = [b for b in new[name][0].predecessors if b in out]
+        if missing:
+            self.submitted.put_behind(name, missing[0])
+            out.add(name)
+            del new[name]
+        return bool(missing)
+
     def _enter(self, new: list[Task], estimates: Estimates) -> None:
         """New tasks wait from now on; one that cannot is refused, with the reason."""
         now, there = self._now(), {c.id: c for c in self.mind.snapshot.counted}
@@ -190,6 +238,7 @@ class Living(Master):
                     ready = replace(ready, preemptible=False)
                 self._tell(TaskSubmitted(now, ready), None if known is None else {task.id: known})
                 self.promised[task.id] = None
+                self.submitted.let_in(task.id)
             except BadRequest as why:
                 self.submitted.ended(task.id, None, now, None, str(why))
 
@@ -226,6 +275,8 @@ class Living(Master):
         now, task = self._now(), self.mind.snapshot.pending_by_id.get(name)
         if kind in ("drain", "undrain"):
             self._drain(name, kind == "drain")
+        elif task is None and self.submitted.outside([name]):
+            self._do_outside(kind, name, body)
         elif kind == "cancel":
             row = self.unwant(name)
             return [] if row is None else [row.key]
@@ -240,6 +291,17 @@ class Living(Master):
                 self.promised[name] = None
                 self.submitted.promise(name, None, None)
         return []
+
+    def _do_outside(self, kind: str, name: str, body: Mapping[str, Any]) -> None:
+        """Do what was asked of a task that is not in the plan yet."""
+        if kind == "cancel":
+            self.submitted.ended(name, None, self._now(), Outcome.CANCELLED, "")
+            if self.desk is not None:
+                self.desk.took(1)
+        elif kind == "prioritise":
+            self.submitted.weigh(name, body["weight"])
+        else:
+            self.submitted.move(name, "held" if kind == "hold" else "submitted")
 
     def _drain(self, name: str, closed: bool) -> None:
         self.drained = self.drained | {name} if closed else self.drained - {name}

@@ -19,6 +19,7 @@ from plancast.pipelines.engines.base import safe_name
 from plancast.pipelines.master.desk import states_of
 from plancast.pipelines.master.living import HELD, Living, Shown
 from plancast.pipelines.master.outcome import tail
+from plancast.pipelines.master.submitted import OUTSIDE
 from plancast.pipelines.master.tables import events, orders, tasks
 from plancast.planner.model.domain import Task
 from plancast.planner.model.spans import running_end_s
@@ -61,7 +62,8 @@ class Looks:
             snapshot.pending,
             key=lambda t: outlooks[t.id].start_s if t.id in outlooks else far,
         )
-        return rows + [self._of_wait(shown, t, outlooks) for t in waits[: most - len(rows)]]
+        rows += [self._of_wait(shown, t, outlooks) for t in waits[: most - len(rows)]]
+        return rows + self._outside(most - len(rows))
 
     def why(self, name: str) -> dict[str, Any]:
         """Where a task stands and what it waits for.
@@ -81,8 +83,7 @@ class Looks:
         if row is None:
             raise KeyError(name)
         if row.state != "ended":
-            return {"task": name, "state": "submitted", "submitted_s": row.submitted_s,
-                    "why": "it was taken in just now and has no place yet"}  # fmt: skip
+            return _of_outside(row)
         return {
             "task": name, "state": row.outcome, "submitted_s": row.submitted_s,
             "start_s": row.start_s, "end_s": row.end_s, "promised_s": row.promised_s,
@@ -115,6 +116,9 @@ class Looks:
         with self._reading:
             rows = self.reader.base.execute(ended.group_by(tasks.c.outcome))
             outcomes: dict[str, int] = dict(rows.all())
+            outside = sa.select(tasks.c.state, sa.func.count()).group_by(tasks.c.state)
+            rows = self.reader.base.execute(outside.where(tasks.c.state.in_(OUTSIDE)))
+            states: dict[str, int] = dict(rows.all())
             promised = self.reader.base.execute(sa.select(sa.func.count(), late).where(told)).one()
         broken = int(promised[1] or 0)
         held = sum(HELD in t.requires for t in snapshot.pending)
@@ -123,9 +127,9 @@ class Looks:
             "engine": self.living.engine.name,
             "now_s": now,
             "waiting": len(snapshot.pending) - held,
-            "held": held,
+            "held": held + states.get("held", 0),
             "running": len(snapshot.running),
-            "submitted": 0 if self.living.desk is None else self.living.desk.untaken,
+            "submitted": states.get("submitted", 0) + states.get("behind", 0),
             "ended": outcomes,
             "workers": [
                 {"id": w.id, "drained": w.id in shown.drained,
@@ -156,6 +160,15 @@ class Looks:
         self.reader.close()
 
     # ------------------------------------------------------------------ inside
+
+    def _outside(self, most: int) -> list[dict[str, Any]]:
+        """Tasks that wait for a place in the plan, in the order in which they get one."""
+        if most <= 0:
+            return []
+        asked = sa.select(tasks).where(tasks.c.state.in_(OUTSIDE))
+        asked = asked.order_by(tasks.c.weight.desc(), tasks.c.number).limit(most)
+        with self._reading:
+            return [_of_outside(row) for row in self.reader.base.execute(asked)]
 
     def _row(self, asked: Any) -> Any:
         with self._reading:
@@ -198,6 +211,16 @@ class Looks:
             if self._outlooks is None or self._outlooks[0] is not shown:
                 self._outlooks = (shown, shown.mind.why())
             return self._outlooks[1]
+
+
+def _of_outside(row: Any) -> dict[str, Any]:
+    told = {
+        "held": ("held", "it is held until it is released"),
+        "behind": ("submitted", f"it follows {row.waits_for}, which has no place in the plan yet"),
+    }
+    state, why = told.get(row.state, ("submitted", "it waits for a place in the plan"))
+    return {"task": row.id, "state": state, "weight": row.weight, "why": why,
+            "submitted_s": row.submitted_s}  # fmt: skip
 
 
 def _files(folder: Path, task: str, attempt: int) -> Iterator[Path]:

@@ -17,7 +17,7 @@ from plancast.pipelines.inputs.counted import RunningLimits
 from plancast.pipelines.master.commands import Command, Invocation
 from plancast.pipelines.master.desk import Desk
 from plancast.pipelines.master.learner import Learner
-from plancast.pipelines.master.living import Living
+from plancast.pipelines.master.living import WINDOW, Living
 from plancast.pipelines.master.loop import Ask
 from plancast.pipelines.master.state import State
 from plancast.planner.model.domain import BadRequest, Estimates
@@ -40,6 +40,8 @@ class Settings:
     kind : EngineKind
     control : ControlPolicy
     limits : RunningLimits
+    window : int
+        Tasks that a plan looks at.
     model : Path, optional
     command : Command, optional
         What runs for a task that was submitted without a command.
@@ -55,6 +57,7 @@ class Settings:
     kind: EngineKind
     control: ControlPolicy
     limits: RunningLimits = field(default_factory=RunningLimits)
+    window: int = WINDOW
     model: Path | None = None
     command: Command | None = None
     command_of: Callable[[str], Command] | None = None
@@ -186,6 +189,7 @@ class Service:
         runs = settings.command or (lambda task: Invocation())
         living = Living(
             state, engine, mind, self.ask, runs, output=settings.output, limits=settings.limits,
+            window=settings.window,
             command_of=settings.command_of, note=self.note,
         )  # fmt: skip
         if settings.model is not None:

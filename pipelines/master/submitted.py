@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,8 +14,10 @@ from plancast.pipelines.master.tables import asks, orders, plans, tasks
 from plancast.planner.model.domain import Assignment, Outcome, Task
 from plancast.planner.model.messages import from_json
 
-MOST_TAKEN = 500
-"""Tasks that are taken up at once: the cluster is attended to in between."""
+MOST_ASKS = 500
+"""Asks that are done at once: the cluster is attended to in between."""
+OUTSIDE = ("submitted", "held", "behind")
+"""States of tasks that are not in the plan yet."""
 ENDED = tasks.c.state == "ended"
 
 
@@ -24,24 +27,46 @@ class Submitted:
     def __init__(self, state: State) -> None:
         self.state = state
 
-    def untaken(self) -> list[tuple[int, str, dict[str, Any], list[Any]]]:
-        """Number, kind and body of asks that stand there, in order, and rows of their new tasks."""
-        asked = sa.select(asks).where(asks.c.taken == 0).order_by(asks.c.number).limit(MOST_TAKEN)
-        found: list[tuple[int, str, dict[str, Any], list[Any]]] = []
-        number = 0
-        for row in self.state.base.execute(asked).all():
-            new = self._all(sa.select(tasks).where(tasks.c.ask == row.number))
-            number += len(new)
-            if found and number > MOST_TAKEN:
-                break
-            found.append((row.number, row.kind, json.loads(row.body), new))
-        return found
+    def untaken(self) -> list[tuple[int, str, dict[str, Any]]]:
+        """Number, kind and body of asks that stand there, in order."""
+        asked = sa.select(asks).where(asks.c.taken == 0).order_by(asks.c.number).limit(MOST_ASKS)
+        return [(row.number, row.kind, json.loads(row.body)) for row in self._all(asked)]
 
     def take(self, number: int) -> None:
         """An ask was done."""
         self._write(sa.update(asks).where(asks.c.number == number).values(taken=1))
-        new = (tasks.c.ask == number) & (tasks.c.state == "submitted")
-        self._write(sa.update(tasks).where(new).values(state="taken"))
+
+    def next(self, most: int) -> list[Any]:
+        """Tasks that come into the plan next: what matters more first, then what came first."""
+        asked = sa.select(tasks).where(tasks.c.state == "submitted")
+        return self._all(asked.order_by(tasks.c.weight.desc(), tasks.c.number).limit(most))
+
+    def outside(self, names: Collection[str]) -> set[str]:
+        """Those of some tasks that are not in the plan yet."""
+        there = tasks.c.id.in_(names) & tasks.c.state.in_(OUTSIDE)
+        asked = sa.select(tasks.c.id).where(there)
+        return {name for (name,) in self.state.base.execute(asked)}
+
+    def put_behind(self, name: str, before: str) -> None:
+        """A task comes into the plan after another one has."""
+        self._change(name, state="behind", waits_for=before)
+
+    def let_in(self, name: str) -> None:
+        """A task is in the plan; those behind it may come."""
+        self._change(name, state="taken")
+        self._free(name)
+
+    def move(self, name: str, state: str) -> None:
+        """Hold a task that is outside the plan, or release it."""
+        self._change(name, state=state, waits_for=None)
+
+    def weigh(self, name: str, weight: float) -> None:
+        """A task matters so much."""
+        self._change(name, weight=weight)
+
+    def _free(self, name: str) -> None:
+        behind = (tasks.c.waits_for == name) & (tasks.c.state == "behind")
+        self._write(sa.update(tasks).where(behind).values(state="submitted", waits_for=None))
 
     def command_of(self, task: str) -> str:
         """The command that a task was submitted with; empty for none."""
@@ -64,6 +89,7 @@ class Submitted:
         """A task has ended; without an outcome it was refused."""
         told = "refused" if outcome is None else outcome.value
         self._change(name, state="ended", start_s=start_s, end_s=end_s, outcome=told, reason=reason)
+        self._free(name)
 
     def row(self, name: str) -> Any:
         """All that is kept of a task; None where there is no such task."""
@@ -115,10 +141,5 @@ class Submitted:
 
 
 def task_of(row: Any) -> Task:
-    """The task of a row of the table."""
-    return from_json(Task, row.task)
-
-
-def ids_of(rows: Collection[Any]) -> list[str]:
-    """Ids of some rows."""
-    return [row.id for row in rows]
+    """The task of a row of the table, of the weight that it has by now."""
+    return replace(from_json(Task, row.task), weight=row.weight)

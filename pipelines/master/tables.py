@@ -76,11 +76,15 @@ tasks = Table(
     Column("id", Text, nullable=False, unique=True),
     Column("ask", Integer, nullable=False, index=True),
     Column("task", LargeBinary, nullable=False), Column("row", Text), Column("estimates", Text),
-    Column("state", Text, nullable=False), Column("submitted_s", Integer, nullable=False),
+    Column("weight", Float, nullable=False), Column("waits_for", Text, index=True),
+    Column("state", Text, nullable=False, index=True),
+    Column("submitted_s", Integer, nullable=False),
     Column("promised_s", Integer), Column("planned", Text), Column("start_s", Integer),
     Column("end_s", Integer, index=True), Column("outcome", Text), Column("reason", Text),
 )  # fmt: skip
 """Tasks that were submitted, by when they were promised to start with 90%, and what came of it.
+A task is ``submitted``, ``held``, or ``behind`` (its predecessor `waits_for` has no place in the
+plan yet) until it is ``taken`` into the plan, and ``ended`` at last.
 `planned` is the assignment of the plan that the promise was made of."""
 
 

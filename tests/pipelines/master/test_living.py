@@ -102,7 +102,7 @@ class Town:
         """Until nothing runs, and nothing waits that can run."""
         for _ in range(most):
             self.step()
-            if self.master.done and not self.desk.untaken:
+            if self.master.done and not self.master.submitted.next(1):
                 return
         raise AssertionError("it goes on and on")
 
@@ -259,7 +259,7 @@ def test_a_flood_is_turned_away_before_it_is_acknowledged(town: Town) -> None:
     """Memory and disk would fill, or tasks that were acknowledged be dropped."""
     town.desk.most_untaken = 3
     town.submit({"id": "a"}, {"id": "b"})
-    with pytest.raises(Flooded, match="2 tasks wait to be taken up, and no more than 3 may"):
+    with pytest.raises(Flooded, match="2 tasks wait for a place in the plan, and no more than 3"):
         town.submit({"id": "c"}, {"id": "d"})
     town.step()
     town.submit({"id": "c"}, {"id": "d"})
@@ -375,6 +375,40 @@ def test_no_more_of_an_array_run_at_once_than_it_says(town: Town) -> None:
         beside = [r for r in runs if r.start_s < run.end_s and r.end_s > run.start_s]
         assert len(beside) <= 2
     assert town.starts()[-1] == "after"
+
+
+def test_a_plan_looks_at_a_window_and_all_come_in(tmp_path: Path) -> None:
+    """A queue of ten thousand would make each decision slow, or what is outside never come in."""
+    town = Town(tmp_path / "m.db", truth=lambda task: 30)
+    town.master.window = 4
+    chain = [{"id": f"c{k}", "after": f"c{k - 1}" if k else ""} for k in range(12)]
+    town.submit(*reversed(chain))  # whoever follows is written first
+    town.submit(*({"id": f"t{k}"} for k in range(20)))
+    town.submit({"id": "off"}, {"id": "kept"}, {"id": "late"})
+    town.step()
+    assert len(town.master.mind.snapshot.pending) + len(town.master.mind.snapshot.running) <= 8
+    assert town.looks.why("late")["state"] == "submitted"
+    assert town.looks.why("late")["why"] == "it waits for a place in the plan"
+    town.ask("prioritise", "late", weight=5.0)
+    town.ask("cancel", "off")
+    town.ask("hold", "kept")
+    town.step()
+    assert "late" in town.master.promised
+    names = [look["task"] for look in town.looks.queue(100)]
+    assert len(names) == len(set(names))
+    assert {"c11", "kept", "t19"} <= set(names)
+    town.reopen()
+    town.master.window = 4
+    town.step(3)
+    assert town.looks.status()["held"] == 1
+    town.ask("release", "kept")
+    town.finish()
+    assert town.starts().index("late") < town.starts().index("t19")
+    assert [name for name in town.starts() if name[0] == "c"] == [f"c{k}" for k in range(12)]
+    assert len(town.starts()) == 12 + 20 + 2
+    assert town.looks.why("off")["state"] == "cancelled"
+    assert town.desk.untaken == 0
+    town.kill()
 
 
 def test_promises_are_kept_or_counted(tmp_path: Path) -> None:
