@@ -90,65 +90,123 @@ def _window(ti, link, ts, i):
 
 
 @inner
-def _place_gang(
-    ti, wi, run_s, allowed, link, max_stretch, ts, ps, ws, profile, shared, i,
+def _time_price(ti, tf, rates, i, awaited, makespan, tie, start, end):
+    """What a start and an end of task i add to the cost, with what they cost those after it."""
+    weight, release, deadline, rest = tf[i, WEIGHT], ti[i, RAW_RELEASE], ti[i, DEADLINE], 0
+    cost = (rates[WAIT_S] * weight + rates[OWNER_S] * tf[i, OWNER_PART]) * (start - release)
+    if rates[SLOWDOWN] > 0.0:
+        cost += rates[SLOWDOWN] * weight * (end - release) / max(end - start, 10)
+    if awaited:
+        deadline, weight, rest = ti[i, DUE], tf[i, DUE_WEIGHT], ti[i, REST]
+    if end > deadline:
+        cost += weight * (rates[LATE_S] * (end - deadline) + rates[MISS])
+    return cost + rates[END_S] * max(0, end + rest - makespan) + tie * end
+
+
+@inner
+def _fit_gang(
+    ti, ws, profile, durations, room, pieces, row, i, moment, limit, turn, blink,
 ):  # fmt: skip
-    """Earliest-ending placement of a gang on OURS; (start, end), FAR if none. Fills ``s.ps``.
+    """Fill `pieces` with a gang over a run on workers no slower than `limit`, if it fits.
+
+    Returns how many pieces fit, and a moment before which no more of them do. Beginning after
+    worker `turn`; each is overlooked with the chance `blink`.
+    """
+    workers, shards = durations.shape[0], ti[i, SHARDS]
+    packed = ti[i, ON_WORKERS] < shards
+    total, to_come, following = 0, 0, FAR
+    for w in range(workers):
+        pieces[w] = 0
+        if 0 < durations[w] <= limit:
+            to_come += min(room[row, w], ti[i, PER_WORKER])
+    w = turn
+    for _ in range(workers):
+        w = w + 1 if w + 1 < workers else 0
+        if durations[w] == 0 or durations[w] > limit:
+            continue
+        to_come -= min(room[row, w], ti[i, PER_WORKER])
+        if blink > 0.0 and np.random.random() < blink:
+            continue
+        most = shards if packed else shards - total
+        pieces[w], change = _pieces_that_fit(
+            profile, ws[w, COUNT], w, ti, i, moment, limit, min(most, ti[i, PER_WORKER]),
+        )  # fmt: skip
+        total += pieces[w]
+        following = min(following, change)
+        if total + to_come < shards or (total >= shards and not packed):
+            break
+    if packed:
+        total = keep_fullest(pieces, ti[i, ON_WORKERS], shards)
+    return total, following
+
+
+@inner
+def _place_gang(
+    ti, tf, wi, run_s, room, link, rates, max_stretch, ts, ps, ws, profile, shared, i, blink, tie,
+    makespan,
+):  # fmt: skip
+    """Where a gang adds least to the cost on OURS; (start, end), FAR if none. Fills ``s.ps``.
 
     A gang ends with its slowest piece, so each distinct duration is tried as the limit of
-    which workers may take part; and where one alternative must hold for all pieces, each of them.
+    which workers may take part, at the earliest moment there is; and where one alternative must
+    hold for all pieces, each of them.
     """
-    earliest, latest_end, _, latest_begin = _window(ti, link, ts, i)
-    workers, shards = wi.shape[0], ti[i, SHARDS]
-    packed = ti[i, ON_WORKERS] < shards
-    durations = np.zeros(workers, np.int64)
-    pieces = np.zeros(workers, np.int64)
-    best_start, best_end, limit = FAR, FAR, np.int64(0)
+    earliest, latest_end, awaited, latest_begin = _window(ti, link, ts, i)
+    workers, shards, turn = wi.shape[0], ti[i, SHARDS], wi.shape[0] - 1
+    durations, pieces = np.zeros(workers, np.int64), np.zeros(workers, np.int64)
+    best, best_start, best_end, limit = np.inf, FAR, FAR, np.int64(0)
+    if blink > 0.0:
+        turn = int(np.random.random() * workers)
     row, beyond = ti[i, CHOICE], ti[i, BEYOND_CHOICE]
     if row == beyond:
         row, beyond = ti[i, KIND], ti[i, KIND] + 1
     while row < beyond:
-        shorter, limit = limit, np.int64(FAR)
+        shorter, limit, most = limit, np.int64(FAR), 0
         for w in range(workers):
             durations[w] = 0
-            if wi[w, OURS] == 1 and allowed[row, w]:
+            if wi[w, OURS] == 1 and room[row, w] > 0:
                 durations[w] = run_s[i, wi[w, CLASS]]
             if durations[w] > shorter:
                 limit = min(limit, durations[w])
         if limit == FAR:
             row, limit = row + 1, np.int64(0)
             continue
+        for w in range(workers):
+            if 0 < durations[w] <= limit:
+                most += min(room[row, w], ti[i, PER_WORKER])
+        if most < shards:
+            continue
         latest = min(_latest_start(ti, max_stretch, i, latest_end, limit), latest_begin)
         moment = earliest
-        while moment <= latest and moment + limit < best_end:
+        while moment <= latest:
             if shared is not None and ti[i, COUNTED] == 1:
                 moment = _earliest_shared(shared, i, moment, limit, latest)
-                if moment + limit >= best_end:
-                    break
-            total, following = 0, FAR
-            for w in range(workers):
-                pieces[w] = 0
-                if 0 < durations[w] <= limit and (packed or total < shards):
-                    most = shards if packed else shards - total
-                    pieces[w], change = _pieces_that_fit(
-                        profile, ws[w, COUNT], w, ti, i, moment, limit,
-                        min(most, ti[i, PER_WORKER]),
-                    )  # fmt: skip
-                    total += pieces[w]
-                    following = min(following, change)
-            if packed:
-                total = keep_fullest(pieces, ti[i, ON_WORKERS], shards)
+            cost = np.inf
+            if moment < FAR:
+                cost = _time_price(
+                    ti, tf, rates, i, awaited, makespan, tie, moment, moment + limit,
+                )  # fmt: skip
+            if cost >= best:
+                break
+            total, following = _fit_gang(
+                ti, ws, profile, durations, room, pieces, row, i, moment, limit, turn, blink,
+            )  # fmt: skip
             if total == shards:
                 # Shorter than the limit, and sooner too stretched, if only faster ones were taken.
-                duration = (durations * (pieces > 0)).max()
+                duration, filled = np.int64(0), ti[i, FIRST]
+                for w in range(workers):
+                    if pieces[w] > 0:
+                        duration = max(duration, durations[w])
                 if moment > _latest_start(ti, max_stretch, i, latest_end, duration):
                     break
-                filled = ti[i, FIRST]
                 for w in range(workers):
                     for _ in range(pieces[w]):
                         ps[filled, ON] = w
                         filled += 1
                 best_start, best_end = moment, moment + duration
+                best = _time_price(
+                    ti, tf, rates, i, awaited, makespan, tie, best_start, best_end,
+                )  # fmt: skip
                 break
             moment = following
     return best_start, best_end
@@ -272,7 +330,7 @@ def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, 
         -1, or the first task for which no place was found.
     """
     ti, tf, wi, wf, pi, run_s = f.ti, f.tf, f.wi, f.wf, f.pi, f.run_s
-    allowed, share, link = f.allowed, f.share, f.link
+    room, share, link = f.room, f.share, f.link
     every_ptr, every, rates, max_stretch = f.every_ptr, f.every, f.rates, f.max_stretch
     ts, ps, ws, load_s, wait_s = s.ts, s.ps, s.ws, s.load_s, s.wait_s
     shared = s.shared
@@ -286,7 +344,8 @@ def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, 
             return profile, items, i
         if shards > 1:
             begin, finish = _place_gang(
-                ti, wi, run_s, allowed, link, max_stretch, ts, ps, ws, profile, shared, i,
+                ti, tf, wi, run_s, room, link, rates, max_stretch, ts, ps, ws, profile, shared, i,
+                0.0, tie, makespan,
             )  # fmt: skip
         else:
             low, high = every_ptr[row], every_ptr[row + 1]
@@ -381,7 +440,7 @@ def reinsert(f, s, profile, items, line, floor, order, tie, seed):
         -1, or the first task for which no place was found.
     """
     ti, tf, wi, wf, pi, run_s = f.ti, f.tf, f.wi, f.wf, f.pi, f.run_s
-    allowed, share, rates, max_stretch = f.allowed, f.share, f.rates, f.max_stretch
+    room, share, rates, max_stretch = f.room, f.share, f.rates, f.max_stretch
     link = f.link
     every_ptr, every = f.every_ptr, f.every
     ts, ps, ws, load_s, wait_s = s.ts, s.ps, s.ws, s.load_s, s.wait_s
@@ -418,7 +477,8 @@ def reinsert(f, s, profile, items, line, floor, order, tie, seed):
             while True:
                 if shards > 1:
                     begin, finish = _place_gang(
-                        ti, wi, run_s, allowed, link, max_stretch, ts, ps, ws, profile, shared, i,
+                        ti, tf, wi, run_s, room, link, rates, max_stretch, ts, ps, ws, profile,
+                        shared, i, 0.0, tie, makespan,
                     )  # fmt: skip
                 else:
                     seen = every[every_ptr[ti[i, KIND]] : every_ptr[ti[i, KIND] + 1]]

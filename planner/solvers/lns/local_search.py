@@ -106,7 +106,7 @@ def fixed_arrays(problem: Problem) -> Fixed:
         wf=_worker_floats(problem),
         pi=np.column_stack([piece_task, problem.was_on]),
         run_s=problem.duration,
-        allowed=problem.allowed,
+        room=_room(problem),
         share=problem.share,
         link=np.concatenate([problem.link, succ]),
         every_ptr=np.concatenate([[0], np.cumsum([len(e) for e in every])]),
@@ -119,6 +119,17 @@ def fixed_arrays(problem: Problem) -> Fixed:
         max_stretch=float(problem.max_stretch),
         base_cost=rates.fixed + rates.move * problem.gone,
     )
+
+
+def _room(problem: Problem) -> Ints:
+    """Most pieces of each kind that an empty worker may hold. Shape (kinds, workers)."""
+    room: Ints = problem.allowed * np.int64(FAR)
+    gangs = np.flatnonzero(problem.shards > 1)
+    for i in gangs[np.unique(problem.kind[gangs], return_index=True)[1]]:
+        kinds = [problem.kind[i], *range(*problem.gang[i, [FIRST_CHOICE, BEYOND_CHOICE]])]
+        fits = (problem.capacity // np.maximum(problem.demand[i], 1))[:, problem.demand[i] > 0]
+        room[kinds] = problem.allowed[kinds] * fits.min(axis=1, initial=FAR)
+    return room
 
 
 def _followers(problem: Problem) -> tuple[Ints, Ints]:

@@ -79,7 +79,7 @@ class Futures(NamedTuple):
     wait_s : float64 (futures, owners)
     base : float64 (futures, 2)
         Cost of what no order changes; latest end of it, seconds.
-    tf, wi, wf, pi, allowed, share, link, rates, owner_tasks, max_stretch
+    tf, wi, wf, pi, room, share, link, rates, owner_tasks, max_stretch
         As in ``ruin.Fixed``.
     """
 
@@ -94,7 +94,7 @@ class Futures(NamedTuple):
     wi: np.ndarray
     wf: np.ndarray
     pi: np.ndarray
-    allowed: np.ndarray
+    room: np.ndarray
     share: np.ndarray
     link: np.ndarray
     rates: np.ndarray
@@ -140,12 +140,12 @@ def _copy(profile, ws, load_s, wait_s, to_profile, to_ws, to_load, to_wait):
 
 
 @inner
-def _earliest_end(ti, wi, run_s, allowed, max_stretch, ws, profile, i, not_before):
+def _earliest_end(ti, wi, run_s, room, max_stretch, ws, profile, i, not_before):
     """The worker on which task i ends first, the first of equals: (worker, start, end)."""
     best_w, best_start, best_end = -1, FAR, FAR
     kind = ti[i, KIND]
     for w in range(ws.shape[0]):
-        if not allowed[kind, w]:
+        if room[kind, w] == 0:
             continue
         d = run_s[i, wi[w, CLASS]]
         if d == 0:
@@ -169,8 +169,8 @@ def _lay(
     The state is changed in place; where `keep`, stages after `first` are written to.
     """
     ti, run_s = f.ti[s], f.run_s[s]
-    tf, wi, wf, pi, allowed, share = f.tf, f.wi, f.wf, f.pi, f.allowed, f.share
-    link, rates = f.link, f.rates
+    tf, wi, wf, pi, room, share = f.tf, f.wi, f.wf, f.pi, f.room, f.share
+    link, rates, free = f.link, f.rates, np.zeros(f.rates.shape[0])
     for k in range(first, order.shape[0]):
         if keep and k % every == 0 and k > first:
             c = k // every
@@ -189,12 +189,13 @@ def _lay(
             not_before = max(not_before, ts[link[p, BEFORE], link[p, SINCE]] + link[p, LAG])
         if ti[i, SHARDS] == 1:
             w, begin, finish = _earliest_end(
-                ti, wi, run_s, allowed, f.max_stretch, ws, profile, i, not_before
+                ti, wi, run_s, room, f.max_stretch, ws, profile, i, not_before
             )
             ps[ti[i, FIRST], ON] = w
         else:
             begin, finish = _place_gang(
-                ti, wi, run_s, allowed, link, f.max_stretch, ts, ps, ws, profile, None, i,
+                ti, tf, wi, run_s, room, link, free, f.max_stretch, ts, ps, ws, profile, None, i,
+                0.0, 1.0, np.int64(0),
             )  # fmt: skip
         if begin >= FAR:
             return np.inf
@@ -288,7 +289,7 @@ def _floors(f):
             least = np.inf
             for w in range(f.ws.shape[1]):
                 d = f.run_s[s, i, f.wi[w, CLASS]]
-                if d > 0 and f.allowed[ti[i, KIND], w]:
+                if d > 0 and f.room[ti[i, KIND], w] > 0:
                     cost = _task_cost(ti, f.tf, f.rates, i, ti[i, RELEASE], ti[i, RELEASE] + d)
                     least = min(least, cost)
             # A hair less, for what is summed up and taken away again.

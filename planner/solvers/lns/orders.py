@@ -98,7 +98,7 @@ def futures_of(problems: Sequence[Problem]) -> Futures:
         wi=first.wi,
         wf=first.wf,
         pi=first.pi,
-        allowed=first.allowed,
+        room=first.room,
         share=first.share,
         link=first.link,
         rates=first.rates,

@@ -264,7 +264,7 @@ def _as_before(ti, ts, ps, was_ts, was_ps, taken, filled):
 
 @inner
 def _candidates(
-    wi, allowed, every_ptr, every, pool, row, looked_at, touched, ruined, seen, listed,
+    wi, room, every_ptr, every, pool, row, looked_at, touched, ruined, seen, listed,
 ):  # fmt: skip
     """Fill `seen` with the workers to look at for a task of a kind, each once; their number.
 
@@ -285,7 +285,7 @@ def _candidates(
     call = listed[-1]
     for q in range(ruined):
         w = touched[q]
-        if allowed[row, w]:
+        if room[row, w] > 0:
             listed[w] = call
             seen[looked] = w
             looked += 1
@@ -318,7 +318,7 @@ def _least_costs(ti, wf, run_s, share, every_ptr, every):
 
 @inner
 def _recreate(
-    ti, tf, wi, wf, pi, run_s, allowed, share, link, every_ptr, every, pool, rates, max_stretch, ts,
+    ti, tf, wi, wf, pi, run_s, room, share, link, every_ptr, every, pool, rates, max_stretch, ts,
     ps, ws, load_s, wait_s, profile, items, shared, stamp, touched, was_ws, was_load, was_row,
     noted, order, filled, seen, listed, least, move, limit, additive, makespan, most_load,
     looked_at, blink, tie,
@@ -344,11 +344,12 @@ def _recreate(
                 continue
             if ti[i, SHARDS] > 1:
                 begin, finish = _place_gang(
-                    ti, wi, run_s, allowed, link, max_stretch, ts, ps, ws, profile, shared, i,
+                    ti, tf, wi, run_s, room, link, rates, max_stretch, ts, ps, ws, profile, shared,
+                    i, blink, tie, makespan,
                 )  # fmt: skip
             else:
                 looked = _candidates(
-                    wi, allowed, every_ptr, every, pool, ti[i, KIND], looked_at, touched, ruined,
+                    wi, room, every_ptr, every, pool, ti[i, KIND], looked_at, touched, ruined,
                     seen, listed,
                 )  # fmt: skip
                 w, begin, finish = _insert(
@@ -419,7 +420,7 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
         Its cost, and that of the state.
     """
     ti, tf, wi, wf, pi, run_s = f.ti, f.tf, f.wi, f.wf, f.pi, f.run_s
-    allowed, share, link = f.allowed, f.share, f.link
+    room, share, link = f.room, f.share, f.link
     every_ptr, every, pool, active, rates, owner_tasks = (
         f.every_ptr,
         f.every,
@@ -502,7 +503,7 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
             keys[j], order[j] = key, taken[k]
         limit = current - heat * np.log(1.0 - np.random.random())
         complete, noted, additive, makespan = _recreate(
-            ti, tf, wi, wf, pi, run_s, allowed, share, link, every_ptr, every, pool, rates,
+            ti, tf, wi, wf, pi, run_s, room, share, link, every_ptr, every, pool, rates,
             max_stretch, ts, ps, ws, load_s, wait_s, profile, items, shared, stamp, touched, was_ws,
             was_load, was_row, noted, order, filled, seen, listed, least, move, limit, additive,
             makespan, most_load, looked_at, blink, tie,

@@ -58,7 +58,8 @@ class Fixed(NamedTuple):
     """What does not change during the search.
 
     ``ti, tf`` (tasks, ...), ``wi, wf`` (workers, ...) and ``pi`` (pieces, 2) have the columns
-    named above; ``run_s`` (tasks, classes) durations, ``allowed`` and ``share`` (kinds, workers),
+    named above; ``run_s`` (tasks, classes) durations, ``share`` (kinds, workers),
+    ``room`` (kinds, workers) the most pieces that an empty worker may hold,
     ``link`` (2 links, 3) that of ``Problem`` and the same turned round below it. ``every_ptr,
     every``: the allowed workers of each kind, CSR. ``pool`` (kinds, places): workers to look at for
     each kind, each as often as it should be looked at. ``active``: the tasks that may be moved.
@@ -70,7 +71,7 @@ class Fixed(NamedTuple):
     wf: np.ndarray
     pi: np.ndarray
     run_s: np.ndarray
-    allowed: np.ndarray
+    room: np.ndarray
     share: np.ndarray
     link: np.ndarray
     every_ptr: np.ndarray
