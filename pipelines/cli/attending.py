@@ -307,11 +307,13 @@ def _say(found: Any, sentence: str, json: bool) -> None:
 def _head(found: dict[str, Any]) -> Text:
     now, ended, promises = found["now_s"], found["ended"], found["promises"]
     closed = sum(not w["open"] for w in found["workers"])
+    outside = f"{found['submitted']} submitted, " if found["submitted"] else ""
     told = ", ".join(f"{n} {name}" for name, n in sorted(ended.items())) or "none ended"
     text = Text.assemble(
         (f"{clock(now, now)} ", "bold"),
         f"{len(found['workers'])} workers{f' ({closed} closed)' if closed else ''}, "
-        f"{found['running']} running, {found['waiting']} waiting, {found['held']} held, {told}; "
+        f"{found['running']} running, {found['waiting']} waiting, {outside}{found['held']} held, "
+        f"{told}; "
         f"promises: {promises['kept']} kept, {promises['broken']} broken",
     )
     if found["plan"]["why"]:
@@ -337,7 +339,7 @@ def _picture(found: dict[str, Any], rows: list[dict[str, Any]]) -> Group:
                  r["why"]) for r in waits]  # fmt: skip
         heads = ("task", "state", "50% by", "90% by", "promised by", "why")
         parts.append(_table("waiting", heads, more))
-    left = found["waiting"] + found["held"] + found["running"] - len(rows)
+    left = found["submitted"] + found["waiting"] + found["held"] + found["running"] - len(rows)
     if left > 0:
         parts.append(Text(f"and {left} more"))
     return Group(*parts)

@@ -55,7 +55,7 @@ class Writer:
             finally:
                 self._inside = False
 
-    def write(self, what: Any, rows: Any = None) -> None:
+    def write(self, what: Any, rows: Any = None) -> Any:
         """Carry a statement out, for one row or many.
 
         Raises
@@ -65,9 +65,8 @@ class Writer:
         """
         try:
             if isinstance(what, str):
-                self.base.exec_driver_sql(what)
-            else:
-                self.base.execute(what, rows)
+                return self.base.exec_driver_sql(what)
+            return self.base.execute(what, rows)
         except OperationalError as error:
             raise EnvironmentFailed(f"{self._where}: cannot be written: {error.orig}") from None
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from plancast.pipelines.engines.base import EnvironmentFailed
 from plancast.pipelines.master.state import State, digest_of
 from plancast.pipelines.master.submitted import OUTSIDE
 from plancast.pipelines.master.tables import asks, tasks
@@ -179,7 +178,7 @@ class Desk:
                     else:
                         done.append((future, receipt))
                         written += 0 if receipt.again else len(ask.new)
-        except EnvironmentFailed as why:
+        except Exception as why:  # whoever asked hears of it; the desk stays open
             done, written = [(future, why) for _, future in group], 0
         with self._counting:
             self._coming -= sum(len(ask.new) for ask, _ in group)
@@ -206,9 +205,7 @@ class Desk:
             "at_s": self.now_s(), "kind": ask.kind, "key": ask.key, "digest": digest,
             "body": json.dumps(ask.body), "taken": 0,
         }  # fmt: skip
-        number: int = self.writer.base.execute(
-            sa.insert(asks).returning(asks.c.number), row
-        ).scalar_one()
+        number: int = self.writer.write(sa.insert(asks).returning(asks.c.number), row).scalar_one()
         if ask.new:
             self.writer.write(sa.insert(tasks), [
                 {"id": n.task.id, "ask": number, "task": to_json(n.task), "row": n.row,

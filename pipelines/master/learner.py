@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
@@ -15,6 +15,23 @@ from plancast.planner.model.domain import ANY_CLASS, DurationEstimate, Estimates
 from plancast.predictor import RuntimePredictor
 
 SOURCE = "submission"
+
+
+class Forecasts(Protocol):
+    """What forecasts tasks for the loop, and learns."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether tasks should wait outside the plan, as there is no forecast now."""
+        ...
+
+    def forecast(self, rows: Sequence[Any], now_s: int, classes: Collection[str]) -> Estimates:
+        """Estimates of tasks of the table; those that it has none of are left out."""
+        ...
+
+    def ended(self, rows: Sequence[Any]) -> None:
+        """Learn of tasks that ran to an end."""
+        ...
 
 
 class Learner:
@@ -28,15 +45,11 @@ class Learner:
         Rows of tasks that have ended since it was trained, by this master's books.
     """
 
+    busy = False
+
     def __init__(self, model: Path, ended: Sequence[Any] = ()) -> None:
         self.predictor = RuntimePredictor.load(model)
         self.ended(ended)
-
-    @staticmethod
-    def requested(task: Task) -> Estimates:
-        """The requested time as a certain estimate: what is believed without a model."""
-        assert task.requested_s is not None
-        return {task.id: {ANY_CLASS: DurationEstimate.certain(task.requested_s, "requested")}}
 
     def forecast(self, rows: Sequence[Any], now_s: int, classes: Collection[str]) -> Estimates:
         """Estimates of tasks of the table, which are noted as submitted."""
@@ -61,6 +74,13 @@ class Learner:
         jobs = jobs_of(read_task_table(table))
         jobs["submit_s"] = [float(row.submitted_s) for row in rows]
         return jobs
+
+
+def requested(task: Task) -> Estimates:
+    """The requested time as a certain estimate: what is believed without a model."""
+    if task.requested_s is None:
+        return {}
+    return {task.id: {ANY_CLASS: DurationEstimate.certain(task.requested_s, "requested")}}
 
 
 def _written(row: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from plancast.pipelines.engines.base import PREEMPT, EngineEvent, Key, WorkerUp
 from plancast.pipelines.inputs.counted import RunningLimits
 from plancast.pipelines.master.desk import Desk
-from plancast.pipelines.master.learner import Learner
+from plancast.pipelines.master.learner import Forecasts, requested
 from plancast.pipelines.master.loop import Master
 from plancast.pipelines.master.state import OrderRow, estimates_from
 from plancast.pipelines.master.submitted import Submitted, task_of
@@ -71,7 +71,7 @@ class Living(Master):
     ----------
     limits : RunningLimits
         Of the cluster file.
-    learner : Learner, optional
+    learner : Forecasts, optional
         Forecasts tasks that come without estimates; requested times are believed without one.
     window : int
         Tasks that the plan looks at: the others wait outside until there is room. It bounds how
@@ -83,7 +83,7 @@ class Living(Master):
     """
 
     limits: RunningLimits = field(default_factory=RunningLimits)
-    learner: Learner | None = None
+    learner: Forecasts | None = None
     window: int = WINDOW
     command_of: Callable[[str], Callable[[Task], Any]] | None = None
     note: Callable[..., None] = field(default=lambda what, **facts: None)
@@ -115,6 +115,8 @@ class Living(Master):
         for key in self.take_asks():
             self.engine.cancel(key)
         came = self.let_in()
+        if came:
+            self.show()  # before a plan is made, which may take a while
         super().step(0.0 if came else wait_s)
         self._promise()
         self._learn()
@@ -141,6 +143,8 @@ class Living(Master):
         snapshot = self.mind.snapshot
         hopeless = self.mind.hopeless() if len(snapshot.pending) >= self.window else {}
         room = self.window - len(snapshot.pending) + len(hopeless)
+        if self.learner is not None and self.learner.busy:
+            return 0
         came = 0
         while room > 0 and (rows := self.submitted.next(room)):
             with self.state.together():
@@ -180,15 +184,15 @@ class Living(Master):
     def _estimates(self, new: list[tuple[Task, Any]]) -> Estimates:
         """Of new tasks: what they brought, else the model's forecast, else the requested time."""
         found: dict[str, Any] = {}
-        for task, row in new:
-            if row.estimates:
-                found.update(estimates_from(row.estimates))
-            elif self.learner is None and task.requested_s is not None:
-                found.update(Learner.requested(task))
-        rest = [row for task, row in new if task.id not in found]
+        rest = [row for _, row in new if not row.estimates]
         if self.learner is not None and rest:
             classes = [w.machine_class for w in self.mind.snapshot.workers]
             found.update(self.learner.forecast(rest, self._now(), classes))
+        for task, row in new:
+            if row.estimates:
+                found.update(estimates_from(row.estimates))
+            elif task.id not in found:
+                found.update(requested(task))
         return found
 
     def _in_order(self, rows: list[Any]) -> list[tuple[Task, Any]]:

@@ -16,7 +16,7 @@ from plancast.pipelines.engines.patient import PatientEngine
 from plancast.pipelines.inputs.counted import RunningLimits
 from plancast.pipelines.master.commands import Command, Invocation
 from plancast.pipelines.master.desk import Desk
-from plancast.pipelines.master.learner import Learner
+from plancast.pipelines.master.learner_link import LearnerProcess
 from plancast.pipelines.master.living import WINDOW, Living
 from plancast.pipelines.master.loop import Ask
 from plancast.pipelines.master.state import State
@@ -96,6 +96,7 @@ class Service:
         self.note, self.failed = note, failed
         self._batch = state.batch
         self._mind: Controller | None = None
+        self._learner: LearnerProcess | None = None
         self.living: Living | None = None
         self.desk: Desk | None = None
         self.failure: BaseException | None = None
@@ -193,7 +194,8 @@ class Service:
             command_of=settings.command_of, note=self.note,
         )  # fmt: skip
         if settings.model is not None:
-            living.learner = Learner(settings.model, living.submitted.ended_rows())
+            self._learner = LearnerProcess(settings.model, living.submitted.ended_rows)
+            living.learner = self._learner
         self._mind = mind
         living.recover()
         living.show()
@@ -207,9 +209,8 @@ class Service:
     def _let_go(self, target: Any) -> None:
         if self.desk is not None:
             self.desk.close()
-        close = getattr(self.ask, "close", None)
-        if close is not None:
-            close()
+        for process in (self.ask, self._learner):
+            getattr(process, "close", lambda: None)()
         if target is not None:
             # A cluster on which nothing runs ends with its master; else it goes on.
             busy = self.living is None or self.living.open

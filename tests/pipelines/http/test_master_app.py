@@ -424,3 +424,29 @@ def test_the_command_of_a_unit_and_an_image_parses(name: str) -> None:
     for word in words[:2]:
         command = command.commands[word]
     assert command.make_context("serve", words[2:]).params["state"].name == "master.db"
+
+
+@pytest.mark.slow
+def test_ten_thousand_submissions_in_a_flood_are_all_kept(tmp_path: Path) -> None:
+    """Eight clients at once: what was acknowledged could be lost, or the service fall behind."""
+    process = started(tmp_path)
+    told: list[str] = []
+
+    def flood(part: int) -> None:
+        client = Client.to(str(tmp_path / "m.db"))
+        for k in range(0, 1_250, 50):
+            names = [f"t{part}-{k + j}" for j in range(50)]
+            client.post("/v1/tasks", {"tasks": [row(name) for name in names]})
+            told.extend(names)
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(flood, range(8)))
+    took_s = time.monotonic() - began
+    process.kill()
+    process.wait()
+    state = State(tmp_path / "m.db")
+    kept = state.base.exec_driver_sql("SELECT COUNT(*) FROM tasks").scalar()
+    state.close()
+    assert len(told) == kept == 10_000
+    assert took_s <= 10.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from plancast.pipelines.master.learner import Learner
+from plancast.pipelines.master.learner_link import LearnerProcess
 from plancast.planner.instances.generate import generate_log, write_swf
 from plancast.predictor import RuntimePredictor, read_log
 from tests.pipelines.master.test_living import START_S, Town
@@ -57,3 +59,43 @@ def test_tasks_are_forecast_as_they_come_and_learned_from(tmp_path: Path, model:
     assert abs(new.at(0.5) - old.at(0.5)) <= 0.2 * old.at(0.5)
     assert json.loads(row.row)["row"]["app"] == "solver"
     town.kill()
+
+
+def test_a_model_in_a_process_learns_beside_the_loop(tmp_path: Path, model: Path) -> None:
+    """A refit would stop the whole master, or a model that died take all forecasts with it."""
+    town = Town(tmp_path / "m.db", truth=lambda task: 300)
+    town.settings = replace(town.settings, model=model)
+    learner = LearnerProcess(model, town.master.submitted.ended_rows)
+    town.master.learner = learner
+    try:
+        town.submit(*rows("a", "b"))
+        assert learner.busy  # it loads: what comes waits outside
+        town.step()
+        assert town.looks.why("a")["state"] == "submitted"
+        wait_until_free(learner)
+        town.step()
+        assert town.master.mind.request.estimates["a"]["*"].source == "model"
+        town.finish()
+        wait_until_free(learner)
+        assert not learner._news
+        learner._process._process.kill()
+        town.submit(*rows("c"))
+        town.step(2)
+        assert learner.lost == 1
+        wait_until_free(learner)
+        town.submit(*rows("d"))
+        town.step()
+        assert town.master.mind.request.estimates["d"]["*"].source == "model"
+        town.finish()
+        assert len(town.starts()) == 4
+    finally:
+        learner.close()
+        town.kill()
+
+
+def wait_until_free(learner: LearnerProcess) -> None:
+    """Until it has learned what it was told."""
+    until = time.monotonic() + 120
+    while learner.busy:
+        assert time.monotonic() < until
+        time.sleep(0.02)

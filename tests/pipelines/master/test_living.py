@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from plancast.pipelines.engines import ENGINES
-from plancast.pipelines.engines.base import Started
+from plancast.pipelines.engines.base import EnvironmentFailed, Started
 from plancast.pipelines.engines.sim import Faults, SimEngine, overloads
 from plancast.pipelines.inputs.models import TaskRow
 from plancast.pipelines.master.desk import Ask, Clash, Desk, Flooded, Unknown
@@ -265,6 +265,20 @@ def test_a_flood_is_turned_away_before_it_is_acknowledged(town: Town) -> None:
     town.submit({"id": "c"}, {"id": "d"})
     town.finish()
     assert len(town.engine.runs) == 4
+
+
+def test_a_full_disk_is_told_to_whoever_asks(town: Town) -> None:
+    """A submission would be acknowledged that is on no disk, or the desk be closed from then on."""
+    town.submit({"id": "a"})
+    base = town.desk.writer.base
+    pages = base.exec_driver_sql("PRAGMA page_count").scalar()
+    base.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(EnvironmentFailed, match=r"cannot be written: .*full"):
+        town.submit(*({"id": f"t{k}", "app": "x" * 200} for k in range(500)))
+    base.exec_driver_sql("PRAGMA max_page_count=1000000")
+    town.submit({"id": "b"})
+    town.finish()
+    assert sorted(town.starts()) == ["a", "b"]
 
 
 def test_a_held_task_waits_until_it_is_released(town: Town) -> None:

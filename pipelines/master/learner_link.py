@@ -1,0 +1,133 @@
+"""The model of a living master in a process of its own: it may refit while the loop goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plancast.pipelines.master.learner import Learner
+from plancast.pipelines.planner_process import PlannerLost, PlannerProcess
+from plancast.planner.model.domain import Estimates
+
+FORECAST_S = 10.0
+"""Longest wait for a forecast of a model that is not busy; a lost process is replaced."""
+LOAD_S = 600.0
+"""Longest time that it may load, learn or refit; then it is replaced."""
+MOST_LOST = 3
+"""Processes that are lost until none is waited for any more: requested times are believed then."""
+
+_LEARNER: list[Learner] = []
+"""Of the process that has one."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a model is told of a task: a row of the table, which goes through a pipe."""
+
+    row: str
+    submitted_s: int
+    start_s: int | None
+    end_s: int | None
+    outcome: str | None
+
+    @classmethod
+    def of(cls, row: Any) -> Told:
+        """The same of a row of the table."""
+        return cls(row.row, row.submitted_s, row.start_s, row.end_s, row.outcome)
+
+
+def load(model: str, ended: Sequence[Told]) -> None:
+    """Load a model, and tell it what has ended since."""
+    _LEARNER[:] = [Learner(Path(model), ended)]
+
+
+def forecast(rows: Sequence[Told], now_s: int, classes: Collection[str]) -> Estimates:
+    """As ``Learner.forecast``."""
+    return _LEARNER[0].forecast(rows, now_s, classes)
+
+
+def learn(rows: Sequence[Told]) -> None:
+    """As ``Learner.ended``."""
+    _LEARNER[0].ended(rows)
+
+
+class LearnerProcess:
+    """Asked from the loop, which never waits for it longer than for a forecast.
+
+    Parameters
+    ----------
+    model : Path
+    ended : callable
+        Rows of all tasks that have ended: a process that takes a lost one's place learns anew.
+    """
+
+    def __init__(self, model: Path, ended: Callable[[], Sequence[Any]]) -> None:
+        self.model, self.all_ended = model, ended
+        self.lost = 0
+        self._process = PlannerProcess()
+        self._news: list[Told] = []
+        self._since: float | None = None
+        self._load()
+
+    @property
+    def busy(self) -> bool:
+        """Whether it loads, learns or refits: tasks wait outside the plan meanwhile."""
+        self._pump()
+        return self._since is not None and self.lost < MOST_LOST
+
+    def forecast(self, rows: Sequence[Any], now_s: int, classes: Collection[str]) -> Estimates:
+        """Estimates of tasks; none where the model is lost."""
+        self._pump()
+        if self._since is not None:
+            return {}
+        asked = [Told.of(row) for row in rows]
+        try:
+            found: Estimates = self._process.ask((forecast, (asked, now_s, classes)), FORECAST_S)
+        except PlannerLost:
+            self._replaced()
+            return {}
+        return found
+
+    def ended(self, rows: Sequence[Any]) -> None:
+        """Tell it of tasks that ran to an end, now or once it has time."""
+        self._news += [Told.of(row) for row in rows]
+        self._pump()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.stop()
+
+    # ------------------------------------------------------------------ inside
+
+    def _pump(self) -> None:
+        """Take the answer that is there, and hand on what there is to learn."""
+        try:
+            if self._since is not None:
+                if not self._process.ready():
+                    if time.monotonic() - self._since > LOAD_S:
+                        self._process.take(0.0)  # it is replaced
+                    return
+                self._process.take(FORECAST_S)
+                self._since = None
+            if self._news:
+                news, self._news = self._news, []
+                self._since = time.monotonic()
+                self._process.put((learn, (news,)))
+        except PlannerLost:
+            self._replaced()
+
+    def _replaced(self) -> None:
+        self.lost += 1
+        self._load()
+
+    def _load(self) -> None:
+        self._news.clear()
+        self._since = time.monotonic()
+        told = [Told.of(row) for row in self.all_ended()]
+        try:
+            self._process.put((load, (str(self.model), told)))
+        except PlannerLost:
+            self.lost += 1  # the next question finds it out
