@@ -5,7 +5,7 @@ Each shows itself in a notebook and hands its facts on as a frame.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -263,6 +263,12 @@ class PlannedBatch:
         return card("Plan", lines, self._drawing().svg(), table)
 
 
+def asked_estimate(cell: Mapping[str, Any]) -> str:
+    """What a replay's cell was asked to believe, as it is written: ``model:0.8``, ``oracle:1``."""
+    level = "" if cell["level"] in (None, 0.5) else f":{cell['level']:g}"
+    return f"{cell['estimates']}{level}" + (f":{cell['sigma']:g}" if cell["sigma"] else "")
+
+
 @dataclass(frozen=True)
 class Replayed:
     """A log replayed under dispatchers and estimates.
@@ -276,12 +282,13 @@ class Replayed:
     report: dict[str, Any]
 
     def to_frame(self) -> pd.DataFrame:
-        """A row for each dispatcher and estimate: the cells of the report."""
-        return pd.json_normalize(self.report["cells"], max_level=0)
+        """A row for each dispatcher and estimate as it was asked for: the cells of the report."""
+        frame = pd.json_normalize(self.report["cells"], max_level=0)
+        return frame.assign(estimates=[asked_estimate(cell) for cell in self.report["cells"]])
 
     def _repr_html_(self) -> str:
         rows = [
-            [c["dispatcher"], c["estimates"], f"{c['bsld_mean']:,.2f}",
+            [c["dispatcher"], asked_estimate(c), f"{c['bsld_mean']:,.2f}",
              f"{c['bsld_ci'][0]:,.2f} to {c['bsld_ci'][1]:,.2f}",
              span(c["wait_mean_s"])]
             for c in self.report["cells"]

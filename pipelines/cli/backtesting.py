@@ -158,14 +158,12 @@ def _words(text: str, option: str) -> list[str]:
 
 def cell_table(report: dict[str, Any]) -> Any:
     """The report's cells, a row each."""
+    from plancast.pipelines.results import asked_estimate
+
     rows = []
     jittered = any(cell.get("jitter") for cell in report["cells"])
     for cell in report["cells"]:
-        estimates = cell["estimates"]
-        if cell["level"] not in (None, 0.5):
-            estimates += f":{cell['level']:g}"
-        if cell["sigma"]:
-            estimates += f":{cell['sigma']:g}"
+        estimates = asked_estimate(cell)
         if cell["sigma"] or report["failures"]:
             estimates += f" #{cell['seed']}"
         low, high = cell["bsld_ci"]

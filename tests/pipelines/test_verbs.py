@@ -232,8 +232,12 @@ def test_replay_advice_and_evaluation_are_frames(
     log: pc.JobLog, model: pc.RuntimePredictor
 ) -> None:
     """Their reports would be dictionaries to dig in."""
-    replayed = pc.replay(log, dispatchers=["easy"], estimates=["requested", model])
-    assert replayed.to_frame()["estimates"].tolist() == ["requested", "model"]
+    asked = ["requested", model, "oracle:0.5", "oracle:1"]
+    replayed = pc.replay(log, dispatchers=["easy"], estimates=asked)
+    # Noisy oracles are rows of their own, by which they can be told apart.
+    names = ["requested", "model", "oracle:0.5", "oracle:1"]
+    assert replayed.to_frame()["estimates"].tolist() == names
+    assert "oracle:0.5" in replayed._repr_html_()
     assert "Replay of site" in replayed._repr_html_()
     evaluated = pc.evaluate(log, levels=(0.5, 0.9))
     assert "model" in evaluated.to_frame().index
