@@ -36,9 +36,9 @@ class Project:
     start : Solver
         Plans what is no project.
     strength : int
-        Most shifts between two neighbouring lists.
+        Most shifts between two neighbouring lists; where tasks have modes there is one at most.
     spread : float
-        Weight of the mean end beside the makespan.
+        Weight of the mean end beside the makespan; ``mode_lists.SPREAD`` where tasks have modes.
     hot, cold : float
         First and last temperature of a round, as shares of the mean duration.
     round_s : float
