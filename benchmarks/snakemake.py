@@ -312,17 +312,18 @@ def page(
         "",
         "What explains it. The bound is far: with half of the cores the jobs of a level run in",
         "two waves, whatever their order. With all run times known the same rule, long chains",
-        f"first, is {-mean('exact', opened):.1%} below greedy: there is no 10% to win in",
-        "this way. The interface names rules and sizes of inputs, and greedy goes by sizes",
-        "already. *Rules known*: the plugin after a run just like this one, with the mean of",
-        f"every rule and its line over sizes: {mean('rules', opened):+.1%}. What is not",
-        "known is which jobs of a rule are long, and no earlier run tells that.",
+        f"first, is {-mean('exact', opened):.1%} below greedy: there is no 10% to win in this way.",
+        "The interface names rules and sizes of inputs, and greedy goes by sizes already. *Rules",
+        "known*: the plugin after a run just like this one, with the mean of every rule and its",
+        f"line over sizes: {mean('rules', opened):+.1%}. What is not known is which jobs of a rule",
+        "are long, and no earlier run tells that.",
     ]
     if real:
         lines += [
             "",
             "Six of them under the real Snakemake (`--real`), jobs sleeping so that the bound",
-            f"takes {REAL_S:.0f} s; nothing is known at first. Makespans over the bound:",
+            f"takes {REAL_S:.0f} s; nothing is known at first. Jobs whose inputs are of one size",
+            "are in no order, so a real run may be shorter or longer. Makespans over the bound:",
             "",
             "| workflow | greedy, simulated | plugin, simulated | greedy, real | plugin, real | "
             "plugin - greedy, real |",

@@ -237,7 +237,7 @@ def test_the_real_snakemake_runs_with_it(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(6))
-def test_real_runs_take_as_long_as_simulated_ones(number: int) -> None:
+def test_real_runs_take_about_as_long_as_simulated_ones(number: int) -> None:
     """The simulation that the benchmark counts with would not be what Snakemake does."""
     bench = pytest.importorskip("benchmarks.snakemake", reason="no Snakemake here")
     if not bench.WORKFLOWS.exists():
@@ -246,5 +246,6 @@ def test_real_runs_take_as_long_as_simulated_ones(number: int) -> None:
     found = bench.really(table[table["instance"] == bench.REAL[number]], 20.0)
     print(bench.REAL[number], found)
     for scheduler in ("greedy", "plancast"):
-        # A real job starts some tenths of a second after it could.
-        assert found[scheduler] - 0.02 <= found[f"real {scheduler}"] <= 2 * found[scheduler]
+        # Jobs of equal inputs are in no order, and each starts some tenths of a second late.
+        assert found[f"real {scheduler}"] > 0.98, "below a lower bound"
+        assert abs(found[f"real {scheduler}"] / found[scheduler] - 1) < 0.25
