@@ -41,13 +41,13 @@ def answer(seed: int) -> str:
         max_duration_s=int(rng.choice([4, 60, 86_400])),
         counted=bool(rng.random() < 0.5),
     )
-    if seed // len(NAMES) % 2:
-        request = related(request, seed)
     name = NAMES[seed % len(NAMES)]
     if name in ("auto", *MODE_SOLVERS) and seed % 3 == 0:
         request = random_request(
             seed, tasks, workers, max_duration_s=60, modes=True, counted=bool(seed % 2)
         )
+    if seed // len(NAMES) % 2:
+        request = related(request, seed, gangs=not request.snapshot.has_modes)
     response = plan(replace(request, budget=Budget(0.05, 40), seed=seed), name)
     faults = [v.text for v in validate_response(request, response)]
     return "; ".join(faults) or (response.warning or "")

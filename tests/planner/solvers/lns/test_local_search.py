@@ -13,8 +13,16 @@ import pytest
 from plancast.planner.arrays.problem import Schedule, encode
 from plancast.planner.bounds.relaxation import relax
 from plancast.planner.instances.generate import generate_batch, generate_cluster
-from plancast.planner.model.domain import Policy, Prices
-from plancast.planner.model.messages import Budget
+from plancast.planner.model.domain import (
+    DurationEstimate,
+    Policy,
+    Prices,
+    Running,
+    Snapshot,
+    Task,
+    Worker,
+)
+from plancast.planner.model.messages import Budget, PlanRequest
 from plancast.planner.solvers import SOLVERS
 from plancast.planner.solvers.lns import lns, local_search
 from plancast.planner.solvers.lns.local_search import PLACES, Shape, Walk, fixed_arrays, with_pool
@@ -97,3 +105,28 @@ def test_moves_are_smaller_where_waiting_is_priced_and_time_is_short(
     engine = lns.LargeNeighbourhood(SOLVERS["greedy"](), most=7)
     assert engine._most(encode(request), seconds, steps) == size
     assert engine._most(encode(replace(request, policy=FREE)), seconds, steps) == 14
+
+
+def test_a_gang_starts_now_where_waiting_costs_more_than_a_later_end() -> None:
+    """It would be put where it ends first, whatever its start costs."""
+    fast = tuple(Worker(f"f{k}", {"cpu": 1000}, machine_class="fast") for k in range(2))
+    slow = tuple(Worker(f"s{k}", {"cpu": 1000}, machine_class="slow") for k in range(2))
+    runs = tuple(Running(Task(f"r{k}", {"cpu": 1000}), (f"f{k}",), 0) for k in range(2))
+    gang, alone = Task("gang", {"cpu": 1000}, shards=2), Task("alone", {"cpu": 1000})
+    seconds = {"fast": DurationEstimate.certain(50), "slow": DurationEstimate.certain(160)}
+    estimates = {"gang": seconds, "alone": {"fast": DurationEstimate.certain(1)}}
+    estimates |= {r.task.id: {"*": DurationEstimate.certain(100)} for r in runs}
+    prices = replace(Prices.for_makespan(), makespan_h=0.0, wait_h=1.0)
+    snapshot = Snapshot(0, 0, (*fast, *slow), (gang, alone), runs)
+    problem = encode(PlanRequest("r", snapshot, estimates, Policy(prices)))
+    rng = np.random.default_rng(0)
+    greedy = SOLVERS["greedy"]().solve(problem, budget=Budget(None, 1), rng=rng).schedule
+    assert greedy is not None
+    found = (
+        SOLVERS["lns"]()
+        .solve(problem, budget=Budget(None, 200), rng=rng, incumbent=greedy)
+        .schedule
+    )
+    assert found is not None
+    assert greedy.start[0] >= 100
+    assert (found.start[0], found.end[0]) == (0, 160)
