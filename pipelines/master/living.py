@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -35,12 +36,14 @@ from plancast.planner.model.messages import (
     WorkerDraining,
 )
 from plancast.planner.planning.controller import Controller
-from plancast.planner.planning.expected_starts import start_levels
+from plancast.planner.planning.expected_starts import SURE, start_levels
 
 HELD = "plancast-held"
 """A label that no worker has: a task that requires it waits until it is released."""
 WINDOW = 500
 """Tasks that a plan looks at by default."""
+STRETCH_STEP, MOST_STRETCH = 0.2, 16.0
+"""How fast leads of promises are adapted, and by how much at most."""
 CHECKPOINT_EVENTS = 500
 """Events between two checkpoints, from which a restart goes on; what has ended is let go of."""
 MOST_REFUSED = 100
@@ -99,6 +102,9 @@ class Living(Master):
         self.decided_s: list[float] = []
         """Seconds of decisions, likewise."""
         self._over_now: list[str] = []
+        self.stretch = float(self.state.fact("stretch") or 1.0)
+        """By how much longer leads are promised than planned."""
+        self._waited: set[str] = {name for name, at_s in self.promised.items() if at_s is not None}
         self._planned_s = time.monotonic()
         self._checkpoint = self.state.last_event
         self._templates: dict[str, Any] = {}
@@ -293,6 +299,7 @@ class Living(Master):
                 self._tell(TaskChanged(now, replace(task, requires=(*requires, *held))))
                 # What is held is promised nothing, and promised anew once it is released.
                 self.promised[name] = None
+                self._waited.discard(name)
                 self.submitted.promise(name, None, None)
         return []
 
@@ -337,6 +344,7 @@ class Living(Master):
                 promised = self.promised.get(event.task)
                 if promised is not None:
                     self.starts.append((promised, event.at_s))
+                    self._stretch(event.task, event.at_s > promised)
             elif isinstance(event, TaskCancelled):
                 # Before it ran, or as its worker was lost once too often.
                 self._over(event.task, None, event.at_s, Outcome.CANCELLED)
@@ -358,6 +366,7 @@ class Living(Master):
         self.submitted.ended(task, start_s, end_s, outcome or Outcome.FAILED, reason)
         self.unwanted.discard(task)
         self.promised.pop(task, None)
+        self._waited.discard(task)
         self._over_now.append(task)
 
     def _order(self, row: OrderRow) -> Any:
@@ -394,14 +403,37 @@ class Living(Master):
         kept = self.mind.retimed()
         rest = [] if kept is None else [n for n in waits if n not in found and n in kept.by_task]
         if kept is not None and rest:
-            levels = start_levels(self.mind.expected, kept, (0.9,))
+            levels = start_levels(self.mind.expected, kept, (SURE,))
             for name in rest:
                 row = kept.by_task[name]
-                found[name] = (max(row.start_s, levels[name][0]), row)
+                lead_s = max(row.start_s, levels[name][0]) - snapshot.now_s
+                found[name] = (snapshot.now_s + math.ceil(lead_s * self.stretch), row)
+                self._waited.add(name)
         with self.state.together():
             for name, (at_s, row) in found.items():
                 self.promised[name] = at_s
                 self.submitted.promise(name, at_s, row)
+
+    def _stretch(self, name: str, broken: bool) -> None:
+        """Learn from a promise how much longer than planned things take.
+
+        Notes
+        -----
+        What comes later pushes back what waits, and no plan knows of it. So leads are multiplied
+        by a factor that grows when a promise is broken and shrinks when one is kept, in such a
+        way that no more than one in ten is broken in the long run.
+
+        References
+        ----------
+        Gibbs, Candes (2021), "Adaptive conformal inference under distribution shift",
+        arXiv:2106.00170.
+        """
+        if name not in self._waited:
+            return  # it ran at once, or was promised before: nothing is learned from it
+        self._waited.discard(name)
+        step = STRETCH_STEP * (broken - (1 - SURE))
+        self.stretch = min(MOST_STRETCH, max(1.0, self.stretch * math.exp(step)))
+        self.state.set_fact("stretch", repr(self.stretch).encode())
 
     # ------------------------------------------------------------------ letting go
 

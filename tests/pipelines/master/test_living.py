@@ -17,7 +17,7 @@ from plancast.pipelines.engines.base import EnvironmentFailed, Started
 from plancast.pipelines.engines.sim import Faults, SimEngine, overloads
 from plancast.pipelines.inputs.models import TaskRow
 from plancast.pipelines.master.desk import Ask, Clash, Desk, Flooded, Unknown
-from plancast.pipelines.master.living import Living
+from plancast.pipelines.master.living import WINDOW, Living
 from plancast.pipelines.master.looks import Looks
 from plancast.pipelines.master.loop import Options
 from plancast.pipelines.master.service import Settings
@@ -42,6 +42,7 @@ class Town:
     faults: Faults = field(default_factory=Faults)
     policy: Policy = field(default_factory=Policy)
     truth: Callable[[str], int] = lambda task: 60
+    window: int = WINDOW
     options: Options = field(default_factory=lambda: Options(tries=50, strikes=1000))
 
     def __post_init__(self) -> None:
@@ -59,7 +60,9 @@ class Town:
         if mind is None:
             self.state.begin(request)
             mind = Controller(request, QUICK)
-        self.master = Living(self.state, self.engine, mind, quick_plan, options=self.options)
+        self.master = Living(
+            self.state, self.engine, mind, quick_plan, options=self.options, window=self.window
+        )
         self.settings = Settings(request, "sim", ENGINES["sim"], QUICK)
         self.master.recover()
         self.master.show()
@@ -138,7 +141,10 @@ def random_life(seed: int, folder: Path) -> None:
         clock_s=int(rng.choice([0, 5])), deaths=tuple(deaths), fail=float(rng.choice([0, 0.05])),
     )  # fmt: skip
     lengths = {f"t{k}": int(rng.integers(5, 90)) for k in range(40)}
-    town = Town(folder / f"{seed}.db", faults=faults, truth=lengths.__getitem__)
+    town = Town(
+        folder / f"{seed}.db", faults=faults, truth=lengths.__getitem__,
+        window=int(rng.choice([2, 5, WINDOW])),
+    )  # fmt: skip
     came: list[str] = []
     off: set[str] = set()
     held: set[str] = set()
@@ -393,8 +399,7 @@ def test_no_more_of_an_array_run_at_once_than_it_says(town: Town) -> None:
 
 def test_a_plan_looks_at_a_window_and_all_come_in(tmp_path: Path) -> None:
     """A queue of ten thousand would make each decision slow, or what is outside never come in."""
-    town = Town(tmp_path / "m.db", truth=lambda task: 30)
-    town.master.window = 4
+    town = Town(tmp_path / "m.db", truth=lambda task: 30, window=4)
     chain = [{"id": f"c{k}", "after": f"c{k - 1}" if k else ""} for k in range(12)]
     town.submit(*reversed(chain))  # whoever follows is written first
     town.submit(*({"id": f"t{k}"} for k in range(20)))
@@ -412,7 +417,6 @@ def test_a_plan_looks_at_a_window_and_all_come_in(tmp_path: Path) -> None:
     assert len(names) == len(set(names))
     assert {"c11", "kept", "t19"} <= set(names)
     town.reopen()
-    town.master.window = 4
     town.step(3)
     assert town.looks.status()["held"] == 1
     town.ask("release", "kept")
@@ -445,6 +449,35 @@ def test_promises_are_kept_or_counted(tmp_path: Path) -> None:
     found = late.looks.status()["promises"]
     assert (found["kept"], found["broken"]) == (1, 3)
     late.kill()
+
+
+def test_promises_lengthen_with_those_that_are_broken(tmp_path: Path) -> None:
+    """Urgent tasks push back what waits: promises would be broken as often to the end."""
+    town = Town(tmp_path / "m.db", (Worker("w", {"cpu": 1000}),), truth=lambda task: 85)
+    town.submit(*({"id": f"kept-{k}"} for k in range(6)))
+    town.finish()
+    assert town.master.stretch == 1.0
+    leads: list[int] = []
+    for wave in range(6):
+        # Each wave goes before those that wait already.
+        names = [f"t{wave}-{k}" for k in range(4)]
+        town.submit(*({"id": name, "weight": 2.0**wave} for name in names))
+        town.step()
+        now = town.master.mind.snapshot.now_s
+        leads.append(max((town.master.promised.get(name) or now) - now for name in names))
+        town.step()
+    town.finish()
+    assert town.looks.status()["promises"]["broken"] > 6
+    stretch = town.master.stretch
+    assert stretch > 1.5
+    town.reopen()
+    assert town.master.stretch == stretch
+    town.submit(*({"id": f"last-{k}"} for k in range(4)))
+    town.step()
+    now = town.master.mind.snapshot.now_s
+    last = max((at or now) - now for at in town.master.promised.values())
+    assert last > 1.3 * leads[0]
+    town.kill()
 
 
 def longer(start: Callable[[Any], None]) -> Callable[[Any], None]:
