@@ -316,6 +316,8 @@ def test_what_a_task_waits_for_is_told_with_how_sure_that_is(client: Client) -> 
     waiting = {job["id"]: job for job in starts["jobs"]}
     assert waiting["T1"]["reason"]
     assert client.get("/v1/eta?samples=1")[0] == 422
+    assert client.get("/v1/eta?dispatcher=conservative")[0] == 200
+    assert client.get("/v1/eta?dispatcher=sjf")[0] == 422
     found = client.get("/v1/explain?task=T1")[1]
     assert found["why"].startswith("waits for 2 gpus on a V100 worker; planned 14:05 when T17 ")
     assert found["why"].endswith("90% by 14:20")
