@@ -29,6 +29,7 @@ from plancast.pipelines.stages.verdict import (
     change,
     interval,
     kind_name,
+    listed,
     priced_terms,
     saving_of,
     tied,
@@ -142,13 +143,13 @@ def _coded(text: str) -> str:
 
 
 def _verdict(verdict: Verdict) -> str:
-    def listed(items: Sequence[str]) -> str:
+    def lines(items: Sequence[str]) -> str:
         return "<br>".join(_coded(item) for item in items)
 
     return (
         f"<section class='verdict'><p class='words'>{_coded(' '.join(verdict.sentences))}</p>"
-        f"<dl><dt>What to do next</dt><dd>{listed(verdict.next_steps)}</dd>"
-        f"<dt>How sure</dt><dd>{listed(verdict.how_sure)}</dd></dl></section>"
+        f"<dl><dt>What to do next</dt><dd>{lines(verdict.next_steps)}</dd>"
+        f"<dt>How sure</dt><dd>{lines(verdict.how_sure)}</dd></dl></section>"
     )
 
 
@@ -331,7 +332,7 @@ def _batches(trial: Facts) -> str:
 
 
 def _tie(best: set[str]) -> str:
-    return f"Tied for the cheapest: plans by {' and '.join(map(kind_name, sorted(best)))}."
+    return f"Tied for the cheapest: plans by {listed([kind_name(kind) for kind in sorted(best)])}."
 
 
 # ------------------------------------------------------------------------------ tables

@@ -83,6 +83,7 @@ def verdict_of(
 def way_name(way: str) -> str:
     """A way of planning in people's words: ``closed_p80`` and the like."""
     special = {
+        "oracle": WAYS["oracle"],
         "strong_oracle": "true run times, long search",
         "oracle_order": "order of true run times",
         "auto": "plancast's choice (auto)",
@@ -108,6 +109,11 @@ def kind_name(kind: str) -> str:
             kind, f"the model's {kind.rpartition('_p')[2]}% quantile" if "_p" in kind else kind
         )
     )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence: ``a, b and c``."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def change(share: float, *, digits: int = 1) -> str:
@@ -277,7 +283,7 @@ def _sure(train: Facts, trial: Facts, worth: Facts) -> tuple[str, ...]:
     if trial["batches_that_wait"]:
         names = [kind_name(kind) for kind in sorted(tied(trial))]
         found = (
-            f"{' and '.join(names)} are tied: the difference is within chance"
+            f"{listed(names)} are tied: the differences are within chance"
             if len(names) > 1
             else f"{names[0]} are cheapest, beyond chance"
         )

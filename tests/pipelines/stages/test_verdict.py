@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from plancast.pipelines.stages.verdict import change, kind_name, tied, verdict_of, way_name
+from plancast.pipelines.worth.policies import ways
 
 TRAIN = {
     "train_jobs": 700, "scored_jobs": 300,
@@ -114,5 +115,9 @@ def test_ways_have_names() -> None:
     """A reader would meet the names of our variables."""
     assert way_name("closed_p80") == "model's 80% quantile, replanned"
     assert way_name("open_requested") == "requested times"
+    rules = ("requested", "last_two", "last_same", "app_median")
+    named = [way_name(way) for way in (*ways(rules), "oracle_order", "closed_best_rule", "auto")]
+    assert all(named)
+    assert len(set(named)) == len(named)
     assert kind_name("model_p50") == "the model's median"
     assert kind_name("model_p80") == "the model's 80% quantile"
