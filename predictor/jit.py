@@ -9,6 +9,10 @@ The folder is ``$NUMBA_CACHE_DIR/planner-<digest>``, or lies in the user's cache
 are kept as pickles, so it must belong to the user and to nobody else; where no such folder can be
 made nothing is kept, and one line says so. ``predictor/jit.py`` is the same file: neither package
 may import the other.
+
+What a kernel calls becomes part of it and is optimised there. On its own it is neither optimised
+with what it calls, nor made machine code of, nor kept, unless Python calls it too: that took half
+of the time.
 """
 
 from __future__ import annotations
@@ -25,17 +29,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, cached_property, update_wrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numba
+from numba import types
 from numba.core import config
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler, Flags
 
 PACKAGE = next(p for p in Path(__file__).parents if p.name in ("planner", "predictor"))
 """Folder of the package whose kernels these are."""
 KEPT, KEPT_S = 4, 86_400
 """So many digests are kept, the latest used, and all that were used within so many seconds."""
+SMALL = 10_000
+"""Arrays that together hold up to so many numbers are small."""
 NOTED = "PLANCAST_KERNEL_CACHE_NOTED"
 """Set once the user knows that nothing is kept, so that child processes do not repeat it."""
 
@@ -45,12 +54,179 @@ _lock = threading.Lock()
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a function that Python calls; it runs without the interpreter's lock."""
-    return _compiled(function, no_cfunc_wrapper=True)
+    return _Kernel(function)
+
+
+def brief(function: Callable[..., Any]) -> Any:
+    """The same for one that goes over its arrays a few times and draws no random numbers.
+
+    While small problems are ``interpreted``, it runs small arrays uncompiled, with the same result.
+    """
+    return _Brief(function)
 
 
 def inner(function: Callable[..., Any]) -> Any:
-    """Compile a function that only kernels call: a door from Python takes seconds to compile."""
-    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    """Compile a function that only kernels call; called from Python it runs as it stands."""
+    return _Inner(function)
+
+
+@contextmanager
+def interpreted() -> Iterator[None]:
+    """Run brief kernels of small arrays as Python, which takes less than compiling them."""
+    with _lock:
+        _Brief.interpreting += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _Brief.interpreting -= 1
+
+
+class _Inner:
+    """A function: Python sees it as it stands, other kernels its compiled form."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        update_wrapper(self, function)
+
+    @property
+    def _numba_type_(self) -> Any:
+        return self.part._numba_type_
+
+    @cached_property
+    def part(self) -> Any:
+        """What numba compiles where a kernel calls it."""
+        return _compiled(self.function, _PartCompiler)
+
+    def __call__(self, *args: Any) -> Any:
+        return self.function(*args)
+
+
+class _Kernel(_Inner):
+    """A function that Python sees in compiled form too."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        folder = cache_folder()
+        with _caching_in(folder):
+            self.compiled = _compiled(function, _Compiler, cache=folder is not None)
+
+    def __call__(self, *args: Any) -> Any:
+        return self.compiled(*args)
+
+
+class _Brief(_Kernel):
+    """One that may run as it stands."""
+
+    interpreting = 0
+
+    def __call__(self, *args: Any) -> Any:
+        if _Brief.interpreting and _numbers(args) <= SMALL:
+            return self.function(*args)
+        return self.compiled(*args)
+
+
+def _numbers(args: tuple[Any, ...]) -> int:
+    """How many numbers the arrays among some arguments hold."""
+    return sum(_numbers(a) if isinstance(a, tuple) else getattr(a, "size", 1) for a in args)
+
+
+def _compiled(function: Callable[..., Any], compiler: type, **options: Any) -> Any:
+    made = numba.njit(nogil=True, no_cfunc_wrapper=True, pipeline_class=compiler, **options)(
+        function
+    )
+    typed = made.get_call_template
+
+    def typed_without_literals(args: Any, kws: Any) -> Any:
+        # Else numba would compile a function once more for each number that it is handed.
+        named = {name: types.unliteral(one) for name, one in kws.items()}
+        return typed(tuple(types.unliteral(one) for one in args), named)
+
+    made.get_call_template = typed_without_literals
+    return made
+
+
+class _Flags(Flags):
+    """What a function is compiled with."""
+
+    __slots__ = ()
+
+    def copy(self) -> _Shared:
+        """What numba looks up its own functions by, at each operation: equal ones are the same."""
+        for known in _Shared.known:
+            if known == self:
+                return known
+        _Shared.known.append(_Shared(self))
+        return _Shared.known[-1]
+
+
+class _Shared(Flags):
+    """Flags that stay as they are: compared by identity first, and hashed in no time."""
+
+    __slots__ = ()
+    known: ClassVar[list[_Shared]] = []
+
+    def copy(self) -> Flags:
+        """Flags of their own, which numba changes."""
+        return Flags(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or super().__eq__(other)
+
+    def __hash__(self) -> int:
+        return _HASH
+
+
+_HASH = hash(Flags())
+"""numba hashes the names of flags, not their values."""
+
+
+class _Compiler(Compiler):
+    def __init__(
+        self,
+        typing: Any,
+        target: Any,
+        library: Any,
+        args: Any,
+        returns: Any,
+        flags: Any,
+        locals_: Any,
+    ) -> None:
+        super().__init__(typing, target, library, args, returns, _Flags(flags), locals_)
+
+
+class _PartCompiler(_Compiler):
+    """Compiles what only kernels call, up to what is linked into theirs."""
+
+    def define_pipelines(self) -> Any:
+        self.state.flags.no_cpython_wrapper = True
+        if self.state.library is None:
+            self.state.library = _Part(self.state.targetctx.codegen(), self.state.func_id.func_name)
+        return super().define_pipelines()
+
+
+class _Part(JITCodeLibrary):
+    """LLVM's form of a function, optimised for itself but not yet with what it calls."""
+
+    @property
+    def codegen(self) -> type[_Part]:
+        """Where numba sets what machine code needs of Python; there is none."""
+        return _Part
+
+    @staticmethod
+    def set_env(name: str, env: Any) -> None:
+        """Nothing runs here."""
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        self._ensure_finalized()
+        return 0
 
 
 def kernel_files() -> list[Path]:
@@ -91,12 +267,6 @@ def cache_folder() -> Path | None:
             fault,
         )
     return None
-
-
-def _compiled(function: Callable[..., Any], **options: Any) -> Any:
-    folder = cache_folder()
-    with _caching_in(folder):
-        return numba.njit(cache=folder is not None, nogil=True, **options)(function)
 
 
 @contextmanager

@@ -112,6 +112,7 @@ TESTED_IN = {
     "planner/arrays/cost": "planner/arrays/test_rates",
     "planner/arrays/graph": "planner/arrays/test_schedule",
     "planner/arrays/heap": "planner/arrays/test_schedule",
+    "planner/arrays/rows": "planner/arrays/test_schedule",
     "planner/bounds/levels": "planner/bounds/test_shops",
     "planner/bounds": "planner/bounds/test_lower_bound",
     "planner/instances/generate_log": "planner/instances/test_generate",

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plancast.planner.arrays.jit import inner, kernel
+from plancast.planner.arrays.jit import brief, inner
 
 
 class Priced(NamedTuple):
@@ -66,7 +66,7 @@ def piece_cost(rates, health, w, share, duration):
     return cost
 
 
-@kernel
+@brief
 def own_costs(rates, facts, start, end, worker):
     """What the tasks of a schedule add to the sums over tasks and over pieces."""
     cost = 0.0
@@ -81,7 +81,7 @@ def own_costs(rates, facts, start, end, worker):
     return cost
 
 
-@kernel
+@brief
 def schedule_cost(rates, facts, start, end, worker):
     """The cost of a whole schedule but for moves.
 

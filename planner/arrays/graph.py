@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from plancast.planner.arrays import heap
-from plancast.planner.arrays.jit import kernel
+from plancast.planner.arrays.jit import brief
 
 
-@kernel
+@brief
 def successors(pred_ptr, pred):
     """The relation turned round: ``succ_ptr, succ``, CSR."""
     tasks = pred_ptr.shape[0] - 1
@@ -27,7 +27,7 @@ def successors(pred_ptr, pred):
     return succ_ptr, succ
 
 
-@kernel
+@brief
 def priority_order(priority, pred_ptr, pred):
     """The topological order that always takes the ready task of least priority value.
 
@@ -65,7 +65,7 @@ def priority_order(priority, pred_ptr, pred):
     return order
 
 
-@kernel
+@brief
 def heads_and_tails(release, shortest, pred_ptr, pred):
     """Earliest conceivable start of each task, and the longest chain from its start on.
 
@@ -94,7 +94,7 @@ def heads_and_tails(release, shortest, pred_ptr, pred):
     return head, tail
 
 
-@kernel
+@brief
 def latest_ends(deadline, shortest, pred_ptr, pred):
     """When each task must end for every task after it to be on time.
 
@@ -117,7 +117,7 @@ def latest_ends(deadline, shortest, pred_ptr, pred):
     return latest
 
 
-@kernel
+@brief
 def dues(deadline, weight, shortest, pred_ptr, pred):
     """What a task's end means for the tasks after it.
 
@@ -150,7 +150,7 @@ def dues(deadline, weight, shortest, pred_ptr, pred):
     return due, due_weight, rest
 
 
-@kernel
+@brief
 def least_busy_times(area, release, weight, rate):
     """Least weighted sum of mean busy times of work on one machine that may stop and resume.
 

@@ -743,7 +743,7 @@ def _unplaceable(
         or request.policy.max_stretch is not None
     )
     at_ease = _surely_placeable(task_arrays, machines, kind_of, allowed & for_ever)
-    # Of what is counted, too, the last amounts are there for ever.
+    # Of what is counted, too, the last amounts stay.
     lasts = (held["takes"] <= held["spare"][1][0, -1]).all(axis=1)
     at_ease &= lasts
     for i, task in enumerate(snapshot.pending):

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from plancast.planner.arrays.cost import task_cost
-from plancast.planner.arrays.jit import inner, kernel
+from plancast.planner.arrays.jit import brief, inner
+from plancast.planner.arrays.rows import any_of, slowest
 
 FAR = 1 << 50
 
@@ -32,7 +33,7 @@ EARLIEST_END = 0
 LEAST_COST = 1
 
 
-@kernel
+@inner
 def latest_start(hard_end, last_start, release, max_stretch, duration):
     """Latest permitted start of a task of this duration: hard deadline, wait and stretch bounds."""
     latest = min(hard_end - duration, last_start)
@@ -57,7 +58,7 @@ def _segment_at(times, count, at):
     return low
 
 
-@kernel
+@brief
 def earliest_start(times, free, count, demand, not_before, duration):
     """Earliest start on one worker at which `demand` fits for `duration`, or FAR.
 
@@ -202,7 +203,7 @@ def _split_at(times, free, count, w, at):
     return k + 1
 
 
-@kernel
+@brief
 def with_room(times, free, count, w):
     """The profile arrays, doubled in size where worker w might not hold two more segments."""
     if count[w] + 2 <= times.shape[1]:
@@ -218,7 +219,7 @@ def with_room(times, free, count, w):
     return wider_times, wider_free
 
 
-@kernel
+@brief
 def occupy(times, free, count, w, start, end, demand):
     """Take `demand` from worker w over [start, end); call `with_room` first."""
     first = _split_at(times, free, count, w, start)
@@ -230,7 +231,7 @@ def occupy(times, free, count, w, start, end, demand):
             free[w, k, r] -= demand[r]
 
 
-@kernel
+@brief
 def close(times, free, count, w, start, end):
     """Let worker w take nothing over [start, end); call `with_room` first."""
     first = _split_at(times, free, count, w, start)
@@ -242,7 +243,7 @@ def close(times, free, count, w, start, end):
             free[w, k, r] = -1
 
 
-@kernel
+@brief
 def build_profile(capacity, busy_worker, busy_end, busy_demand, shut_worker, shut_start, shut_end):
     """The profile before anything is planned: running tasks, then closed windows.
 
@@ -344,7 +345,7 @@ def _place_gang(
                 total = keep_fullest(pieces, shape[MOST_WORKERS], shards)
             if total == shards:
                 # Shorter than the limit, and sooner too stretched, if only faster ones were taken.
-                duration = (durations * (pieces > 0)).max()
+                duration = slowest(durations, pieces)
                 if moment > latest_start(hard_end, last_start, release, max_stretch, duration):
                     break
                 filled = 0
@@ -365,7 +366,7 @@ def _place_gang(
     return best_start, best_end
 
 
-@kernel
+@brief
 def list_schedule(
     order, rule, tie, times, free, count, demand, release, raw_release, deadline, hard_end,
     last_start, max_stretch, weight, shards, shard_ptr, gang, kind, allowed, duration, worker_class,
@@ -427,7 +428,7 @@ def list_schedule(
     for i in order:
         not_before, counted = release[i], False
         if spare is not None:
-            counted = spare.takes[i].any()
+            counted = any_of(spare.takes[i])
         for p in range(link_ptr[i], link_ptr[i + 1]):
             since = end[link[p, BEFORE]] if link[p, SINCE] == 1 else start[link[p, BEFORE]]
             not_before = max(not_before, since + link[p, LAG])
@@ -503,7 +504,7 @@ def list_schedule(
     return start, end, worker, -1
 
 
-@kernel
+@brief
 def lay_out(
     waiting, now, times, free, count, demand, duration, release, piece_ptr, piece_worker,
     piece_count, pred_ptr, pred, end,

@@ -144,7 +144,7 @@ class Controller:
 
     @property
     def snapshot(self) -> Snapshot:
-        """The cluster as told so far."""
+        """The cluster as the events so far make it."""
         return self.request.snapshot
 
     @property
@@ -153,8 +153,8 @@ class Controller:
 
         Notes
         -----
-        Of the same version. A task that is told to stop holds its room until it is told to have
-        stopped; plans look ahead to that, starts do not.
+        Of the same version. A task that was asked to stop holds its room until it has
+        reportedly stopped; plans look ahead to that, starts do not.
         """
         snapshot = self.snapshot
         for name in sorted(self.stopping):

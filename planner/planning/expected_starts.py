@@ -24,7 +24,7 @@ SAMPLES = 40
 """Executions that a quantile is read from."""
 EARLY, HALF, SURE = 0.1, 0.5, 0.9
 NAMES = {"cpu": ("core", 1000), "gpu": ("gpu", 1000), "mem": ("GiB", 1024)}
-"""How amounts are told: the word, and how many of the planner's units are one."""
+"""How amounts are written: the word, and how many of the planner's units are one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,7 +253,7 @@ class _Licences:
         self.task_of = {**snapshot.pending_by_id}
         self.task_of |= {n: r.task for n, r in snapshot.running_by_id.items()}
         self.shut: dict[str, list[list[tuple[int, int | None]]]] = {}
-        """By resource and layer, from low to high: when it is not there; None: for ever."""
+        """By resource and layer, from low to high: when it is not there; None: always."""
         self.held: dict[str, list[list[tuple[int, int, int]]]] = {}
         self.crowd: dict[str, set[int]] = {}
         for resource in snapshot.counted:

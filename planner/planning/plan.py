@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -34,6 +32,9 @@ from plancast.planner.planning.warm import (
     PROJECTS,
     SHOPS,
     for_request,
+    needs,
+    prepared,
+    uncollected,
     warm,
 )
 from plancast.planner.solvers import MODE_SOLVERS, SOLVERS
@@ -106,16 +107,18 @@ def plan(
         raise BadRequest(f"there is no solver {solver!r}; choose auto or {', '.join(SOLVERS)}")
     if request.snapshot.has_modes:
         _refuse_with_modes(request, solver)
-    warm(for_request(request, _families(request, solver)))
-    if request.policy.scenarios:
-        return plan_in_scenarios(request, lambda r: plan(r, solver, observe=observe, **parameters))
-    if preemptible(request):
-        return with_preemption(
-            request,
-            lambda r, out, o: plan_without_preemption(r, solver, o, parameters, left_out=out),
-            observe,
-        )
-    return plan_without_preemption(request, solver, observe, parameters)
+    with prepared(request, _families(request, solver)):
+        if request.policy.scenarios:
+            return plan_in_scenarios(
+                request, lambda r: plan(r, solver, observe=observe, **parameters)
+            )
+        if preemptible(request):
+            return with_preemption(
+                request,
+                lambda r, out, o: plan_without_preemption(r, solver, o, parameters, left_out=out),
+                observe,
+            )
+        return plan_without_preemption(request, solver, observe, parameters)
 
 
 def _refuse_with_modes(request: PlanRequest, solver: str) -> None:
@@ -141,7 +144,7 @@ def plan_without_preemption(
 ) -> PlanResponse:
     """Plan a request but for the tasks `left_out`, and preempt nothing; see ``plan``."""
     began = time.perf_counter()
-    with _no_collection():
+    with uncollected():
         problem = _encoded(request, left_out)
     if problem.infeasible or (problem.unplanned and not problem.tasks):
         return _response(request, Status.INFEASIBLE, began, problem, why=problem.infeasible)
@@ -152,7 +155,7 @@ def plan_without_preemption(
     if problem.tasks:
         rng = np.random.default_rng(request.seed)
         chosen = _choose(problem, request.budget) if solver == "auto" else (solver,)
-        began += _warmed_s(request, chosen)
+        began += _warmed_s(request, chosen, problem)
         engines = [SOLVERS[n](**_part(n, chosen), **parameters) for n in chosen if n != "greedy"]
         floor = _task(SOLVERS["greedy"](), problem, request.budget, rng, None)
         greedy = contest.take_part({"greedy": floor}, None, observe)["greedy"]
@@ -223,21 +226,6 @@ def _bound(problem: Problem | Choices, budget: Budget, began: float) -> float:
     return float("-inf") if result is None else result
 
 
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Without the collector of reference cycles, which walks the whole request again and again.
-
-    What is made here are ten thousands of small objects that stay, and no cycles.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
 class _Contest:
     """Keeps the cheapest valid plan by the evaluator's word."""
 
@@ -262,7 +250,7 @@ class _Contest:
     ) -> dict[str, Solution | None]:
         """Let engines solve, each apart, and enter what they find; None for one that fails.
 
-        An engine whose schedule costs no more than the `known` bound is told to end.
+        An engine whose schedule costs no more than the `known` bound is asked to end.
         """
 
         def work(
@@ -320,7 +308,7 @@ class _Contest:
         """Judge a schedule, and keep it if it is the best; what is wrong with it, if anything."""
         if schedule is None or schedule is self.judged:
             return None
-        with _no_collection():
+        with uncollected():
             fault = self.enter(solver, _decoded(self.problem, schedule))
         self.judged = schedule
         return fault
@@ -407,30 +395,29 @@ def _choose(problem: Problem | Choices, budget: Budget) -> tuple[str, ...]:
     return ("lns",)
 
 
-def _warmed_s(request: PlanRequest, solvers: tuple[str, ...]) -> float:
-    """Seconds that compiling for some solvers took: none where `_families` foresaw them."""
-    before = time.perf_counter()
-    needs = {LISTS, *(family for name in solvers for family in NEEDS.get(name, ()))}
-    compiled = warm(for_request(request, needs))
-    return time.perf_counter() - before if compiled else 0.0
+def _warmed_s(request: PlanRequest, solvers: tuple[str, ...], problem: Problem | Choices) -> float:
+    """Seconds that compiling for some solvers took, on top of ``_families``."""
+    began = time.perf_counter()
+    compiled = warm(for_request(request, needs(solvers, problem)) - {LISTS})
+    return time.perf_counter() - began if compiled else 0.0
 
 
 def _families(request: PlanRequest, solver: str) -> set[str]:
-    """The families of kernels that a solver, or ``auto``, can need for a request."""
+    """The families of kernels that a request can need, but for those that only ``needs`` knows."""
+    several = bool(request.policy.scenarios or preemptible(request))
     if solver != "auto":
-        return {LISTS, *NEEDS.get(solver, ())}
+        return set(NEEDS.get(solver, ())) if several or solver != "lns" else set()
     if request.snapshot.has_modes:
         alone = request.policy.prices.makespan_alone and len(request.snapshot.workers) == 1
-        return {LISTS, MODES} if alone else {LISTS, MOVES}
+        return {MODES} if alone else {MOVES}
     workers, fewest = request.snapshot.workers, len(request.snapshot.pending)
     most = fewest + sum(run.task.preemptible for run in request.snapshot.running)
-    found = {LISTS, ASTAR} if fewest <= ASTAR_TASKS else {LISTS}
+    found = {ASTAR} if fewest <= ASTAR_TASKS else set()
     if most <= CPSAT_TASKS:
         return found
     if request.policy.prices.makespan_alone:
         return found | ({PROJECTS} if len(workers) == 1 else {MOVES, SHOPS})
-    kinds = {(w.machine_class, tuple(sorted(w.capacity.items()))) for w in workers}
-    return found | ({MOVES, ORDERS} if len(kinds) == 1 else {MOVES})
+    return found | {MOVES, ORDERS} if several else found
 
 
 def _part(name: str, chosen: tuple[str, ...]) -> dict[str, int]:

@@ -8,20 +8,26 @@ counts against a budget; a service and a master do so when they start. What is c
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
-from plancast.planner.arrays.jit import cache_folder
-from plancast.planner.arrays.modes import encode_choices
+from plancast.planner.arrays.cost import own_costs
+from plancast.planner.arrays.graph import successors
+from plancast.planner.arrays.jit import cache_folder, interpreted
+from plancast.planner.arrays.modes import Choices, encode_choices
 from plancast.planner.arrays.problem import Problem, decode, encode
+from plancast.planner.arrays.schedule import earliest_start, occupy, with_room
 from plancast.planner.bounds.lower_bound import lower_bound
+from plancast.planner.bounds.relaxation import relax
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.instances.jobshop import parse_jobshop
 from plancast.planner.model.domain import (
@@ -38,6 +44,8 @@ from plancast.planner.model.domain import (
 from plancast.planner.model.messages import Budget, PlanRequest
 from plancast.planner.solvers import SOLVERS
 from plancast.planner.solvers.base import ModeSolver
+from plancast.planner.solvers.lns.orders import cost_of, futures_of, suits
+from plancast.planner.solvers.lns.relaxed_starts import guided_schedules
 
 Report = Callable[[str], None]
 MAKESPAN_ALONE = Policy(Prices.for_makespan())
@@ -77,13 +85,32 @@ def _with_licences(request: PlanRequest) -> PlanRequest:
 
 
 def _lists() -> None:
-    for request in (_small(), replace(_small(), policy=MAKESPAN_ALONE)):
+    for request in (replace(_small(), policy=MAKESPAN_ALONE), _small()):
         problem = _solve(request, "greedy")
         lower_bound(problem, timed=True)
+    _brief(problem)
+    schedule = SOLVERS["greedy"]().solve(problem, budget=Budget(None, 1), rng=_rng()).schedule
+    assert schedule is not None
+    successors(problem.pred_ptr, problem.pred)
+    own_costs(problem.rates, problem.priced, schedule.start, schedule.end, schedule.worker)
+    times, free, count = problem.profile()
+    earliest_start(times[0], free[0], count[0], problem.demand[0], 0, 1)
+    times, free = with_room(times, free, count, 0)
+    occupy(times, free, count, 0, 0, 1, problem.demand[0])
+    cost_of(futures_of([problem]), np.arange(len(problem.tasks)))
+
+
+def _brief(problem: Problem) -> None:
+    """What is brief of ruin and recreate."""
+    relaxation = relax(problem)
+    assert relaxation is not None
+    next(guided_schedules(problem, relaxation, until=np.inf, passes=1))
 
 
 def _lists_counted() -> None:
-    lower_bound(_solve(_with_licences(_small()), "greedy"), timed=True)
+    problem = _solve(_with_licences(_small()), "greedy")
+    lower_bound(problem, timed=True)
+    _brief(problem)
 
 
 def _moves_counted() -> None:
@@ -167,7 +194,50 @@ NEEDS = {
     "astar": (ASTAR,), "lns": (MOVES, ORDERS), "project": (PROJECTS, MODES), "shop": (SHOPS, MOVES),
     "repair": (REPAIR, MOVES, ASTAR),
 }  # fmt: skip
-"""Solver to the families that it calls beside ``LISTS``, where there are any."""
+"""Solver to the families that it can call beside ``LISTS``, where there are any."""
+
+
+def needs(solvers: Iterable[str], problem: Problem | Choices) -> set[str]:
+    """The families that solvers call for a problem, beside ``LISTS``."""
+    found = {family for name in solvers for family in NEEDS.get(name, ())}
+    if "lns" in solvers and isinstance(problem, Problem):
+        found.discard(MOVES if suits(problem) else ORDERS)
+    return found
+
+
+FEW = 2_000
+"""Of so many pairs of tasks, times workers, lists and bounds take less than they do to compile."""
+
+
+def prepared(request: PlanRequest, families: set[str]) -> AbstractContextManager[object]:
+    """Compile families of kernels for a request; the context in which to plan it.
+
+    Where few tasks meet few workers, and nothing has compiled them yet, lists and bounds are made
+    uncompiled, with the same results.
+    """
+    seconds, tasks = request.budget.seconds, len(request.snapshot.pending)
+    few = tasks**2 * len(request.snapshot.workers) <= FEW and (seconds is None or seconds >= 0.5)
+    wanted = for_request(request, families | {LISTS})
+    if not few or _is_warm(LISTS):
+        warm(wanted)
+        return nullcontext()
+    warm(wanted - {LISTS, WITH_LICENCES[LISTS]})
+    return interpreted()
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the collector of reference cycles, which walks all objects again and again.
+
+    Where ten thousands of small objects are made that stay, and no cycles.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def for_request(request: PlanRequest, families: Iterable[str]) -> set[str]:
@@ -198,7 +268,7 @@ def warm(families: Iterable[str] = (), report: Report = on_stderr) -> list[str]:
     list of str
         The families that were compiled.
     """
-    wanted = list(families) or list(FAMILIES)
+    wanted = list(FAMILIES) if families == () else list(families)
     if all(name in _warm for name in wanted) or getattr(_busy, "now", False):
         return []
     with _lock:
@@ -208,7 +278,10 @@ def warm(families: Iterable[str] = (), report: Report = on_stderr) -> list[str]:
             for number, name in enumerate(cold, 1):
                 count = f" {number} of {len(cold)}" if len(cold) > 1 else ""
                 report(f"compiling kernels (once per version){count}: {name} ...")
-                FAMILIES[name]()
+                # What is brief is compiled with the lists, once these are needed.
+                lists = name in (LISTS, WITH_LICENCES[LISTS])
+                with uncollected(), nullcontext() if lists else interpreted():
+                    FAMILIES[name]()
                 _warm.add(name)
                 if (folder := cache_folder()) is not None:
                     _mark(folder, name).touch(mode=0o600)

@@ -88,7 +88,7 @@ class Rules(NamedTuple):
     row : int64 (tasks,)
         Row of `rate`.
     rate : float64 (rows, workers)
-        How dear a worker is for tasks of a row against the cheapest for them, which has 0.
+        How costly a worker is for tasks of a row against the cheapest for them, which has 0.
     bound : bool
         Only on its home, and on each worker in the order of `rank`.
     most_holds : int
@@ -266,7 +266,8 @@ def _fits(free, demand):
 def _room_at(c, s, k, i, w):
     """When a piece of task i has room on worker w; what is then left beside it, in ``k.left``."""
     ends, gives, left = k.ends, k.gives, k.left
-    left[:] = s.free[w] - c.demand[i]
+    for r in range(left.shape[0]):
+        left[r] = s.free[w, r] - c.demand[i, r]
     filled = 0
     q = s.head[w]
     while q >= 0:
@@ -282,9 +283,13 @@ def _room_at(c, s, k, i, w):
     at, place = max(k.now, s.back[w]), 0
     while True:
         while place < filled and ends[place] <= at:
-            left += c.demand[gives[place]]
+            for r in range(left.shape[0]):
+                left[r] += c.demand[gives[place], r]
             place += 1
-        if left.min() >= 0:
+        fits = True
+        for r in range(left.shape[0]):
+            fits = fits and left[r] >= 0
+        if fits:
             return at
         if place >= filled:
             return FAR
@@ -414,7 +419,7 @@ def _turn(c, r, s, k, queue, waiting, fresh, some, limit, last, actual):
         ready = missing[i] == 0 and release[i] <= k.now
         room = ready and not blocked
         if room and not bound and not fresh[i]:
-            # Most have room nowhere: told here, since handing over tuples of arrays costs
+            # Most have room nowhere: seen here, since handing over tuples of arrays costs
             # ten times what the question costs.
             room = False
             for w in some:

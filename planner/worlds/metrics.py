@@ -37,7 +37,7 @@ def deadlines(
 
 
 def judge(replayed: Replay, seed: int = 0) -> dict[str, Any]:
-    """Everything that is told of a replay, as JSON values.
+    """All figures of a replay, as JSON values.
 
     Parameters
     ----------

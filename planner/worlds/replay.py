@@ -20,7 +20,7 @@ _TIMED_PASSES = 200_000
 
 
 class Estimator(Protocol):
-    """Whoever forecasts run times while a log is replayed; it knows what it has been told."""
+    """Whoever forecasts run times while a log is replayed; it knows what it has been given."""
 
     levels: tuple[float, ...]
     """Quantile levels of its forecasts; one level alone is a point forecast."""
@@ -42,7 +42,7 @@ class Renewing(Protocol):
 
 @runtime_checkable
 class Watching(Protocol):
-    """An estimator that is told which jobs run before new ones are submitted."""
+    """An estimator that hears which jobs run before new ones are submitted."""
 
     def watch(self, running: Ints, start_s: Ints) -> None:
         """The jobs that run now, and when each of them started, seconds."""
@@ -184,9 +184,9 @@ class Replay:
     log : ReplayLog
     start_s, end_s : array of int64, shape (n,)
     estimate_s : array of int64, shape (n,)
-        What the dispatcher was told of the run time, seconds.
+        The dispatcher's forecast of the run time, seconds.
     promise_s : array of int64, shape (n,)
-        The start that was told at submission (for a backfilling its conservative start); -1
+        The start that was promised at submission (for a backfilling its conservative start); -1
         where none was asked for or none was possible.
     passes, corrections, killed : int
         Scheduling passes, overrun estimates that were corrected, runs lost to failures.
@@ -236,7 +236,7 @@ def replay(
     level : float
         The quantile of an estimator's forecast that a backfilling reserves.
     promises : bool
-        Whether each job is told a start at its submission.
+        Whether each job is promised a start at its submission.
     outages : Outages, optional
     limits : array of int64, shape (n,), optional
         Kill limits at the first submission, seconds, at least 1 and at most the request; only

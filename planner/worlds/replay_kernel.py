@@ -14,6 +14,7 @@ from plancast.planner.worlds.replay_look_ahead import (
     quantile_at,
 )
 from plancast.planner.worlds.replay_machine import (
+    ANNOUNCED,
     ARRIVALS,
     ASKED,
     BOUNDED,
@@ -47,7 +48,6 @@ from plancast.planner.worlds.replay_machine import (
     RUNNING,
     SAF,
     SJF,
-    TOLD,
     UNICEP,
     WAITING,
     WFP3,
@@ -137,7 +137,7 @@ def advance(jobs, live, head, fill, backfill, source, promises, passes):
     backfill, source : int
         Of the constants above.
     promises : bool
-        Whether a job that does not start at its submission is told its conservative start.
+        Whether a job that does not start at its submission is promised its conservative start.
     passes : int
         Most scheduling passes; negative: no limit.
 
@@ -199,9 +199,9 @@ def advance(jobs, live, head, fill, backfill, source, promises, passes):
                 _arrive(jobs, live, clock[NOW], source, n)
             clock[PENDING] = 0
         began = _cpu_us()
-        first_new = clock[TOLD]
-        clock[TOLD] = clock[NEXT]
-        # One by one, a job that ends at this instant may not have been told of yet.
+        first_new = clock[ANNOUNCED]
+        clock[ANNOUNCED] = clock[NEXT]
+        # One by one, a job that ends at this instant may not have been announced yet.
         _correct(jobs, live, clock[NOW] + (0 if backfill == PUBLISHED else 1))
         if clock[WAITING] > 0 and (clock[FREE] > 0 or promises or backfill == BOUNDED):
             while clock[WAITING] + clock[RUNNING] > room // 4:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from plancast.planner.arrays.jit import inner, kernel
+from plancast.planner.arrays.rows import copy_into
 from plancast.planner.arrays.schedule import FAR
 from plancast.planner.worlds.replay_machine import (
     FREE,
@@ -164,8 +165,8 @@ def _price(jobs, live, plan, order, bound):
     # Of jobs that this order does not come to, an earlier order must not speak.
     plan.begin[:] = FAR
     count = plan.base_times.shape[0]
-    times[:count] = plan.base_times
-    free[:count] = plan.base_free
+    copy_into(times, plan.base_times)
+    copy_into(free, plan.base_free)
     total = 0.0
     for place in order:
         procs = jobs.procs[live.queue[place]]
@@ -242,7 +243,7 @@ def _best_order(jobs, live, plan):
         price = _price(jobs, live, plan, order[:depth], bound)
         if price < bound:
             best, bound = order, price
-            begin[:] = plan.begin
+            copy_into(begin, plan.begin)
     if depth > 1:
         order = best.copy()
         for step in range(int(settings[MOVES])):
@@ -251,15 +252,16 @@ def _best_order(jobs, live, plan):
             to = place * (step % 3) // 3
             if place == to:
                 continue
-            order[:] = best
+            copy_into(order, best)
             for k in range(place, to, -1):
                 order[k] = order[k - 1]
             order[to] = best[place]
             price = _price(jobs, live, plan, order[:depth], bound)
             if price < bound:
-                best[:], bound = order, price
-                begin[:] = plan.begin
-    plan.begin[:] = begin
+                copy_into(best, order)
+                bound = price
+                copy_into(begin, plan.begin)
+    copy_into(plan.begin, begin)
     return best
 
 
@@ -366,7 +368,7 @@ def _pass_bounded(jobs, live, times, free, arrived):
     for k in order:
         if 0 <= found[k] < FAR:
             continue
-        # With machines down a job may have no start yet; it is told one as soon as there is.
+        # With machines down a job may have no start yet; it is promised one as soon as there is.
         procs = jobs.procs[live.queue[k]]
         at = earliest(times, free, count, procs, duration[k], now)
         if at < FAR:

@@ -1,7 +1,7 @@
 """A queue rolled forward under a discipline, many samples of its run times at a time.
 
 Nothing arrives: what is rolled forward is what is known now. Times are int64 seconds from now.
-A job holds a vector of resources of one pool; the machine's nodes are not told apart.
+A job holds a vector of resources of one pool; the machine's nodes are not distinguished.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from plancast.planner.arrays.jit import inner, kernel
+from plancast.planner.arrays.rows import copy_into
 
 NEVER = 1 << 50
 EASY, CONSERVATIVE = 0, 1
@@ -118,7 +119,7 @@ def roll_easy(capacity_free, demand, running, left, limit, run, only, starts):
     order = np.argsort(limit[:running], kind="mergesort")
     for sample in range(samples):
         starts[sample, :] = NEVER
-        free[:] = capacity_free
+        copy_into(free, capacity_free)
         count, now, length = running, 0, waiting
         for k in range(running):
             job = order[k]
@@ -244,7 +245,7 @@ def roll_conservative(capacity_free, demand, running, left, limit, run, only, st
     order = np.argsort(limit[:running], kind="mergesort")
     for sample in range(samples):
         starts[sample, :] = NEVER
-        free[:] = capacity_free
+        copy_into(free, capacity_free)
         count, now, length = running, 0, waiting
         for k in range(running):
             job = order[k]

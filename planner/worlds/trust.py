@@ -38,7 +38,7 @@ class Trusted:
     With F and R the mean ``|log(median / run)|`` and ``|log(request / run)|`` of the latest ended
     jobs, the trust is ``w = min(1, (1 - F / R) / FULL)``, at least 0, and every quantile q
     becomes ``request^(1 - w) q^w``. Forecasts that say no more than the request have no weight:
-    then a dispatcher works with requests, whatever nonsense it is told.
+    then a dispatcher works with requests, whatever nonsense it is given.
     """
 
     def __init__(self, estimator: Estimator, log: ReplayLog) -> None:

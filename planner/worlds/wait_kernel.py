@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from plancast.planner.arrays.jit import inner, kernel
+from plancast.planner.arrays.rows import copy_into
 from plancast.planner.worlds.rollout_kernel import roll_under
 
 FAR = 1 << 50
@@ -139,7 +140,8 @@ def waits_along(
         runs = kept
         total = runs + waits
         places = np.empty(total, np.int64)
-        places[:runs], places[runs:] = running[:runs], waiting[:waits]
+        copy_into(places[:runs], running[:runs])
+        copy_into(places[runs:], waiting[:waits])
         only = 0
         for i in range(waits):
             if waiting[i] == target:

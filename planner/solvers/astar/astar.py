@@ -93,7 +93,7 @@ class AStar:
     -----
     The certificate holds at every moment: no plan costs less than the least bound of all that
     is open or was thrown away. Who proves that a plan of cost C is at most `weight` times too
-    dear must expand every state whose bound is below C / `weight`: ``guided`` expands these in
+    costly must expand every state whose bound is below C / `weight`: ``guided`` expands these in
     order, so that what a guide can save is all but them, and what it can waste is its dives,
     which are a share of all expansions that they have to earn.
 

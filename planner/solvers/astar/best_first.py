@@ -6,6 +6,7 @@ import numpy as np
 
 from plancast.planner.arrays import heap
 from plancast.planner.arrays.jit import inner, kernel
+from plancast.planner.arrays.rows import copy_into
 from plancast.planner.solvers.astar.look import look
 from plancast.planner.solvers.astar.seen import keep
 from plancast.planner.solvers.astar.state import (
@@ -78,8 +79,8 @@ def _complete(space, nodes, value, best_edge, best_end, s, e, begin, cost):
     if cost >= value[BEST]:
         return False
     value[BEST] = cost
-    best_edge[:] = nodes.edge[s]
-    best_end[:] = nodes.end[s]
+    copy_into(best_edge, nodes.edge[s])
+    copy_into(best_end, nodes.end[s])
     best_edge[space.edge_task[e]] = e
     best_end[space.edge_task[e]] = begin + space.duration[e]
     return True

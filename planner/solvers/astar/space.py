@@ -76,7 +76,7 @@ FEATURES: tuple[str, ...] = (
     "rest_share",
     "idle_behind",
 )
-"""What a guide is told of a node, free of the size of the problem. With *span* for the root's
+"""What a guide knows of a node, free of the size of the problem. With *span* for the root's
 bound on the makespan, *floor* for the node's earliest next start, and tasks *to come*:
 
 ``bound_rise``
@@ -484,7 +484,7 @@ def root_of(space: SearchSpace, nodes: kernel.Nodes, bound: float) -> None:
     nodes.edge[0], nodes.end[0] = -1, 0
     nodes.start[0], nodes.placed[0], nodes.sum_starts[0] = 0, 0, 0
     nodes.makespan[0] = problem.last_end.max()
-    # Of what is counted, as a worker, nothing is told here.
+    # What is counted, as a worker, has no place here.
     nodes.last_end[0] = 0
     nodes.last_end[0, : len(problem.last_end)] = problem.last_end
     nodes.add[0] = problem.rates.fixed + float((on_s * arrays.idle_price[: len(on_s)]).sum())

@@ -73,7 +73,7 @@ def in_order(problem: Problem, schedule: Schedule, classes: list[Ints]) -> Sched
 
 
 def spread(problem: Problem, schedule: Schedule, classes: list[Ints]) -> Schedule | None:
-    """A valid schedule near one that is told by class only.
+    """A valid schedule near one that names classes of workers only.
 
     Parameters
     ----------

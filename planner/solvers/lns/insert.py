@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from plancast.planner.arrays.jit import inner, kernel
+from plancast.planner.arrays.jit import brief, inner, kernel
+from plancast.planner.arrays.rows import largest, slowest
 from plancast.planner.arrays.schedule import FAR, keep_fullest
 from plancast.planner.solvers.lns.profile import (
     BASE_ON,
@@ -193,10 +194,7 @@ def _place_gang(
             )  # fmt: skip
             if total == shards:
                 # Shorter than the limit, and sooner too stretched, if only faster ones were taken.
-                duration, filled = np.int64(0), ti[i, FIRST]
-                for w in range(workers):
-                    if pieces[w] > 0:
-                        duration = max(duration, durations[w])
+                duration, filled = slowest(durations, pieces), ti[i, FIRST]
                 if moment > _latest_start(ti, max_stretch, i, latest_end, duration):
                     break
                 for w in range(workers):
@@ -243,7 +241,7 @@ def _insert(
     for q in range(looked):
         w = seen[q]
         d = run_s[i, wi[w, CLASS]]
-        if d == 0 or np.random.random() < blink:
+        if d == 0 or (blink > 0.0 and np.random.random() < blink):
             continue
         latest = min(_latest_start(ti, max_stretch, i, latest_end, d), latest_begin)
         if earliest > latest:
@@ -302,8 +300,8 @@ def _insert(
     return best_w, best_start, best_end
 
 
-@kernel
-def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, seed):
+@brief
+def construct(f, s, profile, items, order, quota, group, priced_to, tie):
     """Put every task of an empty state, in a topological order, where it adds least.
 
     Parameters
@@ -319,7 +317,7 @@ def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, 
     group : int64 (workers,)
     priced_to : int
         Ends up to here add nothing to the makespan, seconds after now.
-    blink, tie, seed
+    tie
         As in ``search``.
 
     Returns
@@ -334,8 +332,7 @@ def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, 
     every_ptr, every, rates, max_stretch = f.every_ptr, f.every, f.rates, f.max_stretch
     ts, ps, ws, load_s, wait_s = s.ts, s.ps, s.ws, s.load_s, s.wait_s
     shared = s.shared
-    np.random.seed(seed)
-    makespan, most_load = max(priced_to, _makespan(wi, ws)), load_s.max()
+    makespan, most_load = max(priced_to, _makespan(wi, ws)), largest(load_s)
     seen = np.zeros(ws.shape[0], np.int64)
     for i in order:
         row, shards = ti[i, KIND], ti[i, SHARDS]
@@ -359,7 +356,7 @@ def construct(f, s, profile, items, order, quota, group, priced_to, blink, tie, 
             if looked > 0:
                 w, begin, finish = _insert(
                     ti, tf, wi, wf, pi, run_s, share, link, rates, max_stretch, ts, ws, load_s,
-                    profile, shared, i, seen, looked, blink, tie, makespan, most_load,
+                    profile, shared, i, seen, looked, 0.0, tie, makespan, most_load,
                 )  # fmt: skip
             if w < 0 or finish > ti[i, DUE] or finish > priced_to:
                 for q in range(low, high):
@@ -411,7 +408,7 @@ def _earliest_at_home(ti, ps, ws, profile, shared, i, moment, duration, latest):
 
 
 @kernel
-def reinsert(f, s, profile, items, line, floor, order, tie, seed):
+def reinsert(f, s, profile, items, line, floor, order, tie):
     """Put back what a plan says that still holds, and insert the rest where it adds least.
 
     Parameters
@@ -428,7 +425,7 @@ def reinsert(f, s, profile, items, line, floor, order, tie, seed):
     order : int64 (tasks,)
         A topological order, in which the other tasks are inserted. Where one finds no place
         between its predecessors and its successors, these are taken out and inserted anew.
-    tie, seed
+    tie
         As in ``search``.
 
     Returns
@@ -445,7 +442,6 @@ def reinsert(f, s, profile, items, line, floor, order, tie, seed):
     every_ptr, every = f.every_ptr, f.every
     ts, ps, ws, load_s, wait_s = s.ts, s.ps, s.ws, s.load_s, s.wait_s
     shared = s.shared
-    np.random.seed(seed)
     inserted = np.zeros(ts.shape[0], np.bool_)
     for k in range(line.shape[0] + order.shape[0]):
         i = line[k] if k < line.shape[0] else order[k - line.shape[0]]
@@ -473,7 +469,7 @@ def reinsert(f, s, profile, items, line, floor, order, tie, seed):
             finish = begin + duration
         else:
             inserted[i] = True
-            makespan, most_load = _makespan(wi, ws), load_s.max()
+            makespan, most_load = _makespan(wi, ws), largest(load_s)
             while True:
                 if shards > 1:
                     begin, finish = _place_gang(

@@ -229,7 +229,7 @@ class LargeNeighbourhood:
         return max(min(FEWEST, self.most), round((1 + twice) * self.most / pieces))
 
     def _level(self, problem: Problem, relaxation: Relaxation | None) -> float:
-        """What ``Walk.level`` is told: nothing where a chain or few workers set the makespan."""
+        """What ``Walk.level`` takes: 0 where a chain or few workers set the makespan."""
         if relaxation is None or len(problem.workers) < LEVEL_WORKERS:
             return 0.0
         by_work = relaxation.makespan_s > BY_WORK * relaxation.least_end_s
@@ -259,7 +259,7 @@ def cores() -> int:
 
 
 class _Record:
-    """The best schedule so far, told to whoever observes."""
+    """The best schedule so far, reported to whoever observes."""
 
     def __init__(self, problem: Problem, first: Schedule, observe: Observe | None) -> None:
         self.problem, self.observe = problem, observe
@@ -297,7 +297,7 @@ class _Search:
         self.record, self.level, self.rng = record, level, rng
         self.rank = ranks(problem, float(first.end.max()))
         tasks = len(problem.tasks)
-        # Small batches have few dear tasks rather than many cheap ones.
+        # Small batches have few costly tasks rather than many cheap ones.
         self.scale = record.cost / tasks * max(1.0, 1000 / tasks)
         horizon = max(1.0, float(record.best.end.max()))
         tie = 1e-6 * record.cost / horizon / tasks + 1e-15

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plancast.planner.arrays.jit import inner, kernel
+from plancast.planner.arrays.jit import brief, inner, kernel
+from plancast.planner.arrays.rows import copy_into
 from plancast.planner.solvers.lns.ruin import (
     BASE_END,
     BASE_ON,
@@ -222,7 +223,7 @@ def _lay(
     return additive + _worst_off(rates, f.owner_tasks, load_s, wait_s, makespan)
 
 
-@kernel
+@brief
 def lay_out(f, s, order):
     """The serial schedule of an order in future s.
 
@@ -254,7 +255,7 @@ def lay_out(f, s, order):
     return ts, ps, cost
 
 
-@kernel
+@brief
 def cost_in_use(wi, wf):
     """What the workers in use cost until what runs on them has ended."""
     cost = 0.0
@@ -377,7 +378,6 @@ def search(f, order, moves, hot, cold, odds, every, seed):
     stages = _stages(f, (n + every - 1) // every)
     floor = _floors(f)
     ts = np.zeros((futures, tasks, 2), np.int64)
-    kept_ts = np.zeros((futures, tasks, 2), np.int64)
     ps = np.full((f.pi.shape[0], 2), -1, np.int64)
     place = np.full(tasks, -1, np.int64)
     profile, ws = np.zeros_like(f.profile[0]), np.zeros_like(f.ws[0])
@@ -404,7 +404,7 @@ def search(f, order, moves, hot, cold, odds, every, seed):
             f.base[s, 0], np.int64(f.base[s, 1]), to_come, floor[s], 0.0, np.inf,
         )  # fmt: skip
     stages.side[:, 1:] = 1
-    kept_ts[:] = ts
+    kept_ts = ts.copy()
     best_order, best, current = order.copy(), total, total
     tried, was = order.copy(), order.copy()
     rest = np.zeros(futures + 1)
@@ -462,5 +462,5 @@ def search(f, order, moves, hot, cold, odds, every, seed):
         current = fresh
         if current < best - 1e-12 * abs(best):
             best = current
-            best_order[:] = order
+            copy_into(best_order, order)
     return best_order, order, best / futures, current / futures

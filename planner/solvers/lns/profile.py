@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plancast.planner.arrays.jit import inner, kernel
+from plancast.planner.arrays.jit import inner
 from plancast.planner.arrays.schedule import FAR
 
 TASK_INTS = 26
@@ -231,7 +231,7 @@ def _fill_shared(shared, ti, i, start, end, sign):
         _fill(shared.profile, shared.ws, 0, start, end, shared.ti, i, sign)
 
 
-@kernel
+@inner
 def _wider(profile, segments):
     """A copy of a profile with room for so many segments, which hold all that are in use.
 

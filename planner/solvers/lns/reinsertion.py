@@ -128,7 +128,7 @@ def reinserted(
     # `load` counts the pieces of each worker for the room that it makes; none is placed yet.
     profile, items = ruin.load(fixed, state, profile, SPARE)
     order = priority_order(rank, problem.link_ptr, problem.before)
-    *_, inserted, failed = ruin.reinsert(fixed, state, profile, items, line, floor, order, tie, 0)
+    *_, inserted, failed = ruin.reinsert(fixed, state, profile, items, line, floor, order, tie)
     if failed >= 0:
         return None
     return schedule_of(state.ts, state.ps), inserted

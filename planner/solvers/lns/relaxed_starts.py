@@ -81,7 +81,7 @@ def guided_schedules(
         profile, items = ruin.load(guided, state, profile, SPARE)
         *_, failed = ruin.construct(
             guided, state, profile, items, order, quota, relaxation.worker_group,
-            int(room * relaxation.makespan_s), 0.0, part * second + 1e-12, 0,
+            int(room * relaxation.makespan_s), part * second + 1e-12,
         )  # fmt: skip
         if failed < 0:
             yield schedule_of(state.ts, state.ps)

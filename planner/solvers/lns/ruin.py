@@ -20,6 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 from plancast.planner.arrays.jit import inner, kernel
+from plancast.planner.arrays.rows import largest
 from plancast.planner.arrays.schedule import FAR
 from plancast.planner.solvers.lns.insert import _insert, _place_gang, construct, reinsert
 from plancast.planner.solvers.lns.profile import (
@@ -491,7 +492,7 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
             makespan = _makespan(wi, ws)
         most_load = 0.0
         if rates[LOAD_S] > 0.0:
-            most_load = load_s.max()
+            most_load = largest(load_s)
         # The order of reinsertion: by one of the ranks, or by chance.
         choice = _chance(rank.shape[0] + 1)
         for k in range(filled):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plancast.planner.arrays.jit import inner, kernel
+from plancast.planner.arrays.jit import brief, inner
 from plancast.planner.arrays.schedule import FAR
 from plancast.planner.solvers.lns.profile import (
     BASE_END,
@@ -144,7 +144,7 @@ def _piece_cost(ti, wf, share, rates, i, w, duration):
     return cost
 
 
-@kernel
+@inner
 def _worker_cost(wi, wf, w, last_end, used):
     """Idle power and boot of a worker whose last end is `last_end`, and what is over target."""
     if not used:
@@ -187,7 +187,7 @@ def _worst_off(rates, owner_tasks, load_s, wait_s, makespan):
     return cost
 
 
-@kernel
+@inner
 def _makespan(wi, ws):
     """Latest last end of our workers."""
     makespan = 0
@@ -197,7 +197,7 @@ def _makespan(wi, ws):
     return makespan
 
 
-@kernel
+@brief
 def total_cost(f, s):
     """The cost of a state from scratch, with what is over target."""
     ti, tf, wi, wf, pi, share = f.ti, f.tf, f.wi, f.wf, f.pi, f.share
@@ -291,7 +291,7 @@ def _take(
     return cost
 
 
-@kernel
+@brief
 def load(f, s, profile, spare):
     """Place every task of a state that has its ``ts`` and workers.
 

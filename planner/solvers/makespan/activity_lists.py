@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from plancast.planner.arrays.jit import inner, kernel
+from plancast.planner.arrays.rows import copy_into
 
 
 class Project(NamedTuple):
@@ -103,7 +104,7 @@ def latest_first(key, order, count, spare):
     for i in range(n):
         top = max(top, key[i])
     if top > 16 * n:  # few tasks in a long time: counting every second would take longer
-        spare[:] = order
+        copy_into(spare, order)
         rank = np.argsort(-key[spare], kind="mergesort")
         for k in range(n):
             order[k] = spare[rank[k]]
@@ -113,7 +114,7 @@ def latest_first(key, order, count, spare):
         count[top - key[i] + 1] += 1
     for t in range(1, top + 1):
         count[t] += count[t - 1]
-    spare[:] = order
+    copy_into(spare, order)
     for i in spare:
         slot = top - key[i]
         order[count[slot]] = i
@@ -219,7 +220,7 @@ def anneal(project, room, order, current, best, lists, strength, spread, heat, s
     n = order.shape[0]
     trial = np.empty_like(order)
     for _ in range(lists):
-        trial[:] = order
+        copy_into(trial, order)
         shift(project, room, trial, 1 + np.random.randint(strength))
         makespan = justify(project, room, trial)
         total = 0
@@ -228,9 +229,9 @@ def anneal(project, room, order, current, best, lists, strength, spread, heat, s
         cost = makespan + spread * total / n
         worse = cost - current[0]
         if worse <= 0.0 or np.random.random() < np.exp(-worse / heat):
-            order[:] = trial
+            copy_into(order, trial)
             current[0] = cost
         if makespan < current[1]:
             current[1] = makespan
-            best[:] = trial
+            copy_into(best, trial)
     return current[1]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from plancast.planner.arrays.jit import inner, kernel
+from plancast.planner.arrays.rows import copy_into
 from plancast.planner.solvers.makespan.activity_lists import (
     justify,
     latest_first,
@@ -243,8 +244,8 @@ def anneal_in_modes(
     used, flagged = np.zeros(ways.left.shape[0], np.int64), np.zeros(n, np.bool_)
     within = 0
     for tried in range(lists):
-        trial[:] = order
-        modes[:] = chosen
+        copy_into(trial, order)
+        copy_into(modes, chosen)
         take(ways, project, used, modes)
         if np.random.random() < FLIPPED:
             _flip(ways, project, used, modes)
@@ -260,13 +261,13 @@ def anneal_in_modes(
         cost = cost_of(room, tail, makespan, current[1]) + current[2] * excess
         worse = cost - current[0]
         if worse <= 0.0 or np.random.random() < np.exp(-worse / heat):
-            order[:] = trial
-            chosen[:] = modes
+            copy_into(order, trial)
+            copy_into(chosen, modes)
             current[0], current[3] = cost, excess
         if excess == 0.0 and makespan < current[1]:
             current[1] = makespan
-            best[:] = trial
-            best_chosen[:] = modes
+            copy_into(best, trial)
+            copy_into(best_chosen, modes)
         within += current[3] == 0.0
         if tried % WINDOW == WINDOW - 1:
             before = current[2]

@@ -21,7 +21,7 @@ UNKNOWN_S = 1 << 60
 
 
 class MakespanSearch:
-    """The best schedule and the best bound of a search, whole seconds, told to an observer.
+    """The best schedule and the best bound of a search, whole seconds, reported to an observer.
 
     Parameters
     ----------

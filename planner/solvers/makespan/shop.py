@@ -209,7 +209,7 @@ class _Search(MakespanSearch):
             self._keep(x, self._makespan(x))
 
     def _improved(self, x: Orders) -> tuple[Orders, int]:
-        """The best solution of a tabu search from `x`, told of as it comes."""
+        """The best solution of a tabu search from `x`, reported as it comes."""
         n, m = self.shop.duration.shape
         best = new_orders(n, m)
         copy_orders(x, best)

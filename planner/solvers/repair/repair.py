@@ -42,7 +42,7 @@ EXACT_PART = 0.25
 """Part of the budget that the exact search of a small neighbourhood may take."""
 HEAT = 0.001
 """Temperature, as a share of the cost over the number of tasks (of a thousand at least)."""
-DEARER = 2.0
+COSTLIER = 2.0
 """Factor on the price of a move each time that too much was moved."""
 PROVEN = 1e-9
 """Relative difference between a cost and its bound that is none."""
@@ -259,7 +259,7 @@ class _Work:
         )  # fmt: skip
         walk = Walk(problem, fixed, self.best, self.rank, int(self.rng.integers(1 << 31)))
         shape = Shape(repair.most, repair.looked_at, 0.02, 1e-9 * max(1e-9, self.cost))
-        # As in ``lns``: small batches have few dear tasks rather than many cheap ones.
+        # As in ``lns``: small batches have few costly tasks rather than many cheap ones.
         tasks = len(problem.tasks)
         scale = HEAT * self.cost / tasks * max(1.0, 1000 / tasks)
         began = time.perf_counter()
@@ -274,7 +274,7 @@ class _Work:
             if walk.best_cost < self.cost and not self.offer(walk.best):
                 # Too much was moved: back to the best there is, and moves become costlier.
                 least = self.cost / len(problem.tasks) / 100
-                fixed.rates[ruin.MOVE] = max(DEARER * fixed.rates[ruin.MOVE], least)
+                fixed.rates[ruin.MOVE] = max(COSTLIER * fixed.rates[ruin.MOVE], least)
                 walk.best, walk.best_cost = self.best, full_cost(problem, self.best)
                 walk.restart(self.best)
             spent = self._spent(budget, began, walk.moves)

@@ -30,7 +30,10 @@ from {package}.jit import inner
 def helped(x):
     return {factor} * x
 """
-ASK = "from planner.caller import called; print(called(10), len(called.stats.cache_hits))"
+DECORATORS = {"brief", "inner", "kernel"}
+SCALARS = {"latest_start"}
+"""Inner functions of a few operations, which Python calls as they stand."""
+ASK = "from planner.caller import called; print(called(10), len(called.compiled.stats.cache_hits))"
 
 
 @pytest.fixture
@@ -143,7 +146,7 @@ def test_the_digest_covers_whatever_kernels_read(rules: object) -> None:
         kernels = [
             node
             for node in ast.walk(tree)
-            if isinstance(node, ast.FunctionDef) and decorators(node) & {"inner", "kernel"}
+            if isinstance(node, ast.FunctionDef) and decorators(node) & DECORATORS
         ]
         read = {n.id for k in kernels for n in ast.walk(k) if isinstance(n, ast.Name)}
         for node in ast.walk(tree):
@@ -166,14 +169,18 @@ def decorators(node: ast.FunctionDef) -> set[str]:
 
 
 def test_no_python_code_calls_an_inner_kernel() -> None:
-    """Such a call reads the address of a door that was never made: the process dies."""
+    """Such a call runs uncompiled: a hundred times as long."""
     files = [p for rules in (jit, predictors_jit) for p in rules.PACKAGE.rglob("*.py")]
     files += list(Path(__file__).parents[3].joinpath("tests").rglob("*.py"))
     trees = {path: ast.parse(path.read_text()) for path in files}
     inner: dict[str, set[str]] = {}  # by the last part of a module's name
     for path, tree in trees.items():
         for node in tree.body:
-            if isinstance(node, ast.FunctionDef) and "inner" in decorators(node):
+            if (
+                isinstance(node, ast.FunctionDef)
+                and "inner" in decorators(node)
+                and node.name not in SCALARS
+            ):
                 inner.setdefault(path.stem, set()).add(node.name)
     assert sum(map(len, inner.values())) > 50
     for path, tree in trees.items():
@@ -190,7 +197,7 @@ def test_no_python_code_calls_an_inner_kernel() -> None:
         for function in ast.walk(tree):
             if not isinstance(function, ast.FunctionDef):
                 continue
-            if decorators(function) & {"inner", "kernel"}:
+            if decorators(function) & DECORATORS:
                 continue
             for node in ast.walk(function):
                 called = node.func if isinstance(node, ast.Call) else None
@@ -199,3 +206,58 @@ def test_no_python_code_calls_an_inner_kernel() -> None:
                 if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
                     of = inner.get(modules.get(called.value.id, ""), set())
                     assert called.attr not in of, f"{path}:{node.lineno} calls {called.attr}"
+
+
+PARTS = """
+import numpy as np
+from {package}.jit import brief, inner, interpreted, kernel
+
+@inner
+def power(x, times):
+    result = 1
+    for _ in range(times):
+        result *= x
+    return result
+
+@kernel
+def fifth(x):
+    return power(x, 2) * power(x, 3)
+
+@brief
+def total(row):
+    result = 0
+    for k in range(row.shape[0]):
+        result += power(row[k], 2)
+    return result
+"""
+
+
+def test_what_kernels_call_is_compiled_once_and_kept_with_them(toy: Path, tmp_path: Path) -> None:
+    """Each number handed on would compile a function anew; a part that Python calls, end it all."""
+    (toy / "planner" / "parts.py").write_text(PARTS.format(package="planner"))
+    code = """
+    from planner.parts import fifth, power
+    print(fifth(2), power(2, 3), len(power.part.overloads), fifth.compiled.stats.cache_misses != {})
+    """
+    found = run(toy, code, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+    assert found.stdout == "32 8 1 True\n"
+    (kept,) = (tmp_path / "cache").rglob("*.nbi")
+    assert kept.name.startswith("parts.fifth")
+
+
+def test_brief_kernels_run_small_arrays_uncompiled_only_when_asked(
+    toy: Path, tmp_path: Path
+) -> None:
+    """A large batch would be planned by the interpreter, or a small one wait for the compiler."""
+    (toy / "planner" / "parts.py").write_text(PARTS.format(package="planner"))
+    code = """
+    from planner.parts import interpreted, np, total
+    from planner import jit
+    small, large = np.arange(5), np.arange(jit.SMALL + 1)
+    with interpreted():
+        print(total(small), len(total.compiled.overloads))
+        print(total(large) > 0, len(total.compiled.overloads))
+    print(total(small), len(total.compiled.overloads))
+    """
+    found = run(toy, code, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+    assert found.stdout.split() == ["30", "0", "True", "1", "30", "1"]

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from plancast.planner.arrays.jit import interpreted
+from plancast.planner.model.messages import Budget, to_json
+from plancast.planner.planning.plan import plan
 from plancast.planner.planning.warm import FAMILIES, LISTS, warm
 from tests.conftest import ROOT
+from tests.oracles.random_requests import random_request
 
 COUNTING = """
 import time
@@ -25,8 +32,10 @@ from plancast.planner.planning.repair import repair
 late = []
 class Listener(event.Listener):
     def on_start(self, e):
-        if not getattr(kernels._busy, "now", False):
-            late.append(e.data["dispatcher"].py_func.__name__)
+        function = e.data["dispatcher"].py_func
+        # Texts are compiled where arrays are assigned to slices, and take seconds.
+        if not getattr(kernels._busy, "now", False) or "unicode" in function.__module__:
+            late.append(function.__name__)
     def on_end(self, e):
         pass
 event.register("numba:compile", Listener())
@@ -97,3 +106,68 @@ def test_families_are_marked_in_the_folder_of_their_digest(
         warm(("A* search",), lambda _: None)
     assert len(runs) == 2
     assert LISTS in FAMILIES
+
+
+FIRST = """
+import time
+from numba.core import event
+from plancast.planner.instances.generate import generate_batch, generate_cluster
+from plancast.planner.model.messages import Budget
+from plancast.planner.planning.plan import plan
+from dataclasses import replace
+
+made = set()
+class Listener(event.Listener):
+    def on_start(self, e):
+        function = e.data["dispatcher"].py_func
+        if "planner" in function.__module__:
+            made.add(function.__module__.split("planner.")[-1])
+    def on_end(self, e):
+        pass
+event.register("numba:compile", Listener())
+request = replace(generate_batch(20, generate_cluster(2)), budget=Budget(1.0))
+for _ in range(2):
+    before = set(made)
+    plan(request)
+    print(sorted(made - before))
+"""
+
+
+@pytest.mark.slow
+def test_a_small_first_request_compiles_its_search_alone(tmp_path: Path) -> None:
+    """Whoever tries plancast would wait three times as long for the first plan."""
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        [sys.executable, "-c", FIRST], cwd=ROOT, capture_output=True, text=True, check=True, env=env
+    )
+    first, second = ended.stdout.splitlines()
+    assert "'solvers.lns.ruin'" in first
+    assert "cost" not in first
+    assert "order_kernel" not in first
+    assert second == "[]"
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_uncompiled_lists_and_bounds_give_the_same_plan(seed: int) -> None:
+    """The first plan of a request would differ from the second."""
+    request = replace(random_request(seed, max_tasks=7), budget=Budget(None, 40))
+    solver = ("auto", "greedy", "lns", "astar")[seed % 4]
+    compiled = plan(request, solver)
+    with interpreted():
+        found = plan(request, solver)
+    assert to_json(replace(found, wall_s=0.0)) == to_json(replace(compiled, wall_s=0.0))
+
+
+def test_the_lists_compile_every_brief_kernel_that_python_calls() -> None:
+    """One that is left out would be compiled while the clock of a large request runs."""
+    FAMILIES[LISTS]()
+    import plancast.planner as package
+    from plancast.planner.arrays import jit
+
+    brief = {}
+    for found in pkgutil.walk_packages(package.__path__, "plancast.planner."):
+        module = importlib.import_module(found.name)
+        brief |= {k: v for k, v in vars(module).items() if isinstance(v, jit._Brief)}
+    missing = {name for name, one in brief.items() if not one.compiled.overloads}
+    assert len(brief) > 12
+    assert missing <= {"close", "lay_out", "total_cost"}  # of executions, of tests
