@@ -124,7 +124,7 @@ def with_plugin(part: pd.DataFrame, cores: int, known: dict[str, Any]) -> tuple[
     scheduler.clock = lambda: clock[0]
     scheduler.records.rules = {name: dict(facts) for name, facts in known.items()}
     found = makespan_s(dag, cores, scheduler.select_jobs, clock)
-    assert not scheduler.told, "the plugin gave up"
+    assert not scheduler.said, "the plugin gave up"
     return found, scheduler.records.rules
 
 

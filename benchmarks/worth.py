@@ -68,7 +68,7 @@ LOGS = {
         batches=16,
         caveat="run times are so uneven (median 18 s, mean 590 s, up to 6 days) that the longest "
         "job of a batch and deadlines that no start can keep are most of its cost. The study that "
-        "set -30% had other batches, whose load is not told in enough detail to cut them again",
+        "set -30% had other batches, whose load is not known in enough detail to cut them again",
     ),
     "Lotaru": Log("tasks/nextflow-lotaru.csv.gz", "nextflow-lotaru.yaml"),
     "Sizey": Log(

@@ -68,7 +68,7 @@ spans(answer, "When each job starts")
 # %% [markdown]
 # ## Exercise
 #
-# Half of the machine is to be taken out for maintenance. Who would be told what?
+# Half of the machine is to be taken out for maintenance. Who would hear what?
 
 # %% [markdown]
 # ### Solution

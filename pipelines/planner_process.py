@@ -1,4 +1,4 @@
-"""A planner in a process of its own: one that hangs or dies is replaced, who asked is told so."""
+"""A planner in a process of its own: one that hangs or dies is replaced, its caller hears it."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class PlannerProcess:
         return found
 
     def stop(self) -> None:
-        """End the process, whatever it does; who waits for its answer is told that it is lost."""
+        """End the process, whatever it does; who waits for its answer hears that it is lost."""
         with self._changing:
             self._stopped = True
             # Killed and not closed: closing a pipe does not wake a thread that waits on it.

@@ -296,7 +296,7 @@ def advise_limits(log: pd.DataFrame, risk: float, settings: LimitSettings | None
     up by its user's jobs and by all jobs, as shares of the request. ``choose`` has the formula
     of a limit, ``_walk`` the accounts: each submission adds the risk to an allowance, each limit
     takes several times its own chance from it until the job has ended, and a cut takes one. A
-    burst of one user's jobs, of which no end has told yet, pays more the longer it gets.
+    burst of one user's jobs, of which none has ended yet, pays more the longer it gets.
     """
     if not 0 < risk <= 0.5:
         raise ValueError(f"the risk is {risk:g}; it must lie in (0, 0.5]")

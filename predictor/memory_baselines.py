@@ -225,13 +225,13 @@ def sizey(jobs: pd.DataFrame) -> tuple[dict[str, Floats], Floats]:
     votes = np.full((rows, 4), np.nan)
     mixed = np.full((rows, len(_WEIGHTS)), np.nan)
     found = np.full((rows, len(_WEIGHTS)), np.nan)
-    told: dict[int, list[int]] = {}
+    scored: dict[int, list[int]] = {}
     for job, fresh, types, kinds in _asked(jobs):
         for other in fresh:
             number = int(types.of[other])
             kinds[number].rows.append(other)
             if np.isfinite(votes[other, 0]):
-                told.setdefault(number, []).append(other)
+                scored.setdefault(number, []).append(other)
         number = int(types.of[job])
         kind = kinds[number]
         ended[job] = len(kind.rows)
@@ -242,7 +242,7 @@ def sizey(jobs: pd.DataFrame) -> tuple[dict[str, Floats], Floats]:
             kind.models = _four_models(x[past], types.peak[past])
             kind.fitted = len(kind.rows)
         votes[job] = [max(float(m.predict(x[job : job + 1])[0]), 1.0) for m in kind.models]
-        past = told.get(number, [])[-_WINDOW:]
+        past = scored.get(number, [])[-_WINDOW:]
         accuracy, efficiency = _scores(votes[past], types.peak[past], votes[job])
         for place, weight in enumerate(_WEIGHTS):
             score = (1.0 - weight) * accuracy + weight * efficiency

@@ -97,7 +97,7 @@ def open_backtest(
         raise BadRequest(
             "--sequences: parts are replayed on a whole machine; leave out --failures and --drains"
         )
-    away.outages(log, 0)  # a drain that does not fit is told of before anything is replayed
+    away.outages(log, 0)  # a drain that does not fit is refused before anything is replayed
     has_requests = bool((jobs["requested_s"] > 0).any())
     if cut_to_request and not has_requests:
         raise BadRequest(f"{source}: names no requested times; leave out --cut-to-request")
@@ -174,7 +174,7 @@ def _log_of(jobs: pd.DataFrame, source: str, procs: int) -> ReplayLog:
 
 
 def _widths(jobs: pd.DataFrame) -> Floats:
-    """Whole processors (GPUs where no processors are told) of each job, at least 1."""
+    """Whole processors (GPUs where no processors are given) of each job, at least 1."""
     width = jobs["cpus"].where(jobs["cpus"] > 0, jobs["gpus"]).to_numpy(np.float64)
     return np.where(width > 0, np.ceil(width), 1.0)
 

@@ -2,7 +2,7 @@
 
 A forecast is made once for each log and dispatcher. Replays of the record with every forecast
 moved by a percent show how much of a result is chance, and transforms of it what a dispatcher
-does when it is told nonsense.
+does when it is given nonsense.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class ReplayForecaster:
     Notes
     -----
     An ``Estimator`` of the planner, and a loop over the forecaster that production and the walk
-    use. Of a job's run time, end and outcome it learns when it is told that the job has ended,
+    use. Of a job's run time, end and outcome it learns when it hears that the job has ended,
     and not from `jobs`. Before the first fit the request is forecast.
 
     A waiting job's forecast is renewed when 1, 2, 4, 8, ... of its owner's jobs have ended since

@@ -1,4 +1,4 @@
-"""What one process of a benchmark does: answer instances with one solver, until told to end."""
+"""What one process of a benchmark does: answer instances with one solver, until asked to end."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def answer(
     -------
     dict
         The plan's objective is the evaluator's price; ``trace`` has [seconds, cost, bound] of
-        each better plan that the solver told of; ``gap`` is to the best known cost.
+        each better plan that the solver reported; ``gap`` is to the best known cost.
     """
     trace: list[tuple[float, float, float | None]] = []
     best_bound = -math.inf

@@ -1,4 +1,4 @@
-"""How charts look: one palette for light and dark pages, and what Vega is told of it."""
+"""How charts look: one palette for light and dark pages, and the settings of Vega for it."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def moment(at_s: int, now_s: int) -> str:
 
 
 PIPED_S = 10.0
-"""How often progress is told where standard error is no terminal."""
+"""How often progress is reported where standard error is no terminal."""
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def master(
     each run prints goes to a file in the folder STATE.output.
 
     Plans are made in a process of its own. One that does not answer within its budget and
-    --patience, or dies, is replaced; the batch goes on with the greedy plan meanwhile.
+    --patience, or dies, is replaced; the batch follows the greedy plan meanwhile.
 
     Exit codes: 5, tasks failed or never ran; 6, the engine or the disk failed, --resume goes on.
 

@@ -15,7 +15,7 @@ from plancast.planner.model.messages import PlanRequest
 
 @dataclass(frozen=True)
 class Beginning:
-    """What an engine is told of the batch that it is brought up for.
+    """What an engine knows of the batch that it is brought up for.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class EngineKind:
     begin : callable
         Brings it up for a batch; heavy libraries are imported inside.
     real : bool
-        Whether it runs commands, and what is started goes on without the master.
+        Whether it runs commands, and what is started continues without the master.
     needs : (str, str), optional
         Module without which it cannot be had, and the extra that brings it.
     """

@@ -140,7 +140,7 @@ class DaskEngine:
                 allow_other_workers=False, pure=False, retries=0,
                 resources={r: a for r, a in order.demand.items() if a},
             )  # fmt: skip
-            # It goes on without us, and its result is let go of when it ends.
+            # It continues without us, and its result is let go of when it ends.
             fire_and_forget(future)  # type: ignore[no-untyped-call]
 
     def cancel(self, key: Key) -> None:
@@ -155,7 +155,7 @@ class DaskEngine:
         for name, run in self._runs([key])[key].items():
             if run["state"] == "ended":
                 continue
-            # One that has no worker yet may get it in this moment: then every one is told.
+            # One that has no worker yet may get it in this moment: then every one is informed.
             known = set(self.address_of.values())
             where = sorted(known & {run["address"]} or known)
             killed = self.client.run(call_off, name, workers=where, on_error="ignore")
@@ -333,7 +333,7 @@ def end_left_over(folder: Path) -> None:
 
     Notes
     -----
-    A master that is killed while its cluster starts has told nobody of the processes. They are
+    A master that is killed while its cluster starts has recorded none of the processes. They are
     known by their command lines, which name the folder, and not by pids: those may have gone
     to others.
     """

@@ -230,7 +230,7 @@ class SimEngine:
         for run in self.runs.values():
             if run.end_s is None and worker in run.workers:
                 run.end_s, run.cause = self.clock, "died"
-        # A loss is told for certain: masters watch connections, not messages.
+        # A loss is always reported: masters watch connections, not messages.
         self._post(WorkerDown(worker, self._stamp()), self.clock)
 
     def _returns(self, worker: Worker) -> None:

@@ -194,7 +194,7 @@ class _Service:
     async def replan(self, request: Request, solver: SolverName | None = None) -> Response:
         """Keep the plan in force, repair it, or plan anew, and put in force what comes of it.
 
-        Which is chosen by how late and how dear the plan has become, and said in the header
+        Which is chosen by how late and how costly the plan has become, and said in the header
         Plancast-Choice. With a solver named it is planned anew by that one.
         """
         received = time.monotonic()

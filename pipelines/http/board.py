@@ -1,4 +1,4 @@
-"""What the service holds between calls: the cluster as told, the estimates, the plan in force."""
+"""What the service holds between calls: the cluster by its events, estimates, the plan in force."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ class Board:
         The times are those that the plan in force has by now, and the start by which it has
         begun with 90% is a quantile over executions of it
         (``plancast.planner.planning.expected_starts``). Where the plan does not hold any more it is
-        told as it was made.
+        given as it was made.
         """
         mind = self._at(now_s)
         found = self.stands(task)

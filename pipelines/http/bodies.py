@@ -148,7 +148,7 @@ Body = TypeVar("Body")
 def _validator(kind: Any) -> SchemaValidator:
     """Of one kind, which gives up at the first wrong item of a list.
 
-    A body of a million wrong items would else become a million faults, of which one is told.
+    A body of a million wrong items would else become a million faults, of which one is reported.
     """
     adapter = ADAPTERS.get(kind) or TypeAdapter(kind)
     return SchemaValidator(_impatient(adapter.core_schema), _use_prebuilt=False)

@@ -126,7 +126,7 @@ def filter_nodes(board: Board, args: ExtenderArgs, now_s: float) -> dict[str, An
 
 
 def _excluded(args: ExtenderArgs, names: Collection[str]) -> dict[str, str]:
-    """Nodes of some that the pod's own constraints exclude, as far as node and pod are told."""
+    """Nodes of some that the pod's own constraints exclude, as far as those are described."""
     found = {}
     pod = args.pod.model_dump(exclude_unset=True)
     for node in args.nodes.items if args.nodes else ():

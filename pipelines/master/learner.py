@@ -35,7 +35,7 @@ class Forecasts(Protocol):
 
 
 class Learner:
-    """A model, and what it is asked and told of.
+    """A model, and what it is asked and what it learns.
 
     Parameters
     ----------

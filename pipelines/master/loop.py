@@ -564,7 +564,7 @@ def master_of(
     state : State
     engine : Engine
     request : PlanRequest
-        Of a new batch; a file that has one goes on with that. Where the engine cannot preempt
+        Of a new batch; a file that has one continues it. Where the engine cannot preempt
         its tasks count as not preemptible: no plan must count on it.
     control : ControlPolicy
     ask, command, options, output

@@ -68,7 +68,7 @@ class Settings:
 
 
 class Service:
-    """Brings the engine up, runs the loop until it is told to end, and lets go of all.
+    """Brings the engine up, runs the loop until it is asked to end, and lets go of all.
 
     Parameters
     ----------
@@ -237,7 +237,7 @@ def mind_of(living: Living) -> Controller:
 
 
 def notify(text: str) -> None:
-    """Tell systemd, where it has started us and wants to be told; see sd_notify(3)."""
+    """Tell systemd, where it has started us and waits for it; see sd_notify(3)."""
     where = os.environ.get("NOTIFY_SOCKET", "")
     if not where:
         return

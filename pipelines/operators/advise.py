@@ -37,7 +37,7 @@ SURE = 0.99
 
 @dataclass(frozen=True)
 class Advice:
-    """Everything that is told of a log's limits.
+    """All that is found of a log's limits.
 
     Parameters
     ----------

@@ -83,7 +83,7 @@ def eta(
     -------
     dict
         ``made_at_s``, ``jobs`` (``id``, ``p10_s``, ``p50_s``, ``p90_s`` in epoch seconds or None
-        where none can be told, ``reason``, ``helps``), ``corrected_by`` started jobs.
+        where none is known, ``reason``, ``helps``), ``corrected_by`` started jobs.
     """
     if samples < 2:
         raise BadRequest(f"--samples {samples}: write 2 or more")

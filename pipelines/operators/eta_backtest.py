@@ -39,7 +39,7 @@ WARM_UP = 0.1
 
 CLOSE_S = 600
 MONTH_JOBS = 300
-"""Scored jobs from which on a month is told of."""
+"""Scored jobs from which on a month is reported."""
 
 
 @dataclass(frozen=True)

@@ -403,7 +403,7 @@ def _fields(
 
 
 def _demand(row: Mapping[str, Any]) -> dict[str, int]:
-    """What a whole job takes: by its TRES where they are told, else by its fields."""
+    """What a whole job takes: by its TRES where they are given, else by its fields."""
     tres = dict(re.findall(r"([\w/:.-]+)=([\w.]+)", str(row.get("tres_req_str") or "")))
     cpus, nodes = _number(row.get("cpus")) or 1, max(_number(row.get("node_count")) or 1, 1)
     memory = _amount(tres.get("mem", "0"))

@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 LEVELS: tuple[float, ...] = (0.1, 0.5, 0.9)
-"""Quantiles of a start that are told."""
+"""Quantiles of a start that are reported."""
 
 GRID: tuple[float, ...] = tuple(round(0.05 * k, 2) for k in range(1, 20))
 """Levels at which rolled samples are kept."""

@@ -16,7 +16,7 @@ from plancast.predictor.logs.table import write_jobs
 from plancast.predictor.schema import check_log, machine_size, replayed_ends, usable
 
 AS_IT_IS = Reading()
-"""The format told by looking at the file, and every option left to its reader."""
+"""The format found by looking at the file, and every option left to its reader."""
 
 
 def ingest_log(log: str | pd.DataFrame, reading: Reading = AS_IT_IS) -> tuple[Any, dict[str, Any]]:

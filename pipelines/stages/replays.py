@@ -25,7 +25,7 @@ def replays(stretch: Stretch, model: RuntimePredictor) -> list[dict[str, Any]]:
     Parameters
     ----------
     stretch : Stretch
-        With arrivals and requests; of another nothing is told.
+        With arrivals and requests; of another nothing is said.
     model : RuntimePredictor
         Trained on what came before; its medians as of each submission are taken.
 

@@ -1,4 +1,4 @@
-"""What the stages share: facts handed on as JSON, and faults told in one sentence."""
+"""What the stages share: facts handed on as JSON, and faults in one sentence."""
 
 from __future__ import annotations
 

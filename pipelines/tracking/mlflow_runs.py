@@ -143,7 +143,7 @@ def continued(run_id: str) -> Iterator[None]:
 
 
 class JobLog(MetaDataset):
-    """A job log as MLflow's data set: columns and row count are told, not found out row by row."""
+    """A job log as MLflow's data set: columns and row count are given, not found row by row."""
 
     def __init__(self, jobs: Any, name: str, digest: str, source: str) -> None:
         columns = [

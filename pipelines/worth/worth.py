@@ -312,7 +312,7 @@ def leaks(costs: Mapping[str, Floats], baseline: str) -> dict[str, float]:
     Notes
     -----
     From ``closed_scenarios`` to ``strong_oracle``, in differences of cells: ``early_ends`` to the
-    same told which jobs end early; ``order`` on to the oracle's order with the model's
+    same with the jobs that end early known; ``order`` on to the oracle's order with the model's
     reservations; ``residual`` on to the oracle (reservations); ``search`` on to the oracle
     with ten times the search.
     """
@@ -334,7 +334,7 @@ def cores() -> int:
 
 @dataclass(frozen=True)
 class _Work:
-    """How single batches are worked through: what is known of them, by how many, who is told."""
+    """How single batches are worked through: what is known of them, by how many, who hears."""
 
     cells: MutableMapping[str, Any]
     processes: int

@@ -986,7 +986,7 @@ class Policy:
     level : float
         The quantile of the duration estimates that a plan reserves.
     hard_deadlines : bool
-        Whether a missed deadline makes a plan invalid rather than dear.
+        Whether a missed deadline makes a plan invalid rather than costly.
     max_wait_s : int, optional
         No task may start later than this after its release (or after now, if later).
     max_stretch : float, optional

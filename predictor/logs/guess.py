@@ -82,7 +82,7 @@ def guessed_map(
     columns = _columns_beside(cells, name, dict(given or {}))
     if "run_s" not in columns and not {"start_s", "end_s"} <= columns.keys():
         raise BadLog(
-            f"{name}: none of its columns ({listed(cells)}) can be told to be the run "
+            f"{name}: none of its columns ({listed(cells)}) is recognised as the run "
             "time, or start and end; write a column map, a file with a line 'columns:' and below "
             "it lines such as '  submit_s: COLUMN' and '  run_s: COLUMN', and name it by --columns"
         )

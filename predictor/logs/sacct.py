@@ -222,7 +222,7 @@ class SacctReader:
         timezone : str
             Zone of the cluster's clock, for times without an offset.
         delimiter : str, optional
-            Between the cells; told from the header by default.
+            Between the cells; found in the header by default.
         rows : Rows, optional
             Account of bad rows.
 
@@ -383,7 +383,7 @@ def _whole_jobs(cells: _Cells) -> _Cells:
 
 
 def _peaks(table: pd.DataFrame, ids: str, is_step: pd.Series, jobs: pd.DataFrame) -> pd.Series:
-    """The largest memory of a job's own line and of its steps, MiB; NaN where none is told.
+    """The largest memory of a job's own line and of its steps, MiB; NaN where none is given.
 
     Of attempts that share an id nobody can say whose a step was.
     """

@@ -257,7 +257,7 @@ class _Delimited:
     def _line_by_line(self, numbered: Sequence[tuple[int, str]]) -> Records:
         """Records of a log whose ids stand behind a free text.
 
-        Whose a broken line is cannot be told then: it and its neighbours are left out.
+        Whose a broken line is cannot be known then: it and its neighbours are left out.
         """
         cells = [(number, line.split(self.mark)) for number, line in numbered]
         while cells and cells[-1][1] == [""]:
@@ -336,7 +336,7 @@ class _Delimited:
             else:
                 (doubtful if found else wrong)[number] = forms[0]
         self._leave_out(f"other cells than {self.where} has", wrong)
-        self._leave_out("cells of which cannot be told which are whose", doubtful)
+        self._leave_out("cells that cannot be assigned to columns", doubtful)
         return result
 
     def _readings(self, cells: Sequence[str]) -> list[list[str]]:

@@ -202,7 +202,7 @@ def _is_names(tokens: list[bytes]) -> bool:
 
 
 def _picked(raw: bytes, rows: Rows) -> tuple[pd.DataFrame, np.ndarray]:
-    """The good lines one by one; the others are told to the account."""
+    """The good lines one by one; the account counts the others."""
     found = [(k, line.split(b";", 1)[0].split()) for k, line in enumerate(raw.split(b"\n"), 1)]
     found = [(number, tokens) for number, tokens in found if tokens]
     while found and not _is_job(found[0][1]) and _is_names(found[0][1]):

@@ -360,7 +360,7 @@ def _require_once(sources: Sequence[str], names: list[str], name: str) -> None:
 def _mapped(
     columns: Mapping[str, pd.Series], mapping: ColumnMap, numbers_of_rows: np.ndarray, rows: Rows
 ) -> pd.DataFrame:
-    """The rows that stay, by their place in the table; bad ones are told to the account."""
+    """The rows that stay, by their place in the table; the account counts bad ones."""
     keep = np.ones(len(numbers_of_rows), dtype=bool)
     for source, texts in mapping.drop_if.items():
         cells = columns[source].astype(object).astype(str)

@@ -256,7 +256,7 @@ class _Instance:
         }
 
     def _input_bytes(self, facts: dict[str, Any], place: str) -> float:
-        """Bytes of all input files; NaN where no files, or not all of their sizes, are told."""
+        """Bytes of all input files; NaN where no files, or not all of their sizes, are given."""
         if "inputFiles" in facts:
             names = [str(name) for name in self._list(facts, "inputFiles", place)]
             return float(sum(self.sizes.get(name, math.nan) for name in dict.fromkeys(names)))

@@ -91,7 +91,7 @@ class FeatureBuilder:
 
     Notes
     -----
-    Statistics of log run times are told relative to the anchor (``x - anchor``), which stands
+    Statistics of log run times are given relative to the anchor (``x - anchor``), which stands
     in a column of its own, and a regressor learns ``log run time - anchor``: it corrects a
     plain guess, and one tree then serves short and long jobs alike.
 

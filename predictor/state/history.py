@@ -77,7 +77,7 @@ STATS: tuple[str, ...] = (
     "bad_share",
     "ratio",
 )
-"""What is told of a key: the number of ended jobs; log of the last run time; log of the mean of
+"""What is known of a key: the number of ended jobs; log of the last run time; log of the mean of
 the last two; median, 10% and 90% quantile of the log run times in the window; exponentially
 decayed mean and standard deviation of log run time; seconds since the last end; share of jobs
 that did not complete; exponentially decayed mean of log(run time / requested time)."""
@@ -641,7 +641,7 @@ def _columns(frame: pd.DataFrame) -> dict[str, NDArray[Any]]:
 
 
 def _key(job_id: str, submit_s: float, user: str) -> Key | None:
-    """What makes two rows one job; None where it cannot be told."""
+    """What makes two rows one job; None where that is unknown."""
     return (job_id, submit_s, user) if job_id and submit_s == submit_s else None
 
 
@@ -651,7 +651,7 @@ def _first_rows(keyed: NDArray[np.bool_], job: Ints, ends: Floats) -> Ints:
     Parameters
     ----------
     keyed : array of bool, shape (n,)
-        Rows whose job cannot be told count for themselves.
+        Rows whose job is unknown count for themselves.
     job : array of int, shape (n,)
         A number for each job.
     ends : array, shape (n,)
@@ -683,8 +683,8 @@ def _slot_table(columns: dict[str, NDArray[Any]]) -> tuple[Ints, int]:
     alike = {part: np.where(columns[part] == 0, np.nan, columns[part]) for part in SPARE}
     app, names = pd.factorize(columns["app"])
     named = np.array([name_of(name) for name in names], dtype=object)[app]
-    told = columns | alike | {"name": named}
-    codes = {part: _codes(told[part]) for parts in KINDS.values() for part in parts}
+    named_columns = columns | alike | {"name": named}
+    codes = {part: _codes(named_columns[part]) for parts in KINDS.values() for part in parts}
     table = np.empty((n, len(KINDS)), dtype=np.int64)
     used = 0
     for k, (kind, parts) in enumerate(KINDS.items()):

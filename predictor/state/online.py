@@ -228,10 +228,6 @@ class OnlineCorrection:
         self._issued[self._count] = slip
         return self._count
 
-    def told(self, number: int) -> Floats:
-        """The log quantiles that a running job was given."""
-        return self._issued[number].issued.corrected[0]
-
     def ended(self, number: int, log_run: float) -> None:
         """Learn from a job that ended now; NaN: it never ran."""
         _, asked, issued = self._issued.pop(number)

@@ -41,7 +41,7 @@ class Scheduler(SchedulerBase):
         self.graph = Graph()
         self.running: dict[int, float] = {}
         self.saved_s = self.clock()
-        self.told = False
+        self.said = False
         atexit.register(self.close)
 
     def dag_updated(self) -> None:
@@ -75,11 +75,11 @@ class Scheduler(SchedulerBase):
                 self._see(remaining_jobs, until)
             return self._select(ready, available_resources, input_sizes)
         except Exception as fault:
-            if not self.told:
+            if not self.said:
                 said = "out of time" if isinstance(fault, OutOfTime) else repr(fault)
                 logger = self.logger or logging.getLogger(__name__)
                 logger.warning(f"plancast: {said}; Snakemake's greedy scheduler selects instead")
-                self.told = True
+                self.said = True
             return None
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class Scheduler(SchedulerBase):
                     self._read_benchmark(place)
             self.records.save()
         except Exception:
-            self.told = True
+            self.said = True
 
     # -- inner workings ------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ class Rules:
     threads : int
     seed : int
     observe : callable
-        To be told of each better schedule: (cost, lower bound).
+        Called with each better schedule: (cost, lower bound).
     """
 
     limit_s: float

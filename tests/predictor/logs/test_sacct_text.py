@@ -120,7 +120,7 @@ def test_an_ambiguous_row_is_left_out_and_counted(tmp_path: Path) -> None:
     jobs = read(tmp_path, printed(rows_of([PLAIN, PLAIN | {"User": "new"}, odd]), order))
     assert jobs["job_id"].tolist() == ["100", "101"]
     (reason,) = jobs.attrs["dropped"]
-    assert "cannot be told which are whose" in reason
+    assert "cannot be assigned to columns" in reason
     assert "line 4" in jobs.attrs["notes"][0]
 
 

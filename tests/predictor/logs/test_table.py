@@ -181,7 +181,7 @@ def test_a_map_that_is_no_map_is_refused(tmp_path: Path, content: str, message: 
         ("submit_s,run_s\n1,2\n3\n", "x.csv, line 3: 1 cells where the header has 2"),
         ("submit_s,run_s\n1,2\n3,4,5\n", "x.csv, line 3: 3 cells where the header has 2"),
         ("submit_s,run_s\n", "x.csv has no job"),
-        ("when,colour\n1,2\n", "x.csv: none of its columns (when, colour) can be told"),
+        ("when,colour\n1,2\n", "x.csv: none of its columns (when, colour) is recognised"),
         ("submit_s,run_s\n1,2\n3,soon\n", "x.csv, row 2, column run_s: 'soon' is not a number"),
         ("submit_s,run_s,run_s\n1,2,3\n", "x.csv has two columns named 'run_s'"),
     ],
