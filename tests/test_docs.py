@@ -74,6 +74,37 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert anchor in slugs(target), f"{page.name}: {link} names no heading of that page"
 
 
+PLACE = re.compile(r"`((?:planner|predictor|pipelines|tests|benchmarks)/[\w/.-]+?)(?:::([\w.]+))?`")
+GUIDES = ("a-cost-term", "a-constraint", "a-reader", "a-solver", "an-engine")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [p for p in PAGES if p.name != "design.md"],  # it names what was planned, too
+    ids=lambda p: p.name,
+)
+def test_every_place_in_the_code_is_there(page: Path) -> None:
+    """Who adds a term by the page would look for a file or function that has moved."""
+    for path, name in PLACE.findall(page.read_text(encoding="utf-8")):
+        at = next((r / path for r in (ROOT, ROOT / "tests") if (r / path).exists()), None)
+        assert at is not None, f"{page.name} names {path}"
+        outer, _, last = name.rpartition(".")
+        for one in filter(None, (outer, last)):
+            defined = re.search(
+                rf"^\s*(?:(?:async )?def|class) {one}\b|^{one}\b", at.read_text(), re.M
+            )
+            assert defined, f"{page.name} names {path}::{name}"
+
+
+def test_there_is_a_page_for_whatever_is_added() -> None:
+    """A newcomer would not find where to begin; each page names the places to touch."""
+    linked = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    for guide in GUIDES:
+        page = DOCS / f"adding-{guide}.md"
+        assert page.name in linked
+        assert len(PLACE.findall(page.read_text(encoding="utf-8"))) >= 3, page.name
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_pages_are_short_and_name_no_machine(page: Path) -> None:
     """A page grew past what is read, or showed a path of the machine it was written on."""
