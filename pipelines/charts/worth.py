@@ -39,7 +39,7 @@ def regrets(
              for kind, (mean, low, high) in summary.items()]  # fmt: skip
     kinds = [row["name"] for row in sorted(whole, key=lambda row: row["regret"])]
     y = alt.Y("name:N", title=None, sort=kinds, axis=alt.Axis(ticks=False, labelLimit=190))
-    x = alt.X("regret:Q", title="realised cost over that with perfect run times",
+    x = alt.X("regret:Q", title="cost over that of true run times",
               axis=alt.Axis(format="+%", tickCount=5))  # fmt: skip
     hover = alt.selection_point(name="batch", fields=["batch"], on="click", clear="dblclick")
     dots = alt.Chart(rows("batches")).mark_circle(size=42).encode(
