@@ -322,7 +322,12 @@ def test_shares_are_written_in_one_way() -> None:
     """Pages, tables and sentences would mix two ways, with a blank before the sign and without."""
     folders = ("", "docs/**/", "notebooks/", "benchmarks/", "integrations/**/", "pipelines/**/",
                "planner/**/", "predictor/**/")  # fmt: skip
-    paths = [p for folder in folders for end in ("md", "py") for p in ROOT.glob(f"{folder}*.{end}")]
+    paths = [
+        p
+        for folder in folders
+        for end in ("md", "py", "json")
+        for p in ROOT.glob(f"{folder}*.{end}")
+    ]
     spaced = re.compile(r".{,20}[0-9})\]][\s\xa0]%(?![\w({%]).{,20}")
     suspects = [p for p in paths if spaced.search(p.read_text(encoding="utf-8"))]
     assert [f"{p.name}: {near}" for p in suspects for near in spaced.findall(said_in(p))] == []
