@@ -236,7 +236,7 @@ def watch(master: Master = HERE, token_file: TokenFile = None, json: Json = Fals
 
     Without a terminal, or with --json, a line for each event.
 
-    Example: plancast watch
+    Example: plancast watch --master master.db
     """
     from plancast.pipelines.master.client import NotReached
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -70,12 +70,13 @@ def outlooks(
         Only of so many tasks, the first to start. Only what these can depend on is looked at.
     """
     now = request.snapshot.now_s
-    release = {t.id: t.release_s for t in request.snapshot.pending}
+    tasks = {t.id: t for t in request.snapshot.pending}
+    tasks |= {name: request.snapshot.running_by_id[name].task for name in plan.preempted}
     rows = sorted(plan.assignments, key=lambda a: (a.start_s, a.end_s, a.task))
-    shown = [a for a in rows if a.start_s > max(now, release[a.task])]
+    shown = [a for a in rows if a.start_s > max(now, tasks[a.task].release_s)]
     if most is not None and len(shown) > most:
         shown = shown[:most]
-        request, plan = _part(request, plan, rows, shown)
+        request, plan = _part(request, plan, tasks, rows, shown)
     if not shown:
         return {}
     order = partial_order(request, plan)
@@ -92,7 +93,7 @@ def outlooks(
     found = {}
     told = zip(early.tolist(), half.tolist(), sure.tolist(), strict=True)
     for row, (early_s, half_s, sure_s) in zip(shown, told, strict=True):
-        task, start_s = request.snapshot.pending_by_id[row.task], row.start_s
+        task, start_s = tasks[row.task], row.start_s
         until = standing.until(row, task)
         text = (
             f"waits for {standing.needs(row, task)}; planned {clock(start_s, now)}"
@@ -124,7 +125,11 @@ def start_levels(
 
 
 def _part(
-    request: PlanRequest, plan: Plan, rows: Sequence[Assignment], shown: Sequence[Assignment]
+    request: PlanRequest,
+    plan: Plan,
+    tasks: Mapping[str, Task],
+    rows: Sequence[Assignment],
+    shown: Sequence[Assignment],
 ) -> tuple[PlanRequest, Plan]:
     """The part of a plan that the shown tasks can depend on.
 
@@ -151,12 +156,15 @@ def _part(
         if row.task in kept:
             continue
         kept.add(row.task)
-        todo += [row_of[b] for b in snapshot.pending_by_id[row.task].predecessors if b in row_of]
+        todo += [row_of[b] for b in tasks[row.task].predecessors if b in row_of]
         for name in set(row.workers) - workers:
             workers.add(name)
             todo += on[name]
-    running = tuple(r for r in snapshot.running if not workers.isdisjoint(r.workers))
-    before = {b for name in kept for b in snapshot.pending_by_id[name].predecessors}
+    running = tuple(
+        r for r in snapshot.running
+        if not workers.isdisjoint(r.workers) or r.task.id in plan.preempted
+    )  # fmt: skip
+    before = {b for name in kept for b in tasks[name].predecessors}
     also = tuple(r for r in snapshot.running if r.task.id in before and r not in running)
     part = replace(request, snapshot=snapshot.evolved(running=(*running, *also)))
     return part, replace(plan, assignments=tuple(row for row in upto if row.task in kept))

@@ -10,6 +10,7 @@ import pytest
 
 from plancast.planner.model.judge_response import validate_response
 from plancast.planner.model.messages import Budget
+from plancast.planner.planning.expected_starts import outlooks
 from plancast.planner.planning.plan import plan
 from plancast.planner.solvers import MODE_SOLVERS, SOLVERS
 from tests.oracles.random_requests import random_request, related
@@ -50,6 +51,10 @@ def answer(seed: int) -> str:
         request = related(request, seed, gangs=not request.snapshot.has_modes)
     response = plan(replace(request, budget=Budget(0.05, 40), seed=seed), name)
     faults = [v.text for v in validate_response(request, response)]
+    if response.plan is not None:
+        waits = outlooks(request, response.plan, samples=4, most=3)
+        early = [o for o in waits.values() if not o.early_s <= o.half_s <= o.sure_s]
+        faults += [f"{o.task} starts with 90% before it does with 50%" for o in early]
     return "; ".join(faults) or (response.warning or "")
 
 

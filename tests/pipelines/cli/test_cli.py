@@ -48,7 +48,8 @@ COMMANDS = (
     "generate log", "generate cluster", "generate batch", "ingest", "train", "predict", "plan",
     "init", "validate", "trial", "report", "run", "evaluate", "tune", "serve", "bench", "master",
     "backtest", "promote", "execute", "export pddl", "guide collect", "guide train",
-    "advise", "eta", "doctor", "worth", "compare",
+    "advise", "eta", "doctor", "worth", "compare", "submit", "cancel", "hold", "release",
+    "prioritise", "drain", "undrain", "queue", "why", "log", "status", "watch",
 )  # fmt: skip
 
 
