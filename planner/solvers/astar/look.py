@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from plancast.planner.arrays.jit import inner, kernel
+from plancast.planner.arrays.rows import copy_into
 from plancast.planner.arrays.schedule import BEFORE, FAR, LAG, SINCE
 from plancast.planner.solvers.astar.state import (
     REST,
@@ -47,8 +48,9 @@ def look(space, nodes, scratch, s):
     gather(space, nodes, scratch, s, last)
     _sort_workers(space, nodes, scratch, s)
     scratch.listed[0] = 0
-    scratch.waits[:] = nodes.waits[s]
-    scratch.work[:] = 0
+    copy_into(scratch.waits, nodes.waits[s])
+    for k in range(scratch.work.shape[0]):
+        scratch.work[k] = 0
     # The sum keeps numba from compiling what takes the floor for the constant as well.
     makespan, floor = nodes.makespan[s], FAR + 0 * last
     most_load = _most_loaded(nodes, s)

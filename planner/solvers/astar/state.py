@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from plancast.planner.arrays.jit import inner, kernel
+from plancast.planner.arrays.rows import copy_into
 from plancast.planner.arrays.schedule import FAR
 
 SAME = 1e-9
@@ -427,11 +428,11 @@ def assign(space, nodes, parent, e, start, s):
     """Make row `s` the node that an edge leads to from `parent`."""
     i = space.edge_task[e]
     end = start + space.duration[e]
-    nodes.edge[s] = nodes.edge[parent]
-    nodes.end[s] = nodes.end[parent]
-    nodes.last_end[s] = nodes.last_end[parent]
-    nodes.waits[s] = nodes.waits[parent]
-    nodes.loads[s] = nodes.loads[parent]
+    copy_into(nodes.edge[s], nodes.edge[parent])
+    copy_into(nodes.end[s], nodes.end[parent])
+    copy_into(nodes.last_end[s], nodes.last_end[parent])
+    copy_into(nodes.waits[s], nodes.waits[parent])
+    copy_into(nodes.loads[s], nodes.loads[parent])
     nodes.add[s] = (
         nodes.add[parent]
         + _own_cost(space, i, e, start)
@@ -458,12 +459,15 @@ def copy_rows(source, target, rows):
     """Copy nodes to the first rows of another set, unkept and alive."""
     for k in range(rows.shape[0]):
         s = rows[k]
-        target.edge[k], target.end[k] = source.edge[s], source.end[s]
+        copy_into(target.edge[k], source.edge[s])
+        copy_into(target.end[k], source.end[s])
+        copy_into(target.last_end[k], source.last_end[s])
+        copy_into(target.waits[k], source.waits[s])
+        copy_into(target.loads[k], source.loads[s])
         target.start[k], target.placed[k] = source.start[s], source.placed[s]
         target.makespan[k], target.sum_starts[k] = source.makespan[s], source.sum_starts[s]
         target.floor[k], target.tie[k] = source.floor[s], source.tie[s]
-        target.last_end[k], target.order[k] = source.last_end[s], source.order[s]
+        target.order[k] = source.order[s]
         target.add[k], target.bound[k] = source.add[s], source.bound[s]
-        target.waits[k], target.loads[k] = source.waits[s], source.loads[s]
         target.kept[k], target.dead[k], target.shut[k] = False, False, False
         target.guess[k] = source.guess[s]
