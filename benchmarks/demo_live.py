@@ -55,7 +55,7 @@ class Demo:
         self.done = home / "done"
         self.master: subprocess.Popen[bytes] | None = None
         self.began = time.time()
-        self.told: list[str] = []
+        self.acknowledged: list[str] = []
         workers = tuple(Worker(n, {"cpu": 4000, "mem": 4096}, idle_w=50.0) for n in names)
         write_cluster(ClusterFile(workers), home / "cluster.yaml")
 
@@ -124,7 +124,7 @@ class Demo:
                                      "seconds": [seconds, seconds + 1, seconds + 4]}}  # fmt: skip
         body = {"tasks": rows, "estimates": estimates}
         self.patiently(lambda: self.client().post("/v1/tasks", body, f"{owner}-{first}"))
-        self.told += [row["id"] for row in rows]
+        self.acknowledged += [row["id"] for row in rows]
         self.say(f"{owner} submits {number} tasks")
 
     def patiently(self, ask: Callable[[], Any]) -> Any:
@@ -216,15 +216,15 @@ class Demo:
         plans = state.plans()
         state.close()
         # A run that was lost may have printed before the news of its end did.
-        wrong = [n for n in self.told if not 1 <= ran[n] <= 1 + lost[n]]
-        wrong += [n for n in ran if n not in self.told]
+        wrong = [n for n in self.acknowledged if not 1 <= ran[n] <= 1 + lost[n]]
+        wrong += [n for n in ran if n not in self.acknowledged]
         promises = status["promises"]
-        print(f"\ntasks: {len(self.told)} acknowledged, {status['ended']}, "
+        print(f"\ntasks: {len(self.acknowledged)} acknowledged, {status['ended']}, "
               f"{sum(lost.values())} runs lost or stopped, {len(plans)} plans")  # fmt: skip
         print(f"promises: {promises['kept']} kept, {promises['broken']} broken")
         print(f"cost: as promised {cost['planned_cost']:.4g}, realised {cost['realised_cost']:.4g}")
         print(f"effects on disk: {sum(ran.values())}; wrong: {wrong or 'none'}")
-        return int(bool(wrong) or status["ended"] != {"completed": len(self.told)})
+        return int(bool(wrong) or status["ended"] != {"completed": len(self.acknowledged)})
 
 
 def _scontrol(node: str, state: str, reason: str) -> None:

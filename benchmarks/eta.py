@@ -63,8 +63,8 @@ def sharper(log: Replayed) -> list[tuple[float, float]]:
     moments = moments_of(past, log.waited, hourly=False)
     found: list[Any] = []
     for share in SHARES:
-        told = replace(past, quantiles_s=run * off**share)
-        waits = forecast_along(told, moments, samples=SAMPLES, seed=0)
+        nearer = replace(past, quantiles_s=run * off**share)
+        waits = forecast_along(nearer, moments, samples=SAMPLES, seed=0)
         found.append(waits.rolled_s[:, GRID.index(0.5)])
     actual = past.start_s[waits.job] - waits.moment_s
     errors = [np.abs(point - actual) for point in (*found, waits.by_truth_s)]

@@ -152,7 +152,7 @@ def queue(
 ) -> None:
     """Tasks that run and tasks that wait: where, from when, and what each waits for.
 
-    Starts are told as the moments by which a task has begun with 50 and with 90%.
+    Starts are given as the moments by which a task has begun with 50 and with 90%.
 
     Example: plancast queue --most 20
     """
@@ -308,12 +308,12 @@ def _head(found: dict[str, Any]) -> Text:
     now, ended, promises = found["now_s"], found["ended"], found["promises"]
     closed = sum(not w["open"] for w in found["workers"])
     outside = f"{found['submitted']} submitted, " if found["submitted"] else ""
-    told = ", ".join(f"{n} {name}" for name, n in sorted(ended.items())) or "none ended"
+    outcomes = ", ".join(f"{n} {name}" for name, n in sorted(ended.items())) or "none ended"
     text = Text.assemble(
         (f"{clock(now, now)} ", "bold"),
         f"{len(found['workers'])} workers{f' ({closed} closed)' if closed else ''}, "
         f"{found['running']} running, {found['waiting']} waiting, {outside}{found['held']} held, "
-        f"{told}; "
+        f"{outcomes}; "
         f"promises: {promises['kept']} kept, {promises['broken']} broken",
     )
     if found["plan"]["why"]:

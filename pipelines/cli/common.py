@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -98,12 +98,12 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     return result
 
 
-def moment(at_s: int, now_s: int) -> str:
-    """A moment as people say it: a date and time (UTC), or by how much it lies after now."""
-    from plancast.pipelines.inputs.requests import CALENDAR_S
+def when(at_s: int, now_s: int) -> str:
+    """A moment as people say it: a date and time, or by how much it lies after now."""
+    from plancast.planner.model.explain import is_date, moment
 
-    if now_s >= CALENDAR_S:
-        return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    if is_date(now_s):
+        return moment(at_s)
     ahead = timedelta(seconds=abs(at_s - now_s))
     return "now" if not ahead else f"{'+' if at_s > now_s else '-'}{ahead}"
 

@@ -16,12 +16,12 @@ from plancast.pipelines.cli.common import (
     NO_PLAN,
     Json,
     console,
-    moment,
     parse_budget,
     print_json,
     progress,
     stderr,
     table,
+    when,
 )
 from plancast.pipelines.inputs.past_plans import Choice
 from plancast.planner.model.domain import TERMS, BadRequest, Plan
@@ -449,8 +449,8 @@ def _schedule(plan: Plan, request: PlanRequest) -> Table:
         last = due.get(a.task)
         rows.append(
             [a.task, first + (f" and {len(others):,} more" if others else ""),
-             moment(a.start_s, now_s), moment(a.end_s, now_s),
-             "" if last is None else moment(last, now_s) + (" late" if a.end_s > last else "")]
+             when(a.start_s, now_s), when(a.end_s, now_s),
+             "" if last is None else when(last, now_s) + (" late" if a.end_s > last else "")]
         )  # fmt: skip
     columns = ["task", "on", "start", "end", "due"]
     used = 5 if any(row[-1] for row in rows) else 4

@@ -34,13 +34,11 @@ from plancast.planner.model.domain import (
     Task,
     Worker,
 )
+from plancast.planner.model.explain import is_date
 from plancast.planner.model.messages import PlanRequest
 
 if TYPE_CHECKING:
     from plancast.predictor import RuntimePredictor
-
-CALENDAR_S = 10**9
-"""Moments from here on (2001) are dates; earlier ones are of a clock of the user's own."""
 
 
 def request_from_files(
@@ -250,7 +248,7 @@ def _now_s(released: Sequence[float], due: Sequence[float], machines: ClusterFil
     if released:
         return int(min(released))
     ahead = [*due, *(at for worker in machines.workers for at in _moments(worker))]
-    return int(time.time()) if max(ahead, default=0) >= CALENDAR_S else 0
+    return int(time.time()) if any(map(is_date, ahead)) else 0
 
 
 def _moments(worker: Worker) -> Iterator[int]:

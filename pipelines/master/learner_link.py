@@ -24,8 +24,8 @@ _LEARNER: list[Learner] = []
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a model is told of a task: a row of the table, which goes through a pipe."""
+class ModelRow:
+    """What a model knows of a task: a row of the table, which goes through a pipe."""
 
     row: str
     submitted_s: int
@@ -34,22 +34,22 @@ class Told:
     outcome: str | None
 
     @classmethod
-    def of(cls, row: Any) -> Told:
+    def of(cls, row: Any) -> ModelRow:
         """The same of a row of the table."""
         return cls(row.row, row.submitted_s, row.start_s, row.end_s, row.outcome)
 
 
-def load(model: str, ended: Sequence[Told]) -> None:
+def load(model: str, ended: Sequence[ModelRow]) -> None:
     """Load a model, and tell it what has ended since."""
     _LEARNER[:] = [Learner(Path(model), ended)]
 
 
-def forecast(rows: Sequence[Told], now_s: int, classes: Collection[str]) -> Estimates:
+def forecast(rows: Sequence[ModelRow], now_s: int, classes: Collection[str]) -> Estimates:
     """As ``Learner.forecast``."""
     return _LEARNER[0].forecast(rows, now_s, classes)
 
 
-def learn(rows: Sequence[Told]) -> None:
+def learn(rows: Sequence[ModelRow]) -> None:
     """As ``Learner.ended``."""
     _LEARNER[0].ended(rows)
 
@@ -68,7 +68,7 @@ class LearnerProcess:
         self.model, self.all_ended = model, ended
         self.lost = 0
         self._process = PlannerProcess()
-        self._news: list[Told] = []
+        self._news: list[ModelRow] = []
         self._since: float | None = None
         self._load()
 
@@ -83,7 +83,7 @@ class LearnerProcess:
         self._pump()
         if self._since is not None:
             return {}
-        asked = [Told.of(row) for row in rows]
+        asked = [ModelRow.of(row) for row in rows]
         try:
             found: Estimates = self._process.ask((forecast, (asked, now_s, classes)), FORECAST_S)
         except PlannerLost:
@@ -93,7 +93,7 @@ class LearnerProcess:
 
     def ended(self, rows: Sequence[Any]) -> None:
         """Tell it of tasks that ran to an end, now or once it has time."""
-        self._news += [Told.of(row) for row in rows]
+        self._news += [ModelRow.of(row) for row in rows]
         self._pump()
 
     def close(self) -> None:
@@ -126,8 +126,8 @@ class LearnerProcess:
     def _load(self) -> None:
         self._news.clear()
         self._since = time.monotonic()
-        told = [Told.of(row) for row in self.all_ended()]
+        ended = [ModelRow.of(row) for row in self.all_ended()]
         try:
-            self._process.put((load, (str(self.model), told)))
+            self._process.put((load, (str(self.model), ended)))
         except PlannerLost:
             self.lost += 1  # the next question finds it out

@@ -19,7 +19,7 @@ from plancast.pipelines.engines.base import safe_name
 from plancast.pipelines.master.desk import states_of
 from plancast.pipelines.master.living import HELD, Living, Shown
 from plancast.pipelines.master.outcome import tail
-from plancast.pipelines.master.submitted import OUTSIDE
+from plancast.pipelines.master.submitted import OUTSIDE, Submitted
 from plancast.pipelines.master.tables import events, orders, tasks
 from plancast.planner.model.domain import Task
 from plancast.planner.model.spans import running_end_s
@@ -27,7 +27,7 @@ from plancast.planner.planning.expected_starts import Outlook
 
 MOST_EVENTS = 500
 """Events that are read at once."""
-TOLD = ("task", "worker", "workers", "outcome", "until_s")
+PASSED_ON = ("task", "worker", "workers", "outcome", "until_s")
 """Fields of an event that are passed on."""
 
 
@@ -42,6 +42,7 @@ class Looks:
     def __init__(self, living: Living) -> None:
         self.living = living
         self.reader = living.state.another_writer()
+        self.submitted = Submitted(self.reader)
         self._reading = threading.Lock()
         self._looking = threading.Lock()
         self._outlooks: tuple[Any, Mapping[str, Outlook]] | None = None
@@ -110,17 +111,12 @@ class Looks:
         """The whole, in numbers."""
         shown, state = self.shown, self.living.state
         snapshot, now = shown.mind.snapshot, shown.mind.snapshot.now_s
-        ended = sa.select(tasks.c.outcome, sa.func.count()).where(tasks.c.state == "ended")
-        late = sa.func.sum(sa.case((tasks.c.start_s > tasks.c.promised_s, 1), else_=0))
-        told = tasks.c.start_s.is_not(None) & tasks.c.promised_s.is_not(None)
         with self._reading:
-            rows = self.reader.base.execute(ended.group_by(tasks.c.outcome))
-            outcomes: dict[str, int] = dict(rows.all())
+            outcomes = self.submitted.outcomes()
+            kept, broken = self.submitted.kept_and_broken()
             outside = sa.select(tasks.c.state, sa.func.count()).group_by(tasks.c.state)
             rows = self.reader.base.execute(outside.where(tasks.c.state.in_(OUTSIDE)))
             states: dict[str, int] = dict(rows.all())
-            promised = self.reader.base.execute(sa.select(sa.func.count(), late).where(told)).one()
-        broken = int(promised[1] or 0)
         held = sum(HELD in t.requires for t in snapshot.pending)
         return {
             "batch": state.batch,
@@ -137,7 +133,7 @@ class Looks:
                  "running": sum(w.id in r.workers for r in snapshot.running)}
                 for w in snapshot.workers if w.capacity
             ],
-            "promises": {"kept": promised[0] - broken, "broken": broken + shown.late},
+            "promises": {"kept": kept, "broken": broken + shown.late},
             "plan": {"cost": shown.mind.cost, "why": shown.reason,
                      "age_s": round(time.monotonic() - shown.planned_s, 1)},
             "event": shown.event,
@@ -148,7 +144,7 @@ class Looks:
         asked = sa.select(events.c.number, events.c.event).where(events.c.number > after)
         with self._reading:
             rows = self.reader.base.execute(asked.order_by(events.c.number).limit(MOST_EVENTS))
-            return [_told(number, json.loads(text)) for number, text in rows]
+            return [_shown_event(number, json.loads(text)) for number, text in rows]
 
     def states(self, names: list[str]) -> dict[str, str]:
         """State of those of some tasks that there are."""
@@ -214,11 +210,11 @@ class Looks:
 
 
 def _of_outside(row: Any) -> dict[str, Any]:
-    told = {
+    states = {
         "held": ("held", "it is held until it is released"),
         "behind": ("submitted", f"it follows {row.waits_for}, which has no place in the plan yet"),
     }
-    state, why = told.get(row.state, ("submitted", "it waits for a place in the plan"))
+    state, why = states.get(row.state, ("submitted", "it waits for a place in the plan"))
     return {"task": row.id, "state": state, "weight": row.weight, "why": why,
             "submitted_s": row.submitted_s}  # fmt: skip
 
@@ -228,9 +224,9 @@ def _files(folder: Path, task: str, attempt: int) -> Iterator[Path]:
     yield from (f for f in (name, *sorted(folder.glob(f"{name.name}.*"))) if f.is_file())
 
 
-def _told(number: int, event: dict[str, Any]) -> dict[str, Any]:
+def _shown_event(number: int, event: dict[str, Any]) -> dict[str, Any]:
     found = {"number": number, "kind": event["kind"], "at_s": event["at_s"]}
-    for name in TOLD:
+    for name in PASSED_ON:
         value = event.get(name)
         if isinstance(value, dict):
             value = value["id"]

@@ -87,8 +87,8 @@ class Submitted:
         self, name: str, start_s: int | None, end_s: int, outcome: Outcome | None, reason: str
     ) -> None:
         """A task has ended; without an outcome it was refused."""
-        told = "refused" if outcome is None else outcome.value
-        self._change(name, state="ended", start_s=start_s, end_s=end_s, outcome=told, reason=reason)
+        word = "refused" if outcome is None else outcome.value
+        self._change(name, state="ended", start_s=start_s, end_s=end_s, outcome=word, reason=reason)
         self._free(name)
 
     def row(self, name: str) -> Any:
@@ -113,8 +113,8 @@ class Submitted:
     def kept_and_broken(self) -> tuple[int, int]:
         """How many promised starts were kept, and how many were not."""
         late = sa.func.sum(sa.case((tasks.c.start_s > tasks.c.promised_s, 1), else_=0))
-        told = tasks.c.start_s.is_not(None) & tasks.c.promised_s.is_not(None)
-        row = self.state.base.execute(sa.select(sa.func.count(), late).where(told)).one()
+        promised = tasks.c.start_s.is_not(None) & tasks.c.promised_s.is_not(None)
+        row = self.state.base.execute(sa.select(sa.func.count(), late).where(promised)).one()
         broken = int(row[1] or 0)
         return row[0] - broken, broken
 

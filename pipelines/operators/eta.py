@@ -106,9 +106,11 @@ def eta(
     return {"made_at_s": queue.made_at_s, "jobs": jobs, "corrected_by": by}
 
 
-def _entry(name: str, told_s: Floats | None, now_s: int, reason: str, helps: str) -> dict[str, Any]:
-    known = told_s is not None and bool(np.isfinite(told_s).all())
-    starts = [round(now_s + float(v)) for v in told_s] if known and told_s is not None else None
+def _entry(
+    name: str, waits_s: Floats | None, now_s: int, reason: str, helps: str
+) -> dict[str, Any]:
+    known = waits_s is not None and bool(np.isfinite(waits_s).all())
+    starts = [round(now_s + float(v)) for v in waits_s] if known and waits_s is not None else None
     keys = ("p10_s", "p50_s", "p90_s")
     values = dict(zip(keys, starts or (None,) * 3, strict=True))
     return {"id": name, **values, "reason": reason, "helps": helps}
@@ -278,14 +280,14 @@ def _eta_of_plan(request: PlanRequest, samples: int) -> dict[str, Any]:
     now = request.snapshot.now_s
     jobs = []
     for task in request.snapshot.pending:
-        told, why = None, response.unplanned.get(task.id, "there is no plan")
+        waits_s, why = None, response.unplanned.get(task.id, "there is no plan")
         if (outlook := waits.get(task.id)) is not None:
-            told = np.array([outlook.early_s, outlook.half_s, outlook.sure_s], np.float64) - now
+            waits_s = np.array([outlook.early_s, outlook.half_s, outlook.sure_s], np.float64) - now
             why = outlook.text
         elif task.id in planned:
-            told = np.full(3, float(planned[task.id].start_s - now))
-            why = "starts now" if told[0] <= 0 else "starts at its release"
-        jobs.append(_entry(task.id, told, now, why, ""))
+            waits_s = np.full(3, float(planned[task.id].start_s - now))
+            why = "starts now" if waits_s[0] <= 0 else "starts at its release"
+        jobs.append(_entry(task.id, waits_s, now, why, ""))
     return {"made_at_s": now, "jobs": jobs, "corrected_by": 0}
 
 
@@ -330,15 +332,15 @@ class _Words:
                 self.shadow_s, self.spare = float(end), there - state.demand[self.head]
                 return
 
-    def of(self, row: int, told_s: Floats) -> tuple[str, str]:
+    def of(self, row: int, waits_s: Floats) -> tuple[str, str]:
         """The reason of a waiting job, and what would help it."""
         job, state = self.asking[row], self.pools.state
-        if not np.isfinite(told_s).all():
+        if not np.isfinite(waits_s).all():
             return (
                 f"never fits: it asks for more than {job.place} has up, or waits for such a job",
                 "",
             )
-        if told_s[2] <= 0:
+        if waits_s[2] <= 0:
             return f"starts now: {job.place} has room for it", ""
         lacks = self._lacks(row)
         if lacks:
@@ -348,7 +350,7 @@ class _Words:
         else:
             first = self.asking[self.head].id if self.head >= 0 else "others"
             reason = f"fits now, but would delay job {first}, which is first in the queue"
-        at, late = (self._clock(told_s[k]) for k in (1, 2))
+        at, late = (self._clock(waits_s[k]) for k in (1, 2))
         helps = self._helps(row, job, state.limit_s[row])
         said = f"{reason}; {at}, by {late} with 90%"
         return (f"{said}; {helps}" if helps else said), helps

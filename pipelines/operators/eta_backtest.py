@@ -150,7 +150,7 @@ def facts_of(found: Replayed, *, dispatcher: str, samples: int, seed: int) -> di
         past, moments_of(past, found.waited), samples=samples, seed=seed, discipline=dispatcher
     )
     start = past.start_s[waits.job].astype(np.float64)
-    told = corrected(waits.rolled_s, waits.by_limits_s, waits.hour, waits.moment_s, start)
+    starts = corrected(waits.rolled_s, waits.by_limits_s, waits.hour, waits.moment_s, start)
     return {
         "log": found.name,
         "source": found.source,
@@ -160,11 +160,11 @@ def facts_of(found: Replayed, *, dispatcher: str, samples: int, seed: int) -> di
         "at_once_share": float((past.start_s == past.submit_s).mean()),
         "scored": len(found.waited),
         "forecasts": len(start),
-        **score(waits, told, start, past.submit_s),
+        **score(waits, starts, start, past.submit_s),
     }
 
 
-def score(waits: Waits, told_s: Floats, start_s: Floats, submit_s: Any) -> dict[str, Any]:
+def score(waits: Waits, said_s: Floats, start_s: Floats, submit_s: Any) -> dict[str, Any]:
     """Coverage and errors of forecasts; hourly ones weigh 1 a job together."""
     weight = weights_of(waits.job, waits.hour)
     actual = start_s - waits.moment_s
@@ -183,21 +183,21 @@ def score(waits: Waits, told_s: Floats, start_s: Floats, submit_s: Any) -> dict[
     for name in np.unique(month).tolist():
         inside = month == name
         if (inside & (waits.hour == 0)).sum() >= MONTH_JOBS:
-            kept = (actual <= told_s[:, 2])[inside] * weight[inside]
+            kept = (actual <= said_s[:, 2])[inside] * weight[inside]
             by_month[name] = float(kept.sum() / weight[inside].sum())
     first = waits.hour == 0
     rolled = waits.rolled_s[:, [GRID.index(level) for level in LEVELS]]
     return {
-        "p10_coverage": mean(actual <= told_s[:, 0]),
-        "p50_coverage": mean(actual <= told_s[:, 1]),
-        "p90_coverage": mean(actual <= told_s[:, 2]),
+        "p10_coverage": mean(actual <= said_s[:, 0]),
+        "p50_coverage": mean(actual <= said_s[:, 1]),
+        "p90_coverage": mean(actual <= said_s[:, 2]),
         "p90_coverage_by_month": by_month,
-        "p50_within_10_min": close(told_s[:, 1]),
+        "p50_within_10_min": close(said_s[:, 1]),
         "p50_within_10_min_at_submission": float(
-            (np.abs(told_s[:, 1] - actual) <= CLOSE_S)[first].mean()
+            (np.abs(said_s[:, 1] - actual) <= CLOSE_S)[first].mean()
         ),
-        "mae_min": error_min(told_s[:, 1]),
-        "p90_mean_min": mean(told_s[:, 2]) / 60.0,
+        "mae_min": error_min(said_s[:, 1]),
+        "p90_mean_min": mean(said_s[:, 2]) / 60.0,
         "rolled": {
             "p90_coverage": mean(actual <= rolled[:, 2]),
             "p50_within_10_min": close(rolled[:, 1]),

@@ -246,10 +246,10 @@ def _next(trial: Facts, worth: Facts, log: str, model: str) -> tuple[str, ...]:
     best = sorted(tied(trial)) if trial["batches_that_wait"] else []
     model_ties = any(kind.startswith("model") for kind in best)
     if worth["queues"]:
-        usual, told = worth["chosen_by_auto"]["usual"], f" --model {model}"
+        usual, given = worth["chosen_by_auto"]["usual"], f" --model {model}"
         if not chooses(worth) and saving_of(worth).found["hi"] < 0:
-            usual, told = USUAL, f"{told} --source model"
-        by = "" if usual.endswith("requested") else told
+            usual, given = USUAL, f"{given} --source model"
+        by = "" if usual.endswith("requested") else given
         anew = " whenever a task ends or arrives (`plancast master` does so)"
         steps.append(f"Plan by {_the(WAYS.get(usual.partition('_')[2], usual))}"
                      f"{anew if usual.startswith('closed') else ''}: "

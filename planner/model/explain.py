@@ -36,9 +36,14 @@ def span(seconds: float) -> str:
     return f"{seconds:g} s"
 
 
+def is_date(at_s: float) -> bool:
+    """Whether a moment is of the calendar (1973 to 5138), and not of a clock of the user's own."""
+    return 10**8 <= at_s < 10**11
+
+
 def moment(at_s: float) -> str:
     """A moment as people write it; of a clock of the user's own, its second."""
-    if not 10**8 <= at_s < 10**11:  # a clock of its own, not the calendar's
+    if not is_date(at_s):
         return f"second {at_s:g}"
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 

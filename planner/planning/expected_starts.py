@@ -91,8 +91,8 @@ def outlooks(
     sure = np.maximum(sure, [a.start_s for a in shown])
     standing = _Standing(request, plan)
     found = {}
-    told = zip(early.tolist(), half.tolist(), sure.tolist(), strict=True)
-    for row, (early_s, half_s, sure_s) in zip(shown, told, strict=True):
+    levels = zip(early.tolist(), half.tolist(), sure.tolist(), strict=True)
+    for row, (early_s, half_s, sure_s) in zip(shown, levels, strict=True):
         task, start_s = tasks[row.task], row.start_s
         until = standing.until(row, task)
         text = (
