@@ -92,7 +92,7 @@ class Living(Master):
     note: Callable[..., None] = field(default=lambda what, **facts: None)
 
     def __post_init__(self) -> None:
-        self.submitted = Submitted(self.state)
+        self.submitted = Submitted(self.state.writer)
         self.promised = self.submitted.promises()
         self.drained = frozenset(json.loads(self.state.fact("drained") or b"[]"))
         self.desk: Desk | None = None

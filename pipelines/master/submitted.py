@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from plancast.pipelines.master.state import State
+from plancast.pipelines.master.database import Writer
 from plancast.pipelines.master.tables import asks, orders, plans, tasks
 from plancast.planner.model.domain import Assignment, Outcome, Task
 from plancast.planner.model.messages import from_json
@@ -22,10 +22,10 @@ ENDED = tasks.c.state == "ended"
 
 
 class Submitted:
-    """The tables of asks and tasks, by the loop's own connection."""
+    """The tables of asks and tasks, by one connection: the loop's own, or a reader's."""
 
-    def __init__(self, state: State) -> None:
-        self.state = state
+    def __init__(self, writer: Writer) -> None:
+        self.writer = writer
 
     def untaken(self) -> list[tuple[int, str, dict[str, Any]]]:
         """Number, kind and body of asks that stand there, in order."""
@@ -45,7 +45,7 @@ class Submitted:
         """Those of some tasks that are not in the plan yet."""
         there = tasks.c.id.in_(names) & tasks.c.state.in_(OUTSIDE)
         asked = sa.select(tasks.c.id).where(there)
-        return {name for (name,) in self.state.base.execute(asked)}
+        return {name for (name,) in self.writer.base.execute(asked)}
 
     def put_behind(self, name: str, before: str) -> None:
         """A task comes into the plan after another one has."""
@@ -71,7 +71,7 @@ class Submitted:
     def command_of(self, task: str) -> str:
         """The command that a task was submitted with; empty for none."""
         asked = sa.select(asks.c.body).join(tasks, tasks.c.ask == asks.c.number)
-        body = self.state.base.execute(asked.where(tasks.c.id == task)).scalar()
+        body = self.writer.base.execute(asked.where(tasks.c.id == task)).scalar()
         return "" if body is None else str(json.loads(body).get("command", ""))
 
     def promise(self, name: str, promised_s: int | None, planned: Assignment | None) -> None:
@@ -93,7 +93,7 @@ class Submitted:
 
     def row(self, name: str) -> Any:
         """All that is kept of a task; None where there is no such task."""
-        return self.state.base.execute(sa.select(tasks).where(tasks.c.id == name)).first()
+        return self.writer.base.execute(sa.select(tasks).where(tasks.c.id == name)).first()
 
     def ended_rows(self, since_number: int = 0) -> list[Any]:
         """Tasks that ran to their end, in order of their ends."""
@@ -103,18 +103,18 @@ class Submitted:
     def promises(self) -> dict[str, int | None]:
         """Of each task that waits or runs: by when it was promised to start, if it was."""
         asked = sa.select(tasks.c.id, tasks.c.promised_s).where(tasks.c.state == "taken")
-        return {row.id: row.promised_s for row in self.state.base.execute(asked)}
+        return {row.id: row.promised_s for row in self.writer.base.execute(asked)}
 
     def outcomes(self) -> dict[str, int]:
         """How many tasks have ended how."""
         asked = sa.select(tasks.c.outcome, sa.func.count()).where(ENDED).group_by(tasks.c.outcome)
-        return dict(self.state.base.execute(asked).all())
+        return dict(self.writer.base.execute(asked).all())
 
     def kept_and_broken(self) -> tuple[int, int]:
         """How many promised starts were kept, and how many were not."""
         late = sa.func.sum(sa.case((tasks.c.start_s > tasks.c.promised_s, 1), else_=0))
         promised = tasks.c.start_s.is_not(None) & tasks.c.promised_s.is_not(None)
-        row = self.state.base.execute(sa.select(sa.func.count(), late).where(promised)).one()
+        row = self.writer.base.execute(sa.select(sa.func.count(), late).where(promised)).one()
         broken = int(row[1] or 0)
         return row[0] - broken, broken
 
@@ -128,16 +128,16 @@ class Submitted:
         """Tasks of which orders matter still."""
         left = sa.select(tasks.c.id).where(tasks.c.state == "taken")
         asked = sa.select(orders.c.task).where(orders.c.task.in_(left)).distinct()
-        return {name for (name,) in self.state.base.execute(asked)}
+        return {name for (name,) in self.writer.base.execute(asked)}
 
     def _change(self, name: str, **values: Any) -> None:
         self._write(sa.update(tasks).where(tasks.c.id == name).values(**values))
 
     def _write(self, statement: Any) -> None:
-        self.state.writer.write(statement)
+        self.writer.write(statement)
 
     def _all(self, asked: Any) -> list[Any]:
-        return list(self.state.base.execute(asked).all())
+        return list(self.writer.base.execute(asked).all())
 
 
 def task_of(row: Any) -> Task:
