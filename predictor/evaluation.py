@@ -24,7 +24,8 @@ from plancast.predictor.censoring import CENSORED
 from plancast.predictor.distribution import between_levels_or_middle, conditional_quantiles
 from plancast.predictor.remaining import FRACTIONS
 from plancast.predictor.state.experts import owners_of
-from plancast.predictor.state.history import Floats, History, Ladder
+from plancast.predictor.state.history import Floats, History
+from plancast.predictor.state.run_statistics import Ladder
 from plancast.predictor.walk import Walk, walk_forward
 
 RULES: tuple[str, ...] = (

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from plancast.predictor.jit import inner, kernel
 from plancast.predictor.schema import BadLog, canonical
+from plancast.predictor.sorted_window import insert
 from plancast.predictor.splits import known_at_s
 
 Floats = NDArray[np.float64]
@@ -97,23 +98,6 @@ class Limits:
     price: float
     optimism: float
     groups: pd.DataFrame
-
-
-@inner
-def _insert(ordered, ring, count, value):
-    """Put a value into a sorted window; of a full one the oldest leaves."""
-    window = ring.shape[0]
-    held = min(count, window)
-    if count >= window:
-        k = np.searchsorted(ordered[:held], ring[count % window])
-        for j in range(k, held - 1):
-            ordered[j] = ordered[j + 1]
-        held -= 1
-    ring[count % window] = value
-    k = np.searchsorted(ordered[:held], value)
-    for j in range(held, k, -1):
-        ordered[j] = ordered[j - 1]
-    ordered[k] = value
 
 
 @kernel
@@ -234,7 +218,7 @@ def _walk(submit, ended_order, known, run, request, cores, groups, ptr, risk, se
             for place in groups[:, other]:
                 first, end = ptr[place], ptr[place + 1]
                 share = run[other] / request[other]
-                _insert(ordered[first:end], ring[first:end], counts[place], share)
+                insert(ring[first:end], ordered[first:end], counts[place], share)
                 counts[place] += 1
             if chance[other] > 0.0:
                 # What was held back for it comes free, unless it was cut.

@@ -48,7 +48,8 @@ from plancast.predictor.schema import OUTCOMES, BadLog, canonical
 from plancast.predictor.splits import known_at_s, split_by_share
 from plancast.predictor.state.experts import TRAINING_ROWS, owner_of, owners_of
 from plancast.predictor.state.features import FeatureBuilder
-from plancast.predictor.state.history import Floats, History, Key
+from plancast.predictor.state.history import Floats, History
+from plancast.predictor.state.keys import JobKey
 from plancast.predictor.state.online import OnlineCorrection
 from plancast.predictor.target import (
     Target,
@@ -145,7 +146,7 @@ class RuntimePredictor(BaseEstimator):
         self.history = History(window, decay)
         self.forecaster = self._new_forecaster(FeatureBuilder(window, decay))
         self.refused = 0
-        self._running: dict[Key, Running] = {}
+        self._running: dict[JobKey, Running] = {}
         self._training = Training.nothing()
         self._unnamed: Counter[int] = Counter()
         self.card: dict[str, Any] = {}

@@ -14,7 +14,7 @@ from plancast.predictor.forecaster import Past, Questions
 from plancast.predictor.schema import OUTCOMES
 from plancast.predictor.splits import known_at_s
 from plancast.predictor.state.experts import TRAINING_ROWS
-from plancast.predictor.state.history import ROW
+from plancast.predictor.state.keys import ROW
 
 Floats = NDArray[np.float64]
 

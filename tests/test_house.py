@@ -69,8 +69,6 @@ EXCEPTIONS = {
     "planner/worlds/wait_kernel.py::waits_along": KERNEL,
     "planner/worlds/simulate.py::_Execution._build_arrays": ENCODING,
     "predictor/runtime.py": FORECASTS,
-    "predictor/state/history.py": "the fast, the online and the stored form of one history",
-    "predictor/state/history.py::_replay_quantiles": KERNEL,
     "predictor/walk.py::walk_forward": FORECASTS,
 }
 """What may be larger, ``path`` or ``path::function``, each with its reason."""
@@ -154,7 +152,9 @@ TESTED_IN = {
     "predictor/logs": "contracts/test_readers",
     "predictor/remaining": "predictor/test_walk",
     "predictor/state/experts": "predictor/test_runtime",
+    "predictor/state/keys": "predictor/state/test_history",
     "predictor/state/mixture": "predictor/state/test_online",
+    "predictor/state/run_statistics": "predictor/state/test_history",
 }
 """Modules and rooms whose modules without a namesake of their own are tested elsewhere: where."""
 

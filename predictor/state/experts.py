@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from plancast.predictor.quantile import QuantileGBM, check_levels
 from plancast.predictor.state.features import FeatureBuilder
-from plancast.predictor.state.history import BEFORE, LAST, LONG, Floats, Ladder
+from plancast.predictor.state.history import Floats
+from plancast.predictor.state.run_statistics import BEFORE, LAST, LONG, Ladder
 
 EXPERTS: tuple[str, ...] = ("trees", "similar", "constant", "requested")
 """Names of the experts, in the order of their forecasts."""

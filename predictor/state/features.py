@@ -11,7 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from plancast.predictor.schema import extra_columns
-from plancast.predictor.state.history import HISTORY_NAMES, KINDS, STATS, Floats, History
+from plancast.predictor.state.history import HISTORY_NAMES, Floats, History
+from plancast.predictor.state.keys import KINDS
+from plancast.predictor.state.run_statistics import STATS
 
 DESCRIPTION_NAMES: tuple[str, ...] = (
     "log_requested",

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plancast.predictor.jit import inner, kernel
+from plancast.predictor.sorted_window import insert
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -213,23 +214,6 @@ def empty_state(levels: int, experts: int, cohorts: int, window: int, owners: in
         excess=np.zeros(levels),
         longest=np.zeros(1),
     )
-
-
-@inner
-def _insert(ring: Floats, ordered: Floats, seen: int, score: float) -> None:
-    """Put a score into the window, the oldest leaving when it is full."""
-    window = ring.shape[0]
-    kept, place = min(seen, window), seen % window
-    if kept == window:
-        i = np.searchsorted(ordered, ring[place])
-        kept -= 1
-        for j in range(i, kept):
-            ordered[j] = ordered[j + 1]
-    i = np.searchsorted(ordered[:kept], score)
-    for j in range(kept, i, -1):
-        ordered[j] = ordered[j - 1]
-    ordered[i] = score
-    ring[place] = score
 
 
 @inner
@@ -486,7 +470,7 @@ def settle(
             state.owner_loss[owner, k, e] += own_step * (loss - state.owner_loss[owner, k, e])
         score = (log_run - issued.mixed[i, k]) / issued.spread[i]
         for group in (cohort, everyone):
-            _insert(state.ring[group, k], state.ordered[group, k], state.ended[group], score)
+            insert(state.ring[group, k], state.ordered[group, k], state.ended[group], score)
         if k < issued.promised[i]:
             every = 1.0 / min(state.ended[everyone] + 1.0, settings.memory)
             for place in range(2):

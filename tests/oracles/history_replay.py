@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from plancast.predictor.state.history import KINDS, LIKE, SPARE
+from plancast.predictor.state.keys import KINDS, LIKE, SPARE
 from plancast.predictor.state.names import name_of
 
 BAD = ("failed", "timeout", "cancelled")
