@@ -50,11 +50,11 @@ class Learner:
     def __init__(self, model: Path, ended: Sequence[Any] = ()) -> None:
         self.predictor = RuntimePredictor.load(model)
         self.ended(ended)
+        self._forecast([{"id": "first", "requested_s": 3600}], 0, ())  # compiles, imports
 
     def forecast(self, rows: Sequence[Any], now_s: int, classes: Collection[str]) -> Estimates:
         """Estimates of tasks of the table, which are noted as submitted."""
-        table = task_rows_table([_written(row) for row in rows], SOURCE)
-        found = forecast_tasks(table, self.predictor, now_s=now_s, classes=classes)
+        found = self._forecast([_written(row) for row in rows], now_s, classes)
         self.predictor.update(self._jobs(rows))
         return found
 
@@ -68,6 +68,12 @@ class Learner:
         jobs["run_s"] = jobs["end_s"] - jobs["start_s"]
         jobs["outcome"] = [row.outcome for row in rows]
         self.predictor.update(jobs)
+
+    def _forecast(
+        self, rows: Sequence[dict[str, Any]], now_s: int, classes: Collection[str]
+    ) -> Estimates:
+        table = task_rows_table(rows, SOURCE)
+        return forecast_tasks(table, self.predictor, now_s=now_s, classes=classes)
 
     def _jobs(self, rows: Sequence[Any]) -> pd.DataFrame:
         table = task_rows_table([_written(row) for row in rows], SOURCE)

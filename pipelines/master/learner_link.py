@@ -40,7 +40,7 @@ class ModelRow:
 
 
 def load(model: str, ended: Sequence[ModelRow]) -> None:
-    """Load a model, and tell it what has ended since."""
+    """Load a model that is ready to forecast, and tell it what has ended since."""
     _LEARNER[:] = [Learner(Path(model), ended)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from plancast.pipelines.master.learner import Learner
-from plancast.pipelines.master.learner_link import LearnerProcess
+from plancast.pipelines.master.learner_link import LearnerProcess, ModelRow
 from plancast.planner.instances.generate import generate_log, write_swf
 from plancast.predictor import RuntimePredictor, read_log
 from tests.pipelines.master.test_living import START_S, Town
@@ -91,6 +92,24 @@ def test_a_model_in_a_process_learns_beside_the_loop(tmp_path: Path, model: Path
     finally:
         learner.close()
         town.kill()
+
+
+def test_a_loaded_model_has_nothing_left_to_load(model: Path) -> None:
+    """The first forecast would compile and import beyond its limit, and a busy machine lose it."""
+    learner = LearnerProcess(model, list)
+    try:
+        wait_until_free(learner)
+        before = learner._process.ask((loaded, ()), 60)
+        text = json.dumps({"row": rows("a")[0]})
+        assert learner.forecast([ModelRow(text, START_S, None, None, None)], START_S, [])
+        assert learner._process.ask((loaded, ()), 60) == before
+    finally:
+        learner.close()
+
+
+def loaded() -> list[str]:
+    """Modules of this process, but for what pandas loads of itself bit by bit."""
+    return sorted(name for name in sys.modules if not name.startswith("pandas."))
 
 
 def wait_until_free(learner: LearnerProcess) -> None:
