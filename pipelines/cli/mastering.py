@@ -171,7 +171,7 @@ class _Batch:
 
         control = ControlPolicy(replan_budget=Budget(self.budget))
         planner = PatientPlanner(control, grace_s=self.patience)
-        output = _folder(self.state.path, "output")
+        output = _folder(self.state.place.files, "output")
         kind = ENGINES[self.engine]
         if kind.real:
             planner.start()  # it loads while the cluster comes up
@@ -183,13 +183,14 @@ class _Batch:
             target, request, on_step = kind.begin(
                 Beginning(
                     self.request, self.losses, self.state.batch, self.seed,
-                    _folder(self.state.path, self.engine), self.state.made_s, self.outage, _away,
+                    _folder(self.state.place.files, self.engine), self.state.made_s,
+                    self.outage, _away,
                 )
             )  # fmt: skip
             patient = PatientEngine(target, self.outage, away=_away)
             with _shown(json) as show:
                 return {
-                    "state": str(self.state.path),
+                    "state": self.state.name,
                     "batch": self.state.batch,
                     **carry_out(
                         request, patient, self.state, control=control, ask=planner, command=runs,

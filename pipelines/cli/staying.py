@@ -7,6 +7,7 @@ import logging
 import secrets
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,8 +22,13 @@ from plancast.planner.model.domain import SCENARIOS, BadRequest
 
 def serve(
     cluster: Annotated[Path, typer.Option(help="Cluster file: the workers.")],
-    state: Annotated[Path, typer.Option(help="File that remembers all; goes on where it was.")],
+    state: Annotated[
+        str, typer.Option(help="File that remembers all, or postgresql+psycopg://USER@HOST/NAME.")
+    ],
     engine: Annotated[str, typer.Option(help=f"{', '.join(ENGINES)}.")] = "sim",
+    files: Annotated[
+        Path | None, typer.Option(help="Stands for the state in names of files; as of --state.")
+    ] = None,
     policy: Annotated[Path | None, typer.Option(help="Policy file.")] = None,
     model: Annotated[Path | None, typer.Option(help="Model that forecasts the tasks.")] = None,
     command: Annotated[
@@ -56,6 +62,8 @@ def serve(
     Everybody who asks needs the bearer token, for tasks are commands that run here; `plancast
     submit` and its like find it in STATE.serve.json, which only this user can read.
 
+    Several may share a database of PostgreSQL: one leads, the others take over when it dies.
+
     Stops on SIGTERM or Ctrl-C after the step under way; what runs goes on, and is found again.
 
     Example: plancast master serve --engine sim --cluster cluster.yaml --state master.db
@@ -64,17 +72,23 @@ def serve(
     from plancast.pipelines.http.connections import listening
     from plancast.pipelines.http.limits import BodyLimits
     from plancast.pipelines.http.master_app import create_master_app
-    from plancast.pipelines.master.client import note_of, write_note
+    from plancast.pipelines.master.client import remove_note, write_note
+    from plancast.pipelines.master.places import place_of
     from plancast.pipelines.master.planner_link import PatientPlanner
     from plancast.pipelines.master.service import Service
-    from plancast.pipelines.master.state import State, digest_of
+    from plancast.pipelines.master.state import digest_of
 
     if engine not in ENGINES:
         raise BadRequest(f"--engine {engine!r}: choose {', '.join(ENGINES)}")
-    settings = _settings(engine, cluster, policy, model, (command, shell), budget, state)
+    place = place_of(state, files)
+    settings = _settings(engine, cluster, policy, model, (command, shell), budget, place.files)
     settings = _with(settings, outage_s=outage, speed=speed, seed=seed, window=window)
     token = token_of(token_file) or secrets.token_urlsafe(32)
-    held = State(state)  # before anything is started: a refused state must leave nothing running
+    note, planner = _log(), PatientPlanner(settings.control)
+    # Before anything is started: a refused state must leave nothing running.
+    held = _state(place, settings.kind, planner, note)
+    if held is None:
+        return
     try:
         # A batch's state has other tasks; another engine's runs would not be found again.
         held.check_digest({"tasks": digest_of("a master that stays"), "engine": digest_of(engine)},
@@ -82,13 +96,14 @@ def serve(
         listener = listening(host, port)
     except BaseException:
         held.close()
+        planner.close()
         raise
     if settings.output is not None:
         settings.output.mkdir(parents=True, exist_ok=True)
     ends: list[Any] = []
+    urls: list[str] = []
     service = Service(
-        held, settings, ask=PatientPlanner(settings.control), note=_log(),
-        failed=lambda: leave(),
+        held, settings, ask=planner, note=note, failed=lambda: leave(),
     )  # fmt: skip
 
     def leave() -> None:
@@ -96,9 +111,10 @@ def serve(
             server.should_exit = True
 
     def started(server: Any, url: str) -> None:
-        write_note(state, url, token)
+        write_note(place.files, url, token)
+        urls.append(url)
         if json:
-            typer.echo(text_of.dumps({"url": url, "state": str(state), "batch": service.batch}))
+            typer.echo(text_of.dumps({"url": url, "state": place.name, "batch": service.batch}))
             sys.stdout.flush()
 
     app = create_master_app(
@@ -111,13 +127,50 @@ def serve(
         run_server(app, listener, ends, started, graceful_s=5)
     finally:
         service.stop()
-        note_of(state).unlink(missing_ok=True)
+        for url in urls:
+            remove_note(place.files, url)
     if isinstance(service.failure, EnvironmentFailed):
-        stderr.print(f"plancast: {service.failure}; what was done is in {state}, start it again",
-                     soft_wrap=True, markup=False)  # fmt: skip
+        stderr.print(
+            f"plancast: {service.failure}; what was done is in {place.name}, start it again",
+            soft_wrap=True, markup=False,
+        )  # fmt: skip
         raise typer.Exit(ENVIRONMENT_FAILED)
     if service.failure is not None:
         raise service.failure
+
+
+def _state(place: Any, kind: Any, planner: Any, note: Any) -> Any:
+    """The state, once this master leads; None where it was stopped before."""
+    from plancast.pipelines.master.leading import Lease
+    from plancast.pipelines.master.service import notify
+    from plancast.pipelines.master.state import State
+    from plancast.pipelines.planner_process import warm_up
+
+    if not place.shared or not kind.real:
+        return State(place)  # a simulated cluster lives in its master: none can take it over
+    stopped: list[int] = []
+    usual = signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+    lease = Lease(place)
+    try:
+        if not lease.taken():
+            planner.start()
+            # What this process needs itself, so that it need not be loaded first.
+            for work in (kind.load, warm_up):
+                threading.Thread(target=work, daemon=True).start()
+            note("stands_by", leader=lease.leader())
+            notify("READY=1")
+            if not lease.wait(lambda: bool(stopped), lambda: notify("WATCHDOG=1")):
+                lease.close()
+                planner.close()
+                return None
+        note("leads")
+        return State(place, lease)
+    except BaseException:
+        lease.close()
+        planner.close()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, usual)
 
 
 def _settings(
@@ -127,7 +180,7 @@ def _settings(
     model: Path | None,
     command: tuple[str, bool],
     budget: float,
-    state: Path,
+    files: Path,
 ) -> Any:
     from plancast.pipelines.inputs.policy_files import read_policy
     from plancast.pipelines.inputs.user_files import read_cluster
@@ -152,7 +205,7 @@ def _settings(
         ControlPolicy(replan_budget=Budget(budget)), limits=machines.limits, model=model,
         command=command_of(template, shell=shell) if template.split() else None,
         command_of=command_of,
-        output=state.absolute().with_suffix(".output") if kind.real else None,
+        output=files.absolute().with_suffix(".output") if kind.real else None,
     )  # fmt: skip
 
 

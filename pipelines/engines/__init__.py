@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,11 @@ class EngineKind:
     begin: Callable[[Beginning], Begun]
     real: bool = True
     needs: tuple[str, str] | None = None
+
+    def load(self) -> None:
+        """Import what takes long, before it is needed."""
+        if self.needs is not None:
+            import_module(self.needs[0])
 
     def require(self, name: str) -> None:
         """Refuse in one sentence where its library is missing."""

@@ -23,6 +23,7 @@ OUTAGE_S = 1800.0
 """Longest outage that is waited out by default."""
 
 Found = TypeVar("Found")
+Given = TypeVar("Given")
 Away = Callable[[str], None]
 """Called once for each outage, with what the engine said."""
 
@@ -75,16 +76,19 @@ class PatientEngine:
     away : callable, optional
         Called once for each outage.
     sleep : callable
+    guard : callable
+        Called before anything is started or stopped; what it raises prevents it.
     """
 
     def __init__(
         self, inner: Engine, most_s: float = OUTAGE_S, *, away: Away | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = time.sleep, guard: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self.inner = inner
         self.most_s = most_s
         self.away = away
         self.sleep = sleep
+        self.guard = guard
         self.name = inner.name
         self.capabilities = inner.capabilities
         self.step_s = inner.step_s
@@ -103,11 +107,11 @@ class PatientEngine:
 
     def start(self, order: Order) -> None:
         """Run an order."""
-        self._ask(lambda: self.inner.start(order))
+        self._ask(lambda: self._guarded(self.inner.start, order))
 
     def cancel(self, key: Key) -> None:
         """Stop an order."""
-        self._ask(lambda: self.inner.cancel(key))
+        self._ask(lambda: self._guarded(self.inner.cancel, key))
 
     def events(self, wait_s: float) -> list[EngineEvent]:
         """What has happened since the last call."""
@@ -124,6 +128,10 @@ class PatientEngine:
     def stop(self) -> None:
         """End what was brought up for the batch."""
         self.inner.stop()
+
+    def _guarded(self, call: Callable[[Given], None], given: Given) -> None:
+        self.guard()
+        call(given)
 
     def _ask(self, call: Callable[[], Found]) -> Found:
         return patiently(call, self.most_s, away=self.away, sleep=self.sleep)

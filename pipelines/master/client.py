@@ -38,6 +38,13 @@ def write_note(state: Path, url: str, token: str) -> None:
     new.replace(note_of(state))
 
 
+def remove_note(state: Path, url: str) -> None:
+    """Say no more that a master is reached at an address; the note of another one stays."""
+    note = note_of(state)
+    if note.exists() and json.loads(read_text(note))["url"] == url:
+        note.unlink(missing_ok=True)
+
+
 @dataclass(frozen=True)
 class Client:
     """Speaks to one master.

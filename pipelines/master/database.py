@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 
 from plancast.pipelines.engines.base import EnvironmentFailed
+from plancast.pipelines.master.tables import begin
+
+GONE = (OperationalError, InterfaceError, PendingRollbackError)
+"""The database cannot be had, or has let go of the connection."""
+INSERT: dict[str, Callable[[sa.Table], Any]] = {
+    "sqlite": sqlite.insert,
+    "postgresql": postgresql.insert,
+}
+
+
+def said_by(error: SQLAlchemyError) -> str:
+    """What the database says, in one line."""
+    return " ".join(str(getattr(error, "orig", error)).split())
 
 
 class Writer:
@@ -22,17 +34,26 @@ class Writer:
     ----------
     engine : Engine
         Of ``tables.engine_of``.
-    path : Path
+    name : str
         What to call the database in an error.
     turn : Lock
         Held by whoever writes several things; shared by all writers of a database, so that none
         waits for another by asking the file again and again.
+    guard : callable, optional
+        Called in each transaction before anything is written; what it raises ends it.
     """
 
-    def __init__(self, engine: sa.Engine, path: Path, turn: threading.Lock) -> None:
+    def __init__(
+        self,
+        engine: sa.Engine,
+        name: str,
+        turn: threading.Lock,
+        guard: Callable[[sa.Connection], None] | None = None,
+    ) -> None:
         self.base = engine.connect()
-        self._where = path
+        self._name = name
         self._turn = turn
+        self._guard = guard
         self._inside = False
         self._puts: dict[str, Any] = {}
 
@@ -43,13 +64,15 @@ class Writer:
             yield
             return
         with self._turn:
-            self.write("BEGIN IMMEDIATE")
+            self._carried_out(begin, self.base)
             self._inside = True
             try:
+                if self._guard is not None:
+                    self._carried_out(self._guard, self.base)
                 yield
-                self.write("COMMIT")
+                self._carried_out(self.base.exec_driver_sql, "COMMIT")
             except BaseException:
-                with suppress(DatabaseError):  # undone already, by an error of the disk
+                with suppress(SQLAlchemyError):  # undone already, by an error of the disk
                     self.base.exec_driver_sql("ROLLBACK")
                 raise
             finally:
@@ -63,17 +86,21 @@ class Writer:
         EnvironmentFailed
             Where the disk is full, or the database cannot be had.
         """
+        if self._guard is not None and not self._inside:
+            with self.together():
+                return self._carried_out(self.base.execute, what, rows)
+        return self._carried_out(self.base.execute, what, rows)
+
+    def _carried_out(self, work: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            if isinstance(what, str):
-                return self.base.exec_driver_sql(what)
-            return self.base.execute(what, rows)
-        except OperationalError as error:
-            raise EnvironmentFailed(f"{self._where}: cannot be written: {error.orig}") from None
+            return work(*arguments)
+        except GONE as error:
+            raise EnvironmentFailed(f"{self._name}: cannot be written: {said_by(error)}") from None
 
     def put(self, table: sa.Table, keys: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         """Insert a row, or change the one with these keys."""
         if table.name not in self._puts:
-            row = insert(table)
+            row = INSERT[self.base.dialect.name](table)
             kept = {name: row.excluded[name] for name in values}
             self._puts[table.name] = row.on_conflict_do_update(index_elements=[*keys], set_=kept)
         self.write(self._puts[table.name], {**keys, **values})

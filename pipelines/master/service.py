@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from plancast.pipelines.engines import Beginning, EngineKind
+from plancast.pipelines.engines.base import EnvironmentFailed
 from plancast.pipelines.engines.patient import PatientEngine
 from plancast.pipelines.inputs.counted import RunningLimits
 from plancast.pipelines.master.commands import Command, Invocation
+from plancast.pipelines.master.database import GONE, said_by
 from plancast.pipelines.master.desk import Desk
+from plancast.pipelines.master.leading import Fenced
 from plancast.pipelines.master.learner_link import LearnerProcess
 from plancast.pipelines.master.living import WINDOW, Living
 from plancast.pipelines.master.loop import Ask
@@ -142,15 +145,25 @@ class Service:
             self.note("ready", engine=self.settings.engine, batch=self.state.batch)
             notify("READY=1")
             while not self.ending.is_set():
+                self.state.check()
                 living.step(living.engine.step_s)
                 self.away = ""
                 self._beat()
             living.settle()
+        except GONE as why:
+            self._fail(EnvironmentFailed(f"{self.state.name}: cannot be read: {said_by(why)}"))
         except BaseException as why:
-            self.failure = why
-            self.failed()
+            self._fail(why)
         finally:
             self._let_go(target)
+
+    def _fail(self, why: BaseException) -> None:
+        try:
+            self.state.check()
+        except Fenced as fenced:  # it is why the rest failed
+            why = fenced
+        self.failure = why
+        self.failed()
 
     def _bring_up(self) -> tuple[Any, Living]:
         settings, state = self.settings, self.state
@@ -169,7 +182,7 @@ class Service:
         target, begun, _ = settings.kind.begin(
             Beginning(
                 asked, (), state.batch, settings.seed,
-                state.path.absolute().with_suffix(f".{settings.engine}"), state.made_s,
+                state.place.files.absolute().with_suffix(f".{settings.engine}"), state.made_s,
                 settings.outage_s, self._waits, estimates, settings.speed,
             )
         )  # fmt: skip
@@ -186,7 +199,8 @@ class Service:
             mind = Controller(begun, settings.control)
         else:
             mind.request = replace(mind.request, policy=settings.request.policy)
-        engine = PatientEngine(target, settings.outage_s, away=self._waits, sleep=self._sleep)
+        engine = PatientEngine(target, settings.outage_s, away=self._waits, sleep=self._sleep,
+                               guard=state.check)  # fmt: skip
         runs = settings.command or (lambda task: Invocation())
         living = Living(
             state, engine, mind, self.ask, runs, output=settings.output, limits=settings.limits,
@@ -213,7 +227,9 @@ class Service:
             getattr(process, "close", lambda: None)()
         if target is not None:
             # A cluster on which nothing runs ends with its master; else it goes on.
-            busy = self.living is None or self.living.open
+            # Another master may lead by now, and need it.
+            left = self.state.place.shared and self.failure is not None
+            busy = self.living is None or self.living.open or left
             (target.close if busy else target.stop)()
         self.state.close()
 

@@ -1,8 +1,8 @@
-"""What a master must not forget, in SQLite: a kill at any moment loses nothing that was written.
+"""What a master must not forget, in a database: a kill at any moment loses nothing of it.
 
 The request it began with, every event that was folded in, and every order with its fate: what
-is known at any time is their replay. One master at a time has the file; it belongs to one
-batch, whose identity and digest it holds. The tables are in ``tables``.
+is known at any time is their replay. One master at a time has it; it belongs to one batch, whose
+identity and digest it holds. The tables are in ``tables``.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from plancast.pipelines.engines.base import EnvironmentFailed, Key
 from plancast.pipelines.master import tables
 from plancast.pipelines.master.database import Writer
+from plancast.pipelines.master.leading import Lease
+from plancast.pipelines.master.places import Place, place_of
 from plancast.planner.model.domain import (
     BadRequest,
     DurationEstimate,
@@ -90,22 +92,30 @@ class PlanRow:
 
 
 class State:
-    """The file of one master, locked against any other while it is open.
+    """The state of one master, locked against any other while it is open.
 
     Parameters
     ----------
-    path : Path
-        Made if it is not there.
+    where : Path or Place
+        A file, made if it is not there, or a database.
+    lease : Lease, optional
+        Of a place that is shared, its lock taken; taken now by default. Closed with the state.
 
     Raises
     ------
     BadRequest
-        Where the file is something else, of another version, or another master has it.
+        Where it is something else, of another version, or another master has it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock: int | None = _locked(path)
+    def __init__(self, where: Path | Place, lease: Lease | None = None) -> None:
+        self.place = where if isinstance(where, Place) else place_of(where)
+        self.name = self.place.name
+        self._lock: int | None = None
+        self._lease = lease
+        if not self.place.shared:
+            self._lock = _locked(Path(self.name))
+        elif lease is None:
+            self._lease = _leading(self.place)
         try:
             self._open()
         except BaseException:
@@ -113,16 +123,20 @@ class State:
             raise
 
     def _open(self) -> None:
-        self._engine = tables.engine_of(self.path)
+        session = {} if self._lease is None else {"session": self._lease.session}
+        self._engine = tables.engine_of(self.place, **session)
         self._turn = threading.Lock()
         try:
+            with self._engine.connect() as base:
+                tables.prepare(base, self.place)
+            if self._lease is not None:
+                self._lease.begin()
             self.writer = self.another_writer()
             self.base, self.together = self.writer.base, self.writer.together
-            tables.prepare(self.base, self.path)
         except OperationalError as error:
-            raise EnvironmentFailed(f"{self.path}: cannot be used: {error.orig}") from None
+            raise EnvironmentFailed(f"{self.name}: cannot be used: {error.orig}") from None
         except DatabaseError as error:
-            raise BadRequest(f"{self.path}: is no state of a master ({error.orig})") from None
+            raise BadRequest(f"{self.name}: is no state of a master ({error.orig})") from None
         if self.fact("version") is None:
             with self.together():
                 self.set_fact("version", VERSION)
@@ -168,26 +182,40 @@ class State:
         if not resume:
             began = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.made_s))
             raise BadRequest(
-                f"{self.path}: holds the batch of {began} already; go on with it by --resume, or "
+                f"{self.name}: holds the batch of {began} already; go on with it by --resume, or "
                 "name another --state"
             )
         held = json.loads(self.fact("digest") or b"{}")
         other = [part for part, value in digest.items() if held.get(part, value) != value]
         if other:
             raise BadRequest(
-                f"{self.path}: holds another batch, with other {' and '.join(other)}; resume it "
+                f"{self.name}: holds another batch, with other {' and '.join(other)}; resume it "
                 "with those it began with, or name another --state"
             )
 
     def another_writer(self) -> Writer:
         """A connection beside this one, for another thread."""
-        return Writer(self._engine, self.path, self._turn)
+        guard = None if self._lease is None else self._lease.guard
+        return Writer(self._engine, self.name, self._turn, guard)
+
+    def check(self) -> None:
+        """See that this master still has the state.
+
+        Raises
+        ------
+        Fenced
+            Where it may have it no more: nothing may be ordered then.
+        """
+        if self._lease is not None:
+            self._lease.check()
 
     def close(self) -> None:
-        """Close the file, and let others have it; may be called twice."""
+        """Close it, and let others have it; may be called twice."""
         if hasattr(self, "writer"):  # else it never came to a connection
             self.writer.close()
         self._engine.dispose()
+        if self._lease is not None:
+            self._lease.close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -212,8 +240,8 @@ class State:
         """The request that the batch began with."""
         text = self.fact("request")
         if text is None:
-            raise BadRequest(f"{self.path}: no batch has begun in it")
-        return from_json(PlanRequest, text, source=str(self.path))
+            raise BadRequest(f"{self.name}: no batch has begun in it")
+        return from_json(PlanRequest, text, source=self.name)
 
     def checkpoint(self, request: PlanRequest) -> None:
         """What is known by now: a restart goes on from here, not from the beginning."""
@@ -254,13 +282,13 @@ class State:
         text = self.fact("checkpoint") or self.fact("request")
         if text is None:
             return None
-        mind = Controller(from_json(PlanRequest, text, source=str(self.path)), control)
+        mind = Controller(from_json(PlanRequest, text, source=self.name), control)
         of, plans = tables.events.c, tables.plans.c
         since = of.number > int(self.fact("checkpoint_event") or 0)
         for event, entry in self.base.execute(
             sa.select(of.event, of.estimates).where(since).order_by(of.number)
         ):
-            read: Event = from_json(Event, event, source=str(self.path))  # type: ignore[arg-type]
+            read: Event = from_json(Event, event, source=self.name)  # type: ignore[arg-type]
             mind.tell(read, None if entry is None else estimates_from(entry))
         last = self.base.execute(
             sa.select(plans.plan, plans.cost, plans.unplanned)
@@ -268,7 +296,7 @@ class State:
             .limit(1)
         ).first()
         if last is not None:
-            mind.plan = from_json(Plan, last.plan, source=str(self.path))
+            mind.plan = from_json(Plan, last.plan, source=self.name)
             mind.cost, mind.unplanned = last.cost, json.loads(last.unplanned)
         anew = plans.choice == Choice.REPLAN.value
         mind.planned_at_s = self.base.execute(
@@ -326,6 +354,16 @@ def digest_of(*values: Any) -> str:
         text = value.encode() if isinstance(value, str) else to_json(value)
         found.update(len(text).to_bytes(8, "big") + text)
     return found.hexdigest()
+
+
+def _leading(place: Place) -> Lease:
+    """The lease of a shared place, which nobody has."""
+    lease = Lease(place)
+    if lease.taken():
+        return lease
+    holder = lease.leader()
+    lease.close()
+    raise BadRequest(f"{place.name}: {holder} has it; wait until it ends, or stop it")
 
 
 def _locked(path: Path) -> int:

@@ -2,14 +2,14 @@
 
 from alembic import context
 
-from plancast.pipelines.master.tables import VERSION_TABLE, metadata
+from plancast.pipelines.master.tables import VERSION_TABLE, begin, metadata
 
 connection = context.config.attributes["connection"]
 context.configure(
     connection=connection, target_metadata=metadata, version_table=VERSION_TABLE,
     version_table_pk=False,
 )  # fmt: skip
-connection.exec_driver_sql("BEGIN IMMEDIATE")
+begin(connection)
 try:
     context.run_migrations()
 except BaseException:
