@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import pandas as pd
 
 from plancast.pipelines.backtest.cell import run_cell
 from plancast.pipelines.backtest.estimates import Cell, Estimate
 from plancast.pipelines.backtest.opened import Backtest
+from plancast.pipelines.backtest.records import Record
 from plancast.planner.worlds.metrics import weekly_interval
+from plancast.planner.worlds.replay import ReplayLog
 
 
 def contest(
@@ -61,8 +65,43 @@ def contest(
         settings = {"trees": dict(one.trees), "levels": one.levels, "seed": one.seed}
         found.append(run_cell(test, cell, settings))
     old, new = found
+    return {**names, **verdict_of(old, new, test.log.submit_s)}
+
+
+def judged(
+    log: ReplayLog, champion: Record, challenger: Record, *, dispatcher: str = "planner"
+) -> dict[str, Any]:
+    """Judge two models by what they forecast at submission, as ``contest`` does.
+
+    Parameters
+    ----------
+    log : ReplayLog
+        Jobs that none of the two knew the end of when it forecast them.
+    champion, challenger : Record
+    dispatcher : str
+
+    Returns
+    -------
+    dict
+        Of ``verdict_of``.
+    """
+    test = Backtest(log.name, log, pd.DataFrame(), 0, (), "", has_requests=True)
+    cell = Cell(dispatcher, Estimate("model"))
+    old, new = (run_cell(test, cell, records=[record]) for record in (champion, challenger))
+    return verdict_of(old, new, log.submit_s)
+
+
+def verdict_of(old: Mapping[str, Any], new: Mapping[str, Any], submit_s: Any) -> dict[str, Any]:
+    """Whether the second of two replays is better beyond chance; see ``contest``.
+
+    Parameters
+    ----------
+    old, new : mapping
+        Of ``run_cell``.
+    submit_s : array, shape (n,)
+    """
     difference = new["_slowdown"] - old["_slowdown"]
-    low, high = weekly_interval(difference, test.log.submit_s)
+    low, high = weekly_interval(difference, submit_s)
     mean = float(difference.mean())
     late = (new["late_share"] or 0.0) - (old["late_share"] or 0.0)
     better, keeps = high < 0, late <= 0.001
@@ -77,7 +116,6 @@ def contest(
     else:
         why += "no difference that chance would not make"
     return {
-        **names,
         "promoted": better and keeps,
         "why": why,
         "bsld_mean": {"champion": old["bsld_mean"], "challenger": new["bsld_mean"]},

@@ -318,6 +318,9 @@ def _head(found: dict[str, Any]) -> Text:
     )
     if found["plan"]["why"]:
         text.append(f"\nlast plan: {found['plan']['why']}")
+    if model := found["model"]:
+        text.append(f"\nmodel: {model['promotions']} of {model['contests']} challengers promoted")
+        text.append(f"; {model['why']}" if model["why"] else "")
     return text
 
 

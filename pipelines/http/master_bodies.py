@@ -118,6 +118,7 @@ class Status(Strict):
     workers: list[WorkerLook]
     promises: dict[str, int]
     plan: dict[str, Any]
+    model: dict[str, Any]
     event: int
 
 

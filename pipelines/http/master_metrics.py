@@ -43,6 +43,10 @@ class MasterMetrics:
             "plancast_master_decision_seconds", "From a change to a plan in force",
             buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10), registry=own,
         )  # fmt: skip
+        self.model = Gauge(
+            "plancast_master_model", "Refits, contests and promotions of the model since the start",
+            ["of"], registry=own,
+        )  # fmt: skip
         self._latest: deque[tuple[int, int]] = deque(maxlen=LATEST)
 
     def answered(self, path: str, status: int) -> None:
@@ -63,6 +67,8 @@ class MasterMetrics:
         self.broken.set(status["promises"]["broken"])
         self.plan_age.set(status["plan"]["age_s"])
         self.plan_cost.set(status["plan"]["cost"] or 0.0)
+        for name in ("refits", "contests", "promotions"):
+            self.model.labels(name).set(status["model"].get(name, 0))
         starts, living.starts = living.starts, []
         self._latest.extend(starts)
         if self._latest:

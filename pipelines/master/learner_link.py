@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from plancast.pipelines.master.learner import Learner
 from plancast.pipelines.planner_process import PlannerLost, PlannerProcess
-from plancast.planner.model.domain import Estimates
+from plancast.planner.model.domain import BadRequest, Estimates
 
 FORECAST_S = 10.0
 """Longest wait for a forecast of a model that is not busy; a lost process is replaced."""
@@ -39,9 +39,10 @@ class ModelRow:
         return cls(row.row, row.submitted_s, row.start_s, row.end_s, row.outcome)
 
 
-def load(model: str, ended: Sequence[ModelRow]) -> None:
-    """Load a model that is ready to forecast, and tell it what has ended since."""
-    _LEARNER[:] = [Learner(Path(model), ended)]
+def load(model: Path, ended: Sequence[ModelRow], kept: Path | None, procs: int) -> dict[str, Any]:
+    """Load a model that is ready to forecast, and tell it what has ended since; its facts."""
+    _LEARNER[:] = [Learner(model, ended, kept=kept, procs=procs)]
+    return _LEARNER[0].facts
 
 
 def forecast(rows: Sequence[ModelRow], now_s: int, classes: Collection[str]) -> Estimates:
@@ -49,9 +50,25 @@ def forecast(rows: Sequence[ModelRow], now_s: int, classes: Collection[str]) -> 
     return _LEARNER[0].forecast(rows, now_s, classes)
 
 
-def learn(rows: Sequence[ModelRow]) -> None:
-    """As ``Learner.ended``."""
-    _LEARNER[0].ended(rows)
+def learn(rows: Sequence[ModelRow]) -> dict[str, Any]:
+    """As ``Learner.ended``; its facts. A contest that ends by it is kept in MLflow."""
+    learner = _LEARNER[0]
+    learner.ended(rows)
+    verdict, learner.verdict = learner.verdict, None
+    if verdict is not None:
+        learner.facts["run"] = _kept_in_mlflow(learner, verdict)
+    return learner.facts
+
+
+def _kept_in_mlflow(learner: Learner, verdict: dict[str, Any]) -> str:
+    """The id of its run; where the store cannot be used, why, for the contest counts anyhow."""
+    # Imported only where a contest has ended: it takes a while.
+    from plancast.pipelines.tracking.mlflow_runs import log_promotion
+
+    try:
+        return log_promotion("master", verdict, learner.kept)
+    except (BadRequest, OSError) as why:
+        return f"not kept: {why}"
 
 
 class LearnerProcess:
@@ -62,10 +79,21 @@ class LearnerProcess:
     model : Path
     ended : callable
         Rows of all tasks that have ended: a process that takes a lost one's place learns anew.
+    kept, procs
+        As of ``Learner``.
     """
 
-    def __init__(self, model: Path, ended: Callable[[], Sequence[Any]]) -> None:
+    def __init__(
+        self,
+        model: Path,
+        ended: Callable[[], Sequence[Any]],
+        *,
+        kept: Path | None = None,
+        procs: int = 1,
+    ) -> None:
         self.model, self.all_ended = model, ended
+        self.kept, self.procs = kept, procs
+        self.facts: Mapping[str, Any] = {}
         self.lost = 0
         self._process = PlannerProcess()
         self._news: list[ModelRow] = []
@@ -110,7 +138,7 @@ class LearnerProcess:
                     if time.monotonic() - self._since > LOAD_S:
                         self._process.take(0.0)  # it is replaced
                     return
-                self._process.take(FORECAST_S)
+                self.facts = self._process.take(FORECAST_S)
                 self._since = None
             if self._news:
                 news, self._news = self._news, []
@@ -128,6 +156,6 @@ class LearnerProcess:
         self._since = time.monotonic()
         ended = [ModelRow.of(row) for row in self.all_ended()]
         try:
-            self._process.put((load, (str(self.model), ended)))
+            self._process.put((load, (self.model, ended, self.kept, self.procs)))
         except PlannerLost:
             self.lost += 1  # the next question finds it out

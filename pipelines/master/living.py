@@ -102,6 +102,7 @@ class Living(Master):
         self.decided_s: list[float] = []
         """Seconds of decisions, likewise."""
         self._over_now: list[str] = []
+        self._contests = 0
         self.stretch = float(self.state.fact("stretch") or 1.0)
         """By how much longer leads are promised than planned."""
         self._waited: set[str] = {name for name, at_s in self.promised.items() if at_s is not None}
@@ -382,6 +383,9 @@ class Living(Master):
             self.command = usual
 
     def _learn(self) -> None:
+        if self.learner is not None and self.learner.facts.get("contests", 0) > self._contests:
+            self._contests = self.learner.facts["contests"]
+            self.note("model_judged", **self.learner.facts)
         if self.learner is not None and self._over_now:
             rows = [self.submitted.row(name) for name in self._over_now]
             self.learner.ended([row for row in rows if row.start_s is not None])

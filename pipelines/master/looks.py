@@ -136,6 +136,7 @@ class Looks:
             "promises": {"kept": kept, "broken": broken + shown.late},
             "plan": {"cost": shown.mind.cost, "why": shown.reason,
                      "age_s": round(time.monotonic() - shown.planned_s, 1)},
+            "model": {} if self.living.learner is None else dict(self.living.learner.facts),
             "event": shown.event,
         }  # fmt: skip
 

@@ -208,7 +208,11 @@ class Service:
             command_of=settings.command_of, note=self.note,
         )  # fmt: skip
         if settings.model is not None:
-            self._learner = LearnerProcess(settings.model, living.submitted.ended_rows)
+            cpus = sum(w.capacity.get("cpu", 0) for w in settings.request.snapshot.workers)
+            self._learner = LearnerProcess(
+                settings.model, living.submitted.ended_rows,
+                kept=state.place.files.absolute().with_suffix(".model"), procs=max(1, cpus // 1000),
+            )  # fmt: skip
             living.learner = self._learner
         self._mind = mind
         living.recover()

@@ -47,6 +47,7 @@ from plancast.pipelines.tracking.headline import (
 )
 from plancast.pipelines.tracking.importances import importances_of
 from plancast.planner.model.domain import BadRequest
+from plancast.predictor import RuntimePredictor
 from plancast.predictor.model_files import data_digest
 from plancast.predictor.schema import KNOWN_AT_SUBMISSION, extra_columns
 
@@ -753,8 +754,16 @@ def _contestant(version: Any) -> Contestant:
     )
 
 
-def log_promotion(log: str, verdict: Mapping[str, Any]) -> str:
-    """Keep a contest as a run, and move ``champion`` where the verdict says so; the run's id."""
+def log_promotion(log: str, verdict: Mapping[str, Any], folder: Path | None = None) -> str:
+    """Keep a contest as a run, and move ``champion`` where the verdict says so; the run's id.
+
+    Parameters
+    ----------
+    log : str
+    verdict : mapping
+    folder : Path, optional
+        Of a challenger that is not registered yet; it is where it is promoted.
+    """
     _connect()
     mlflow.clear_active_model()
     name = registered_name(log)
@@ -763,7 +772,11 @@ def log_promotion(log: str, verdict: Mapping[str, Any]) -> str:
         mlflow.log_params({k: str(verdict[k]) for k in ("champion", "challenger", "dispatcher")})
         log_metrics(_flat(verdict, ""))
         mlflow.log_text(json.dumps(verdict, indent=1), "promotion.json")
-    client = mlflow.MlflowClient()
+        version = str(verdict["challenger"])
+        if folder is not None and verdict["promoted"]:
+            jobs = RuntimePredictor.load(folder).history.frame()
+            model = log_model(folder, "model", input_types(jobs), _levels_of(folder))
+            version, _ = _register(name, model)
     if verdict["promoted"]:
-        client.set_registered_model_alias(name, "champion", str(verdict["challenger"]))
+        mlflow.MlflowClient().set_registered_model_alias(name, "champion", version)
     return str(run.info.run_id)

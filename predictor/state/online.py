@@ -253,8 +253,10 @@ class OnlineCorrection:
         for name, array in self.state._asdict().items():
             if name.endswith("pending"):
                 continue
+            # Owners that come one by one get room ahead of time.
+            known = array[: len(self.owners)] if name.startswith("owner_") else array
             parts.append(
-                pd.DataFrame({"array": name, "value": array.astype(np.float64).ravel(), "key": ""})
+                pd.DataFrame({"array": name, "value": known.astype(np.float64).ravel(), "key": ""})
             )
         owners = pd.DataFrame({"array": "owners", "value": 0.0, "key": list(self.owners)})
         return pd.concat([*parts, owners], ignore_index=True).astype({"key": object})

@@ -155,6 +155,14 @@ def test_correction_survives_its_frame() -> None:
         one, _ = correction.issue(jobs["logs"][0], owner, 1)
         for other in (twin, copy):
             assert one.tobytes() == other.issue(jobs["logs"][0], owner, 1)[0].tobytes()
+    # Owners that come one by one, after it was loaded: there is room for more than have come.
+    for number in range(3):
+        twin.submitted(twin.issue(jobs["logs"][0], f"new {number}", 1)[1])
+    again = OnlineCorrection(LEVELS, 2)
+    again.take(twin.frame())
+    for owner in ("u1", "new 2", "never seen"):
+        one, _ = twin.issue(jobs["logs"][0], owner, 1)
+        assert one.tobytes() == again.issue(jobs["logs"][0], owner, 1)[0].tobytes()
     later = stream(300, seed=1)
     assert replayed(copy, later).tobytes() != replayed(OnlineCorrection(LEVELS, 2), later).tobytes()
     with pytest.raises(ValueError, match="reshape"):
