@@ -1,9 +1,7 @@
 """Tabu search on the critical path of a shop: machines that run one task at a time.
 
-A solution is the order of the tasks on each machine. With the precedence relation it makes
-a graph; a task's *head* is the longest path to it, its *tail* the longest after it, and the
-makespan the longest of all. Only moves that take a critical task from its place can make
-it shorter.
+Only moves that take a critical task from its place can make the makespan shorter. What one
+would lead to is estimated by the old heads and tails around it.
 
 ``can_lead`` and ``path_ahead`` are ``can_follow`` and ``path_behind`` seen from the end. One of
 each, handed a mirrored view of shop and orders, made the same moves 15 to 20% slower.
@@ -11,191 +9,22 @@ each, handed a mirrored view of shop and orders, made the same moves 15 to 20% s
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from plancast.planner.arrays.jit import inner, kernel
+from plancast.planner.solvers.makespan.shop_orders import (
+    FAR,
+    copy_orders,
+    measure,
+    move,
+)
 
-FAR = 1 << 50
-
-
-class Shop(NamedTuple):
-    """What does not change; n tasks, m machines.
-
-    Parameters
-    ----------
-    duration : int64 (n, m)
-        0 where a task may not run.
-    release : int64 (n,)
-    pred_ptr, pred, succ_ptr, succ : int64
-        Precedence in CSR form, both ways.
-    """
-
-    duration: np.ndarray
-    release: np.ndarray
-    pred_ptr: np.ndarray
-    pred: np.ndarray
-    succ_ptr: np.ndarray
-    succ: np.ndarray
-
-
-class Orders(NamedTuple):
-    """A solution.
-
-    Parameters
-    ----------
-    machine, before, after : int64 (n,)
-        Machine of each task; the tasks before and after it there, -1 for none.
-    first : int64 (m,)
-        First task of each machine, -1 for none.
-    head, tail, length : int64 (n,)
-        Earliest start, longest path after the end, duration on its machine.
-    topological : int64 (n,)
-    """
-
-    machine: np.ndarray
-    before: np.ndarray
-    after: np.ndarray
-    first: np.ndarray
-    head: np.ndarray
-    tail: np.ndarray
-    length: np.ndarray
-    topological: np.ndarray
-
-
-@kernel
-def new_orders(tasks, machines):
-    """Room for a solution."""
-    return Orders(
-        np.full(tasks, -1, np.int64), np.full(tasks, -1, np.int64), np.full(tasks, -1, np.int64),
-        np.full(machines, -1, np.int64), np.zeros(tasks, np.int64), np.zeros(tasks, np.int64),
-        np.zeros(tasks, np.int64), np.zeros(tasks, np.int64),
-    )  # fmt: skip
-
-
-@kernel
-def copy_orders(source, target):
-    """Make one solution equal to another."""
-    target.machine[:] = source.machine
-    target.before[:] = source.before
-    target.after[:] = source.after
-    target.first[:] = source.first
-    target.head[:] = source.head
-    target.tail[:] = source.tail
-    target.length[:] = source.length
-    target.topological[:] = source.topological
-
-
-@kernel
-def load_orders(shop, start, worker, x):
-    """The solution of a schedule."""
-    x.first[:] = -1
-    last = np.full(x.first.shape[0], -1, np.int64)
-    for i in np.argsort(start, kind="mergesort"):
-        w = worker[i]
-        x.machine[i] = w
-        x.length[i] = shop.duration[i, w]
-        x.before[i] = last[w]
-        x.after[i] = -1
-        if last[w] < 0:
-            x.first[w] = i
-        else:
-            x.after[last[w]] = i
-        last[w] = i
-
-
-@kernel
-def measure(shop, x, waiting):
-    """Heads, tails and a topological order; returns the makespan, ``FAR`` for a cycle."""
-    n = x.machine.shape[0]
-    filled = 0
-    for i in range(n):
-        waiting[i] = shop.pred_ptr[i + 1] - shop.pred_ptr[i] + (x.before[i] >= 0)
-        x.head[i] = shop.release[i]
-        if waiting[i] == 0:
-            x.topological[filled] = i
-            filled += 1
-    makespan, k = 0, 0
-    while k < filled:
-        i = x.topological[k]
-        k += 1
-        end = x.head[i] + x.length[i]
-        makespan = max(makespan, end)
-        j = x.after[i]
-        if j >= 0:
-            x.head[j] = max(x.head[j], end)
-            waiting[j] -= 1
-            if waiting[j] == 0:
-                x.topological[filled] = j
-                filled += 1
-        for s in range(shop.succ_ptr[i], shop.succ_ptr[i + 1]):
-            j = shop.succ[s]
-            x.head[j] = max(x.head[j], end)
-            waiting[j] -= 1
-            if waiting[j] == 0:
-                x.topological[filled] = j
-                filled += 1
-    if filled < n:
-        return FAR
-    for k in range(n - 1, -1, -1):
-        i = x.topological[k]
-        tail = 0
-        j = x.after[i]
-        if j >= 0:
-            tail = x.length[j] + x.tail[j]
-        for s in range(shop.succ_ptr[i], shop.succ_ptr[i + 1]):
-            j = shop.succ[s]
-            tail = max(tail, x.length[j] + x.tail[j])
-        x.tail[i] = tail
-    return makespan
-
-
-@inner
-def _ready(shop, x, i):
-    """When the predecessors of a task have ended."""
-    at = shop.release[i]
-    for k in range(shop.pred_ptr[i], shop.pred_ptr[i + 1]):
-        j = shop.pred[k]
-        at = max(at, x.head[j] + x.length[j])
-    return at
-
-
-@inner
-def _rest(shop, x, i):
-    """Longest path after a task by way of its successors alone."""
-    rest = 0
-    for k in range(shop.succ_ptr[i], shop.succ_ptr[i + 1]):
-        j = shop.succ[k]
-        rest = max(rest, x.length[j] + x.tail[j])
-    return rest
-
-
-@kernel
-def take_out(x, i):
-    """Take a task from its machine."""
-    a, b = x.before[i], x.after[i]
-    if a >= 0:
-        x.after[a] = b
-    else:
-        x.first[x.machine[i]] = b
-    if b >= 0:
-        x.before[b] = a
-
-
-@kernel
-def put_in(shop, x, i, w, a):
-    """Put a task on machine w after task a, first where a is -1."""
-    b = x.after[a] if a >= 0 else x.first[w]
-    x.machine[i] = w
-    x.length[i] = shop.duration[i, w]
-    x.before[i], x.after[i] = a, b
-    if a >= 0:
-        x.after[a] = i
-    else:
-        x.first[w] = i
-    if b >= 0:
-        x.before[b] = i
+BEHIND, AHEAD, ELSEWHERE = 0, 1, 2
+"""Kinds of moves: behind a task, before one, and to machine ``kind - ELSEWHERE``."""
+LENGTH, TIES, KIND, TASK, PLACE = range(5)
+"""Of the best move that is permitted."""
+SEEN, ANY_KIND, ANY_TASK, ANY_PLACE = range(5, 9)
+"""Of one by chance, should none be permitted."""
 
 
 @kernel
@@ -220,63 +49,73 @@ def can_lead(shop, x, v, u):
 
 
 @kernel
-def path_behind(shop, x, u, v, heads):
-    """Longest path through what moves when u goes right behind v, by old heads and tails."""
+def path_behind(x, u, v, heads, most):
+    """Longest path through what moves when u goes right behind v, by old heads and tails.
+
+    ``FAR`` where it is longer than `most`.
+    """
+    after = x.after[v]
+    rest = x.length[after] + x.tail[after] if after >= 0 else 0
+    tail = max(x.rest[u], rest)
     at = x.before[u]
     end = x.head[at] + x.length[at] if at >= 0 else 0
+    # Without u, v ends sooner by at most what lies between the end before u and u's own.
+    if x.head[v] + x.length[v] - (x.head[u] - end) + tail > most:
+        return FAR
     i = x.after[u]
     k = 0
     while True:
-        heads[k] = max(_ready(shop, x, i), end)
+        heads[k] = max(x.ready[i], end)
         end = heads[k] + x.length[i]
         k += 1
         if i == v:
             break
         i = x.after[i]
-    head = max(_ready(shop, x, u), end)
-    after = x.after[v]
-    rest = x.length[after] + x.tail[after] if after >= 0 else 0
-    tail = max(_rest(shop, x, u), rest)
-    longest = head + x.length[u] + tail
     rest = x.length[u] + tail
+    longest = max(x.ready[u], end) + rest
     i = v
-    while k > 0:
+    while k > 0 and longest <= most:
         k -= 1
-        tail = max(_rest(shop, x, i), rest)
+        tail = max(x.rest[i], rest)
         longest = max(longest, heads[k] + x.length[i] + tail)
         rest = x.length[i] + tail
         i = x.before[i]
-    return longest
+    return longest if longest <= most else FAR
 
 
 @kernel
-def path_ahead(shop, x, v, u, tails):
-    """Longest path through what moves when v goes right before u, by old heads and tails."""
+def path_ahead(x, v, u, tails, most):
+    """Longest path through what moves when v goes right before u, by old heads and tails.
+
+    ``FAR`` where it is longer than `most`.
+    """
+    before = x.before[u]
+    end = x.head[before] + x.length[before] if before >= 0 else 0
+    head = max(x.ready[v], end)
     at = x.after[v]
     rest = x.length[at] + x.tail[at] if at >= 0 else 0
+    # As above: without v, the path from u on is shorter by at most so much.
+    if head + x.length[u] + x.tail[u] - (x.tail[v] - rest) > most:
+        return FAR
     i = x.before[v]
     k = 0
     while True:
-        tails[k] = max(_rest(shop, x, i), rest)
+        tails[k] = max(x.rest[i], rest)
         rest = tails[k] + x.length[i]
         k += 1
         if i == u:
             break
         i = x.before[i]
-    tail = max(_rest(shop, x, v), rest)
-    before = x.before[u]
-    end = x.head[before] + x.length[before] if before >= 0 else 0
-    head = max(_ready(shop, x, v), end)
-    longest = head + x.length[v] + tail
     end = head + x.length[v]
+    longest = end + max(x.rest[v], rest)
     i = u
-    while k > 0:
+    while k > 0 and longest <= most:
         k -= 1
-        head = max(_ready(shop, x, i), end)
+        head = max(x.ready[i], end)
         longest = max(longest, head + x.length[i] + tails[k])
         end = head + x.length[i]
         i = x.after[i]
-    return longest
+    return longest if longest <= most else FAR
 
 
 @kernel
@@ -285,22 +124,24 @@ def best_place(shop, x, v, w):
 
     Notes
     -----
-    Behind a task that starts before v could have ended, no path leads from v to it; before
-    one whose tail is shorter than what v and its tail take, none leads from it to v.
+    A task that leads v by other ways than v's machine ends before v is ready, and has a tail
+    that takes v and its tail; one that follows v starts after v's end, and takes no longer to the
+    end of all than v's successors. What fails one of these is free to stand on the other side,
+    so there always is a place.
     """
-    ready, rest, d = _ready(shop, x, v), _rest(shop, x, v), shop.duration[v, w]
+    d = shop.duration[v, w]
     own_end, own_rest = x.head[v] + x.length[v], x.tail[v] + x.length[v]
-    best, place = FAR, -2
+    best, place = FAR, -1
     a, b = -1, x.first[w]
     while True:
-        if b < 0 or x.tail[b] < own_rest:
-            head = max(ready, x.head[a] + x.length[a]) if a >= 0 else ready
-            tail = max(rest, x.tail[b] + x.length[b]) if b >= 0 else rest
+        if b < 0 or x.tail[b] < own_rest or x.head[b] + x.length[b] > x.ready[v]:
+            head = max(x.ready[v], x.head[a] + x.length[a]) if a >= 0 else x.ready[v]
+            tail = max(x.rest[v], x.tail[b] + x.length[b]) if b >= 0 else x.rest[v]
             if head + d + tail < best:
                 best, place = head + d + tail, a
             if head + d >= best:  # further on it starts later still
                 break
-        if b < 0 or x.head[b] >= own_end:
+        if b < 0 or (x.head[b] >= own_end and x.tail[b] + x.length[b] <= x.rest[v]):
             break
         a, b = b, x.after[b]
     return best, place
@@ -337,6 +178,79 @@ def critical_path(shop, x, makespan, path):
                     following = j
         i = following
     return count
+
+
+@inner
+def _consider(chosen, length, taboo, kind, task, place):
+    """Keep a move where it is the best so far; of equal ones, one by chance."""
+    if taboo:
+        chosen[SEEN] += 1
+        if np.random.randint(chosen[SEEN]) == 0:
+            chosen[ANY_KIND], chosen[ANY_TASK], chosen[ANY_PLACE] = kind, task, place
+    elif length <= chosen[LENGTH]:
+        chosen[TIES] = 1 if length < chosen[LENGTH] else chosen[TIES] + 1
+        if chosen[TIES] == 1 or np.random.randint(chosen[TIES]) == 0:
+            chosen[LENGTH], chosen[KIND] = length, kind
+            chosen[TASK], chosen[PLACE] = task, place
+
+
+@inner
+def _within_block(shop, x, path, begin, stop, least, banned, now, chosen, room):
+    """Moves of the first and the last task of a critical block, and to before and behind them."""
+    for low in range(begin, stop):
+        for high in range(low + 1, stop + 1):
+            if low > begin and high < stop:
+                continue
+            u, v = path[low], path[high]
+            length = path_behind(x, u, v, room, chosen[LENGTH])
+            if length < FAR and can_follow(shop, x, u, v):
+                taboo = False
+                if length >= least:
+                    for k in range(low + 1, high + 1):
+                        taboo = taboo or banned[path[k], u] > now
+                _consider(chosen, length, taboo, BEHIND, u, v)
+            if high == low + 1:
+                continue  # a swap of neighbours is the same both ways
+            length = path_ahead(x, v, u, room, chosen[LENGTH])
+            if length < FAR and can_lead(shop, x, v, u):
+                taboo = False
+                if length >= least:
+                    for k in range(low, high):
+                        taboo = taboo or banned[v, path[k]] > now
+                _consider(chosen, length, taboo, AHEAD, v, u)
+
+
+@inner
+def _elsewhere(shop, x, path, count, least, away, now, chosen):
+    """Moves of critical tasks to the best place on another machine."""
+    for k in range(count):
+        v = path[k]
+        for w in range(x.first.shape[0]):
+            if w == x.machine[v] or shop.duration[v, w] == 0:
+                continue
+            length, a = best_place(shop, x, v, w)
+            taboo = away[v, w] > now and length >= least
+            _consider(chosen, length, taboo, ELSEWHERE + w, v, a)
+
+
+@inner
+def _make(shop, x, kind, task, place, banned, away, until, room):
+    """Make a move and forbid its reverse; the makespan."""
+    w = x.machine[task]
+    if kind == BEHIND:  # it may not come before these again
+        i = task
+        while i != place:
+            i = x.after[i]
+            banned[task, i] = until
+        return move(shop, x, task, w, place, room)
+    if kind == AHEAD:
+        i = task
+        while i != place:
+            i = x.before[i]
+            banned[i, task] = until
+        return move(shop, x, task, w, x.before[place], room)
+    away[task, w] = until
+    return move(shop, x, task, kind - ELSEWHERE, place, room)
 
 
 @kernel
@@ -385,98 +299,36 @@ def tabu(shop, x, best, rounds, patience, tenure, banned, away, clock, seed):
     functions for the flexible job shop problem", J. Scheduling 3(1).
     """
     np.random.seed(seed)
-    n, m = shop.duration.shape
-    path, room = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    n = shop.duration.shape[0]
+    path, room, chosen = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(9, np.int64)
     makespan = measure(shop, x, room)
     least = measure(shop, best, room)
+    flexible = (shop.duration > 0).sum() > n
     since = made = 0
     while made < rounds and since < patience:
         now = clock[0]
         count = critical_path(shop, x, makespan, path)
-        # The best permitted move, and one by chance should none be permitted.
-        top, ties, kind, task, place = FAR, 0, -1, -1, -1
-        any_seen, any_kind, any_task, any_place = 0, -1, -1, -1
+        chosen[:] = -1
+        chosen[LENGTH], chosen[TIES], chosen[SEEN] = FAR - 1, 0, 0
         begin = 0
         while begin < count:
             stop = begin
             while stop + 1 < count and x.after[path[stop]] == path[stop + 1]:
                 stop += 1
-            for low in range(begin, stop):
-                for high in range(low + 1, stop + 1):
-                    if low > begin and high < stop:
-                        continue
-                    u, v = path[low], path[high]
-                    for way in range(2):
-                        if way == 1 and high == low + 1:
-                            continue  # a swap of neighbours is the same both ways
-                        if way == 0:
-                            if not can_follow(shop, x, u, v):
-                                continue
-                            length = path_behind(shop, x, u, v, room)
-                        else:
-                            if not can_lead(shop, x, v, u):
-                                continue
-                            length = path_ahead(shop, x, v, u, room)
-                        taboo = False
-                        for k in range(low, high + 1):
-                            i = path[k]
-                            if way == 0 and i != u and banned[i, u] > now:
-                                taboo = True
-                            if way == 1 and i != v and banned[v, i] > now:
-                                taboo = True
-                        a, b = (u, v) if way == 0 else (v, u)
-                        if taboo and length >= least:
-                            any_seen += 1
-                            if np.random.randint(any_seen) == 0:
-                                any_kind, any_task, any_place = way, a, b
-                        elif length <= top:
-                            ties = 1 if length < top else ties + 1
-                            if np.random.randint(ties) == 0:
-                                top, kind, task, place = length, way, a, b
+            _within_block(shop, x, path, begin, stop, least, banned, now, chosen, room)
             begin = stop + 1
-        for k in range(count):
-            v = path[k]
-            for w in range(m):
-                if w == x.machine[v] or shop.duration[v, w] == 0:
-                    continue
-                length, a = best_place(shop, x, v, w)
-                if a == -2:
-                    continue
-                if away[v, w] > now and length >= least:
-                    any_seen += 1
-                    if np.random.randint(any_seen) == 0:
-                        any_kind, any_task, any_place = 2 + w, v, a
-                elif length <= top:
-                    ties = 1 if length < top else ties + 1
-                    if np.random.randint(ties) == 0:
-                        top, kind, task, place = length, 2 + w, v, a
+        if flexible:
+            _elsewhere(shop, x, path, count, least, away, now, chosen)
+        kind, task, place = chosen[KIND], chosen[TASK], chosen[PLACE]
         if kind < 0:
-            kind, task, place = any_kind, any_task, any_place
+            kind, task, place = chosen[ANY_KIND], chosen[ANY_TASK], chosen[ANY_PLACE]
         if kind < 0:
             break
         until = now + tenure + np.random.randint(1 + tenure // 2)
-        if kind == 0:  # task goes behind place: it may not come before these again
-            i = task
-            while i != place:
-                i = x.after[i]
-                banned[task, i] = until
-            take_out(x, task)
-            put_in(shop, x, task, x.machine[task], place)
-        elif kind == 1:  # task goes before place
-            i = task
-            while i != place:
-                i = x.before[i]
-                banned[i, task] = until
-            take_out(x, task)
-            put_in(shop, x, task, x.machine[task], x.before[place])
-        else:
-            away[task, x.machine[task]] = until
-            take_out(x, task)
-            put_in(shop, x, task, kind - 2, place)
+        makespan = _make(shop, x, kind, task, place, banned, away, until, room)
         clock[0] += 1
         made += 1
         since += 1
-        makespan = measure(shop, x, room)
         if makespan < least:
             least, since = makespan, 0
             copy_orders(x, best)
@@ -517,8 +369,7 @@ def relink(shop, x, guide, share, seed):
                 seen += 1
                 if np.random.randint(seen) == 0:
                     _, a = best_place(shop, x, i, guide.machine[i])
-                    if a != -2:
-                        kind, chosen, place = 1, i, a
+                    kind, chosen, place = 1, i, a
             j = x.after[i]
             if j >= 0 and rank[j] < rank[i] and can_follow(shop, x, i, j):
                 seen += 1
@@ -526,9 +377,8 @@ def relink(shop, x, guide, share, seed):
                     kind, chosen, place = 0, i, j
         if kind < 0:
             break
-        take_out(x, chosen)
-        put_in(shop, x, chosen, x.machine[place] if kind == 0 else guide.machine[chosen], place)
-        makespan = measure(shop, x, room)
+        w = x.machine[place] if kind == 0 else guide.machine[chosen]
+        makespan = move(shop, x, chosen, w, place, room)
     return makespan
 
 
@@ -568,3 +418,37 @@ def insertion_schedule(order, shop):
         busy[w, k] = i
         held[w] += 1
     return start, worker
+
+
+@kernel
+def insert_longest_first(order, shop, x, room):
+    """Tasks in an order, each put where the longest path through it is shortest; the makespan.
+
+    Parameters
+    ----------
+    order : int64 (n,)
+        Long tasks first, say.
+    x : Orders
+        New.
+
+    References
+    ----------
+    Werner, Winkler (1995), "Insertion techniques for the heuristic solution of the job shop
+    problem", doi:10.1016/0166-218X(93)E0127-K.
+    """
+    n, m = shop.duration.shape
+    for i in range(n):
+        x.length[i] = FAR
+        for w in range(m):
+            if shop.duration[i, w] > 0:
+                x.length[i] = min(x.length[i], shop.duration[i, w])
+    makespan = measure(shop, x, room)
+    for i in order:
+        least, machine, place = FAR, -1, -1
+        for w in range(m):
+            if shop.duration[i, w] > 0:
+                length, a = best_place(shop, x, i, w)
+                if length < least:
+                    least, machine, place = length, w, a
+        makespan = move(shop, x, i, machine, place, room)
+    return makespan

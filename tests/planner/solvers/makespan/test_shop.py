@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,21 +24,17 @@ from plancast.planner.solvers import SOLVERS, Solution
 from plancast.planner.solvers.greedy.greedy import Greedy
 from plancast.planner.solvers.makespan.recognise import is_shop
 from plancast.planner.solvers.makespan.shop import Shop, _Search
+from plancast.planner.solvers.makespan.shop_orders import FAR, copy_orders, move, new_orders
 from plancast.planner.solvers.makespan.tabu import (
-    FAR,
     best_place,
     can_follow,
     can_lead,
-    copy_orders,
-    measure,
-    new_orders,
     path_ahead,
     path_behind,
-    put_in,
     relink,
     tabu,
-    take_out,
 )
+from plancast.planner.solvers.makespan.walk import Walk
 from tests.oracles.shop_graph import longest_paths
 
 
@@ -95,17 +93,27 @@ def test_solutions_stay_what_the_slow_twin_says(seed: int) -> None:
     """A link, a head or a tail would be left as it was before a move."""
     problem = encode(random_shop(seed))
     search = search_of(problem, seed)
-    x, guide = search._listed(0.0), search._listed(1.0)
-    check(problem, x, search._makespan(x))
+    walk = search.walk
+    x, guide = search.walk.listed(), search.walk.inserted(1.0)
+    check(problem, x, search.walk.makespan(x))
     for k in range(10):
         best = new_orders(*search.shop.duration.shape)
         copy_orders(x, best)
-        least, _ = tabu(
-            search.shop, x, best, 3, 100, 2, search.banned, search.away, search.clock, k
-        )
+        least, _ = tabu(search.shop, x, best, 3, 100, 2, walk.banned, walk.away, walk.clock, k)
         check(problem, best, least)
-        check(problem, x, search._makespan(x))
+        check(problem, x, search.walk.makespan(x))
     check(problem, x, relink(search.shop, x, guide, 0.5, seed))
+
+
+def makespan_after(problem: Problem, shop: object, base: object, *place: int) -> int:
+    """The makespan after a move of a copy, seen to be right."""
+    n, m = shop.duration.shape  # type: ignore[attr-defined]
+    x = new_orders(n, m)
+    copy_orders(base, x)
+    makespan = int(move(shop, x, *place, np.zeros(n, np.int64)))
+    assert x.topological[x.position].tolist() == list(range(n))
+    check(problem, x, makespan)
+    return makespan
 
 
 def test_every_move_that_is_allowed_is_free_of_cycles_and_its_price_holds() -> None:
@@ -114,48 +122,36 @@ def test_every_move_that_is_allowed_is_free_of_cycles_and_its_price_holds() -> N
     for seed in range(15):
         problem = encode(random_shop(seed))
         search = search_of(problem, seed)
-        shop, base = search.shop, search._listed(1.0)
+        shop, base = search.shop, search.walk.inserted(1.0)
         n, m = shop.duration.shape
         room = np.zeros(n, np.int64)
-        measure(shop, base, room)
-        x = new_orders(n, m)
+        moved_to = partial(makespan_after, problem, shop, base)
         for order in orders_of(base):
             for low in range(len(order)):
                 for high in range(low + 1, len(order)):
                     u, v = order[low], order[high]
-                    for way, allowed in ((0, can_follow(shop, base, u, v)),
-                                         (1, can_lead(shop, base, v, u))):  # fmt: skip
-                        if not allowed:
-                            continue
-                        copy_orders(base, x)
-                        take_out(x, u if way == 0 else v)
-                        if way == 0:
-                            promised = path_behind(shop, base, u, v, room)
-                            put_in(shop, x, u, x.machine[u], v)
-                        else:
-                            promised = path_ahead(shop, base, v, u, room)
-                            put_in(shop, x, v, x.machine[v], x.before[u])
-                        makespan = measure(shop, x, room)
-                        assert makespan < FAR
-                        check(problem, x, makespan)
-                        if high == low + 1:
-                            # For neighbours every head and tail that it uses stays true.
-                            assert promised <= makespan
-                        moved += 1
+                    w = int(base.machine[u])
+                    tries = []
+                    if can_follow(shop, base, u, v):
+                        promised = path_behind(base, u, v, room, FAR)
+                        assert path_behind(base, u, v, room, promised) == promised
+                        assert path_behind(base, u, v, room, promised - 1) == FAR
+                        tries.append((promised, moved_to(u, w, v)))
+                    if can_lead(shop, base, v, u):
+                        promised = path_ahead(base, v, u, room, FAR)
+                        assert path_ahead(base, v, u, room, promised) == promised
+                        assert path_ahead(base, v, u, room, promised - 1) == FAR
+                        tries.append((promised, moved_to(v, w, int(base.before[u]))))
+                    moved += len(tries)
+                    if high == low + 1:
+                        # For neighbours every head and tail that it uses stays true.
+                        assert all(promised <= makespan for promised, makespan in tries)
         for i in range(n):
             for w in range(m):
-                if w == base.machine[i] or shop.duration[i, w] == 0:
-                    continue
-                copy_orders(base, x)
-                _, place = best_place(shop, base, i, w)
-                if place == -2:  # no place is free of cycles for certain
-                    continue
-                take_out(x, i)
-                put_in(shop, x, i, w, place)
-                makespan = measure(shop, x, room)
-                assert makespan < FAR
-                check(problem, x, makespan)
-                moved += 1
+                if w != base.machine[i] and shop.duration[i, w] > 0:
+                    _, place = best_place(shop, base, i, w)
+                    moved_to(i, w, place)
+                    moved += 1
     assert moved > 250
 
 
@@ -175,6 +171,53 @@ def test_the_search_finds_small_optima_without_the_prover() -> None:
         best = plan(replace(request, budget=Budget(5.0)), "cpsat")
         mine = plan(replace(request, budget=Budget(None, 3_000)), "shop")
         assert mine.cost == pytest.approx(best.cost)
+
+
+def job_shop(jobs: int, machines: int) -> PlanRequest:
+    """Jobs that each visit every machine, in an order of their own."""
+    rng = np.random.default_rng(5)
+    workers = tuple(Worker(f"m{k}", {"slot": 1}, machine_class=f"m{k}") for k in range(machines))
+    pending, estimates = [], {}
+    for job in range(jobs):
+        last = ()
+        for step, k in enumerate(rng.permutation(machines).tolist()):
+            name = f"{job}-{step}"
+            pending.append(Task(name, {"slot": 1}, after=last))
+            estimates[name] = {f"m{k}": DurationEstimate.certain(int(rng.integers(1, 100)))}
+            last = (name,)
+    snapshot = Snapshot(0, 0, workers, tuple(pending))
+    return PlanRequest("job-shop", snapshot, estimates, MAKESPAN_SECONDS)
+
+
+def test_a_large_job_shop_has_two_walks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One core would be left idle, or what the second finds or fails at be lost."""
+    request = job_shop(15, 15)
+    problem = encode(request)
+    search = search_of(problem)
+    search.run(Budget(2.0), time.perf_counter())
+    assert search.other is not None
+    assert search.walk.made > 0
+    assert search.other.made > 0
+    assert search.steps == search.walk.made + search.other.made
+    assert search.best is not None
+    assert evaluate(request, decode(problem, search.best)).valid
+    # A better schedule of the second alone is the answer.
+    alone = search_of(problem)
+    monkeypatch.setattr(alone.walk, "search", lambda *_: time.sleep(0.05))
+    alone.run(Budget(2.0), time.perf_counter())
+    assert alone.walk.made == 0
+    assert alone.upper_s < min(
+        alone.walk.makespan(x) for x in (alone.walk.listed(), alone.walk.inserted(0.0))
+    )
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Walk, "start", fails)
+    lost = search_of(problem)
+    monkeypatch.setattr(lost.walk, "start", lost.walk.listed)
+    with pytest.raises(ZeroDivisionError):
+        lost.run(Budget(0.5), time.perf_counter())
 
 
 def test_what_is_no_shop_goes_to_the_inner_solver() -> None:
@@ -271,8 +314,8 @@ def test_it_starts_from_heft() -> None:
     for seed in range(300, 320):
         problem = encode(random_shop(seed, 14, 4))
         search = search_of(problem)
-        x = search._listed(0.0)
-        schedule = search._schedule(x)
+        x = search.walk.listed()
+        schedule = search.walk.schedule(x)
         assert schedule.end.max() <= heft_schedule(problem).end.max()
 
 
