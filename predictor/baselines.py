@@ -23,13 +23,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from plancast.predictor.quantile import LEVELS, check_levels
-from plancast.predictor.runtime import MIN_TRAINING_ROWS, RuntimePredictor, in_submission_order
-from plancast.predictor.schema import BadLog, canonical
-from plancast.predictor.splits import split_by_share
+from plancast.predictor.rows import in_submission_order
+from plancast.predictor.runtime import RuntimePredictor
+from plancast.predictor.schema import canonical
 from plancast.predictor.state.experts import SAME
 from plancast.predictor.state.features import FeatureBuilder
 from plancast.predictor.state.history import Floats, History, moments
-from plancast.predictor.training import trainable
+from plancast.predictor.training import split_to_train, trainable
 
 NOTHING_KNOWN_S = 3600.0
 """Forecast where neither a request nor an ended run time is known: an hour, a convention."""
@@ -428,14 +428,7 @@ class SklearnRegressor(_PointForecaster):
         """Learn from a job log, and measure the errors on its end."""
         jobs = canonical(log)
         usable = trainable(jobs)
-        split = split_by_share(jobs, 1 - self.calibration_share, self.calibration_share)
-        train = split.train[usable[split.train]]
-        held_out = split.calibration[usable[split.calibration]]
-        if len(train) < MIN_TRAINING_ROWS:
-            raise BadLog(
-                f"the log has {len(train)} jobs to train on with a positive run time; "
-                f"give at least {MIN_TRAINING_ROWS}"
-            )
+        train, held_out, _ = split_to_train(jobs, usable, self.calibration_share)
         self.builder.fit(jobs.iloc[train])
         matrix = self.builder.transform(jobs)
         target = np.log(np.where(usable, jobs["run_s"].to_numpy(np.float64), 1.0))

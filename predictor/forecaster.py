@@ -23,6 +23,7 @@ from plancast.predictor.censoring import (
     queue_limits,
     tolerated_share,
 )
+from plancast.predictor.quantile import QuantileGBM
 from plancast.predictor.remaining import RemainingCorrection
 from plancast.predictor.state.experts import (
     COHORTS,
@@ -237,6 +238,40 @@ class OnlineForecaster:
         self._middle = int(np.argmin(np.abs(self._level_array - 0.5)))
         self._running: dict[int, Forecast] = {}
 
+    # -- keeping -----------------------------------------------------------------------
+
+    def card(self) -> dict[str, Any]:
+        """Everything but arrays, as JSON values."""
+        return {
+            "features": self.builder.names,
+            "builder": self.builder.card(),
+            "experts": self.experts.card(),
+            "refits": [list(refit) for refit in self.refits],
+            "correction": self.correction.card(),
+            "schedule": self.schedule.card(),
+            "kill_grace_s": self.grace_s if math.isfinite(self.grace_s) else None,
+            "queue_limits_s": self.queue_limits_s,
+        }
+
+    def take(
+        self,
+        card: Mapping[str, Any],
+        regressor: QuantileGBM,
+        correction: pd.DataFrame,
+        remaining: pd.DataFrame,
+    ) -> None:
+        """Become the forecaster whose card, trees and frames these are."""
+        self.experts.regressor = regressor
+        self.experts.spreads = np.array(card["experts"]["spreads"], dtype=np.float64)
+        self.correction = OnlineCorrection.from_card(card["correction"])
+        self.correction.take(correction)
+        self.remaining.take(remaining)
+        self.schedule.take(card["schedule"])
+        self.refits = [(now_s, rows, why) for now_s, rows, why in card["refits"]]
+        grace = card["kill_grace_s"]
+        self.grace_s = math.inf if grace is None else float(grace)
+        self.queue_limits_s = {str(q): float(s) for q, s in card["queue_limits_s"].items()}
+
     # -- asking ------------------------------------------------------------------------
 
     def questions(
@@ -355,6 +390,30 @@ class OnlineForecaster:
             same_of(asked.ladders_s),
         )
         return corrected
+
+    def replay_jobs(
+        self,
+        asked: Questions,
+        run_s: Floats,
+        issue_s: Floats,
+        known_s: Floats,
+        correction: OnlineCorrection | None = None,
+    ) -> Floats:
+        """Do what ``replay`` does with the experts as they are now; in seconds.
+
+        Parameters
+        ----------
+        asked, issue_s, known_s, correction
+            As of ``replay``.
+        run_s : array, shape (n,)
+            Seconds; NaN: teaches nothing, and is not waited for where its end is known.
+        """
+        unused = np.isnan(run_s) & np.isfinite(known_s)
+        logs, limits = self.logs(asked), self.limits(asked)
+        known_s = np.where(unused, np.nan, known_s)
+        return seconds_of(
+            self.replay(asked, logs, limits, np.log(run_s), issue_s, known_s, correction)
+        )
 
     # -- one at a time -----------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from plancast.predictor.schema import COLUMNS, OUTCOMES
+from plancast.predictor.schema import COLUMNS, OUTCOMES, BadLog, canonical
 
 Floats = NDArray[np.float64]
 
@@ -102,3 +102,35 @@ def plausible(jobs: pd.DataFrame) -> tuple[pd.DataFrame, int, int]:
         jobs = jobs.assign(run_s=run)
     kept = jobs if not refused.any() else jobs[~refused].reset_index(drop=True)
     return kept, int(longer.sum()), int(refused.sum())
+
+
+def in_submission_order(
+    frame: pd.DataFrame, as_of_s: Floats | float | None
+) -> tuple[pd.DataFrame, Floats | None, NDArray[np.int64]]:
+    """Canonical jobs, their as-of moments, and the place of each in `frame`.
+
+    A job whose submission is unknown counts as submitted at its as-of moment.
+
+    Raises
+    ------
+    BadLog
+        Where neither is known.
+    """
+    as_of: Floats | None = None
+    frame = frame.reset_index(drop=True)
+    if as_of_s is not None:
+        as_of = np.array(np.broadcast_to(np.asarray(as_of_s, dtype=np.float64), len(frame)))
+        if "submit_s" not in frame.columns:
+            frame = frame.assign(submit_s=as_of)
+        else:
+            frame = frame.assign(submit_s=frame["submit_s"].where(frame["submit_s"].notna(), as_of))
+    numbered = frame.assign(num_place=np.arange(len(frame), dtype=np.float64))
+    jobs = finite_requests(canonical(numbered))
+    order = np.array(jobs["num_place"], dtype=np.int64)
+    jobs = jobs.drop(columns="num_place")
+    unknown = np.flatnonzero(jobs["submit_s"].isna().to_numpy())
+    if len(unknown):
+        raise BadLog(
+            f"row {order[unknown[0]] + 1}: submit_s is unknown; fill it in or give as_of_s"
+        )
+    return jobs, None if as_of is None else as_of[order], order

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
-import tempfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,31 +22,16 @@ from plancast.predictor.forecaster import (
     seconds_of,
 )
 from plancast.predictor.metrics import score
-from plancast.predictor.model_files import (
-    CARD_FILE,
-    FORMAT,
-    BadModel,
-    card_html,
-    data_digest,
-    digest_of_card,
-    is_empty,
-    plain,
-    put_in_place,
-    read_card,
-    sha256_of,
-    versions,
-    weaknesses,
-)
+from plancast.predictor.model_card import card_html, card_of_log
+from plancast.predictor.model_files import FORMAT, BadModel, checked_card, write_folder
 from plancast.predictor.quantile import LEVELS, QuantileGBM, check_levels
-from plancast.predictor.remaining import RemainingCorrection
-from plancast.predictor.rows import clean_row, finite_requests, plausible
-from plancast.predictor.schema import OUTCOMES, BadLog, canonical
-from plancast.predictor.splits import known_at_s, split_by_share
-from plancast.predictor.state.experts import TRAINING_ROWS, owner_of, owners_of
+from plancast.predictor.rows import clean_row, in_submission_order, plausible
+from plancast.predictor.schema import OUTCOMES, canonical
+from plancast.predictor.splits import known_at_s
+from plancast.predictor.state.experts import TRAINING_ROWS, owner_of
 from plancast.predictor.state.features import FeatureBuilder
 from plancast.predictor.state.history import Floats, History
 from plancast.predictor.state.keys import JobKey
-from plancast.predictor.state.online import OnlineCorrection
 from plancast.predictor.target import (
     Target,
     as_target,
@@ -61,16 +42,14 @@ from plancast.predictor.target import (
 from plancast.predictor.training import (
     Running,
     Training,
+    UnnamedRows,
     begun_at_s,
+    latest_s,
     past_of,
     runs_at,
+    split_to_train,
     trainable,
-    unnamed_places,
-    unnamed_rows,
 )
-
-MIN_TRAINING_ROWS = FIRST_ROWS
-"""Fewer jobs with a run time than this teach nothing."""
 
 _HISTORY_FILE = "history.parquet"
 _CORRECTION_FILE = "correction.parquet"
@@ -148,7 +127,7 @@ class RuntimePredictor(BaseEstimator):
         self.refused = 0
         self._running: dict[JobKey, Running] = {}
         self._training = Training.nothing()
-        self._unnamed: Counter[int] = Counter()
+        self._unnamed = UnnamedRows()
         self.card: dict[str, Any] = {}
 
     def _check_settings(self) -> None:
@@ -177,21 +156,6 @@ class RuntimePredictor(BaseEstimator):
         """What makes the features."""
         return self.forecaster.builder
 
-    @property
-    def correction(self) -> OnlineCorrection:
-        """The mixture and its calibration."""
-        return self.forecaster.correction
-
-    @property
-    def remaining(self) -> RemainingCorrection:
-        """The calibration of remaining times."""
-        return self.forecaster.remaining
-
-    @property
-    def grace_s(self) -> float:
-        """How long after its request a job may run, seconds; infinity: it is not killed."""
-        return self.forecaster.grace_s
-
     # -- learning ----------------------------------------------------------------------
 
     def fit(self, log: pd.DataFrame, y: None = None) -> RuntimePredictor:
@@ -213,53 +177,40 @@ class RuntimePredictor(BaseEstimator):
         jobs, repaired, self.refused = plausible(canonical(log))
         jobs = as_target(jobs, self.target)
         usable = trainable(jobs, self.outcomes)
-        split = split_by_share(jobs, 1 - self.calibration_share, self.calibration_share)
-        train = split.train[usable[split.train]]
-        held_out = split.calibration[usable[split.calibration]]
-        if len(train) < MIN_TRAINING_ROWS:
-            raise BadLog(
-                f"the log has {len(train)} jobs to train on with a positive "
-                f"{'run time' if self.target == 'time' else 'peak memory'}; "
-                f"give at least {MIN_TRAINING_ROWS}"
-            )
+        what = "run time" if self.target == "time" else "peak memory"
+        train, held_out, moment = split_to_train(jobs, usable, self.calibration_share, what)
         builder = FeatureBuilder(self.window, self.decay).fit(jobs.iloc[train])
         self.forecaster = self._new_forecaster(builder)
         history = History(builder.window, builder.decay)
         questions = self.forecaster.questions(jobs, history)
-        run, submit = (jobs[name].to_numpy(np.float64, copy=True) for name in ("run_s", "submit_s"))
-        known, begun = known_at_s(jobs), begun_at_s(jobs)
-        moment = split.calibration_from_s
+        run, known = jobs["run_s"].to_numpy(np.float64, copy=True), known_at_s(jobs)
         if not math.isfinite(moment):
+            submit = jobs["submit_s"].to_numpy(np.float64)
             moment = float(np.nanmax(np.concatenate([known[np.isfinite(known)], submit])))
         if self.target == "time":
-            watched = moment - begun[runs_at(jobs, usable, moment)]
+            watched = moment - begun_at_s(jobs)[runs_at(jobs, usable, moment)]
         else:
             watched = lower_bounds(jobs, moment)
         self.forecaster.refit(past_of(questions, train, run, watched), moment, len(train), "first")
         metrics: dict[str, float] = {}
         if len(held_out):
             part = questions.part(held_out)
-            logs = self.forecaster.logs(part)
-            raw = np.exp(logs[:, 0])
+            raw = np.exp(self.forecaster.logs(part)[:, 0])
             median = between_levels_or_middle(raw, self.levels)
             metrics = score(run[held_out], median, raw, self.levels)
-            found = self._replayed(
-                self.correction, jobs.iloc[held_out], part, submit[held_out], known[held_out]
-            )
-            if self.target == "time":
-                self.remaining.replay(
-                    found, run[held_out], begun[held_out], known[held_out], part.owners
-                )
+            self._calibrate(jobs.iloc[held_out], part)
         ended = np.flatnonzero(usable & np.isfinite(known))[-TRAINING_ROWS:]
-        self._training = Training.of(past_of(questions, ended, run, np.empty(0)))
-        self._running = {}
-        self.history = History(builder.window, builder.decay)
-        self.history.see_log(jobs)
+        self._remember(jobs, Training.of(past_of(questions, ended, run, np.empty(0))))
         # The next refit is counted from the end of this log, not of its training part.
-        self.forecaster.schedule.fitted(self._latest(jobs), self._ended())
-        self._unnamed = unnamed_rows(jobs)
-        self.card = self._new_card(log, jobs, len(train), len(held_out), usable, metrics)
-        self.card["counts"] |= {"repaired": repaired, "refused": self.refused}
+        self.forecaster.schedule.fitted(latest_s(jobs), self._ended())
+        self.card = self._new_card(log, jobs, usable, metrics)
+        self.card["counts"] |= {
+            "trained": len(train),
+            "calibrated": len(held_out),
+            "embargoed": int(usable.sum()) - len(train) - len(held_out),
+            "repaired": repaired,
+            "refused": self.refused,
+        }
         return self
 
     @classmethod
@@ -280,17 +231,22 @@ class RuntimePredictor(BaseEstimator):
             refit_s=forecaster.schedule.refit_s,
         )
         model.forecaster = forecaster
-        model.window, model.decay = model.builder.window, model.builder.decay
-        model.history = History(model.builder.window, model.builder.decay)
-        model.history.see_log(walk.jobs)
-        model._unnamed = unnamed_rows(walk.jobs)
-        model._training = Training.of(walk.training)
+        model._remember(walk.jobs, Training.of(walk.training))
         usable = trainable(walk.jobs, model.outcomes)
-        trained = walk.refits[-1][1]
-        model.card = model._new_card(walk.jobs, walk.jobs, trained, 0, usable, {})
-        model.card["counts"]["calibrated"] = forecaster.correction.settled
-        model.card["counts"]["embargoed"] = 0
+        model.card = model._new_card(walk.jobs, walk.jobs, usable, {})
+        model.card["counts"] |= {
+            "trained": walk.refits[-1][1],
+            "calibrated": forecaster.correction.settled,
+            "embargoed": 0,
+        }
         return model
+
+    def _remember(self, jobs: pd.DataFrame, training: Training) -> None:
+        """Know these jobs, canonical, and no others; and what the next refit trains on."""
+        self.window, self.decay = self.builder.window, self.builder.decay
+        self.history = History(self.window, self.decay)
+        self.history.see_log(jobs)
+        self._unnamed, self._training, self._running = UnnamedRows(jobs), training, {}
 
     def update(self, rows: pd.DataFrame) -> None:
         """Fold jobs into the history and the calibration at once; refit where that is due.
@@ -319,7 +275,7 @@ class RuntimePredictor(BaseEstimator):
         """
         jobs, _, refused = plausible(canonical(rows))
         self.refused += refused
-        jobs = self._without_known(as_target(jobs, self.target))
+        jobs = self._unnamed.without_known(as_target(jobs, self.target))
         over = jobs["end_s"].notna().to_numpy() | (jobs["outcome"] != "unknown").to_numpy()
         unnoted = []
         for place, job in jobs[over].sort_values("end_s", kind="stable").iterrows():
@@ -342,22 +298,7 @@ class RuntimePredictor(BaseEstimator):
                 number = self.forecaster.submitted(forecast)
                 self._running[key] = Running(number, asked, job["start_s"])
             self.history.see(job)
-        self._refit_if_due(self._latest(jobs))
-
-    def _without_known(self, jobs: pd.DataFrame) -> pd.DataFrame:
-        """Leave out rows without a job_id that are known already, cell for cell."""
-        found = unnamed_rows(jobs)
-        new = found - self._unnamed
-        if new == found:
-            self._unnamed |= found
-            return jobs
-        left = Counter(new)
-        keep = np.ones(len(jobs), bool)
-        for place, row in unnamed_places(jobs):
-            keep[place] = left[row] > 0
-            left[row] -= 1
-        self._unnamed |= found
-        return jobs[keep].reset_index(drop=True)
+        self._refit_if_due(latest_s(jobs))
 
     def _calibrate_late(self, ended: pd.DataFrame) -> None:
         """Learn from ended jobs that were never noted as waiting, before the history sees them."""
@@ -367,20 +308,20 @@ class RuntimePredictor(BaseEstimator):
         jobs = canonical(ended[new & ~again.to_numpy()])
         if not len(jobs) or self.forecaster.experts.regressor is None:
             return
-        submit, run = (jobs[name].to_numpy(np.float64, copy=True) for name in ("submit_s", "run_s"))
         asked = self.forecaster.questions(jobs, self.history)
-        known = known_at_s(jobs)
-        found = self._replayed(self.correction, jobs, asked, submit, known)
-        if self.target == "time":
-            self.remaining.replay(found, run, begun_at_s(jobs), known, owners_of(jobs))
-        for place in np.argsort(known, kind="stable"):
+        self._calibrate(jobs, asked)
+        run = jobs["run_s"].to_numpy(np.float64)
+        for place in np.argsort(known_at_s(jobs), kind="stable"):
             self._training.add(asked.part(np.array([place])), float(run[place]))
 
-    def _latest(self, jobs: pd.DataFrame) -> float:
-        """The latest moment that rows tell of, seconds; -inf where they tell of none."""
-        moments = jobs[["submit_s", "end_s"]].to_numpy(np.float64)
-        moments = moments[np.isfinite(moments)]
-        return float(moments.max()) if len(moments) else -math.inf
+    def _calibrate(self, jobs: pd.DataFrame, asked: Questions) -> None:
+        """Forecast ended jobs as of their submissions, and learn from what they ran."""
+        submit, run = (jobs[name].to_numpy(np.float64, copy=True) for name in ("submit_s", "run_s"))
+        known = known_at_s(jobs)
+        usable = np.where(trainable(jobs, self.outcomes), run, np.nan)
+        found = self.forecaster.replay_jobs(asked, usable, submit, known)
+        if self.target == "time":
+            self.forecaster.remaining.replay(found, run, begun_at_s(jobs), known, asked.owners)
 
     def _ended(self) -> int:
         """Jobs with a run time that have ended."""
@@ -397,14 +338,10 @@ class RuntimePredictor(BaseEstimator):
         if self.target == "mem":
             watched = []
         past = self._training.past(np.array(watched, np.float64))
-        if len(past.run_s) < MIN_TRAINING_ROWS:
+        if len(past.run_s) < FIRST_ROWS:
             return
         self.forecaster.refit(past, now, ended, why)
-        self.card |= {
-            "experts": self.forecaster.experts.card(),
-            "refits": [list(refit) for refit in self.forecaster.refits],
-            **self._caps(),
-        }
+        self.card |= self.forecaster.card()
         self.card["counts"]["trained"] = self.forecaster.refits[-1][1]
 
     # -- forecasting -------------------------------------------------------------------
@@ -480,8 +417,9 @@ class RuntimePredictor(BaseEstimator):
         -----
         See ``RemainingCorrection``.
         """
-        asked, forecast = self._issued(self._row(job), as_of_s)
-        return self.remaining.quantiles(seconds_of(forecast.logs), elapsed_s, asked.owners[0])
+        forecast = self._issued(self._row(job), as_of_s)[1]
+        logs, owner = forecast.logs, forecast.owner
+        return self.forecaster.remaining.quantiles(seconds_of(logs), elapsed_s, owner)
 
     def predict_elapsed(
         self, jobs: pd.DataFrame, elapsed_s: Floats | None, as_of_s: Floats | float | None = None
@@ -505,10 +443,9 @@ class RuntimePredictor(BaseEstimator):
             return quantiles
         rows = (clean_row(job) for job in jobs.to_dict("records"))
         owners = [owner_of(row["user"], row["queue"]) for row in rows]
-        for place in np.flatnonzero(elapsed_s > 0).tolist():
-            elapsed = float(elapsed_s[place])
-            left = self.remaining.quantiles(quantiles[place], elapsed, owners[place])
-            quantiles[place] = elapsed + np.maximum(np.maximum.accumulate(left), 1.0)
+        for i in np.flatnonzero(elapsed_s > 0).tolist():
+            left = self.forecaster.remaining.quantiles(quantiles[i], float(elapsed_s[i]), owners[i])
+            quantiles[i] = elapsed_s[i] + np.maximum(np.maximum.accumulate(left), 1.0)
         return quantiles
 
     # -- keeping -----------------------------------------------------------------------
@@ -523,35 +460,14 @@ class RuntimePredictor(BaseEstimator):
         BadModel
             Where nothing was learned, or the folder holds something else than a model.
         """
-        target = Path(folder)
-        regressor = self._fitted()
-        if target.exists() and not (target / CARD_FILE).is_file() and not is_empty(target):
-            raise BadModel(f"{target} exists and is no model folder; name another folder")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
-            files = [*regressor.save(fresh), _HISTORY_FILE, _CORRECTION_FILE, _REMAINING_FILE]
-            files.append(_TRAINING_FILE)
-            self._training.frame(self.builder.names).to_parquet(
-                fresh / _TRAINING_FILE, index=False, compression="zstd"
-            )
-            self.history.frame().to_parquet(fresh / _HISTORY_FILE, index=False)
-            self.correction.frame().to_parquet(fresh / _CORRECTION_FILE, index=False)
-            self.remaining.frame().to_parquet(fresh / _REMAINING_FILE, index=False)
-            card = {
-                **self.card,
-                "correction": self.correction.card(),
-                "schedule": self._schedule_card(),
-                "files": {n: sha256_of(fresh / n) for n in files},
-            }
-            card["card_sha256"] = digest_of_card(card)
-            text = json.dumps(card, indent=1, allow_nan=False)
-            (fresh / CARD_FILE).write_text(text + "\n", encoding="utf-8")
-            fresh.chmod(0o755)
-            put_in_place(fresh, target)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-        return target
+        frames = {
+            _TRAINING_FILE: self._training.frame(self.builder.names),
+            _HISTORY_FILE: self.history.frame(),
+            _CORRECTION_FILE: self.forecaster.correction.frame(),
+            _REMAINING_FILE: self.forecaster.remaining.frame(),
+        }
+        card = {**self.card, **self.forecaster.card()}
+        return write_folder(Path(folder), card, self._fitted().save, frames)
 
     @classmethod
     def load(cls, folder: str | Path) -> RuntimePredictor:
@@ -563,52 +479,28 @@ class RuntimePredictor(BaseEstimator):
             Where a file is missing, damaged or of another version.
         """
         source = Path(folder)
-        card = read_card(source)
-        for name, digest in card["files"].items():
-            if not (source / name).is_file():
-                raise BadModel(f"{source}: {name} is missing; train the model again")
-            if sha256_of(source / name) != digest:
-                raise BadModel(
-                    f"{source}: {name} is not the file that card.json describes; "
-                    "train the model again"
-                )
+        card = checked_card(source)
         try:
-            settings = card["settings"]
-            model = cls(
-                card["levels"],
-                calibration_share=settings["calibration_share"],
-                cap_at_request=settings["cap_at_request"],
-                outcomes=settings["outcomes"],
-                seed=settings["seed"],
-                trees=settings["trees"],
-                refit_s=math.inf if settings["refit_s"] is None else settings["refit_s"],
-                target=settings.get("target", "time"),
-            )
+            settings = dict(card["settings"])
+            if settings["refit_s"] is None:
+                settings["refit_s"] = math.inf
+            model = cls(card["levels"], **settings)
             model.forecaster = model._new_forecaster(FeatureBuilder.from_card(card["builder"]))
-            model.window, model.decay = model.builder.window, model.builder.decay
-            forecaster = model.forecaster
-            forecaster.experts.regressor = QuantileGBM.load(source)
-            forecaster.experts.spreads = np.array(card["experts"]["spreads"], dtype=np.float64)
-            forecaster.correction = OnlineCorrection.from_card(card["correction"])
-            forecaster.schedule.take(card["schedule"])
-            forecaster.refits = [(a, b, c) for a, b, c in card["refits"]]
-            model.correction.take(pd.read_parquet(source / _CORRECTION_FILE))
-            model.remaining.take(pd.read_parquet(source / _REMAINING_FILE))
-            grace = card["kill_grace_s"]
-            forecaster.grace_s = math.inf if grace is None else float(grace)
-            forecaster.queue_limits_s = {
-                str(q): float(v) for q, v in card["queue_limits_s"].items()
-            }
+            model.forecaster.take(
+                card,
+                QuantileGBM.load(source),
+                pd.read_parquet(source / _CORRECTION_FILE),
+                pd.read_parquet(source / _REMAINING_FILE),
+            )
             if card["features"] != model.builder.names:
                 raise BadModel(
                     f"{source}: card.json names features that this version does not build; "
                     "train the model again"
                 )
-            model.history = History(model.builder.window, model.builder.decay)
-            model.history.see_log(pd.read_parquet(source / _HISTORY_FILE))
-            model._unnamed = unnamed_rows(model.history.frame())
-            model._training = Training.from_frame(
-                pd.read_parquet(source / _TRAINING_FILE), model.builder.names
+            training = pd.read_parquet(source / _TRAINING_FILE)
+            model._remember(
+                pd.read_parquet(source / _HISTORY_FILE),
+                Training.from_frame(training, model.builder.names),
             )
         except BadModel:
             raise
@@ -617,9 +509,7 @@ class RuntimePredictor(BaseEstimator):
                 f"{source}: card.json does not fit the files ({type(error).__name__}: {error}); "
                 "train the model again"
             ) from error
-        model.card = {
-            k: v for k, v in card.items() if k not in ("files", "card_sha256", "schedule")
-        }
+        model.card = {k: v for k, v in card.items() if k not in ("files", "card_sha256")}
         return model
 
     # -- inner workings ----------------------------------------------------------------
@@ -659,38 +549,15 @@ class RuntimePredictor(BaseEstimator):
             known = known_at_s(jobs) if see_ends else np.full(len(jobs), np.inf)
             # The replay asks in order of the moments, and learns on a copy.
             turn = np.argsort(moments, kind="stable")
-            result[order[turn]] = self._replayed(
-                self.correction.copy(),
-                jobs.iloc[turn],
+            result[order[turn]] = self.forecaster.replay_jobs(
                 asked.part(turn),
+                np.where(trainable(jobs, self.outcomes), jobs["run_s"], np.nan)[turn],
                 moments[turn],
                 known[turn],
+                self.forecaster.correction.copy(),
             )
         return (
             result if levels is None else between_levels(result, self.levels, check_levels(levels))
-        )
-
-    def _replayed(
-        self,
-        correction: OnlineCorrection,
-        jobs: pd.DataFrame,
-        asked: Questions,
-        issue_s: Floats,
-        known_s: Floats,
-    ) -> Floats:
-        """Quantiles of jobs in the order of their forecasts, seconds; `correction` learns."""
-        usable = trainable(jobs, self.outcomes)
-        run = jobs["run_s"].to_numpy(np.float64)
-        return seconds_of(
-            self.forecaster.replay(
-                asked,
-                self.forecaster.logs(asked),
-                self.forecaster.limits(asked),
-                np.where(usable, np.log(np.where(usable, run, 1.0)), np.nan),
-                issue_s,
-                np.where(usable | np.isinf(known_s), known_s, np.nan),
-                correction,
-            )
         )
 
     def _row(self, job: Mapping[str, Any]) -> dict[str, Any]:
@@ -701,96 +568,25 @@ class RuntimePredictor(BaseEstimator):
         asked = self.forecaster.question(job, self.history, as_of_s)
         return asked, self.forecaster.issue(asked)
 
-    def _caps(self) -> dict[str, Any]:
-        return {
-            "kill_grace_s": self.grace_s if math.isfinite(self.grace_s) else None,
-            "queue_limits_s": self.forecaster.queue_limits_s,
-        }
-
-    def _schedule_card(self) -> dict[str, float]:
-        return self.forecaster.schedule.card()
-
     def _new_card(
         self,
         log: pd.DataFrame,
         jobs: pd.DataFrame,
-        trained: int,
-        calibrated: int,
         usable: NDArray[np.bool_],
         metrics: dict[str, float],
     ) -> dict[str, Any]:
-        submit = jobs["submit_s"].to_numpy(dtype=np.float64)
-        outcomes = jobs["outcome"].to_numpy()
+        settings = self.get_params()
+        settings["outcomes"] = list(self.outcomes)
+        settings["refit_s"] = self.refit_s if math.isfinite(self.refit_s) else None
+        # The builder's card has the window and the decay.
+        for name in ("levels", "window", "decay"):
+            del settings[name]
         return {
             "format": FORMAT,
             "name": self.name,
             "levels": list(self.levels),
-            "settings": {
-                "calibration_share": self.calibration_share,
-                "cap_at_request": self.cap_at_request,
-                "outcomes": list(self.outcomes),
-                "seed": self.seed,
-                "trees": self.trees,
-                "refit_s": self.refit_s if math.isfinite(self.refit_s) else None,
-                "target": self.target,
-            },
-            "features": self.builder.names,
-            "builder": self.builder.card(),
-            "experts": self.forecaster.experts.card(),
-            "refits": [list(refit) for refit in self.forecaster.refits],
-            "correction": self.correction.card(),
-            **self._caps(),
-            "training_window_s": [float(submit[0]), float(submit[-1])],
-            "data": {
-                "rows": len(jobs),
-                "submitted_from_s": float(submit[0]),
-                "submitted_until_s": float(submit[-1]),
-                "sha256": data_digest(jobs),
-                "attrs": plain(dict(log.attrs)),
-            },
-            "counts": {
-                "outcomes": {o: int((outcomes == o).sum()) for o in OUTCOMES},
-                "trained": trained,
-                "calibrated": calibrated,
-                "embargoed": int(usable.sum()) - trained - calibrated,
-                "excluded_from_training": int((~usable).sum()),
-                "excluded_from_history": self.history.excluded,
-                "censored_in_history": self.history.censored,
-                "ended_in_history": len(self.history),
-            },
+            "settings": settings,
+            **self.forecaster.card(),
+            **card_of_log(jobs, log.attrs, usable, self.history, self.forecaster.grace_s),
             "metrics_before_correction": metrics,
-            "known_weaknesses": weaknesses(jobs, usable, self.grace_s),
-            "versions": versions(),
         }
-
-
-def in_submission_order(
-    frame: pd.DataFrame, as_of_s: Floats | float | None
-) -> tuple[pd.DataFrame, Floats | None, NDArray[np.int64]]:
-    """Canonical jobs, their as-of moments, and the place of each in `frame`.
-
-    A job whose submission is unknown counts as submitted at its as-of moment.
-
-    Raises
-    ------
-    BadLog
-        Where neither is known.
-    """
-    as_of: Floats | None = None
-    frame = frame.reset_index(drop=True)
-    if as_of_s is not None:
-        as_of = np.array(np.broadcast_to(np.asarray(as_of_s, dtype=np.float64), len(frame)))
-        if "submit_s" not in frame.columns:
-            frame = frame.assign(submit_s=as_of)
-        else:
-            frame = frame.assign(submit_s=frame["submit_s"].where(frame["submit_s"].notna(), as_of))
-    numbered = frame.assign(num_place=np.arange(len(frame), dtype=np.float64))
-    jobs = finite_requests(canonical(numbered))
-    order = np.array(jobs["num_place"], dtype=np.int64)
-    jobs = jobs.drop(columns="num_place")
-    unknown = np.flatnonzero(jobs["submit_s"].isna().to_numpy())
-    if len(unknown):
-        raise BadLog(
-            f"row {order[unknown[0]] + 1}: submit_s is unknown; fill it in or give as_of_s"
-        )
-    return jobs, None if as_of is None else as_of[order], order

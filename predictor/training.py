@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from plancast.predictor.forecaster import Past, Questions
-from plancast.predictor.schema import OUTCOMES
-from plancast.predictor.splits import known_at_s
+from plancast.predictor.forecaster import FIRST_ROWS, Past, Questions
+from plancast.predictor.schema import OUTCOMES, BadLog
+from plancast.predictor.splits import known_at_s, split_by_share
 from plancast.predictor.state.experts import TRAINING_ROWS
 from plancast.predictor.state.keys import ROW
 
@@ -85,7 +85,29 @@ def past_of(asked: Questions, rows: NDArray[np.int64], run_s: Floats, watched_s:
     return Past(asked.matrix[rows], asked.requested_s[rows], run_s[rows], queues, watched_s)
 
 
-def unnamed_places(jobs: pd.DataFrame) -> list[tuple[int, int]]:
+class UnnamedRows:
+    """The ended rows that name no job: one that comes again is that row again."""
+
+    def __init__(self, jobs: pd.DataFrame | None = None) -> None:
+        known = [] if jobs is None else _unnamed_places(jobs)
+        self._known = Counter(row for _, row in known)
+
+    def without_known(self, jobs: pd.DataFrame) -> pd.DataFrame:
+        """The rows that are not known already, cell for cell; from now on they are."""
+        places = _unnamed_places(jobs)
+        found = Counter(row for _, row in places)
+        left = found - self._known
+        self._known |= found
+        if left == found:
+            return jobs
+        keep = np.ones(len(jobs), bool)
+        for place, row in places:
+            keep[place] = left[row] > 0
+            left[row] -= 1
+        return jobs[keep].reset_index(drop=True)
+
+
+def _unnamed_places(jobs: pd.DataFrame) -> list[tuple[int, int]]:
     """Places of the ended rows that name no job, and a hash of what each says."""
     unnamed = np.flatnonzero(((jobs["job_id"] == "") & jobs["end_s"].notna()).to_numpy())
     columns = (jobs[name].iloc[unnamed].tolist() for name in ROW if name != "job_id")
@@ -95,9 +117,10 @@ def unnamed_places(jobs: pd.DataFrame) -> list[tuple[int, int]]:
     return list(zip(unnamed.tolist(), found, strict=True))
 
 
-def unnamed_rows(jobs: pd.DataFrame) -> Counter[int]:
-    """How often each ended row that names no job is there."""
-    return Counter(row for _, row in unnamed_places(jobs))
+def latest_s(jobs: pd.DataFrame) -> float:
+    """The latest submission or end of jobs, seconds; -inf where none is known."""
+    moments = jobs[["submit_s", "end_s"]].to_numpy(np.float64)
+    return float(np.max(moments, initial=-np.inf, where=np.isfinite(moments)))
 
 
 def begun_at_s(jobs: pd.DataFrame) -> Floats:
@@ -117,6 +140,29 @@ def runs_at(jobs: pd.DataFrame, usable: NDArray[np.bool_], moment_s: float) -> N
     silent = not found.any()
     open_end = np.isinf(known) & (found | (silent & (jobs["outcome"] == "unknown").to_numpy()))
     return np.asarray((usable | open_end) & (begun_at_s(jobs) <= moment_s) & (known > moment_s))
+
+
+def split_to_train(
+    jobs: pd.DataFrame,
+    usable: NDArray[np.bool_],
+    calibration_share: float,
+    what: str = "run time",
+) -> tuple[NDArray[np.int64], NDArray[np.int64], float]:
+    """Rows that train, rows that calibrate, and when those begin, seconds (or infinity).
+
+    Raises
+    ------
+    BadLog
+        Where too few jobs have `what` is to be learned.
+    """
+    split = split_by_share(jobs, 1 - calibration_share, calibration_share)
+    train = split.train[usable[split.train]]
+    if len(train) < FIRST_ROWS:
+        raise BadLog(
+            f"the log has {len(train)} jobs to train on with a positive {what}; "
+            f"give at least {FIRST_ROWS}"
+        )
+    return train, split.calibration[usable[split.calibration]], split.calibration_from_s
 
 
 def trainable(jobs: pd.DataFrame, outcomes: Sequence[str] = OUTCOMES) -> NDArray[np.bool_]:

@@ -67,7 +67,6 @@ EXCEPTIONS = {
     "planner/worlds/rollout_kernel.py::roll_easy": KERNEL,
     "planner/worlds/wait_kernel.py::waits_along": KERNEL,
     "planner/worlds/simulate.py::_Execution._build_arrays": ENCODING,
-    "predictor/runtime.py": FORECASTS,
     "predictor/walk.py::walk_forward": FORECASTS,
 }
 """What may be larger, ``path`` or ``path::function``, each with its reason."""
@@ -149,6 +148,7 @@ TESTED_IN = {
     "predictor/model_files": "predictor/test_runtime",
     "predictor/training": "predictor/test_runtime",
     "predictor/evaluation": "predictor/test_walk",
+    "predictor/model_card": "predictor/test_runtime",
     "predictor/jit": "planner/arrays/test_jit",
     "predictor/logs": "contracts/test_readers",
     "predictor/remaining": "predictor/test_walk",

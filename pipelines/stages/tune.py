@@ -13,9 +13,9 @@ from joblib import Parallel, delayed
 from plancast.pipelines.inputs.yaml_files import yaml_text
 from plancast.planner.model.domain import BadRequest
 from plancast.predictor import RuntimePredictor
+from plancast.predictor.forecaster import FIRST_ROWS
 from plancast.predictor.metrics import median_abs_log2, pinball
 from plancast.predictor.model_files import data_digest
-from plancast.predictor.runtime import MIN_TRAINING_ROWS
 from plancast.predictor.splits import rolling_origin, split_by_share
 from plancast.predictor.training import trainable
 
@@ -226,7 +226,7 @@ def tune(
     )
     fewest = min((int(trainable(past.iloc[train]).sum()) for train, _ in splits), default=0)
     # The model keeps a part of its training rows for the calibration.
-    needed = 2 * MIN_TRAINING_ROWS
+    needed = 2 * FIRST_ROWS
     if fewest < needed:
         raise BadRequest(
             f"{jobs.attrs.get('source', 'the log')}: {fewest} jobs had ended before the first fold "

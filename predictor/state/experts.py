@@ -189,14 +189,6 @@ COHORTS = 1 + (len(LENGTHS) + 1) * (len(SPREADS) + 1)
 """Cold starts, and one cohort for each class of length and spread."""
 
 
-def cold_starts(
-    jobs: pd.DataFrame, builder: FeatureBuilder, matrix: NDArray[np.float32]
-) -> NDArray[np.bool_]:
-    """Which jobs have a user of whom no job had ended."""
-    known = (jobs["user"] != "").to_numpy()
-    return np.asarray(known & (matrix[:, builder.names.index("user_count")] == 0), dtype=bool)
-
-
 def cohorts_of(
     cold: NDArray[np.bool_], logs: NDArray[Any], levels: Sequence[float]
 ) -> NDArray[np.int64]:

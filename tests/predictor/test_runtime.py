@@ -69,12 +69,12 @@ def test_the_kill_limit_is_learned_and_an_option(log: pd.DataFrame) -> None:
     killed = past.assign(requested_s=60.0, run_s=past["run_s"].clip(upper=60.0))
     killed["end_s"] = killed["start_s"] + killed["run_s"]
     model = RuntimePredictor(trees=TREES).fit(killed)
-    assert model.grace_s == 0.0
+    assert model.forecaster.grace_s == 0.0
     assert (model.predict_quantiles(killed) <= 60.0 + 1e-9).all()
     free = RuntimePredictor(trees=TREES, cap_at_request=False).fit(killed)
-    assert free.grace_s == np.inf
+    assert free.forecaster.grace_s == np.inf
     ignored = RuntimePredictor(trees=TREES).fit(past.assign(requested_s=30.0))
-    assert ignored.grace_s == np.inf
+    assert ignored.forecaster.grace_s == np.inf
     assert np.median(ignored.predict(past)) > 60
 
 
@@ -158,21 +158,24 @@ def test_update_folds_in_at_once(log: pd.DataFrame) -> None:
 def test_a_job_told_only_at_its_end_calibrates(log: pd.DataFrame) -> None:
     """A master that tells nothing but finished jobs would keep stale quantiles forever."""
     model = RuntimePredictor(trees=TREES).fit(log.iloc[:1000])
-    settled, left = model.correction.settled, model.remaining.parts[0.25].settled
+    settled, left = (
+        model.forecaster.correction.settled,
+        model.forecaster.remaining.parts[0.25].settled,
+    )
     slower = log.iloc[1000:1200].assign(run_s=log["run_s"] * 5.0)
     slower = slower.assign(end_s=slower["start_s"] + slower["run_s"])
     stale = RuntimePredictor(trees=TREES).fit(log.iloc[:1000])
     stale.history.see_log(slower)
     model.update(slower)
-    assert model.correction.settled == settled + 200
-    assert model.remaining.parts[0.25].settled > left
+    assert model.forecaster.correction.settled == settled + 200
+    assert model.forecaster.remaining.parts[0.25].settled > left
     # Told once more, the same jobs teach nothing.
     model.update(slower.iloc[:50])
-    assert model.correction.settled == settled + 200
+    assert model.forecaster.correction.settled == settled + 200
     # A job that never ran, or was submitted nobody knows when, has no forecast to learn from.
     odd = {"job_id": ["x", "y"], "submit_s": [1e7, np.nan], "end_s": [1e7, 2e7]}
     model.update(pd.DataFrame({**odd, "run_s": [0.0, 50.0], "outcome": ["cancelled", "completed"]}))
-    assert model.correction.settled == settled + 200
+    assert model.forecaster.correction.settled == settled + 200
     rest = log.iloc[1200:1300]
     found, before = (m.predict_quantiles(rest, as_of_s=2e7) for m in (model, stale))
     run = rest["run_s"].to_numpy()[:, None] * 5.0
@@ -181,17 +184,17 @@ def test_a_job_told_only_at_its_end_calibrates(log: pd.DataFrame) -> None:
 
 
 def test_late_calibration_hides_what_ended_later(log: pd.DataFrame) -> None:
-    """A job told at its end would be judged by a forecast that knew what ended after it came."""
+    """The forecast of a job first heard of at its end would know what ended after it came."""
     model = RuntimePredictor(trees=TREES).fit(log.iloc[:1000])
     found = model.forecast_log(log.iloc[1000:1100])
     seen: list[np.ndarray] = []
-    replayed = model._replayed
+    replayed = model.forecaster.replay_jobs
 
     def spied(*arguments: Any) -> np.ndarray:
         seen.append(replayed(*arguments))
         return seen[-1]
 
-    model._replayed = spied  # type: ignore[method-assign]
+    model.forecaster.replay_jobs = spied  # type: ignore[method-assign]
     model.update(log.iloc[1000:1100])
     np.testing.assert_array_equal(seen[0], found)
 

@@ -73,7 +73,7 @@ def test_a_model_of_memory_forecasts_peaks_and_is_kept(tmp_path: Path) -> None:
     assert again.predict_row(asked.iloc[0].to_dict())[1] == found[0, 1]
     more = tasks(440, seed=1).tail(40).assign(job_id=[f"n{k}" for k in range(40)])
     again.update(more)
-    assert again.correction.settled > model.correction.settled
+    assert again.forecaster.correction.settled > model.forecaster.correction.settled
 
 
 def test_a_walk_over_peaks_hides_what_had_not_ended() -> None:

@@ -159,16 +159,16 @@ def test_walked_model_goes_on_online(log: pd.DataFrame, walk: Walk, tmp_path: Pa
         left = model.remaining_quantiles(job, elapsed)
         assert (np.diff(left) >= 0).all()
         # Where few jobs have run so long no finite quantile is promised at the high levels.
-        settled = model.remaining.parts[share].settled
+        settled = model.forecaster.remaining.parts[share].settled
         promised = (settled + 1) * np.array(model.levels) <= settled
         assert (np.isfinite(left) == promised).all()
         np.testing.assert_array_equal(loaded.remaining_quantiles(job, elapsed), left)
     # A job that was noted and ends teaches the remaining times, too.
-    before = model.remaining.parts[0.25].settled
+    before = model.forecaster.remaining.parts[0.25].settled
     model.update(pd.DataFrame([{**job, "job_id": "x"}]))
     done = {**job, "job_id": "x", "start_s": 1e6, "run_s": 9e5, "end_s": 1.9e6}
     model.update(pd.DataFrame([done]))
-    assert model.remaining.parts[0.25].settled == before + 1
+    assert model.forecaster.remaining.parts[0.25].settled == before + 1
     assert model.card["known_weaknesses"]
 
 
