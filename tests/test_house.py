@@ -104,6 +104,7 @@ TESTED_IN = {
     "planner/model/spans": "planner/model/test_evaluate",
     "planner/solvers/mode_rules": "planner/arrays/test_modes",
     "planner/solvers/astar/in_modes": "planner/arrays/test_modes",
+    "planner/planning/response": "planner/planning/test_plan",
     "planner/solvers/lns/mode_search": "planner/arrays/test_modes",
     "planner/arrays/cost": "planner/arrays/test_rates",
     "planner/arrays/graph": "planner/arrays/test_schedule",

@@ -252,26 +252,6 @@ def holds_of(request: PlanRequest, plan: Plan, spans: Iterable[Span]) -> list[Ho
     ]
 
 
-def utilisation_variance(request: PlanRequest, plan: Plan) -> float:
-    """Variance over workers of the dominant share in use, averaged over the makespan.
-
-    Never priced; beside ``imbalance_h`` it says how evenly the whole cluster is used.
-    """
-    now = request.snapshot.now_s
-    busy_s: dict[str, float] = {w.id: 0.0 for w in request.snapshot.workers}
-    horizon_s = 0
-    for span in spans_of(request, plan):
-        ahead_s = span.end_s - max(span.start_s, now)
-        horizon_s = max(horizon_s, span.end_s - now)
-        for worker, share in zip(span.workers, span.shares, strict=True):
-            busy_s[worker.id] += share * ahead_s
-    if horizon_s <= 0:
-        return 0.0
-    use = [b / horizon_s for b in busy_s.values()]
-    mean = sum(use) / len(use)
-    return sum((u - mean) ** 2 for u in use) / len(use)
-
-
 # --------------------------------------------------------------------------- validity
 
 

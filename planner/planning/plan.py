@@ -15,12 +15,12 @@ from plancast.planner.arrays import interruption
 from plancast.planner.arrays.modes import Choices, decode_choices, encode_choices
 from plancast.planner.arrays.problem import Problem, Schedule, decode, encode
 from plancast.planner.bounds.lower_bound import lower_bound
-from plancast.planner.model.domain import RELATIVE_TOLERANCE, BadRequest, Plan, every_estimate
-from plancast.planner.model.evaluate import evaluate, moved_tasks, relative_gap
-from plancast.planner.model.explain import explain_waits
+from plancast.planner.model.domain import RELATIVE_TOLERANCE, BadRequest, Plan
+from plancast.planner.model.evaluate import evaluate, relative_gap
 from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, Status
 from plancast.planner.planning.isolation import OVERDUE_S, run_apart
 from plancast.planner.planning.preempt import preemptible, with_preemption
+from plancast.planner.planning.response import judged, respond
 from plancast.planner.planning.scenarios import plan_in_scenarios
 from plancast.planner.planning.warm import (
     ASTAR,
@@ -147,7 +147,13 @@ def plan_without_preemption(
     with uncollected():
         problem = _encoded(request, left_out)
     if problem.infeasible or (problem.unplanned and not problem.tasks):
-        return _response(request, Status.INFEASIBLE, began, problem, why=problem.infeasible)
+        return respond(
+            request,
+            began,
+            problem.unplanned,
+            status=Status.INFEASIBLE,
+            why=problem.infeasible,
+        )
     contest = _Contest(request, problem)
     if request.incumbent is not None:
         contest.enter("incumbent", _restamped(request.incumbent, problem))
@@ -182,11 +188,11 @@ def plan_without_preemption(
         contest.enter(solver, _decoded(problem, _empty_schedule()))
     if contest.plan is None:
         impossible = status is Status.INFEASIBLE
-        return _response(
+        return respond(
             request,
-            Status.INFEASIBLE if impossible else Status.NO_PLAN_IN_TIME,
             began,
-            problem,
+            problem.unplanned,
+            status=Status.INFEASIBLE if impossible else Status.NO_PLAN_IN_TIME,
             warning=contest.warning(),
         )
     if status is Status.INFEASIBLE:
@@ -328,43 +334,14 @@ class _Contest:
         assert self.plan is not None
         if interruption.asked():
             self.warnings.append(INTERRUPTED)
-        bound = min(bound, self.cost)  # a bound may exceed the cost only by rounding
-        known = bound > float("-inf")
-        gap = relative_gap(self.cost, bound) if known else None
-        return _response(
+        return respond(
             self.request,
-            Status.OPTIMAL if self.is_proven(bound) else Status.FEASIBLE,
             began,
-            self.problem,
-            plan=self.plan,
-            cost=self.cost,
-            terms=self.terms,
-            lower_bound=bound if known else None,
-            gap=gap,
+            self.problem.unplanned,
+            **judged(self.request, self.plan, self.cost, self.terms, bound),
             warning=self.warning(),
-            moved=tuple(moved_tasks(self.request, self.plan)),
-            why=explain_waits(self.request, self.plan),
             solver=self.solver,
         )
-
-
-def _response(
-    request: PlanRequest,
-    status: Status,
-    began: float,
-    problem: Problem | Choices,
-    **facts: Any,
-) -> PlanResponse:
-    sources = {estimate.source for estimate in every_estimate(request.estimates)}
-    return PlanResponse(
-        request_id=request.request_id,
-        snapshot_version=request.snapshot.version,
-        status=status,
-        unplanned=problem.unplanned,
-        estimate_source=",".join(sorted(sources - {""})),
-        wall_s=time.perf_counter() - began,
-        **facts,
-    )
 
 
 def _choose(problem: Problem | Choices, budget: Budget) -> tuple[str, ...]:

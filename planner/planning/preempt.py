@@ -19,12 +19,10 @@ from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.model.domain import HOUR_S, RELATIVE_TOLERANCE, Finished, Plan, Running
 from plancast.planner.model.evaluate import (
     evaluate,
-    moved_tasks,
-    relative_gap,
     unplanned_weight,
 )
-from plancast.planner.model.explain import explain_waits
 from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, Status
+from plancast.planner.planning.response import judged
 from plancast.planner.solvers.base import Observe
 
 ALL_SETS_OF = 4
@@ -418,20 +416,12 @@ class _Choice:
         bound = min(self._lower_bound(), cost)
         if any(left_out < self.best[0] for left_out in self.open):
             bound = min(0.0, bound)  # more could perhaps be planned: that is not comparable
-        gap = relative_gap(cost, bound) if bound > -math.inf else None
-        proven = gap is not None and gap <= RELATIVE_TOLERANCE
+        terms = evaluate(self.request, self.plan, unplanned=self.unplanned).terms
         return replace(
             kept,
-            status=Status.OPTIMAL if proven else Status.FEASIBLE,
-            plan=self.plan,
-            cost=cost,
-            terms=dict(evaluate(self.request, self.plan, unplanned=self.unplanned).terms),
-            lower_bound=None if gap is None else bound,
-            gap=gap,
+            **judged(self.request, self.plan, cost, terms, bound),
             warning="; ".join(self.warnings) or None,
-            moved=tuple(moved_tasks(self.request, self.plan)),
             unplanned=self.unplanned,
-            why=explain_waits(self.request, self.plan),
             solver=self.solver,
             wall_s=time.perf_counter() - self.began,
         )

@@ -17,17 +17,15 @@ import numpy as np
 from plancast.planner.arrays.modes import Choices, encode_choices, in_one_way
 from plancast.planner.arrays.problem import decode, encode
 from plancast.planner.bounds.lower_bound import lower_bound
-from plancast.planner.model.domain import RELATIVE_TOLERANCE, Plan, every_estimate
+from plancast.planner.model.domain import Plan
 from plancast.planner.model.evaluate import (
     Evaluation,
     evaluate,
-    moved_tasks,
-    relative_gap,
 )
-from plancast.planner.model.explain import explain_waits
-from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, Status
+from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse
 from plancast.planner.planning.plan import plan, plan_without_preemption
 from plancast.planner.planning.preempt import preemptible, with_preemption
+from plancast.planner.planning.response import judged, respond
 from plancast.planner.planning.scenarios import reordered
 from plancast.planner.planning.warm import LISTS, NEEDS, for_request, warm
 from plancast.planner.solvers import SOLVERS
@@ -192,24 +190,10 @@ def response_of(
     bound : float
         No plan costs less; minus infinity where nothing is known.
     """
-    bound = min(bound, found.cost)
-    known = bound > float("-inf")
-    gap = relative_gap(found.cost, bound) if known else None
-    sources = {estimate.source for estimate in every_estimate(request.estimates)}
-    return PlanResponse(
-        request_id=request.request_id,
-        snapshot_version=request.snapshot.version,
-        status=Status.OPTIMAL if known and gap is not None and gap <= RELATIVE_TOLERANCE
-        else Status.FEASIBLE,
-        plan=made,
-        cost=found.cost,
-        terms=dict(found.terms),
-        lower_bound=bound if known else None,
-        gap=gap,
-        moved=tuple(moved_tasks(request, made)),
-        unplanned=unplanned,
-        why=explain_waits(request, made),
+    return respond(
+        request,
+        began,
+        unplanned,
+        **judged(request, made, found.cost, found.terms, bound),
         solver=solver,
-        estimate_source=",".join(sorted(sources - {""})),
-        wall_s=time.perf_counter() - began,
-    )  # fmt: skip
+    )

@@ -19,17 +19,16 @@ from plancast.planner.arrays.relations import refuse_relations
 from plancast.planner.arrays.running import expected_end_s, reserved_s
 from plancast.planner.arrays.schedule import FAR
 from plancast.planner.model.domain import (
-    RELATIVE_TOLERANCE,
     BadRequest,
     DurationEstimate,
     Plan,
     estimate_for,
 )
-from plancast.planner.model.evaluate import evaluate, moved_tasks, relative_gap
-from plancast.planner.model.explain import explain_waits
-from plancast.planner.model.messages import PlanRequest, PlanResponse, RiskReport, Status
+from plancast.planner.model.evaluate import evaluate
+from plancast.planner.model.messages import PlanRequest, PlanResponse, RiskReport
 from plancast.planner.planning.partial_order import PartialOrder, partial_order
 from plancast.planner.planning.plan import plan
+from plancast.planner.planning.response import judged
 from plancast.planner.planning.rollouts import sampled_costs as sampled_costs_of
 from plancast.planner.solvers.base import Observe
 
@@ -325,19 +324,9 @@ def _response(
 ) -> PlanResponse:
     """The response at the policy's level, with what its plan costs there."""
     found = evaluate(request, chosen, unplanned=base.unplanned)
-    bound = None if base.lower_bound is None else min(base.lower_bound, found.cost)
-    gap = None if bound is None else relative_gap(found.cost, bound)
-    proven = gap is not None and gap <= RELATIVE_TOLERANCE
     return replace(
         base,
-        status=Status.OPTIMAL if proven else Status.FEASIBLE,
-        plan=chosen,
-        cost=found.cost,
-        terms=dict(found.terms),
-        lower_bound=bound,
-        gap=gap,
-        moved=tuple(moved_tasks(request, chosen)),
-        why=explain_waits(request, chosen),
+        **judged(request, chosen, found.cost, found.terms, base.lower_bound),
         solver=solver,
         risk=report,
         wall_s=time.perf_counter() - began,

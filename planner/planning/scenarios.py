@@ -20,15 +20,14 @@ from plancast.planner.arrays.running import expected_end_s, reserved_s
 from plancast.planner.model.domain import (
     LIMIT,
     LIMIT_LEVEL,
-    RELATIVE_TOLERANCE,
     DurationEstimate,
     Plan,
     estimates_of,
 )
-from plancast.planner.model.evaluate import evaluate, moved_tasks, relative_gap
-from plancast.planner.model.explain import explain_waits
-from plancast.planner.model.messages import PlanRequest, PlanResponse, Status
+from plancast.planner.model.evaluate import evaluate
+from plancast.planner.model.messages import PlanRequest, PlanResponse
 from plancast.planner.planning.partial_order import PartialOrder, partial_order
+from plancast.planner.planning.response import judged
 from plancast.planner.solvers.lns.orders import (
     WARM,
     WARM_MOVES,
@@ -304,19 +303,9 @@ def _best(seen: Outlooks, base: PlanResponse, plans: list[Plan], began: float) -
         if mean(result) < mean(costs):
             chosen, costs = plan, result
     found = evaluate(request, chosen, unplanned=base.unplanned)
-    bound = None if base.lower_bound is None else min(base.lower_bound, found.cost)
-    gap = None if bound is None else relative_gap(found.cost, bound)
-    proven = gap is not None and gap <= RELATIVE_TOLERANCE
     return replace(
         base,
-        status=Status.OPTIMAL if proven else Status.FEASIBLE,
-        plan=chosen,
-        cost=found.cost,
-        terms=dict(found.terms),
-        lower_bound=bound,
-        gap=gap,
-        moved=tuple(moved_tasks(request, chosen)),
-        why=explain_waits(request, chosen),
+        **judged(request, chosen, found.cost, found.terms, base.lower_bound),
         solver=base.solver if chosen is base.plan else f"{base.solver} in scenarios",
         scenarios={scenario_name(level): cost for level, cost in costs.items()},
         wall_s=time.perf_counter() - began,
