@@ -227,6 +227,14 @@ def test_nothing_is_larger_than_can_be_read_without_a_reason() -> None:
 
 def test_every_exception_is_still_one() -> None:
     """The list would excuse what was repaired long ago, and let it grow again."""
+def test_no_file_of_tests_is_larger_than_can_be_read() -> None:
+    """What a test proves would be found by nobody."""
+    found = [
+        p for p in (ROOT / "tests").rglob("*.py") if len(p.read_text().splitlines()) > FILE_LINES
+    ]
+    assert found == []
+
+
     assert sorted(set(EXCEPTIONS) - set(oversized())) == []
 
 

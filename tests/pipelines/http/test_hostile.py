@@ -20,7 +20,8 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 
 from plancast.planner.model.messages import to_json
-from tests.pipelines.http.test_service import CHECKS, SMALL, Client, planned, serve
+from tests.pipelines.http.service import SMALL, Client, planned, serve
+from tests.pipelines.http.test_fuzzing import CHECKS
 
 MINUTES = float(os.environ.get("PLANCAST_FUZZ_MINUTES", "10"))
 ANSWER_S = 60.0

@@ -20,7 +20,7 @@ from plancast.pipelines.http.limits import BodyLimits, TooLarge, _counted
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.messages import PlanRequest, to_json
 from tests.oracles.misbehaving_planners import slow
-from tests.pipelines.http.test_service import SMALL, Client, planned, serving
+from tests.pipelines.http.service import SMALL, Client, planned, serving
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text('",[]{}\\ab:'),

@@ -40,7 +40,7 @@ from plancast.pipelines.master.state import State
 from plancast.planner.model.domain import BadRequest, Policy, Snapshot, Worker
 from plancast.planner.model.messages import PlanRequest
 from tests.conftest import ROOT
-from tests.pipelines.http.test_service import CHECKS
+from tests.pipelines.http.test_fuzzing import CHECKS
 from tests.pipelines.master.test_living import QUICK
 from tests.pipelines.master.test_master import quick_plan
 

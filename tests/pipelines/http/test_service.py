@@ -6,48 +6,22 @@ import json
 import re
 import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from http.client import HTTPConnection
-from itertools import product
 from multiprocessing.connection import Connection
 from pathlib import Path
-from subprocess import PIPE
-from typing import Any
 
 import pytest
-import schemathesis
-import uvicorn
-from hypothesis import HealthCheck, given, settings
-from hypothesis.errors import Unsatisfiable
-from schemathesis import GenerationMode
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    negative_data_rejection,
-    response_schema_conformance,
-    status_code_conformance,
-    unsupported_method,
-)
 
-from plancast.pipelines.http.app import create_app
 from plancast.pipelines.http.bodies import EventsBody
-from plancast.pipelines.http.connections import TimedProtocol
 from plancast.pipelines.http.forecasts import ModelForecasts
 from plancast.pipelines.http.limits import BodyLimits
-from plancast.pipelines.http.planners import Planners
-from plancast.pipelines.planner_process import answer
 from plancast.planner.instances.generate import (
     generate_batch,
     generate_cluster,
-    generate_log,
-    write_swf,
 )
 from plancast.planner.model.domain import (
     DurationEstimate,
@@ -73,83 +47,8 @@ from plancast.planner.model.messages import (
     from_mapping,
     to_json,
 )
-from plancast.predictor import RuntimePredictor, read_log
 from tests.oracles.misbehaving_planners import die_after_first, hang_after_first, slow
-
-READY_S = 240.0
-"""Kernels may be compiled for the first time."""
-
-SMALL = replace(generate_batch(12, seed=3, now_s=1_000), budget=Budget(seconds=0.3))
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An answer of a service."""
-
-    status: int
-    headers: Any
-    body: bytes
-
-
-@dataclass(frozen=True)
-class Client:
-    """Speaks to a service on this machine."""
-
-    port: int
-    token: str | None = None
-
-    def send_whole(self, method: str, path: str, body: Any = None) -> Answer:
-        """All that is answered."""
-        text = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        headers = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
-        link = HTTPConnection("127.0.0.1", self.port, timeout=READY_S)
-        try:
-            link.request(method, path, text, headers)
-            response = link.getresponse()
-            return Answer(response.status, response.headers, response.read())
-        finally:
-            link.close()
-
-    def send(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """Status, and the body as JSON (as text where it is none)."""
-        got = self.send_whole(method, path, body)
-        if got.headers["content-type"] == "application/json":
-            return got.status, json.loads(got.body)
-        return got.status, got.body.decode()
-
-    def post(self, path: str, body: Any) -> tuple[int, Any]:
-        """Send a body."""
-        return self.send("POST", path, body)
-
-    def get(self, path: str) -> tuple[int, Any]:
-        """Ask."""
-        return self.send("GET", path)
-
-
-@contextmanager
-def serving(
-    work: Callable[[Connection], None] = answer, *, ready: bool = True, **options: Any
-) -> Iterator[Client]:
-    """A service on a free port, with one planner."""
-    pool = {k: options.pop(k) for k in ("grace_s", "most_s", "queue") if k in options}
-    http = options.pop("http", TimedProtocol)
-    app = create_app(lambda: Planners(1, **{"queue": 64, **pool}, work=work), **options)
-    config = uvicorn.Config(app, port=0, log_level="error", lifespan="on", http=http,
-                            timeout_graceful_shutdown=10)  # fmt: skip
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started and thread.is_alive():
-            time.sleep(0.01)
-        client = Client(server.servers[0].sockets[0].getsockname()[1], options.get("token"))
-        limit = time.monotonic() + READY_S
-        while ready and client.get("/healthz")[0] != 200 and time.monotonic() < limit:
-            time.sleep(0.05)
-        yield client
-    finally:
-        server.should_exit = True
-        thread.join()
+from tests.pipelines.http.service import SMALL, Client, planned, serve, serving
 
 
 @pytest.fixture(scope="module")
@@ -157,13 +56,6 @@ def client() -> Iterator[Client]:
     """A service that many tests share."""
     with serving() as found:
         yield found
-
-
-def planned(client: Client, request: PlanRequest, path: str = "/v1/plan") -> PlanResponse:
-    """The response to a request, which must be answered."""
-    status, body = client.post(path, to_json(request))
-    assert status == 200, body
-    return from_json(PlanResponse, json.dumps(body))
 
 
 # --------------------------------------------------------------------------- plans
@@ -477,55 +369,6 @@ def test_a_body_past_the_limit_is_refused() -> None:
         assert client.post("/v1/events", b" " * 999)[0] == 422
 
 
-# --------------------------------------------------------------------------- fuzzing
-
-
-CHECKS = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_schema_conformance,
-    negative_data_rejection,
-    unsupported_method,
-]
-
-
-def fuzz(client: Client, examples: int) -> None:
-    """Send each operation of the OpenAPI document examples that fit it, and that do not."""
-    schema = schemathesis.openapi.from_url(f"http://127.0.0.1:{client.port}/openapi.json")
-    operations = [found.ok() for found in schema.get_all_operations()]
-    assert len(operations) == 11
-    for operation, mode in product(operations, GenerationMode):
-        with suppress(Unsatisfiable):  # some operations take nothing that could be wrong
-            fuzz_operation(operation, mode, examples)
-
-
-def fuzz_operation(operation: Any, mode: GenerationMode, examples: int) -> None:
-    """Send examples to one operation."""
-
-    @settings(max_examples=examples, deadline=None, database=None, derandomize=True,
-              suppress_health_check=list(HealthCheck))  # fmt: skip
-    @given(operation.as_strategy(generation_mode=mode))
-    def send(case: schemathesis.Case) -> None:
-        body = case.body
-        fits = mode is GenerationMode.POSITIVE
-        if fits and isinstance(body, dict) and isinstance(body.get("budget"), dict):
-            # A budget of steps alone may last for hours; then the planner is replaced.
-            body["budget"].update(seconds=0.01)
-        case.call_and_validate(checks=CHECKS, timeout=60.0)
-
-    send()
-
-
-@pytest.fixture(scope="module")
-def forecasts(tmp_path_factory: pytest.TempPathFactory) -> ModelForecasts:
-    """A model of a generated log, as saved."""
-    home = tmp_path_factory.mktemp("served")
-    write_swf(generate_log(jobs=300, users=5), home / "log.swf")
-    RuntimePredictor((0.5, 0.9)).fit(read_log(home / "log.swf")).save(home / "model")
-    return ModelForecasts(home / "model")
-
-
 def test_forecasts_are_estimates_of_a_request(forecasts: ModelForecasts) -> None:
     """What one path answers could not be put into what another takes."""
     with serving(ready=False, forecast=forecasts) as client:
@@ -551,24 +394,6 @@ def test_forecasts_are_estimates_of_a_request(forecasts: ModelForecasts) -> None
         assert client.post("/v1/forecast", {"tasks": tasks})[0] == 409
 
 
-def test_fuzzing_finds_no_fault(forecasts: ModelForecasts) -> None:
-    """A strange request would end in a 500, or in an answer that the schema does not know."""
-    with serving(most_s=0.05, grace_s=60.0, forecast=forecasts) as client:
-        planned(client, SMALL, "/v1/plan?hold=true")
-        fuzz(client, 5)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(0)
-@pytest.mark.parametrize("held", [False, True])
-def test_long_fuzzing_finds_no_fault(held: bool, forecasts: ModelForecasts) -> None:
-    """The same with many more requests, also where nothing is held."""
-    with serving(most_s=0.05, grace_s=60.0, forecast=forecasts) as client:
-        if held:
-            planned(client, SMALL, "/v1/plan?hold=true")
-        fuzz(client, 300)
-
-
 @pytest.mark.slow
 def test_ten_thousand_tasks_are_planned_within_their_budget() -> None:
     """A large cluster's master would wait for more than it asked for."""
@@ -581,18 +406,6 @@ def test_ten_thousand_tasks_are_planned_within_their_budget() -> None:
 
 
 # --------------------------------------------------------------------------- the command
-
-
-def serve(*options: str, stderr: Any = PIPE) -> subprocess.Popen[str]:
-    """``plancast serve`` in a process of its own."""
-    command = [
-        sys.executable,
-        "-c",
-        "from plancast.pipelines.cli import main; main()",
-        "serve",
-        *options,
-    ]
-    return subprocess.Popen(command, stdout=PIPE, stderr=stderr, text=True)
 
 
 def test_the_command_serves_until_it_is_told_to_stop() -> None:

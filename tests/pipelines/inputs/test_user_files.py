@@ -21,7 +21,6 @@ from plancast.pipelines.inputs.estimate_files import (
     read_estimates,
     write_estimates,
 )
-from plancast.pipelines.inputs.files import read_bytes, read_text, write_text_atomic
 from plancast.pipelines.inputs.models import PREDICTOR_COLUMNS, TASK_COLUMNS
 from plancast.pipelines.inputs.policy_files import read_policy, write_policy
 from plancast.pipelines.inputs.user_files import (
@@ -567,41 +566,6 @@ def test_policy_round_trip(tmp_path: Path) -> None:
     policy = Policy(Prices(*range(10)), 0.9, True, 5, 2.5, 3)
     write_policy(policy, tmp_path / "p.yaml")
     assert read_policy(tmp_path / "p.yaml") == policy
-
-
-def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Would fail if a full disk left half a file, or none, where a good one was."""
-    path = tmp_path / "x.json"
-    write_text_atomic(path, "old")
-
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(BadRequest, match=r"x\.json: cannot be written: No space left"):
-        write_text_atomic(path, "new")
-    assert read_text(path) == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
-
-
-def test_readers_never_see_half_a_file(tmp_path: Path) -> None:
-    """Would fail if a file were overwritten in place, under the eyes of who reads it."""
-    path = tmp_path / "x"
-    write_text_atomic(path, "old")
-    with path.open() as reader:
-        write_text_atomic(path, "new")
-        assert reader.read() == "old"
-    assert read_text(path) == "new"
-
-
-def test_write_into_a_file_as_folder_is_refused(tmp_path: Path) -> None:
-    """Would fail if a wrong output path ended in a traceback."""
-    write_text_atomic(tmp_path / "deep" / "file", b"\x00\x01")
-    assert read_bytes(tmp_path / "deep" / "file") == b"\x00\x01"
-    with pytest.raises(BadRequest, match="cannot be written"):
-        write_text_atomic(tmp_path / "deep" / "file" / "x", "")
-    with pytest.raises(BadRequest, match="cannot be written"):
-        write_text_atomic(tmp_path / "deep", "")
 
 
 def test_large_files_are_read_in_time(tmp_path: Path) -> None:

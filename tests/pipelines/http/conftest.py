@@ -1,0 +1,21 @@
+"""What tests of services share."""
+
+from __future__ import annotations
+
+import pytest
+
+from plancast.pipelines.http.forecasts import ModelForecasts
+from plancast.planner.instances.generate import (
+    generate_log,
+    write_swf,
+)
+from plancast.predictor import RuntimePredictor, read_log
+
+
+@pytest.fixture(scope="session")
+def forecasts(tmp_path_factory: pytest.TempPathFactory) -> ModelForecasts:
+    """A model of a generated log, as saved."""
+    home = tmp_path_factory.mktemp("served")
+    write_swf(generate_log(jobs=300, users=5), home / "log.swf")
+    RuntimePredictor((0.5, 0.9)).fit(read_log(home / "log.swf")).save(home / "model")
+    return ModelForecasts(home / "model")

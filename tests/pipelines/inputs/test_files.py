@@ -1,0 +1,47 @@
+"""inputs.files: a file is written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from plancast.pipelines.inputs.files import read_bytes, read_text, write_text_atomic
+from plancast.planner.model.domain import (
+    BadRequest,
+)
+
+
+def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would fail if a full disk left half a file, or none, where a good one was."""
+    path = tmp_path / "x.json"
+    write_text_atomic(path, "old")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(BadRequest, match=r"x\.json: cannot be written: No space left"):
+        write_text_atomic(path, "new")
+    assert read_text(path) == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_readers_never_see_half_a_file(tmp_path: Path) -> None:
+    """Would fail if a file were overwritten in place, under the eyes of who reads it."""
+    path = tmp_path / "x"
+    write_text_atomic(path, "old")
+    with path.open() as reader:
+        write_text_atomic(path, "new")
+        assert reader.read() == "old"
+    assert read_text(path) == "new"
+
+
+def test_write_into_a_file_as_folder_is_refused(tmp_path: Path) -> None:
+    """Would fail if a wrong output path ended in a traceback."""
+    write_text_atomic(tmp_path / "deep" / "file", b"\x00\x01")
+    assert read_bytes(tmp_path / "deep" / "file") == b"\x00\x01"
+    with pytest.raises(BadRequest, match="cannot be written"):
+        write_text_atomic(tmp_path / "deep" / "file" / "x", "")
+    with pytest.raises(BadRequest, match="cannot be written"):
+        write_text_atomic(tmp_path / "deep", "")
