@@ -67,7 +67,7 @@ def checked_card(source: Path) -> dict[str, Any]:
     for name, digest in card["files"].items():
         if not (source / name).is_file():
             raise BadModel(f"{source}: {name} is missing; train the model again")
-        if _sha256_of(source / name) != digest:
+        if sha256_of(source / name) != digest:
             raise BadModel(
                 f"{source}: {name} is not the file that card.json describes; train the model again"
             )
@@ -80,7 +80,7 @@ def digest_of_card(card: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
-def _sha256_of(path: Path) -> str:
+def sha256_of(path: Path) -> str:
     """SHA-256 of a file, as hexadecimal digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -116,7 +116,7 @@ def write_folder(
         files = [*save_trees(fresh), *frames]
         for name, frame in frames.items():
             frame.to_parquet(fresh / name, index=False, compression="zstd")
-        written = {**card, "files": {name: _sha256_of(fresh / name) for name in files}}
+        written = {**card, "files": {name: sha256_of(fresh / name) for name in files}}
         written["card_sha256"] = digest_of_card(written)
         text = json.dumps(written, indent=1, allow_nan=False)
         (fresh / CARD_FILE).write_text(text + "\n", encoding="utf-8")

@@ -135,7 +135,7 @@ def backtest(
         if mlflow:
             tell(text="MLflow")
             # Imported only now: MLflow takes seconds to load.
-            from plancast.pipelines.tracking.mlflow_runs import log_backtest
+            from plancast.pipelines.tracking.backtests import log_backtest
 
             run_id = log_backtest(report, test.jobs)
     if json is not None and str(json) == "-":
@@ -226,7 +226,7 @@ def promote(
     from plancast.pipelines.backtest import backtest as grid
     from plancast.pipelines.backtest.estimates import Estimate, cells_of
     from plancast.pipelines.backtest.promote import contest
-    from plancast.pipelines.tracking.mlflow_runs import contestants, log_promotion
+    from plancast.pipelines.tracking.backtests import contestants, log_promotion
 
     cells_of([dispatcher], [Estimate("model")], [0])
     reading = reading_of(format, columns, timezone, fields, delimiter, max_bad, strict)

@@ -109,7 +109,8 @@ def train_command(
     """Train several guides, let each search problems it has not seen, and keep the best."""
     from plancast.pipelines.guide.train import train
     from plancast.pipelines.inputs.files import write_text_atomic
-    from plancast.pipelines.tracking import mlflow_runs as tracking
+    from plancast.pipelines.tracking.contests import log_guides
+    from plancast.pipelines.tracking.store import ui_command
 
     if judge_by is not None and hold_out:
         raise BadRequest("--judge-by and --hold-out both say what to judge by: give one of them")
@@ -119,7 +120,7 @@ def train_command(
             seed=seed, progress=tell,
         )  # fmt: skip
     facts = trained.facts
-    facts["mlflow_run"] = tracking.log_guides(facts, lessons.name)
+    facts["mlflow_run"] = log_guides(facts, lessons.name)
     if output is not None:
         write_text_atomic(output, trained.guide.to_text())
         facts["written"] = str(output)
@@ -136,7 +137,7 @@ def train_command(
     console.print(f"best: {facts['best']}; it {verdict}")
     if output is not None:
         console.print(f"wrote {escape(str(output))}", soft_wrap=True)
-    console.print(f"tracking: {tracking.ui_command()}", soft_wrap=True)
+    console.print(f"tracking: {ui_command()}", soft_wrap=True)
 
 
 def guides_table(facts: dict[str, Any]) -> Any:

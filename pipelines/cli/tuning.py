@@ -42,7 +42,8 @@ def tune(
     from plancast.pipelines.inputs.files import write_text_atomic
     from plancast.pipelines.stages.tune import params_text
     from plancast.pipelines.stages.tune import tune as search
-    from plancast.pipelines.tracking import mlflow_runs as tracking
+    from plancast.pipelines.tracking.contests import log_tuning
+    from plancast.pipelines.tracking.store import ui_command
     from plancast.planner.model.domain import BadRequest
     from plancast.predictor.logs.table import read_jobs
 
@@ -60,7 +61,7 @@ def tune(
             processes=processes,
             progress=lambda done, all_: tell(done, all_, f"{done} of {all_} folds"),
         )
-    facts["mlflow_run"] = tracking.log_tuning(facts, name_of_log(facts["log"] or str(jobs)))
+    facts["mlflow_run"] = log_tuning(facts, name_of_log(facts["log"] or str(jobs)))
     if output is not None:
         write_text_atomic(output, params_text(facts))
         facts["written"] = str(output)
@@ -70,7 +71,7 @@ def tune(
     _print(facts)
     if output is not None:
         console.print(f"wrote {output}; use it with --params")
-    console.print(f"tracking: {tracking.ui_command()}", soft_wrap=True)
+    console.print(f"tracking: {ui_command()}", soft_wrap=True)
 
 
 def _print(facts: dict[str, Any]) -> None:

@@ -55,7 +55,7 @@ def worth(
 
 
 def _track(facts: Mapping[str, Any], kept: Path) -> None:
-    from plancast.pipelines.tracking.mlflow_runs import log_worth
+    from plancast.pipelines.tracking.contests import log_worth
 
     with progress("MLflow"):
         log_worth(facts, kept)

@@ -63,7 +63,7 @@ def learn(rows: Sequence[ModelRow]) -> dict[str, Any]:
 def _kept_in_mlflow(learner: Learner, verdict: dict[str, Any]) -> str:
     """The id of its run; where the store cannot be used, why, for the contest counts anyhow."""
     # Imported only where a contest has ended: it takes a while.
-    from plancast.pipelines.tracking.mlflow_runs import log_promotion
+    from plancast.pipelines.tracking.backtests import log_promotion
 
     try:
         return log_promotion("master", verdict, learner.kept)

@@ -31,7 +31,7 @@ def run_all(config: Config, tell: Tell, ready: Callable[[], None] = lambda: None
     ready : callable
         Waits for what plans need; called before the first of them.
     """
-    from plancast.pipelines.tracking import mlflow_runs as tracking
+    from plancast.pipelines.tracking.store import ui_command
 
     facts: dict[str, Any] = {}
     if config.policy:
@@ -57,5 +57,5 @@ def run_all(config: Config, tell: Tell, ready: Callable[[], None] = lambda: None
         str(paths.model),
     )  # fmt: skip
     facts["verdict"] = asdict(found)
-    facts["mlflow"] = tracking.ui_command()
+    facts["mlflow"] = ui_command()
     return facts

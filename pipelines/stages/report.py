@@ -411,6 +411,7 @@ LOGGED = ("reliability", "ranking", "truth", "importances", "ways", "waits", "re
 def run(config: Config) -> Path:
     """Write the configured report; hand it, its charts and the figures of all plans to MLflow."""
     from plancast.pipelines.tracking import mlflow_runs as tracking
+    from plancast.pipelines.tracking.contests import log_settings
     from plancast.pipelines.tracking.headline import best_of, settings_of
 
     paths = config.paths
@@ -430,7 +431,7 @@ def run(config: Config) -> Path:
         )
         tracking.log_files(paths.report, *(p for p in (paths.gantt,) if p.exists()))
         tracking.log_figures({k: one for k, one in found.charts.items() if k in LOGGED})
-        tracking.log_settings(ingest["mlflow_run"], settings, best, train["model_id"], config.name)
+        log_settings(ingest["mlflow_run"], settings, best, train["model_id"], config.name)
     return paths.report
 
 

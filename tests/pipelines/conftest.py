@@ -63,9 +63,9 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
 @pytest.fixture
 def store_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_store: Path) -> Path:
     """An empty folder with an empty MLflow store in it, as the current directory."""
-    from plancast.pipelines.tracking import mlflow_runs as tracking
+    from plancast.pipelines.tracking.store import STORE
 
-    target = tmp_path / tracking.STORE / "mlflow.db"
+    target = tmp_path / STORE / "mlflow.db"
     target.parent.mkdir(parents=True)
     shutil.copy(mlflow_store, target)
     monkeypatch.chdir(tmp_path)

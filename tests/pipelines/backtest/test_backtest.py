@@ -317,7 +317,7 @@ def test_mlflow(test: Backtest, store_here: Path) -> None:
     """Every cell is a child run under one parent, with its numbers and the data's digest."""
     import mlflow
 
-    from plancast.pipelines.tracking.mlflow_runs import log_backtest
+    from plancast.pipelines.tracking.backtests import log_backtest
 
     cells = cells_of(["easy"], [Estimate("requested"), Estimate("oracle")], [0])
     report = grid.backtest(test, cells)
@@ -340,6 +340,8 @@ def test_promote_moves_the_alias(
 
     from plancast.pipelines.stages.train import train_model
     from plancast.pipelines.tracking import mlflow_runs as tracking
+    from plancast.pipelines.tracking.backtests import contestants, log_promotion
+    from plancast.pipelines.tracking.evaluations import log_evaluation
 
     name = tracking.registered_name(test.name)
 
@@ -363,10 +365,8 @@ def test_promote_moves_the_alias(
         settings = {"trees": {"n_estimators": trees, "min_child_samples": 10}}
         train_model(test.jobs, store_here / f"m{place}", levels=(0.5, 0.9), settings=settings)
         result = {"log": test.name, "jobs": 1, "evaluated": 1, "censored": {}, "estimators": {}}
-        tracking.log_evaluation(
-            result, test.name, parameters={}, model=Path(f"m{place}"), jobs=test.jobs
-        )
-    old, new = tracking.contestants(test.name)
+        log_evaluation(result, test.name, parameters={}, model=Path(f"m{place}"), jobs=test.jobs)
+    old, new = contestants(test.name)
     assert old is not None
     assert (old.version, new.version) == ("1", "2")
     assert (old.trees["n_estimators"], new.trees["n_estimators"]) == (1, 12)
@@ -381,5 +381,5 @@ def test_promote_moves_the_alias(
     assert run.data.metrics["difference"] == pytest.approx(verdict["difference"])
     for version, promoted in (("1", True), ("2", False), ("2", True)):
         before = champion()
-        tracking.log_promotion(test.name, {**verdict, "challenger": version, "promoted": promoted})
+        log_promotion(test.name, {**verdict, "challenger": version, "promoted": promoted})
         assert champion() == (version if promoted else before)

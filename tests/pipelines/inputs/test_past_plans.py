@@ -215,7 +215,7 @@ def test_mlflow_keeps_the_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """Nobody could tell later by what a plan's source was chosen."""
     import mlflow
 
-    from plancast.pipelines.tracking.mlflow_runs import log_worth
+    from plancast.pipelines.tracking.contests import log_worth
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.chdir(tmp_path)

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plancast.pipelines.tracking import mlflow_runs as tracking
 from plancast.pipelines.tracking.evaluations import track_evaluation
+from plancast.pipelines.tracking.headline import MOST_METRICS
+from plancast.pipelines.tracking.store import store_uri
 from plancast.predictor import RuntimePredictor
 from plancast.predictor.evaluation import evaluate_log
 from plancast.predictor.model_files import data_digest
@@ -26,7 +27,7 @@ def test_an_evaluation_is_a_run_with_its_model(store_here: Path) -> None:
     report = {"log": "toy.swf.gz", **report}
     logged = track_evaluation(report, walk, {"refit": "30d"})
 
-    client = mlflow.MlflowClient(tracking.store_uri())
+    client = mlflow.MlflowClient(store_uri())
     run = client.get_run(logged.run_id)
     experiment = [run.info.experiment_id]
     children = {
@@ -39,7 +40,7 @@ def test_an_evaluation_is_a_run_with_its_model(store_here: Path) -> None:
         metrics = children[name].data.metrics
         assert metrics["median_abs_log2"] == found["median_abs_log2"]
         assert metrics["coverage/0.9"] == found["coverage"]["0.9"]
-        assert len(metrics) <= tracking.MOST_METRICS
+        assert len(metrics) <= MOST_METRICS
     assert run.data.tags["data_digest"] == data_digest(walk.jobs)
     months = client.get_metric_history(children["model"].info.run_id, "by_month/jobs")
     assert sum(point.value for point in months) == report["evaluated"]

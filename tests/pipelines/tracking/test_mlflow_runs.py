@@ -13,6 +13,7 @@ import pytest
 from plancast.pipelines.stages import report
 from plancast.pipelines.tracking import mlflow_runs as tracking
 from plancast.pipelines.tracking.headline import HEADLINE, MOST_METRICS
+from plancast.pipelines.tracking.store import EXPERIMENT, store_uri
 from plancast.planner.model.domain import BadRequest
 from plancast.predictor import RuntimePredictor
 from plancast.predictor.logs.table import read_jobs
@@ -24,7 +25,7 @@ from tests.pipelines.conftest import SmallRun
 def store(small_run: SmallRun, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallRun]:
     """The small run with its MLflow store connected."""
     monkeypatch.chdir(small_run.home)
-    mlflow.set_tracking_uri(tracking.store_uri())
+    mlflow.set_tracking_uri(store_uri())
     yield small_run
     assert mlflow.active_run() is None
 
@@ -33,7 +34,7 @@ def runs_of(kind: str) -> list[Any]:
     """Runs with a tag ``kind``."""
     return list(
         mlflow.search_runs(
-            experiment_names=[tracking.EXPERIMENT], filter_string=f"tags.kind = '{kind}'",
+            experiment_names=[EXPERIMENT], filter_string=f"tags.kind = '{kind}'",
             output_format="list",
         )
     )  # fmt: skip
@@ -144,7 +145,7 @@ def test_nothing_of_the_logged_model_is_pickled(store: SmallRun) -> None:
 
 def test_the_store_is_absolute_and_quoted(store: SmallRun, monkeypatch: Any) -> None:
     """The store would follow a change of directory, and its command break at a space."""
-    uri = tracking.store_uri()
+    uri = store_uri()
     monkeypatch.chdir("/")
     assert uri == f"sqlite:///{store.home / 'data/mlflow/mlflow.db'}"
     assert store.facts["mlflow"].endswith(f"mlflow ui --backend-store-uri '{uri}'")

@@ -12,7 +12,10 @@ import pytest
 
 from plancast.pipelines.stages.train import train_model
 from plancast.pipelines.tracking import mlflow_runs as tracking
+from plancast.pipelines.tracking.evaluations import log_evaluation
+from plancast.pipelines.tracking.headline import MOST_METRICS
 from plancast.pipelines.tracking.importances import importances_of
+from plancast.pipelines.tracking.store import STORE, store_uri
 from plancast.predictor import RuntimePredictor
 from plancast.predictor.model_files import data_digest
 from plancast.predictor.schema import KNOWN_AT_SUBMISSION, extra_columns
@@ -23,7 +26,7 @@ LEVELS = (0.5, 0.9)
 
 def install(empty: Path, folder: Path) -> None:
     """Put a copy of an empty store where the pipeline looks for it below `folder`."""
-    target = folder / tracking.STORE / "mlflow.db"
+    target = folder / STORE / "mlflow.db"
     target.parent.mkdir(parents=True)
     shutil.copy(empty, target)
 
@@ -65,7 +68,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, mlflow_store: Path) -> Any:
         jobs.attrs["source"] = "toy.swf"
         digest = data_digest(jobs)
         logged = [
-            tracking.log_evaluation(
+            log_evaluation(
                 RESULT,
                 "toy",
                 parameters={"refit": "30d"},
@@ -109,7 +112,7 @@ def test_every_number_is_a_metric(store: Any) -> None:
     assert rule["pinball_s"] == 6
     assert model["coverage_gap"] == pytest.approx(0.01)
     assert "coverage/0.9" not in model  # no number
-    assert max(map(len, (metrics, model, rule))) <= tracking.MOST_METRICS
+    assert max(map(len, (metrics, model, rule))) <= MOST_METRICS
 
 
 def test_months_are_steps_of_one_metric(store: Any) -> None:
@@ -174,7 +177,7 @@ def test_the_challenger_forecasts_as_the_folder_does(
 
     folder, jobs, _, _ = store
     monkeypatch.chdir(folder)
-    mlflow.set_tracking_uri(tracking.store_uri())
+    mlflow.set_tracking_uri(store_uri())
     loaded = mlflow.pyfunc.load_model("models:/runtime-toy@challenger")
     wanted = RuntimePredictor.load(folder / "model").predict_quantiles(jobs.head(5))
     columns = [*KNOWN_AT_SUBMISSION, *extra_columns(jobs)]
@@ -184,5 +187,5 @@ def test_the_challenger_forecasts_as_the_folder_does(
 
 def test_without_a_model_nothing_is_registered(store_here: Path) -> None:
     """An evaluation of rules alone would fail, or register nothing as a version."""
-    logged = tracking.log_evaluation(RESULT, "rules")
+    logged = log_evaluation(RESULT, "rules")
     assert (logged.model_id, logged.version, logged.champion) == (None, None, None)
