@@ -36,7 +36,7 @@ WATCH_ROWS, WATCH_S = 20, 0.5
 
 
 def submit(
-    tasks: Annotated[Path, typer.Argument(help="Task file; `after` may name any task there is.")],
+    tasks: Annotated[Path, typer.Argument(help="Task file, or a workflow in WfFormat.")],
     command: Annotated[
         str, typer.Option(help="Program and arguments: {id}, {app}, {owner}, {requested_s}.")
     ] = "",
@@ -52,23 +52,32 @@ def submit(
 ) -> None:
     """Hand tasks to a master that stays; once it says so they are on its disk, and will run.
 
-    A task file, with its workflow in `after`, as of `plancast plan`. Where the master asks for
+    A task file, with its workflow in `after`, as of `plancast plan`; or a workflow in WfFormat,
+    whose tasks are expected to run as long as they did there. Where the master asks for
     patience (it is flooded, or starts) it is sent again for a minute.
 
     Example: plancast submit tasks.csv --command './step {id}' --master master.db
     """
     from plancast.pipelines.inputs.estimate_files import read_estimates
     from plancast.pipelines.inputs.task_rows import read_task_rows
-    from plancast.planner.model.domain import BadRequest
+    from plancast.pipelines.inputs.workflow_files import is_workflow, workflow_rows
+    from plancast.planner.model.domain import BadRequest, Estimates, estimates_of
     from plancast.planner.model.messages import to_json
 
-    body: dict[str, Any] = {
-        "tasks": read_task_rows(tasks), "command": command, "array": array, "hold": hold,
-    }  # fmt: skip
+    known: Estimates = {}
+    if is_workflow(tasks):
+        rows, known = workflow_rows(tasks)
+    else:
+        rows = read_task_rows(tasks)
     if estimates is not None:
+        known = read_estimates(estimates)
+    body: dict[str, Any] = {"tasks": rows, "command": command, "array": array, "hold": hold}
+    if known:
         body["estimates"] = {
-            task: {name: text_of.loads(to_json(one)) for name, one in by_class.items()}
-            for task, by_class in read_estimates(estimates).items()
+            task: {
+                name: text_of.loads(to_json(one)) for name, one in estimates_of(known, task).items()
+            }
+            for task in known
         }
 
     def send(client: Any) -> Any:

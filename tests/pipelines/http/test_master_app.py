@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import stat
 import subprocess
@@ -22,14 +21,13 @@ from typing import Any
 
 import pytest
 import schemathesis
-import typer
 import uvicorn
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 
-from plancast.pipelines.cli import app, main
+from plancast.pipelines.cli import main
 from plancast.pipelines.engines import ENGINES
 from plancast.pipelines.http.connections import TimedProtocol
 from plancast.pipelines.http.master_app import create_master_app
@@ -120,6 +118,24 @@ def test_tasks_are_submitted_planned_and_run(running: Running) -> None:
     assert look["start_s"] >= running.client.get("/v1/why", task="b")["end_s"]
     with pytest.raises(BadRequest, match="there is no task 'ghost'"):
         running.client.get("/v1/why", task="ghost")
+
+
+def test_a_workflow_is_submitted_as_it_is(running: Running, tmp_path: Path) -> None:
+    """Its tasks would have to be written down again, or run before their parents."""
+    content = json.loads((ROOT / "tests" / "data" / "logs" / "small.wf.json").read_text())
+    for task in content["workflow"]["execution"]["tasks"]:
+        task["coreCount"] = 1
+    (tmp_path / "wf.json").write_text(json.dumps(content))
+    arguments = ["submit", str(tmp_path / "wf.json"), "--master", str(running.state), "--json"]
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert not left.value.code
+    wait_until(lambda: running.client.get("/v1/why", task="merge")["state"] == "completed")
+    looks = {n: running.client.get("/v1/why", task=n)
+             for n in ("split_1", "align_ID0000001", "align_ID0000002", "merge")}  # fmt: skip
+    assert looks["align_ID0000001"]["start_s"] >= looks["split_1"]["end_s"]
+    aligned = max(looks[n]["end_s"] for n in looks if n.startswith("align"))
+    assert looks["merge"]["start_s"] >= aligned
 
 
 def test_nobody_asks_without_the_token(running: Running) -> None:
@@ -405,25 +421,6 @@ def test_alerts_name_metrics_that_there_are() -> None:
     assert len(rules) == 5
     written = set(re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE))
     assert {name.removesuffix("_bucket") for name in named} <= written
-
-
-@pytest.mark.parametrize("name", ["plancast-master.service", "Containerfile"])
-def test_the_command_of_a_unit_and_an_image_parses(name: str) -> None:
-    """The service would end at its first start with an option that there is not."""
-    text = (DEPLOY / name).read_text()
-    if name.endswith("service"):
-        words = re.findall(r"^ExecStart=\S*/plancast (.*)$", text, re.MULTILINE)[0].split()
-        shown = shutil.which("systemd-analyze")
-        assert shown is None or "Unknown" not in subprocess.run(
-            [shown, "verify", str(DEPLOY / name)], capture_output=True, text=True, check=False
-        ).stderr  # fmt: skip
-    else:
-        entry = json.loads(re.findall(r"^ENTRYPOINT (.*)$", text, re.MULTILINE)[0])
-        words = [*entry[1:], "--cluster", "c.yaml"]
-    command: Any = typer.main.get_command(app)
-    for word in words[:2]:
-        command = command.commands[word]
-    assert command.make_context("serve", words[2:]).params["state"].name == "master.db"
 
 
 @pytest.mark.slow
