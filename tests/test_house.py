@@ -51,6 +51,7 @@ EXCEPTIONS = {
     "planner/solvers/cpsat/model.py": "one CP-SAT model, a method for each kind of constraint",
     "planner/solvers/lns/order_kernel.py::_lay": KERNEL,
     "planner/solvers/lns/order_kernel.py::search": KERNEL,
+    "planner/solvers/lns/insert.py::_at_best_hour": KERNEL,
     "planner/solvers/lns/insert.py::_insert": KERNEL,
     "planner/solvers/lns/insert.py::_place_gang": KERNEL,
     "planner/solvers/lns/state.py::_put": KERNEL,

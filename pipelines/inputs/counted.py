@@ -20,8 +20,10 @@ from plancast.pipelines.inputs.cells import (
     text_cell,
     whole_cell,
 )
+from plancast.pipelines.inputs.power import watts_of, watts_of_running
 from plancast.pipelines.inputs.tables import Table
 from plancast.pipelines.inputs.yaml_files import Section
+from plancast.planner.model.counted import POWER
 from plancast.planner.model.domain import (
     AmountWindow,
     BadRequest,
@@ -123,6 +125,8 @@ def resources_of(
         try:
             if name in ("cpu", "mem", "gpu"):
                 raise BadRequest("write cpus, mem_mib or gpus of the workers instead")
+            if name == POWER:
+                raise BadRequest("is what energy.power_cap_w is counted as; rename it")
             if name in holders:
                 raise BadRequest(f"worker {holders[name]} has it too; keep one of the two")
             windows = [AmountWindow(*window) for window in sorted(row.windows)]
@@ -203,17 +207,21 @@ def counted_snapshot(
     under the name and user of a singleton counts, whether or not it is one itself.
     """
     tasks = [*pending, *(run.task for run in running)]
+    on = {run.task.id: run for run in running}
     rules = _Rules(limits or RunningLimits(), asked or {}, tasks)
     if not resources and not rules.any:
         return Snapshot(0, now_s, workers, pending, running, finished, budgets)
     names = {resource.id for resource in resources}
-    runs = {run.task.id for run in running}
     made: dict[str, int] = {}
     new: dict[str, Task] = {}
     for task in tasks:
-        places = rules.places_of(task, task.id in runs)
+        places = rules.places_of(task, task.id in on)
         made.update(places)
         new[task.id] = _counting(task, names, places)
+        if POWER in names:
+            run = on.get(task.id)
+            watts = watts_of(task, workers) if run is None else watts_of_running(run, workers)
+            new[task.id] = _drawing(new[task.id], watts)
     if twice := names & made.keys():
         raise BadRequest(f"resources.{min(twice)}: is the name of a running limit; rename it")
     return Snapshot(
@@ -233,6 +241,7 @@ def counted_tasks(
     asked: Mapping[str, TaskLimits],
     limits: RunningLimits,
     resources: Container[str],
+    workers: Sequence[Worker],
 ) -> list[tuple[Task, dict[str, int]]]:
     """Tasks that come to a cluster, with what they take of what it counts; as `counted_snapshot`.
 
@@ -242,6 +251,8 @@ def counted_tasks(
         As of ``counted_snapshot``.
     resources : container of str
         Names of the cluster's counted resources.
+    workers : sequence of Worker
+        The cluster's.
 
     Returns
     -------
@@ -250,7 +261,15 @@ def counted_tasks(
     """
     rules = _Rules(limits, asked, list(tasks))
     placed = [(task, rules.places_of(task, False)) for task in tasks]
-    return [(_counting(task, resources, places), places) for task, places in placed]
+    made = [(_counting(task, resources, places), places) for task, places in placed]
+    if POWER not in resources:
+        return made
+    return [(_drawing(task, watts_of(task, workers)), places) for task, places in made]
+
+
+def _drawing(task: Task, watts: int) -> Task:
+    """The task, taking so many watts of what a power cap leaves."""
+    return replace(task, counted={**task.counted, POWER: watts})
 
 
 def _counting(task: Task, names: Container[str], places: Mapping[str, int]) -> Task:

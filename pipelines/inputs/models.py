@@ -30,9 +30,10 @@ from plancast.pipelines.inputs.cells import (
 )
 from plancast.pipelines.inputs.constraints import requires_cell
 from plancast.pipelines.inputs.counted import LIMIT_COLUMNS, LimitsSection, Resource
+from plancast.pipelines.inputs.energy import EnergySection, Rate
 from plancast.pipelines.inputs.foreign import nearest
 from plancast.pipelines.inputs.yaml_files import Section
-from plancast.planner.model.domain import Outcome, Policy
+from plancast.planner.model.domain import Hourly, Outcome, Policy
 
 OWN_COLUMNS: dict[str, Cell] = {"res_": round_up_cell, "num_": number_cell, "cat_": text_cell}
 """Beginnings of columns of the user's own: further resources, and features of a predictor."""
@@ -224,8 +225,16 @@ class WorkerRow(Section):
     idle_w: float = Field(0, ge=0)
     busy_w: float = Field(0, ge=0)
     boot_kwh: float = Field(0, ge=0)
-    carbon_kg_per_kwh: float = Field(0, ge=0)
+    price_per_kwh: Rate | None = None
+    carbon_kg_per_kwh: Rate | None = None
     health: float = Field(1, gt=0, le=1)
+
+    def rates(self, energy: EnergySection) -> dict[str, float | Hourly]:
+        """What its energy costs and emits: its own, or that of the cluster."""
+        return {
+            name: getattr(energy, name) if getattr(self, name) is None else getattr(self, name)
+            for name in ("price_per_kwh", "carbon_kg_per_kwh")
+        }
 
 
 class RunningRow(Section):
@@ -253,6 +262,7 @@ class ClusterSection(Section):
     now_s: OptionalInstant = None
     resources: dict[str, Resource] = Field(default_factory=dict)
     limits: LimitsSection = Field(default_factory=LimitsSection)
+    energy: EnergySection = Field(default_factory=EnergySection)
     running: list[RunningRow] = Field(default_factory=list)
     finished: list[FinishedRow] = Field(default_factory=list)
     budgets: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)

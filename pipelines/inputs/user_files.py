@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +26,16 @@ from plancast.pipelines.inputs.counted import (
     RunningLimits,
     TaskLimits,
     limits_of,
-    resource_row,
     resources_of,
     without_singleton,
 )
 from plancast.pipelines.inputs.dependencies import BadDependency, arrays_of, predecessors
+from plancast.pipelines.inputs.energy import (
+    EnergySection,
+    counted_content,
+    power_left,
+    rate_content,
+)
 from plancast.pipelines.inputs.estimate_files import write_estimates
 from plancast.pipelines.inputs.files import read_bytes, write_text_atomic
 from plancast.pipelines.inputs.foreign import nearest
@@ -54,6 +59,7 @@ from plancast.pipelines.inputs.tables import (
     write_table,
 )
 from plancast.pipelines.inputs.yaml_files import read_yaml, validated, yaml_text
+from plancast.planner.model.counted import POWER
 from plancast.planner.model.domain import (
     BadRequest,
     CountedResource,
@@ -327,7 +333,7 @@ def _task_row(task: Task) -> dict[str, Any]:
     for name, amount in task.demand.items():
         if name not in ("cpu", "mem", "gpu"):
             row[_RESOURCE + name] = amount
-    row.update({_RESOURCE + name: amount for name, amount in task.counted.items()})
+    row.update({_RESOURCE + n: a for n, a in task.counted.items() if n != POWER})
     for name in TASK_COLUMNS:
         if name not in row:
             value = getattr(task, name)
@@ -420,7 +426,7 @@ def cluster_of(section: ClusterSection, source: str) -> ClusterFile:
     workers: dict[str, Worker] = {}
     for k, row in enumerate(section.workers):
         try:
-            made = _workers(row)
+            made = _workers(row, section.energy)
         except BadRequest as error:
             raise BadRequest(f"{source}: workers.{k}: {error}") from None
         for worker in made:
@@ -438,13 +444,14 @@ def cluster_of(section: ClusterSection, source: str) -> ClusterFile:
         running=running,
         finished=tuple(Finished(f.id, f.end_s, f.outcome, f.start_s) for f in section.finished),
         budgets=section.budgets,
-        counted=resources_of(section.resources, holders, source),
+        counted=resources_of(section.resources, holders, source)
+        + power_left(section.energy.power_cap_w, [*workers.values()], source),
         limits=section.limits.limits(),
         asked=asked,
     )
 
 
-def _workers(row: WorkerRow) -> list[Worker]:
+def _workers(row: WorkerRow, energy: EnergySection) -> list[Worker]:
     capacity = {"cpu": milli_down(row.cpus)}
     if row.mem is not None and row.mem_mib is not None:
         raise BadRequest("gives both mem and mem_mib; remove one")
@@ -460,24 +467,16 @@ def _workers(row: WorkerRow) -> list[Worker]:
     for label in row.labels:
         if not label or re.search(r"[\s|&!(),\[\]{}*]", label):
             raise BadRequest(f"labels: {label!r} must be one word without | & ! , and brackets")
-    ids = [row.id] if row.count is None else [f"{row.id}-{i}" for i in range(row.count)]
-    return [
-        Worker(
-            id=name,
-            capacity=capacity,
-            labels=frozenset(row.labels),
-            machine_class=row.machine_class,
-            free_from_s=row.free_from_s,
-            until_s=row.until_s,
-            blocked=tuple(Window(start_s, end_s) for start_s, end_s in row.blocked),
-            idle_w=row.idle_w,
-            busy_w=row.busy_w,
-            boot_kwh=row.boot_kwh,
-            carbon_kg_per_kwh=row.carbon_kg_per_kwh,
-            health=row.health,
-        )
-        for name in ids
-    ]
+    one = Worker(
+        id=row.id, capacity=capacity, labels=frozenset(row.labels),
+        machine_class=row.machine_class, free_from_s=row.free_from_s, until_s=row.until_s,
+        blocked=tuple(Window(start_s, end_s) for start_s, end_s in row.blocked),
+        idle_w=row.idle_w, busy_w=row.busy_w, boot_kwh=row.boot_kwh, health=row.health,
+        **row.rates(energy),
+    )  # fmt: skip
+    return (
+        [one] if row.count is None else [replace(one, id=f"{row.id}-{i}") for i in range(row.count)]
+    )
 
 
 def _running(
@@ -522,8 +521,7 @@ def write_cluster(cluster: ClusterFile, path: PathLike) -> None:
         ]
     if cluster.budgets:
         content["budgets"] = dict(cluster.budgets)
-    if cluster.counted:
-        content["resources"] = {c.id: resource_row(c) for c in cluster.counted}
+    content |= counted_content(cluster.counted, cluster.workers)
     write_text_atomic(path, yaml_text(content))
 
 
@@ -545,7 +543,7 @@ def _worker_row(worker: Worker) -> dict[str, Any]:
         if one.name in WorkerRow.model_fields and one.name not in {
             "id", "labels", "blocked",
         } and value != one.default:  # fmt: skip
-            row[one.name] = value
+            row[one.name] = rate_content(value)
     return row
 
 
@@ -583,13 +581,9 @@ def write_batch(request: PlanRequest, folder: PathLike) -> tuple[Path, ...]:
     """
     home, snapshot = Path(folder), request.snapshot
     cluster = ClusterFile(
-        snapshot.workers,
-        snapshot.now_s,
-        snapshot.running,
-        snapshot.finished,
-        snapshot.budgets,
+        snapshot.workers, snapshot.now_s, snapshot.running, snapshot.finished, snapshot.budgets,
         snapshot.counted,
-    )
+    )  # fmt: skip
     write_tasks(snapshot.pending, home / "tasks.csv")
     write_cluster(cluster, home / "cluster.yaml")
     write_policy(request.policy, home / "policy.yaml")

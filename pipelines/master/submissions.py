@@ -58,7 +58,7 @@ def new_tasks(
         rows = [TaskRow.model_validate(cell) for cell in expanded(cells, array)]
     tasks, asked = tasks_of_rows(rows, now_s=snapshot.now_s, known=known)
     names = snapshot.counted_by_id
-    counted = counted_tasks(tasks, asked, settings.limits, names)
+    counted = counted_tasks(tasks, asked, settings.limits, names, snapshot.workers)
     runs = None
     if command and settings.command_of is not None:
         runs = settings.command_of(command)

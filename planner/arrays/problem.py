@@ -17,6 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plancast.planner.arrays.cost import Priced, schedule_cost
+from plancast.planner.arrays.hours import (
+    Hours,
+    extra_cost,
+    extra_of_pieces,
+    extra_of_workers,
+    hours_of,
+)
 from plancast.planner.arrays.rates import Rates, rates_of, running_cost
 from plancast.planner.arrays.relations import (
     ALONE,
@@ -160,6 +167,8 @@ class Problem:
         What each task takes of them.
     spare : Profile
         What is free of them, as one worker, before anything is planned.
+    hours : Hours, optional
+        What energy costs above its least price, by the hour.
     memory : dict
         What has been worked out from the rest once and for all (the relaxation).
     """
@@ -214,6 +223,7 @@ class Problem:
     counted: tuple[str, ...]
     takes: Ints
     spare: Profile
+    hours: Hours | None = None
     memory: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -232,8 +242,9 @@ class Problem:
         """A fresh profile of what is free of counted resources, with room; None where none are.
 
         Even where none can run short there is one: kernels are compiled by what a request has.
+        So there is where energy has hours, for which they are compiled once.
         """
-        if not self.request.snapshot.counted:
+        if not self.request.snapshot.counted and self.hours is None:
             return None
         times, free, count = self.spare
         # One that takes some makes two segments more.
@@ -331,9 +342,13 @@ class Problem:
 
     def cost(self, schedule: Schedule) -> float:
         """Cost of a schedule but for its moves against the plan in force."""
-        return float(
-            schedule_cost(self.rates, self.priced, schedule.start, schedule.end, schedule.worker)
-        )
+        priced = self.priced
+        cost = schedule_cost(self.rates, priced, schedule.start, schedule.end, schedule.worker)
+        if self.hours is not None:
+            cost += extra_of_pieces(
+                self.hours, priced, schedule.start, schedule.end, schedule.worker
+            ) + extra_of_workers(self.hours, priced, schedule.end, schedule.worker)
+        return float(cost)
 
     def moved(self, schedule: Schedule) -> int:
         """Number of tasks that a schedule moves against the incumbent, or leaves out."""
@@ -566,7 +581,8 @@ def running_arrays(
     snapshot = request.snapshot
     now = snapshot.now_s
     index = {w.id: k for k, w in enumerate(snapshot.workers)}
-    rates, fixed = rates_of(request.policy.prices, snapshot.workers), 0.0
+    rates, fixed = rates_of(request.policy.prices, snapshot.workers, now), 0.0
+    hours = hours_of(request.policy.prices, snapshot.workers, now)
     last_end = np.zeros(len(index), np.int64)
     load_h = np.zeros(len(index))
     on = np.zeros(len(index), np.bool_)
@@ -585,6 +601,9 @@ def running_arrays(
             on[w] = True
             pieces.append((w, end_s - now, task))
         fixed += running_cost(rates, run, end_s, now, held)
+        if hours is not None:
+            for w, share, _ in held:
+                fixed += extra_cost(hours, w, hours.busy_w[w] * share, 0, end_s - now)
     return {
         "busy_worker": np.array([p[0] for p in pieces], np.int64),
         "busy_end": np.array([p[1] for p in pieces], np.int64),
@@ -593,6 +612,7 @@ def running_arrays(
         "on": on,
         "load_h": load_h,
         "rates": rates._replace(fixed=fixed),
+        "hours": hours,
     }
 
 

@@ -8,6 +8,7 @@ of a coefficient here.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -16,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plancast.planner.model.domain import (
+    DAY_S,
     HOUR_S,
     MIN_STRETCH_S,
     TERMS,
     WATT_SECONDS_PER_KWH,
+    Hourly,
     Policy,
     Prices,
     Running,
@@ -31,6 +34,8 @@ Floats = NDArray[np.float64]
 ALL_TERMS: frozenset[str] = frozenset(TERMS)
 ALL_BUT_MOVES: frozenset[str] = ALL_TERMS - {"moves"}
 """The terms that solvers price exactly which do not know the plan in force."""
+HOURLY: frozenset[str] = frozenset({"carbon_kg", "energy_cost"})
+"""The terms of which a later start may cost less, where their rates change with the hour."""
 END_ALONE: frozenset[str] = frozenset({"makespan_h"})
 """The term of solvers for which ``prices_end_alone`` must hold."""
 
@@ -67,6 +72,10 @@ class Rates(NamedTuple):
 
     Notes
     -----
+    Where a kilowatt-hour costs more at some hours than at others, `busy` and `idle` are those of
+    the hour at which it costs least, and ``hours.Hours`` has what is added to them; `boot` is of
+    the hour at which the worker would be booted.
+
     With s, e, r, D, w of task i; h the pieces' hours; L_w the last end on a worker, B_w its
     load, W_o the waits of an owner of n_o tasks, and M the last end of all, in seconds::
 
@@ -92,16 +101,20 @@ class Rates(NamedTuple):
     fixed: float
 
 
-def rates_of(prices: Prices, workers: Sequence[Worker]) -> Rates:
+def rates_of(prices: Prices, workers: Sequence[Worker], now_s: int) -> Rates:
     """The coefficients for some workers; nothing runs on them (``fixed`` is 0).
 
     Parameters
     ----------
     prices : Prices
     workers : sequence of Worker
+    now_s : int
+        Seconds since the epoch.
     """
-    kwh = np.array([_energy_price(prices, w) for w in workers], np.float64)
-    watt = kwh / WATT_SECONDS_PER_KWH
+    tariffs = tariffs_of(prices, workers)
+    least = [min(tariff.values) for tariff in tariffs]
+    at_boot = [t.at(w.free_at(now_s)) for t, w in zip(tariffs, workers, strict=True)]
+    watt = np.array(least, np.float64) / WATT_SECONDS_PER_KWH
     return Rates(
         end=prices.makespan_h / HOUR_S,
         late=prices.late_h / HOUR_S,
@@ -114,14 +127,65 @@ def rates_of(prices: Prices, workers: Sequence[Worker]) -> Rates:
         move=float(prices.moves),
         busy=watt * np.array([w.busy_w for w in workers], np.float64),
         idle=watt * np.array([w.idle_w for w in workers], np.float64),
-        boot=kwh * np.array([w.boot_kwh for w in workers], np.float64),
+        boot=np.array(at_boot, np.float64) * np.array([w.boot_kwh for w in workers], np.float64),
         fixed=0.0,
     )
 
 
-def _energy_price(prices: Prices, worker: Worker) -> float:
-    """What a kilowatt-hour costs on a worker."""
-    return float(prices.kwh + prices.carbon_kg * worker.carbon_kg_per_kwh)
+class Tariff(NamedTuple):
+    """What a kilowatt-hour costs by the time of the day, all priced terms together.
+
+    Parameters
+    ----------
+    at_s : tuple of int
+        Seconds after midnight from which each value holds; the first is 0.
+    values : tuple of float
+        One alone where the hour makes no difference.
+    utc_offset_s : int
+        How far the clock that the hours are of is ahead of UTC, seconds.
+    """
+
+    at_s: tuple[int, ...]
+    values: tuple[float, ...]
+    utc_offset_s: int
+
+    def at(self, moment_s: int) -> float:
+        """The value at a moment, seconds since the epoch."""
+        return self.values[bisect_right(self.at_s, (moment_s + self.utc_offset_s) % DAY_S) - 1]
+
+
+def tariffs_of(prices: Prices, workers: Sequence[Worker]) -> list[Tariff]:
+    """What a kilowatt-hour costs on each of some workers."""
+    known: dict[tuple[float | Hourly, float | Hourly], Tariff] = {}
+    found = []
+    for worker in workers:
+        key = worker.price_per_kwh, worker.carbon_kg_per_kwh
+        if key not in known:
+            known[key] = _tariff_of(prices, *key)
+        found.append(known[key])
+    return found
+
+
+def _tariff_of(
+    prices: Prices, price_per_kwh: float | Hourly, carbon_kg_per_kwh: float | Hourly
+) -> Tariff:
+    parts = [(prices.kwh, 1.0), (prices.carbon_kg, carbon_kg_per_kwh)]
+    parts.append((prices.energy_cost, price_per_kwh))
+    hourly = [(price, rate) for price, rate in parts if price and isinstance(rate, Hourly)]
+    always = float(sum(price * rate for price, rate in parts if not isinstance(rate, Hourly)))
+    if not hourly:
+        return Tariff((0,), (always,), 0)
+    # Every time at which one of them changes, by the clock of the first.
+    offset_s = hourly[0][1].utc_offset_s
+    times = {0} | {(at - r.utc_offset_s + offset_s) % DAY_S for _, r in hourly for at in r.at_s}
+    at_s: list[int] = []
+    values: list[float] = []
+    for second in sorted(times):
+        value = always + sum(price * rate.at(second - offset_s) for price, rate in hourly)
+        if not values or value != values[-1]:
+            at_s.append(second)
+            values.append(value)
+    return Tariff(tuple(at_s), tuple(values), offset_s)
 
 
 def running_cost(

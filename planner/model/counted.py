@@ -16,6 +16,9 @@ from itertools import accumulate
 from plancast.planner.model.domain import CountedResource, Snapshot, Task
 from plancast.planner.model.violations import Violation, ViolationKind
 
+POWER = "power W"
+"""What a power cap is counted as: watts above what the workers draw idle."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hold:
@@ -131,6 +134,8 @@ def units_in_words(name: str, amount: int) -> str:
 
     A running limit has two words for a name, of which the first says what is limited.
     """
+    if name == POWER:
+        return f"{amount} W of power"
     if " " in name:
         return f"a place under the limit of {name}"
     if amount > 1:

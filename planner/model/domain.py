@@ -57,6 +57,12 @@ MOST_FACTOR = 1e12
 MOST_SHARDS = 1_000_000
 """No gang has more pieces."""
 
+DAY_S = 86_400
+"""Seconds of a day."""
+
+MOST_STEPS_A_DAY = 1_440
+"""What changes with the hour changes no more often: once a minute."""
+
 
 class BadRequest(ValueError):
     """A request that cannot be planned because it is malformed; the text says what to repair."""
@@ -439,6 +445,56 @@ class CountedResource:
 
 
 @dataclass(frozen=True, slots=True)
+class Hourly:
+    """A number that changes with the hour of the day, the same every day: a tariff, a grid's mix.
+
+    Parameters
+    ----------
+    at_s : tuple of int
+        Seconds after midnight from which each value holds; the first is 0.
+    values : tuple of float
+        0 or more.
+    utc_offset_s : int
+        How far the clock that the hours are of is ahead of UTC, seconds. It is never changed.
+    """
+
+    at_s: tuple[int, ...]
+    values: tuple[float, ...]
+    utc_offset_s: int = 0
+
+    def __post_init__(self) -> None:
+        _require(
+            0 < len(self.at_s) == len(self.values) <= MOST_STEPS_A_DAY,
+            f"hours: {len(self.at_s)} times and {len(self.values)} values; give as many of one as "
+            f"of the other, at least one and at most {MOST_STEPS_A_DAY}",
+        )
+        _require(self.at_s[0] == 0, "hours: the first value must hold from midnight (00:00) on")
+        for before, after in pairwise((*self.at_s, DAY_S)):
+            _require(
+                before < after,
+                f"hours: {after} s after midnight follows {before}; list them in order of time, "
+                f"each below {DAY_S}",
+            )
+        for at_s, value in zip(self.at_s, self.values, strict=True):
+            when = f"{at_s // 3600:02}:{at_s // 60 % 60:02}"
+            _require(
+                not value < 0,
+                f"hours: the value from {when} is {value:g}; negative prices and intensities are "
+                "not planned with, for using more would save: write 0",
+            )
+            _check_factor("hours", f"the value from {when}", value)
+        _require(
+            abs(self.utc_offset_s) < DAY_S,
+            f"hours: utc_offset_s is {self.utc_offset_s}; it must lie within a day",
+        )
+
+    def at(self, moment_s: int) -> float:
+        """The value at a moment, seconds since the epoch."""
+        second = (moment_s + self.utc_offset_s) % DAY_S
+        return self.values[bisect_right(self.at_s, second) - 1]
+
+
+@dataclass(frozen=True, slots=True)
 class Worker:
     """A machine that runs tasks side by side up to its capacity.
 
@@ -462,7 +518,9 @@ class Worker:
         Power when switched on, and on top of it at full use, watts.
     boot_kwh : float
         Energy to switch it on; it is on already when something runs on it.
-    carbon_kg_per_kwh : float
+    price_per_kwh : float or Hourly
+        What its energy costs, in the currency of the tariff.
+    carbon_kg_per_kwh : float or Hourly
         Grid intensity where it stands: kilograms of CO2 equivalent for each kilowatt-hour.
     health : float
         Chance to survive an hour, in (0, 1].
@@ -478,7 +536,8 @@ class Worker:
     idle_w: float = 0.0
     busy_w: float = 0.0
     boot_kwh: float = 0.0
-    carbon_kg_per_kwh: float = 0.0
+    price_per_kwh: float | Hourly = 0.0
+    carbon_kg_per_kwh: float | Hourly = 0.0
     health: float = 1.0
 
     def __post_init__(self) -> None:
@@ -490,8 +549,9 @@ class Worker:
             f"{name}: machine_class '*' is the name for any class; give it another",
         )
         _check_times(name, free_from_s=self.free_from_s, until_s=self.until_s)
-        for key in ("idle_w", "busy_w", "boot_kwh", "carbon_kg_per_kwh"):
-            _check_factor(name, key, getattr(self, key))
+        for key in ("idle_w", "busy_w", "boot_kwh", "price_per_kwh", "carbon_kg_per_kwh"):
+            if not isinstance(value := getattr(self, key), Hourly):
+                _check_factor(name, key, value)
         _require(0 < self.health <= 1, f"{name}: health is {self.health}; it must lie in (0, 1]")
 
     def free_at(self, now_s: int) -> int:
@@ -952,6 +1012,7 @@ class Prices:
     failures: float = 0.0
     moves: float = 0.0
     carbon_kg: float = 0.0
+    energy_cost: float = 0.0
 
     def __post_init__(self) -> None:
         for name in TERMS:

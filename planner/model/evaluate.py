@@ -18,6 +18,7 @@ from plancast.planner.model.domain import (
     WATT_SECONDS_PER_KWH,
     ZERO_COST,
     Assignment,
+    Hourly,
     Plan,
     Prices,
     Task,
@@ -25,6 +26,7 @@ from plancast.planner.model.domain import (
     estimate_for,
     in_words,
 )
+from plancast.planner.model.energy import boot_draw, draws_by_hour, weighed
 from plancast.planner.model.judge_placement import (
     company_violations,
     meets_labels,
@@ -149,7 +151,9 @@ def terms(request: PlanRequest, plan: Plan) -> dict[str, float]:
         - ``kwh``: per task and shard busy_w x dominant share x (e - max(s, tau)) / 3.6e6; per
           used worker idle_w x (last end - max(tau, free_from)) / 3.6e6, and boot_kwh unless
           something runs there at tau
-        - ``carbon_kg``: each worker's part of ``kwh`` x carbon_kg_per_kwh
+        - ``carbon_kg``, ``energy_cost``: each worker's part of ``kwh`` x carbon_kg_per_kwh, and
+          x price_per_kwh; of a rate that changes with the hour (``Hourly``) the integral over the
+          same draws, a boot at the rate of max(tau, free_from)
         - ``unfair_h``: max over owners of the sum of (s - r) / 3600 over the number of
           that owner's tasks in the request
         - ``imbalance_h``: max over workers of the sum of dominant share x
@@ -174,6 +178,7 @@ def _terms(request: PlanRequest, plan: Plan, spans: list[Span]) -> dict[str, flo
     last_end: dict[str, int] = {}
     load_h: dict[str, float] = defaultdict(float)
     kwh: dict[str, float] = defaultdict(float)
+    draws = draws_by_hour(request.snapshot.workers)
     owner_wait_h: dict[str, float] = defaultdict(float)
     for span in spans:
         task = span.task
@@ -190,6 +195,9 @@ def _terms(request: PlanRequest, plan: Plan, spans: list[Span]) -> dict[str, flo
         ahead_s = span.end_s - max(span.start_s, now)
         for worker, share in zip(span.workers, span.shares, strict=True):
             kwh[worker.id] += worker.busy_w * share * ahead_s / WATT_SECONDS_PER_KWH
+            if worker.id in draws:
+                drawn = (worker.busy_w * share, span.end_s - ahead_s, span.end_s)
+                draws[worker.id].append(drawn)
             result["failures"] += 1.0 - worker.health ** (ahead_s / HOUR_S)
             load_h[worker.id] += share * ahead_s / HOUR_S
             last_end[worker.id] = max(last_end.get(worker.id, span.end_s), span.end_s)
@@ -197,11 +205,15 @@ def _terms(request: PlanRequest, plan: Plan, spans: list[Span]) -> dict[str, flo
     switched_on = {w for run in request.snapshot.running for w in run.workers}
     for worker_id, end_s in last_end.items():
         worker = request.snapshot.worker_by_id[worker_id]
-        on_s = max(0, end_s - worker.free_at(now))
+        on_from_s, drawn_by_hour = worker.free_at(now), draws.get(worker_id, [])
+        on_s = max(0, end_s - on_from_s)
         kwh[worker_id] += worker.idle_w * on_s / WATT_SECONDS_PER_KWH
+        drawn_by_hour.append((worker.idle_w, on_from_s, on_from_s + on_s))
         if worker_id not in switched_on:
             kwh[worker_id] += worker.boot_kwh
-        result["carbon_kg"] += kwh[worker_id] * worker.carbon_kg_per_kwh
+            drawn_by_hour.append(boot_draw(worker.boot_kwh, on_from_s))
+        result["carbon_kg"] += weighed(worker.carbon_kg_per_kwh, kwh[worker_id], drawn_by_hour)
+        result["energy_cost"] += weighed(worker.price_per_kwh, kwh[worker_id], drawn_by_hour)
     result["kwh"] = sum(kwh.values())
 
     result["imbalance_h"] = max(load_h.values(), default=0.0)
@@ -214,6 +226,15 @@ def _terms(request: PlanRequest, plan: Plan, spans: list[Span]) -> dict[str, flo
     lost_h = sum((now - running[t].start_s) / HOUR_S for t in sorted(stopped) if t in running)
     result["moves"] = float(len(moved_tasks(request, plan)) + len(stopped)) + lost_h
     return result
+
+
+def hourly_rates(prices: Prices, worker: Worker) -> list[tuple[str, str, Hourly]]:
+    """The priced rates of a worker that change with the hour: what they are less of, their unit."""
+    rates = (
+        (prices.energy_cost, "for energy to cost less", "", worker.price_per_kwh),
+        (prices.carbon_kg, "for cleaner energy", " kg CO2e", worker.carbon_kg_per_kwh),
+    )
+    return [(less, unit, r) for price, less, unit, r in rates if price and isinstance(r, Hourly)]
 
 
 def moved_tasks(request: PlanRequest, plan: Plan) -> list[str]:

@@ -8,8 +8,15 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from plancast.planner.model.counted import Use, units_in_words
-from plancast.planner.model.domain import DependencyKind, Plan, Task, in_words
-from plancast.planner.model.evaluate import holds_of
+from plancast.planner.model.domain import (
+    Assignment,
+    DependencyKind,
+    Plan,
+    Task,
+    in_words,
+)
+from plancast.planner.model.energy import integral
+from plancast.planner.model.evaluate import holds_of, hourly_rates
 from plancast.planner.model.messages import PlanRequest
 from plancast.planner.model.spans import in_mode_s, running_end_s, spans_of
 
@@ -106,6 +113,8 @@ def explain_waits(request: PlanRequest, plan: Plan) -> dict[str, str]:
             _dependency(task, planned.start_s, start_of, end_of)
             or _licence(use, task, planned.start_s, now)
             or _room(request, planned.start_s, ends_on, planned.workers)
+            or _energy(request, planned, earliest_s)
+            or "by choice of the plan: no cheaper earlier start was found"
         )
         why[task.id] = f"waits {planned.start_s - earliest_s} s {cause}"
         why[task.id] += f", and {slower}" if slower else ""
@@ -191,4 +200,18 @@ def _room(
             return f"for worker {name} to become free"
         if any(window.end_s == start_s for window in worker.blocked):
             return f"for a blocked window of worker {name} to pass"
-    return "by choice of the plan: no cheaper earlier start was found"
+    return ""
+
+
+def _energy(request: PlanRequest, planned: Assignment, earliest_s: int) -> str:
+    """That energy costs less, or is cleaner, over a run than at its earliest; else nothing."""
+    lasts_s = planned.end_s - planned.start_s
+    for name in planned.workers:
+        worker = request.snapshot.worker_by_id[name]
+        for less, unit, rate in hourly_rates(request.policy.prices, worker):
+            then = integral(rate, planned.start_s, planned.end_s) / lasts_s
+            early = integral(rate, earliest_s, earliest_s + lasts_s) / lasts_s
+            if then < early:
+                at = clock(planned.start_s, request.snapshot.now_s)
+                return f"{less}: {then:.3g}{unit} a kWh from {at} on, not {early:.3g}"
+    return ""

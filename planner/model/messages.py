@@ -22,6 +22,7 @@ from plancast.planner.model.domain import (
     CountedResource,
     Dependency,
     DurationEstimate,
+    Hourly,
     Mode,
     Outcome,
     Plan,
@@ -380,12 +381,35 @@ Event = (
 """Everything that can happen to a cluster, distinguished by `kind` in JSON."""
 
 _READ_STRICTLY: tuple[Any, ...] = (
-    AmountWindow, Budget, CountedResource, Dependency, DurationEstimate, Mode, Plan, PlanRequest,
-    PlanResponse, Policy, RiskReport, Running, Snapshot, Task, Worker,
+    AmountWindow, Budget, CountedResource, Dependency, DurationEstimate, Hourly, Mode, Plan,
+    PlanRequest, PlanResponse, Policy, RiskReport, Running, Snapshot, Task, Worker,
 )  # fmt: skip
 for _kind in _READ_STRICTLY:
     # One place says how strictly JSON is read: a misspelt field must not pass in silence.
     _kind.__pydantic_config__ = _STRICT_FIELDS
+
+_RATES = ("price_per_kwh", "carbon_kg_per_kwh")
+_NUMBER, _BY_HOUR = "float", "Hourly"
+"""What pydantic calls the two forms of a rate."""
+
+
+def _is_other_form(fault: Any) -> bool:
+    """Whether a fault is that a rate has one of its forms and not the other."""
+    field_name, form = ["", "", *list(fault["loc"])][-2:]
+    meant = _BY_HOUR if isinstance(fault["input"], Mapping) else _NUMBER
+    return field_name in _RATES and form in (_NUMBER, _BY_HOUR) and form != meant
+
+
+def _path_of(fault: Any) -> str:
+    """Where a fault is, without what only pydantic knows of."""
+    where, before = [], None
+    for part in fault["loc"]:
+        form_of_rate = before in _RATES and part in (_NUMBER, _BY_HOUR)
+        if part not in (_CLASS, _MODE) and not form_of_rate:
+            where.append(str(part))
+        before = part
+    return ".".join(where)
+
 
 Message = TypeVar("Message")
 
@@ -446,8 +470,10 @@ def first_fault(error: ValidationError) -> str:
         text = error.json(include_url=False, include_input=False)
         fault = {**json.JSONDecoder().raw_decode(text, 1)[0], "input": None}
     else:
-        fault = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in fault["loc"] if part not in (_CLASS, _MODE))
+        faults: list[Any] = error.errors(include_url=False)
+        # Of a rate, which is a number or goes by the hour, the form that was meant.
+        fault = next((f for f in faults if not _is_other_form(f)), faults[0])
+    where = _path_of(fault)
     if fault["type"] == "json_invalid":
         return f"is not JSON: {fault['ctx']['error']}"
     text = in_words(fault)

@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from plancast.planner.arrays.deliberate import deliberate_starts
 from plancast.planner.arrays.problem import Ints, offsets
 from plancast.planner.arrays.relations import ALONE
 from plancast.planner.arrays.running import expected_end_s, reserved_s
@@ -136,9 +137,12 @@ def partial_order(request: PlanRequest, plan: Plan) -> PartialOrder:
     zeros = np.zeros(len(rows), np.int64)
     free = [max(a_task.release_s, *(w.free_at(now) for w in machines), now) - now
             for a_task, machines in zip(tasks, on, strict=False)]  # fmt: skip
+    chosen = deliberate_starts(request, plan)
     for i, a in enumerate(rows):
         if any(on.lag_s or on.kind is DependencyKind.AFTER for on in task_of[a.task].depends):
             free[i] = a.start_s - now  # a start or a lag that it waits for: no earlier than planned
+        elif a.task in chosen:
+            free[i] = a.start_s - now  # a wait for cheaper energy
     planned = [reserved_s(request, a.task, w) or 1 for a, w in zip(rows, on, strict=True)]
     filler = np.zeros(len(kept), np.int64)
     return PartialOrder(

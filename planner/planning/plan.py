@@ -357,9 +357,9 @@ def _choose(problem: Problem | Choices, budget: Budget) -> tuple[str, ...]:
     tasks = len(problem.tasks)
     if problem.shard_ptr[-1] > EXACT_PIECES:
         return ("lns",)
-    if tasks <= ASTAR_TASKS:
+    if tasks <= ASTAR_TASKS and problem.hours is None:
         return ("astar",)
-    if tasks <= CPSAT_TASKS:
+    if tasks <= CPSAT_TASKS and (problem.hours is None or budget.steps is not None):
         return ("cpsat",)
     if is_project(problem):
         return ("project",)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from plancast.planner.arrays.hours import refuse_hours
 from plancast.planner.arrays.problem import Floats, Ints, offsets, worker_arrays
 from plancast.planner.arrays.rates import moves_cost, rates_of
 from plancast.planner.arrays.relations import refuse_relations
@@ -196,7 +197,7 @@ def sampled_costs(order: PartialOrder, samples: Samples) -> Floats:
         for i in range(len(tasks))
         for w in workers[i]
     ]
-    rates = rates_of(request.policy.prices, snapshot.workers)
+    rates = rates_of(request.policy.prices, snapshot.workers, now)
     costs: Floats = sampled_costs_of(
         rates,
         order.order, runs, ends, order.planned, order.earliest, order.link_ptr, order.link,
@@ -252,6 +253,7 @@ def plan_under_risk(
     """
     request.snapshot.refuse_modes("planning under risk")
     refuse_relations(request.snapshot, "risk", only_lags=True)
+    refuse_hours(request, "planning under risk")
     began = time.perf_counter()
     drawn = Samples(request, samples)
     own = request.policy.level

@@ -22,6 +22,7 @@ import numpy as np
 
 from plancast.planner.arrays.cost import own_costs
 from plancast.planner.arrays.graph import successors
+from plancast.planner.arrays.hours import has_hours
 from plancast.planner.arrays.jit import cache_folder, interpreted
 from plancast.planner.arrays.modes import Choices, encode_choices
 from plancast.planner.arrays.problem import Problem, decode, encode
@@ -32,8 +33,10 @@ from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.instances.jobshop import parse_jobshop
 from plancast.planner.model.domain import (
     ANY_CLASS,
+    TERMS,
     CountedResource,
     DurationEstimate,
+    Hourly,
     Mode,
     Policy,
     Prices,
@@ -84,6 +87,19 @@ def _with_licences(request: PlanRequest) -> PlanRequest:
     return replace(request, snapshot=snapshot)
 
 
+def _by_the_hour(request: PlanRequest) -> PlanRequest:
+    """The request where energy has a price that is higher by day."""
+    tariff = Hourly((0, 6 * 3600, 22 * 3600), (0.1, 0.3, 0.1))
+    workers = tuple(
+        replace(w, idle_w=50.0, busy_w=150.0, price_per_kwh=tariff)
+        for w in request.snapshot.workers
+    )
+    return replace(
+        request, snapshot=request.snapshot.evolved(workers=workers),
+        policy=replace(request.policy, prices=Prices(**dict.fromkeys(TERMS, 1.0))),
+    )  # fmt: skip
+
+
 def _lists() -> None:
     for request in (replace(_small(), policy=MAKESPAN_ALONE), _small()):
         problem = _solve(request, "greedy")
@@ -107,14 +123,14 @@ def _brief(problem: Problem) -> None:
     next(guided_schedules(problem, relaxation, until=np.inf, passes=1))
 
 
-def _lists_counted() -> None:
-    problem = _solve(_with_licences(_small()), "greedy")
+def _lists_of(request: PlanRequest) -> None:
+    problem = _solve(request, "greedy")
     lower_bound(problem, timed=True)
     _brief(problem)
 
 
-def _moves_counted() -> None:
-    _solve(_with_licences(_small()), "lns")
+def _moves_of(request: PlanRequest) -> None:
+    _solve(request, "lns")
 
 
 def _moves() -> None:
@@ -182,14 +198,19 @@ FAMILIES: dict[str, Callable[[], None]] = {
     "projects with modes": _modes,
     "shops": _shop,
     "repair": _repair,
-    "list schedules with licences": _lists_counted,
-    "ruin and recreate with licences": _moves_counted,
+    "list schedules with licences": lambda: _lists_of(_with_licences(_small())),
+    "ruin and recreate with licences": lambda: _moves_of(_with_licences(_small())),
     "repair with licences": lambda: _repair(_with_licences(_small())),
+    "list schedules by the hour": lambda: _lists_of(_by_the_hour(_small())),
+    "ruin and recreate by the hour": lambda: _moves_of(_by_the_hour(_small())),
+    "repair by the hour": lambda: _repair(_by_the_hour(_small())),
 }
 """Name to what compiles the family; higher rooms add their own."""
-LISTS, MOVES, ORDERS, ASTAR, PROJECTS, MODES, SHOPS, REPAIR, *_LICENCES = FAMILIES
-WITH_LICENCES = dict(zip((LISTS, MOVES, REPAIR), _LICENCES, strict=True))
+LISTS, MOVES, ORDERS, ASTAR, PROJECTS, MODES, SHOPS, REPAIR, *_FURTHER = FAMILIES
+WITH_LICENCES = dict(zip((LISTS, MOVES, REPAIR), _FURTHER[:3], strict=True))
 """Family to that of the same kernels where something is counted: compiled for itself."""
+BY_HOUR = dict(zip((LISTS, MOVES, REPAIR), _FURTHER[3:], strict=True))
+"""The same where energy has hours, whether or not something is counted as well."""
 NEEDS = {
     "astar": (ASTAR,), "lns": (MOVES, ORDERS), "project": (PROJECTS, MODES), "shop": (SHOPS, MOVES),
     "repair": (REPAIR, MOVES, ASTAR),
@@ -204,6 +225,8 @@ def needs(solvers: Iterable[str], problem: Problem | Choices) -> set[str]:
         found.discard(MOVES if suits(problem) else ORDERS)
     return found
 
+
+_ALL_LISTS = {LISTS, WITH_LICENCES[LISTS], BY_HOUR[LISTS]}
 
 FEW = 2_000
 """Of so many pairs of tasks, times workers, lists and bounds take less than they do to compile."""
@@ -221,7 +244,7 @@ def prepared(request: PlanRequest, families: set[str]) -> AbstractContextManager
     if not few or _is_warm(LISTS):
         warm(wanted)
         return nullcontext()
-    warm(wanted - {LISTS, WITH_LICENCES[LISTS]})
+    warm(wanted - _ALL_LISTS)
     return interpreted()
 
 
@@ -242,10 +265,11 @@ def uncollected() -> Iterator[None]:
 
 def for_request(request: PlanRequest, families: Iterable[str]) -> set[str]:
     """Those families in the form that a request needs."""
-    if not request.snapshot.counted:
+    form = BY_HOUR if has_hours(request) else WITH_LICENCES if request.snapshot.counted else None
+    if form is None:
         return set(families)
     # Bounds are compiled once for all.
-    return {LISTS, *(WITH_LICENCES.get(name, name) for name in families)}
+    return {LISTS, *(form.get(name, name) for name in families)}
 
 
 def on_stderr(text: str) -> None:
@@ -279,8 +303,7 @@ def warm(families: Iterable[str] = (), report: Report = on_stderr) -> list[str]:
                 count = f" {number} of {len(cold)}" if len(cold) > 1 else ""
                 report(f"compiling kernels (once per version){count}: {name} ...")
                 # What is brief is compiled with the lists, once these are needed.
-                lists = name in (LISTS, WITH_LICENCES[LISTS])
-                with uncollected(), nullcontext() if lists else interpreted():
+                with uncollected(), nullcontext() if name in _ALL_LISTS else interpreted():
                     FAMILIES[name]()
                 _warm.add(name)
                 if (folder := cache_folder()) is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -144,6 +145,7 @@ def arena_of(
     request: PlanRequest,
     run_s: RunS,
     outages: Sequence[Outage] = (),
+    not_before: Mapping[str, int] = MappingProxyType({}),
 ) -> Arena:
     """An arena.
 
@@ -155,6 +157,8 @@ def arena_of(
         True run time of every pending task, seconds, at least 1; or a mapping of it by
         machine class. Running tasks that are not named end as estimated.
     outages : sequence of Outage
+    not_before : mapping of str to int
+        Tasks that arrive no earlier than this, seconds since the epoch, whatever their release.
 
     Raises
     ------
@@ -176,7 +180,7 @@ def arena_of(
         by_class = truth if isinstance(truth, Mapping) else dict.fromkeys(problem.classes, truth)
         for k, name in enumerate(problem.classes):
             actual[i, k] = max(1, by_class.get(name, actual[i, k]))
-    cluster = _cluster(request, problem, tasks, outages)
+    cluster = _cluster(request, problem, tasks, outages, not_before)
     task_of = np.repeat(np.arange(len(tasks)), cluster.shards)
     live = _fresh(cluster, task_of)
     arena = Arena(request, problem, tasks, cluster, task_of, actual, estimate, live)
@@ -206,7 +210,11 @@ def _estimates(request: PlanRequest, problem: Problem, tasks: Sequence[Task]) ->
 
 
 def _cluster(
-    request: PlanRequest, problem: Problem, tasks: Sequence[Task], outages: Sequence[Outage]
+    request: PlanRequest,
+    problem: Problem,
+    tasks: Sequence[Task],
+    outages: Sequence[Outage],
+    not_before: Mapping[str, int],
 ) -> Cluster:
     now, workers = request.snapshot.now_s, problem.workers
     planned = len(problem.tasks)
@@ -217,9 +225,7 @@ def _cluster(
         [*problem.allowed.tolist(), *(_allowed(task, workers) for task in extra)], np.bool_
     ).reshape(len(problem.allowed) + len(extra), len(workers))
     kind = np.concatenate([problem.kind, len(problem.allowed) + np.arange(len(extra))])
-    release = np.concatenate(
-        [np.maximum(0, problem.raw_release), np.zeros(len(extra), np.int64)]
-    ).astype(np.int64)
+    release = np.concatenate([_arrivals(problem, not_before), np.zeros(len(extra), np.int64)])
     place = {task.id: i for i, task in enumerate(tasks)}
     preds = [[place[b] for b in t.predecessors if b in place] if i < planned else []
              for i, t in enumerate(tasks)]  # fmt: skip
@@ -245,6 +251,13 @@ def _cluster(
         outage_back=np.array([o.back_s - now for o in found], np.int64),
         outage_kills=np.array([o.kills for o in found], np.bool_),
     )  # fmt: skip
+
+
+def _arrivals(problem: Problem, not_before: Mapping[str, int]) -> Ints:
+    """When the tasks that can be planned arrive, seconds after now."""
+    now = problem.request.snapshot.now_s
+    kept = np.array([not_before.get(task.id, now) - now for task in problem.tasks], np.int64)
+    return np.maximum(0, np.maximum(problem.raw_release, kept))
 
 
 def _allowed(task: Task, workers: Sequence[Worker]) -> list[bool]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from plancast.planner.arrays.deliberate import deliberate_starts
 from plancast.planner.arrays.problem import Floats, Ints, Schedule, encode
 from plancast.planner.model.domain import (
     SCENARIOS,
@@ -88,9 +89,10 @@ def static(
     Notes
     -----
     A task starts once its predecessors have ended, there is room on its workers, and every
-    task that the plan lets start earlier there has started.
+    task that the plan lets start earlier there has started; where energy has hours, not before a
+    start that the plan chose (``deliberate_starts``).
     """
-    arena = arena_of(request, run_s, outages)
+    arena = arena_of(request, run_s, outages, deliberate_starts(request, plan))
     rank, home = arena.homes(plan)
     live = copy_of(arena.start)
     arena.run(rules(arena, rank, home=home, bound=True), live, arena.estimate)
@@ -145,7 +147,8 @@ class ClosedLoop:
     Elsewhere it is a rollout algorithm: each candidate is a complete way to go on (the plan,
     strictly or in its order with freedom of worker; the order of ``online`` with two rules for
     workers). Each is played to the end by the dispatching kernel in every scenario, priced by
-    the request's prices, and the cheapest on average is followed until the next thought.
+    the request's prices, and the cheapest on average is followed until the next thought. Where
+    energy has hours none of them brings a start forward that the plan chose.
 
     What is believed of run times is what the estimates say, given the age of what runs; where
     they are points, a regression of log run time on log forecast, fitted to what has ended and
@@ -179,7 +182,7 @@ class ClosedLoop:
         levels = self.scenarios
         if levels is None:
             levels = request.policy.scenarios or SCENARIOS
-        arena = arena_of(request, run_s, outages)
+        arena = arena_of(request, run_s, outages, deliberate_starts(request, plan))
         if suits(arena.problem) and not outages:
             loop = PoolLoop(arena, plan, levels, self.search, self.seed)
             live = loop.execute()

@@ -16,11 +16,13 @@ from itertools import combinations, combinations_with_replacement
 
 from plancast.planner.arrays.problem import encode
 from plancast.planner.model.domain import (
+    DAY_S,
     HOUR_S,
     MIN_STRETCH_S,
     WATT_SECONDS_PER_KWH,
     Assignment,
     DependencyKind,
+    Hourly,
     Plan,
     Prices,
     Task,
@@ -67,7 +69,8 @@ def safe_horizon(request: PlanRequest, tasks: Collection[Task]) -> int:
 
     Once everything is released, free, unblocked and what runs has ended, a second in which
     nothing runs could be cut out of a plan, and every later task would start a second
-    earlier: no term gets costlier, no rule is broken.
+    earlier: no term gets costlier, no rule is broken. Where rates go by the hour, so it is once
+    they are at their least for the rest of the day (as ``random_request`` draws them).
     """
     snapshot = request.snapshot
     calm = [snapshot.now_s]
@@ -77,6 +80,11 @@ def safe_horizon(request: PlanRequest, tasks: Collection[Task]) -> int:
     for worker in snapshot.workers:
         calm.append(worker.free_at(snapshot.now_s))
         calm += [window.end_s for window in worker.blocked]
+        for rate in (worker.price_per_kwh, worker.carbon_kg_per_kwh):
+            if isinstance(rate, Hourly):
+                assert rate.values[-1] == min(rate.values)
+                midnight_s = snapshot.now_s - (snapshot.now_s + rate.utc_offset_s) % DAY_S
+                calm.append(midnight_s + rate.at_s[-1])
     for resource in snapshot.counted:
         calm += [window.end_s for window in resource.windows]
     for task in tasks:
@@ -95,9 +103,19 @@ def modes_of(task: Task) -> list[str]:
     return [mode.id for mode in task.modes] or [""]
 
 
-def energy_price(prices: Prices, worker: Worker) -> float:
-    """What a kilowatt-hour costs on a worker, its carbon included."""
-    return prices.kwh + prices.carbon_kg * worker.carbon_kg_per_kwh
+def energy_price(prices: Prices, worker: Worker, at_s: int) -> float:
+    """What a kilowatt-hour costs on a worker at a second, its carbon included."""
+    carbon, price = (
+        rate.at(at_s) if isinstance(rate, Hourly) else rate
+        for rate in (worker.carbon_kg_per_kwh, worker.price_per_kwh)
+    )
+    return prices.kwh + prices.carbon_kg * carbon + prices.energy_cost * price
+
+
+def energy_paid(prices: Prices, worker: Worker, watts: float, start_s: int, end_s: int) -> float:
+    """What so many watts cost, second by second."""
+    per_kwh = sum(energy_price(prices, worker, second) for second in range(start_s, end_s))
+    return watts * per_kwh / WATT_SECONDS_PER_KWH
 
 
 def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | None:
@@ -150,11 +168,11 @@ def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | 
     on = set(last_end)
     constant = sum(
         prices.of(term) * base[term]
-        for term in ("late_h", "misses", "wait_h", "stretch", "failures", "kwh", "carbon_kg")
+        for term in ("late_h", "misses", "wait_h", "stretch", "failures", "kwh", "carbon_kg",
+                     "energy_cost")
     ) - sum(
-        energy_price(prices, workers[name]) * _idle_kwh(workers[name], now, end_s)
-        for name, end_s in last_end.items()
-    )
+        _idle_paid(prices, workers[name], now, end_s) for name, end_s in last_end.items()
+    )  # fmt: skip
 
     left = dict(snapshot.budgets)
     for run in snapshot.running:
@@ -174,9 +192,10 @@ def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | 
         cost += prices.imbalance_h * max(load.values(), default=0.0)
         cost /= HOUR_S
         for name, end_s in last_end.items():
-            cost += energy_price(prices, workers[name]) * _idle_kwh(workers[name], now, end_s)
-            booted = workers[name].boot_kwh * (name not in on)
-            cost += energy_price(prices, workers[name]) * booted
+            worker = workers[name]
+            cost += _idle_paid(prices, worker, now, end_s)
+            booted = worker.boot_kwh * (name not in on)
+            cost += energy_price(prices, worker, worker.free_at(now)) * booted
         return cost
 
     def extend(k: int, alone: float) -> None:
@@ -357,8 +376,8 @@ def _with_followers(request: PlanRequest, names: set[str]) -> set[str]:
     return result
 
 
-def _idle_kwh(worker: Worker, now: int, end_s: int) -> float:
-    return worker.idle_w * max(0, end_s - worker.free_at(now)) / WATT_SECONDS_PER_KWH
+def _idle_paid(prices: Prices, worker: Worker, now: int, end_s: int) -> float:
+    return energy_paid(prices, worker, worker.idle_w, worker.free_at(now), end_s)
 
 
 def _predecessors_first(tasks: list[Task]) -> list[Task]:
@@ -429,8 +448,8 @@ def _places_in(request: PlanRequest, of: Task, mode: str, horizon: int) -> list[
                 cost += prices.late_h * task.weight * (end - task.deadline_s) / HOUR_S
                 cost += prices.misses * task.weight
             for worker in workers:
-                watt_s = worker.busy_w * worker.dominant_share(task.demand) * duration
-                cost += energy_price(prices, worker) * watt_s / WATT_SECONDS_PER_KWH
+                watts = worker.busy_w * worker.dominant_share(task.demand)
+                cost += energy_paid(prices, worker, watts, start, end)
                 cost += prices.failures * (1.0 - worker.health ** (duration / HOUR_S))
             result.append(_Place(tuple(w.id for w in workers), start, end, cost, task, mode))
     return result

@@ -10,6 +10,7 @@ import numpy as np
 from plancast.planner.instances.generate import pieces_that_fit
 from plancast.planner.model.domain import (
     ANY_CLASS,
+    DAY_S,
     AmountWindow,
     Assignment,
     CountedResource,
@@ -17,6 +18,7 @@ from plancast.planner.model.domain import (
     DependencyKind,
     DurationEstimate,
     Finished,
+    Hourly,
     Mode,
     Outcome,
     Plan,
@@ -61,6 +63,7 @@ def random_request(
     misfits: bool = True,
     modes: bool = False,
     counted: bool = False,
+    hours: bool = False,
 ) -> PlanRequest:
     """A small request that tries to be awkward, for comparing solvers with brute force.
 
@@ -102,6 +105,8 @@ def random_request(
     counted : bool
         Whether the cluster counts licences and running tasks of owners. Where there may be
         `misfits`, some tasks take more than there is, or than there is for long.
+    hours : bool
+        What energy costs, and the grid's intensity, change within a few seconds on most workers.
 
     Returns
     -------
@@ -291,6 +296,8 @@ def random_request(
         prices = replace(prices, carbon_kg=18_000.0 * pick(1, 3))
         grid = [0.3 * pick(0, 2) for _ in workers]
         workers = [replace(w, carbon_kg_per_kwh=g) for w, g in zip(workers, grid, strict=True)]
+    if hours:
+        workers, prices = _by_the_hour(rng, workers, prices, now_s)
     if counted:
         pending, runs, resources = with_counted(rng, pending, runs, now_s, misfits)
     else:
@@ -319,6 +326,35 @@ def random_request(
         seed=0,
     )
     return _with_modes(drawn_request, rng, max_duration_s) if modes else drawn_request
+
+
+def _by_the_hour(
+    rng: np.random.Generator, workers: list[Worker], prices: Prices, now_s: int
+) -> tuple[list[Worker], Prices]:
+    """Rates that change within a few seconds, and are at their least for the rest of the day."""
+
+    def rate() -> float | Hourly:
+        if rng.random() < 0.2:
+            return float(rng.integers(3)) / 10
+        offset_s = int(rng.integers(-12, 13)) * 3600
+        second = (now_s + offset_s) % DAY_S
+        times = sorted({int(t) for t in second + rng.integers(1, 16, int(rng.integers(1, 5)))})
+        values = [float(v) / 10 for v in rng.integers(0, 5, len(times))]
+        return Hourly((0, *times), (*values, min(values)), offset_s)
+
+    tariff, grid = rate(), rate()
+    changed = [
+        replace(
+            w,
+            idle_w=w.idle_w or float(rng.integers(3)),
+            busy_w=w.busy_w or float(rng.integers(1, 4)),
+            price_per_kwh=tariff if rng.random() < 0.7 else rate(),
+            carbon_kg_per_kwh=grid if rng.random() < 0.7 else rate(),
+        )
+        for w in workers
+    ]
+    costly = 3.6e6 * float(rng.integers(1, 30)), 1.8e6 * float(rng.integers(0, 10))
+    return changed, replace(prices, energy_cost=costly[0], carbon_kg=costly[1])
 
 
 def _with_modes(request: PlanRequest, rng: np.random.Generator, max_duration_s: int) -> PlanRequest:

@@ -168,7 +168,11 @@ class SearchSpace:
         self.unfair_price = price[6] / HOUR_S
         self.load_price = price[7]
         prices = problem.request.policy.prices
-        self.energy = [prices.kwh + prices.carbon_kg * w.carbon_kg_per_kwh for w in problem.workers]
+        self.energy = [
+            prices.kwh + prices.carbon_kg * w.carbon_kg_per_kwh
+            + prices.energy_cost * w.price_per_kwh
+            for w in problem.workers
+        ]  # fmt: skip
         of_worker = list(zip(self.energy, problem.workers, strict=True))
         self.idle_price = [p * w.idle_w / WATT_SECONDS_PER_KWH for p, w in of_worker]
         self.boot_price = [p * w.boot_kwh for p, w in of_worker]

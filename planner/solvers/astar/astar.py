@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from plancast.planner.arrays import interruption
 from plancast.planner.arrays.modes import Choices
 from plancast.planner.arrays.problem import Floats, Ints, Problem, Schedule
-from plancast.planner.arrays.rates import ALL_BUT_MOVES
+from plancast.planner.arrays.rates import ALL_BUT_MOVES, HOURLY
 from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.messages import Budget, Status
@@ -106,7 +106,7 @@ class AStar:
     """
 
     name: ClassVar[str] = "astar"
-    exact_terms: ClassVar[frozenset[str]] = ALL_BUT_MOVES
+    exact_terms: ClassVar[frozenset[str]] = ALL_BUT_MOVES - HOURLY
     form: str = "best"
     weight: float = 1.0
     guide: Guide | None = None
@@ -139,6 +139,8 @@ class AStar:
         observe: Observe | None = None,
     ) -> Solution:
         """See ``Solver.solve``; a step is an expanded state, and `rng` is not needed."""
+        if problem.hours is not None:
+            return self._without_hours(problem, budget, rng, incumbent, observe)
         stop_at = math.inf
         if budget.seconds is not None:
             stop_at = time.perf_counter() + budget.seconds - CHUNK_S
@@ -168,6 +170,33 @@ class AStar:
         proven = cost - bound <= 2 * kernel.SAME * abs(cost)
         status = Status.OPTIMAL if proven else Status.FEASIBLE
         return Solution(status, schedule, min(bound, cost), cost, search.steps)
+
+    def _without_hours(
+        self,
+        problem: Problem,
+        budget: Budget,
+        rng: np.random.Generator,
+        incumbent: Schedule | None,
+        observe: Observe | None,
+    ) -> Solution:
+        """Search as if energy cost its least price all day: a bound, and a plan with its real cost.
+
+        An edge starts its task as early as it can, which may cost more than a later start.
+        """
+        found = self.solve(
+            replace(problem, hours=None), budget=budget, rng=rng, incumbent=incumbent
+        )
+        known = [s for s in (found.schedule, incumbent) if s is not None]
+        if not known:
+            return found
+        schedule = min(known, key=problem.cost)
+        cost = problem.cost(schedule)
+        bound = min(found.lower_bound, cost)
+        if observe is not None:
+            observe(cost, bound)
+        proven = cost - bound <= 2 * kernel.SAME * abs(cost)
+        status = Status.OPTIMAL if proven else Status.FEASIBLE
+        return Solution(status, schedule, bound, cost, found.steps)
 
     def solve_modes(
         self,

@@ -26,8 +26,8 @@ def coarse(problem: Problem, tick_s: int) -> Problem | None:
     -------
     Problem or None
         None where slowdowns are priced or limited (they know a duration of 10 s), where starts or
-        lags are waited for, and where something is held that only the problem itself knows of, or
-        counted.
+        lags are waited for, where something is held that only the problem itself knows of, or
+        counted, and where energy has hours, which timing anew would not keep to.
 
     Notes
     -----
@@ -38,6 +38,7 @@ def coarse(problem: Problem, tick_s: int) -> Problem | None:
     if (
         type(problem) is not Problem
         or problem.counted
+        or problem.hours is not None
         or problem.rates.slowdown > 0
         or problem.max_stretch > 0
     ):

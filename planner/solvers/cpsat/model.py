@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from ortools.sat.python import cp_model
 
+from plancast.planner.arrays.hours import Hours
 from plancast.planner.arrays.modes import Choices
 from plancast.planner.arrays.problem import Ints, Problem, Schedule, offsets
 from plancast.planner.arrays.schedule import (
@@ -23,7 +24,9 @@ from plancast.planner.arrays.schedule import (
     WHOLE,
 )
 from plancast.planner.bounds.lower_bound import lower_bound
-from plancast.planner.model.domain import HOUR_S, MIN_STRETCH_S
+from plancast.planner.model.domain import DAY_S, HOUR_S, MIN_STRETCH_S
+from plancast.planner.solvers.cpsat.tariffs import Steps, steps_of
+from plancast.planner.solvers.cpsat.worker_classes import idles_at_a_price
 
 LARGEST_OBJECTIVE = 2.0**52
 """Beyond this the solver's bound, a double, would not be exact."""
@@ -45,6 +48,11 @@ class TooLarge(Exception):
 
 Value = Callable[["Facts"], float]
 """What a variable is worth in a schedule."""
+
+
+def _part_of(value: Value, first: int, end: int) -> Value:
+    """How much of a stretch of time has passed at a moment."""
+    return lambda f: min(max(int(value(f)) - first, 0), end - first)
 
 
 def _held(largest: int) -> None:
@@ -175,6 +183,12 @@ class Model:
         """Time on of each class, where idle power is priced."""
         self.last: Any = None
         """End of everything, where the makespan is priced."""
+        self.steps: list[Steps | None] = []
+        """Of each group of workers that pay alike by the hour."""
+        self.summed: dict[tuple[int, int], Any] = {}
+        """Units from the start to the end of a task, by task and group."""
+        if problem.hours is not None:
+            self.steps = [steps_of(problem.hours, g) for g in range(len(problem.hours.first))]
         for i in range(len(problem.tasks)):
             self._add_task(i)
             if time.perf_counter() > stop_at:
@@ -210,7 +224,9 @@ class Model:
         Notes
         -----
         Once all is released and the last worker has opened or come free (drains aside), a
-        second in which nothing runs could be cut out of a schedule at no cost.
+        second in which nothing runs could be cut out of a schedule at no cost. Where energy has
+        hours, a day could: there may be one less than a day's wait before each task; and no
+        schedule is cheaper than a known one that ends so late that the makespan alone costs more.
         """
         problem = self.problem
         is_open = (self.free[:, :, 0] >= 0) & (np.arange(self.free.shape[1]) < self.count[:, None])
@@ -222,6 +238,12 @@ class Model:
         calm += int(longest.sum()) + int(problem.link[:, LAG].sum())
         # What runs on a drained worker, and the schedule to start from, must fit as well.
         known_end = 0 if incumbent is None else int(incumbent.end.max())
+        if problem.hours is not None:
+            calm += len(problem.tasks) * (DAY_S - 1)
+            if incumbent is not None and self.choices is None and problem.rates.end > 0:
+                bare = replace(problem, rates=problem.rates._replace(end=0.0), memory={})
+                room = problem.cost(incumbent) - lower_bound(bare)
+                calm = min(calm, math.ceil(room * (1 + ROUNDING) / problem.rates.end) + 1)
         return max(calm, int(problem.last_end.max()), known_end)
 
     def _add_task(self, i: int) -> None:
@@ -558,6 +580,8 @@ class Model:
                 self._charge_piece(i, piece)
         for w in self.members:
             self._charge_use(w)
+        if problem.hours is not None:
+            self._charge_hours(problem.hours)
         if rates.owner:
             self._charge_worst_owner(rates.owner)
         if rates.load:
@@ -638,7 +662,7 @@ class Model:
         problem, members = self.problem, self.members[w]
         idle_price, boot_price = float(problem.rates.idle[w]), float(problem.rates.boot[w])
         free_from, running_end = int(problem.free_from[w]), int(problem.last_end[w])
-        if idle_price:
+        if idles_at_a_price(problem, w):
             on = self._time_on(w, free_from, running_end)
             self.on[w] = on
             self._charge(idle_price, on, len(members) * self.horizon, self._seconds_on(w))
@@ -671,6 +695,110 @@ class Model:
         for i, p in self.on_worker[w]:
             self.model.add(on >= self.end[i] - free_from + others).only_enforce_if(p.present)
         return on
+
+    def _charge_hours(self, hours: Hours) -> None:
+        """What is drawn at other hours than the cheapest costs more.
+
+        Of a class of several workers idle power is left at its least price: how long each of them
+        is on is not known.
+        """
+        for i, pieces in enumerate(self.pieces):
+            alike: dict[tuple[int, float], list[Piece]] = {}
+            for p in pieces:
+                share = float(self.ways.share[self.ways.kind[p.row], p.worker])
+                watts = float(hours.busy_w[p.worker]) * share
+                alike.setdefault((int(hours.group[p.worker]), watts), []).append(p)
+            for (group, watts), here in alike.items():
+                steps = self.steps[group]
+                if watts and steps is not None:
+                    self._charge_extra(i, here, self._between(i, group, steps), steps, watts)
+        for w, members in self.members.items():
+            steps, watts = self.steps[int(hours.group[w])], float(hours.idle_w[w])
+            if steps is not None and watts and len(members) == 1:
+                self._charge_idle_extra(w, steps, watts)
+
+    def _charge_idle_extra(self, w: int, steps: Steps, watts: float) -> None:
+        free_from, seconds = int(self.problem.free_from[w]), self._seconds_on(w)
+
+        def until(f: Facts) -> int:
+            return free_from + int(seconds(f))
+
+        least = free_from + max(0, int(self.problem.last_end[w]) - free_from)
+        high = max(least, free_from + self.horizon)
+        extra = self._summed_up(self.on[w] + free_from, (least, high), free_from, steps, until)
+        largest = steps.over(free_from, high)
+        self._charge(watts * steps.unit, extra, largest, lambda f: steps.over(free_from, until(f)))
+        self.unit_error += watts * steps.error * self.horizon
+
+    def _charge_extra(
+        self, i: int, here: list[Piece], since: Any, steps: Steps, watts: float
+    ) -> None:
+        """Charge pieces of a task that draw as much and pay alike; `since` is from start to end."""
+        together = max(p.duration for p in here) * steps.most
+        pieces = int(self.ways.shards[[p.row for p in here]].max())
+        self.unit_error += watts * steps.error * max(p.duration for p in here) * pieces
+        if pieces > 1:
+            for p in here:
+                self._charge_gang_extra(i, p, since, steps, watts)
+            return
+
+        def units(f: Facts) -> int:
+            return any(f.on(i, p) for p in here) * steps.over(f.start[i], f.end[i])
+
+        extra = self._int(0, together, units)
+        for p in here:
+            self.model.add(extra >= since).only_enforce_if(p.present)
+        self._charge(watts * steps.unit, extra, together, units)
+
+    def _charge_gang_extra(self, i: int, p: Piece, since: Any, steps: Steps, watts: float) -> None:
+        together = p.duration * steps.most
+        _held(4 * p.most * together)
+
+        def each(f: Facts) -> int:
+            return bool(f.on(i, p)) * steps.over(f.start[i], f.end[i])
+
+        def all_pieces(f: Facts) -> int:
+            return f.on(i, p) * steps.over(f.start[i], f.end[i])
+
+        drawn = self._int(0, together, each)
+        product = self._int(0, p.most * together, all_pieces)
+        self.model.add(drawn == since).only_enforce_if(p.present)
+        self.model.add(drawn == 0).only_enforce_if(~p.present)
+        self.model.add_multiplication_equality(product, [p.count, drawn])
+        self._charge(watts * steps.unit, product, p.most * together, all_pieces)
+
+    def _between(self, i: int, group: int, steps: Steps) -> Any:
+        """Units from the start to the end of a task."""
+        if (i, group) not in self.summed:
+            low, high = self.release[i], self.horizon
+            start = self._summed_up(self.start[i], (low, high), 0, steps, lambda f: f.start[i])
+            end = self._summed_up(self.end[i], (low + 1, high), 0, steps, lambda f: f.end[i])
+            self.summed[i, group] = end - start
+        return self.summed[i, group]
+
+    def _summed_up(
+        self, moment: Any, within: tuple[int, int], since: int, steps: Steps, value: Value
+    ) -> Any:
+        """Units from `since` until a moment, whose `value` lies within two others.
+
+        As a sum over the steps that are filled one after the other, whose linear relaxation is
+        exact: with a literal for each step that enforces its line, proofs took 80 times as long.
+        """
+        low, high = within
+        _held(4 * steps.most * (high - since + DAY_S))
+        pieces = steps.pieces(low, high)
+        ends = [*(first for first, _, _ in pieces[1:]), high]
+        filled = [
+            self._int(0, end - first, _part_of(value, first, end))
+            for (first, _, _), end in zip(pieces, ends, strict=True)
+        ]
+        for k, end in enumerate(ends[:-1]):
+            is_full = self._bool(_part_of(value, end - 1, end))
+            self.model.add(filled[k] >= (end - pieces[k][0]) * is_full)
+            self.model.add(filled[k + 1] <= (ends[k + 1] - end) * is_full)
+        self.model.add(moment == low + sum(filled))
+        total = steps.over(since, low)
+        return total + sum(units * y for (_, _, units), y in zip(pieces, filled, strict=True))
 
     def _charge_worst_owner(self, price: float) -> None:
         problem = self.problem

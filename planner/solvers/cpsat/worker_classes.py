@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from plancast.planner.arrays.hours import Hours
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
 from plancast.planner.arrays.schedule import earliest_start, occupy, with_room
 from plancast.planner.solvers.lns.local_search import fixed_arrays, ranks
@@ -36,12 +37,14 @@ def classes_of(problem: Problem) -> list[Ints]:
             [
                 problem.rates.idle[w], problem.rates.busy[w], problem.rates.boot[w],
                 problem.health[w], problem.load_h[w],
+                *([] if problem.hours is None else _power(problem.hours, w)),
             ]
         )  # fmt: skip
         whole = np.array(
             [
                 problem.worker_class[w], problem.free_from[w], problem.last_end[w],
                 int(problem.on[w]), *problem.capacity[w],
+                -1 if problem.hours is None else problem.hours.group[w],
             ]
         )  # fmt: skip
         key = (
@@ -51,6 +54,17 @@ def classes_of(problem: Problem) -> list[Ints]:
         )  # fmt: skip
         alike.setdefault(key, []).append(w)
     return [np.array(members) for members in alike.values()]
+
+
+def idles_at_a_price(problem: Problem, w: int) -> bool:
+    """Whether it costs something that a worker is on."""
+    by_hour = problem.hours is not None and problem.hours.idle_w[w] > 0
+    return bool(by_hour or problem.rates.idle[w] > 0)
+
+
+def _power(hours: Hours, w: int) -> list[float]:
+    """What a worker draws, by which its costs go where energy has hours."""
+    return [float(hours.idle_w[w]), float(hours.busy_w[w])]
 
 
 def in_order(problem: Problem, schedule: Schedule, classes: list[Ints]) -> Schedule:
@@ -66,7 +80,7 @@ def in_order(problem: Problem, schedule: Schedule, classes: list[Ints]) -> Sched
     busy_s = np.bincount(schedule.worker, ran, minlength=len(last_end))
     becomes = np.arange(len(last_end))
     for members in classes:
-        priced = problem.rates.idle[members[0]] > 0
+        priced = idles_at_a_price(problem, int(members[0]))
         amount = last_end[members] if priced else busy_s[members]
         becomes[members[np.argsort(-amount, kind="stable")]] = members
     return Schedule(schedule.start, schedule.end, becomes[schedule.worker], schedule.mode)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from plancast.planner.arrays.hours import extra_cost, next_change
 from plancast.planner.arrays.jit import brief, inner, kernel
 from plancast.planner.arrays.rows import largest, slowest
 from plancast.planner.arrays.schedule import FAR, keep_fullest
@@ -68,6 +69,9 @@ from plancast.planner.solvers.lns.profile import (
     _wider,
 )
 from plancast.planner.solvers.lns.state import _latest_start, _makespan, _put, _run_end, _take
+
+MOST_HOURS = 48
+"""Of energy by the hour so many starts of a task are tried on a worker at most."""
 
 
 @inner
@@ -143,14 +147,14 @@ def _fit_gang(
 
 @inner
 def _place_gang(
-    ti, tf, wi, run_s, room, link, rates, max_stretch, ts, ps, ws, profile, shared, i, blink, tie,
-    makespan,
+    ti, tf, wi, run_s, room, share, link, rates, hours, max_stretch, ts, ps, ws, profile, shared, i,
+    blink, tie, makespan,
 ):  # fmt: skip
     """Where a gang adds least to the cost on OURS; (start, end), FAR if none. Fills ``s.ps``.
 
     A gang ends with its slowest piece, so each distinct duration is tried as the limit of
-    which workers may take part, at the earliest moment there is; and where one alternative must
-    hold for all pieces, each of them.
+    which workers may take part, at the earliest moment there is (and at later ones while energy
+    costs less then); and where one alternative must hold for all pieces, each of them.
     """
     earliest, latest_end, awaited, latest_begin = _window(ti, link, ts, i)
     workers, shards, turn = wi.shape[0], ti[i, SHARDS], wi.shape[0] - 1
@@ -178,7 +182,7 @@ def _place_gang(
         if most < shards:
             continue
         latest = min(_latest_start(ti, max_stretch, i, latest_end, limit), latest_begin)
-        moment = earliest
+        moment, tried = earliest, 0
         while moment <= latest:
             if shared is not None and ti[i, COUNTED] == 1:
                 moment = _earliest_shared(shared, i, moment, limit, latest)
@@ -197,23 +201,93 @@ def _place_gang(
                 duration, filled = slowest(durations, pieces), ti[i, FIRST]
                 if moment > _latest_start(ti, max_stretch, i, latest_end, duration):
                     break
-                for w in range(workers):
-                    for _ in range(pieces[w]):
-                        ps[filled, ON] = w
-                        filled += 1
-                best_start, best_end = moment, moment + duration
-                best = _time_price(
-                    ti, tf, rates, i, awaited, makespan, tie, best_start, best_end,
-                )  # fmt: skip
-                break
+                extra, change = 0.0, FAR
+                if hours is not None:
+                    extra, change = _extra_of_gang(
+                        ti, share, hours, pieces, i, moment, moment + duration,
+                    )  # fmt: skip
+                    cost = _time_price(
+                        ti, tf, rates, i, awaited, makespan, tie, moment, moment + duration,
+                    )  # fmt: skip
+                if hours is None or cost + extra < best:
+                    for w in range(workers):
+                        for _ in range(pieces[w]):
+                            ps[filled, ON] = w
+                            filled += 1
+                    best_start, best_end = moment, moment + duration
+                    best = extra + _time_price(
+                        ti, tf, rates, i, awaited, makespan, tie, best_start, best_end,
+                    )  # fmt: skip
+                tried += 1
+                if extra <= 0.0 or tried > MOST_HOURS:
+                    break
+                following = change
             moment = following
     return best_start, best_end
 
 
 @inner
+def _extra_of_gang(ti, share, hours, pieces, i, start, end):
+    """What a gang over [start, end) costs extra by the hour, and when that may change next."""
+    extra, change = 0.0, FAR
+    for w in range(pieces.shape[0]):
+        if pieces[w] > 0:
+            watts = hours.busy_w[w] * share[ti[i, KIND], w] * pieces[w]
+            extra += extra_cost(hours, w, watts, start, end)
+            g = hours.group[w]
+            change = min(change, next_change(hours, g, start))
+            change = min(change, next_change(hours, g, end) - (end - start))
+    return extra, change
+
+
+@inner
+def _at_best_hour(
+    ti, tf, wi, wf, rates, hours, ws, profile, shared, share, i, w, start, d, latest, awaited,
+    makespan, fixed, move_price, tie, best,
+):  # fmt: skip
+    """The cheapest of some starts of task i on worker w from `start` on: (cost, start).
+
+    Where a price changes at a start or an end, or where an end begins to be late, to make the
+    worker or the makespan end later: in between the cost is linear. `fixed` is what does not
+    depend on when it is; `best` a cost that has to be beaten.
+    """
+    g, watts = hours.group[w], hours.busy_w[w] * share[ti[i, KIND], w]
+    before, target = max(ws[w, LAST], wi[w, FREE_FROM]), max(ws[w, LAST], wi[w, TARGET])
+    found, chosen, moment = np.inf, start, start
+    deadline, rest = ti[i, DEADLINE], 0
+    if awaited:
+        deadline, rest = ti[i, DUE], ti[i, REST]
+    for _ in range(MOST_HOURS):
+        end = moment + d
+        cost = fixed + _time_price(ti, tf, rates, i, awaited, makespan, tie, moment, end)
+        cost += wf[w, IDLE] * max(0, end - before) + wf[w, OVER] * max(0, end - target)
+        if move_price > 0.0 and moment > ti[i, MOVED_AFTER]:
+            cost += move_price
+        if cost >= min(best, found):
+            break  # nothing later costs less
+        extra = extra_cost(hours, w, watts, moment, end)
+        if end > before:
+            extra += extra_cost(hours, w, hours.idle_w[w], before, end)
+        if cost + extra < found:
+            found, chosen = cost + extra, moment
+        if extra <= 0.0:
+            break
+        following = min(next_change(hours, g, moment), next_change(hours, g, end) - d)
+        for corner in (deadline - d, before - d, makespan - rest - d):
+            if moment < corner < following:
+                following = corner
+        moment = _earliest(profile, ws[w, COUNT], w, ti, i, following, d, latest)
+        if shared is not None:
+            moment = _beside(profile, ws[w, COUNT], w, ti, i, moment, d, latest, shared)
+        if moment >= FAR:
+            break
+    return found, chosen
+
+
+@inner
 def _insert(
-    ti, tf, wi, wf, pi, run_s, share, link, rates, max_stretch, ts, ws, load_s, profile, shared, i,
-    seen, looked, blink, tie, makespan, most_load,
+    ti, tf, wi, wf, pi, run_s, share, link, rates, hours, max_stretch, ts, ws, load_s, profile,
+    shared, i, seen, looked, blink, tie, makespan, most_load,
 ):  # fmt: skip
     """Where task i adds least to the cost among workers ``seen[:looked]``: (worker, start, end).
 
@@ -295,6 +369,14 @@ def _insert(
                 break
             if start == earliest:
                 break
+        if hours is not None and cost < best:
+            if move_price > 0.0 and w != was_on:
+                fixed += move_price
+            cost, start = _at_best_hour(
+                ti, tf, wi, wf, rates, hours, ws, profile, shared, share, i, w, start, d,
+                min(_latest_start(ti, max_stretch, i, latest_end, d), latest_begin), awaited,
+                makespan, fixed, move_price if w == was_on else 0.0, tie, best,
+            )  # fmt: skip
         if cost < best:
             best, best_w, best_start, best_end = cost, w, start, start + d
     return best_w, best_start, best_end
@@ -330,6 +412,7 @@ def construct(f, s, profile, items, order, quota, group, priced_to, tie):
     ti, tf, wi, wf, pi, run_s = f.ti, f.tf, f.wi, f.wf, f.pi, f.run_s
     room, share, link = f.room, f.share, f.link
     every_ptr, every, rates, max_stretch = f.every_ptr, f.every, f.rates, f.max_stretch
+    hours = f.hours
     ts, ps, ws, load_s, wait_s = s.ts, s.ps, s.ws, s.load_s, s.wait_s
     shared = s.shared
     makespan, most_load = max(priced_to, _makespan(wi, ws)), largest(load_s)
@@ -341,8 +424,8 @@ def construct(f, s, profile, items, order, quota, group, priced_to, tie):
             return profile, items, i
         if shards > 1:
             begin, finish = _place_gang(
-                ti, tf, wi, run_s, room, link, rates, max_stretch, ts, ps, ws, profile, shared, i,
-                0.0, tie, makespan,
+                ti, tf, wi, run_s, room, share, link, rates, hours, max_stretch, ts, ps, ws,
+                profile, shared, i, 0.0, tie, makespan,
             )  # fmt: skip
         else:
             low, high = every_ptr[row], every_ptr[row + 1]
@@ -355,22 +438,22 @@ def construct(f, s, profile, items, order, quota, group, priced_to, tie):
             w = -1
             if looked > 0:
                 w, begin, finish = _insert(
-                    ti, tf, wi, wf, pi, run_s, share, link, rates, max_stretch, ts, ws, load_s,
-                    profile, shared, i, seen, looked, 0.0, tie, makespan, most_load,
+                    ti, tf, wi, wf, pi, run_s, share, link, rates, hours, max_stretch, ts, ws,
+                    load_s, profile, shared, i, seen, looked, 0.0, tie, makespan, most_load,
                 )  # fmt: skip
             if w < 0 or finish > ti[i, DUE] or finish > priced_to:
                 for q in range(low, high):
                     seen[q - low] = every[q]
                 w, begin, finish = _insert(
-                    ti, tf, wi, wf, pi, run_s, share, link, rates, max_stretch, ts, ws, load_s,
-                    profile, shared, i, seen, high - low, 0.0, tie, makespan, most_load,
+                    ti, tf, wi, wf, pi, run_s, share, link, rates, hours, max_stretch, ts, ws,
+                    load_s, profile, shared, i, seen, high - low, 0.0, tie, makespan, most_load,
                 )  # fmt: skip
             ps[ti[i, FIRST], ON] = w
         if begin >= FAR:
             return profile, items, i
         _put(
-            ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, shared, i,
-            begin, finish,
+            ti, tf, wi, wf, pi, share, rates, hours, ts, ps, ws, load_s, wait_s, profile, items,
+            shared, i, begin, finish,
         )  # fmt: skip
         for p in range(ti[i, FIRST], ti[i, BEYOND]):
             w = ps[p, ON]
@@ -437,7 +520,7 @@ def reinsert(f, s, profile, items, line, floor, order, tie):
         -1, or the first task for which no place was found.
     """
     ti, tf, wi, wf, pi, run_s = f.ti, f.tf, f.wi, f.wf, f.pi, f.run_s
-    room, share, rates, max_stretch = f.room, f.share, f.rates, f.max_stretch
+    room, share, rates, hours, max_stretch = f.room, f.share, f.rates, f.hours, f.max_stretch
     link = f.link
     every_ptr, every = f.every_ptr, f.every
     ts, ps, ws, load_s, wait_s = s.ts, s.ps, s.ws, s.load_s, s.wait_s
@@ -473,14 +556,15 @@ def reinsert(f, s, profile, items, line, floor, order, tie):
             while True:
                 if shards > 1:
                     begin, finish = _place_gang(
-                        ti, tf, wi, run_s, room, link, rates, max_stretch, ts, ps, ws, profile,
-                        shared, i, 0.0, tie, makespan,
+                        ti, tf, wi, run_s, room, share, link, rates, hours, max_stretch, ts, ps,
+                        ws, profile, shared, i, 0.0, tie, makespan,
                     )  # fmt: skip
                 else:
                     seen = every[every_ptr[ti[i, KIND]] : every_ptr[ti[i, KIND] + 1]]
                     w, begin, finish = _insert(
-                        ti, tf, wi, wf, pi, run_s, share, link, rates, max_stretch, ts, ws, load_s,
-                        profile, shared, i, seen, seen.shape[0], 0.0, tie, makespan, most_load,
+                        ti, tf, wi, wf, pi, run_s, share, link, rates, hours, max_stretch, ts, ws,
+                        load_s, profile, shared, i, seen, seen.shape[0], 0.0, tie, makespan,
+                        most_load,
                     )  # fmt: skip
                     ps[ti[i, FIRST], ON] = w
                 if begin < FAR:
@@ -489,15 +573,15 @@ def reinsert(f, s, profile, items, line, floor, order, tie):
                 for p in range(ti[i, SUCC], ti[i, BEYOND_SUCC]):
                     if ts[link[p, BEFORE], START] < FAR:
                         _take(
-                            ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile,
-                            items, shared, link[p, BEFORE],
+                            ti, tf, wi, wf, pi, share, rates, hours, ts, ps, ws, load_s, wait_s,
+                            profile, items, shared, link[p, BEFORE],
                         )  # fmt: skip
                         freed = True
                 if not freed:
                     return profile, items, inserted, i
         _put(
-            ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, shared, i,
-            begin, finish,
+            ti, tf, wi, wf, pi, share, rates, hours, ts, ps, ws, load_s, wait_s, profile, items,
+            shared, i, begin, finish,
         )  # fmt: skip
         for p in range(ti[i, FIRST], ti[i, BEYOND]):
             w = ps[p, ON]

@@ -118,6 +118,7 @@ def fixed_arrays(problem: Problem) -> Fixed:
         base_wait_s=problem.owner_wait_h * HOUR_S,
         max_stretch=float(problem.max_stretch),
         base_cost=rates.fixed + rates.move * problem.gone,
+        hours=problem.hours,
     )
 
 
@@ -209,7 +210,7 @@ def state_arrays(problem: Problem, schedule: Schedule | None) -> tuple[State, In
 
 def _shared(problem: Problem) -> Shared | None:
     """``State.shared`` before anything is placed; as ``Problem.spare_profile``."""
-    if not problem.request.snapshot.counted:
+    if not problem.request.snapshot.counted and problem.hours is None:
         return None
     words = words_of_counted(problem)
     profile, count = packed_profile(words, problem.spare)

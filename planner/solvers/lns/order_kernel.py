@@ -195,8 +195,8 @@ def _lay(
             ps[ti[i, FIRST], ON] = w
         else:
             begin, finish = _place_gang(
-                ti, tf, wi, run_s, room, link, free, f.max_stretch, ts, ps, ws, profile, None, i,
-                0.0, 1.0, np.int64(0),
+                ti, tf, wi, run_s, room, share, link, free, None, f.max_stretch, ts, ps, ws,
+                profile, None, i, 0.0, 1.0, np.int64(0),
             )  # fmt: skip
         if begin >= FAR:
             return np.inf
@@ -209,11 +209,11 @@ def _lay(
             w = ps[p, ON]
             _fill(profile, ws, w, begin, finish, ti, i, 1)
             used = ws[w, NUMBER] > 0 or wi[w, BASE_ON] == 1
-            additive += _piece_cost(ti, wf, share, rates, i, w, finish - begin)
+            additive += _piece_cost(ti, wf, share, rates, None, i, w, begin, finish)
             if finish > ws[w, LAST] or not used:
-                additive -= _worker_cost(wi, wf, w, ws[w, LAST], used)
+                additive -= _worker_cost(wi, wf, None, w, ws[w, LAST], used)
                 ws[w, LAST] = max(ws[w, LAST], finish)
-                additive += _worker_cost(wi, wf, w, ws[w, LAST], True)
+                additive += _worker_cost(wi, wf, None, w, ws[w, LAST], True)
             load_s[w] += share[ti[i, KIND], w] * (finish - begin)
             ws[w, NUMBER] += 1
         makespan = max(makespan, finish)
@@ -261,7 +261,7 @@ def cost_in_use(wi, wf):
     cost = 0.0
     for w in range(wi.shape[0]):
         if wi[w, BASE_ON] == 1:
-            cost += _worker_cost(wi, wf, w, wi[w, BASE_END], True)
+            cost += _worker_cost(wi, wf, None, w, wi[w, BASE_END], True)
     return cost
 
 

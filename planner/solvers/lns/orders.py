@@ -44,8 +44,9 @@ def suits(problem: Problem) -> bool:
     """
     if not 1 < len(problem.tasks) <= MOST_TASKS or len(problem.workers) > FEW_WORKERS:
         return False
-    if problem.counted or problem.is_related:
-        return False  # orders know what workers have, not what the cluster has, and no lags
+    if problem.counted or problem.is_related or problem.hours is not None:
+        # Orders know what workers have, not what the cluster has; no lags, and no later starts.
+        return False
     deadlines = prices_deadlines(problem.rates)
     hard = waiting_costs(problem) or deadlines or bool((problem.shards > 1).any())
     return hard and (len(problem.workers) == 1 or alike(problem))

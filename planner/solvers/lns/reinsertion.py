@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from plancast.planner.arrays.deliberate import deliberate_starts
 from plancast.planner.arrays.graph import priority_order
 from plancast.planner.arrays.problem import Bools, Floats, Ints, Problem, Schedule
 from plancast.planner.arrays.schedule import BEYOND_CHOICE, FIRST_CHOICE, MOST_HERE, MOST_WORKERS
@@ -33,12 +34,16 @@ class Standing:
         Planned start, seconds after now; 0 where the incumbent has none.
     worker : int64 (pieces,)
         Planned workers of the tasks that keep theirs, sorted within each task; -1 of the others.
+    not_before : int64 (tasks,), optional
+        Starts that the incumbent chose for the price of energy, seconds after now: tasks that keep
+        their workers start no earlier.
     """
 
     known: Bools
     keeps: Bools
     start: Ints
     worker: Ints
+    not_before: Ints | None = None
 
     def frozen(self, seconds: int) -> Bools:
         """Tasks that keep their workers and are to start within so many seconds."""
@@ -81,7 +86,11 @@ def standing(problem: Problem) -> Standing:
         keeps[i] = _lies_well(problem, int(i), worker[first:beyond])
     worker[~keeps[task_of]] = -1
     worker = worker[np.lexsort((worker, task_of))]
-    return Standing(np.array(known), keeps, np.array(start, np.int64), worker)
+    chosen = None
+    if problem.hours is not None:
+        starts = deliberate_starts(problem.request, incumbent)
+        chosen = np.array([max(0, starts.get(t.id, now) - now) for t in problem.tasks], np.int64)
+    return Standing(np.array(known), keeps, np.array(start, np.int64), worker, chosen)
 
 
 def _lies_well(problem: Problem, i: int, workers: Ints) -> bool:
@@ -123,6 +132,8 @@ def reinserted(
     lined = np.flatnonzero(stands.known if in_turn else stands.keeps)
     line = lined[np.argsort(stands.start[lined], kind="stable")]
     floor = np.zeros(len(problem.tasks), np.int64) if in_turn else _floor(problem, stands)
+    if stands.not_before is not None:
+        floor = np.maximum(floor, stands.not_before)
     state, profile = state_arrays(problem, None)
     state.ps[:, ruin.ON] = np.where(np.repeat(stands.keeps, problem.shards), stands.worker, -1)
     # `load` counts the pieces of each worker for the room that it makes; none is placed yet.

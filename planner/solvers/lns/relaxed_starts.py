@@ -98,7 +98,11 @@ def _guided(fixed: Fixed, relaxation: Relaxation, room: float) -> Fixed:
     wf[:, ruin.OVER] = wf[:, ruin.IDLE]
     wf[:, ruin.IDLE] = wf[:, ruin.BOOT] = 0.0
     wi[:, ruin.TARGET] = np.ceil(room * _on_until(relaxation))
-    return fixed._replace(wi=wi, wf=wf, share=costlier)
+    hours = fixed.hours
+    if hours is not None:
+        nothing = np.zeros_like(hours.busy_w)
+        hours = hours._replace(busy_w=nothing, idle_w=nothing)
+    return fixed._replace(wi=wi, wf=wf, share=costlier, hours=hours)
 
 
 def _on_until(relaxation: Relaxation) -> Floats:

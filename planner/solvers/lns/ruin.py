@@ -319,8 +319,8 @@ def _least_costs(ti, wf, run_s, share, every_ptr, every):
 
 @inner
 def _recreate(
-    ti, tf, wi, wf, pi, run_s, room, share, link, every_ptr, every, pool, rates, max_stretch, ts,
-    ps, ws, load_s, wait_s, profile, items, shared, stamp, touched, was_ws, was_load, was_row,
+    ti, tf, wi, wf, pi, run_s, room, share, link, every_ptr, every, pool, rates, hours, max_stretch,
+    ts, ps, ws, load_s, wait_s, profile, items, shared, stamp, touched, was_ws, was_load, was_row,
     noted, order, filled, seen, listed, least, move, limit, additive, makespan, most_load,
     looked_at, blink, tie,
 ):  # fmt: skip
@@ -345,8 +345,8 @@ def _recreate(
                 continue
             if ti[i, SHARDS] > 1:
                 begin, finish = _place_gang(
-                    ti, tf, wi, run_s, room, link, rates, max_stretch, ts, ps, ws, profile, shared,
-                    i, blink, tie, makespan,
+                    ti, tf, wi, run_s, room, share, link, rates, hours, max_stretch, ts, ps, ws,
+                    profile, shared, i, blink, tie, makespan,
                 )  # fmt: skip
             else:
                 looked = _candidates(
@@ -354,8 +354,8 @@ def _recreate(
                     seen, listed,
                 )  # fmt: skip
                 w, begin, finish = _insert(
-                    ti, tf, wi, wf, pi, run_s, share, link, rates, max_stretch, ts, ws, load_s,
-                    profile, shared, i, seen, looked, blink, tie, makespan, most_load,
+                    ti, tf, wi, wf, pi, run_s, share, link, rates, hours, max_stretch, ts, ws,
+                    load_s, profile, shared, i, seen, looked, blink, tie, makespan, most_load,
                 )  # fmt: skip
                 if w >= 0:
                     ps[ti[i, FIRST], ON] = w
@@ -369,7 +369,7 @@ def _recreate(
                 )  # fmt: skip
                 p = _run_end(ps, p, ti[i, BEYOND])
             additive += _put(
-                ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items,
+                ti, tf, wi, wf, pi, share, rates, hours, ts, ps, ws, load_s, wait_s, profile, items,
                 shared, i, begin, finish,
             )  # fmt: skip
             makespan = max(makespan, finish)
@@ -430,7 +430,7 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
         f.rates,
         f.owner_tasks,
     )
-    max_stretch = f.max_stretch
+    hours, max_stretch = f.hours, f.max_stretch
     ts, ps, ws, load_s, wait_s = s.ts, s.ps, s.ws, s.load_s, s.wait_s
     shared = s.shared
     np.random.seed(seed)
@@ -485,7 +485,7 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
                     ON], move,
                 )  # fmt: skip
             additive -= _take(
-                ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items,
+                ti, tf, wi, wf, pi, share, rates, hours, ts, ps, ws, load_s, wait_s, profile, items,
                 shared, i,
             )  # fmt: skip
         if lowered:
@@ -504,7 +504,7 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
             keys[j], order[j] = key, taken[k]
         limit = current - heat * np.log(1.0 - np.random.random())
         complete, noted, additive, makespan = _recreate(
-            ti, tf, wi, wf, pi, run_s, room, share, link, every_ptr, every, pool, rates,
+            ti, tf, wi, wf, pi, run_s, room, share, link, every_ptr, every, pool, rates, hours,
             max_stretch, ts, ps, ws, load_s, wait_s, profile, items, shared, stamp, touched, was_ws,
             was_load, was_row, noted, order, filled, seen, listed, least, move, limit, additive,
             makespan, most_load, looked_at, blink, tie,
@@ -536,8 +536,8 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
             continue
         for q in range(noted):
             earlier, saved = _settle(
-                ti, tf, wi, wf, pi, link, rates, ts, ps, ws, wait_s, profile, items, shared,
-                touched[q], first, line,
+                ti, tf, wi, wf, pi, share, link, rates, hours, ts, ps, ws, wait_s, profile, items,
+                shared, touched[q], first, line,
             )  # fmt: skip
             shifted = shifted or earlier
             additive -= saved

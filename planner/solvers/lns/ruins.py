@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from plancast.planner.arrays.hours import extra_cost
 from plancast.planner.arrays.jit import inner
 from plancast.planner.arrays.schedule import FAR
 from plancast.planner.solvers.lns.insert import _window
@@ -194,11 +195,13 @@ def _ruin(
 
 @inner
 def _settle(
-    ti, tf, wi, wf, pi, link, rates, ts, ps, ws, wait_s, profile, items, shared, w, after, line,
+    ti, tf, wi, wf, pi, share, link, rates, hours, ts, ps, ws, wait_s, profile, items, shared, w,
+    after, line,
 ):  # fmt: skip
     """Start the tasks on worker w that start after a moment as early as they fit.
 
-    In order of start, each on its worker, gangs left alone: nothing can come to cost more.
+    In order of start, each on its worker, gangs left alone: nothing can come to cost more, but for
+    energy by the hour, for which a task may stay where it is.
     ``line`` is room to sort them in. Returns whether any starts earlier now, and what that saves of
     the terms that are sums.
     """
@@ -231,13 +234,23 @@ def _settle(
         if shared is not None:
             _fill_shared(shared, ti, i, start, start + d, -1)
             begin = _beside(profile, ws[w, COUNT], w, ti, i, begin, d, start, shared)
+        gain = 0.0
+        if begin < start:
+            gain = _task_cost(
+                ti, tf, rates, i, start, start + d,
+            ) - _task_cost(ti, tf, rates, i, begin, begin + d)  # fmt: skip
+            if hours is not None:
+                watts = hours.busy_w[w] * share[ti[i, KIND], w]
+                gain += extra_cost(hours, w, watts, start, start + d)
+                gain -= extra_cost(hours, w, watts, begin, begin + d)
+                if gain < 0.0:
+                    begin = start
+        if shared is not None:
             _fill_shared(shared, ti, i, begin, begin + d, 1)
         _fill(profile, ws, w, begin, begin + d, ti, i, 1)
         if begin < start:
             shifted = True
-            saved += _task_cost(
-                ti, tf, rates, i, start, start + d,
-            ) - _task_cost(ti, tf, rates, i, begin, begin + d)  # fmt: skip
+            saved += gain
             if rates[MOVE] > 0.0:
                 was, still = _has_moved(ti, pi, ps, i, start), _has_moved(ti, pi, ps, i, begin)
                 saved += rates[MOVE] * (was and not still)
@@ -247,6 +260,7 @@ def _settle(
     for k in range(ws[w, NUMBER]):
         latest = max(latest, ts[pi[items[w, k], TASK], END])
     if latest < ws[w, LAST]:
-        saved += _worker_cost(wi, wf, w, ws[w, LAST], True) - _worker_cost(wi, wf, w, latest, True)
+        was = _worker_cost(wi, wf, hours, w, ws[w, LAST], True)
+        saved += was - _worker_cost(wi, wf, hours, w, latest, True)
         ws[w, LAST] = latest
     return shifted, saved

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from plancast.planner.arrays.hours import Hours, extra_cost
 from plancast.planner.arrays.jit import brief, inner
 from plancast.planner.arrays.schedule import FAR
 from plancast.planner.solvers.lns.profile import (
@@ -63,6 +64,7 @@ class Fixed(NamedTuple):
     ``link`` (2 links, 3) that of ``Problem`` and the same turned round below it. ``every_ptr,
     every``: the allowed workers of each kind, CSR. ``pool`` (kinds, places): workers to look at for
     each kind, each as often as it should be looked at. ``active``: the tasks that may be moved.
+    ``hours``: what energy costs above its least price, None where no hour costs more.
     """
 
     ti: np.ndarray
@@ -83,6 +85,7 @@ class Fixed(NamedTuple):
     base_wait_s: np.ndarray
     max_stretch: float
     base_cost: float
+    hours: Hours | None
 
 
 class State(NamedTuple):
@@ -136,22 +139,27 @@ def _task_cost(ti, tf, rates, i, start, end):
 
 
 @inner
-def _piece_cost(ti, wf, share, rates, i, w, duration):
+def _piece_cost(ti, wf, share, rates, hours, i, w, start, end):
     """What a piece on worker w adds to the terms that are sums over pieces."""
+    duration = end - start
     cost = wf[w, BUSY] * share[ti[i, KIND], w] * duration
     if rates[FAIL] > 0.0:
         cost += rates[FAIL] * (1.0 - wf[w, HEALTH] ** (duration / 3600.0))
+    if hours is not None:
+        cost += extra_cost(hours, w, hours.busy_w[w] * share[ti[i, KIND], w], start, end)
     return cost
 
 
 @inner
-def _worker_cost(wi, wf, w, last_end, used):
+def _worker_cost(wi, wf, hours, w, last_end, used):
     """Idle power and boot of a worker whose last end is `last_end`, and what is over target."""
     if not used:
         return 0.0
     cost = wf[w, IDLE] * max(0, last_end - wi[w, FREE_FROM])
     if wi[w, BASE_ON] == 0:
         cost += wf[w, BOOT]
+    if hours is not None and last_end > wi[w, FREE_FROM]:
+        cost += extra_cost(hours, w, hours.idle_w[w], wi[w, FREE_FROM], last_end)
     return cost + wf[w, OVER] * max(0, last_end - wi[w, TARGET])
 
 
@@ -201,12 +209,12 @@ def _makespan(wi, ws):
 def total_cost(f, s):
     """The cost of a state from scratch, with what is over target."""
     ti, tf, wi, wf, pi, share = f.ti, f.tf, f.wi, f.wf, f.pi, f.share
-    rates, owner_tasks, base_cost = f.rates, f.owner_tasks, f.base_cost
+    rates, hours, owner_tasks, base_cost = f.rates, f.hours, f.owner_tasks, f.base_cost
     ts, ps, ws, load_s, wait_s = s.ts, s.ps, s.ws, s.load_s, s.wait_s
     cost = base_cost
     for w in range(ws.shape[0]):
         used = ws[w, NUMBER] > 0 or wi[w, BASE_ON] == 1
-        cost += _worker_cost(wi, wf, w, ws[w, LAST], used)
+        cost += _worker_cost(wi, wf, hours, w, ws[w, LAST], used)
     for i in range(ts.shape[0]):
         cost += _task_cost(ti, tf, rates, i, ts[i, START], ts[i, END])
         if rates[MOVE] > 0.0 and _has_moved(ti, pi, ps, i, ts[i, START]):
@@ -214,7 +222,9 @@ def total_cost(f, s):
         p = ti[i, FIRST]
         while p < ti[i, BEYOND]:
             q = _run_end(ps, p, ti[i, BEYOND])
-            each = _piece_cost(ti, wf, share, rates, i, ps[p, ON], ts[i, END] - ts[i, START])
+            each = _piece_cost(
+                ti, wf, share, rates, hours, i, ps[p, ON], ts[i, START], ts[i, END],
+            )  # fmt: skip
             cost += (q - p) * each
             p = q
     return cost + _worst_off(rates, owner_tasks, load_s, wait_s, _makespan(wi, ws))
@@ -222,8 +232,8 @@ def total_cost(f, s):
 
 @inner
 def _put(
-    ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, shared, i, start,
-    end,
+    ti, tf, wi, wf, pi, share, rates, hours, ts, ps, ws, load_s, wait_s, profile, items, shared, i,
+    start, end,
 ):  # fmt: skip
     """Note task i on its workers (already in ``s.ps``) over [start, end); the cost it adds."""
     ts[i, START], ts[i, END] = start, end
@@ -238,11 +248,11 @@ def _put(
         w, pieces = ps[p, ON], following - p
         _fill(profile, ws, w, start, end, ti, i, pieces)
         used = ws[w, NUMBER] > 0 or wi[w, BASE_ON] == 1
-        cost += pieces * _piece_cost(ti, wf, share, rates, i, w, end - start)
+        cost += pieces * _piece_cost(ti, wf, share, rates, hours, i, w, start, end)
         if end > ws[w, LAST] or not used:
-            cost -= _worker_cost(wi, wf, w, ws[w, LAST], used)
+            cost -= _worker_cost(wi, wf, hours, w, ws[w, LAST], used)
             ws[w, LAST] = max(ws[w, LAST], end)
-            cost += _worker_cost(wi, wf, w, ws[w, LAST], True)
+            cost += _worker_cost(wi, wf, hours, w, ws[w, LAST], True)
         load_s[w] += pieces * share[ti[i, KIND], w] * (end - start)
         ps[p, SLOT] = ws[w, NUMBER]
         items[w, ws[w, NUMBER]] = p
@@ -262,7 +272,7 @@ def _unlist(ps, ws, items, p):
 
 @inner
 def _take(
-    ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items, shared, i,
+    ti, tf, wi, wf, pi, share, rates, hours, ts, ps, ws, load_s, wait_s, profile, items, shared, i,
 ):  # fmt: skip
     """Take task i out; the cost it gives back."""
     start, end = ts[i, START], ts[i, END]
@@ -277,15 +287,15 @@ def _take(
         w, pieces = ps[p, ON], following - p
         _unlist(ps, ws, items, p)
         _fill(profile, ws, w, start, end, ti, i, -pieces)
-        cost += pieces * _piece_cost(ti, wf, share, rates, i, w, end - start)
+        cost += pieces * _piece_cost(ti, wf, share, rates, hours, i, w, start, end)
         used = ws[w, NUMBER] > 0 or wi[w, BASE_ON] == 1
         if end == ws[w, LAST] or not used:
             latest = wi[w, BASE_END]
             for k in range(ws[w, NUMBER]):
                 latest = max(latest, ts[pi[items[w, k], TASK], END])
-            cost += _worker_cost(wi, wf, w, ws[w, LAST], True)
+            cost += _worker_cost(wi, wf, hours, w, ws[w, LAST], True)
             ws[w, LAST] = latest
-            cost -= _worker_cost(wi, wf, w, latest, used)
+            cost -= _worker_cost(wi, wf, hours, w, latest, used)
         load_s[w] -= pieces * share[ti[i, KIND], w] * (end - start)
     ts[i, START], ts[i, END] = FAR, FAR
     return cost
@@ -333,7 +343,7 @@ def load(f, s, profile, spare):
     for i in range(ts.shape[0]):
         if ts[i, START] < FAR:
             _put(
-                ti, tf, wi, wf, pi, share, rates, ts, ps, ws, load_s, wait_s, profile, items,
-                s.shared, i, ts[i, START], ts[i, END],
+                ti, tf, wi, wf, pi, share, rates, f.hours, ts, ps, ws, load_s, wait_s, profile,
+                items, s.shared, i, ts[i, START], ts[i, END],
             )  # fmt: skip
     return profile, items

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from plancast.planner.arrays.cost import own_costs
+from plancast.planner.arrays.hours import extra_of_pieces
 from plancast.planner.arrays.problem import Bools, Ints, Problem, Profile, Schedule, offsets
 from plancast.planner.arrays.rates import Rates
 from plancast.planner.arrays.schedule import occupy, with_room
@@ -137,7 +138,7 @@ _AS_THEY_ARE = (
     "request", "unplanned", "infeasible", "resources", "classes", "owners", "max_stretch",
     "allowed", "share", "gone", "capacity", "worker_class", "free_from", "until", "health",
     "busy_worker", "busy_end", "busy_demand", "shut_worker",
-    "shut_start", "shut_end", "owner_tasks", "counted",
+    "shut_start", "shut_end", "owner_tasks", "counted", "hours",
 )  # fmt: skip
 """Fields that the rest has as the whole has them."""
 
@@ -190,7 +191,8 @@ def _with_kept(problem: Problem, schedule: Schedule, stay: Ints) -> Rates:
         **{name: getattr(problem, name)[stay] for name in by_task},
         shard_ptr=offsets(problem.shards[stay]),
     )
-    cost = own_costs(
-        problem.rates, part, schedule.start[stay], schedule.end[stay], schedule.worker[pieces]
-    )
+    start, end, worker = schedule.start[stay], schedule.end[stay], schedule.worker[pieces]
+    cost = own_costs(problem.rates, part, start, end, worker)
+    if problem.hours is not None:
+        cost += extra_of_pieces(problem.hours, part, start, end, worker)
     return problem.rates._replace(fixed=problem.rates.fixed + float(cost))

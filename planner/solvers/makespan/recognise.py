@@ -21,6 +21,7 @@ def prices_makespan_alone(problem: Problem) -> bool:
     policy = problem.request.policy
     return bool(
         prices_end_alone(problem.rates)
+        and problem.hours is None
         and not problem.counted
         and not len(problem.busy_worker)
         and not len(problem.shut_worker)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -155,8 +155,13 @@ class _Work:
 
     def reinsert(self) -> Schedule | None:
         """Keep what can be kept and insert the rest; None if it finds no place."""
+        # What waits for cheaper energy may as well start: now that something else has changed.
+        kept = [self.stands]
+        if self.stands.not_before is not None:
+            kept.append(replace(self.stands, not_before=None))
         tried = [
-            reinserted(self.problem, self.fixed, self.stands, self.rank[0], 1e-9, in_turn)
+            reinserted(self.problem, self.fixed, stands, self.rank[0], 1e-9, in_turn)
+            for stands in kept
             for in_turn in (False, True)
         ]
         found = [one for one in tried if one is not None]

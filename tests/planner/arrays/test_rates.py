@@ -119,7 +119,7 @@ def test_the_coefficients_price_a_schedule_as_the_evaluator_does() -> None:
 def test_ticks_scale_what_is_priced_by_the_second() -> None:
     """A problem in ticks would weigh lateness against misses unlike the one in seconds."""
     workers = (Worker("w", {"cpu": 1000}, idle_w=50, busy_w=70, boot_kwh=0.1),)
-    by_second = rates_of(Prices(**dict.fromkeys(TERMS, 1.0)), workers)
+    by_second = rates_of(Prices(**dict.fromkeys(TERMS, 1.0)), workers, 0)
     by_tick = in_ticks(by_second, 10)
     for name in ("end", "late", "wait", "owner", "load", "busy", "idle"):
         assert getattr(by_tick, name) == pytest.approx(10 * getattr(by_second, name))
@@ -130,14 +130,22 @@ def test_ticks_scale_what_is_priced_by_the_second() -> None:
 def test_a_makespan_alone_is_told_from_any_other_price() -> None:
     """Engines that see nothing but the last end would be given a problem with another price."""
     workers = (
-        Worker("w", {"cpu": 1000}, idle_w=50, busy_w=70, boot_kwh=0.1, carbon_kg_per_kwh=0.4),
+        Worker(
+            "w",
+            {"cpu": 1000},
+            idle_w=50,
+            busy_w=70,
+            boot_kwh=0.1,
+            carbon_kg_per_kwh=0.4,
+            price_per_kwh=0.2,
+        ),
     )
     nothing = dict.fromkeys(TERMS, 0.0)
-    assert prices_end_alone(rates_of(Prices(**nothing | {"makespan_h": 1.0}), workers))
-    assert not prices_end_alone(rates_of(Prices(**nothing), workers))
+    assert prices_end_alone(rates_of(Prices(**nothing | {"makespan_h": 1.0}), workers, 0))
+    assert not prices_end_alone(rates_of(Prices(**nothing), workers, 0))
     for term in TERMS[1:]:
         both = Prices(**nothing | {"makespan_h": 1.0, term: 1.0})
-        assert not prices_end_alone(rates_of(both, workers)), term
+        assert not prices_end_alone(rates_of(both, workers, 0)), term
 
 
 @pytest.mark.parametrize("solver", ["greedy", "lns", "astar", "cpsat", "repair", "auto"])

@@ -15,7 +15,7 @@ import pytest
 from plancast.planner.arrays.jit import interpreted
 from plancast.planner.model.messages import Budget, to_json
 from plancast.planner.planning.plan import plan
-from plancast.planner.planning.warm import FAMILIES, LISTS, warm
+from plancast.planner.planning.warm import BY_HOUR, FAMILIES, LISTS, warm
 from tests.conftest import ROOT
 from tests.oracles.random_requests import random_request
 
@@ -161,6 +161,7 @@ def test_uncompiled_lists_and_bounds_give_the_same_plan(seed: int) -> None:
 def test_the_lists_compile_every_brief_kernel_that_python_calls() -> None:
     """One that is left out would be compiled while the clock of a large request runs."""
     FAMILIES[LISTS]()
+    FAMILIES[BY_HOUR[LISTS]]()
     import plancast.planner as package
     from plancast.planner.arrays import jit
 

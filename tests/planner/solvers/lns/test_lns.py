@@ -65,13 +65,13 @@ def with_incumbent(problem: Problem, price: float = 0.7) -> Problem:
 
 
 @pytest.mark.parametrize(("rent", "level"), [(0.0, 0.0), (0.5, 0.5)])
-@pytest.mark.parametrize("moves_priced", [False, True])
+@pytest.mark.parametrize(("moves_priced", "hours"), [(False, False), (True, False), (True, True)])
 def test_costs_kept_by_differences_are_the_costs_of_the_whole(
-    rent: float, level: float, moves_priced: bool
+    rent: float, level: float, moves_priced: bool, hours: bool
 ) -> None:
     """The search would climb on a cost that drifts away from the evaluator's."""
     moved = 0
-    for problem in plannable(range(7000, 7100), max_tasks=8):
+    for problem in plannable(range(7000, 7100), max_tasks=8, hours=hours):
         first = greedy(problem)
         if first is None:
             continue
@@ -116,10 +116,11 @@ def check_state(problem: Problem, walk: Walk) -> None:
     assert walk.state.wait_s == pytest.approx(state.wait_s, abs=1e-6)
 
 
-def test_a_call_of_the_kernel_ends_with_the_cost_that_it_has_kept() -> None:
+@pytest.mark.parametrize("hours", [False, True])
+def test_a_call_of_the_kernel_ends_with_the_cost_that_it_has_kept(hours: bool) -> None:
     """Within a call a search that charges for late ends would follow a cost that has drifted."""
     charged = 0
-    for problem in plannable(range(7000, 7060), max_tasks=8):
+    for problem in plannable(range(7000, 7060), max_tasks=8, hours=hours):
         first = greedy(problem)
         if first is None:
             continue
