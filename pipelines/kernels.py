@@ -42,13 +42,24 @@ def _executions() -> None:
 def _replays() -> None:
     import numpy as np
 
+    from plancast.planner.model.domain import Task, Worker
     from plancast.planner.worlds.dispatchers import DISPATCHERS
+    from plancast.planner.worlds.node_replay import (
+        NODE_DISPATCHERS,
+        NodeLog,
+        cluster_of,
+        replay_nodes,
+    )
     from plancast.planner.worlds.replay import ReplayLog, replay
 
     times = np.arange(1, 9)
     log = ReplayLog("warm", 4, times, times * 5, times % 3 + 1, times * 9, times % 2)
     for name in ("easy", "planner"):
         replay(log, DISPATCHERS[name], promises=True)
+    workers, kinds = (Worker("w", {"gpu": 4000}),), (Task("job", {"gpu": 500}),)
+    kind = np.zeros(len(log), np.int64)
+    nodes = NodeLog(log, workers, kinds, kind, cluster_of(workers, kinds))
+    replay_nodes(nodes, NODE_DISPATCHERS["planner"], log.requested_s)
 
 
 def _forecasts() -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from plancast.pipelines.backtest.cell import discipline, record_of, run_cell
 from plancast.pipelines.backtest.estimates import Cell
+from plancast.pipelines.backtest.nodes import asks_of
 from plancast.pipelines.backtest.opened import Backtest
 from plancast.pipelines.backtest.outages import UP, Away
 from plancast.pipelines.backtest.records import Record
@@ -28,6 +29,7 @@ from plancast.pipelines.stages.ingest import AS_IT_IS, ingest_log
 from plancast.pipelines.worth.batches import known_requests
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.worlds.metrics import interval_over, paired_interval, weekly_interval
+from plancast.planner.worlds.node_replay import NodeLog
 from plancast.planner.worlds.replay import ReplayLog
 from plancast.predictor.model_files import data_digest
 from plancast.predictor.schema import usable
@@ -50,6 +52,7 @@ def open_backtest(
     window: str | None = None,
     sequences: str | Path | None = None,
     away: Away = UP,
+    cluster: str | Path | None = None,
 ) -> Backtest:
     """Read a log for a backtest.
 
@@ -70,29 +73,49 @@ def open_backtest(
         line: each part is replayed from an empty machine.
     away : Away
         Failures and drains of the machine; not with `sequences`.
+    cluster : path-like, optional
+        A cluster file: the jobs are replayed on its workers, see ``nodes.asks_of``. Not with
+        `procs` or `away`.
 
     Notes
     -----
     Jobs without a positive run time are left out, except in sequences, whose rows are counted
-    in the log as it is. Jobs wider than the machine are left out and counted, in sequences too.
+    in the log as it is. Jobs wider than the machine, or that fit no worker, are left out and
+    counted, in sequences too.
     An unknown request is the largest request seen so far in that queue, else overall.
     """
     jobs, facts = ingest_log(path if isinstance(path, pd.DataFrame) else str(path), reading)
     source = facts["log"]
     if sequences is None:
         jobs, _ = usable(jobs)
-    size = int(procs or facts["machine_size"])
-    fits = _widths(jobs) <= size
-    if not fits.any():
-        raise BadRequest(f"{source}: every job is wider than {size} processors; raise --procs")
+    if cluster is not None and (procs is not None or away != UP):
+        raise BadRequest(
+            "--cluster: the workers of the file are the machine, and always there; leave out "
+            "--procs, --failures and --drains"
+        )
+    asks = None if cluster is None else asks_of(jobs, cluster, source)
+    if asks is None:
+        size = int(procs or facts["machine_size"])
+        fits = _widths(jobs) <= size
+        if not fits.any():
+            raise BadRequest(f"{source}: every job is wider than {size} processors; raise --procs")
+    else:
+        size, fits = asks.procs(jobs), asks.fits
+        if not fits.any():
+            raise BadRequest(f"{source}: no job fits the workers of {cluster}; name larger ones")
     parts = () if sequences is None else _sequences(Path(sequences), fits)
+    left_out = tuple(jobs.loc[~fits, "job_id"].astype(str))
     jobs = jobs[fits].reset_index(drop=True)
     first, last = _window(window, len(jobs))
     jobs = jobs.iloc[:last].reset_index(drop=True)
-    log = _log_of(jobs, source, size)
+    log = _log_of(jobs, source, size if asks is None else max(size, int(_widths(jobs).max())))
     if cut_to_request:
         log = log.cut_to_request()
     log = log.part(slice(first, last))
+    nodes = None
+    if asks is not None:
+        kind = asks.kind[fits][first:last]
+        nodes = NodeLog(log, asks.workers, asks.kinds, kind, asks.cluster)
     if parts and away != UP:
         raise BadRequest(
             "--sequences: parts are replayed on a whole machine; leave out --failures and --drains"
@@ -110,7 +133,8 @@ def open_backtest(
         data_digest(jobs)[:16],
         has_requests,
         away,
-        left_out=int((~fits).sum()),
+        left_out=left_out,
+        nodes=nodes,
     )
 
 
@@ -216,8 +240,10 @@ def backtest(
     Returns
     -------
     dict
-        ``{"log", "jobs", "procs", "left_out", "digest", "failures", "drains", "cells"}``, JSON
-        values; ``left_out`` counts the jobs wider than the machine.
+        ``{"log", "source", "jobs", "procs", "workers", "left_out", "left_out_jobs", "digest",
+        "failures", "drains", "cells"}``, JSON values; ``workers`` is None of one pool;
+        ``left_out`` counts the jobs that the machine could never run, ``left_out_jobs`` names
+        them.
         ``regret`` is the mean bounded slowdown above that of the same dispatcher with oracle
         estimates, where that is in the grid; ``against_first`` above the first cell's.
         Intervals are 95%, paired, over weeks (over sequences, where there are some); those of
@@ -249,7 +275,9 @@ def backtest(
         "source": test.log.name,
         "jobs": len(test.log),
         "procs": test.log.procs,
-        "left_out": test.left_out,
+        "workers": None if test.nodes is None else len(test.nodes.workers),
+        "left_out": len(test.left_out),
+        "left_out_jobs": list(test.left_out),
         "digest": test.digest,
         "failures": None if test.away.failures is None else list(test.away.failures),
         "drains": [list(drain) for drain in test.away.drains],
@@ -353,13 +381,15 @@ def source_of(module: str) -> Path:
     return Path(spec.origin)
 
 
-def code_of(model: bool) -> str:
+def code_of(model: bool, nodes: bool = False) -> str:
     """Digest of the sources that a cell's numbers come from.
 
     Parameters
     ----------
     model : bool
         Whether the cell forecasts: then the predictor's sources count too.
+    nodes : bool
+        Whether it is replayed on nodes.
     """
     names = [
         "plancast.pipelines.backtest.backtest",
@@ -367,6 +397,11 @@ def code_of(model: bool) -> str:
         "plancast.planner.worlds.replay",
     ]
     names += ["plancast.planner.worlds.metrics", "plancast.planner.worlds.replay_kernel"]
+    if nodes:
+        names += ["plancast.pipelines.backtest.nodes"]
+        names += [
+            f"plancast.planner.worlds.node_{part}" for part in ("replay", "kernel", "machine")
+        ]
     if model:
         names.append("plancast.pipelines.backtest.replay_forecasts")
     paths = [source_of(name) for name in names]
@@ -378,6 +413,14 @@ def code_of(model: bool) -> str:
     return digest.hexdigest()[:12]
 
 
+def _digest_of(nodes: NodeLog) -> str:
+    """Of the workers, and of what jobs ask of them."""
+    found = hashlib.sha256(nodes.kind.tobytes())
+    for array in nodes.cluster:
+        found.update(array.tobytes())
+    return found.hexdigest()
+
+
 def _file_of(test: Backtest, cell: Cell, keep: Path, jitters: int) -> Path:
     facts = {
         "format": FORMAT,
@@ -387,10 +430,11 @@ def _file_of(test: Backtest, cell: Cell, keep: Path, jitters: int) -> Path:
         "before": test.before,
         "sequences": test.sequences,
         "cell": asdict(cell),
-        "dispatcher": asdict(discipline(cell)),
+        "dispatcher": asdict(discipline(test, cell)),
+        **({} if test.nodes is None else {"nodes": _digest_of(test.nodes)}),
         "jitters": jitters,
         "away": asdict(test.away),
-        "code": code_of(cell.estimate.kind == "model"),
+        "code": code_of(cell.estimate.kind == "model", test.nodes is not None),
     }
     text = json.dumps(facts, sort_keys=True)
     name = hashlib.sha256(text.encode()).hexdigest()[:20]

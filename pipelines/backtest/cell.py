@@ -25,6 +25,7 @@ from plancast.pipelines.backtest.replay_forecasts import ReplayForecaster
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.worlds.dispatchers import DISPATCHERS, Dispatcher
 from plancast.planner.worlds.metrics import interval_over, judge, weekly_interval
+from plancast.planner.worlds.node_replay import NODE_DISPATCHERS, NodeDispatcher, replay_nodes
 from plancast.planner.worlds.replay import Estimator, Replay, ReplayLog, bounded_slowdown, replay
 from plancast.planner.worlds.trust import Trusted
 
@@ -32,11 +33,13 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-def discipline(cell: Cell) -> Dispatcher:
+def discipline(test: Backtest, cell: Cell) -> Dispatcher | NodeDispatcher:
     """The dispatcher of a cell, with one backfill for points and distributions.
 
     A planner may treat points apart, as certain. Compared are estimates, so none is here.
     """
+    if test.nodes is not None:
+        return NODE_DISPATCHERS[cell.dispatcher]
     return replace(DISPATCHERS[cell.dispatcher], certain="")
 
 
@@ -133,7 +136,7 @@ def run_cell(
         "level": cell.estimate.level if cell.estimate.kind == "model" else None,
         "sigma": cell.estimate.sigma,
         "seed": cell.seed,
-        "settings_from": DISPATCHERS[cell.dispatcher].settings_from,
+        "settings_from": discipline(test, cell).settings_from,
         "sequences": len(test.sequences),
         **judge(whole, cell.seed),
         "bsld_ci": list(interval),
@@ -170,16 +173,30 @@ def _replays(
         else:
             found = estimates_for(test, cell, part, settings)
         recorder = None if isinstance(found, str | np.ndarray) else Recorder(found, len(log))
-        replayed = replay(
-            log,
-            discipline(cell),
-            _believed(cell, log, found if recorder is None else recorder),
-            level=cell.estimate.level,
-            promises=jitter is None,
-            outages=test.away.outages(log, cell.seed),
-        )
+        replayed = _replayed(test, cell, part, found if recorder is None else recorder, jitter)
         result.append((replayed, Record.nothing() if recorder is None else recorder.record()))
     return result
+
+
+def _replayed(
+    test: Backtest, cell: Cell, part: slice, found: Ints | Estimator | str, jitter: int | None
+) -> Replay:
+    """One part on the pool, or on the nodes."""
+    log, dispatcher = test.log.part(part), discipline(test, cell)
+    if isinstance(dispatcher, NodeDispatcher):
+        assert test.nodes is not None
+        if isinstance(found, str):
+            found = log.requested_s if found == "requested" else LastTwo(log, 0, sigma=0.0)
+        nodes, level = test.nodes.part(part), cell.estimate.level
+        return replay_nodes(nodes, dispatcher, found, level=level).replay
+    return replay(
+        log,
+        dispatcher,
+        _believed(cell, log, found),
+        level=cell.estimate.level,
+        promises=jitter is None,
+        outages=test.away.outages(log, cell.seed),
+    )
 
 
 def _believed(

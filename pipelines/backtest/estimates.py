@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from plancast.pipelines.backtest.records import TRANSFORMS
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.worlds.dispatchers import DISPATCHERS
+from plancast.planner.worlds.node_replay import NODE_DISPATCHERS
 
 ESTIMATES = ("requested", "last_two", "model", "oracle")
 """Where estimates come from."""
@@ -89,14 +90,18 @@ def cells_of(
     seeds: Sequence[int],
     *,
     failures: bool = False,
+    nodes: bool = False,
 ) -> list[Cell]:
     """The grid without repetitions.
 
     Seeds matter to noise and to `failures` alone, and some disciplines are defined with
-    estimates of their own.
+    estimates of their own. On `nodes` those that look at no estimates have a cell each.
     """
     found: dict[Cell, None] = {}
     for name in dispatchers:
+        if nodes:
+            found.update(dict.fromkeys(_on_nodes(name, estimates, seeds)))
+            continue
         if name not in DISPATCHERS:
             raise BadRequest(f"--dispatchers {name!r}: is none of {', '.join(DISPATCHERS)}")
         own = DISPATCHERS[name].estimates
@@ -104,3 +109,14 @@ def cells_of(
             for seed in seeds if estimate.sigma > 0 or failures else seeds[:1]:
                 found[Cell(name, estimate, seed)] = None
     return list(found)
+
+
+def _on_nodes(name: str, estimates: Sequence[Estimate], seeds: Sequence[int]) -> Iterator[Cell]:
+    if name not in NODE_DISPATCHERS:
+        raise BadRequest(
+            f"--dispatchers {name!r}: with --cluster it is one of {', '.join(NODE_DISPATCHERS)}"
+        )
+    looks = NODE_DISPATCHERS[name].forecasts
+    for estimate in estimates if looks else estimates[:1]:
+        for seed in seeds if looks and estimate.sigma > 0 else seeds[:1]:
+            yield Cell(name, estimate, seed)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from plancast.pipelines.backtest.outages import UP, Away
+from plancast.planner.worlds.node_replay import NodeLog
 from plancast.planner.worlds.replay import ReplayLog
 
 
@@ -30,8 +31,10 @@ class Backtest:
     has_requests : bool
     away : Away
         Failures and drains of the machine.
-    left_out : int
-        Jobs wider than the machine, which it could never run.
+    left_out : tuple of str
+        Jobs that the machine could never run: wider than it, or without a worker that fits.
+    nodes : NodeLog, optional
+        The same jobs on the workers of a cluster file; otherwise the machine is one pool.
     """
 
     name: str
@@ -42,4 +45,5 @@ class Backtest:
     digest: str
     has_requests: bool
     away: Away = UP
-    left_out: int = 0
+    left_out: tuple[str, ...] = ()
+    nodes: NodeLog | None = None

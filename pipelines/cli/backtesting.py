@@ -27,6 +27,11 @@ from plancast.pipelines.cli.common import (
 from plancast.planner.model.domain import BadRequest
 
 KEEP = Path("data/backtests")
+ON_A_POOL = "easy,easy-sjbf,easypp,planner"
+ON_NODES = "kube-least,best-fit,fgd,easy,planner"
+"""Dispatchers where none are named."""
+NAMED = 5
+"""So many of the jobs that are left out stand above the table; all of them in the JSON."""
 
 CutToRequest = Annotated[
     bool, typer.Option("--cut-to-request", help="Jobs are killed at their requested time.")
@@ -39,9 +44,14 @@ Window = Annotated[str | None, typer.Option(help="Part of the jobs to replay, as
 
 def backtest(
     log: Annotated[Path, typer.Argument(help="A job log in any form that ingest takes.")],
+    cluster: Annotated[
+        Path | None,
+        typer.Option(help="Cluster file: replay on its workers instead of on one pool."),
+    ] = None,
     dispatchers: Annotated[
-        str, typer.Option(help="Queueing disciplines, with commas; `list` prints all.")
-    ] = "easy,easy-sjbf,easypp,planner",
+        str | None,
+        typer.Option(help="Queueing disciplines, with commas, or `list`; a few if not given."),
+    ] = None,
     estimates: Annotated[
         str,
         typer.Option(help="requested, last_two, model[:LEVEL], model~HOW, oracle[:SIGMA]."),
@@ -91,16 +101,20 @@ def backtest(
     """Replay a log under dispatchers and estimates, and judge what would have come of it.
 
     Example: plancast backtest KTH-SP2-1996-2.swf.gz --cut-to-request --estimates requested,model
+
+    On nodes: plancast backtest openb.csv --columns openb --cluster cluster.yaml --estimates model
     """
     from plancast.pipelines.backtest import backtest as grid
     from plancast.pipelines.backtest.estimates import cells_of, parse_estimates
     from plancast.pipelines.backtest.outages import Away, parse_failures, read_drains
     from plancast.pipelines.inputs.files import write_text_atomic
     from plancast.planner.worlds.dispatchers import DISPATCHERS
+    from plancast.planner.worlds.node_replay import NODE_DISPATCHERS
 
-    names = _words(dispatchers, "--dispatchers")
+    nodes = cluster is not None
+    names = _words(dispatchers or (ON_NODES if nodes else ON_A_POOL), "--dispatchers")
     if names == ["list"]:
-        typer.echo("\n".join(DISPATCHERS))
+        typer.echo("\n".join(NODE_DISPATCHERS if nodes else DISPATCHERS))
         return
     found = [parse_estimates(word) for word in _words(estimates, "--estimates")]
     numbers = _words(seeds, "--seeds")
@@ -111,7 +125,7 @@ def backtest(
         () if drains is None else read_drains(drains),
     )
     whole = [int(number) for number in numbers]
-    cells = cells_of(names, found, whole, failures=away.failures is not None)
+    cells = cells_of(names, found, whole, failures=away.failures is not None, nodes=nodes)
     reading = reading_of(format, columns, timezone, fields, delimiter, max_bad, strict)
     with progress(f"replaying {log.name}") as tell:
         test = grid.open_backtest(
@@ -122,6 +136,7 @@ def backtest(
             window=window,
             sequences=sequences,
             away=away,
+            cluster=cluster,
         )
         report = grid.backtest(
             test,
@@ -184,12 +199,17 @@ def cell_table(report: dict[str, Any]) -> Any:
                 "-" if cell["regret"] is None else f"{cell['regret']:.1f}",
             ]
         )
+    nodes = report["workers"]
+    where = f"{report['procs']:,} processors" if nodes is None else f"{nodes:,} workers"
     title = (
-        f"{report['log']}: {report['jobs']:,} jobs on {report['procs']:,} processors; "
+        f"{report['log']}: {report['jobs']:,} jobs on {where}; "
         "bounded slowdown,\nwaits and distance from the promised start in minutes"
     )
     if report["left_out"]:
-        title += f"\nleft out: {report['left_out']:,} jobs wider than the machine"
+        named = ", ".join(report["left_out_jobs"][:NAMED])
+        named += ", ..." if report["left_out"] > NAMED else ""
+        why = "wider than the machine" if nodes is None else "that fit no worker"
+        title += f"\nleft out: {report['left_out']:,} jobs {why} ({named})"
     more = ["mean, jittered", "max, jittered"] if jittered else []
     columns = ["dispatcher", "mean", "95%", *more, "p95", "p99", "max", "wait", "late %", "off"]
     return table(title, [*columns, "missed", "regret"], rows)

@@ -86,11 +86,11 @@ def read_openb(
     *Deadlines* reveal no run time: submission + tier x the median of what had ended by then
     in the trace, of the same QoS.
     """
-    nodes = _rows(folder / "openb_node_list_all_node.csv", ("sn", "cpu_milli", "gpu", "model"))
+    nodes, pods = read_rows(folder)
     pods = [
         pod
-        for pod in _rows(folder / "openb_pod_list_gpuspec33.csv", ("name", "pod_phase", "qos"))
-        if pod["pod_phase"] in BATCH_LIKE and int(pod["deletion_time"]) > _began(pod)
+        for pod in pods
+        if pod["pod_phase"] in BATCH_LIKE and int(pod["deletion_time"]) > began_s(pod)
     ]
     pods.sort(key=lambda pod: (int(pod["creation_time"]), pod["name"]))
     workers = _workers(nodes, each)
@@ -100,29 +100,69 @@ def read_openb(
         raise BadRequest(f"{folder}: no batch-like pods in the rows that were asked for")
     first = int(pods[0]["creation_time"])
     submit = [round((int(pod["creation_time"]) - first) / press) for pod in pods]
-    run_s = [int(pod["deletion_time"]) - _began(pod) for pod in pods]
-    deadlines = _deadlines(pods, submit, run_s, seed)
+    run_s = [int(pod["deletion_time"]) - began_s(pod) for pod in pods]
+    deadlines = deadlines_of(pods, submit, run_s, seed)
     tasks = tuple(_task(pod, at, due) for pod, at, due in zip(pods, submit, deadlines, strict=True))
     estimates = {t.id: {"*": DurationEstimate.certain(1, "eligible")} for t in tasks}
     prices = Prices(makespan_h=0.0, late_h=0.0, misses=1.0, wait_h=1.0)
     request = PlanRequest("openb", Snapshot(0, 0, workers, tasks), estimates, Policy(prices))
+    jobs = frame_of(pods, submit, run_s, [t.demand["gpu"] / 1000 for t in tasks])
+    truth = dict(zip([t.id for t in tasks], run_s, strict=True))
+    return OpenB(request, truth, jobs, asked - len(pods))
+
+
+def frame_of(
+    pods: Sequence[dict[str, str]],
+    submit: Sequence[int],
+    run_s: Sequence[int],
+    gpus: Sequence[float],
+) -> pd.DataFrame:
+    """Pods as canonical jobs that start when they are submitted, in the same order.
+
+    Parameters
+    ----------
+    pods : sequence of dict
+        In order of submission.
+    submit, run_s : sequence of int
+        Seconds.
+    gpus : sequence of float
+        Devices.
+    """
     jobs = pd.DataFrame(
         {
-            "job_id": [t.id for t in tasks],
+            "job_id": [p["name"] for p in pods],
             "submit_s": np.array(submit, float),
             "start_s": np.array(submit, float),
             "run_s": np.array(run_s, float),
             "cpus": [int(p["cpu_milli"]) / 1000 for p in pods],
             "mem_mib": [float(p["memory_mib"]) for p in pods],
-            "gpus": [t.demand["gpu"] / 1000 for t in tasks],
+            "gpus": gpus,
             "queue": [p["qos"] for p in pods],
             "partition": [p["gpu_spec"] for p in pods],
             "outcome": ["completed" if p["pod_phase"] == "Succeeded" else "failed" for p in pods],
         }
     )
     jobs["end_s"] = jobs["start_s"] + jobs["run_s"]
-    truth = dict(zip([t.id for t in tasks], run_s, strict=True))
-    return OpenB(request, truth, canonical(jobs), asked - len(pods))
+    return canonical(jobs)
+
+
+def read_rows(folder: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """The rows of both files as they stand: nodes, then pods.
+
+    Parameters
+    ----------
+    folder : path
+        With ``openb_node_list_all_node.csv`` and ``openb_pod_list_gpuspec33.csv``.
+
+    Raises
+    ------
+    BadRequest
+        Where a file cannot be read, or is another one.
+    """
+    return (
+        _rows(folder / "openb_node_list_all_node.csv", ("sn", "cpu_milli", "gpu", "model")),
+        _rows(folder / "openb_pod_list_gpuspec33.csv", ("name", "pod_phase", "qos")),
+    )
 
 
 def _rows(path: Path, wanted: Sequence[str]) -> list[dict[str, str]]:
@@ -137,7 +177,8 @@ def _rows(path: Path, wanted: Sequence[str]) -> list[dict[str, str]]:
     return rows
 
 
-def _began(pod: dict[str, str]) -> int:
+def began_s(pod: dict[str, str]) -> int:
+    """When a pod began to run, as far as is known: its scheduling, else its creation."""
     return int(pod["scheduled_time"] or pod["creation_time"])
 
 
@@ -169,24 +210,34 @@ def _workers(nodes: Sequence[dict[str, str]], each: int) -> tuple[Worker, ...]:
         )[:each]
         for model, found in sorted(models.items())
     }
-    return tuple(
-        Worker(
-            node["sn"],
-            {
-                "cpu": int(node["cpu_milli"]),
-                "mem": int(node["memory_mib"]),
-                "gpu": 1000 * int(node["gpu"]),
-            },
-            labels=frozenset({model}) if model else frozenset(),
-        )
-        for model, found in largest.items()
-        for node in found
-    )
+    return tuple(worker_of(node) for found in largest.values() for node in found)
 
 
-def _deadlines(
+def worker_of(node: dict[str, str]) -> Worker:
+    """A node as a worker, whose label is the model of its GPUs."""
+    model = node["model"]
+    capacity = {
+        "cpu": int(node["cpu_milli"]),
+        "mem": int(node["memory_mib"]),
+        "gpu": 1000 * int(node["gpu"]),
+    }
+    return Worker(node["sn"], capacity, labels=frozenset({model}) if model else frozenset())
+
+
+def deadlines_of(
     pods: Sequence[dict[str, Any]], submit: Sequence[int], run_s: Sequence[int], seed: int
 ) -> list[int]:
+    """Deadlines that reveal no run time, by the rule of ``read_openb``, seconds.
+
+    Parameters
+    ----------
+    pods : sequence of dict
+        In order of submission.
+    submit, run_s : sequence of int
+        Seconds.
+    seed : int
+        Of the tiers.
+    """
     tiers = np.random.default_rng(seed).choice(TIERS, len(pods))
     found = []
     ends: dict[str, list[tuple[int, int]]] = {}

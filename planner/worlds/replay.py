@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from plancast.planner.worlds.dispatchers import BACKFILLS, ORDERS, PLANNING, Dis
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-_TIMED_PASSES = 200_000
+TIMED_PASSES = 200_000
 
 
 class Estimator(Protocol):
@@ -46,6 +46,58 @@ class Watching(Protocol):
 
     def watch(self, running: Ints, start_s: Ints) -> None:
         """The jobs that run now, and when each of them started, seconds."""
+
+
+class Given(Protocol):
+    """What estimators are asked and informed by, of ``Jobs`` of any replay."""
+
+    @property
+    def run(self) -> Any:
+        """True run times, seconds, shape (n,)."""
+
+    @property
+    def levels(self) -> Any:
+        """Quantile levels of the forecasts, shape (levels,)."""
+
+    @property
+    def settings(self) -> Any:
+        """Of a planner; empty for others."""
+
+
+class Changing(Protocol):
+    """The same of ``Live``; the places of the clock are those of ``replay_machine``."""
+
+    @property
+    def clock(self) -> Any:
+        """Shape (at least ``CLOCK``,)."""
+
+    @property
+    def start(self) -> Any:
+        """Seconds, shape (n,)."""
+
+    @property
+    def end(self) -> Any:
+        """Seconds, shape (n,)."""
+
+    @property
+    def estimate(self) -> Any:
+        """Seconds, shape (n,)."""
+
+    @property
+    def quantile(self) -> Any:
+        """Seconds, shape (n, levels)."""
+
+    @property
+    def queue(self) -> Any:
+        """Jobs that wait, in the first places."""
+
+    @property
+    def running(self) -> Any:
+        """Jobs that run, in the first places."""
+
+    @property
+    def ended(self) -> Any:
+        """Jobs that have ended, in the first places."""
 
 
 @dataclass(frozen=True)
@@ -281,10 +333,10 @@ def replay(
         state = kernel.advance(jobs, live, *settings, passes)
         if state == kernel.ARRIVALS:
             assert not isinstance(estimates, str | np.ndarray)
-            found = _tell(estimates, jobs, live, found)
+            found = tell_ended(estimates, jobs, live, found)
             if isinstance(estimates, Renewing):
-                _renew(estimates, log, jobs, live, level)
-            _ask(estimates, log, live, level)
+                renew_waiting(estimates, log, jobs, live, level)
+            ask_arrivals(estimates, log, live, level)
         elif progress is not None:
             progress(float(clock[kernel.ENDED]) / max(len(log), 1))
         if state == kernel.OVER:
@@ -301,8 +353,8 @@ def _limited(log: ReplayLog, jobs: kernel.Jobs, limits: Ints) -> kernel.Jobs:
     return jobs._replace(run=np.minimum(whole, limits), again=whole * cut)
 
 
-def _tell(estimator: Estimator, jobs: kernel.Jobs, live: kernel.Live, known: int) -> int:
-    """Tell an estimator of the jobs that have ended since; how many it knows now."""
+def tell_ended(estimator: Estimator, jobs: Given, live: Changing, known: int) -> int:
+    """Inform an estimator of the jobs that have ended since; how many it knows now."""
     ended = int(live.clock[kernel.ENDED])
     for job in live.ended[known:ended].tolist():
         estimator.finished(job, int(jobs.run[job]), int(live.end[job]))
@@ -314,7 +366,7 @@ def _tell(estimator: Estimator, jobs: kernel.Jobs, live: kernel.Live, known: int
     return ended
 
 
-def _ask(estimator: Estimator, log: ReplayLog, live: kernel.Live, level: float) -> None:
+def ask_arrivals(estimator: Estimator, log: ReplayLog, live: Changing, level: float) -> None:
     """Fill in the forecasts of the jobs that are submitted now."""
     now, job = int(live.clock[kernel.NOW]), int(live.clock[kernel.NEXT])
     levels = np.asarray(estimator.levels)
@@ -323,19 +375,22 @@ def _ask(estimator: Estimator, log: ReplayLog, live: kernel.Live, level: float) 
         job += 1
 
 
-def _renew(
-    estimator: Renewing, log: ReplayLog, jobs: kernel.Jobs, live: kernel.Live, level: float
-) -> None:
-    """Take the new forecasts of jobs that wait."""
+def renew_waiting(
+    estimator: Renewing, log: ReplayLog, jobs: Given, live: Changing, level: float
+) -> bool:
+    """Take the new forecasts of jobs that wait; whether there are any."""
+    found = False
     waiting = live.queue[: live.clock[kernel.WAITING]].copy()
     for job, quantiles in estimator.renewed(waiting, int(live.clock[kernel.NOW])):
         _take(log, live, jobs.levels, level, job, quantiles)
+        found = True
         if len(jobs.settings):
             kernel.derive(jobs, live, job)
+    return found
 
 
 def _take(
-    log: ReplayLog, live: kernel.Live, levels: Floats, level: float, job: int, quantiles: Floats
+    log: ReplayLog, live: Changing, levels: Floats, level: float, job: int, quantiles: Floats
 ) -> None:
     limit = float(log.requested_s[job])
     # No promise of a finite quantile (infinity) leaves the kill limit.
@@ -382,7 +437,7 @@ def _arrays(
         heap_end=np.zeros(log.procs + more + 1, np.int64),
         ended=np.zeros(n, np.int64),
         last=np.full((users, 2), -1, np.int64),
-        cpu_us=np.zeros(min(_TIMED_PASSES, 2 * (n + more)), np.int64),
+        cpu_us=np.zeros(min(TIMED_PASSES, 2 * (n + more)), np.int64),
         score=np.zeros(n + 1),
         lost=np.zeros(n, np.int64),
         quantile=np.ones((n, len(levels))),
