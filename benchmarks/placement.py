@@ -390,10 +390,10 @@ for rounds to 100%; mean over seeds 42 to 51 with a 95% interval (Student's t), 
 FGD. *default* ignores the GPU models that a third of the pods name, *gpuspec33* keeps them.
 
 `fgd` is Fragmentation Gradient Descent by its paper (Weng et al., ATC 2023), written anew, with
-the whole steps of its published scores; exact scores are a point worse. `random` takes any worker
-that fits, the others are Kubernetes' LeastAllocated and best fit by the sum of what remains. `fgd`
-and `remainder` know how often the trace's pods come, not their order. Published figures are of
-another generator's draws. Milliseconds are processor time.
+the whole steps of its published scores; exact scores are almost a point worse. `random` takes any
+worker that fits, the others are Kubernetes' LeastAllocated and best fit by the sum of what
+remains. `fgd` and `remainder` know how often the trace's pods come, not their order. Published
+figures are of another generator's draws. Milliseconds are processor time.
 
 | pods | placed by | allocated | against FGD, points | published | ms a pod | 99th percentile |
 |---|---|---|---|---|---|---|
@@ -407,7 +407,7 @@ over size, since small jobs are what remainders are for. And a device of a model
 want it more than the least wanted one that the pod may use: with every pod spread over what it
 may use, T4 are wanted 1.9 times as much as there are, G2 0.75 times. The rules and their weights
 were chosen on seeds 0 to 2. Pods that ask for 0.81 of a device strand 0.19 of a thousand devices,
-which nothing but some eighty pods can use: 3% of the GPUs, whoever places.
+which nothing but a hundred pods can use: 3% of the GPUs, whoever places.
 """
 
 TIMED = """
