@@ -470,6 +470,18 @@ TIMED_COLUMNS = (
 )  # fmt: skip
 
 
+def _timed_table(found: Sequence[tuple[str, list[str], str]]) -> str:
+    return (
+        f"| {' | '.join(TIMED_COLUMNS)} |\n{'|---' * len(TIMED_COLUMNS)}|\n"
+        + "\n".join(line for _, lines, _ in found for line in lines)
+        + "\n\n"
+        + "\n".join(f"- {words}" for words, _, _ in found)
+        + "\n\nWith forecasts, against the others (95%, paired):\n\n"
+        + "\n".join(f"- {verdict}" for _, _, verdict in found)
+        + "\n"
+    )
+
+
 UNMEASURED = """
 Not measured yet: {missing} rows or sizes of the cluster; `make bench-placement` goes on with them.
 """
@@ -503,12 +515,8 @@ def page(folder: Path, kept: bool) -> str:
             INTRODUCTION,
             "\n".join(rows) + "\n\n" + "\n".join(f"- {text}" for text in verdicts) + "\n",
             RULE,
-            TIMED.format(pods=f"{scheduled:,}", jitters=JITTERS),
-            f"| {' | '.join(TIMED_COLUMNS)} |\n{'|---' * len(TIMED_COLUMNS)}|\n",
-            "\n".join(line for _, lines, _ in found for line in lines) + "\n\n",
-            "\n".join(f"- {words}" for words, _, _ in found) + "\n\n",
-            "With forecasts, against the others (95%, paired):\n\n",
-            "\n".join(f"- {verdict}" for _, _, verdict in found) + "\n",
+            TIMED.format(pods=f"{scheduled:,}", jitters=JITTERS) if found else "",
+            _timed_table(found) if found else "",
             UNMEASURED.format(missing=missing) if missing else "",
         ]
     )

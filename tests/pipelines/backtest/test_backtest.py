@@ -204,7 +204,7 @@ def test_kept_cells_know_their_code(
     grid.backtest(test, cells, keep=tmp_path)
     assert grid.is_kept(test, cells[0], tmp_path)
     assert grid.code_of(model=True) != grid.code_of(model=False)
-    monkeypatch.setattr(grid, "code_of", lambda model: "other")
+    monkeypatch.setattr(grid, "code_of", lambda model, nodes: "other")
     assert not grid.is_kept(test, cells[0], tmp_path)
 
 
