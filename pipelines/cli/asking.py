@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as text_of
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from plancast.pipelines.cli.common import (
     Columns,
     Format,
     Seed,
-    console,
+    hand_over,
     progress,
     reading_of,
     table,
@@ -65,8 +64,6 @@ def eta(
 
     Example: plancast eta --site slurm --model models/runtime
     """
-    from plancast.pipelines.inputs.files import write_text_atomic
-
     given = [request is not None, site is not None, queue is not None or nodes is not None,
              backtest is not None]  # fmt: skip
     if sum(given) != 1:
@@ -80,15 +77,7 @@ def eta(
     else:
         facts = _asked(request, site, (queue, nodes, partitions), model, samples, seed, dispatcher)
         shown = _start_table(facts)
-    text = text_of.dumps(facts, indent=1) + "\n"
-    if json is not None and str(json) == "-":
-        typer.echo(text, nl=False)
-        return
-    if json is not None:
-        write_text_atomic(json, text)
-    console.print(shown)
-    if json is not None:
-        console.print(f"wrote {json}", soft_wrap=True, markup=False)
+    hand_over(facts, shown, json)
 
 
 def _backtested(

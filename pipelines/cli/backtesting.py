@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as text_of
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +18,7 @@ from plancast.pipelines.cli.common import (
     Strict,
     Timezone,
     console,
+    hand_over,
     print_json,
     progress,
     reading_of,
@@ -107,7 +107,6 @@ def backtest(
     from plancast.pipelines.backtest import backtest as grid
     from plancast.pipelines.backtest.estimates import cells_of, parse_estimates
     from plancast.pipelines.backtest.outages import Away, parse_failures, read_drains
-    from plancast.pipelines.inputs.files import write_text_atomic
     from plancast.planner.worlds.dispatchers import DISPATCHERS
     from plancast.planner.worlds.node_replay import NODE_DISPATCHERS
 
@@ -153,14 +152,7 @@ def backtest(
             from plancast.pipelines.tracking.backtests import log_backtest
 
             run_id = log_backtest(report, test.jobs)
-    if json is not None and str(json) == "-":
-        typer.echo(text_of.dumps(report, indent=1))
-        return
-    console.print(cell_table(report))
-    if json is not None:
-        write_text_atomic(json, text_of.dumps(report, indent=1) + "\n")
-        console.print(f"wrote {json}")
-    if mlflow:
+    if hand_over(report, cell_table(report), json) and mlflow:
         console.print(f"tracking: run {run_id}")
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -78,6 +79,23 @@ def reading_of(
 def print_json(facts: Any) -> None:
     """Facts as JSON on standard output."""
     typer.echo(json.dumps(facts, indent=1))
+
+
+def hand_over(facts: Any, shown: Any, output: Path | None) -> bool:
+    """Print what was found, or only its JSON where `output` is ``-``; whether it was shown.
+
+    Any other output is the file that the JSON goes to as well.
+    """
+    from plancast.pipelines.inputs.files import write_text_atomic
+
+    if str(output) == "-":
+        print_json(facts)
+        return False
+    console.print(shown)
+    if output is not None:
+        write_text_atomic(output, json.dumps(facts, indent=1) + "\n")
+        console.print(f"wrote {output}", soft_wrap=True, markup=False)
+    return True
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

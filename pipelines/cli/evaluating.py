@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as text_of
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +18,7 @@ from plancast.pipelines.cli.common import (
     Strict,
     Timezone,
     console,
+    hand_over,
     parse_levels,
     progress,
     reading_of,
@@ -50,7 +50,6 @@ def evaluate(
     Example: plancast evaluate KTH-SP2-1996-2.swf.gz --refit 30d --json report.json
     """
     from plancast.pipelines.backtest.evaluate_log import evaluate_file, parse_span
-    from plancast.pipelines.inputs.files import write_text_atomic
 
     asked, span = parse_levels(levels), parse_span(refit)
     reading = reading_of(format, columns, timezone, fields, delimiter, max_bad, strict)
@@ -66,14 +65,7 @@ def evaluate(
         if track:
             tell(text="MLflow")
             run_id = _tracked(report, walk, {"refit": refit, "levels": levels, "seed": seed})
-    if json is not None and str(json) == "-":
-        typer.echo(text_of.dumps(report, indent=1))
-        return
-    console.print(estimator_table(report))
-    if json is not None:
-        write_text_atomic(json, text_of.dumps(report, indent=1) + "\n")
-        console.print(f"wrote {json}")
-    if track:
+    if hand_over(report, estimator_table(report), json) and track:
         console.print(f"tracking: run {run_id}")
 
 
