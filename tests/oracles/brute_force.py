@@ -33,7 +33,7 @@ from plancast.planner.model.evaluate import (
     unplanned_weight,
 )
 from plancast.planner.model.judge_placement import shape_violations
-from plancast.planner.model.messages import PlanRequest
+from plancast.planner.model.messages import PlanRequest, to_json
 from plancast.planner.model.spans import fastest_mode_s, planned_duration_s, running_end_s
 
 
@@ -118,8 +118,19 @@ def energy_paid(prices: Prices, worker: Worker, watts: float, start_s: int, end_
     return watts * per_kwh / WATT_SECONDS_PER_KWH
 
 
+_found: dict[tuple[bytes, frozenset[str]], Optimum | None] = {}
+"""Every solver is compared with the same optima."""
+
+
 def optimum(request: PlanRequest, unplanned: Collection[str] = ()) -> Optimum | None:
     """The cheapest valid plan of all pending tasks but `unplanned`, None if there is none."""
+    asked = to_json(request), frozenset(unplanned)
+    if asked not in _found:
+        _found[asked] = _cheapest(request, unplanned)
+    return _found[asked]
+
+
+def _cheapest(request: PlanRequest, unplanned: Collection[str]) -> Optimum | None:
     request = without_moves(request)
     snapshot, prices = request.snapshot, request.policy.prices
     tasks = _predecessors_first([t for t in snapshot.pending if t.id not in unplanned])
