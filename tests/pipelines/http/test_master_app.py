@@ -295,7 +295,7 @@ def test_the_commands_ask_and_show(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "no master serves it; start `" in capsys.readouterr().err
 
 
-def wait_until(what: Any, within_s: float = 20.0) -> None:
+def wait_until(what: Any, within_s: float = READY_S) -> None:
     """Until something holds."""
     limit = time.monotonic() + within_s
     while not what():
