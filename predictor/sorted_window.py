@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from plancast.predictor.jit import inner
+from plancast.predictor.jit import kernel
 
 Floats = NDArray[np.float64]
 
 
-@inner
+@kernel
 def insert(ring: Floats, ordered: Floats, seen: int, value: float) -> None:
     """Put a value into the window; of a full one the oldest leaves.
 

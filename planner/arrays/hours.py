@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plancast.planner.arrays.jit import brief, inner
+from plancast.planner.arrays.jit import brief, inner, kernel
 from plancast.planner.arrays.rates import tariffs_of
 from plancast.planner.model.domain import (
     DAY_S,
@@ -107,7 +107,7 @@ def refuse_hours(request: PlanRequest, who: str) -> None:
 def step_at(hours, g, moment):
     """Midnight before a moment, seconds after now, and the step of the day that it lies in."""
     second = moment + hours.first[g]
-    midnight = second - second % DAY_S
+    midnight = second - second % hours.at[g, hours.at.shape[1] - 1]
     low, high = 0, hours.at.shape[1] - 2
     while low < high:
         middle = (low + high + 1) >> 1
@@ -118,7 +118,7 @@ def step_at(hours, g, moment):
     return midnight - hours.first[g], low
 
 
-@inner
+@kernel
 def next_change(hours, g, moment):
     """The first moment after another one at which a group's price may change."""
     midnight, step = step_at(hours, g, moment)
@@ -129,13 +129,13 @@ def next_change(hours, g, moment):
 def extra_until(hours, g, moment):
     """What a watt that is drawn up to a moment costs a group extra, counted from some midnight."""
     midnight, step = step_at(hours, g, moment)
-    days = (midnight + hours.first[g]) // DAY_S
-    since = moment - midnight - hours.at[g, step]
     last = hours.at.shape[1] - 1
+    days = (midnight + hours.first[g]) // hours.at[g, last]
+    since = moment - midnight - hours.at[g, step]
     return days * hours.before[g, last] + hours.before[g, step] + hours.extra[g, step] * since
 
 
-@inner
+@kernel
 def extra_cost(hours, w, watts, start, end):
     """What so many watts over [start, end) cost extra on worker w."""
     g = hours.group[w]

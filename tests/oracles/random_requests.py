@@ -290,12 +290,16 @@ def random_request(
         float(pick(1, 4)) if coin(0.1, bounds) else None,
         pick(0, 2) if incumbent else 0,
     )
-    # Drawn last: a request without carbon or counted resources is the one that its seed always
+    # Drawn last: a request without these or counted resources is the one that its seed always
     # gave.
     if coin(0.3, carbon and power):
         prices = replace(prices, carbon_kg=18_000.0 * pick(1, 3))
         grid = [0.3 * pick(0, 2) for _ in workers]
         workers = [replace(w, carbon_kg_per_kwh=g) for w, g in zip(workers, grid, strict=True)]
+        if coin(0.5):
+            prices = replace(prices, energy_cost=18_000.0 * pick(1, 3))
+            rates = [0.3 * pick(0, 2) for _ in workers]
+            workers = [replace(w, price_per_kwh=r) for w, r in zip(workers, rates, strict=True)]
     if hours:
         workers, prices = _by_the_hour(rng, workers, prices, now_s)
     if counted:

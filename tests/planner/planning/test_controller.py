@@ -272,8 +272,7 @@ def test_the_rows_shown_cost_little_and_all_of_them_no_more_than_in_proportion()
                 mind.why(most)
                 best.append(time.process_time() - began)
             took[tasks, most] = min(best)
-    assert took[4_000, 12] < 0.05
-    assert took[4_000, None] < 0.4
+    assert took[4_000, 12] < 0.2 * took[4_000, None]
     # Eight times the tasks: linear is 8, quadratic 64.
     assert took[4_000, None] < 20 * took[500, None]
 

@@ -14,6 +14,7 @@ from ortools.sat.python import cp_model
 from plancast.planner.arrays.problem import Problem, decode, encode
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import (
+    MOST_FACTOR,
     TERMS,
     BadRequest,
     DurationEstimate,
@@ -120,7 +121,8 @@ def test_rounding_is_taken_off_the_bound() -> None:
     rounded, seen = 0, 0
     for seed in range(80):
         # Prices so far apart that no scale holds them all exactly.
-        prices = Prices(*(float(p) for p in np.exp(chance.normal(0, 9, len(TERMS)))))
+        drawn = np.exp(chance.normal(0, 9, len(TERMS)))
+        prices = Prices(*np.minimum(drawn, MOST_FACTOR).tolist())
         problem = priced(seed, prices)
         if problem is None:
             continue
