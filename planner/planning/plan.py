@@ -355,11 +355,10 @@ def _choose(problem: Problem | Choices, budget: Budget) -> tuple[str, ...]:
             return ("lns", "cpsat")
         return ("lns",)
     tasks = len(problem.tasks)
-    if problem.shard_ptr[-1] > EXACT_PIECES:
-        return ("lns",)
-    if tasks <= ASTAR_TASKS and problem.hours is None:
+    can_prove = problem.shard_ptr[-1] <= EXACT_PIECES
+    if can_prove and tasks <= ASTAR_TASKS and problem.hours is None:
         return ("astar",)
-    if tasks <= CPSAT_TASKS and (problem.hours is None or budget.steps is not None):
+    if can_prove and tasks <= CPSAT_TASKS and (problem.hours is None or budget.steps is not None):
         return ("cpsat",)
     if is_project(problem):
         return ("project",)
@@ -367,7 +366,7 @@ def _choose(problem: Problem | Choices, budget: Budget) -> tuple[str, ...]:
         return ("shop",)
     seconds = budget.seconds or 0.0
     beside = BOUND_TASKS if seconds >= BOUND_S else BESIDE_TASKS
-    if tasks <= beside and budget.steps is None:
+    if can_prove and tasks <= beside and budget.steps is None:
         return ("lns", "cpsat")
     return ("lns",)
 
