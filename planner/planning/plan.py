@@ -347,13 +347,7 @@ class _Contest:
 def _choose(problem: Problem | Choices, budget: Budget) -> tuple[str, ...]:
     """The engines that ``auto`` takes for a problem of this shape; one, or two side by side."""
     if isinstance(problem, Choices):
-        if is_multimode_project(problem):
-            return ("project",)
-        if len(problem.tasks) <= MODES_CPSAT_TASKS:
-            return ("cpsat",)
-        if len(problem.tasks) <= MODES_BESIDE_TASKS and budget.steps is None:
-            return ("lns", "cpsat")
-        return ("lns",)
+        return _choose_for_modes(problem, budget)
     tasks = len(problem.tasks)
     can_prove = problem.shard_ptr[-1] <= EXACT_PIECES
     if can_prove and tasks <= ASTAR_TASKS and problem.hours is None:
@@ -367,6 +361,17 @@ def _choose(problem: Problem | Choices, budget: Budget) -> tuple[str, ...]:
     seconds = budget.seconds or 0.0
     beside = BOUND_TASKS if seconds >= BOUND_S else BESIDE_TASKS
     if can_prove and tasks <= beside and budget.steps is None:
+        return ("lns", "cpsat")
+    return ("lns",)
+
+
+def _choose_for_modes(choices: Choices, budget: Budget) -> tuple[str, ...]:
+    """The same for tasks with modes."""
+    if is_multimode_project(choices):
+        return ("project",)
+    if len(choices.tasks) <= MODES_CPSAT_TASKS:
+        return ("cpsat",)
+    if len(choices.tasks) <= MODES_BESIDE_TASKS and budget.steps is None:
         return ("lns", "cpsat")
     return ("lns",)
 
