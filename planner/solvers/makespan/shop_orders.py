@@ -3,7 +3,8 @@
 A solution is the order of the tasks on each machine. With the precedence relation it makes
 a graph; a task's *head* is the longest path to it, its *tail* the longest after it, and the
 makespan the longest of all. A move changes the topological order between the places it touches
-alone, heads only behind them and tails only before.
+alone, heads only behind them and tails only before. ``_put_earlier`` is ``_put_later`` seen from
+the end, as in ``tabu``.
 """
 
 from __future__ import annotations

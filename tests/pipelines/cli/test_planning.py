@@ -79,7 +79,7 @@ def test_a_steps_budget_and_a_seed_repeat_a_plan(run: Run, batch: Path, tmp_path
 
 
 def test_planning_against_the_distribution(run: Run, batch: Path, tmp_path: Path) -> None:
-    """What was asked by risk would not be told, or not be what the response says."""
+    """What was asked by risk would be missing, or not be what the response says."""
     answer = tmp_path / "r.json"
     asked = ("plan", batch / "request.json", "--solver", "greedy", "--steps", 10)
     ended = run(*asked, "--risk", "cvar:0.8", "--samples", 40, "-o", answer, "--json")
@@ -141,7 +141,7 @@ def test_files_and_request_give_the_same_plan(run: Run, batch: Path) -> None:
 
 
 def test_the_printed_plan_says_what_the_json_says(run: Run, batch: Path) -> None:
-    """People and programs would be told different costs of one plan."""
+    """People and programs would see different costs of one plan."""
     asked = [batch / "request.json", "--solver", "greedy"]
     facts, printed = run("plan", *asked, "--json").facts, run("plan", *asked).out
     assert printed.startswith(f"{facts['status']}: 12 of 12 tasks planned on 4 workers")
