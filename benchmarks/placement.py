@@ -417,7 +417,7 @@ def _less(ours: Mapping[str, Floats], theirs: Mapping[str, Floats], submit: Ints
 
 INTRODUCTION = """# Placement on openb
 
-Written by `make bench-placement`, ten minutes of processor time.
+Written by `make bench-placement`.
 
 ## How much is allocated
 

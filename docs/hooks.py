@@ -18,6 +18,8 @@ RUN = ROOT / "build" / "course"
 
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```(\w+) +([^\n`]+)$", re.MULTILINE)
+CELLS = re.compile(r"^\|.*$", re.MULTILINE)
+CODE = re.compile(r"`[^`\n]+`")
 TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 
 
@@ -73,6 +75,16 @@ def on_files(files: Any, config: Any) -> Any:
     return files
 
 
+def plain_pipes(markdown: str) -> str:
+    r"""Code in tables without the ``\|`` that other readers of Markdown need there.
+
+    The site's shows the backslash, and whoever copies it has another label.
+    """
+    return CELLS.sub(
+        lambda row: CODE.sub(lambda code: code[0].replace(r"\|", "|"), row[0]), markdown
+    )
+
+
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Name blocks by their files; of links to what the site does not hold keep the words."""
     here = Path(config["docs_dir"], page.file.src_path).parent
@@ -87,7 +99,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         generated = files.get_file_from_path((Path(page.file.src_uri).parent / target).as_posix())
         return match[0] if shown or generated else match[2]
 
-    return LINK.sub(kept, FENCE.sub(r'```\1 title="\2"', markdown))
+    return LINK.sub(kept, FENCE.sub(r'```\1 title="\2"', plain_pipes(markdown)))
 
 
 if __name__ == "__main__":

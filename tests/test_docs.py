@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import markdown
 import pytest
 import typer
 
@@ -333,3 +334,16 @@ def test_shares_are_written_in_one_way() -> None:
     assert [f"{p.name}: {near}" for p in suspects for near in spaced.findall(said_in(p))] == []
     by_hand = re.compile(r"\{[^{}]*100 \* [^{}]*f\}%")
     assert [p.name for p in paths if by_hand.search(p.read_text(encoding="utf-8"))] == []
+
+
+def test_code_in_tables_can_be_copied_from_the_site() -> None:
+    """A label that is any of two would be copied with a backslash, and be refused."""
+    site = runpy.run_path(str(DOCS / "hooks.py"))
+    seen = 0
+    for page in sorted(DOCS.rglob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        shown = markdown.markdown(site["plain_pipes"](text), extensions=["tables", "fenced_code"])
+        cells = re.findall(r"<td>.*?</td>", shown, re.DOTALL)
+        assert not [cell for cell in cells if "\\|" in cell], page.name
+        seen += sum("|" in cell for cell in cells)
+    assert seen > 5
