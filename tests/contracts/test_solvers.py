@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from dataclasses import replace
 from itertools import pairwise
 
@@ -28,6 +27,7 @@ from plancast.planner.model.messages import Budget, PlanRequest, Status
 from plancast.planner.solvers import SOLVERS, Solution
 from tests.oracles.brute_force import optimum, without_moves
 from tests.oracles.random_requests import random_request
+from tests.oracles.speed import some_try_ends_within
 from tests.oracles.valid_schedules import plannable
 
 EXACT = ("astar", "cpsat")
@@ -196,15 +196,14 @@ def test_wall_clock_budget(name: str) -> None:
     problem = encode(mid_size(60, 8))
     incumbent = solve("greedy", problem).schedule
     solve(name, problem, Budget(0.01))  # kernels are compiled, libraries loaded
-    took = []
-    for _ in range(2):
-        began = time.perf_counter()
-        solution = solve(name, problem, Budget(0.5), incumbent)
-        took.append(time.perf_counter() - began)
-        if solution.schedule is not None:
-            assert judged(problem, solution).valid
+    found: list[Solution] = []
+
+    def search() -> None:
+        found.append(solve(name, problem, Budget(0.5), incumbent))
+
     # 50 ms and 5% is the promise; three times that on a busy machine.
-    assert min(took) <= 0.5 + 3 * (0.05 + 0.05 * 0.5)
+    assert some_try_ends_within(0.5 + 3 * (0.05 + 0.05 * 0.5), search)
+    assert all(judged(problem, each).valid for each in found if each.schedule is not None)
 
 
 @each_solver
@@ -212,9 +211,8 @@ def test_no_time_at_all(name: str) -> None:
     """With an empty budget a solver could crash, run on, or say "impossible"."""
     problem = encode(mid_size(60, 8))
     for budget in (Budget(0.0), Budget(seconds=None, steps=0)):
-        began = time.perf_counter()
+        assert some_try_ends_within(1.0, lambda budget=budget: solve(name, problem, budget))
         solution = solve(name, problem, budget)
-        assert time.perf_counter() - began < 2
         assert solution.status in (Status.NO_PLAN_IN_TIME, Status.FEASIBLE)
         assert (solution.schedule is not None) == (solution.status is Status.FEASIBLE)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,6 +21,7 @@ from plancast.predictor.schema import (
     replayed_ends,
     usable,
 )
+from tests.oracles.speed import least_cpu_s
 
 
 def good_log(**changes: object) -> pd.DataFrame:
@@ -343,20 +342,24 @@ def test_machine_size_is_at_least_what_ran_at_once_and_the_widest_job() -> None:
     assert machine_size(canonical(pd.DataFrame(together | {"cpus": [3, 4]}))) == 7
 
 
-def test_replay_of_forty_thousand_jobs_takes_less_than_a_second() -> None:
-    """Reading LLNL Atlas or NASA would become the slowest part of the pipeline."""
+def busy_log(jobs: int) -> pd.DataFrame:
+    """A log without ends, of a machine that is as busy whatever the number of jobs."""
     rng = np.random.default_rng(0)
-    n = 44_000
-    frame = canonical(
+    return canonical(
         pd.DataFrame(
             {
-                "submit_s": np.sort(rng.uniform(0, 1e7, n)),
-                "run_s": rng.lognormal(7, 2, n),
-                "cpus": rng.integers(1, 512, n),
+                "submit_s": np.sort(rng.uniform(0, 227 * jobs, jobs)),
+                "run_s": rng.lognormal(7, 2, jobs),
+                "cpus": rng.integers(1, 512, jobs),
             }
         )
     )
-    before = time.perf_counter()
-    replay = replayed_ends(frame, 2048)
-    assert time.perf_counter() - before < 1.0
-    assert replay.attrs["replayed"] == n
+
+
+def test_a_replay_costs_in_proportion_to_the_log() -> None:
+    """Reading LLNL Atlas or NASA would become the slowest part of the pipeline."""
+    short, long = busy_log(5_500), busy_log(44_000)
+    assert replayed_ends(long, 2048).attrs["replayed"] == len(long)
+    took = [least_cpu_s(lambda log=log: replayed_ends(log, 2048), 3) for log in (short, long)]
+    # Eight times the jobs: linear is 8, quadratic 64.
+    assert took[1] < 24 * took[0]
