@@ -62,22 +62,47 @@ def _replays() -> None:
     replay_nodes(nodes, NODE_DISPATCHERS["planner"], log.requested_s)
 
 
-def _forecasts() -> None:
+@contextmanager
+def _a_log() -> Iterator[Path]:
     from plancast.planner.instances.generate_log import generate_log, write_swf
-    from plancast.predictor import read_log, walk_forward
 
     with TemporaryDirectory() as folder:
         path = Path(folder) / "warm.swf"
         write_swf(generate_log(jobs=600, days=3.0), path)
-        walk_forward(read_log(path), (0.5, 0.9))
+        yield path
+
+
+def _forecasts() -> None:
+    from plancast.predictor import RuntimePredictor, read_log, walk_forward
+
+    with _a_log() as path:
+        log = read_log(path)
+    walk_forward(log, (0.5, 0.9))
+    model = RuntimePredictor().fit(log.head(550))
+    model.update(log.tail(50))
+    model.predict_quantiles(log.tail(1))
+
+
+def _advice() -> None:
+    from plancast.pipelines.operators.eta_backtest import eta_backtest
+    from plancast.planner.worlds.rollout import DISCIPLINES
+    from plancast.predictor import read_log
+    from plancast.predictor.limits import advise_limits, rule_limits
+
+    with _a_log() as path:
+        for discipline in DISCIPLINES:
+            eta_backtest(path, dispatcher=discipline, samples=2)
+        log = read_log(path)
+    advise_limits(log, 0.01)
+    rule_limits(log)
 
 
 MORE: dict[str, Callable[[], None]] = {
     "executions and risk": _executions, "replays of logs": _replays,
-    "forecasts": _forecasts,
+    "forecasts": _forecasts, "start times and limits": _advice,
 }  # fmt: skip
 """What is compiled beside ``planning.warm.FAMILIES``; run each time, for it is quick when warm."""
-HALVES = {"plans": (MOVES, "list schedules and bounds", "repair", "executions and risk")}
+HALVES = {"plans": (MOVES, "list schedules and bounds", "repair", *MORE)}
 """Families of one half; ``searches`` are all others. Two processes take about as long."""
 
 

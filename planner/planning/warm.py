@@ -146,6 +146,7 @@ def _astar() -> None:
     small = generate_batch(4, generate_cluster(3))
     _solve(small, "astar")
     _solve(small, "astar", form="guided", weight=1.1)
+    _solve(small, "astar", form="focal", weight=1.1)
 
 
 def _project() -> None:
