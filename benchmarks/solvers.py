@@ -4,7 +4,8 @@
 row in ``docs/benchmarks/solvers.json`` as soon as it stands, and writes
 ``docs/benchmarks/solvers.md`` from that file alone. ``--minutes`` ends early; the next run goes
 on where this one stopped. Rows of another state of the code are run again; ``--keep`` keeps
-them. ``--page`` only writes the page.
+them. ``--quick`` draws fewer of each set: a quarter of an hour for all on two idle cores.
+``--page`` only writes the page.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ class Part:
     """What the sample is drawn from."""
     beside: int | None = None
     """On so many instances all solvers run, on the others the first alone; on all without it."""
+    quick: int = 4
+    """So many instances with ``--quick``; 0: none."""
 
 
 def _part(
@@ -61,10 +64,11 @@ def _part(
     solvers: str,
     limit_s: float,
     beside: int | None = None,
+    quick: int = 4,
     **more: Any,
 ) -> Part:
     settings = Settings(tuple(solvers.split(",")), limit_s, cpu_normalised=True, **more)
-    return Part(title, path, kind, settings, whole, beside)
+    return Part(title, path, kind, settings, whole, beside, quick)
 
 
 J60_SAMPLE = 60
@@ -76,9 +80,11 @@ LARGE_SHOPS = f"{PUBLISHED}/jsp_large_dev.tar.xz"
 J30_LIMIT_S = 60.0
 """The target asks for proofs and for a mean; three of the 480 take 10 to 20 s."""
 PROJECTS = f"{PUBLISHED}/psplib_j30_j60.tar.xz"
+SHAPE_LIMITS_S = (1, 10, 60)
+"""How much more time still pays on gangs, machine classes, deadlines and all prices at once."""
 PARTS: dict[str, Part] = {
     "j30": _part(
-        "PSPLIB j30", PROJECTS, "rcpsp", "480", "auto", J30_LIMIT_S, only=("j30*",)
+        "PSPLIB j30", PROJECTS, "rcpsp", "480", "auto", J30_LIMIT_S, quick=40, only=("j30*",)
     ),
     "j60": _part(
         "PSPLIB j60", PROJECTS, "rcpsp", "480", "auto,pyjobshop", 10.0, only=("j60*",),
@@ -116,7 +122,7 @@ PARTS: dict[str, Part] = {
         "auto,pyjobshop", 10.0,
     ),
     "dag": _part(
-        "Workflow graphs", "dags/wfinstances_tasks.csv.gz", "dag", "97", "auto,heft", 2.0,
+        "Workflow graphs", "dags/wfinstances_tasks.csv.gz", "dag", "97", "auto,heft", 2.0, quick=20,
     ),
     "cluster": _part(
         "Cluster batches, up to 1,000 tasks", f"{PUBLISHED}/cluster", "cluster", "9",
@@ -125,19 +131,26 @@ PARTS: dict[str, Part] = {
     ),
     "large": _part(
         "Cluster batches, 5,000 and 10,000 tasks", f"{PUBLISHED}/cluster", "cluster", "6",
-        "auto,greedy,kube", 10.0, only=("cluster-5000x200-*", "cluster-10000x1000-*"),
+        "auto,greedy,kube", 10.0, quick=2, only=("cluster-5000x200-*", "cluster-10000x1000-*"),
     ),
     "cluster_1s": _part(
-        "Cluster batches, 1 s", f"{PUBLISHED}/cluster", "cluster", "15", "auto", 1.0
+        "Cluster batches, 1 s", f"{PUBLISHED}/cluster", "cluster", "15", "auto", 1.0, quick=15
     ),
     "cluster_60s": _part(
         "Cluster batches of 200 tasks and more, 60 s", f"{PUBLISHED}/cluster", "cluster", "12",
-        "auto", 60.0, only=("cluster-200x20-*", "cluster-1000x50-*", "cluster-5000x200-*",
-                            "cluster-10000x1000-*"),
+        "auto", 60.0, quick=1, only=("cluster-200x20-*", "cluster-1000x50-*",
+                                     "cluster-5000x200-*", "cluster-10000x1000-*"),
     ),
     "rg300_60s": _part(
-        "RG300, 60 s", f"{PUBLISHED}/rcpsp_rg300_dev.tar.xz", "rg300", "24", "auto", 60.0
+        "RG300, 60 s", f"{PUBLISHED}/rcpsp_rg300_dev.tar.xz", "rg300", "24", "auto", 60.0, quick=1
     ),
+    **{
+        f"shapes_{limit_s}s_{seed}": _part(
+            f"Shapes of clusters, {limit_s} s, each with three seeds", f"{PUBLISHED}/shapes",
+            "request", "30", "auto", float(limit_s), quick=0 if seed else 2, seed=seed,
+        )
+        for limit_s in SHAPE_LIMITS_S for seed in range(3)
+    },
 }  # fmt: skip
 
 
@@ -174,17 +187,14 @@ def loaded(start: str, folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def run(name: str, rows: list[Row], stop_at: float, save: Callable[[list[Row]], None]) -> list[Row]:
+def run(
+    part: Part, rows: list[Row], stop_at: float, save: Callable[[list[Row]], None]
+) -> list[Row]:
     """The rows of one part, those that stand already among them."""
-    part = PARTS[name]
     instances = read_set(DATA / part.path, part.kind)
     names = drawn(instances.names, part.settings)
     codes = {solver: code_of(solver) for solver in part.settings.solvers}
-    kept = {
-        (row["instance"], row["solver"]): row
-        for row in rows
-        if row["instance"] in names and row["solver"] in codes
-    }
+    kept = {(row["instance"], row["solver"]): row for row in rows if row["solver"] in codes}
 
     def keep(report: dict[str, Any]) -> None:
         for row in report["rows"]:
@@ -202,6 +212,16 @@ def run(name: str, rows: list[Row], stop_at: float, save: Callable[[list[Row]], 
             goes_on=lambda: time.monotonic() < stop_at,
         )
     return list(kept.values())
+
+
+def quickly(part: Part) -> Part | None:
+    """The part on fewer instances, which a whole run has as well; None where it is left out."""
+    if part.quick == 0:
+        return None
+    asked = part.settings.sample or part.quick
+    beside = None if part.beside is None else min(part.beside, 2)
+    settings = replace(part.settings, sample=min(asked, part.quick))
+    return replace(part, settings=settings, beside=beside)
 
 
 def runs(part: Part, names: Sequence[str]) -> list[Settings]:
@@ -290,6 +310,25 @@ def targets(parts: dict[str, list[Row]]) -> list[Verdict]:
         result = ", ".join(f"{size} {mean(gaps):+.2%}" for size, gaps in sizes.items())
         return all(mean(gaps) <= most for gaps in sizes.values()), result
 
+    def shapes(limit_s: int, most: float) -> tuple[bool | None, str]:
+        ratios: dict[str, list[float]] = {}
+        for seed in range(3):
+            short, long = (
+                {row["instance"]: row["objective"] for row in parts.get(f"shapes_{s}s_{seed}", [])}
+                for s in (limit_s, SHAPE_LIMITS_S[-1])
+            )
+            for name in short.keys() & long.keys():
+                ratios.setdefault(name, []).append(short[name] / long[name] - 1)
+        if not ratios:
+            return None, "not measured"
+        count = sum(len(found) for found in ratios.values())
+        worst = max(ratios, key=lambda name: mean(ratios[name]))
+        text = (
+            f"mean {mean(mean(found) for found in ratios.values()):+.2%}, "
+            f"{worst} {mean(ratios[worst]):+.2%} ({count} of 30 instances)"
+        )
+        return mean(ratios[worst]) <= most, text
+
     add("j30: all optimal and proved, mean at most 0.5 s", "j30", j30)
     add("j60 at 10 s: mean gap at most 0.10%, proved no less than PyJobShop", "j60", j60)
     add("RG300 at 10 s: mean gap at most 0.8%", "rg300", partial(at_most, most=0.008))
@@ -317,6 +356,9 @@ def targets(parts: dict[str, list[Row]]) -> list[Verdict]:
     add(
         "Clusters at 60 s: cheaper than the best known", "cluster_60s", partial(cluster, most=-1e-9)
     )
+    for limit_s, most in ((10, 0.02), (1, 0.05)):
+        text = f"Shapes at {limit_s} s: each at most {most:.0%} costlier than at 60 s"
+        found.append((text, *shapes(limit_s, most)))
     return found
 
 
@@ -342,15 +384,18 @@ def page(parts: dict[str, list[Row]]) -> str:
     lines += [
         f"| {text} | {_verdict(met, entry)} | {entry} |" for text, met, entry in targets(parts)
     ]
+    by_title: dict[str, list[str]] = {}
     for name, part in PARTS.items():
-        rows = parts.get(name)
-        if not rows:
-            continue
+        if parts.get(name):
+            by_title.setdefault(part.title, []).append(name)
+    for title, names in by_title.items():
+        part, rows = PARTS[names[0]], [row for name in names for row in parts[name]]
+        count = sum(len({row["instance"] for row in parts[name]}) for name in names)
         lines += [
             "",
-            f"## {part.title}",
+            f"## {title}",
             "",
-            f"{len({row['instance'] for row in rows})} of {part.whole} instances, "
+            f"{count} of {part.whole} instances, "
             f"{part.settings.limit_s:g} CPU s each." + _older(rows),
             "",
             "| solver | planned | invalid | mean gap | proved | first s | wall s | MB |",
@@ -395,6 +440,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART")
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--page", action="store_true")
     options = parser.parse_args()
     parts: dict[str, list[Row]] = {}
@@ -402,8 +448,11 @@ def main() -> None:
         parts = json.loads(FACTS.read_text(encoding="utf-8"))
     stop_at = time.monotonic() + 60 * options.minutes
     for name in [] if options.page else options.parts or PARTS:
-        if not (DATA / PARTS[name].path).exists():
-            print(f"{name}: needs ../shared/data/{PARTS[name].path}; left out")
+        part = quickly(PARTS[name]) if options.quick else PARTS[name]
+        if part is None:
+            continue
+        if not (DATA / part.path).exists():
+            print(f"{name}: needs ../shared/data/{part.path}; left out")
             continue
         rows = parts.get(name, [])
         if not options.keep:
@@ -413,7 +462,7 @@ def main() -> None:
             parts[name] = rows
             write_text_atomic(FACTS, json.dumps(parts, indent=0, allow_nan=False) + "\n")
 
-        parts[name] = run(name, rows, stop_at, save)
+        parts[name] = run(part, rows, stop_at, save)
     write_text_atomic(OUT / "solvers.md", page(parts))
     for text, met, entry in targets(parts):
         print(f"{'met   ' if met else '-     ' if met is None else 'MISSED'} {text}: {entry}")

@@ -28,6 +28,7 @@ from plancast.planner.instances.jobshop import flexible_set, jobshop_set
 from plancast.planner.instances.multimode import multimode_set
 from plancast.planner.instances.patterson import patterson_set
 from plancast.planner.instances.psplib import psplib_set
+from plancast.planner.instances.requests import request_set
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.solvers import SOLVERS
 
@@ -80,6 +81,7 @@ KINDS: dict[str, Callable[[Path], Instances]] = {
     "fjsp": flexible_set,
     "dag": dag_set,
     "cluster": cluster_set,
+    "request": request_set,
 }
 """Kind of instances to their reader."""
 GRACE_S = 30.0
@@ -100,7 +102,8 @@ class Settings:
     limit_s : float
         For each instance and solver.
     sample : int, optional
-        So many instances, drawn with `seed`; all without it.
+        So many instances, drawn with `seed`; all without it. A smaller sample is part of a
+        larger one.
     only : tuple of str
         Instances whose names match one of these patterns.
     seed, threads : int
@@ -149,7 +152,7 @@ def drawn(names: Sequence[str], settings: Settings) -> list[str]:
     if settings.sample is None or settings.sample >= len(matching):
         return matching
     rng = np.random.default_rng(settings.seed)
-    chosen = set(rng.choice(matching, settings.sample, replace=False).tolist())
+    chosen = set(rng.permutation(matching)[: settings.sample].tolist())
     return [name for name in matching if name in chosen]
 
 

@@ -14,7 +14,9 @@ from plancast.pipelines.cli.common import Seed, console, progress, table
 
 def bench(
     path: Annotated[Path, typer.Argument(help="An archive, a folder or a file of instances.")],
-    kind: Annotated[str, typer.Option(help="rcpsp, rg300, mmrcpsp, jsp, fjsp, dag or cluster.")],
+    kind: Annotated[
+        str, typer.Option(help="rcpsp, rg300, mmrcpsp, jsp, fjsp, dag, cluster, request.")
+    ],
     solvers: Annotated[
         str,
         typer.Option(

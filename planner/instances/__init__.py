@@ -1,5 +1,5 @@
 """Published instances as requests, each with what is known of its best plans.
 
-``psplib``, ``patterson``, ``jobshop`` and ``dag`` read sets of them (``base.InstanceSet``),
-``cluster`` the cluster-shaped batches.
+``psplib``, ``patterson``, ``multimode``, ``jobshop`` and ``dag`` read sets of them
+(``base.InstanceSet``), ``cluster`` the cluster-shaped batches, ``requests`` any PlanRequests.
 """

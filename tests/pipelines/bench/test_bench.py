@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -188,6 +189,7 @@ def test_samples_are_drawn_by_the_seed() -> None:
     assert drawn(names, asked) == drawn(names, asked)
     assert drawn(names, asked) != drawn(names, replace(asked, seed=4))
     assert len(drawn(names, asked)) == 5
+    assert set(drawn(names, asked)) < set(drawn(names, replace(asked, sample=9)))
     assert drawn(names, replace(asked, only=("j4*",), sample=None)) == ["j4", *names[40:]]
     with pytest.raises(BadRequest, match="no instance is called like x"):
         drawn(names, replace(asked, only=("x",)))
@@ -349,6 +351,49 @@ def test_peers_run_on_part_of_a_large_sample_and_we_on_all() -> None:
     assert set(both.only) < set(names)
     (every,) = runs(PARTS["jsp"], names)
     assert (every.solvers, every.only) == (("auto", "pyjobshop"), tuple(names))
+
+
+def test_a_quick_run_takes_part_of_what_a_whole_one_takes() -> None:
+    """A quarter of an hour would become three, or its rows be of no use to the whole run."""
+    from benchmarks.solvers import PARTS, quickly, runs
+
+    names = [f"j{k}" for k in range(600)]
+    most = 0.0
+    for name, part in PARTS.items():
+        settings = replace(part.settings, only=("*",))
+        quick = quickly(replace(part, settings=settings))
+        if quick is None:
+            continue
+        chosen = drawn(names, quick.settings)
+        assert set(chosen) <= set(drawn(names, settings))
+        if name not in ("j30", "j60"):  # nearly all are proved at once
+            rows = {(n, s) for each in runs(quick, chosen) for n in each.only for s in each.solvers}
+            most += settings.limit_s * sum(s in ("auto", "pyjobshop") for _, s in rows)
+    assert 10 * 60 < most < 15 * 60
+
+
+def test_shapes_are_compared_with_themselves_after_a_minute() -> None:
+    """A search that needs a minute for what it finds would pass for one that needs a second."""
+    from benchmarks.solvers import page, targets
+
+    def rows(*costs: float) -> list[dict[str, Any]]:
+        return [
+            {"instance": f"gpu-{k}", "solver": "auto", "objective": cost, "lower_bound": 0.0,
+             "best_known": None, "gap": None, "status": "feasible", "proved": False, "valid": True,
+             "first_s": 0.1, "wall_s": 1.0, "peak_mb": 1.0, "code": "x"}
+            for k, cost in enumerate(costs)
+        ]  # fmt: skip
+
+    parts = {"shapes_60s_0": rows(10, 10), "shapes_10s_0": rows(10, 10.1),
+             "shapes_1s_0": rows(10, 10.6)}  # fmt: skip
+    verdicts = {text: (met, entry) for text, met, entry in targets(parts)}
+    assert verdicts["Shapes at 10 s: each at most 2% costlier than at 60 s"][0] is True
+    met, entry = verdicts["Shapes at 1 s: each at most 5% costlier than at 60 s"]
+    assert met is False
+    assert entry == "mean +3.00%, gpu-1 +6.00% (2 of 30 instances)"
+    parts["shapes_1s_1"] = rows(10, 10)
+    assert "\n3 of 30 instances, 1 CPU s each" not in page(parts)
+    assert "\n4 of 30 instances, 1 CPU s each" in page(parts)
 
 
 def test_a_row_is_stale_only_when_what_a_solve_loads_has_changed() -> None:

@@ -12,6 +12,7 @@ import pytest
 from plancast.planner.arrays.problem import encode
 from plancast.planner.instances.base import Instance, InstanceSet
 from plancast.planner.instances.dag import dag_set, parse_dag
+from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.instances.jobshop import (
     flexible_set,
     jobshop_set,
@@ -22,8 +23,9 @@ from plancast.planner.instances.multimode import multimode_set
 from plancast.planner.instances.patterson import parse_patterson, patterson_set
 from plancast.planner.instances.projects import without_instant
 from plancast.planner.instances.psplib import parse_psplib, psplib_set
+from plancast.planner.instances.requests import request_set
 from plancast.planner.model.domain import BadRequest
-from plancast.planner.model.messages import Status
+from plancast.planner.model.messages import Status, to_json
 from plancast.planner.planning.plan import plan
 from tests.conftest import ROOT
 
@@ -91,6 +93,19 @@ def test_a_workflow_runs_on_machines_of_three_speeds() -> None:
     assert problem.tasks[3].after == ("b", "c")
     assert optimum(found) == pytest.approx(1.0 + 1.5 + 0.001)
     assert optimum(instances.read("chain")) == pytest.approx(0.75 + 3.0)
+
+
+def test_requests_are_instances(tmp_path: Path) -> None:
+    """A user's own requests could not be benched, or a best known cost beside them be missed."""
+    request = generate_batch(3, generate_cluster(2), seed=1)
+    (tmp_path / "mine.json").write_bytes(to_json(request))
+    (tmp_path / "bks.csv").write_text("problem,category,instance,bks\nbatch,own,mine.json,7.5\n")
+    found = request_set(tmp_path).read("mine")
+    assert found.request == request
+    assert found.best_known == 7.5
+    (tmp_path / "mine.json").write_text('{"request_id": 1}')
+    with pytest.raises(BadRequest, match=r"mine\.json"):
+        request_set(tmp_path).read("mine")
 
 
 @pytest.mark.parametrize(
