@@ -11,6 +11,7 @@ import numpy as np
 
 from plancast.planner.arrays.graph import heads_and_tails, least_busy_times
 from plancast.planner.arrays.problem import Floats, Ints, Problem
+from plancast.planner.bounds.queue_relaxation import queue_cost
 from plancast.planner.bounds.relaxation import relax
 from plancast.planner.bounds.timed_relaxation import timed_cost
 from plancast.planner.model.domain import HOUR_S, MIN_STRETCH_S
@@ -226,15 +227,18 @@ def lower_bound(problem: Problem, *, timed: bool = False, seconds: float | None 
     ----------
     problem : Problem
     timed : bool
-        Whether to solve the relaxation with a clock too, which may take a second.
+        Whether to solve the relaxations with a clock too, which may take a second.
     seconds : float, optional
-        Most seconds for each of the relaxations; one that is not solved by then is left out.
+        Most seconds for each of the linear programs; one that is not solved by then is left out.
+        The prices of the queue are changed for a twentieth of them.
 
     Notes
     -----
     The sum of ``cost_bounds``, where makespan and energy are bounded together by
-    the linear relaxation if that is better: what saves energy may lengthen the plan; and with
-    lateness and misses by the relaxation with a clock, if `timed` and if that is better still.
+    the linear relaxation if that is better: what saves energy may lengthen the plan. If `timed`,
+    waits, slowdown, lateness and misses are bounded together by what they cost in the queue; or
+    lateness and misses with makespan and energy by the relaxation with a clock, if that is better
+    than both.
     """
     each = cost_bounds(problem)
     total = problem.rates.fixed + sum(each)
@@ -243,8 +247,12 @@ def lower_bound(problem: Problem, *, timed: bool = False, seconds: float | None 
     gain, together = 0.0, each.end + each.use
     if together > 0 and (found := relax(problem, seconds)) is not None:
         gain = max(gain, found.bound * CERTIFIED - together)
-    if timed and (least := timed_cost(problem, least_end_s(problem), seconds)) is not None:
-        gain = max(gain, least * LP_TOLERANCE - (together + each.late + each.miss))
+    if timed:
+        waits = each.wait + each.slowdown + each.late + each.miss
+        queued = queue_cost(problem, None if seconds is None else seconds / 20)
+        gain += max(0.0, queued - waits)
+        if (least := timed_cost(problem, least_end_s(problem), seconds)) is not None:
+            gain = max(gain, least * LP_TOLERANCE - (together + each.late + each.miss))
     return total + gain
 
 
