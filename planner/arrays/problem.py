@@ -34,7 +34,7 @@ from plancast.planner.arrays.relations import (
     shape_of,
     with_choices,
 )
-from plancast.planner.arrays.running import expected_end_s
+from plancast.planner.arrays.running_table import runs_of
 from plancast.planner.arrays.schedule import (
     BEFORE,
     BEYOND_CHOICE,
@@ -49,6 +49,7 @@ from plancast.planner.arrays.schedule import (
     earliest_start,
     latest_start,
 )
+from plancast.planner.arrays.worker_table import worker_table
 from plancast.planner.model.domain import (
     ANY_CLASS,
     HOUR_S,
@@ -379,16 +380,20 @@ def encode(request: PlanRequest, left_out: Mapping[str, str] | None = None) -> P
     snapshot.refuse_modes("this way of planning")
     now = snapshot.now_s
     workers = snapshot.workers
-    running_end = {r.task.id: expected_end_s(request, r) for r in snapshot.running}
-    names = {name for w in workers for name in w.capacity}
-    names |= {name for t in snapshot.pending for name in t.demand}
+    known = worker_table(workers)
+    names = {*known.resources, *(name for t in snapshot.pending for name in t.demand)}
     names |= {name for r in snapshot.running for name in r.task.demand}
     resources = tuple(sorted(names)) or ("cpu",)
-    classes = tuple(dict.fromkeys(w.machine_class for w in workers))
+    classes = known.classes
+    runs = runs_of(request, resources)
+    running_end = runs.end_of
 
-    machines = worker_arrays(workers, resources, now)
-    machines["worker_class"] = np.array([classes.index(w.machine_class) for w in workers], np.int64)
-    busy = running_arrays(request, running_end, resources)
+    machines = known.arrays(resources, now)
+    machines["worker_class"] = known.worker_class.copy()
+    if known.hourly:
+        busy = running_arrays(request, running_end, resources)
+    else:
+        busy = runs.arrays(known.rates(policy.prices, now))
     task_arrays = _task_arrays(request, snapshot.pending, classes, running_end)
     kinds, kind_of = _kinds(snapshot.pending)
     held = counted_arrays(request, running_end)
@@ -419,19 +424,13 @@ def encode(request: PlanRequest, left_out: Mapping[str, str] | None = None) -> P
     place = {t.id: i for i, t in enumerate(tasks)}
     links = [link_rows(t, place) if t.after or t.depends else [] for t in tasks]
     preds = [[before for before, ends, _ in rows if ends] if rows else rows for rows in links]
-    owners = tuple(
-        dict.fromkeys(
-            [t.owner for t in snapshot.pending] + [r.task.owner for r in snapshot.running]
-        )
-    )
+    owner_of = [t.owner for t in snapshot.pending] + [r.task.owner for r in snapshot.running]
+    owners = tuple(dict.fromkeys(owner_of))
     owner_index = {name: k for k, name in enumerate(owners)}
-    owner_tasks = np.zeros(len(owners))
-    for task in (*snapshot.pending, *(r.task for r in snapshot.running)):
-        owner_tasks[owner_index[task.owner]] += 1
-    owner_wait_h = np.zeros(len(owners))
-    for run in snapshot.running:
-        waited = (run.start_s - run.task.release_s) / HOUR_S
-        owner_wait_h[owner_index[run.task.owner]] += waited
+    owner = np.array([owner_index[name] for name in owner_of], np.int64)
+    owner_tasks, owner_wait_h = np.zeros(len(owners)), np.zeros(len(owners))
+    np.add.at(owner_tasks, owner, 1.0)
+    np.add.at(owner_wait_h, owner[len(snapshot.pending) :], runs.waited_h())
 
     shards = np.array([t.shards for t in tasks], np.int64)
     moved_after, was_on = _incumbent_arrays(request, tasks, shards)
@@ -452,7 +451,7 @@ def encode(request: PlanRequest, left_out: Mapping[str, str] | None = None) -> P
         gone=sum(
             request.incumbent is not None and t in request.incumbent.by_task for t in unplanned
         ),
-        owner=np.array([owner_index[t.owner] for t in tasks], np.int64),
+        owner=owner[keep],
         kind=kind_of[keep],
         allowed=allowed,
         share=share,
@@ -547,31 +546,6 @@ def amounts(demands: Sequence[Mapping[str, int]], resources: tuple[str, ...]) ->
     """Amounts by name as an array, shape (demands, resources)."""
     rows = [[d.get(name, 0) for name in resources] for d in demands]
     return np.array(rows, np.int64).reshape(len(rows), len(resources))
-
-
-def worker_arrays(
-    workers: Sequence[Worker], resources: tuple[str, ...], now: int
-) -> dict[str, Any]:
-    """Capacity, health and closed windows of workers, as ``Problem`` describes them."""
-    shut = []
-    for k, worker in enumerate(workers):
-        if worker.free_at(now) > now:
-            shut.append((k, 0, worker.free_at(now) - now))
-        shut += [
-            (k, max(0, b.start_s - now), b.end_s - now) for b in worker.blocked if b.end_s > now
-        ]
-        if worker.until_s is not None:
-            shut.append((k, max(0, worker.until_s - now), FAR))
-    windows = np.array(shut, np.int64).reshape(len(shut), 3)
-    return {
-        "capacity": amounts([w.capacity for w in workers], resources),
-        "free_from": np.array([w.free_at(now) - now for w in workers], np.int64),
-        "until": np.array([_after_now(w.until_s, now) for w in workers], np.int64),
-        "health": np.array([w.health for w in workers], np.float64),
-        "shut_worker": windows[:, 0].copy(),
-        "shut_start": windows[:, 1].copy(),
-        "shut_end": windows[:, 2].copy(),
-    }
 
 
 def running_arrays(
@@ -728,8 +702,8 @@ def _fit(
         # In place: another memory layout would have every kernel compiled once more.
         np.maximum(share, need / np.maximum(have, 1) * (have > 0), out=share)
     # Label sets repeat: match each distinct requirement with each distinct set once.
-    label_sets = list(dict.fromkeys(w.labels for w in workers))
-    set_of = np.array([label_sets.index(w.labels) for w in workers])
+    known = worker_table(workers)
+    label_sets, set_of = known.label_sets, known.set_of
     matched: dict[tuple[str, ...], Bools] = {}
     for k, kind in enumerate(kinds):
         if kind.requires:

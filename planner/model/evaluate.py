@@ -498,7 +498,10 @@ def _capacity_violations(
     budgets = request.snapshot.budgets
     changes: dict[str, list[tuple[int, int, int, Task]]] = defaultdict(list)
     running = request.snapshot.running_by_id
+    used = {name for assignment in plan.assignments for name in assignment.workers}
     for span in spans:
+        if used.isdisjoint([worker.id for worker in span.workers]):
+            continue  # what only runs is no plan's fault
         runs = span.task.id in running
         placed = int(not runs or span.task.id in plan.preempted)
         for worker in span.workers:

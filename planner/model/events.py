@@ -7,7 +7,7 @@ start on a worker that is full, drains or lacks a label did happen if the event 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -100,7 +100,10 @@ def _submitted(snapshot: Snapshot, event: TaskSubmitted) -> Changes:
         raise BadRequest(f"task {event.task.id} is {state} already; give each task its own id")
     # No cycle can come of it: nothing here follows a task that was not known.
     _check_named(snapshot, event.task)
-    return {"pending": (*snapshot.pending, event.task)}
+    return {
+        "pending": (*snapshot.pending, event.task),
+        "pending_by_id": {**snapshot.pending_by_id, event.task.id: event.task},
+    }
 
 
 def _check_named(snapshot: Snapshot, task: Task) -> None:
@@ -155,16 +158,20 @@ def _started(snapshot: Snapshot, event: TaskStarted) -> Changes:
             raise BadRequest(
                 f"task {task.id} follows {on.task}, which is {state}, not {_NEEDED[on.kind]}"
             )
+    run = Running(task, event.workers, event.at_s, event.mode)
     return {
         "pending": _without(snapshot.pending, task.id),
-        "running": (*snapshot.running, Running(task, event.workers, event.at_s, event.mode)),
+        "pending_by_id": _less(snapshot.pending_by_id, task.id),
+        "running": (*snapshot.running, run),
+        "running_by_id": {**snapshot.running_by_id, task.id: run},
     }
 
 
 def _finished(snapshot: Snapshot, event: TaskFinished) -> Changes:
     run = _running(snapshot, event.task)
     return {
-        "running": tuple(r for r in snapshot.running if r is not run),
+        "running": tuple([r for r in snapshot.running if r is not run]),
+        "running_by_id": _less(snapshot.running_by_id, event.task),
         "finished": (
             *snapshot.finished,
             Finished(event.task, event.at_s, event.outcome, run.start_s),
@@ -290,4 +297,11 @@ def _require_worker(snapshot: Snapshot, worker_id: str) -> None:
 
 
 def _without(tasks: tuple[Task, ...], task_id: str) -> tuple[Task, ...]:
-    return tuple(t for t in tasks if t.id != task_id)
+    return tuple([t for t in tasks if t.id != task_id])
+
+
+def _less(index: Mapping[str, Any], task_id: str) -> dict[str, Any]:
+    """An index without one task, in the same order: made anew it would take ten times as long."""
+    found = dict(index)
+    del found[task_id]
+    return found

@@ -8,7 +8,7 @@ field and names the first wrong one.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated, Any, Literal, TypeVar
@@ -148,22 +148,69 @@ class PlanRequest:
         if not 0 <= self.seed <= MOST_SEED:
             raise BadRequest(f"seed is {self.seed}; it must lie in 0 to 2^63 - 1")
         for run in self.snapshot.running:
-            if not estimates_of(self.estimates, run.task.id, run.mode):
-                where = f" in its mode {run.mode}" if run.mode else ""
-                raise BadRequest(
-                    f"running task {run.task.id} has no estimate{where}; "
-                    "the planner must know when its resources come free"
-                )
+            self._check_run(run)
         for task in (*self.snapshot.pending, *(run.task for run in self.snapshot.running)):
-            by_mode = any(
-                not isinstance(known, DurationEstimate)
-                for known in self.estimates.get(task.id, {}).values()
+            self._check_form(task)
+
+    def _check_run(self, run: Running) -> None:
+        """Refuse a running task of which nobody knows when it ends."""
+        if not estimates_of(self.estimates, run.task.id, run.mode):
+            where = f" in its mode {run.mode}" if run.mode else ""
+            raise BadRequest(
+                f"running task {run.task.id} has no estimate{where}; "
+                "the planner must know when its resources come free"
             )
-            if by_mode != bool(task.modes) and task.id in self.estimates:
-                raise BadRequest(
-                    f"the estimates of task {task.id} are by {'mode' if by_mode else 'class'}, but "
-                    f"it has {'several modes' if task.modes else 'no modes'}"
-                )
+
+    def _check_form(self, task: Task) -> None:
+        """Refuse estimates by mode of a task without modes, and the other way round."""
+        by_mode = any(
+            not isinstance(known, DurationEstimate)
+            for known in self.estimates.get(task.id, {}).values()
+        )
+        if by_mode != bool(task.modes) and task.id in self.estimates:
+            raise BadRequest(
+                f"the estimates of task {task.id} are by {'mode' if by_mode else 'class'}, but "
+                f"it has {'several modes' if task.modes else 'no modes'}"
+            )
+
+    def followed(
+        self, snapshot: Snapshot, estimates: Mapping[str, _BY_TASK], names: Collection[str]
+    ) -> PlanRequest:
+        """The request after an event.
+
+        Parameters
+        ----------
+        snapshot : Snapshot
+            Of ``events.apply``.
+        estimates : mapping
+            All that are known by now.
+        names : collection of str
+            Tasks that are in another state than before, or have other estimates: only these are
+            checked.
+
+        Raises
+        ------
+        BadRequest
+            As for a new request.
+        """
+        after = self.evolved(snapshot=snapshot, estimates=estimates)
+        for name in names:
+            run = snapshot.running_by_id.get(name)
+            task = snapshot.pending_by_id.get(name) if run is None else run.task
+            if run is not None:
+                after._check_run(run)
+            if task is not None:
+                after._check_form(task)
+        return after
+
+    def evolved(self, **changes: Any) -> PlanRequest:
+        """A copy with fields replaced by who has made sure that they fit: nothing is checked.
+
+        To look at the estimates of thousands of tasks takes longer than to fold an event in.
+        """
+        copy = object.__new__(PlanRequest)
+        copy.__dict__.update({**self.__dict__, **changes})
+        return copy
 
 
 @dataclass(frozen=True, slots=True)

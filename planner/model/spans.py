@@ -6,8 +6,10 @@ own words for the durations).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import threading
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from plancast.planner.model.domain import Plan, Running, Task, Worker, estimate_for
 from plancast.planner.model.judge_placement import meets_labels
@@ -122,11 +124,35 @@ def spans_of(request: PlanRequest, plan: Plan) -> Iterator[Span]:
         placed.add(task.id)
         workers = tuple([worker_by_id[w] for w in assignment.workers])
         yield _span(request, task, assignment.mode, workers, assignment.start_s, assignment.end_s)
+    kept = _kept_for(snapshot.running)
     for run in snapshot.running:
-        if run.task.id not in placed and run.task.id not in plan.preempted:
-            workers = tuple([worker_by_id[w] for w in run.workers])
+        task = run.task
+        if task.id not in placed and task.id not in plan.preempted:
             end_s = running_end_s(request, run)
-            yield _span(request, run.task, run.mode, workers, run.start_s, end_s)
+            workers = tuple([worker_by_id[w] for w in run.workers])
+            if task.modes:
+                yield _span(request, task, run.mode, workers, run.start_s, end_s)
+                continue
+            known = kept.get(task.id)
+            if known is None or known[0] is not run or known[1] != [*map(id, workers)]:
+                shares = tuple([worker.dominant_share(task.demand) for worker in workers])
+                known = kept[task.id] = run, [*map(id, workers)], workers, shares
+            yield Span(task, known[2], run.start_s, end_s, known[3])
+
+
+def _kept_for(running: Sequence[Running]) -> dict[str, Any]:
+    """By task: a running task, its workers, and the share that it has of each.
+
+    A master judges a plan at each event, and between two of them next to nothing of this changes.
+    An entry holds what it was made of, so that nothing else can be taken for it.
+    """
+    kept: dict[str, Any] = _KEPT.__dict__.setdefault("shares", {})
+    if len(kept) > 64 + 2 * len(running):
+        kept.clear()
+    return kept
+
+
+_KEPT = threading.local()
 
 
 def _span(

@@ -132,6 +132,8 @@ class Controller:
     firm: frozenset[str] = frozenset()
     stirred: bool = False
     """Whether room has come free or been taken since the order was last searched."""
+    left_out: frozenset[str] = frozenset()
+    """Tasks that the last plan had no place for, whatever has happened since."""
     vain_version: int | None = None
     """Version of the snapshot for which no plan was found: asking again would find none."""
     _kept: list[tuple[tuple[PlanRequest, Plan | None], Plan | None]] = field(
@@ -168,7 +170,7 @@ class Controller:
             snapshot = snapshot.evolved(running=running)
         if snapshot is self.snapshot:
             return self.request
-        return replace(self.request, snapshot=snapshot)
+        return self.request.evolved(snapshot=snapshot)
 
     # ------------------------------------------------------------------ what happens
 
@@ -190,7 +192,9 @@ class Controller:
         known = self.request.estimates
         if estimates:
             known = {**known, **estimates}
-        self.request = replace(self.request, snapshot=snapshot, estimates=known)
+        # Of a thousand tasks one is another than before: the others were looked at already.
+        names = {*(estimates or ()), *_tasks_of(event)}
+        self.request = self.request.followed(snapshot, known, names)
         self.stopping = self.stopping.intersection(snapshot.running_by_id)
         if isinstance(event, TaskChanged) and self.plan is not None:
             # Its place in the plan was another task's: it is placed anew.
@@ -204,7 +208,7 @@ class Controller:
     def advance(self, now_s: int) -> None:
         """Time passes; a clock that goes back is not believed."""
         if now_s > self.snapshot.now_s:
-            self.request = replace(self.request, snapshot=self.snapshot.evolved(now_s=now_s))
+            self.request = self.request.evolved(snapshot=self.snapshot.evolved(now_s=now_s))
 
     # ------------------------------------------------------------------ what to do
 
@@ -232,7 +236,7 @@ class Controller:
     def _timed_anew(self, request: PlanRequest) -> Plan | None:
         if self.plan is None:
             return None
-        problem = encode(replace(request, incumbent=self.plan))
+        problem = encode(request.evolved(incumbent=self.plan))
         if problem.infeasible:
             return None
         snapshot = request.snapshot
@@ -256,11 +260,16 @@ class Controller:
             return Decision(Choice.KEEP, "what waits cannot be planned")
         if self.plan is None:
             return Decision(Choice.REPLAN, "there is no plan yet")
+        if self.stirred and self.request.policy.scenarios:
+            # It is searched anew whatever still holds: nothing has to be timed for that.
+            lacks = self._what_does_not_hold()
+            return Decision(
+                Choice.REPAIR, lacks or "room has come free or is taken: who goes first?"
+            )
         kept = self.retimed()
         if kept is None:
-            return Decision(Choice.REPAIR, self._what_does_not_hold())
-        if self.stirred and self.request.policy.scenarios:
-            return Decision(Choice.REPAIR, "room has come free or is taken: who goes first?")
+            lacks = self._what_does_not_hold()
+            return Decision(Choice.REPAIR, lacks or "some task finds no place any more as planned")
         found = evaluate(
             self._asked(Budget(0.0)), kept,
             unplanned=[t.id for t in snapshot.pending if t.id not in kept.by_task],
@@ -359,12 +368,14 @@ class Controller:
             # What cannot be planned is no reason to ask again and again.
             if response.status is Status.INFEASIBLE:
                 self.vain_version, self.unplanned = snapshot.version, dict(response.unplanned)
+                self.left_out = frozenset(self.unplanned)
             raise Refused(f"there is no plan: {response.status.value}")
         found = evaluate(request, response.plan, unplanned=response.unplanned)
         if not found.valid:
             raise Refused(f"it is invalid: {found.violations[0].text}")
         self.plan, self.cost, self.stirred = response.plan, found.cost, False
         self.unplanned = dict(response.unplanned)
+        self.left_out = frozenset(self.unplanned)
         self.stopping |= set(response.plan.preempted)
         if choice is Choice.REPLAN:
             self.planned_at_s = snapshot.now_s
@@ -401,11 +412,11 @@ class Controller:
     # ------------------------------------------------------------------ inside
 
     def _asked(self, budget: Budget) -> PlanRequest:
-        return replace(self.expected, incumbent=self.plan, budget=budget)
+        return self.expected.evolved(incumbent=self.plan, budget=budget)
 
     def _cost_of(self, kept: Plan) -> float:
         free = without_moves(self.request.policy)
-        asked = replace(self._asked(Budget(0.0)), policy=free)
+        asked = self._asked(Budget(0.0)).evolved(policy=free)
         missing = [t.id for t in asked.snapshot.pending if t.id not in kept.by_task]
         return evaluate(asked, kept, unplanned=missing).cost
 
@@ -423,7 +434,7 @@ class Controller:
         return self._cost_of(promised)
 
     def _what_does_not_hold(self) -> str:
-        """The first waiting task that has no plan to keep, and why."""
+        """The first waiting task that has no plan to keep, and why; empty where all have one."""
         assert self.plan is not None
         known = self.snapshot.worker_by_id
         for task in self.expected.snapshot.pending:
@@ -433,4 +444,10 @@ class Controller:
             if row is not None and any(w not in known for w in row.workers):
                 gone = next(w for w in row.workers if w not in known)
                 return f"worker {gone}, on which {task.id} was to run, is gone"
-        return "some task finds no place any more as planned"
+        return ""
+
+
+def _tasks_of(event: Event) -> list[str]:
+    """Tasks that an event names; those of a lost worker wait again as they did before."""
+    named = getattr(event, "task", None)
+    return [] if named is None else [named if isinstance(named, str) else named.id]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from plancast.planner.arrays.problem import Ints
 from plancast.planner.arrays.running import expected_end_s
 from plancast.planner.model.counted import Use, units_in_words
-from plancast.planner.model.domain import Assignment, DependencyKind, Plan, Task
+from plancast.planner.model.domain import Assignment, DependencyKind, Plan, Running, Task
 from plancast.planner.model.evaluate import holds_of
 from plancast.planner.model.explain import clock
 from plancast.planner.model.messages import PlanRequest
@@ -105,7 +105,11 @@ def outlooks(
 
 
 def start_levels(
-    request: PlanRequest, plan: Plan, levels: Sequence[float], samples: int = SAMPLES
+    request: PlanRequest,
+    plan: Plan,
+    levels: Sequence[float],
+    samples: int = SAMPLES,
+    names: Collection[str] | None = None,
 ) -> dict[str, tuple[int, ...]]:
     """By when each task of a plan has started with each of some probabilities, epoch seconds.
 
@@ -115,7 +119,17 @@ def start_levels(
         As of ``outlooks``.
     levels : sequence of float
         In (0, 1).
+    names : collection of str, optional
+        Tasks of the plan that are asked for, with those that they depend on; all by default.
     """
+    if names is not None:
+        tasks = dict(request.snapshot.pending_by_id)
+        tasks |= {name: request.snapshot.running_by_id[name].task for name in plan.preempted}
+        rows = sorted(plan.assignments, key=lambda a: (a.start_s, a.end_s, a.task))
+        shown = [row for row in rows if row.task in names]
+        if not shown:
+            return {}
+        request, plan = _part(request, plan, tasks, rows, shown)
     order = partial_order(request, plan)
     names = [task.id for task in order.tasks]
     starts = start_samples(order, Samples(request, samples, names=names))[:, : order.placed]
@@ -160,14 +174,22 @@ def _part(
         for name in set(row.workers) - workers:
             workers.add(name)
             todo += on[name]
-    running = tuple(
-        r for r in snapshot.running
-        if not workers.isdisjoint(r.workers) or r.task.id in plan.preempted
-    )  # fmt: skip
-    before = {b for name in kept for b in tasks[name].predecessors}
-    also = tuple(r for r in snapshot.running if r.task.id in before and r not in running)
-    part = replace(request, snapshot=snapshot.evolved(running=(*running, *also)))
+    before = {b for name in kept for b in tasks[name].predecessors} | set(plan.preempted)
+    # What is closed or taken elsewhere makes no difference to these.
+    runs = _those_of(snapshot.running, workers, before)
+    on_them = workers.union(*(r.workers for r in runs))
+    machines = tuple(w for w in snapshot.workers if w.id in on_them)
+    part = request.evolved(snapshot=snapshot.evolved(running=runs, workers=machines))
     return part, replace(plan, assignments=tuple(row for row in upto if row.task in kept))
+
+
+def _those_of(
+    running: Sequence[Running], workers: Collection[str], names: Collection[str]
+) -> tuple[Running, ...]:
+    """What runs on some workers, and then the others of these names."""
+    on = [r for r in running if any(w in workers for w in r.workers)]
+    there = {r.task.id for r in on}
+    return (*on, *(r for r in running if r.task.id in names and r.task.id not in there))
 
 
 def start_samples(order: PartialOrder, samples: Samples) -> Ints:

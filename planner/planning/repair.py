@@ -21,14 +21,16 @@ from plancast.planner.model.domain import Plan
 from plancast.planner.model.evaluate import (
     Evaluation,
     evaluate,
+    moved_tasks,
 )
-from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse
+from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, Status
 from plancast.planner.planning.plan import plan, plan_without_preemption
 from plancast.planner.planning.preempt import preemptible, with_preemption
 from plancast.planner.planning.response import judged, respond
 from plancast.planner.planning.scenarios import reordered
 from plancast.planner.planning.warm import LISTS, NEEDS, for_request, warm
 from plancast.planner.solvers import SOLVERS
+from plancast.planner.solvers.lns.orders import FEW_WORKERS
 from plancast.planner.solvers.mode_rules import best_rows, scores
 
 RESERVE, RESERVE_S = 2.5, 0.002
@@ -42,13 +44,17 @@ LEAST_S = 0.003
 """Seconds that are always granted: to repair takes no longer."""
 
 
-def repair(request: PlanRequest, **parameters: Any) -> PlanResponse:
+def repair(request: PlanRequest, *, judge: bool = True, **parameters: Any) -> PlanResponse:
     """Repair the request's incumbent for its snapshot.
 
     Parameters
     ----------
     request : PlanRequest
         With an incumbent, made for an older version of the snapshot.
+    judge : bool
+        Whether the plan is judged, priced and explained. A controller that judges each plan before
+        it puts it in force has no need of that; then the response may have no cost, and its plan
+        may be invalid.
     **parameters
         Of ``solvers.repair.Repair``.
 
@@ -64,8 +70,9 @@ def repair(request: PlanRequest, **parameters: Any) -> PlanResponse:
         Tasks with modes keep those that the incumbent chose; new ones take a mode by rule.
     """
     if request.policy.scenarios and request.incumbent is not None:
-        plain = replace(request, policy=replace(request.policy, scenarios=()))
-        return reordered(request, repair(plain, **parameters))
+        plain = request.evolved(policy=replace(request.policy, scenarios=()))
+        judge = judge or len(request.snapshot.workers) <= FEW_WORKERS  # an order is searched there
+        return reordered(request, repair(plain, judge=judge, **parameters))
     if request.incumbent is None:
         return plan(request)
     if request.snapshot.has_modes:
@@ -73,7 +80,7 @@ def repair(request: PlanRequest, **parameters: Any) -> PlanResponse:
     warm(for_request(request, (LISTS, *NEEDS["repair"])))
     if preemptible(request):
         return with_preemption(request, lambda asked, out, _: _repaired(asked, parameters, out))
-    return _repaired(request, parameters)
+    return _repaired(request, parameters, judge=judge)
 
 
 def _repaired_in_modes(request: PlanRequest, parameters: dict[str, Any]) -> PlanResponse:
@@ -127,7 +134,10 @@ def _kept_modes(choices: Choices) -> dict[str, str] | None:
 
 
 def _repaired(
-    request: PlanRequest, parameters: dict[str, Any], left_out: Mapping[str, str] | None = None
+    request: PlanRequest,
+    parameters: dict[str, Any],
+    left_out: Mapping[str, str] | None = None,
+    judge: bool = True,
 ) -> PlanResponse:
     began = time.perf_counter()
     problem = encode(request, left_out)
@@ -141,7 +151,7 @@ def _repaired(
         if budget.seconds is None:
             return budget
         spent_s = time.perf_counter() - began
-        left_s = budget.seconds - spent_s - RESERVE * encoded_s - RESERVE_S
+        left_s = budget.seconds - spent_s - judge * (RESERVE * encoded_s + RESERVE_S)
         return Budget(max(LEAST_S, part * left_s), budget.steps)
 
     anew = None
@@ -154,6 +164,12 @@ def _repaired(
     if solution.schedule is None:
         return plan_without_preemption(request, left_out=left_out)
     repaired = decode(problem, solution.schedule)
+    if not judge:
+        moved = tuple(moved_tasks(request, repaired))
+        return PlanResponse(
+            request.request_id, request.snapshot.version, Status.FEASIBLE, repaired, moved=moved,
+            unplanned=problem.unplanned, solver=solver.name, wall_s=time.perf_counter() - began,
+        )  # fmt: skip
     found = evaluate(request, repaired, unplanned=problem.unplanned)
     if not found.valid:
         return plan_without_preemption(request, left_out=left_out)

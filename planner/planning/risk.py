@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from plancast.planner.arrays.hours import refuse_hours
-from plancast.planner.arrays.problem import Floats, Ints, offsets, worker_arrays
+from plancast.planner.arrays.problem import Floats, Ints, offsets
 from plancast.planner.arrays.rates import moves_cost, rates_of
 from plancast.planner.arrays.relations import refuse_relations
 from plancast.planner.arrays.running import expected_end_s, reserved_s
 from plancast.planner.arrays.schedule import FAR
+from plancast.planner.arrays.worker_table import worker_arrays
 from plancast.planner.model.domain import (
     BadRequest,
     DurationEstimate,

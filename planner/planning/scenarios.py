@@ -29,6 +29,7 @@ from plancast.planner.model.messages import PlanRequest, PlanResponse
 from plancast.planner.planning.partial_order import PartialOrder, partial_order
 from plancast.planner.planning.response import judged
 from plancast.planner.solvers.lns.orders import (
+    FEW_WORKERS,
     WARM,
     WARM_MOVES,
     OrderWalk,
@@ -235,22 +236,20 @@ def reordered(request: PlanRequest, base: PlanResponse) -> PlanResponse:
     -------
     PlanResponse
         On one machine or few alike no costlier than `base` on average over the scenarios;
-        elsewhere `base`, with what it costs in each.
+        elsewhere `base`: an order alone says too little there.
     """
     began = time.perf_counter() - base.wall_s
-    if base.plan is None or base.plan.preempted:
+    many = len(request.snapshot.workers) > FEW_WORKERS
+    if many or base.plan is None or base.plan.preempted or not suits(encode(request)):
         return base
     seen = outlooks_of(request)
     if not seen.requests:
         return base
-    plans = []
-    if suits(seen.problem):
-        order = order_of(seen.problem, _schedule(seen.problem, base.plan))
-        walk = OrderWalk(futures_of(seen.problems), [order], request.seed, WARM)
-        walk.step(WARM_MOVES, 0.0, 1.0)
-        found = schedule_in(futures_of([seen.problem]), 0, walk.best)
-        plans = [] if found is None else [decode(seen.problem, found)]
-    return _best(seen, base, plans, began)
+    order = order_of(seen.problem, _schedule(seen.problem, base.plan))
+    walk = OrderWalk(futures_of(seen.problems), [order], request.seed, WARM)
+    walk.step(WARM_MOVES, 0.0, 1.0)
+    found = schedule_in(futures_of([seen.problem]), 0, walk.best)
+    return _best(seen, base, [] if found is None else [decode(seen.problem, found)], began)
 
 
 def _searched(seen: Outlooks, plan: Plan, began: float) -> Ints:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plancast.planner.arrays.problem import Bools, Profile, amounts, offsets, worker_arrays
+from plancast.planner.arrays.problem import Bools, Profile, amounts, offsets
 from plancast.planner.arrays.relations import refuse_relations
 from plancast.planner.arrays.running import expected_end_s, reserved_s
 from plancast.planner.arrays.schedule import FAR, build_profile, lay_out, occupy, with_room
+from plancast.planner.arrays.worker_table import worker_arrays
 from plancast.planner.model.domain import Assignment, Plan, Running, Task
 from plancast.planner.model.messages import PlanRequest
 

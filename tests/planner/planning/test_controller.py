@@ -36,7 +36,7 @@ from plancast.planner.model.messages import (
     WorkerLost,
 )
 from plancast.planner.planning.controller import Choice, Controller, ControlPolicy, Refused
-from plancast.planner.planning.expected_starts import amount
+from plancast.planner.planning.expected_starts import amount, start_levels
 from plancast.planner.planning.plan import plan
 
 STEPS = ControlPolicy(repair_budget=Budget(None, 60), replan_budget=Budget(None, 60))
@@ -358,3 +358,38 @@ def test_wrong_policies_are_named() -> None:
         ControlPolicy(slack_s=-1)
     with pytest.raises(BadRequest, match="much_costlier"):
         ControlPolicy(costlier=0.5, much_costlier=0.1)
+
+
+def test_the_starts_of_some_tasks_are_those_of_the_whole_plan() -> None:
+    """A part of a plan could leave out whom a task waits for, and promise it too early a start."""
+    asked = 0
+    for seed in range(8):
+        request = generate_batch(30, generate_cluster(4, seed), seed, gang_share=0.2)
+        certain = {
+            name: {kind: DurationEstimate.certain(e.at(0.8)) for kind, e in known.items()}
+            for name, known in request.estimates.items()
+        }
+        request = replace(request, estimates=certain, budget=Budget(None, 10))
+        made = plan(request, "greedy").plan
+        assert made is not None
+        whole = start_levels(request, made, (0.5, 0.9))
+        for name in list(whole)[::4]:
+            assert start_levels(request, made, (0.5, 0.9), names={name})[name] == whole[name]
+            asked += whole[name][0] > request.snapshot.now_s
+    assert asked > 10
+    assert start_levels(request, made, (0.5,), names=set()) == {}
+
+
+def test_what_an_event_brings_is_looked_at_though_the_rest_is_not() -> None:
+    """A task without an estimate could run, and no plan know when its room comes free."""
+    mind = controller(1)
+    before = mind.request
+    new = Task("new", {"cpu": 1})
+    mind.tell(TaskSubmitted(mind.snapshot.now_s, new))
+    with pytest.raises(BadRequest, match="running task new has no estimate"):
+        mind.tell(TaskStarted(mind.snapshot.now_s, "new", (mind.snapshot.workers[0].id,)))
+    assert mind.snapshot.pending_by_id["new"] is new
+    by_mode = {"other": {"fast": {"*": DurationEstimate.certain(3)}}}
+    with pytest.raises(BadRequest, match="estimates of task other are by mode, but it has no mode"):
+        mind.tell(TaskSubmitted(mind.snapshot.now_s, Task("other", {"cpu": 1})), by_mode)
+    assert before.estimates == mind.request.estimates

@@ -451,3 +451,20 @@ def test_after_a_large_shock_no_worse_than_planning_from_scratch(shock: str) -> 
             assert response.cost <= fix * (1 + 1e-9)
             anew += scratch.cost < fix
     assert anew > 0
+
+
+def test_a_plan_that_nobody_judges_here_is_the_one_that_is_judged_elsewhere() -> None:
+    """A master that judges for itself would be answered with another plan, or a worse one."""
+    compared = 0
+    for seed in range(25):
+        request = replace(random_request(seed), budget=Budget(None, 30))
+        first = plan(request, "greedy").plan
+        if first is None or request.snapshot.has_modes:
+            continue
+        asked = replace(request, incumbent=first)
+        judged, bare = repair(asked), repair(asked, judge=False)
+        assert bare.plan == judged.plan
+        assert (bare.moved, bare.unplanned) == (judged.moved, judged.unplanned)
+        assert bare.cost is None or bare.cost == judged.cost
+        compared += 1
+    assert compared > 10
