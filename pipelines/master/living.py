@@ -148,8 +148,9 @@ class Living(Master):
     def let_in(self) -> int:
         """Let tasks into the plan while there is room; how many came."""
         snapshot = self.mind.snapshot
-        hopeless = self.mind.hopeless() if len(snapshot.pending) >= self.window else {}
-        room = self.window - len(snapshot.pending) + len(hopeless)
+        # What no plan has a place for does not keep others out.
+        hopeless = len(self.mind.left_out & snapshot.pending_by_id.keys())
+        room = self.window - len(snapshot.pending) + hopeless
         if self.learner is not None and self.learner.busy:
             return 0
         came = 0
@@ -407,7 +408,7 @@ class Living(Master):
         kept = self.mind.retimed()
         rest = [] if kept is None else [n for n in waits if n not in found and n in kept.by_task]
         if kept is not None and rest:
-            levels = start_levels(self.mind.expected, kept, (SURE,))
+            levels = start_levels(self.mind.expected, kept, (SURE,), names=set(rest))
             for name in rest:
                 row = kept.by_task[name]
                 lead_s = max(row.start_s, levels[name][0]) - snapshot.now_s

@@ -13,9 +13,11 @@ touched.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 
 from plancast.pipelines.engines.base import (
@@ -165,8 +167,7 @@ class Master:
 
     def step(self, wait_s: float) -> None:
         """Hear what has happened, think, and start what is due."""
-        for entry in self.engine.events(wait_s):
-            self._hear(entry)
+        self._hear_all(self.engine.events(wait_s))
         now = self._now()
         if self.checked_s is None or now - self.checked_s >= self.options.check_s:
             self._check()
@@ -198,6 +199,14 @@ class Master:
         return now - self.idle_since_s >= self.options.patience_s
 
     # ------------------------------------------------------------------ hearing
+
+    def _hear_all(self, heard: Sequence[EngineEvent]) -> None:
+        """Fold messages in; starts and ends that come together are written down together."""
+        for of_runs, group in groupby(heard, lambda event: isinstance(event, Started | Ended)):
+            # What else happens may mean that the engine is asked, which takes its time.
+            with self.state.together() if of_runs else nullcontext():
+                for event in group:
+                    self._hear(event)
 
     def _hear(self, event: EngineEvent) -> None:
         """Fold one message in, if it says something new."""
@@ -452,8 +461,7 @@ class Master:
         asked = self.mind.ask(decision.choice)
         response = self._answer(asked, decision.choice)
         # What came in the meantime makes the answer an old one; then it is asked again.
-        for entry in self.engine.events(0.0):
-            self._hear(entry)
+        self._hear_all(self.engine.events(0.0))
         if self._commit(asked, response, decision.choice, decision.reason):
             self.reason = decision.reason
         elif response.snapshot_version == self.mind.snapshot.version and self.ask is not None:
@@ -492,12 +500,17 @@ class Master:
 
     def _start_due(self) -> None:
         """Write down what is due, then send it."""
-        due = self.mind.due()
-        for row in due:
-            if row.task not in self.open:
-                self._order_task(row)
+        due = [row for row in self.mind.due() if row.task not in self.open]
+        if not due:
+            return
+        with self.state.together():
+            ordered = [self._ordered(row) for row in due]
+        for order in ordered:
+            if order is not None and self.open.get(order.key[0]) is order:
+                self._send(order)
 
-    def _order_task(self, due: Assignment) -> None:
+    def _ordered(self, due: Assignment) -> OrderRow | None:
+        """Write down that a task is ordered to start; None where it cannot."""
         attempt = self.attempts.get(due.task, 0) + 1
         now = self._now()
         row = OrderRow((due.task, attempt), due.workers, "ordered", now)
@@ -508,10 +521,10 @@ class Master:
                 self.state.put_order(row)
         except BadRequest as why:
             self.refused.append(str(why))
-            return
+            return None
         self.attempts[due.task] = attempt
         self.orders[row.key] = self.open[due.task] = row
-        self._send(row)
+        return row
 
     def _send(self, row: OrderRow) -> None:
         """Send an order; one that the engine refuses for good has failed."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
+from plancast.pipelines.master.differences import Sender, answered
 from plancast.pipelines.master.loop import NoAnswer
 from plancast.pipelines.planner_process import (
     WARM_UP,
@@ -54,6 +55,7 @@ class PatientPlanner:
         self.work = work
         self.lost = 0
         self._process: PlannerProcess | None = None
+        self._sender = Sender()
         self._warm_by: float | None = None
         """When a process that warms up must be warm; None: it is."""
 
@@ -80,6 +82,7 @@ class PatientPlanner:
             response: PlanResponse = process.ask(
                 self._question(request, choice), self._patience_s(request.budget)
             )
+            self._sender.answered(response)
         except PlannerLost as why:
             self.lost += 1
             self._load(process)
@@ -94,6 +97,7 @@ class PatientPlanner:
     # ------------------------------------------------------------------ inside
 
     def _load(self, process: PlannerProcess) -> None:
+        self._sender = Sender()  # another process knows nothing
         self._warm_by = time.monotonic() + self.warm_up_s
         with suppress(PlannerLost):  # then the next question finds it lost
             process.put(WARM_UP)
@@ -108,14 +112,11 @@ class PatientPlanner:
         self._warm_by = None
 
     def _question(self, request: PlanRequest, choice: Choice) -> Question:
+        new = self._sender.difference(request)
         if choice is Choice.REPAIR:
-            return repaired, (request, self.control.frozen_s)
-        return plan, (request,)
+            # What it answers is judged before it is put in force.
+            return answered, (new, repair, {"frozen_s": self.control.frozen_s, "judge": False})
+        return answered, (new, plan, {})
 
     def _patience_s(self, budget: Budget) -> float:
         return self.grace_s + (STEPS_S if budget.seconds is None else budget.seconds)
-
-
-def repaired(request: PlanRequest, frozen_s: int) -> PlanResponse:
-    """``repair`` with its parameters by place, as a question takes them."""
-    return repair(request, frozen_s=frozen_s)

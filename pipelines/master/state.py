@@ -298,6 +298,7 @@ class State:
         if last is not None:
             mind.plan = from_json(Plan, last.plan, source=self.name)
             mind.cost, mind.unplanned = last.cost, json.loads(last.unplanned)
+            mind.left_out = frozenset(mind.unplanned)
         anew = plans.choice == Choice.REPLAN.value
         mind.planned_at_s = self.base.execute(
             sa.select(sa.func.max(plans.at_s)).where(anew)

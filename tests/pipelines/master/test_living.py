@@ -429,6 +429,19 @@ def test_a_plan_looks_at_a_window_and_all_come_in(tmp_path: Path) -> None:
     town.kill()
 
 
+def test_what_has_no_place_keeps_nobody_out(tmp_path: Path) -> None:
+    """Held tasks, or such as no worker can hold, could fill the window, and nothing run again."""
+    town = Town(tmp_path / "m.db", truth=lambda task: 30, window=3)
+    town.submit(*({"id": f"large-{k}", "cpus": 99, "weight": 9} for k in range(3)))
+    town.step(2)
+    assert set(town.master.mind.left_out) == {f"large-{k}" for k in range(3)}
+    town.reopen()
+    town.submit(*({"id": f"t{k}"} for k in range(5)))
+    town.step(6)
+    assert town.starts() == [f"t{k}" for k in range(5)]
+    town.kill()
+
+
 def test_promises_are_kept_or_counted(tmp_path: Path) -> None:
     """A user would be told a start, and nobody would ever see that it was not so."""
     one = (Worker("w", {"cpu": 1000}),)
