@@ -364,10 +364,20 @@ def test_the_command_ends_when_it_is_told_to_and_goes_on(tmp_path: Path) -> None
         [sys.executable, "-c", "from plancast.pipelines.cli import main; main()", "watch",
          "--master", str(tmp_path / "m.db")], stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    time.sleep(2.0)
+    seen: list[str] = []
+    reader = threading.Thread(target=lambda: seen.extend(watcher.stdout or ()), daemon=True)
+    reader.start()
+    weights = iter(range(2, 10_000))
+
+    def watched() -> bool:
+        """Whether the watcher sees what is done: it tells of nothing that was before it came."""
+        client.post("/v1/tasks/prioritise", {"names": ["b"], "weight": next(weights)})
+        return bool(seen)
+
+    wait_until(watched)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
-    assert watcher.wait(30) == 0
+    assert process.wait(READY_S) == 0
+    assert watcher.wait(READY_S) == 0
     assert not note_of(tmp_path / "m.db").exists()
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert {"ready", "asked", "planned", "task_started"} <= {line["what"] for line in lines}
@@ -377,7 +387,7 @@ def test_the_command_ends_when_it_is_told_to_and_goes_on(tmp_path: Path) -> None
     client = Client.to(str(tmp_path / "m.db"))
     assert client.get("/v1/status")["running"] == 1
     again.send_signal(signal.SIGINT)
-    assert again.wait(30) in (0, 130)
+    assert again.wait(READY_S) in (0, 130)
 
 
 def test_a_state_of_a_batch_is_not_served(
