@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: run test check docs bench bench-forecast bench-replay bench-placement bench-execution bench-repair demo-dask demo-slurm demo-live clean help bench-solvers bench-guide bench-advise bench-eta bench-memory bench-snakemake bench-worth bench-energy
+.PHONY: run test check docs bench bench-forecast bench-replay bench-placement bench-execution bench-repair demo-dask demo-slurm demo-live clean help bench-solvers bench-guide bench-advise bench-eta bench-memory bench-snakemake bench-worth bench-energy bench-month
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -104,6 +104,9 @@ bench-snakemake: .venv/dev
 
 bench-energy: .venv/dev
 	$(BIN)/python -m benchmarks.energy $(ARGS)
+
+bench-month: .venv/dev
+	$(BIN)/python -m benchmarks.month $(ARGS)
 
 bench-solvers: .venv/dev
 	$(BIN)/python -m benchmarks.solvers $(ARGS)
