@@ -61,8 +61,6 @@ EXCEPTIONS = {
     "planner/solvers/lns/state.py::_take": KERNEL,
     "planner/solvers/lns/ruin.py::_undo": KERNEL,
     "planner/solvers/lns/ruin.py::search": KERNEL,
-    "planner/worlds/dispatch.py": KERNEL,
-    "planner/worlds/dispatch.py::_turn": KERNEL,
     "planner/worlds/replay_kernel.py::advance": KERNEL,
     "planner/worlds/rollout_kernel.py::roll_easy": KERNEL,
     "planner/worlds/wait_kernel.py::waits_along": KERNEL,

@@ -131,6 +131,8 @@ def _numbers(args: tuple[Any, ...]) -> int:
 
 
 def _compiled(function: Callable[..., Any], compiler: type, **options: Any) -> Any:
+    if config.DISABLE_JIT:  # to look into a kernel: it runs as it stands
+        return function
     made = numba.njit(nogil=True, no_cfunc_wrapper=True, pipeline_class=compiler, **options)(
         function
     )

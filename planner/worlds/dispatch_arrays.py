@@ -21,7 +21,6 @@ from plancast.planner.model.messages import PlanRequest
 from plancast.planner.worlds.dispatch import (
     ARRIVED,
     FAR,
-    HOLDS,
     LOST_S,
     RESTARTS,
     WINDOWS,
@@ -32,7 +31,7 @@ from plancast.planner.worlds.dispatch import (
     run,
 )
 
-COUNTERS = HOLDS + 1
+COUNTERS = LOST_S + 1
 
 RunS = Mapping[str, int] | Mapping[str, Mapping[str, int]]
 """True run time of each task, seconds; or that on each machine class."""
@@ -95,8 +94,8 @@ class Arena:
     start: Live
 
     def run(self, rules: Rules, live: Live, estimate: Ints, pause: int = FAR) -> bool:
-        """Dispatch in the truth; see ``kernels.dispatch.run``."""
-        return bool(run(self.cluster, rules, live, self.task_of, estimate, self.actual, pause))
+        """Dispatch in the truth; see ``dispatch.run``."""
+        return bool(run(self.cluster, rules, live, estimate, self.actual, pause))
 
     def outcome(self, live: Live) -> Plan:
         """What ran, with true starts and ends; tasks that never started are missing."""
@@ -278,7 +277,6 @@ def _fresh(cluster: Cluster, task_of: Ints) -> Live:
         clock=clock, free=cluster.capacity.copy(), state=np.zeros(tasks, np.int64),
         missing=np.diff(cluster.pred_ptr), start=np.full(tasks, FAR), end=np.full(tasks, FAR),
         worker=np.full(pieces, -1), head=np.full(workers, -1), following=np.full(pieces, -1),
-        hold=np.full(workers, -1), held=np.zeros(tasks, np.int64),
         back=np.zeros(workers, np.int64), running=np.zeros(tasks + 1, np.int64),
     )  # fmt: skip
 
@@ -288,8 +286,7 @@ def rules(arena: Arena, rank: Floats, **chosen: object) -> Rules:
     neutral = Rules(
         rank=np.ascontiguousarray(rank, np.float64), home=np.full(len(arena.task_of), -1),
         row=np.zeros(len(arena.tasks), np.int64),
-        rate=np.zeros((1, len(arena.problem.workers))), bound=False, most_holds=0,
-        in_order=False, kin=np.inf, costliest=np.inf, price=0.0, spread=0.0, stick=0.0,
-        measure=0,
+        rate=np.zeros((1, len(arena.problem.workers))), bound=False, kin=np.inf, price=0.0,
+        spread=0.0,
     )  # fmt: skip
     return neutral._replace(**chosen)  # type: ignore[arg-type]

@@ -277,7 +277,7 @@ class _Loop:
             first, last = arena.cluster.shard_ptr[i : i + 2]
             on = arena.cluster.worker_class[live.worker[first:last]]
             live.end[i] = max(live.start[i] + future[i, on].max(), live.clock[NOW] + 1)
-        run(arena.cluster, candidate, live, arena.task_of, estimate, future, FAR)
+        run(arena.cluster, candidate, live, estimate, future, FAR)
         return live
 
     def _price(self, candidate: Rules, estimate: Ints, future: Ints) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from plancast.planner.worlds.dispatch import FAR, LEAST_FREE, MOST_FREE, Rules
+from plancast.planner.worlds.dispatch import FAR, Rules
 from plancast.planner.worlds.dispatch_arrays import Arena
 
 
@@ -21,10 +21,8 @@ class PlainDispatch:
     waiting: list[int] = field(default_factory=list)
     running: dict[int, tuple[int, int, list[int]]] = field(default_factory=dict)
     ended: dict[int, tuple[int, int, list[int]]] = field(default_factory=dict)
-    hold: dict[int, int] = field(default_factory=dict)
     back: dict[int, int] = field(default_factory=dict)
     restarts: int = 0
-    holds_made: int = 0
 
     def run(self) -> dict[int, tuple[int, int, list[int]]]:
         """Start, end and workers of every task that ran to its end."""
@@ -56,7 +54,6 @@ class PlainDispatch:
             if before < c.outage_at[k] <= moment:
                 w = int(c.outage_worker[k])
                 self.back[w] = max(self.back.get(w, 0), int(c.outage_back[k]))
-                self.hold.pop(w, None)
                 if c.outage_kills[k]:
                     for i in [i for i, run in self.running.items() if w in run[2]]:
                         del self.running[i]
@@ -76,28 +73,9 @@ class PlainDispatch:
         """Seconds of the slowest piece."""
         return max(1, *(int(seconds[i, self.arena.cluster.worker_class[w]]) for w in places))
 
-    def room_at(self, i: int, w: int) -> tuple[int, np.ndarray]:
-        """When task i has room on worker w by what is believed; what is left beside it then."""
-        c = self.arena.cluster
-        gives = []
-        for j, (start, _, places) in self.running.items():
-            end = start + self.longest(j, places, self.estimate)
-            if end <= self.now:
-                end = self.now + max(1, self.now - start)
-            gives += [(end, j)] * places.count(w)
-        first = max(self.now, self.back.get(w, 0))
-        for at in sorted({first, *(end for end, _ in gives if end > first)}):
-            left = self.free(w) - c.demand[i]
-            for end, j in gives:
-                if end <= at:
-                    left = left + c.demand[j]
-            if (left >= 0).all():
-                return at, left
-        return FAR, self.free(w)
-
     def may_start(self, i: int, w: int, already: list[int]) -> bool:
-        """Room, windows, and who the worker is held for."""
-        c, rank = self.arena.cluster, self.rules.rank
+        """The worker is in, has room, and no window nears."""
+        c = self.arena.cluster
         if self.back.get(w, 0) > self.now:
             return False
         if (self.free(w) - c.demand[i] * already.count(w) < c.demand[i]).any():
@@ -106,24 +84,16 @@ class PlainDispatch:
         for k in range(len(c.shut_worker)):
             if c.shut_worker[k] == w and c.shut_start[k] < finish and self.now < c.shut_end[k]:
                 return False
-        h = self.hold.get(w, -1)
-        if h < 0 or h == i or (rank[h], h) > (rank[i], i):
-            return True
-        at, left = self.room_at(h, w)
-        return finish <= at or bool((left - c.demand[i] * already.count(w) >= c.demand[i]).all())
+        return True
 
     def free_after(self, i: int, w: int, already: list[int]) -> float:
         """What is left of worker w beside one piece more, as a share."""
         c = self.arena.cluster
         left = self.free(w) - c.demand[i] * (already.count(w) + 1)
         parts = [left[q] / c.capacity[w, q] for q in range(len(left)) if c.capacity[w, q] > 0]
-        if self.rules.measure == LEAST_FREE:
-            return min(1.0, *parts, 1.0)
-        if self.rules.measure == MOST_FREE:
-            return max(0.0, *parts, 0.0)
         return sum(parts) / max(1, len(parts))
 
-    def choose(self, i: int, piece: int, limit: float, already: list[int]) -> int:
+    def choose(self, i: int, limit: float, already: list[int]) -> int:
         """The best worker for a piece, or -1."""
         c, r = self.arena.cluster, self.rules
         best, choice = np.inf, -1
@@ -135,7 +105,6 @@ class PlainDispatch:
             score = r.price * r.rate[r.row[i], w]
             if r.spread:
                 score += r.spread * self.free_after(i, w, already)
-            score += r.stick * (w != r.home[piece])
             if score < best:
                 best, choice = score, w
         return choice
@@ -143,64 +112,35 @@ class PlainDispatch:
     def start_what_may(self) -> None:
         """All starts of this moment."""
         r = self.rules
-        if r.kin < r.costliest and not r.bound and not r.in_order:
-            self.turn(r.kin, last=False)
-        self.turn(r.costliest, last=True)
+        if r.kin < np.inf and not r.bound:
+            self.turn(r.kin)
+        self.turn(np.inf)
 
-    def turn(self, limit: float, *, last: bool) -> None:
+    def turn(self, limit: float) -> None:
         """Go through the queue once."""
         c, r = self.arena.cluster, self.rules
         still: list[int] = []
         taken: set[int] = set()
-        blocked = False
         for i in self.waiting:
             ready = c.release[i] <= self.now and all(
                 b in self.ended for b in c.pred[c.pred_ptr[i] : c.pred_ptr[i + 1]].tolist()
             )
             pieces = range(c.shard_ptr[i], c.shard_ptr[i + 1])
             places: list[int] = []
-            for p in pieces if ready and not blocked else ():
+            for p in pieces if ready else ():
                 if r.bound:
                     w = int(r.home[p])
                     w = -1 if w in taken or not self.may_start(i, w, places) else w
                 else:
-                    w = self.choose(i, p, limit, places)
+                    w = self.choose(i, limit, places)
                 if w < 0:
                     break
                 places.append(w)
             if len(places) == len(pieces):
                 truth = self.longest(i, places, self.arena.actual)
                 self.running[i] = (self.now, self.now + truth, places)
-                self.hold = {w: h for w, h in self.hold.items() if h != i}
                 continue
             still.append(i)
             if r.bound:
                 taken |= {int(r.home[p]) for p in pieces}
-            elif ready and last and not blocked:
-                blocked = r.in_order
-                if i not in self.hold.values() and len(self.hold) + len(pieces) <= r.most_holds:
-                    self.hold_for(i)
         self.waiting = still
-
-    def hold_for(self, i: int) -> None:
-        """Hold a worker for each piece of task i."""
-        c, r = self.arena.cluster, self.rules
-        kind = c.kind[i]
-        for p in range(c.shard_ptr[i], c.shard_ptr[i + 1]):
-            w = int(r.home[p])
-            away = self.back.get(w, 0) > self.now
-            if w < 0 or w in self.hold or not c.allowed[kind, w] or away:
-                open_to = [
-                    v
-                    for v in range(len(c.capacity))
-                    if v not in self.hold
-                    and c.allowed[kind, v]
-                    and r.rate[r.row[i], v] <= r.costliest
-                    and self.estimate[i, c.worker_class[v]] > 0
-                ]
-                rooms = [(self.room_at(i, v)[0], v) for v in open_to]
-                rooms = [room for room in rooms if room[0] < FAR]
-                w = min(rooms)[1] if rooms else -1
-            if w >= 0:
-                self.hold[w] = i
-                self.holds_made += 1

@@ -261,3 +261,20 @@ def test_brief_kernels_run_small_arrays_uncompiled_only_when_asked(
     """
     found = run(toy, code, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
     assert found.stdout.split() == ["30", "0", "True", "1", "30", "1"]
+
+
+def test_kernels_run_as_they_stand_where_numba_is_off() -> None:
+    """Nobody could step through a kernel: importing one would end in a traceback."""
+    code = (
+        "from plancast.planner.instances.generate import generate_batch, generate_cluster\n"
+        "from plancast.planner.planning.plan import plan\n"
+        "print(plan(generate_batch(4, generate_cluster(2), 1), 'greedy').cost)"
+    )
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+            env={**os.environ, "NUMBA_DISABLE_JIT": off},
+        ).stdout
+        for off in "01"
+    ]  # fmt: skip
+    assert float(found[0]) == pytest.approx(float(found[1]))

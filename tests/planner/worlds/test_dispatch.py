@@ -50,10 +50,8 @@ def random_rules(arena: Arena, rng: np.random.Generator) -> Rules:
     bound = bool((home >= 0).all()) and rng.random() < 0.5
     return rules(
         arena, rank, home=home, row=rng.integers(0, 3, tasks), rate=rate, bound=bound,
-        most_holds=int(rng.integers(0, 4)), in_order=bool(rng.random() < 0.25),
-        kin=float(rng.choice([0.3, np.inf])), costliest=float(rng.choice([0.9, np.inf])),
-        price=float(rng.choice([0.0, 1.0])), spread=float(rng.choice([-1.0, 0.0, 1.0])),
-        stick=float(rng.choice([0.0, 0.5])), measure=int(rng.integers(0, 3)),
+        kin=float(rng.choice([0.3, np.inf])), price=float(rng.choice([0.0, 1.0])),
+        spread=float(rng.choice([-1.0, 0.0, 1.0])),
     )  # fmt: skip
 
 
@@ -82,21 +80,19 @@ def test_every_start_is_that_of_the_plain_twin(seed: int) -> None:
     assert arena.lost(live)[0] == twin.restarts
 
 
-def test_the_twin_meets_gangs_failures_holds_and_windows() -> None:
+def test_the_twin_meets_gangs_failures_and_windows() -> None:
     """The test above would compare nothing but easy cases."""
-    met = dict.fromkeys(("gang", "restart", "hold", "window", "running"), 0)
+    met = dict.fromkeys(("gang", "restart", "window", "running"), 0)
     for seed in range(60):
         rng = np.random.default_rng(seed)
         request = random_request(rng, max_tasks=9, max_workers=4, preemption=False)
         arena = arena_of(request, truth_of(request, rng), random_outages(request, rng))
         if not arena.tasks:
             continue
-        twin = PlainDispatch(arena, rules(arena, np.arange(len(arena.tasks)), most_holds=4),
-                             arena.estimate)  # fmt: skip
+        twin = PlainDispatch(arena, rules(arena, np.arange(len(arena.tasks))), arena.estimate)
         twin.run()
         met["gang"] += any(len(places) > 1 for _, _, places in twin.ended.values())
         met["restart"] += twin.restarts
-        met["hold"] += twin.holds_made
         met["window"] += len(arena.cluster.shut_end) > 0
         met["running"] += bool(request.snapshot.running)
     assert min(met.values()) >= 3, met
@@ -113,31 +109,9 @@ def test_what_ran_is_valid(bound: bool) -> None:
     assert made is not None
     rank, home = arena.homes(made)
     live = copy_of(arena.start)
-    arena.run(rules(arena, rank, home=home, bound=bound, most_holds=3), live, arena.estimate)
+    arena.run(rules(arena, rank, home=home, bound=bound), live, arena.estimate)
     found = evaluate(request, arena.outcome(live), realised=True)
     assert found.violations == ()
-
-
-def test_a_held_worker_keeps_a_wide_task_from_starving() -> None:
-    """Narrow tasks would overtake a wide one forever, with or without holds."""
-    from plancast.planner.model.domain import DurationEstimate, Policy, Snapshot, Task, Worker
-
-    narrow = [Task(f"n{k}", {"cpu": 1000}, release_s=10 * k) for k in range(20)]
-    wide = Task("wide", {"cpu": 2000}, release_s=5)
-    tasks = (wide, *narrow)
-    request = PlanRequest(
-        "r", Snapshot(0, 0, (Worker("w", {"cpu": 2000}),), tasks),
-        {t.id: {"*": DurationEstimate.certain(25)} for t in tasks}, Policy(),
-    )  # fmt: skip
-    starts = {}
-    for holds in (0, 1):
-        arena = arena_of(request, {t.id: 25 for t in tasks})
-        live = copy_of(arena.start)
-        rank = np.array([t.release_s for t in arena.tasks], float)
-        arena.run(rules(arena, rank, most_holds=holds), live, arena.estimate)
-        starts[holds] = int(live.start[0])
-    assert starts[1] == 25  # when the first narrow task is believed to end
-    assert starts[0] > 200
 
 
 def test_bad_input_is_one_sentence() -> None:
