@@ -102,7 +102,9 @@ MORE: dict[str, Callable[[], None]] = {
     "forecasts": _forecasts, "start times and limits": _advice,
 }  # fmt: skip
 """What is compiled beside ``planning.warm.FAMILIES``; run each time, for it is quick when warm."""
-HALVES = {"plans": (MOVES, "list schedules and bounds", "repair", *MORE)}
+HALVES = {
+    "plans": (MOVES, "list schedules and bounds", "repair", *(MORE.keys() - {"forecasts"})),
+}
 """Families of one half; ``searches`` are all others. Two processes take about as long."""
 
 
