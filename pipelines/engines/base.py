@@ -117,6 +117,15 @@ class WorkerUp:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerWindows:
+    """When a worker will be closed: all windows that there are now, ``(start_s, end_s)``."""
+
+    worker: str
+    windows: tuple[tuple[int, int], ...]
+    at_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerDown:
     """A worker is gone for certain, and whatever ran there with it."""
 
@@ -132,7 +141,7 @@ class WorkerClosed:
     at_s: int
 
 
-EngineEvent = Started | Ended | WorkerUp | WorkerDown | WorkerClosed
+EngineEvent = Started | Ended | WorkerUp | WorkerDown | WorkerClosed | WorkerWindows
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ import subprocess
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from getpass import getuser
 from typing import Any
 
 from plancast.pipelines.engines.base import (
@@ -36,6 +37,7 @@ from plancast.pipelines.engines.base import (
     Unreachable,
     WorkerClosed,
     WorkerUp,
+    WorkerWindows,
     safe_name,
 )
 from plancast.pipelines.engines.shift import begun_at
@@ -47,6 +49,7 @@ from plancast.pipelines.engines.slurm_answers import (
     jobs_of_json,
     jobs_of_lines,
     open_nodes,
+    reservations_of,
     standing,
 )
 from plancast.planner.model.domain import BadRequest, Outcome, Worker
@@ -59,6 +62,8 @@ COMMAND_S = 60.0
 GONE_S = 120.0
 """How long queue and accounts must both not know a submitted job until it counts as gone."""
 DAY_S = 86_400
+WINDOWS_S = 30.0
+"""Least time between two looks at reservations."""
 COMMANDS = ("sbatch", "scontrol", "scancel", "squeue", "sacct")
 PASSING = re.compile(
     r"unable to contact|connect failure|connection (refused|reset|timed out)|timed out|zero bytes"
@@ -131,6 +136,10 @@ class SlurmEngine:
         self.reported: dict[Key, str] = {}
         self._absent: dict[Key, float] = {}
         self._accounts_as_json = True
+        self.windows: dict[str, tuple[tuple[int, int], ...]] = {}
+        """Of each node, as they were last reported."""
+        self._windows_at: float | None = None
+        self._names_of: dict[str, list[str]] = {}
 
     def now_s(self) -> int:
         """The clock of the machine at hand."""
@@ -200,7 +209,7 @@ class SlurmEngine:
         """What differs from what was reported before."""
         until = time.monotonic() + wait_s
         while True:
-            found = [*self._node_events(), *self._job_events()]
+            found = [*self._node_events(), *self._window_events(), *self._job_events()]
             if found or time.monotonic() >= until:
                 return found
             time.sleep(min(POLL_S, max(0.0, until - time.monotonic())))
@@ -243,6 +252,36 @@ class SlurmEngine:
         now = self.now_s()
         gone: list[EngineEvent] = [WorkerClosed(n, now) for n in sorted(before - self.open)]
         return [*gone, *(WorkerUp(self.machines[n], now) for n in sorted(self.open - before))]
+
+    def _window_events(self) -> list[EngineEvent]:
+        """Nodes whose reservations are others than before; all of them at the first look."""
+        now = time.monotonic()
+        if self._windows_at is not None and now - self._windows_at < WINDOWS_S:
+            return []
+        told = self._read(["scontrol", "show", "reservations", "--oneliner"])
+        closed: dict[str, set[tuple[int, int]]] = {name: set() for name in self.machines}
+        for one in reservations_of(told):
+            if not one.maintenance and getuser() in one.users:
+                continue  # ours
+            for name in self._names(one.nodes):
+                if name in closed:
+                    closed[name].add((one.start_s, one.end_s))
+        self._windows_at = now
+        found: list[EngineEvent] = []
+        for name, windows in closed.items():
+            ordered = tuple(sorted(windows))
+            if self.windows.get(name) != ordered:
+                self.windows[name] = ordered
+                found.append(WorkerWindows(name, ordered, self.now_s()))
+        return found
+
+    def _names(self, nodes: str) -> list[str]:
+        """The nodes of a list as Slurm writes it."""
+        if "[" not in nodes:
+            return nodes.split(",")
+        if nodes not in self._names_of:
+            self._names_of[nodes] = self._read(["scontrol", "show", "hostnames", nodes]).split()
+        return self._names_of[nodes]
 
     def _job_events(self) -> list[EngineEvent]:
         if not self.live:

@@ -145,6 +145,51 @@ def open_nodes(text: str) -> set[str]:
     return {name for name, state in states.items() if _takes_jobs(state)}
 
 
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Nodes that are kept free from jobs of others, over some time.
+
+    Parameters
+    ----------
+    start_s, end_s : int
+        Seconds since the epoch.
+    nodes : str
+        As Slurm writes them: ``n[1-3],n7``.
+    users : frozenset of str
+        Whose jobs may run there; empty where accounts or nobody may.
+    maintenance : bool
+    """
+
+    start_s: int
+    end_s: int
+    nodes: str
+    users: frozenset[str]
+    maintenance: bool
+
+
+def reservations_of(text: str) -> list[Reservation]:
+    """Reservations of nodes, in the lines of ``scontrol show reservations --oneliner``.
+
+    Of one that comes again every day or week Slurm tells the next time only.
+    """
+    found = []
+    for line in text.splitlines():
+        if not line.startswith("ReservationName="):
+            continue
+        fields = dict(re.findall(r"(\w+)=(\S*)", line))
+        start_s, end_s = _clock(fields.get("StartTime", "")), _clock(fields.get("EndTime", ""))
+        nodes = fields.get("Nodes", "(null)")
+        if start_s is None or end_s is None or end_s <= start_s or nodes in ("", "(null)"):
+            continue  # of licences, or of nothing yet
+        users = fields.get("Users", "(null)")
+        found.append(Reservation(
+            start_s, end_s, nodes,
+            frozenset() if users == "(null)" else frozenset(users.split(",")),
+            "MAINT" in fields.get("Flags", "").split(","),
+        ))  # fmt: skip
+    return found
+
+
 def _takes_jobs(state: str) -> bool:
     if state.endswith("*"):  # it does not respond
         return False

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from plancast.pipelines.engines.base import Engine
-from plancast.pipelines.master.commands import Command
+from plancast.pipelines.engines.base import PREEMPT, Engine
+from plancast.pipelines.master.commands import Command, Invocation
 from plancast.pipelines.master.joblog import append_log
-from plancast.pipelines.master.loop import Ask, Master, Options, master_of
+from plancast.pipelines.master.loop import Ask, Master, Options
 from plancast.pipelines.master.outcome import failures, outputs
 from plancast.pipelines.master.state import State
 from plancast.pipelines.master.view import facts
@@ -19,7 +19,7 @@ from plancast.planner.arrays.rates import without_moves
 from plancast.planner.model.domain import Plan
 from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import PlanRequest
-from plancast.planner.planning.controller import ControlPolicy
+from plancast.planner.planning.controller import Controller, ControlPolicy
 
 LOG_EVERY_S = 60.0
 """Seconds of the world between two writings of the log."""
@@ -114,3 +114,42 @@ def account(master: Master) -> dict[str, Any]:
         "realised_cost": found.cost,
         "realised_terms": dict(found.terms),
     }
+
+
+def master_of(
+    state: State,
+    engine: Engine,
+    request: PlanRequest,
+    control: ControlPolicy,
+    *,
+    ask: Ask | None = None,
+    command: Command | None = None,
+    options: Options | None = None,
+    output: Path | None = None,
+) -> Master:
+    """A master for a batch: a new one, or the one whose file this is.
+
+    Parameters
+    ----------
+    state : State
+    engine : Engine
+    request : PlanRequest
+        Of a new batch; a file that has one continues it. Where the engine cannot preempt
+        its tasks count as not preemptible: no plan must count on it.
+    control : ControlPolicy
+    ask, command, options, output
+        As in ``Master``.
+    """
+    options = options or Options()
+    mind = state.restored(control)
+    if mind is None:
+        if PREEMPT not in engine.capabilities or options.stops == 0:
+            pending = tuple(replace(t, preemptible=False) for t in request.snapshot.pending)
+            request = replace(request, snapshot=replace(request.snapshot, pending=pending))
+        with state.together():
+            state.begin(request)
+        mind = Controller(request, control)
+    runs = command or (lambda task: Invocation())
+    master = Master(state, engine, mind, ask, runs, options, output)
+    master.recover()
+    return master

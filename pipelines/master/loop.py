@@ -21,7 +21,6 @@ from itertools import groupby
 from pathlib import Path
 
 from plancast.pipelines.engines.base import (
-    PREEMPT,
     Ended,
     Engine,
     EngineEvent,
@@ -33,10 +32,12 @@ from plancast.pipelines.engines.base import (
     WorkerClosed,
     WorkerDown,
     WorkerUp,
+    WorkerWindows,
     safe_name,
 )
 from plancast.pipelines.master.commands import Command, Invocation
 from plancast.pipelines.master.state import OPEN, WITHDRAWN, OrderRow, State
+from plancast.pipelines.master.windows import Windows
 from plancast.planner.model.domain import Assignment, BadRequest, Estimates, Outcome, Worker
 from plancast.planner.model.messages import (
     Event,
@@ -50,7 +51,7 @@ from plancast.planner.model.messages import (
     WorkerJoined,
     WorkerLost,
 )
-from plancast.planner.planning.controller import Choice, Controller, ControlPolicy, Refused
+from plancast.planner.planning.controller import Choice, Controller, Refused
 from plancast.planner.planning.plan import plan
 
 NOBODY = Worker("(no worker)", {})
@@ -136,6 +137,7 @@ class Master:
         self.unwanted = {task for task, row in self.open.items() if row.state == "cancelling"}
         self.losses: dict[str, list[int]] = {}
         self.banned: dict[str, tuple[int, Worker]] = {}
+        self.windows = Windows(lambda: self.state.first_request().snapshot.workers)
         self.refused: list[str] = []
         self.reason = ""
         self.checked_s: int | None = None
@@ -218,6 +220,9 @@ class Master:
             self._down(event.worker)
         elif isinstance(event, WorkerClosed):
             self._close_worker(event.worker)
+        elif isinstance(event, WorkerWindows):
+            self.windows.known[event.worker] = event.windows
+            self._block(event.worker)
         else:
             self._up(event.worker)
 
@@ -314,6 +319,12 @@ class Master:
             self._tell(WorkerJoined(now, worker))
             if NOBODY.id in self.mind.snapshot.worker_by_id:
                 self._tell(WorkerLost(now, NOBODY.id))
+            self._block(worker.id)
+
+    def _block(self, name: str) -> None:
+        worker = self.mind.snapshot.worker_by_id.get(name)
+        if worker is not None and (event := self.windows.change(worker, self._now())) is not None:
+            self._tell(event)
 
     def _close_worker(self, name: str) -> None:
         """It takes nothing new, and finishes what it runs."""
@@ -557,42 +568,3 @@ class Master:
             for row in self.orders.values()
             if row.state == "ended" and row.start_s is not None and row.end_s is not None
         }
-
-
-def master_of(
-    state: State,
-    engine: Engine,
-    request: PlanRequest,
-    control: ControlPolicy,
-    *,
-    ask: Ask | None = None,
-    command: Command | None = None,
-    options: Options | None = None,
-    output: Path | None = None,
-) -> Master:
-    """A master for a batch: a new one, or the one whose file this is.
-
-    Parameters
-    ----------
-    state : State
-    engine : Engine
-    request : PlanRequest
-        Of a new batch; a file that has one continues it. Where the engine cannot preempt
-        its tasks count as not preemptible: no plan must count on it.
-    control : ControlPolicy
-    ask, command, options, output
-        As in ``Master``.
-    """
-    options = options or Options()
-    mind = state.restored(control)
-    if mind is None:
-        if PREEMPT not in engine.capabilities or options.stops == 0:
-            pending = tuple(replace(t, preemptible=False) for t in request.snapshot.pending)
-            request = replace(request, snapshot=replace(request.snapshot, pending=pending))
-        with state.together():
-            state.begin(request)
-        mind = Controller(request, control)
-    runs = command or (lambda task: Invocation())
-    master = Master(state, engine, mind, ask, runs, options, output)
-    master.recover()
-    return master

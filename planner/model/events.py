@@ -30,6 +30,7 @@ from plancast.planner.model.messages import (
     TaskPreempted,
     TaskStarted,
     TaskSubmitted,
+    WorkerBlocked,
     WorkerDraining,
     WorkerJoined,
     WorkerLost,
@@ -65,6 +66,7 @@ def apply(snapshot: Snapshot, event: Event) -> Snapshot:
           from its beginning, before all others; a gang leaves its other workers too.
         - ``WorkerJoined``: the worker is the last of the workers; a lost one may come back.
         - ``WorkerDraining``: the worker's ``until_s`` is the event's.
+        - ``WorkerBlocked``: so are the worker's closed windows.
 
     Raises
     ------
@@ -253,6 +255,16 @@ def _draining(snapshot: Snapshot, event: WorkerDraining) -> Changes:
     }
 
 
+def _blocked(snapshot: Snapshot, event: WorkerBlocked) -> Changes:
+    _require_worker(snapshot, event.worker)
+    return {
+        "workers": tuple(
+            replace(w, blocked=event.blocked) if w.id == event.worker else w
+            for w in snapshot.workers
+        )
+    }
+
+
 _CHANGES: dict[type[Any], Callable[[Snapshot, Any], Changes]] = {
     TaskSubmitted: _submitted,
     TaskStarted: _started,
@@ -265,6 +277,7 @@ _CHANGES: dict[type[Any], Callable[[Snapshot, Any], Changes]] = {
     WorkerLost: _lost,
     WorkerJoined: _joined,
     WorkerDraining: _draining,
+    WorkerBlocked: _blocked,
 }
 
 

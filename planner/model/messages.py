@@ -30,6 +30,7 @@ from plancast.planner.model.domain import (
     Running,
     Snapshot,
     Task,
+    Window,
     Worker,
     estimates_of,
 )
@@ -412,6 +413,16 @@ class WorkerDraining:
     kind: Literal["worker_draining"] = "worker_draining"
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerBlocked:
+    """A worker is closed in other windows than before: maintenance, advance reservations."""
+
+    at_s: int
+    worker: str
+    blocked: tuple[Window, ...]
+    kind: Literal["worker_blocked"] = "worker_blocked"
+
+
 Event = (
     TaskSubmitted
     | TaskStarted
@@ -424,6 +435,7 @@ Event = (
     | WorkerLost
     | WorkerJoined
     | WorkerDraining
+    | WorkerBlocked
 )
 """Everything that can happen to a cluster, distinguished by `kind` in JSON."""
 

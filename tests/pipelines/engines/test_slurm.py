@@ -20,6 +20,7 @@ from plancast.pipelines.engines.base import (
     Unreachable,
     WorkerClosed,
     WorkerUp,
+    WorkerWindows,
 )
 from plancast.pipelines.engines.slurm import CommandFailed, SlurmEngine
 from plancast.pipelines.engines.slurm_answers import SEPARATOR, jobs_of_json, jobs_of_lines
@@ -61,6 +62,7 @@ class Recorded:
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
         self.nodes = nodes("IDLE", "MIXED")
+        self.reservations = "No reservations in the system\n"
         self.queue: list[dict[str, object]] = []
         self.errors: list[dict[str, object]] = []
         self.accounts = ""
@@ -74,6 +76,10 @@ class Recorded:
             raise self.failing[arguments[0]]
         if arguments[:3] == ["scontrol", "show", "nodes"]:
             return self.nodes
+        if arguments[:3] == ["scontrol", "show", "reservations"]:
+            return self.reservations
+        if arguments[:3] == ["scontrol", "show", "hostnames"]:
+            return "n1\nn2\n"
         if "--json" in arguments and arguments[0] == "sacct":
             raise CommandFailed("sacct: unrecognized option '--json'")
         return {
@@ -89,7 +95,9 @@ class Recorded:
 
 def engine_of(slurm: Recorded) -> SlurmEngine:
     """An engine before recorded answers."""
-    return SlurmEngine(NODES, slurm, batch=BATCH)
+    engine = SlurmEngine(NODES, slurm, batch=BATCH)
+    engine.windows = {worker.id: () for worker in NODES}  # as if that had been reported
+    return engine
 
 
 def order(task: str, *argv: str, attempt: int = 1, worker: str = "n1") -> Order:
@@ -317,3 +325,36 @@ def test_what_slurm_refuses_is_refused_for_that_task() -> None:
     slurm.failing["sbatch"] = CommandFailed("sbatch: error: Invalid account")
     with pytest.raises(Rejected, match="Invalid account"):
         engine.start(order("u"))
+
+
+def reservation(name: str, start: str, end: str, nodes: str, users: str, flags: str) -> str:
+    """A line of ``scontrol show reservations --oneliner`` of 22.05."""
+    return (
+        f"ReservationName={name} StartTime={start} EndTime={end} Duration=01:00:00 Nodes={nodes} "
+        f"NodeCnt=1 CoreCnt=4 Features=(null) PartitionName=(null) Flags={flags} TRES=cpu=4 "
+        f"Users={users} Groups=(null) Accounts=(null) Licenses=(null) State=INACTIVE "
+        "BurstBuffer=(null) Watts=n/a MaxStartDelay=(null)\n"
+    )
+
+
+def test_reservations_of_others_are_windows_of_their_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs would be sent where Slurm holds them until the maintenance is over."""
+    slurm = Recorded()
+    slurm.reservations = (
+        reservation("maint", "1800000000", "1800003600", "n[1-2]", "root", "MAINT,SPEC_NODES")
+        + reservation("theirs", clock(1_800_010_000), clock(1_800_011_000), "n2", "ann", "")
+        + reservation("ours", "1800020000", "1800021000", "n1", "ann,me", "SPEC_NODES")
+        + reservation("licences", "1800020000", "1800021000", "(null)", "ann", "ANY_NODES")
+        + reservation("elsewhere", "1800020000", "1800021000", "other", "ann", "")
+    )
+    monkeypatch.setattr("plancast.pipelines.engines.slurm.getuser", lambda: "me")
+    engine = engine_of(slurm)
+    first, second = (1_800_000_000, 1_800_003_600), (1_800_010_000, 1_800_011_000)
+    found = {e.worker: e.windows for e in engine.events(0.0) if isinstance(e, WorkerWindows)}
+    assert found == {"n1": (first,), "n2": (first, second)}
+    assert engine.events(0.0) == []
+    monkeypatch.setattr("plancast.pipelines.engines.slurm.WINDOWS_S", 0.0)
+    assert engine.events(0.0) == []
+    slurm.reservations = "No reservations in the system\n"
+    found = {e.worker: e.windows for e in engine.events(0.0) if isinstance(e, WorkerWindows)}
+    assert found == {"n1": (), "n2": ()}

@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
-from plancast.pipelines.engines.base import Ended, Order, Started
+from plancast.pipelines.engines.base import Ended, Order, Started, WorkerWindows
 from plancast.pipelines.engines.patient import PatientEngine
 from plancast.pipelines.engines.shift import begun_at
 from plancast.pipelines.engines.slurm import CommandFailed, SlurmEngine, run_command
@@ -84,6 +84,8 @@ def test_what_slurm_says_is_understood(slurm: Inside) -> None:
     until = time.monotonic() + 60
     while len(ends) < 3 and time.monotonic() < until:
         for message in engine.events(0.5):
+            if isinstance(message, WorkerWindows):
+                continue  # there are none
             assert isinstance(message, Started | Ended)
             found.setdefault(message.key[0], set()).add(type(message))
             if isinstance(message, Ended):
@@ -104,6 +106,49 @@ def test_what_slurm_says_is_understood(slurm: Inside) -> None:
         f"plancast-first-1-{n}" for n in sorted(orders)
     ]
     assert "plancast-first-1-good|n2" in rows
+
+
+def test_a_maintenance_that_slurm_knows_of_is_a_window(slurm: Inside) -> None:
+    """Recorded answers could differ from what Slurm says of a reservation."""
+    engine = SlurmEngine(NODES, slurm, batch="windows")
+    assert all(e.windows == () for e in engine.events(0.0) if isinstance(e, WorkerWindows))
+    start_s = int(time.time()) + 3_600
+    at = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(start_s))
+    slurm(["scontrol", "create", "reservation", "ReservationName=upkeep", f"StartTime={at}",
+           "Duration=30", "Users=root", "Flags=MAINT", "Nodes=n[1-2]"])  # fmt: skip
+    try:
+        engine._windows_at = None
+        found = {e.worker: e.windows for e in engine.events(0.0) if isinstance(e, WorkerWindows)}
+        assert found == dict.fromkeys(("n1", "n2"), ((start_s, start_s + 1800),))
+    finally:
+        slurm(["scontrol", "delete", "ReservationName=upkeep"])
+    engine._windows_at = None
+    found = {e.worker: e.windows for e in engine.events(0.0) if isinstance(e, WorkerWindows)}
+    assert found == {"n1": (), "n2": ()}
+
+
+def test_a_job_has_the_account_of_the_environment(slurm: Inside, tmp_path: Path) -> None:
+    """A site would bill all of it to the default account, or refuse it."""
+    cluster = slurm(["sacctmgr", "-n", "-P", "show", "cluster", "format=Cluster"]).split()[0]
+    slurm(["sacctmgr", "-i", "add", "account", "physics", f"Cluster={cluster}"])
+    slurm(["sacctmgr", "-i", "add", "user", "root", "Account=physics", f"Cluster={cluster}"])
+
+    def as_physics(arguments: Sequence[str]) -> str:
+        return slurm(["env", "SBATCH_ACCOUNT=physics", *arguments])
+
+    engine = SlurmEngine(NODES, as_physics, batch="billed")
+    engine.start(Order(("billed", 1), ("n2",), {"cpu": 1000, "mem": 64}, 60, ("true",)))
+    until = time.monotonic() + 60
+    ends: list[Ended] = []
+    while not ends and time.monotonic() < until:
+        ends += [e for e in engine.events(0.5) if isinstance(e, Ended)]
+    assert [e.outcome for e in ends] == [Outcome.COMPLETED]
+    rows: list[str] = []
+    while not rows and time.monotonic() < until:
+        told = slurm(["sacct", "-X", "-P", "-n", "-o", "JobName,Account"])
+        rows = [row for row in told.splitlines() if row.startswith("plancast-billed-1-billed|")]
+        time.sleep(0.2)
+    assert rows == ["plancast-billed-1-billed|physics"]
 
 
 def test_a_batch_survives_the_loss_of_a_node(slurm: Inside, tmp_path: Path) -> None:

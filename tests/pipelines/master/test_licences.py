@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from plancast.pipelines.engines.sim import Faults
-from plancast.pipelines.master.loop import master_of
+from plancast.pipelines.master.batch import master_of
 from plancast.pipelines.master.state import State
 from plancast.planner.model.domain import CountedResource
 from tests.pipelines.master.test_master import (

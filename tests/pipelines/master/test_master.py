@@ -14,8 +14,9 @@ import pytest
 
 from plancast.pipelines.engines.base import Key, Order
 from plancast.pipelines.engines.sim import Faults, SimEngine, overloads
+from plancast.pipelines.master.batch import master_of
 from plancast.pipelines.master.joblog import append_log
-from plancast.pipelines.master.loop import Master, NoAnswer, Options, master_of
+from plancast.pipelines.master.loop import Master, NoAnswer, Options
 from plancast.pipelines.master.state import State
 from plancast.pipelines.master.view import facts
 from plancast.planner.instances.generate import generate_batch, generate_cluster

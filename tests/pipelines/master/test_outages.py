@@ -20,8 +20,8 @@ from plancast.pipelines.engines.base import (
 )
 from plancast.pipelines.engines.patient import PatientEngine, patiently
 from plancast.pipelines.engines.sim import Faults, SimEngine
-from plancast.pipelines.master.batch import account
-from plancast.pipelines.master.loop import Options, master_of
+from plancast.pipelines.master.batch import account, master_of
+from plancast.pipelines.master.loop import Options
 from plancast.pipelines.master.outcome import failures, outputs, tail
 from plancast.pipelines.master.state import State
 from plancast.pipelines.master.view import facts

@@ -17,6 +17,7 @@ from plancast.planner.model.domain import (
     Running,
     Snapshot,
     Task,
+    Window,
     Worker,
 )
 from plancast.planner.model.events import apply
@@ -30,6 +31,7 @@ from plancast.planner.model.messages import (
     TaskPreempted,
     TaskStarted,
     TaskSubmitted,
+    WorkerBlocked,
     WorkerDraining,
     WorkerJoined,
     WorkerLost,
@@ -148,6 +150,13 @@ def test_draining_worker_gets_its_end() -> None:
     assert [w.until_s for w in after.workers] == [None, 500]
 
 
+def test_a_worker_gets_the_windows_of_the_event_and_no_others() -> None:
+    """A reservation that was taken back would keep a worker empty."""
+    first = apply(snapshot(), WorkerBlocked(110, "w2", (Window(200, 300),)))
+    assert [w.blocked for w in first.workers] == [(), (Window(200, 300),)]
+    assert apply(first, WorkerBlocked(120, "w2", ())).worker_by_id["w2"].blocked == ()
+
+
 def test_changed_task_keeps_its_turn_and_its_predecessors() -> None:
     """Would fail if a changed weight cost a task its place, or a change could make a cycle."""
     before = snapshot()
@@ -193,6 +202,7 @@ IMPOSSIBLE: list[tuple[Any, str]] = [
     (WorkerLost(100, "w9"), "worker 'w9' is not in the cluster"),
     (WorkerJoined(100, W1), "worker w1 is in the cluster already"),
     (WorkerDraining(100, "w9", 200), "worker 'w9' is not in the cluster"),
+    (WorkerBlocked(100, "w9", ()), "worker 'w9' is not in the cluster"),
 ]
 
 
@@ -254,6 +264,7 @@ def histories(draw: st.DrawFn) -> list[tuple[int, Any]]:
         st.builds(WorkerLost, st.just(0), worker),
         st.builds(WorkerJoined, st.just(0), st.sampled_from((W1, W2, W3))),
         st.builds(WorkerDraining, st.just(0), worker, st.integers(0, 99)),
+        st.builds(WorkerBlocked, st.just(0), worker, st.just((Window(40, 90),))),
     )
     return draw(st.lists(st.tuples(st.integers(-1, 4), event), max_size=30))
 
