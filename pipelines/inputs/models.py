@@ -33,7 +33,7 @@ from plancast.pipelines.inputs.counted import LIMIT_COLUMNS, LimitsSection, Reso
 from plancast.pipelines.inputs.energy import EnergySection, Rate
 from plancast.pipelines.inputs.foreign import nearest
 from plancast.pipelines.inputs.yaml_files import Section
-from plancast.planner.model.domain import Hourly, Outcome, Policy
+from plancast.planner.model.domain import Outcome, Policy
 
 OWN_COLUMNS: dict[str, Cell] = {"res_": round_up_cell, "num_": number_cell, "cat_": text_cell}
 """Beginnings of columns of the user's own: further resources, and features of a predictor."""
@@ -228,8 +228,9 @@ class WorkerRow(Section):
     price_per_kwh: Rate | None = None
     carbon_kg_per_kwh: Rate | None = None
     health: float = Field(1, gt=0, le=1)
+    devices: bool = False
 
-    def rates(self, energy: EnergySection) -> dict[str, float | Hourly]:
+    def rates(self, energy: EnergySection) -> dict[str, Any]:
         """What its energy costs and emits: its own, or that of the cluster."""
         return {
             name: getattr(energy, name) if getattr(self, name) is None else getattr(self, name)
@@ -244,6 +245,7 @@ class RunningRow(Section):
     model_config = ConfigDict(extra="allow")
     workers: list[str] = Field(min_length=1)
     start_s: Instant
+    devices: list[list[int]] = Field(default_factory=list)
 
 
 class FinishedRow(Section):

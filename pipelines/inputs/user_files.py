@@ -472,7 +472,7 @@ def _workers(row: WorkerRow, energy: EnergySection) -> list[Worker]:
         machine_class=row.machine_class, free_from_s=row.free_from_s, until_s=row.until_s,
         blocked=tuple(Window(start_s, end_s) for start_s, end_s in row.blocked),
         idle_w=row.idle_w, busy_w=row.busy_w, boot_kwh=row.boot_kwh, health=row.health,
-        **row.rates(energy),
+        devices=row.devices, **row.rates(energy),
     )  # fmt: skip
     return (
         [one] if row.count is None else [replace(one, id=f"{row.id}-{i}") for i in range(row.count)]
@@ -496,7 +496,8 @@ def _running(
                 raise table.fault(k, f"{name!r} is no worker; {nearest(name, workers)}", "workers")
         try:
             mode = task.modes[0].id if task.modes else ""
-            result.append(Running(task, tuple(row.workers), row.start_s, mode))
+            devices = tuple(tuple(held) for held in row.devices)
+            result.append(Running(task, tuple(row.workers), row.start_s, mode, devices))
         except BadRequest as error:
             raise table.fault(k, str(error)) from None
     return tuple(result), limits_of(table, _task_ids(table))
@@ -511,6 +512,7 @@ def write_cluster(cluster: ClusterFile, path: PathLike) -> None:
             _told(_task_row(run.done))
             | ({"mode": run.mode} if run.mode else {})
             | {"workers": list(run.workers), "start_s": run.start_s}
+            | ({"devices": [list(held) for held in run.devices]} if run.devices else {})
             for run in cluster.running
         ]
     if cluster.finished:

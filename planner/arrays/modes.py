@@ -224,6 +224,7 @@ def encode_choices(request: PlanRequest, left_out: Mapping[str, str] | None = No
     that no worker can hold in any is left out with the reason of its first way.
     """
     snapshot = request.snapshot
+    snapshot.refuse_devices("planning with modes", all_of_them=True)
     plain, ways_of = _every_way(request)
     every = encode(plain)
     first, unplanned, hard = _first_ways(request, every, ways_of)

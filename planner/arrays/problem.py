@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plancast.planner.arrays.cost import Priced, schedule_cost
+from plancast.planner.arrays.device_use import (
+    DeviceUse,
+    device_start,
+    device_use,
+    devices_in,
+    given,
+    most_pieces,
+)
+from plancast.planner.arrays.devices import Devices
 from plancast.planner.arrays.hours import (
     Hours,
     extra_cost,
@@ -95,12 +104,15 @@ class Schedule:
         Worker of each shard; task i has the pieces ``shard_ptr[i]:shard_ptr[i + 1]``.
     mode : int64 (tasks,), optional
         Row of ``modes.Choices`` in which each task is done, where tasks have modes.
+    devices : int64 (pieces,), optional
+        Devices of each piece as bits, on workers where they are told apart (``device_use``).
     """
 
     start: Ints
     end: Ints
     worker: Ints
     mode: Ints | None = None
+    devices: Ints | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +182,8 @@ class Problem:
         What is free of them, as one worker, before anything is planned.
     hours : Hours, optional
         What energy costs above its least price, by the hour.
+    devices : DeviceUse, optional
+        Where the GPUs of a worker are devices.
     memory : dict
         What has been worked out from the rest once and for all (the relaxation).
     """
@@ -225,6 +239,7 @@ class Problem:
     takes: Ints
     spare: Profile
     hours: Hours | None = None
+    devices: DeviceUse | None = None
     memory: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -243,15 +258,25 @@ class Problem:
         """A fresh profile of what is free of counted resources, with room; None where none are.
 
         Even where none can run short there is one: kernels are compiled by what a request has.
-        So there is where energy has hours, for which they are compiled once.
+        So there is where energy has hours, for which they are compiled once, and where devices are
+        told apart, which come with it.
         """
-        if not self.request.snapshot.counted and self.hours is None:
+        if not self.request.snapshot.counted and self.hours is None and not self.tells_apart:
             return None
         times, free, count = self.spare
         # One that takes some makes two segments more.
         more = 2 * len(self.tasks) + 2
         times, free = np.pad(times, ((0, 0), (0, more))), np.pad(free, ((0, 0), (0, more), (0, 0)))
-        return Spare(times, free, count.copy(), self.takes)
+        return Spare(times, free, count.copy(), self.takes, self.device_state())
+
+    @property
+    def tells_apart(self) -> bool:
+        """Whether a search must tell devices of some worker apart."""
+        return self.devices is not None and self.devices.told_apart
+
+    def device_state(self) -> Devices | None:
+        """Who holds which devices before anything is planned; None where none are told apart."""
+        return None if self.devices is None else self.devices.state(int(self.shard_ptr[-1]))
 
     def durations_on(self, task: int) -> Ints:
         """Duration of a task on each worker, 0 where it may not run. Shape (workers,)."""
@@ -320,9 +345,9 @@ class Problem:
 
     @cached_property
     def is_related(self) -> bool:
-        """Whether a start or a lag is waited for, or the pieces of a gang may not lie anyhow."""
+        """Whether a start or a lag is waited for, or pieces may not lie anyhow or on any device."""
         plain = (self.link[:, SINCE] == 1) & (self.link[:, LAG] == 0)
-        return not plain.all() or bool(self.is_shaped.any())
+        return not plain.all() or bool(self.is_shaped.any()) or self.tells_apart
 
     @cached_property
     def horizon_s(self) -> float:
@@ -403,6 +428,7 @@ def encode(request: PlanRequest, left_out: Mapping[str, str] | None = None) -> P
     _check_horizon(task_arrays, machines, busy["busy_end"], held["spare"], lags)
     task_arrays["demand"] = amounts([k.demand for k in kinds], resources)[kind_of]
     allowed, share = _fit(kinds, workers, resources, machines["capacity"])
+    devices = device_use(snapshot, running_end, kind_of, allowed)
     whole = add_alone(snapshot, machines, busy, task_arrays)
     resources = (*resources, ALONE) if whole else resources
     task_arrays["gang"] = gang_array(snapshot.pending, pieces, choices, whole)
@@ -412,7 +438,7 @@ def encode(request: PlanRequest, left_out: Mapping[str, str] | None = None) -> P
         machines["shut_worker"], machines["shut_start"], machines["shut_end"],
     )  # fmt: skip
     unplanned, infeasible = _unplaceable(
-        request, task_arrays, machines, kind_of, allowed, profile, held, choices
+        request, task_arrays, machines, kind_of, allowed, profile, held, choices, devices
     )
     if left_out:
         unplanned = {**left_out, **unplanned}
@@ -464,6 +490,7 @@ def encode(request: PlanRequest, left_out: Mapping[str, str] | None = None) -> P
         counted=held["counted"],
         takes=held["takes"][keep],
         spare=held["spare"],
+        devices=None if devices is None else devices.of_tasks(keep),
         **{name: values[keep] for name, values in task_arrays.items()},
         **machines,
         **busy,
@@ -518,8 +545,14 @@ def _incumbent_arrays(
 
 
 def decode(problem: Problem, schedule: Schedule) -> Plan:
-    """A schedule of a problem as a plan, in order of start."""
+    """A schedule of a problem as a plan, in order of start.
+
+    Devices that need not be told apart are given here; where the schedule has none of the others
+    and the rule finds no room, the plan names none.
+    """
     snapshot = problem.request.snapshot
+    if problem.devices is not None:
+        return _with_devices(problem, schedule, problem.devices)
     ids = [w.id for w in snapshot.workers]
     names = [ids[w] for w in schedule.worker.tolist()]
     ptr = problem.shard_ptr.tolist()
@@ -531,6 +564,48 @@ def decode(problem: Problem, schedule: Schedule) -> Plan:
     ]
     assignments.sort(key=lambda a: (a.start_s, a.end_s, a.task))
     return Plan(tuple(assignments), (), snapshot.now_s, snapshot.version)
+
+
+def _with_devices(problem: Problem, schedule: Schedule, use: DeviceUse) -> Plan:
+    """``decode`` where the GPUs of workers are devices."""
+    plain = decode(replace(problem, devices=None), schedule)
+    masks = device_masks(problem, schedule, use)
+    if masks is None:
+        return plain
+    held = [devices_in(mask) for mask in masks.tolist()]
+    place = {task.id: i for i, task in enumerate(problem.tasks)}
+    named = []
+    for row in plain.assignments:
+        mine = held[slice(*problem.shard_ptr[place[row.task] :][:2].tolist())]
+        named.append(replace(row, devices=tuple(mine)) if any(mine) else row)
+    return replace(plain, assignments=tuple(named))
+
+
+def with_devices(problem: Problem, plan: Plan) -> Plan:
+    """A plan with devices given anew by the rule; itself where there is no room for them."""
+    index = {w.id: k for k, w in enumerate(problem.workers)}
+    rows = [plan.by_task.get(task.id) for task in problem.tasks]
+    known = [row for row in rows if row is not None and not {*row.workers} - index.keys()]
+    shards = {task.id: task.shards for task in problem.tasks}
+    if problem.devices is None or len(known) < len(rows):
+        return plan
+    if any(len(row.workers) != shards[row.task] for row in known):
+        return plan
+    now = problem.request.snapshot.now_s
+    schedule = Schedule(
+        np.array([row.start_s - now for row in known], np.int64),
+        np.array([row.end_s - now for row in known], np.int64),
+        np.array([index[w] for row in known for w in row.workers], np.int64),
+    )
+    return decode(problem, schedule)
+
+
+def device_masks(problem: Problem, schedule: Schedule, use: DeviceUse) -> Ints | None:
+    """Devices of every piece of a schedule, as bits; see ``device_use.given``."""
+    task = np.repeat(np.arange(len(problem.tasks)), problem.shards)
+    return given(
+        use, task, schedule.worker, schedule.start[task], schedule.end[task], schedule.devices
+    )
 
 
 def offsets(sizes: Sequence[int] | Ints) -> Ints:
@@ -724,6 +799,7 @@ def _unplaceable(
     profile: Profile,
     held: dict[str, Any],
     choices: Mapping[int, range],
+    devices: DeviceUse | None,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Tasks proven unplaceable, and tasks proven impossible only by their hard bounds."""
     snapshot = request.snapshot
@@ -767,7 +843,9 @@ def _unplaceable(
         ):
             continue  # the same for a gang
         else:
-            reason = _why_no_time(i, task, task_arrays, durations, may, profile, request, held)
+            reason = _why_no_time(
+                i, task, task_arrays, durations, may, profile, request, held, devices
+            )
             if reason is not None:
                 hard, text = reason
                 (infeasible if hard else unplanned)[task.id] = text
@@ -824,6 +902,8 @@ def _most_together(
         pieces = []
         for w in np.flatnonzero(may if row is None else may & allowed[row]):
             fits = [workers[int(w)].capacity[r] // a for r, a in task.demand.items() if a > 0]
+            if workers[int(w)].devices:
+                fits.append(most_pieces(task, workers[int(w)].device_count))
             pieces.append(min(here, min(fits, default=task.shards)))
         most = max(most, sum(sorted(pieces, reverse=True)[:on]))
     return most
@@ -879,6 +959,7 @@ def _why_no_time(
     profile: Profile,
     request: PlanRequest,
     held: dict[str, Any],
+    devices: DeviceUse | None,
 ) -> tuple[bool, str] | None:
     """Why a task finds no time even alone on the cluster; (whether a hard bound is why, text)."""
     times, free, count = profile
@@ -895,6 +976,8 @@ def _why_no_time(
                 start = earliest_start(
                     spare_times[0], spare_free[0], spare_count[0], held["takes"][i], start, d
                 )
+            if devices is not None and start < FAR:
+                start = device_start(devices, i, int(w), start)
         latest = latest_start(
             task_arrays["hard_end"][i],
             task_arrays["last_start"][i],

@@ -13,6 +13,13 @@ from typing import NamedTuple
 import numpy as np
 
 from plancast.planner.arrays.cost import task_cost
+from plancast.planner.arrays.devices import (
+    Devices,
+    device_pieces,
+    give,
+    takes_devices,
+    when_devices,
+)
 from plancast.planner.arrays.jit import brief, inner
 from plancast.planner.arrays.rows import any_of, slowest
 
@@ -137,12 +144,15 @@ class Spare(NamedTuple):
     times, free, segments
         Profile, as one worker's, with room for all tasks; used up.
     takes : int64 (tasks, counted)
+    devices : Devices, optional
+        Who holds which GPUs of workers, where these are told apart.
     """
 
     times: np.ndarray
     free: np.ndarray
     segments: np.ndarray
     takes: np.ndarray
+    devices: Devices | None
 
 
 @inner
@@ -155,9 +165,14 @@ def _earliest_spare(spare, i, not_before, duration, latest):
 
 @inner
 def _beside(times, free, count, w, demand, i, start, duration, latest, spare):
-    """The first start from `start`, where it fits on the worker, that has what is counted too."""
+    """The first start from `start`, where it fits on the worker, that has what is counted too.
+
+    And devices of the worker.
+    """
     while start < FAR:
         at = _earliest_spare(spare, i, start, duration, latest)
+        if at < FAR:
+            at = when_devices(spare.devices, w, i, at, duration, latest)
         if at == start or at >= FAR:
             return at
         start = _earliest_by(times, free, count, w, demand, i, at, duration, latest)
@@ -340,6 +355,10 @@ def _place_gang(
                         times[w], free[w], count[w], demand, moment, limit,
                         min(most, shape[MOST_HERE]), shape[WHOLE],
                     )  # fmt: skip
+                    if spare is not None:
+                        pieces[w] = device_pieces(
+                            spare.devices, w, i, moment, moment + limit, pieces[w],
+                        )  # fmt: skip
                     total += pieces[w]
             if packed:
                 total = keep_fullest(pieces, shape[MOST_WORKERS], shards)
@@ -428,7 +447,7 @@ def list_schedule(
     for i in order:
         not_before, counted = release[i], False
         if spare is not None:
-            counted = any_of(spare.takes[i])
+            counted = any_of(spare.takes[i]) or takes_devices(spare.devices, i)
         for p in range(link_ptr[i], link_ptr[i + 1]):
             since = end[link[p, BEFORE]] if link[p, SINCE] == 1 else start[link[p, BEFORE]]
             not_before = max(not_before, since + link[p, LAG])
@@ -491,6 +510,8 @@ def list_schedule(
             w = worker[p]
             times, free = with_room(times, free, count, w)
             occupy(times, free, count, w, begin, finish, demand[i])
+            if spare is not None:
+                give(spare.devices, p, w, i, begin, finish, 0)
             if gang[i, WHOLE] > 0 and (p + 1 == shard_ptr[i + 1] or worker[p + 1] != w):
                 # Its other pieces have left something of what it takes as a whole.
                 k = _segment_at(times[w], count[w], begin)

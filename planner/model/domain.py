@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from functools import cached_property
@@ -56,6 +56,12 @@ MOST_FACTOR = 1e12
 
 MOST_SHARDS = 1_000_000
 """No gang has more pieces."""
+
+GPU, DEVICE = "gpu", 1000
+"""The resource that may come as devices, and what one of them has of it."""
+
+MOST_DEVICES = 62
+"""No worker has more: a set of them is the bits of a number."""
 
 DAY_S = 86_400
 """Seconds of a day."""
@@ -524,6 +530,9 @@ class Worker:
         Grid intensity where it stands: kilograms of CO2 equivalent for each kilowatt-hour.
     health : float
         Chance to survive an hour, in (0, 1].
+    devices : bool
+        Whether its ``gpu`` is so many whole devices, 1000 each: a piece takes some of them whole
+        or a share of one (``devices``). Else it is an amount like any other.
     """
 
     id: str
@@ -539,6 +548,7 @@ class Worker:
     price_per_kwh: float | Hourly = 0.0
     carbon_kg_per_kwh: float | Hourly = 0.0
     health: float = 1.0
+    devices: bool = False
 
     def __post_init__(self) -> None:
         _require(bool(self.id), "a worker has an empty id; give every worker a name")
@@ -553,6 +563,18 @@ class Worker:
             if not isinstance(value := getattr(self, key), Hourly):
                 _check_factor(name, key, value)
         _require(0 < self.health <= 1, f"{name}: health is {self.health}; it must lie in (0, 1]")
+        if self.devices:
+            have = self.capacity.get(GPU, 0)
+            _require(
+                have % DEVICE == 0 and have <= MOST_DEVICES * DEVICE,
+                f"{name}: has {in_words(GPU, have)} as devices; give a whole number of them, at "
+                f"most {MOST_DEVICES}",
+            )
+
+    @property
+    def device_count(self) -> int:
+        """How many devices it has; 0 where its ``gpu`` is an amount like any other."""
+        return self.capacity.get(GPU, 0) // DEVICE if self.devices else 0
 
     def free_at(self, now_s: int) -> int:
         """First moment from now on at which it may take a new task."""
@@ -576,13 +598,16 @@ class Worker:
 class Running:
     """A task that runs now, one worker for each of its shards, since `start_s`.
 
-    `mode` is the one of its modes that it runs in; "" where it has none.
+    `mode` is the one of its modes that it runs in; "" where it has none. `devices` are those that
+    each piece has of its worker, by number from 0; where none are named they are not known
+    (``devices.filled``).
     """
 
     task: Task
     workers: tuple[str, ...]
     start_s: int
     mode: str = ""
+    devices: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         _check_times(f"running task {self.task.id}", start_s=self.start_s)
@@ -595,6 +620,11 @@ class Running:
         _require(
             len(self.workers) == shards,
             f"running task {self.task.id}: {len(self.workers)} workers, {shards} shards",
+        )
+        _require(
+            len(self.devices) in (0, shards),
+            f"running task {self.task.id}: devices of {len(self.devices)} pieces, {shards} shards; "
+            "name those of every piece, or none",
         )
 
     @property
@@ -683,6 +713,38 @@ class Snapshot:
         for task in (*self.pending, *(r.task for r in self.running)):
             if task.counted:
                 self.check_counted(task)
+        self.check_devices((*self.pending, *(r.task for r in self.running)))
+        for run in self.running:
+            if run.devices:
+                self.check_held(run)
+
+    @cached_property
+    def has_devices(self) -> bool:
+        """Whether a worker's GPUs are devices."""
+        return any(worker.devices for worker in self.workers)
+
+    def check_devices(self, tasks: Iterable[Task]) -> None:
+        """Refuse tasks that no devices can be given to, where GPUs are devices (``BadRequest``)."""
+        for task in tasks if self.has_devices else ():
+            for way in task.modes or (task,):
+                wanted = way.demand.get(GPU, 0)
+                _require(
+                    wanted < DEVICE or wanted % DEVICE == 0,
+                    f"task {task.id}: asks for {in_words(GPU, wanted)}, and the cluster's GPUs are "
+                    "devices; ask for a whole number of them, or for less than 1 as a share of one",
+                )
+
+    def check_held(self, run: Running) -> None:
+        """Refuse a running task whose devices cannot be those it takes (``BadRequest``)."""
+        wanted = run.done.demand.get(GPU, 0)
+        for name, held in zip(run.workers, run.devices, strict=True):
+            have = self.worker_by_id[name].device_count
+            takes = -(-wanted // DEVICE) if have else 0
+            _require(
+                len(set(held)) == len(held) == takes and all(0 <= d < have for d in held),
+                f"running task {run.task.id}: holds devices {list(held)} of worker {name}, which "
+                f"has {have}; a piece takes {takes}",
+            )
 
     def _check_predecessors(self, known_tasks: set[str]) -> None:
         for task in self.pending:
@@ -753,9 +815,11 @@ class Snapshot:
         """
         copy = object.__new__(Snapshot)
         copy.__dict__.update({**self.__dict__, **changes})
-        for name, index in _INDEX_OF.items():
-            if name in changes and index not in changes:
-                copy.__dict__.pop(index, None)
+        for name, indices in _INDEX_OF.items():
+            if name in changes:
+                for index in indices:
+                    if index not in changes:
+                        copy.__dict__.pop(index, None)
         return copy
 
     @property
@@ -782,6 +846,31 @@ class Snapshot:
             what = "the snapshot has budgets" if name is None else f"task {name} has modes"
             raise BadRequest(
                 f"{what}, which {who} does not know; give each task one way of being done"
+            )
+
+    @property
+    def shares_devices(self) -> bool:
+        """Whether tasks take different parts of devices, or one of which a device is no multiple.
+
+        Else what is free of ``gpu`` tells what fits, whichever devices it is.
+        """
+        if not self.has_devices:
+            return False
+        tasks = (*self.pending, *(run.task for run in self.running))
+        wanted = {way.demand.get(GPU, 0) for task in tasks for way in task.modes or (task,)}
+        parts = {min(amount, DEVICE) for amount in wanted if amount}
+        return len(parts) > 1 or any(DEVICE % part for part in parts)
+
+    def refuse_devices(self, who: str, *, all_of_them: bool = False) -> None:
+        """Refuse devices that `who` cannot plan (``BadRequest``): shared ones, or `all_of_them`."""
+        if self.shares_devices or (all_of_them and self.has_devices):
+            name = next(worker.id for worker in self.workers if worker.devices)
+            raise BadRequest(
+                f"worker {name} has GPUs as devices of which tasks take shares, which {who} cannot "
+                "tell apart; leave its `devices` out"
+                if not all_of_them
+                else f"worker {name} has GPUs as devices, which {who} does not know; leave its "
+                "`devices` out"
             )
 
     @cached_property
@@ -811,11 +900,11 @@ class Snapshot:
 
 
 _INDEX_OF = {
-    "workers": "worker_by_id",
-    "pending": "pending_by_id",
-    "running": "running_by_id",
-    "finished": "finished_by_id",
-    "counted": "counted_by_id",
+    "workers": ("worker_by_id", "has_devices"),
+    "pending": ("pending_by_id",),
+    "running": ("running_by_id",),
+    "finished": ("finished_by_id",),
+    "counted": ("counted_by_id",),
 }
 """Field of a snapshot to what is cached of it."""
 
@@ -1097,7 +1186,8 @@ class Policy:
 class Assignment:
     """A task on its workers (one for each shard) over ``[start_s, end_s)``.
 
-    `mode` is the one of its modes that is chosen; "" where it has none.
+    `mode` is the one of its modes that is chosen; "" where it has none. `devices` are those that
+    each piece has of its worker, by number from 0; empty where no worker's GPUs are devices.
     """
 
     task: str
@@ -1105,6 +1195,7 @@ class Assignment:
     start_s: int
     end_s: int
     mode: str = ""
+    devices: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         # Compared at once: a plan holds ten thousands of these.

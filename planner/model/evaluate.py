@@ -27,6 +27,7 @@ from plancast.planner.model.domain import (
     in_words,
 )
 from plancast.planner.model.energy import boot_draw, draws_by_hour, weighed
+from plancast.planner.model.judge_devices import device_violations
 from plancast.planner.model.judge_placement import (
     company_violations,
     meets_labels,
@@ -84,8 +85,9 @@ def evaluate(
     unplanned : collection of str
         Pending tasks that the plan may leave out.
     realised : bool
-        Judge what really ran: the durations are the truth's, and assignments of running
-        tasks tell their true ends. Everything else is judged alike.
+        Judge what really ran: the durations are the truth's, assignments of running tasks tell
+        their true ends, and which devices a task had may be unknown. Everything else is judged
+        alike.
 
     Returns
     -------
@@ -335,6 +337,8 @@ def _violations(
     yield from _capacity_violations(request, plan, spans)
     yield from _budget_violations(request, plan, to_place)
     yield from _company_violations(request, plan, spans)
+    if snapshot.has_devices or any(a.devices for a in plan.assignments):
+        yield from device_violations(snapshot, plan, spans, to_place, realised)
     if snapshot.counted:
         yield from over_counted(snapshot, holds_of(request, plan, spans))
 

@@ -114,6 +114,7 @@ def _check_named(snapshot: Snapshot, task: Task) -> None:
         if _state(snapshot, before) == "unknown":
             raise BadRequest(f"task {task.id}: after names {before!r}, which is not in the request")
     snapshot.check_counted(task)
+    snapshot.check_devices((task,))
     if task.depends:
         snapshot.check_known_to_run(task)
 
@@ -160,7 +161,9 @@ def _started(snapshot: Snapshot, event: TaskStarted) -> Changes:
             raise BadRequest(
                 f"task {task.id} follows {on.task}, which is {state}, not {_NEEDED[on.kind]}"
             )
-    run = Running(task, event.workers, event.at_s, event.mode)
+    run = Running(task, event.workers, event.at_s, event.mode, event.devices)
+    if event.devices:
+        snapshot.check_held(run)
     return {
         "pending": _without(snapshot.pending, task.id),
         "pending_by_id": _less(snapshot.pending_by_id, task.id),
@@ -242,7 +245,11 @@ def _joined(snapshot: Snapshot, event: WorkerJoined) -> Changes:
     if event.worker.id in snapshot.worker_by_id:
         raise BadRequest(f"worker {event.worker.id} is in the cluster already")
     snapshot.check_capacity(event.worker)
-    return {"workers": (*snapshot.workers, event.worker)}
+    workers = (*snapshot.workers, event.worker)
+    if event.worker.devices:
+        known = (*snapshot.pending, *(run.task for run in snapshot.running))
+        snapshot.evolved(workers=workers).check_devices(known)
+    return {"workers": workers}
 
 
 def _draining(snapshot: Snapshot, event: WorkerDraining) -> Changes:

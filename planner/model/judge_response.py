@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from plancast.planner.model.counted import changes_s, counted_for_ever, counted_is_free
 from plancast.planner.model.domain import (
+    GPU,
     MIN_STRETCH_S,
     RELATIVE_TOLERANCE,
     TERMS,
@@ -19,6 +20,7 @@ from plancast.planner.model.domain import (
     estimate_for,
 )
 from plancast.planner.model.evaluate import evaluate, holds_of, moved_tasks, relative_gap
+from plancast.planner.model.judge_devices import device_room
 from plancast.planner.model.judge_placement import holds_gang, meets_labels
 from plancast.planner.model.judge_precedence import earliest_after, lets_run
 from plancast.planner.model.messages import PlanRequest, PlanResponse, Status
@@ -203,6 +205,8 @@ def _holds(request: PlanRequest, of: Task, mode: str) -> bool:
                 worker.capacity.get(resource, 0) // amount
                 for resource, amount in _worker_demand(request, task).items()
             ]
+            if worker.device_count and task.demand.get(GPU):
+                fits.append(device_room(worker, (), task.demand[GPU], 0, 1))
             room.append((worker, min(fits, default=task.shards)))
     return holds_gang(task, room)
 
@@ -304,6 +308,15 @@ def _breaks_a_bound(
     return policy.max_stretch is not None and stretch > policy.max_stretch
 
 
+def _is_closed(worker: Worker, start_s: int, end_s: int) -> bool:
+    """Whether a worker is not free yet, drains or is blocked within ``[start_s, end_s)``."""
+    if worker.free_from_s is not None and start_s < worker.free_from_s:
+        return True
+    if worker.until_s is not None and end_s > worker.until_s:
+        return True
+    return any(start_s < window.end_s and window.start_s < end_s for window in worker.blocked)
+
+
 def _room(
     worker: Worker,
     spans: list[Span],
@@ -313,11 +326,7 @@ def _room(
     end_s: int,
 ) -> int:
     """How many shards of a task a worker can take over ``[start_s, end_s)`` beside others."""
-    if worker.free_from_s is not None and start_s < worker.free_from_s:
-        return 0
-    if worker.until_s is not None and end_s > worker.until_s:
-        return 0
-    if any(start_s < window.end_s and window.start_s < end_s for window in worker.blocked):
+    if _is_closed(worker, start_s, end_s):
         return 0
     if any(
         (task.exclusive or span.task.exclusive) and start_s < span.end_s and span.start_s < end_s
@@ -333,4 +342,6 @@ def _room(
         for resource, amount in needed.items():
             left = worker.capacity.get(resource, 0) - in_use[resource]
             shards = min(shards, max(0, left) // amount)
+    if shards and worker.device_count and needed.get(GPU):
+        shards = min(shards, device_room(worker, spans, needed[GPU], start_s, end_s))
     return shards

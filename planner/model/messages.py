@@ -321,12 +321,16 @@ class TaskSubmitted:
 
 @dataclass(frozen=True, slots=True)
 class TaskStarted:
-    """A pending task runs, one worker for each shard, in one of its modes if it has some."""
+    """A pending task runs, one worker for each shard, in one of its modes if it has some.
+
+    `devices` as in ``Running``.
+    """
 
     at_s: int
     task: str
     workers: tuple[str, ...]
     mode: str = ""
+    devices: tuple[tuple[int, ...], ...] = ()
     kind: Literal["task_started"] = "task_started"
 
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from plancast.planner.model.devices import held_devices
 from plancast.planner.model.domain import Plan, Running, Task, Worker, estimate_for
 from plancast.planner.model.judge_placement import meets_labels
 from plancast.planner.model.messages import PlanRequest
@@ -29,6 +30,8 @@ class Span:
     """Dominant share that one piece takes of each worker."""
     fastest_s: int | None = None
     """Of a task with modes: the planned duration of the fastest."""
+    devices: tuple[tuple[int, ...], ...] = ()
+    """Those that each piece has of its worker; empty where none are known."""
 
 
 def planned_duration_s(
@@ -123,21 +126,26 @@ def spans_of(request: PlanRequest, plan: Plan) -> Iterator[Span]:
             continue
         placed.add(task.id)
         workers = tuple([worker_by_id[w] for w in assignment.workers])
-        yield _span(request, task, assignment.mode, workers, assignment.start_s, assignment.end_s)
+        yield _span(
+            request, task, assignment.mode, workers, assignment.start_s, assignment.end_s,
+            assignment.devices,
+        )  # fmt: skip
+    held = held_devices(snapshot) if snapshot.has_devices else {}
     kept = _kept_for(snapshot.running)
     for run in snapshot.running:
         task = run.task
         if task.id not in placed and task.id not in plan.preempted:
             end_s = running_end_s(request, run)
             workers = tuple([worker_by_id[w] for w in run.workers])
+            devices = held.get(task.id, ())
             if task.modes:
-                yield _span(request, task, run.mode, workers, run.start_s, end_s)
+                yield _span(request, task, run.mode, workers, run.start_s, end_s, devices)
                 continue
             known = kept.get(task.id)
             if known is None or known[0] is not run or known[1] != [*map(id, workers)]:
                 shares = tuple([worker.dominant_share(task.demand) for worker in workers])
                 known = kept[task.id] = run, [*map(id, workers)], workers, shares
-            yield Span(task, known[2], run.start_s, end_s, known[3])
+            yield Span(task, known[2], run.start_s, end_s, known[3], devices=devices)
 
 
 def _kept_for(running: Sequence[Running]) -> dict[str, Any]:
@@ -162,8 +170,9 @@ def _span(
     workers: tuple[Worker, ...],
     start_s: int,
     end_s: int,
+    devices: tuple[tuple[int, ...], ...],
 ) -> Span:
     done = task.in_mode(mode) if task.modes else task
     shares = tuple([worker.dominant_share(done.demand) for worker in workers])
     fastest_s = fastest_mode_s(request, task) if task.modes else None
-    return Span(done, workers, start_s, end_s, shares, fastest_s)
+    return Span(done, workers, start_s, end_s, shares, fastest_s, devices)

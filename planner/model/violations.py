@@ -27,6 +27,8 @@ class ViolationKind(str, Enum):
     GANG_SPREAD = "gang_spread"
     NOT_ALONE = "not_alone"
     OVER_CAPACITY = "over_capacity"
+    WRONG_DEVICES = "wrong_devices"
+    DEVICE_TAKEN = "device_taken"
     OVER_BUDGET = "over_budget"
     OVER_COUNTED = "over_counted"
     WORKER_NOT_FREE = "worker_not_free"

@@ -17,7 +17,9 @@ from plancast.planner.arrays.deliberate import deliberate_starts
 from plancast.planner.arrays.problem import Ints, offsets
 from plancast.planner.arrays.relations import ALONE
 from plancast.planner.arrays.running import expected_end_s, reserved_s
+from plancast.planner.model.devices import Held, held_devices, takes
 from plancast.planner.model.domain import (
+    DEVICE,
     Assignment,
     CountedResource,
     DependencyKind,
@@ -91,9 +93,12 @@ class PartialOrder:
         )  # fmt: skip
         shown = self.placed if end_s is None else len(self.tasks)
         assignments = [
-            Assignment(self.tasks[i].id, self.workers[i], now + int(start[i]), now + int(end[i]))
+            Assignment(
+                self.tasks[i].id, self.workers[i], now + int(start[i]), now + int(end[i]),
+                devices=self.plan.by_task[self.tasks[i].id].devices if i < self.placed else (),
+            )
             for i in range(shown)
-        ]
+        ]  # fmt: skip
         assignments.sort(key=lambda a: (a.start_s, a.end_s, a.task))
         return replace(self.plan, assignments=tuple(assignments))
 
@@ -170,6 +175,11 @@ def _ends_before(task: Task) -> list[str]:
     return [on.task for on in task.dependencies if on.kind is not DependencyKind.AFTER]
 
 
+def _device(d: int) -> str:
+    """A device of a worker as a resource of its own."""
+    return f"(device {d})"
+
+
 class _Chains:
     """Who holds how much of each resource of each worker, and until when."""
 
@@ -192,31 +202,44 @@ class _Chains:
         if any(task.exclusive for task in self.task_of.values()):
             self.whole = 1 + sum(task.shards for task in self.task_of.values())
         for worker in snapshot.workers:
-            for resource, amount in (*worker.capacity.items(), (ALONE, self.whole)):
+            each = [(_device(d), DEVICE) for d in range(worker.device_count)]
+            for resource, amount in (*worker.capacity.items(), (ALONE, self.whole), *each):
                 self.held[worker.id, resource] = [(snapshot.now_s, -1, amount)]
         runs: dict[tuple[str, str], dict[int, int]] = {}
+        devices_of = held_devices(snapshot) if snapshot.has_devices else {}
         for i, run in enumerate(kept, start=len(rows)):
-            for name, pieces in Counter(run.workers).items():
-                for resource, amount in self._taken(run.task, pieces):
-                    until = expected_end_s(request, run)
-                    self._take(i, name, resource, amount, snapshot.now_s, until, set())
-                    runs.setdefault((name, resource), {})[i] = amount
+            devices = devices_of.get(run.task.id, ())
+            for name, resource, amount in self._taken(run.task, run.workers, devices):
+                until = expected_end_s(request, run)
+                self._take(i, name, resource, amount, snapshot.now_s, until, set())
+                runs.setdefault((name, resource), {})[i] = amount
         for key, amounts in runs.items():
-            capacity = {ALONE: self.whole, **snapshot.worker_by_id[key[0]].capacity}
+            worker = snapshot.worker_by_id[key[0]]
+            capacity = {ALONE: self.whole, **worker.capacity}
+            capacity |= {_device(d): DEVICE for d in range(worker.device_count)}
             if sum(amounts.values()) > capacity.get(key[1], 0):
                 self.crowd[key] = set(amounts)
 
     def link_all(self) -> None:
         """Link every placed task with whom it takes resources over from."""
         for i, row in enumerate(self.rows):
-            for name, pieces in Counter(row.workers).items():
-                for resource, amount in self._taken(self.task_of[row.task], pieces):
-                    self._take(i, name, resource, amount, row.start_s, row.end_s, self.links[i])
+            taken = self._taken(self.task_of[row.task], row.workers, row.devices)
+            for name, resource, amount in taken:
+                self._take(i, name, resource, amount, row.start_s, row.end_s, self.links[i])
 
-    def _taken(self, task: Task, pieces: int) -> list[tuple[str, int]]:
-        """What so many pieces of a task take of a worker."""
-        alone = self.whole if task.exclusive else pieces * (self.whole > 0)
-        return [*((r, a * pieces) for r, a in task.demand.items()), (ALONE, alone)]
+    def _taken(
+        self, task: Task, workers: tuple[str, ...], devices: Held
+    ) -> list[tuple[str, str, int]]:
+        """What a task takes of its workers, and of each device that it holds."""
+        found = []
+        for name, pieces in Counter(workers).items():
+            alone = self.whole if task.exclusive else pieces * (self.whole > 0)
+            found += [(name, r, a * pieces) for r, a in task.demand.items()]
+            found.append((name, ALONE, alone))
+        held: Counter[tuple[str, int]] = Counter()
+        for name, here in zip(workers, devices, strict=False):
+            held.update({(name, d): takes(task.demand)[1] for d in here})
+        return found + [(name, _device(d), amount) for (name, d), amount in held.items()]
 
     def _take(
         self,

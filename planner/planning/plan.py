@@ -13,8 +13,9 @@ import numpy as np
 
 from plancast.planner.arrays import interruption
 from plancast.planner.arrays.modes import Choices, decode_choices, encode_choices
-from plancast.planner.arrays.problem import Problem, Schedule, decode, encode
+from plancast.planner.arrays.problem import Problem, Schedule, decode, encode, with_devices
 from plancast.planner.bounds.lower_bound import lower_bound
+from plancast.planner.model.devices import filled
 from plancast.planner.model.domain import RELATIVE_TOLERANCE, BadRequest, Plan
 from plancast.planner.model.evaluate import evaluate, relative_gap
 from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, Status
@@ -105,6 +106,7 @@ def plan(
     """
     if solver != "auto" and solver not in SOLVERS:
         raise BadRequest(f"there is no solver {solver!r}; choose auto or {', '.join(SOLVERS)}")
+    request = with_known_devices(request)
     if request.snapshot.has_modes:
         _refuse_with_modes(request, solver)
     with prepared(request, _families(request, solver)):
@@ -134,6 +136,12 @@ def _refuse_with_modes(request: PlanRequest, solver: str) -> None:
         raise BadRequest(f"the request has modes or budgets, and {who}")
 
 
+def with_known_devices(request: PlanRequest) -> PlanRequest:
+    """The request with the devices of all that runs named: what is stopped changes no other's."""
+    snapshot = filled(request.snapshot)
+    return request if snapshot is request.snapshot else replace(request, snapshot=snapshot)
+
+
 def plan_without_preemption(
     request: PlanRequest,
     solver: str = "auto",
@@ -156,7 +164,11 @@ def plan_without_preemption(
         )
     contest = _Contest(request, problem)
     if request.incumbent is not None:
-        contest.enter("incumbent", _restamped(request.incumbent, problem))
+        in_force = _restamped(request.incumbent, problem)
+        fault = contest.enter("incumbent", in_force)
+        if fault is not None and isinstance(problem, Problem) and problem.devices is not None:
+            # It may name no devices, or some that are not free any more.
+            contest.enter("incumbent", with_devices(problem, in_force))
     status, bound = Status.FEASIBLE, float("-inf")
     if problem.tasks:
         rng = np.random.default_rng(request.seed)
@@ -350,7 +362,9 @@ def _choose(problem: Problem | Choices, budget: Budget) -> tuple[str, ...]:
         return _choose_for_modes(problem, budget)
     tasks = len(problem.tasks)
     can_prove = problem.shard_ptr[-1] <= EXACT_PIECES
-    if can_prove and tasks <= ASTAR_TASKS and problem.hours is None:
+    # A* knows neither the hour nor who holds which device.
+    whole = problem.hours is None and not problem.tells_apart
+    if can_prove and tasks <= ASTAR_TASKS and whole:
         return ("astar",)
     if can_prove and tasks <= CPSAT_TASKS and (problem.hours is None or budget.steps is not None):
         return ("cpsat",)

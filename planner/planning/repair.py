@@ -24,7 +24,7 @@ from plancast.planner.model.evaluate import (
     moved_tasks,
 )
 from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, Status
-from plancast.planner.planning.plan import plan, plan_without_preemption
+from plancast.planner.planning.plan import plan, plan_without_preemption, with_known_devices
 from plancast.planner.planning.preempt import preemptible, with_preemption
 from plancast.planner.planning.response import judged, respond
 from plancast.planner.planning.scenarios import reordered
@@ -69,6 +69,7 @@ def repair(request: PlanRequest, *, judge: bool = True, **parameters: Any) -> Pl
         policy names scenarios, the order on one machine or few alike is searched a little more.
         Tasks with modes keep those that the incumbent chose; new ones take a mode by rule.
     """
+    request = with_known_devices(request)
     if request.policy.scenarios and request.incumbent is not None:
         plain = request.evolved(policy=replace(request.policy, scenarios=()))
         judge = judge or len(request.snapshot.workers) <= FEW_WORKERS  # an order is searched there

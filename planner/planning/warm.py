@@ -33,6 +33,8 @@ from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.instances.jobshop import parse_jobshop
 from plancast.planner.model.domain import (
     ANY_CLASS,
+    DEVICE,
+    GPU,
     TERMS,
     CountedResource,
     DurationEstimate,
@@ -87,6 +89,19 @@ def _with_licences(request: PlanRequest) -> PlanRequest:
     return replace(request, snapshot=snapshot)
 
 
+def _with_shares(request: PlanRequest) -> PlanRequest:
+    """The request where tasks take GPUs, and every third one a share of one."""
+    workers = tuple(
+        replace(w, capacity={**w.capacity, GPU: 4 * DEVICE}, devices=True)
+        for w in request.snapshot.workers
+    )
+    tasks = tuple(
+        replace(task, demand={**task.demand, GPU: DEVICE if k % 3 else DEVICE // 2})
+        for k, task in enumerate(request.snapshot.pending)
+    )
+    return replace(request, snapshot=request.snapshot.evolved(workers=workers, pending=tasks))
+
+
 def _by_the_hour(request: PlanRequest) -> PlanRequest:
     """The request where energy has a price that is higher by day."""
     tariff = Hourly((0, 6 * 3600, 22 * 3600), (0.1, 0.3, 0.1))
@@ -105,6 +120,7 @@ def _lists() -> None:
         problem = _solve(request, "greedy")
         lower_bound(problem, timed=True)
     _brief(problem)
+    encode(_with_shares(_small())).device_state()
     schedule = SOLVERS["greedy"]().solve(problem, budget=Budget(None, 1), rng=_rng()).schedule
     assert schedule is not None
     successors(problem.pred_ptr, problem.pred)
@@ -205,13 +221,18 @@ FAMILIES: dict[str, Callable[[], None]] = {
     "list schedules by the hour": lambda: _lists_of(_by_the_hour(_small())),
     "ruin and recreate by the hour": lambda: _moves_of(_by_the_hour(_small())),
     "repair by the hour": lambda: _repair(_by_the_hour(_small())),
+    "list schedules with shared devices": lambda: _lists_of(_with_shares(_small())),
+    "ruin and recreate with shared devices": lambda: _moves_of(_with_shares(_small())),
+    "repair with shared devices": lambda: _repair(_with_shares(_small())),
 }
 """Name to what compiles the family; higher rooms add their own."""
 LISTS, MOVES, ORDERS, ASTAR, PROJECTS, MODES, SHOPS, REPAIR, *_FURTHER = FAMILIES
 WITH_LICENCES = dict(zip((LISTS, MOVES, REPAIR), _FURTHER[:3], strict=True))
 """Family to that of the same kernels where something is counted: compiled for itself."""
-BY_HOUR = dict(zip((LISTS, MOVES, REPAIR), _FURTHER[3:], strict=True))
+BY_HOUR = dict(zip((LISTS, MOVES, REPAIR), _FURTHER[3:6], strict=True))
 """The same where energy has hours, whether or not something is counted as well."""
+WITH_SHARES = dict(zip((LISTS, MOVES, REPAIR), _FURTHER[6:], strict=True))
+"""The same where tasks share GPUs that are devices, and energy has no hours."""
 NEEDS = {
     "astar": (ASTAR,), "lns": (MOVES, ORDERS), "project": (PROJECTS, MODES), "shop": (SHOPS, MOVES),
     "repair": (REPAIR, MOVES, ASTAR),
@@ -227,7 +248,7 @@ def needs(solvers: Iterable[str], problem: Problem | Choices) -> set[str]:
     return found
 
 
-_ALL_LISTS = {LISTS, WITH_LICENCES[LISTS], BY_HOUR[LISTS]}
+_ALL_LISTS = {LISTS, WITH_LICENCES[LISTS], BY_HOUR[LISTS], WITH_SHARES[LISTS]}
 
 FEW = 2_000
 """Of so many pairs of tasks, times workers, lists and bounds take less than they do to compile."""
@@ -266,7 +287,11 @@ def uncollected() -> Iterator[None]:
 
 def for_request(request: PlanRequest, families: Iterable[str]) -> set[str]:
     """Those families in the form that a request needs."""
-    form = BY_HOUR if has_hours(request) else WITH_LICENCES if request.snapshot.counted else None
+    form = WITH_LICENCES if request.snapshot.counted else None
+    if has_hours(request):
+        form = BY_HOUR
+    elif request.snapshot.shares_devices:
+        form = WITH_SHARES
     if form is None:
         return set(families)
     # Bounds are compiled once for all.

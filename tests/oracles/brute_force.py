@@ -15,8 +15,10 @@ from dataclasses import dataclass, replace
 from itertools import combinations, combinations_with_replacement
 
 from plancast.planner.arrays.problem import encode
+from plancast.planner.model.devices import held_devices
 from plancast.planner.model.domain import (
     DAY_S,
+    GPU,
     HOUR_S,
     MIN_STRETCH_S,
     WATT_SECONDS_PER_KWH,
@@ -35,6 +37,7 @@ from plancast.planner.model.evaluate import (
 from plancast.planner.model.judge_placement import shape_violations
 from plancast.planner.model.messages import PlanRequest, to_json
 from plancast.planner.model.spans import fastest_mode_s, planned_duration_s, running_end_s
+from tests.oracles.plain_devices import Stay, all_given
 
 
 @dataclass(frozen=True)
@@ -254,6 +257,8 @@ def _cheapest(request: PlanRequest, unplanned: Collection[str]) -> Optimum | Non
                     break
             if not fits:
                 continue
+            if snapshot.has_devices and _devices_of(request, [*chosen, place]) is None:
+                continue
             if not all(
                 held[resource][second] + amount <= snapshot.counted_by_id[resource].at(second)
                 for resource, amount in task.counted.items()
@@ -306,10 +311,12 @@ def _cheapest(request: PlanRequest, unplanned: Collection[str]) -> Optimum | Non
     extend(0, constant)
     if best is None:
         return None
+    devices = _devices_of(request, best) if snapshot.has_devices else [()] * len(best)
+    assert devices is not None
     plan = Plan(
         tuple(
-            Assignment(t.id, p.workers, p.start, p.end, p.mode)
-            for t, p in zip(tasks, best, strict=True)
+            Assignment(t.id, p.workers, p.start, p.end, p.mode, held)
+            for t, p, held in zip(tasks, best, devices, strict=True)
         ),
         (),
         now,
@@ -319,6 +326,31 @@ def _cheapest(request: PlanRequest, unplanned: Collection[str]) -> Optimum | Non
     assert found.valid, found.violations
     assert abs(found.cost - best_cost) <= 1e-9 * max(1.0, abs(found.cost)), (found, best_cost)
     return Optimum(found.cost, plan)
+
+
+def _devices_of(
+    request: PlanRequest, places: list[_Place]
+) -> list[tuple[tuple[int, ...], ...]] | None:
+    """Devices for the pieces of each place beside what runs; None where there are none."""
+    snapshot = request.snapshot
+    have = {w.id: w.device_count for w in snapshot.workers}
+    known = held_devices(snapshot)
+    stays = [
+        Stay(
+            name, snapshot.now_s, running_end_s(request, run), run.done.demand.get(GPU, 0),
+            known[run.task.id][k] if run.task.id in known else (),
+        )
+        for run in snapshot.running
+        for k, name in enumerate(run.workers)
+    ]  # fmt: skip
+    ran = len(stays)
+    stays += [Stay(n, p.start, p.end, p.done.demand.get(GPU, 0)) for p in places for n in p.workers]
+    found = all_given(stays, have)
+    if found is None:
+        return None
+    rest = iter(found[ran:])
+    named = [tuple(next(rest) for _ in place.workers) for place in places]
+    return [held if any(held) else () for held in named]
 
 
 def optimum_with_preemption(request: PlanRequest) -> tuple[tuple[float, float], Plan] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -24,6 +24,7 @@ from plancast.planner.model.messages import Budget, Status
 from plancast.planner.solvers.astar import kernel
 from plancast.planner.solvers.astar.guides import EXCESS, Guide, LearnedGuide, TreeEnsemble
 from plancast.planner.solvers.astar.in_modes import solve_by_choice
+from plancast.planner.solvers.astar.less import solve_less
 from plancast.planner.solvers.astar.space import (
     SearchSpace,
     edges_of,
@@ -139,8 +140,12 @@ class AStar:
         observe: Observe | None = None,
     ) -> Solution:
         """See ``Solver.solve``; a step is an expanded state, and `rng` is not needed."""
-        if problem.hours is not None:
-            return self._without_hours(problem, budget, rng, incumbent, observe)
+        if problem.tells_apart or problem.hours is not None:
+
+            def relaxed(less: Problem) -> Solution:
+                return self.solve(less, budget=budget, rng=rng, incumbent=incumbent)
+
+            return solve_less(problem, relaxed, incumbent, observe)
         stop_at = math.inf
         if budget.seconds is not None:
             stop_at = time.perf_counter() + budget.seconds - CHUNK_S
@@ -170,33 +175,6 @@ class AStar:
         proven = cost - bound <= 2 * kernel.SAME * abs(cost)
         status = Status.OPTIMAL if proven else Status.FEASIBLE
         return Solution(status, schedule, min(bound, cost), cost, search.steps)
-
-    def _without_hours(
-        self,
-        problem: Problem,
-        budget: Budget,
-        rng: np.random.Generator,
-        incumbent: Schedule | None,
-        observe: Observe | None,
-    ) -> Solution:
-        """Search as if energy cost its least price all day: a bound, and a plan with its real cost.
-
-        An edge starts its task as early as it can, which may cost more than a later start.
-        """
-        found = self.solve(
-            replace(problem, hours=None), budget=budget, rng=rng, incumbent=incumbent
-        )
-        known = [s for s in (found.schedule, incumbent) if s is not None]
-        if not known:
-            return found
-        schedule = min(known, key=problem.cost)
-        cost = problem.cost(schedule)
-        bound = min(found.lower_bound, cost)
-        if observe is not None:
-            observe(cost, bound)
-        proven = cost - bound <= 2 * kernel.SAME * abs(cost)
-        status = Status.OPTIMAL if proven else Status.FEASIBLE
-        return Solution(status, schedule, bound, cost, found.steps)
 
     def solve_modes(
         self,

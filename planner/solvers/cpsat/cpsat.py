@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +12,7 @@ from ortools.sat.python import cp_model
 
 from plancast.planner.arrays import interruption
 from plancast.planner.arrays.modes import Choices
-from plancast.planner.arrays.problem import Ints, Problem, Schedule
+from plancast.planner.arrays.problem import Ints, Problem, Schedule, device_masks
 from plancast.planner.arrays.rates import ALL_BUT_MOVES
 from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.model.messages import Budget, Status
@@ -39,6 +39,8 @@ TICKED_TASKS = 20
 """With fewer tasks the proof by the second takes no longer."""
 WORTH_CLASSES = 0.7
 """Classes are modelled where that leaves no more than this part of the intervals."""
+MOST_DEVICE_PAIRS = 10_000
+"""Most pairs of a task and a device that are told apart in a model; of more, GPUs are amounts."""
 EXACTLY = 1e-9
 """Relative difference of two sums of the same costs."""
 
@@ -143,7 +145,8 @@ class _Search:
         problem, settings = self.problem, self.settings
         on = problem.allowed.sum(axis=1)[problem.kind].sum()
         alone = [np.array([w]) for w in range(len(problem.capacity))]
-        classes = classes_of(problem) if settings.by_class else alone
+        # Who holds which device of a class is not said by sums over its workers.
+        classes = classes_of(problem) if settings.by_class and not problem.tells_apart else alone
         first = [int(members[0]) for members in classes]
         by_class = int(problem.allowed[:, first].sum(axis=1)[problem.kind].sum())
         try:
@@ -152,7 +155,10 @@ class _Search:
             if by_class <= min(settings.max_intervals, WORTH_CLASSES * int(on)):
                 self._by_class(classes, int(on) <= settings.max_intervals)
             if int(on) <= settings.max_intervals and not self._is_settled():
-                self._by_worker(classes)
+                if device_pairs(problem) > MOST_DEVICE_PAIRS:
+                    self._without_devices()
+                else:
+                    self._by_worker(classes)
         except (TimeoutError, TooLarge):
             pass
         if self.found is not None:
@@ -243,6 +249,22 @@ class _Search:
         proven = Status.OPTIMAL if status == cp_model.OPTIMAL else Status.FEASIBLE
         self.found = Solution(proven, schedule, min(self.bound, claimed), claimed, self._steps())
 
+    def _without_devices(self) -> None:
+        """GPUs as amounts: a bound, and the plan where devices can be given to it."""
+        assert self.problem.devices is not None
+        relaxed = replace(self.problem, devices=None)
+        self.bound = lower_bound(relaxed)
+        model = Model(relaxed, self.best, self.stop_at, least=self.bound)
+        solver, status = self._solve(model.model, model, 1.0)
+        if status == cp_model.INFEASIBLE:
+            self.found = Solution(Status.INFEASIBLE, steps=self._steps())
+            return
+        self.bound = max(self.bound, model.bound_of(solver.best_objective_bound))
+        if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            schedule = model.schedule(solver)
+            masks = device_masks(self.problem, schedule, self.problem.devices)
+            self._offer(None if masks is None else replace(schedule, devices=masks))
+
     def _as_placed(self, schedule: Schedule) -> Problem:
         """The plain problem that a schedule is of."""
         if self.choices is None or schedule.mode is None:
@@ -300,6 +322,16 @@ class _Search:
         self.found = Solution(Status.FEASIBLE, schedule, bound, cost, self._steps())
         if self.observe is not None:
             self.observe(cost, bound)
+
+
+def device_pairs(problem: Problem) -> int:
+    """Pairs of a task and a device that it may hold, where devices are told apart."""
+    use = problem.devices
+    if use is None or not use.told_apart:
+        return 0
+    devices = np.where(use.apart, use.count, 0)
+    kinds = problem.kind[use.number > 0]
+    return int((problem.allowed[kinds] * devices).sum())
 
 
 class _Watch(cp_model.CpSolverSolutionCallback):

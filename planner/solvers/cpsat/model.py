@@ -25,6 +25,7 @@ from plancast.planner.arrays.schedule import (
 )
 from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.model.domain import DAY_S, HOUR_S, MIN_STRETCH_S
+from plancast.planner.solvers.cpsat.devices import add_devices, devices_held, devices_named
 from plancast.planner.solvers.cpsat.tariffs import Steps, steps_of
 from plancast.planner.solvers.cpsat.worker_classes import idles_at_a_price
 
@@ -86,6 +87,7 @@ class Facts:
                 share = float(ways.share[ways.kind[row[i]], w])
                 self.load_s[w] += share * (end - self.start[i])
             self.pieces.append(counts)
+        self.devices = devices_named(problem, schedule)
 
     def on(self, i: int, p: Piece) -> int:
         """How many pieces of a task are in a class, if it is done in that way and takes as long."""
@@ -177,6 +179,8 @@ class Model:
         self.pieces: list[list[Piece]] = []
         self.chosen: list[list[tuple[int, int, Any]]] = []
         """(row, duration, literal) of all that a task may choose between."""
+        self.devices: dict[tuple[int, int, int], list[Any]] = {}
+        """Of each task, worker and duration how many pieces hold each device, where it matters."""
         self.on_worker: dict[int, list[tuple[int, Piece]]] = {w: [] for w in self.members}
         self.unit_error = 0.0
         self.on: dict[int, Any] = {}
@@ -196,6 +200,8 @@ class Model:
         self._add_precedence()
         for w in self.members:
             self._add_capacity(w)
+            if problem.devices is not None and problem.devices.apart[w]:
+                add_devices(self, w, problem.devices)
             if time.perf_counter() > stop_at:
                 raise TimeoutError
         self._add_whole_capacity()
@@ -926,7 +932,8 @@ class Model:
         if self.choices is not None:
             rows = [next(r for r, _, on in one if solver.value(on)) for one in self.chosen]
             mode = np.array(rows, np.int64)
-        return Schedule(start, end, np.array(worker, np.int64), mode)
+        devices = devices_held(self, solver) if self.problem.tells_apart else None
+        return Schedule(start, end, np.array(worker, np.int64), mode, devices)
 
     def claimed(self, schedule: Schedule) -> float:
         """The cost of a schedule as the objective has it, unrounded."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from plancast.planner.arrays.hours import Hours
@@ -83,7 +85,7 @@ def in_order(problem: Problem, schedule: Schedule, classes: list[Ints]) -> Sched
         priced = idles_at_a_price(problem, int(members[0]))
         amount = last_end[members] if priced else busy_s[members]
         becomes[members[np.argsort(-amount, kind="stable")]] = members
-    return Schedule(schedule.start, schedule.end, becomes[schedule.worker], schedule.mode)
+    return replace(schedule, worker=becomes[schedule.worker])
 
 
 def spread(problem: Problem, schedule: Schedule, classes: list[Ints]) -> Schedule | None:

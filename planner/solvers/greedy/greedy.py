@@ -129,6 +129,7 @@ def schedule_in_order(problem: Problem, order: Ints, rule: int) -> Schedule | No
     # An hour of end time costs a worker's part of an hour of everything that is priced
     # by time, so that a free worker is not filled forever.
     tie = HOUR_S * (problem.rates.end + problem.rates.wait) / len(problem.workers) + 1e-6
+    spare = problem.spare_profile()
     start, end, worker, failed = list_schedule(
         order, rule, tie, *problem.profile(), problem.demand, problem.release,
         problem.raw_release, problem.deadline, problem.hard_end, problem.last_start,
@@ -136,6 +137,9 @@ def schedule_in_order(problem: Problem, order: Ints, rule: int) -> Schedule | No
         problem.kind, problem.allowed, problem.duration, problem.worker_class, problem.link_ptr,
         problem.link, problem.free_from, problem.share,
         problem.last_end.copy(), problem.on.copy(), problem.load_h.copy(), problem.rates,
-        problem.spare_profile(),
+        spare,
     )  # fmt: skip
-    return Schedule(start, end, worker) if failed < 0 else None
+    if failed >= 0:
+        return None
+    held = None if spare is None else spare.devices
+    return Schedule(start, end, worker, devices=held and held.mask[: len(worker)])

@@ -64,8 +64,8 @@ from plancast.planner.solvers.lns.profile import (
     _beside,
     _earliest,
     _earliest_shared,
+    _fit_here,
     _longer,
-    _pieces_that_fit,
     _wider,
 )
 from plancast.planner.solvers.lns.state import _latest_start, _makespan, _put, _run_end, _take
@@ -110,7 +110,7 @@ def _time_price(ti, tf, rates, i, awaited, makespan, tie, start, end):
 
 @inner
 def _fit_gang(
-    ti, ws, profile, durations, room, pieces, row, i, moment, limit, turn, blink,
+    ti, ws, profile, shared, durations, room, pieces, row, i, moment, limit, turn, blink,
 ):  # fmt: skip
     """Fill `pieces` with a gang over a run on workers no slower than `limit`, if it fits.
 
@@ -133,8 +133,8 @@ def _fit_gang(
         if blink > 0.0 and np.random.random() < blink:
             continue
         most = shards if packed else shards - total
-        pieces[w], change = _pieces_that_fit(
-            profile, ws[w, COUNT], w, ti, i, moment, limit, min(most, ti[i, PER_WORKER]),
+        pieces[w], change = _fit_here(
+            profile, shared, ws[w, COUNT], w, ti, i, moment, limit, min(most, ti[i, PER_WORKER]),
         )  # fmt: skip
         total += pieces[w]
         following = min(following, change)
@@ -194,7 +194,8 @@ def _place_gang(
             if cost >= best:
                 break
             total, following = _fit_gang(
-                ti, ws, profile, durations, room, pieces, row, i, moment, limit, turn, blink,
+                ti, ws, profile, shared, durations, room, pieces, row, i, moment, limit, turn,
+                blink,
             )  # fmt: skip
             if total == shards:
                 # Shorter than the limit, and sooner too stretched, if only faster ones were taken.
@@ -479,8 +480,8 @@ def _earliest_at_home(ti, ps, ws, profile, shared, i, moment, duration, latest):
         while following < beyond:
             p, following = following, _run_end(ps, following, beyond)
             w, pieces = ps[p, ON], following - p
-            fit, change = _pieces_that_fit(
-                profile, ws[w, COUNT], w, ti, i, moment, duration, pieces,
+            fit, change = _fit_here(
+                profile, shared, ws[w, COUNT], w, ti, i, moment, duration, pieces,
             )  # fmt: skip
             if fit < pieces:
                 moment, fits = change, False

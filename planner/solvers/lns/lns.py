@@ -348,8 +348,9 @@ class _Search:
                 self._apart(run, until, length, threads)
 
     def _may_split(self) -> bool:
-        """Whether the problem is large, and no resource of the whole cluster ties its halves."""
-        return len(self.problem.tasks) >= SPLIT_TASKS and not self.problem.counted
+        """Whether the problem is large, and nothing that kernels share ties its halves."""
+        tied = self.problem.counted or self.problem.tells_apart
+        return len(self.problem.tasks) >= SPLIT_TASKS and not tied
 
     def _shared(
         self, run: Callable[[list[Walk], float], None], until: float, length: float, group: Ints

@@ -196,12 +196,16 @@ def state_arrays(problem: Problem, schedule: Schedule | None) -> tuple[State, In
     times, free, count = problem.profile()
     workers, pieces = len(problem.workers), int(problem.shard_ptr[-1])
     ts = np.full((len(problem.tasks), 2), FAR, np.int64)
-    ps = np.full((pieces, 2), -1, np.int64)
+    ps = np.full((pieces, 3 if problem.tells_apart else 2), -1, np.int64)
+    ps[:, ruin.MASK :] = 0
     if schedule is not None:
         ts[:, ruin.START], ts[:, ruin.END] = schedule.start, schedule.end
         # Pieces of a task are alike: those on one worker stand side by side.
         task = np.repeat(np.arange(len(problem.tasks)), problem.shards)
-        ps[:, ruin.ON] = schedule.worker[np.lexsort((schedule.worker, task))]
+        side_by_side = np.lexsort((schedule.worker, task))
+        ps[:, ruin.ON] = schedule.worker[side_by_side]
+        if problem.tells_apart and schedule.devices is not None:
+            ps[:, ruin.MASK] = schedule.devices[side_by_side]
     ws = np.zeros((workers, 3), np.int64)
     state = State(ts, ps, ws, np.zeros(workers), np.zeros(len(problem.owners)), _shared(problem))
     profile, ws[:, ruin.COUNT] = packed_profile(words_of(problem), (times, free, count))
@@ -210,7 +214,8 @@ def state_arrays(problem: Problem, schedule: Schedule | None) -> tuple[State, In
 
 def _shared(problem: Problem) -> Shared | None:
     """``State.shared`` before anything is placed; as ``Problem.spare_profile``."""
-    if not problem.request.snapshot.counted and problem.hours is None:
+    plain = problem.hours is None and not problem.tells_apart
+    if not problem.request.snapshot.counted and plain:
         return None
     words = words_of_counted(problem)
     profile, count = packed_profile(words, problem.spare)
@@ -221,7 +226,8 @@ def _shared(problem: Problem) -> Shared | None:
     ti = np.concatenate([ti, words.needs(problem.takes)], axis=1)
     # A task that is put where another one was for a moment has two segments more.
     more = 2 * (int(problem.takes.any(axis=1).sum()) + 2)
-    return Shared(np.pad(profile, ((0, 0), (0, more), (0, 0))), ws, ti)
+    profile = np.pad(profile, ((0, 0), (0, more), (0, 0)))
+    return Shared(profile, ws, ti, problem.device_state())
 
 
 def packed_profile(words: Words, profile: Profile) -> tuple[Ints, Ints]:
@@ -241,7 +247,10 @@ def packed_profile(words: Words, profile: Profile) -> tuple[Ints, Ints]:
 
 def schedule_of(ts: Ints, ps: Ints) -> Schedule:
     """The schedule in a state's arrays."""
-    return Schedule(ts[:, ruin.START].copy(), ts[:, ruin.END].copy(), ps[:, ruin.ON].copy())
+    devices = ps[:, ruin.MASK].copy() if ps.shape[1] > ruin.MASK else None
+    return Schedule(
+        ts[:, ruin.START].copy(), ts[:, ruin.END].copy(), ps[:, ruin.ON].copy(), devices=devices
+    )
 
 
 def ranks(problem: Problem, makespan_s: float | None = None) -> Floats:

@@ -12,6 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from plancast.planner.arrays.devices import (
+    Devices,
+    device_pieces,
+    give,
+    next_change,
+    take_back,
+    takes_devices,
+    when_devices,
+)
 from plancast.planner.arrays.jit import inner
 from plancast.planner.arrays.schedule import FAR
 
@@ -67,9 +76,10 @@ BEFORE, SINCE, LAG = range(3)
 for a task BEFORE is the follower."""
 
 
-ON, SLOT = range(2)
-"""Columns of ``State.ps``: worker of a piece, and its place in the worker's row of items. The
-pieces of a task are sorted by worker; those on one worker are a *run*, whose first stands for all.
+ON, SLOT, MASK = range(3)
+"""Columns of ``State.ps``: worker of a piece, and its place in the worker's row of items; where
+devices are told apart, those that it holds (0: none are given yet). The pieces of a task are sorted
+by worker; those on one worker are a *run*, whose first stands for all.
 """
 
 
@@ -139,11 +149,14 @@ class Shared(NamedTuple):
         COUNT: its number of segments.
     ti : int64 (tasks, ...)
         As ``Fixed.ti``, with the words for what is counted.
+    devices : Devices, optional
+        Who holds which GPUs of workers, where these are told apart.
     """
 
     profile: np.ndarray
     ws: np.ndarray
     ti: np.ndarray
+    devices: Devices | None
 
 
 @inner
@@ -156,11 +169,18 @@ def _earliest_shared(shared, i, not_before, duration, latest):
 
 @inner
 def _beside(profile, n, w, ti, i, start, duration, latest, shared):
-    """The first start from `start`, where it fits on the worker, that has what is counted too."""
-    if ti[i, COUNTED] == 0:
+    """The first start from `start`, where it fits on the worker, that has what is counted too.
+
+    And devices of the worker.
+    """
+    if ti[i, COUNTED] == 0 and not takes_devices(shared.devices, i):
         return start
     while start < FAR:
-        at = _earliest_shared(shared, i, start, duration, latest)
+        at = start
+        if ti[i, COUNTED] == 1:
+            at = _earliest_shared(shared, i, start, duration, latest)
+        if at < FAR:
+            at = when_devices(shared.devices, w, i, at, duration, latest)
         if at == start or at >= FAR:
             return at
         start = _earliest(profile, n, w, ti, i, at, duration, latest)
@@ -232,6 +252,53 @@ def _fill_shared(shared, ti, i, start, end, sign):
 
 
 @inner
+def _give(devices, ps, p, beyond, w, i, start, end):
+    """Let the pieces p to `beyond` - 1 of task i hold devices of worker w: those noted, if any."""
+    if devices is not None:
+        for q in range(p, beyond):
+            give(devices, q, w, i, start, end, ps[q, MASK])
+            ps[q, MASK] = devices.mask[q]
+
+
+@inner
+def _give_back(devices, ps, ti, i):
+    """Let the pieces of task i hold no devices, and note none."""
+    if devices is not None:
+        for q in range(ti[i, FIRST], ti[i, BEYOND]):
+            take_back(devices, q)
+            ps[q, MASK] = 0
+
+
+@inner
+def _note_devices(devices, ps, ti, i):
+    """Write down which devices the pieces of task i hold."""
+    if devices is not None:
+        for q in range(ti[i, FIRST], ti[i, BEYOND]):
+            devices.was[q] = ps[q, MASK]
+
+
+@inner
+def _note_held(shared, ps, ti, i):
+    """The same where anything may be shared."""
+    if shared is not None:
+        _note_devices(shared.devices, ps, ti, i)
+
+
+@inner
+def _as_noted(devices, ps, p):
+    """Note the devices of piece p that were written down."""
+    if devices is not None:
+        ps[p, MASK] = devices.was[p]
+
+
+@inner
+def _as_held(shared, ps, p):
+    """Note the devices of piece p that were written down, where anything may be shared."""
+    if shared is not None:
+        _as_noted(shared.devices, ps, p)
+
+
+@inner
 def _wider(profile, segments):
     """A copy of a profile with room for so many segments, which hold all that are in use.
 
@@ -284,3 +351,14 @@ def _pieces_that_fit(profile, n, w, ti, i, start, duration, most):
         k += 1
         if k == n or profile[w, k, 0] >= end:
             return pieces, profile[w, tightest + 1, 0] if tightest + 1 < n else FAR
+
+
+@inner
+def _fit_here(profile, shared, n, w, ti, i, start, duration, most):
+    """The same with the devices of the worker, where these are told apart."""
+    pieces, change = _pieces_that_fit(profile, n, w, ti, i, start, duration, most)
+    if shared is not None:
+        fit = device_pieces(shared.devices, w, i, start, start + duration, pieces)
+        if fit < pieces:
+            pieces, change = fit, next_change(shared.devices, w, start, change)
+    return pieces, change

@@ -57,6 +57,7 @@ from plancast.planner.solvers.lns.profile import (
     LONE,
     LONE_ALL,
     LONE_EACH,
+    MASK,
     MINE,
     MISS,
     MOVE,
@@ -84,10 +85,15 @@ from plancast.planner.solvers.lns.profile import (
     TASK_INTS,
     WAIT_S,
     Shared,
+    _as_held,
+    _as_noted,
     _earliest,
     _fill,
     _fill_shared,
+    _give,
+    _give_back,
     _longer,
+    _note_held,
     _wider,
 )
 from plancast.planner.solvers.lns.ruins import MOST_SETTLED, RUIN_RULES, _chance, _ruin, _settle
@@ -144,6 +150,7 @@ __all__ = [
     "LONE",
     "LONE_ALL",
     "LONE_EACH",
+    "MASK",
     "MINE",
     "MISS",
     "MOVE",
@@ -224,6 +231,8 @@ def _undo(
         if ts[i, START] < FAR:
             wait_s[ti[i, OWNER]] -= ts[i, START] - ti[i, RAW_RELEASE]
             _fill_shared(shared, ti, i, ts[i, START], ts[i, END], -1)
+            if shared is not None:
+                _give_back(shared.devices, ps, ti, i)
             p = ti[i, FIRST]
             while p < ti[i, BEYOND]:
                 _unlist(ps, ws, items, p)
@@ -237,6 +246,9 @@ def _undo(
         for p in range(first, ti[i, BEYOND]):
             w = was_ps[k, p - first]
             ps[p, ON] = w
+            if shared is not None:
+                _as_noted(shared.devices, ps, p)
+                _give(shared.devices, ps, p, p + 1, w, i, ts[i, START], ts[i, END])
             if p == first or ps[p - 1, ON] != w:
                 ps[p, SLOT] = ws[w, NUMBER]
                 items[w, ws[w, NUMBER]] = p
@@ -478,6 +490,7 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
             was_ts[k, START], was_ts[k, END] = ts[i, START], ts[i, END]
             first = min(first, ts[i, START])
             lowered = lowered or ts[i, END] == makespan
+            _note_held(shared, ps, ti, i)
             for p in range(ti[i, FIRST], ti[i, BEYOND]):
                 was_ps[k, p - ti[i, FIRST]] = ps[p, ON]
                 noted = _note(
@@ -530,6 +543,7 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
                 best_ts[i, START], best_ts[i, END] = was_ts[k, START], was_ts[k, END]
                 for p in range(ti[i, FIRST], ti[i, BEYOND]):
                     best_ps[p, ON] = was_ps[k, p - ti[i, FIRST]]
+                    _as_held(shared, best_ps, p)
             unsaved = False
         current, shifted = fresh, False
         if _as_before(ti, ts, ps, was_ts, was_ps, taken, filled):

@@ -11,6 +11,7 @@ from plancast.planner.solvers.lns.insert import _window
 from plancast.planner.solvers.lns.profile import (
     BASE_END,
     BEFORE,
+    BEYOND,
     BEYOND_PRED,
     BEYOND_SUCC,
     COUNT,
@@ -37,6 +38,8 @@ from plancast.planner.solvers.lns.profile import (
     _fill,
     _fill_shared,
     _fits_in,
+    _give,
+    _give_back,
     _segment,
 )
 from plancast.planner.solvers.lns.state import _has_moved, _task_cost, _worker_cost
@@ -233,6 +236,7 @@ def _settle(
         begin = _earliest(profile, ws[w, COUNT], w, ti, i, earliest, d, start)
         if shared is not None:
             _fill_shared(shared, ti, i, start, start + d, -1)
+            _give_back(shared.devices, ps, ti, i)
             begin = _beside(profile, ws[w, COUNT], w, ti, i, begin, d, start, shared)
         gain = 0.0
         if begin < start:
@@ -247,6 +251,7 @@ def _settle(
                     begin = start
         if shared is not None:
             _fill_shared(shared, ti, i, begin, begin + d, 1)
+            _give(shared.devices, ps, ti[i, FIRST], ti[i, BEYOND], w, i, begin, begin + d)
         _fill(profile, ws, w, begin, begin + d, ti, i, 1)
         if begin < start:
             shifted = True

@@ -51,6 +51,8 @@ from plancast.planner.solvers.lns.profile import (
     Shared,
     _fill,
     _fill_shared,
+    _give,
+    _give_back,
     _wider,
 )
 
@@ -91,9 +93,10 @@ class Fixed(NamedTuple):
 class State(NamedTuple):
     """A schedule and what its cost is made of.
 
-    ``ts`` (tasks, 2), ``ps`` (pieces, 2) and ``ws`` (workers, 3) int64 have the columns named
-    above; ``load_s`` (workers,) is dominant share times seconds, ``wait_s`` (owners,) the
-    sum of waits. ``shared``: what is free of counted resources, None where there are none.
+    ``ts`` (tasks, 2), ``ps`` (pieces, 2; 3 where devices are told apart) and ``ws`` (workers, 3)
+    int64 have the columns named above; ``load_s`` (workers,) is dominant share times seconds,
+    ``wait_s`` (owners,) the sum of waits. ``shared``: what is free of counted resources, and who
+    holds which devices; None where there are none of either.
     """
 
     ts: np.ndarray
@@ -247,6 +250,8 @@ def _put(
         p, following = following, _run_end(ps, following, ti[i, BEYOND])
         w, pieces = ps[p, ON], following - p
         _fill(profile, ws, w, start, end, ti, i, pieces)
+        if shared is not None:
+            _give(shared.devices, ps, p, following, w, i, start, end)
         used = ws[w, NUMBER] > 0 or wi[w, BASE_ON] == 1
         cost += pieces * _piece_cost(ti, wf, share, rates, hours, i, w, start, end)
         if end > ws[w, LAST] or not used:
@@ -277,6 +282,8 @@ def _take(
     """Take task i out; the cost it gives back."""
     start, end = ts[i, START], ts[i, END]
     _fill_shared(shared, ti, i, start, end, -1)
+    if shared is not None:
+        _give_back(shared.devices, ps, ti, i)
     cost = _task_cost(ti, tf, rates, i, start, end)
     if rates[MOVE] > 0.0 and _has_moved(ti, pi, ps, i, start):
         cost += rates[MOVE]

@@ -50,7 +50,7 @@ def base_request() -> PlanRequest:
     """Four workers and six tasks that between them use every feature a plan can break."""
     workers = (
         Worker("w1", {"cpu": 4000, "mem": 8}, labels=frozenset({"ssd"}), machine_class="fast"),
-        Worker("w2", {"cpu": 4000, "mem": 8}, machine_class="slow"),
+        Worker("w2", {"cpu": 4000, "mem": 8, "gpu": 2000}, machine_class="slow", devices=True),
         Worker("late", {"cpu": 4000, "mem": 8}, free_from_s=NOW + 50, machine_class="fast"),
         Worker(
             "short",
@@ -67,10 +67,14 @@ def base_request() -> PlanRequest:
         Task("gang", {"cpu": 3000}, release_s=NOW, shards=2),
         Task("picky", {"cpu": 1000}, release_s=NOW),
         Task("follower", {"cpu": 1000}, release_s=NOW, after=("old", "r", "stuck")),
-        Task("stuck", {"cpu": 1000}, release_s=NOW, counted={"seat": 1}),
+        Task("stuck", {"cpu": 1000, "gpu": 600}, release_s=NOW, counted={"seat": 1}),
     )
     running = (
-        Running(Task("r", {"cpu": 1000}, release_s=NOW - 10, preemptible=True), ("w2",), NOW - 5),
+        Running(
+            Task("r", {"cpu": 1000, "gpu": 500}, release_s=NOW - 10, preemptible=True),
+            ("w2",),
+            NOW - 5,
+        ),
         Running(
             Task("firm", {"cpu": 1000}, release_s=NOW - 10, counted={"seat": 1}), ("w2",), NOW - 5
         ),
@@ -100,7 +104,9 @@ def changed(request: PlanRequest, tasks: dict[str, dict[str, Any]]) -> PlanReque
 
 def put(task: str, workers: str, start: int, duration: int = 10) -> Assignment:
     """A task on its workers (``w1+w2``), from `start` seconds after now."""
-    return Assignment(task, tuple(workers.split("+")), NOW + start, NOW + start + duration)
+    devices = {"stuck": ((1,),), "r": ((0,),)}.get(task, ())
+    on = tuple(workers.split("+"))
+    return Assignment(task, on, NOW + start, NOW + start + duration, devices=devices)
 
 
 VALID = {
@@ -159,6 +165,11 @@ PLAN_CASES: dict[ViolationKind, Broken] = {
     KIND.GANG_APART: Broken(make_plan(), tasks={"gang": {"requires": ("[ssd|!ssd]",)}}),
     KIND.NOT_ALONE: Broken(make_plan(), tasks={"a": {"exclusive": True}}),
     KIND.OVER_CAPACITY: Broken(make_plan(c=put("c", "w1", 24))),
+    KIND.WRONG_DEVICES: Broken(make_plan(stuck=replace(put("stuck", "w2", 3), devices=()))),
+    KIND.DEVICE_TAKEN: Broken(
+        make_plan(a=replace(put("a", "w2", 5), devices=((1,),))),
+        tasks={"a": {"demand": {"cpu": 2000, "gold": 4, "gpu": 500}}},
+    ),
     KIND.OVER_COUNTED: Broken(make_plan(stuck=put("stuck", "w2", 2))),
     KIND.WORKER_NOT_FREE: Broken(make_plan(picky=put("picky", "late", 49))),
     KIND.WORKER_DRAINED: Broken(make_plan(picky=put("picky", "short", 31))),

@@ -1,0 +1,300 @@
+"""GPUs that are devices: brute force, and every engine's plans by the evaluator."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from plancast.planner.arrays.problem import decode, encode
+from plancast.planner.instances.generate import generate_batch, generate_cluster
+from plancast.planner.model.domain import (
+    ANY_CLASS,
+    GPU,
+    BadRequest,
+    DurationEstimate,
+    Mode,
+    Policy,
+    Prices,
+    Running,
+    Snapshot,
+    Task,
+    Worker,
+)
+from plancast.planner.model.evaluate import evaluate
+from plancast.planner.model.judge_response import validate_response
+from plancast.planner.model.messages import Budget, PlanRequest, Status
+from plancast.planner.planning.plan import plan
+from plancast.planner.planning.repair import repair
+from plancast.planner.planning.risk import RiskMeasure, plan_under_risk
+from plancast.planner.solvers import SOLVERS
+from plancast.planner.solvers.cpsat.cpsat import device_pairs
+from plancast.planner.worlds.simulate import execute
+from tests.oracles.brute_force import optimum, without_moves
+from tests.oracles.plain_devices import device_request
+
+CHUNKS, CHUNK = 18, 20
+"""Seeds of one comparison with brute force, of which 300 instances can be planned."""
+UNLIMITED = Budget(None, 1_000_000)
+A_WHILE = Budget(None, 1500)
+
+
+@pytest.mark.parametrize("chunk", range(2))
+def test_cpsat_is_brute_force_on_devices(chunk: int) -> None:
+    """A plan would be called optimal that is not, or impossible where there is one."""
+    compare(range(chunk * CHUNK, (chunk + 1) * CHUNK))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chunk", range(2, CHUNKS))
+def test_cpsat_is_brute_force_on_devices_300_times(chunk: int) -> None:
+    """The few instances above would be those in which nothing goes wrong."""
+    compare(range(chunk * CHUNK, (chunk + 1) * CHUNK))
+
+
+def compare(seeds: range) -> None:
+    """Let CP-SAT prove what brute force finds."""
+    for seed in seeds:
+        request = device_request(seed)
+        problem = encode(request)
+        if problem.infeasible or not problem.tasks:
+            continue
+        best = optimum(request, problem.unplanned)
+        rng = np.random.default_rng(seed)
+        found = SOLVERS["cpsat"]().solve(problem, budget=UNLIMITED, rng=rng)
+        if best is None:
+            assert found.status is Status.INFEASIBLE, seed
+            continue
+        assert found.status is Status.OPTIMAL, seed
+        assert found.schedule is not None
+        made = decode(problem, found.schedule)
+        judged = evaluate(without_moves(request), made, unplanned=problem.unplanned)
+        assert judged.valid, (seed, judged.violations)
+        assert judged.cost == pytest.approx(best.cost, rel=1e-6, abs=1e-9), seed
+        assert found.lower_bound <= best.cost + 1e-6 * max(1.0, abs(best.cost)), seed
+
+
+def test_brute_force_meets_three_hundred_instances() -> None:
+    """The comparison would shrink with how instances are drawn, and nobody see it."""
+    problems = [encode(device_request(seed)) for seed in range(CHUNKS * CHUNK)]
+    compared = [p for p in problems if p.tasks and not p.infeasible]
+    assert len(compared) >= 300
+    assert sum(p.tells_apart for p in compared) >= 200
+
+
+@pytest.mark.parametrize("name", sorted(SOLVERS))
+@pytest.mark.parametrize("chunk", range(4))
+def test_engines_neither_break_devices_nor_prove_what_is_not_so(name: str, chunk: int) -> None:
+    """An engine would give a device twice, or prove a plan optimal that sees no devices."""
+    for seed in range(1000 + 12 * chunk, 1012 + 12 * chunk):
+        request = device_request(seed)
+        problem = encode(request)
+        if problem.infeasible or not problem.tasks:
+            continue
+        rng = np.random.default_rng(seed)
+        found = SOLVERS[name]().solve(problem, budget=A_WHILE, rng=rng)
+        best = optimum(request, problem.unplanned)
+        assert found.status is not Status.INFEASIBLE or best is None, seed
+        if best is not None:
+            assert found.lower_bound <= best.cost + 1e-6 * max(1.0, abs(best.cost)), seed
+        if found.schedule is None:
+            continue
+        made = decode(problem, found.schedule)
+        judged = evaluate(without_moves(request), made, unplanned=problem.unplanned)
+        assert judged.valid, (seed, judged.violations)
+        if found.status is Status.OPTIMAL:
+            assert best is not None
+            assert judged.cost == pytest.approx(best.cost, rel=1e-6, abs=1e-9), seed
+
+
+@pytest.mark.parametrize("name", ["auto", *sorted(SOLVERS)])
+def test_responses_are_true_of_devices(name: str) -> None:
+    """A response would say what its plan is not, or leave out a task that has a place."""
+    for seed in range(2000, 2020):
+        request = replace(device_request(seed), budget=A_WHILE)
+        response = plan(request, name)
+        assert validate_response(request, response) == [], seed
+        assert response.warning is None, seed
+
+
+def test_repairs_are_true_of_devices() -> None:
+    """A master would be told to start two tasks on one device after an event."""
+    repaired = 0
+    for seed in range(3000, 3080):
+        request = replace(device_request(seed), budget=A_WHILE)
+        if request.incumbent is None:
+            continue
+        response = repair(request)
+        assert validate_response(request, response) == [], seed
+        repaired += response.solver == "repair"
+    assert repaired >= 5
+
+
+def large(tasks: int, workers: int, seed: int, amounts: tuple[int, ...]) -> PlanRequest:
+    """A batch in which every task takes GPUs."""
+    made = generate_batch(tasks, generate_cluster(workers, seed), seed, gang_share=0.2)
+    rng = np.random.default_rng(seed)
+    on = tuple(
+        replace(w, capacity={**w.capacity, GPU: 4000}, devices=True) for w in made.snapshot.workers
+    )
+    pending = tuple(
+        replace(t, demand={**t.demand, GPU: int(rng.choice(amounts))})
+        for t in made.snapshot.pending
+    )
+    snapshot = replace(made.snapshot, workers=on, pending=pending)
+    return replace(made, snapshot=snapshot, budget=Budget(None, 600))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ruin_and_recreate_keeps_devices_through_many_moves(seed: int) -> None:
+    """An undone move would leave devices held by nobody, or by two tasks."""
+    request = large(120, 4, seed, (200, 300, 500, 700, 1000, 2000))
+    problem = encode(request)
+    assert problem.tells_apart
+    greedy = SOLVERS["greedy"]().solve(problem, budget=A_WHILE, rng=np.random.default_rng(0))
+    budget, rng = Budget(None, 3000), np.random.default_rng(seed)
+    found = SOLVERS["lns"]().solve(problem, budget=budget, rng=rng, incumbent=greedy.schedule)
+    assert found.schedule is not None
+    assert greedy.schedule is not None
+    assert problem.cost(found.schedule) < problem.cost(greedy.schedule)
+    judged = evaluate(request, decode(problem, found.schedule), unplanned=problem.unplanned)
+    assert judged.valid, judged.violations
+    assert judged.cost == pytest.approx(found.claimed, rel=1e-9)
+
+
+def test_plans_are_those_of_amounts_where_devices_need_no_telling_apart() -> None:
+    """A cluster of whole devices would be planned otherwise, or at another speed, than before."""
+    request = large(60, 4, 1, (1000, 2000, 4000))
+    snapshot = request.snapshot
+    plain = replace(
+        request,
+        snapshot=replace(
+            snapshot, workers=tuple(replace(w, devices=False) for w in snapshot.workers)
+        ),
+    )
+    for name in ("greedy", "lns"):
+        with_devices, without = plan(request, name).plan, plan(plain, name).plan
+        assert with_devices is not None
+        assert without is not None
+        bare = tuple(replace(a, devices=()) for a in with_devices.assignments)
+        assert bare == without.assignments
+        assert all(a.devices for a in with_devices.assignments)
+
+
+def test_a_model_that_would_be_too_large_gives_a_bound_alone() -> None:
+    """CP-SAT would build a literal for each of a million pairs, and its clock run out."""
+    request = large(40, 100, 1, (300, 1000))
+    problem = encode(request)
+    assert device_pairs(problem) > 10_000
+    solver, rng = SOLVERS["cpsat"](), np.random.default_rng(0)
+    found = solver.solve(problem, budget=Budget(None, 3000), rng=rng)
+    assert found.lower_bound > 0
+    if found.schedule is not None:
+        judged = evaluate(request, decode(problem, found.schedule), unplanned=problem.unplanned)
+        assert judged.valid, judged.violations
+        assert found.lower_bound <= judged.cost * (1 + 1e-6)
+
+
+def small(**changes: object) -> PlanRequest:
+    """Two shares and a whole device on a node of two."""
+    node = Worker("n", {"cpu": 8000, GPU: 2000}, devices=True)
+    tasks = tuple(Task(f"t{k}", {GPU: a}, owner="ann") for k, a in enumerate((600, 600, 1000)))
+    known = {t.id: {ANY_CLASS: DurationEstimate((0.5, 0.9), (10, 14))} for t in tasks}
+    request = PlanRequest("r", Snapshot(1, 0, (node,), tasks), known, budget=A_WHILE)
+    return replace(request, **changes)
+
+
+def test_shares_that_fit_no_device_together_wait() -> None:
+    """Two shares of 0.6 and a whole device would be run on two devices at once."""
+    response = plan(small(policy=Policy(Prices.for_makespan(), level=0.5)))
+    assert response.status is Status.OPTIMAL
+    assert response.cost == pytest.approx(20 / 3600)
+    assert response.plan is not None
+    ends = sorted(a.end_s for a in response.plan.assignments)
+    assert ends == [10, 10, 20]
+
+
+def test_scenarios_and_risk_keep_devices() -> None:
+    """A plan with the times of another scenario would hold a device twice."""
+    for options in ({}, {"policy": Policy(scenarios=(0.3, 0.9))}):
+        request = small(**options)
+        response = plan(request)
+        assert validate_response(request, response) == []
+    response = plan_under_risk(small(), RiskMeasure(), samples=20)
+    assert validate_response(small(), response) == []
+    request = replace(large(40, 3, 4, (300, 500, 1000)), policy=Policy(scenarios=(0.3, 0.9)))
+    response = plan(request, "lns")
+    assert validate_response(request, response) == []
+    assert response.scenarios
+
+
+def test_preempting_a_task_frees_its_devices_and_moves_no_other() -> None:
+    """A stopped task would hold its device still, or what runs on another one change places."""
+    node = Worker("n", {GPU: 2000}, devices=True)
+    soft = Task("soft", {GPU: 600}, preemptible=True, weight=0.1)
+    firm = Task("firm", {GPU: 600})
+    # Of neither the devices are known: by the rule soft has the first, firm the second.
+    runs = (Running(firm, ("n",), -5), Running(soft, ("n",), -6))
+    urgent = Task("urgent", {GPU: 1000}, deadline_s=20, weight=100.0)
+    lasts = {"soft": 1000, "firm": 1000, "urgent": 10}
+    known = {name: {ANY_CLASS: DurationEstimate.certain(s)} for name, s in lasts.items()}
+    snapshot = Snapshot(1, 0, (node,), (urgent,), runs)
+    for name in ("auto", "greedy", "lns"):
+        request = PlanRequest("r", snapshot, known, budget=A_WHILE)
+        response = plan(request, name)
+        assert validate_response(request, response) == []
+        assert response.plan is not None
+        assert response.plan.preempted == ("soft",)
+        assert response.plan.by_task["urgent"].start_s == 0
+        assert response.plan.by_task["urgent"].devices == ((0,),)
+
+
+def test_an_incumbent_without_devices_is_given_some() -> None:
+    """A plan of a master that knows of no devices would be forgotten."""
+    request = small()
+    made = plan(request).plan
+    assert made is not None
+    bare = replace(made, assignments=tuple(replace(a, devices=()) for a in made.assignments))
+    response = plan(replace(request, incumbent=bare, budget=Budget(None, 0)), "greedy")
+    assert validate_response(replace(request, incumbent=bare), response) == []
+    assert response.cost == pytest.approx(plan(request).cost)
+    assert response.moved == ()
+
+
+def test_who_cannot_tell_devices_apart_says_so() -> None:
+    """An execution or a plan with modes would give a device to two tasks in silence."""
+    request = small()
+    made = plan(request).plan
+    assert made is not None
+    with pytest.raises(BadRequest, match="worker n has GPUs as devices of which tasks take shares"):
+        execute(request, made, {t.id: 10 for t in request.snapshot.pending})
+    modes = (Mode("m", {GPU: 1000}), Mode("s", {GPU: 500}))
+    task = Task("t0", {}, modes=modes)
+    certain = {m.id: {ANY_CLASS: DurationEstimate.certain(5)} for m in modes}
+    asked = replace(
+        request,
+        snapshot=replace(request.snapshot, pending=(task,)),
+        estimates={"t0": certain},
+    )
+    with pytest.raises(BadRequest, match="which planning with modes does not know"):
+        plan(asked)
+    whole = tuple(replace(t, demand={GPU: 1000}) for t in request.snapshot.pending)
+    calm = replace(request, snapshot=replace(request.snapshot, pending=whole))
+    made = plan(calm).plan
+    assert made is not None
+    done = execute(calm, made, {t.id: 10 for t in whole})
+    assert evaluate(calm, done, realised=True).valid
+
+
+def test_what_runs_over_capacity_leaves_room_when_it_ends() -> None:
+    """A log with more on a node than it has would leave no plan at all."""
+    request = small()
+    runs = tuple(Running(Task(f"r{k}", {GPU: 700}), ("n",), 0) for k in range(4))
+    known = {**request.estimates, **{r.task.id: request.estimates["t0"] for r in runs}}
+    snapshot = replace(request.snapshot, running=runs)
+    crowded = replace(request, snapshot=snapshot, estimates=known)
+    for name in ("auto", "greedy", "lns"):
+        response = plan(crowded, name)
+        assert response.plan is not None
+        assert validate_response(crowded, response) == []
