@@ -381,7 +381,10 @@ def test_the_command_ends_when_it_is_told_to_and_goes_on(tmp_path: Path) -> None
     assert process.wait(READY_S) == 0
     assert watcher.wait(READY_S) == 0
     assert not note_of(tmp_path / "m.db").exists()
-    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    # The first master of a version says in plain words that it compiles kernels.
+    told = [line for line in (tmp_path / "log").read_text().splitlines()
+            if not line.startswith("compiling kernels")]  # fmt: skip
+    lines = [json.loads(line) for line in told]
     assert {"ready", "asked", "planned", "task_started"} <= {line["what"] for line in lines}
     again = started(tmp_path)
     assert again.stdout is not None
