@@ -30,8 +30,8 @@ PATIENCE = 7
 """After so many rounds without a better bound less is hoped for."""
 ENDS, FACTORS = 8, (1.0, 0.25)
 """Until when prices fall to begin with, each half of the last, and from which heights."""
-GIVEN_AWAY = 1e-10
-"""Of the amounts that a bound is the sum of."""
+GIVEN_AWAY, DIGITS = 1e-10, 3e-14
+"""Of the amounts that a bound is the sum of; of each sum of prices that one is a difference of."""
 
 
 def queue_cost(problem: Problem, seconds: float | None = None) -> float:
@@ -94,12 +94,13 @@ def queue_cost(problem: Problem, seconds: float | None = None) -> float:
     taken = np.zeros_like(room)
 
     def bound_at(price: Floats) -> float:
-        total, size = best_starts(
+        total, size, summed = best_starts(
             duration, head.astype(float), due, slope, constant, late, miss, takes, problem.shards,
             most, knots, price, taken,
         )  # fmt: skip
         paid = float((price * room).sum())
-        return float(total - paid - GIVEN_AWAY * (size + paid))
+        lost = GIVEN_AWAY * (size + paid) + DIGITS * len(head) * summed
+        return float(total - paid - lost)
 
     price = np.zeros_like(room)
     alone = best = bound_at(price)

@@ -124,8 +124,9 @@ def best_starts(
 
     Returns
     -------
-    float, float
-        The sum, and the sum of the amounts that it was made of.
+    float, float, float
+        The sum, the sum of the amounts that it was made of, and the largest sum of prices that
+        one of these is a difference of.
 
     Notes
     -----
@@ -138,7 +139,7 @@ def best_starts(
     paid = np.zeros((groups, stretches + 1))
     each, on, best_on = np.empty(groups), np.zeros(groups, np.int64), np.zeros(groups, np.int64)
     taken[:] = 0.0
-    total, size = 0.0, 0.0
+    total, size, summed = 0.0, 0.0, 0.0
     for task in range(tasks):
         splits, fastest = False, -1
         for g in range(groups):
@@ -148,6 +149,7 @@ def best_starts(
             if fastest < 0 or duration[task, g] < duration[task, fastest]:
                 fastest = g
             add_up(takes[task], price[g], knots, paid[g])
+            summed = max(summed, pieces[task] * paid[g, stretches])
         least, best_start = np.inf, 0.0
         for g in range(groups):
             d = duration[task, g]
@@ -180,4 +182,4 @@ def best_starts(
             if best_on[g] > 0 and least < np.inf:
                 end = best_start + duration[task, g]
                 take(best_start, end, knots, best_on[g], takes[task], taken[g])
-    return total, size
+    return total, size, summed

@@ -216,10 +216,12 @@ def _program(
     for u in range(len(items.kind)):
         done, by_group = _work(problem, lp, items, u, allowed, members, starts, use, example)
         if items.task[u] >= 0:
-            # Some worker of a group that does all of a task is on until it can have ended.
-            end = (items.head_h[u] + items.length_h[u]) / items.work_h[u]
+            # Some worker of a group that does all of a task is on, from when it is free, until
+            # the task can have ended.
             for g, columns in by_group.items():
-                lp.at_most([*((c, end) for c in columns), *((o, -1.0) for o in on[g])], 0.0)
+                before = max(0.0, items.head_h[u] - problem.free_from[members[g]].max() / HOUR_S)
+                least = (before + items.length_h[u]) / items.work_h[u]
+                lp.at_most([*((c, least) for c in columns), *((o, -1.0) for o in on[g])], 0.0)
         if np.isfinite(items.due_h[u]):
             late[int(items.task[u])] = _lateness(problem, lp, items, u, starts, done)
     for g, m in enumerate(members):

@@ -95,6 +95,33 @@ def test_lateness_that_follows_from_too_much_work_before_a_deadline() -> None:
     assert 0.99 * best < bound <= best
 
 
+def test_a_worker_is_on_from_when_it_is_free() -> None:
+    """A task that starts late would cost the idle power of seconds before the worker was free."""
+    request = batch(1, 1, release_s=60, deadline_s=65)
+    late = replace(request.snapshot.workers[0], free_from_s=50, idle_w=100.0, busy_w=300.0)
+    request = replace(
+        request, snapshot=request.snapshot.evolved(workers=(late,)),
+        policy=Policy(Prices(makespan_h=0, late_h=3600, misses=0, wait_h=0, kwh=3.6e6)),
+    )  # fmt: skip
+    best = optimum(request)
+    assert best is not None
+    # 5 s late; on from 50 s to 70 s, 10 s of it with half of the worker busy.
+    assert best.cost == pytest.approx(5 + 100 * 20 + 300 * 0.5 * 10)
+    assert 0.99 * best.cost < lower_bound(encode(request), timed=True) <= best.cost
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("first", [20_000, 40_000])
+def test_no_optimum_of_many_beats_a_bound(first: int) -> None:
+    """One bound in a thousand would be false, and nobody see it in a hundred."""
+    for problem in plannable(range(first, first + 2_500)):
+        best = optimum(problem.request, problem.unplanned)
+        if best is not None:
+            bound = lower_bound(problem, timed=True)
+            assert bound <= best.cost + 1e-9 * max(1.0, best.cost)
+
+
 def batch(tasks: int, workers: int, **task: object) -> PlanRequest:
     """Equal tasks of one core and 10 s on equal workers of two cores."""
     pending = tuple(Task(f"t{i}", {"cpu": 1000}, **task) for i in range(tasks))  # type: ignore[arg-type]

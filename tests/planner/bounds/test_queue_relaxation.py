@@ -71,7 +71,7 @@ def test_prices_are_paid_as_second_by_second(seed: int) -> None:
     takes = rng.integers(0, 4, (tasks, resources)).astype(float)
     price = rng.random((groups, resources, 5)) * (rng.random((groups, resources, 5)) < 0.7)
     taken = np.zeros_like(price)
-    total, _ = best_starts(duration, head, due, slope, constant, late, miss, takes, pieces, most,
+    total, *_ = best_starts(duration, head, due, slope, constant, late, miss, takes, pieces, most,
                            knots, price, taken)  # fmt: skip
     by_second = np.repeat(price, np.diff(knots).astype(int), axis=2)
     plain = 0.0
@@ -110,6 +110,17 @@ def test_no_plan_costs_less() -> None:
         seen += rates.wait > 0
     assert seen > 40
     assert better > 10
+
+
+def test_digits_that_large_prices_lose_are_given_away() -> None:
+    """A price for what is never free may be anything: the bound would be above the only plan."""
+    (task,), (worker,) = queued(1, 1).snapshot.pending, queued(1, 1).snapshot.workers
+    for free_from_s in (1, 7, 1_000, 86_399):
+        snapshot = queued(1, 1).snapshot.evolved(
+            workers=(replace(worker, free_from_s=free_from_s),)
+        )
+        request = replace(queued(1, 1), snapshot=snapshot)
+        assert bound_of(request) <= free_from_s * task.weight
 
 
 def test_equal_tasks_in_a_row() -> None:
