@@ -18,6 +18,8 @@ from typing import Any
 PATIENCE = 10.0
 """How many times its limit CP-SAT may take on the wall clock before it stops by itself."""
 TICK_S = 0.02
+READ_S = 0.002
+"""A reading is good for so long: one takes a tenth of that, and searches ask all the time."""
 WINDOW_S = 0.05
 """Threads that take turns within this time count as one that is as busy as the busiest."""
 
@@ -28,9 +30,12 @@ class BusiestThread:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._opened, self._at_s = _cpu_by_thread(), 0.0
+        self._read_at, self._reading_s = time.monotonic(), 0.0
 
     def __call__(self) -> float:
-        """Seconds since the clock was made."""
+        """Seconds since the clock was made, up to ``READ_S`` ago."""
+        if time.monotonic() - self._read_at < READ_S:
+            return self._reading_s
         with self._lock:
             cpu = _cpu_by_thread()
             steps = (at - self._opened.get(thread, 0.0) for thread, at in cpu.items())
@@ -38,7 +43,8 @@ class BusiestThread:
             now_s = self._at_s + step_s
             if step_s >= WINDOW_S:
                 self._opened, self._at_s = cpu, now_s
-            return now_s
+            self._reading_s, self._read_at = max(now_s, self._reading_s), time.monotonic()
+            return self._reading_s
 
 
 def _cpu_by_thread() -> dict[str, float]:
