@@ -396,6 +396,19 @@ def test_shapes_are_compared_with_themselves_after_a_minute() -> None:
     assert "\n4 of 30 instances, 1 CPU s each" in page(parts)
 
 
+def test_a_row_is_stale_when_its_clock_has_changed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Rows of a clock that took half of a search would stand beside rows of its successor."""
+    from benchmarks import solvers
+
+    before = [solvers.code_of.__wrapped__(name) for name in ("auto", "heft")]
+    (tmp_path / "clock.py").write_text("another")
+    monkeypatch.setattr(solvers, "CLOCK", tmp_path / "clock.py")
+    after = [solvers.code_of.__wrapped__(name) for name in ("auto", "heft")]
+    assert all(a != b for a, b in zip(before, after, strict=True))
+
+
 def test_a_row_is_stale_only_when_what_a_solve_loads_has_changed() -> None:
     """Each change to the replay would throw away hours of solver rows, or none would be thrown."""
     from benchmarks.solvers import OURS, ROOT, loaded
