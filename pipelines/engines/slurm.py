@@ -258,9 +258,9 @@ class SlurmEngine:
         now = time.monotonic()
         if self._windows_at is not None and now - self._windows_at < WINDOWS_S:
             return []
-        told = self._read(["scontrol", "show", "reservations", "--oneliner"])
+        text = self._read(["scontrol", "show", "reservations", "--oneliner"])
         closed: dict[str, set[tuple[int, int]]] = {name: set() for name in self.machines}
-        for one in reservations_of(told):
+        for one in reservations_of(text):
             if not one.maintenance and getuser() in one.users:
                 continue  # ours
             for name in self._names(one.nodes):

@@ -145,8 +145,8 @@ def test_a_job_has_the_account_of_the_environment(slurm: Inside, tmp_path: Path)
     assert [e.outcome for e in ends] == [Outcome.COMPLETED]
     rows: list[str] = []
     while not rows and time.monotonic() < until:
-        told = slurm(["sacct", "-X", "-P", "-n", "-o", "JobName,Account"])
-        rows = [row for row in told.splitlines() if row.startswith("plancast-billed-1-billed|")]
+        text = slurm(["sacct", "-X", "-P", "-n", "-o", "JobName,Account"])
+        rows = [row for row in text.splitlines() if row.startswith("plancast-billed-1-billed|")]
         time.sleep(0.2)
     assert rows == ["plancast-billed-1-billed|physics"]
 
