@@ -39,7 +39,6 @@ EXCEPTIONS = {
     "planner/instances/generate.py::generate_batch": "the draws of a batch in their one order",
     "planner/instances/generate_log.py::_easy_waits": SEARCH,
     "planner/instances/generate_log.py::generate_log": "the draws of a log in their one order",
-    "planner/model/domain.py": "the types of a problem, which check one another",
     "planner/planning/controller.py::Controller.decide": RULES,
     "planner/planning/partial_order.py::partial_order": ENCODING,
     "planner/planning/plan.py::plan_without_preemption": "one branch for each way of ending",

@@ -30,7 +30,7 @@ from tests.oracles.valid_schedules import plannable, random_schedules
 
 KEYS_OF_THEIR_OWN = {"worlds/metrics.py": {"misses"}, "worlds/dispatchers.py": {"moves"}}
 """Files that give something else the name of a term: reports of replays, a setting."""
-MAY_NAME_TERMS = ("model/domain.py", "model/evaluate.py", "arrays/rates.py")
+MAY_NAME_TERMS = ("model/domain/policy.py", "model/evaluate.py", "arrays/rates.py")
 """Of the planner; instances choose prices, and may too."""
 
 
