@@ -47,7 +47,6 @@ EXCEPTIONS = {
     "planner/solvers/astar/best_first.py::best_first": KERNEL,
     "planner/solvers/astar/focal.py::dive": KERNEL,
     "planner/solvers/astar/look.py::look": KERNEL,
-    "planner/solvers/cpsat/model.py": "one CP-SAT model, a method for each kind of constraint",
     "planner/solvers/lns/order_kernel.py::_lay": KERNEL,
     "planner/solvers/lns/order_kernel.py::search": KERNEL,
     "planner/solvers/lns/insert.py::_at_best_hour": KERNEL,

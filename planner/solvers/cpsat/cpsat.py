@@ -18,7 +18,8 @@ from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.model.messages import Budget, Status
 from plancast.planner.solvers.base import Observe, Solution, at_least, within
 from plancast.planner.solvers.cpsat.coarse import coarse, in_ticks, retimed
-from plancast.planner.solvers.cpsat.model import Model, TooLarge
+from plancast.planner.solvers.cpsat.facts import TooLarge
+from plancast.planner.solvers.cpsat.model import Model
 from plancast.planner.solvers.cpsat.worker_classes import classes_of, in_order, spread
 
 STEPS_PER_DETERMINISTIC_S = 1000

@@ -60,7 +60,7 @@ def _held(model: Any, i: int, p: Any, d: int, most: int) -> Any:
         named = f.devices.get((i, p.worker))
         return float(named[d]) if named is not None and f.on(i, p) > 0 else 0.0
 
-    return model._bool(worth) if most == 1 else model._int(0, most, worth)
+    return model.bool_var(worth) if most == 1 else model.int_var(0, most, worth)
 
 
 def _hold_what_runs(

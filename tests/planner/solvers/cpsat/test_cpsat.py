@@ -28,7 +28,8 @@ from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import Budget, PlanRequest, Status
 from plancast.planner.solvers.astar.astar import AStar
 from plancast.planner.solvers.cpsat.cpsat import CpSat
-from plancast.planner.solvers.cpsat.model import Facts, Model
+from plancast.planner.solvers.cpsat.facts import Facts
+from plancast.planner.solvers.cpsat.model import Model
 from plancast.planner.solvers.greedy.greedy import Greedy
 from tests.oracles.brute_force import optimum
 from tests.oracles.extreme_requests import extreme_request
