@@ -24,7 +24,8 @@ from plancast.pipelines.guide.collect import Settings, collect
 from plancast.pipelines.guide.problems import GENERATED, Source, source_of
 from plancast.pipelines.guide.train import train
 from plancast.pipelines.inputs.files import read_bytes, write_text_atomic
-from plancast.planner.arrays.problem import Problem, encode
+from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.problem import Problem
 from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.model.messages import Budget, Status
 from plancast.planner.solvers import SOLVERS

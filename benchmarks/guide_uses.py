@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from plancast.pipelines.guide.problems import Source
-from plancast.planner.arrays.problem import Problem, Schedule, encode
+from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.problem import Problem, Schedule
 from plancast.planner.model.messages import Budget, Status
 from plancast.planner.solvers import SOLVERS
 from plancast.planner.solvers.astar.guides import LearnedGuide

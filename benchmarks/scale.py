@@ -60,7 +60,8 @@ def timed_parts(folder: Path) -> dict[str, float]:
     """Seconds of reading, encoding, greedy and judging in this process, kernels compiled."""
     from plancast.pipelines.bench.peers.reflex import reflex
     from plancast.pipelines.inputs.requests import request_from_files
-    from plancast.planner.arrays.problem import decode, encode
+    from plancast.planner.arrays.encode import encode
+    from plancast.planner.arrays.problem import decode
     from plancast.planner.model.evaluate import evaluate
     from plancast.planner.model.messages import Budget
     from plancast.planner.solvers.greedy.greedy import Greedy

@@ -1,4 +1,4 @@
-"""Walk-forward forecasts of a whole log, as production would live it.
+"""Walk-forward forecasts of a whole log, as in production.
 
 Jobs arrive in submission order. A job is forecast with what had ended by then; models are
 refitted on a schedule (and when the log has drifted) on jobs that had ended by then; the
@@ -134,7 +134,7 @@ def walk_forward(
     # The inner levels are always there: the remaining time needs the whole distribution.
     inner = tuple(sorted({*asked, *LEVELS}))
     jobs = as_target(plausible(canonical(log))[0], check_target(target))
-    life = _Life(jobs, target)
+    timeline = _Timeline(jobs, target)
     begin = int(np.ceil(round(first * len(jobs), 6)))
 
     began = time.perf_counter()
@@ -144,56 +144,33 @@ def walk_forward(
     )
     questions = forecaster.questions(jobs, History())
     features_s = time.perf_counter() - began
-    logs = np.full((len(jobs), len(EXPERTS), len(inner)), np.nan, dtype=np.float32)
-    limits = np.full(len(jobs), np.inf)
-    at = warm = int(np.searchsorted(life.ended, FIRST_ROWS))
-    if at >= begin:
+    warm = int(np.searchsorted(timeline.ended, FIRST_ROWS))
+    if warm >= begin:
         raise BadLog(
             f"fewer than {FIRST_ROWS} of the first {begin} jobs had ended before the next "
             "was submitted; give a longer log"
         )
-    fit_s = predict_s = 0.0
-    why = "first"
-    while at < len(jobs):
-        began = time.perf_counter()
-        past, watched = life.past(at, rows)
-        forecaster.refit(
-            Past(
-                questions.matrix[past],
-                questions.requested_s[past],
-                life.run[past],
-                [questions.queues[i] for i in past.tolist()],
-                watched,
-            ),
-            float(life.submit[at]),
-            int(life.ended[at]),
-            why,
-        )
-        fit_s += time.perf_counter() - began
-        began = time.perf_counter()
-        at, why = _until_refit(forecaster, questions, life, at, logs, limits)
-        predict_s += time.perf_counter() - began
-        if progress is not None:
-            progress(at / len(jobs))
-
+    logs, limits, fit_s, predict_s = _all_forecasts(
+        forecaster, questions, timeline, warm, rows, progress
+    )
     began = time.perf_counter()
     after = np.arange(warm, len(jobs))
     corrected = forecaster.replay(
         questions.part(after),
         logs[after],
         limits[after],
-        life.log_run[after],
-        life.submit[after],
-        np.where(life.usable, life.known, np.nan)[after],
+        timeline.log_run[after],
+        timeline.submit[after],
+        np.where(timeline.usable, timeline.known, np.nan)[after],
     )
     quantiles = np.full((len(jobs), len(inner)), np.nan)
     quantiles[after] = np.exp(corrected)
     predict_s += time.perf_counter() - began
     survivors = forecaster.remaining.replay(
         quantiles,
-        np.where(life.usable & (target == "time"), life.run, np.nan),
-        life.start,
-        life.known,
+        np.where(timeline.usable & (target == "time"), timeline.run, np.nan),
+        timeline.start,
+        timeline.known,
         questions.owners,
     )
     places = [inner.index(level) for level in asked]
@@ -212,14 +189,14 @@ def walk_forward(
         remaining=remaining,
         cold=questions.cold,
         forecaster=forecaster,
-        training=life.all_ended(questions, rows),
+        training=timeline.all_ended(questions, rows),
         features_s=features_s,
         fit_s=fit_s,
         predict_s=predict_s,
     )
 
 
-class _Life:
+class _Timeline:
     """When the jobs of a log were submitted, started and known, and what had ended by when."""
 
     def __init__(self, jobs: pd.DataFrame, target: Target) -> None:
@@ -258,19 +235,60 @@ class _Life:
         return past, now - self.start[running]
 
 
+def _all_forecasts(
+    forecaster: OnlineForecaster,
+    questions: Questions,
+    timeline: _Timeline,
+    warm: int,
+    rows: int,
+    progress: Callable[[float], None] | None,
+) -> tuple[NDArray[np.float32], Floats, float, float]:
+    """What experts forecast and which limits hold from row `warm` on, refitted where due.
+
+    Also the seconds that refits and forecasts took.
+    """
+    n = len(timeline.submit)
+    logs = np.full((n, len(EXPERTS), len(forecaster.levels)), np.nan, dtype=np.float32)
+    limits = np.full(n, np.inf)
+    fit_s = predict_s = 0.0
+    at, why = warm, "first"
+    while at < n:
+        began = time.perf_counter()
+        past, watched = timeline.past(at, rows)
+        forecaster.refit(
+            Past(
+                questions.matrix[past],
+                questions.requested_s[past],
+                timeline.run[past],
+                [questions.queues[i] for i in past.tolist()],
+                watched,
+            ),
+            float(timeline.submit[at]),
+            int(timeline.ended[at]),
+            why,
+        )
+        fit_s += time.perf_counter() - began
+        began = time.perf_counter()
+        at, why = _until_refit(forecaster, questions, timeline, at, logs, limits)
+        predict_s += time.perf_counter() - began
+        if progress is not None:
+            progress(at / n)
+    return logs, limits, fit_s, predict_s
+
+
 def _until_refit(
     forecaster: OnlineForecaster,
     questions: Questions,
-    life: _Life,
+    timeline: _Timeline,
     fitted_at: int,
     logs: NDArray[np.float32],
     limits: Floats,
 ) -> tuple[int, str]:
     """Forecast from a refit to the next one; its row, and why it is due."""
-    schedule, n = forecaster.schedule, len(life.submit)
+    schedule, n = forecaster.schedule, len(timeline.submit)
     later = np.arange(n) > fitted_at
-    latest = life.submit >= life.submit[fitted_at] + schedule.refit_s
-    grown = life.ended >= schedule.rows_due()
+    latest = timeline.submit >= timeline.submit[fitted_at] + schedule.refit_s
+    grown = timeline.ended >= schedule.rows_due()
     due = np.flatnonzero(later & (latest | grown))
     stop = int(due[0]) if len(due) else n
     why = "schedule" if stop < n and latest[stop] else "growth"
@@ -281,26 +299,26 @@ def _until_refit(
         part = questions.part(piece)
         logs[piece], limits[piece] = forecaster.logs(part), forecaster.limits(part)
         since = np.arange(fitted_at, int(piece[-1]) + 1)
-        since = since[life.usable[since]]
-        since = since[np.argsort(life.known[since], kind="stable")]
-        errors = np.cumsum(np.abs(life.log_run[since] - logs[since, 0, middle]))
+        since = since[timeline.usable[since]]
+        since = since[np.argsort(timeline.known[since], kind="stable")]
+        errors = np.cumsum(np.abs(timeline.log_run[since] - logs[since, 0, middle]))
         # Drift is looked for at every submission, by what had ended then.
         rows = np.arange(int(piece[0]), min(int(piece[-1]) + 1, stop - 1) + 1)
         rows = rows[rows > fitted_at]
-        count = np.searchsorted(life.known[since], life.submit[rows], "right")
+        count = np.searchsorted(timeline.known[since], timeline.submit[rows], "right")
         total = np.concatenate([[0.0], errors])[count]
         drifted = rows[schedule.drifted(total, count)]
         if len(drifted) and drifted[0] < stop:
             stop, why = int(drifted[0]), "drift"
             break
     if stop < n:
-        _learn_errors(schedule, life, logs, fitted_at, stop, middle)
+        _learn_errors(schedule, timeline, logs, fitted_at, stop, middle)
     return stop, why
 
 
 def _learn_errors(
     schedule: RefitSchedule,
-    life: _Life,
+    timeline: _Timeline,
     logs: NDArray[np.float32],
     fitted_at: int,
     stop: int,
@@ -308,6 +326,6 @@ def _learn_errors(
 ) -> None:
     """Tell the schedule of the jobs forecast since a refit that have ended by the next one."""
     since = np.arange(fitted_at, stop)
-    since = since[life.usable[since] & (life.known[since] <= life.submit[stop])]
-    for error in (life.log_run[since] - logs[since, 0, middle]).tolist():
+    since = since[timeline.usable[since] & (timeline.known[since] <= timeline.submit[stop])]
+    for error in (timeline.log_run[since] - logs[since, 0, middle]).tolist():
         schedule.learn(error)

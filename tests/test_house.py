@@ -17,7 +17,6 @@ FILE_LINES, FUNCTION_LINES, PARAMETERS, COMPLEXITY = 600, 80, 14, 20
 
 OPTIONS = "the options of a command are its parameters"
 ENCODING = "a request becomes arrays column by column; parts would hand on all columns"
-FORECASTS = "issuing, learning and refitting in one place; being taken apart"
 KERNEL = "a numba kernel: records and more calls cost 5 to 11% of the moves a second"
 RULES = "one rule after another, each a branch; split they would be found in no order"
 SEARCH = "one loop whose state is handed on nowhere"
@@ -31,18 +30,12 @@ EXCEPTIONS = {
     "pipelines/cli/planning.py::plan": OPTIONS,
     "pipelines/cli/staying.py::serve": OPTIONS,
     "pipelines/engines/dask.py::_together": SEARCH,
-    "planner/arrays/problem.py": ENCODING,
-    "planner/arrays/problem.py::_unplaceable": RULES,
-    "planner/arrays/problem.py::encode": ENCODING,
     "planner/arrays/schedule.py::_place_gang": KERNEL,
     "planner/arrays/schedule.py::list_schedule": KERNEL,
     "planner/instances/generate.py::generate_batch": "the draws of a batch in their one order",
     "planner/instances/generate_log.py::_easy_waits": SEARCH,
     "planner/instances/generate_log.py::generate_log": "the draws of a log in their one order",
-    "planner/planning/controller.py::Controller.decide": RULES,
     "planner/planning/partial_order.py::partial_order": ENCODING,
-    "planner/planning/plan.py::plan_without_preemption": "one branch for each way of ending",
-    "planner/planning/risk.py::sampled_costs": ENCODING,
     "planner/planning/rollouts.py::sampled_costs": KERNEL,
     "planner/solvers/astar/best_first.py::best_first": KERNEL,
     "planner/solvers/astar/focal.py::dive": KERNEL,
@@ -63,7 +56,6 @@ EXCEPTIONS = {
     "planner/worlds/rollout_kernel.py::roll_easy": KERNEL,
     "planner/worlds/wait_kernel.py::waits_along": KERNEL,
     "planner/worlds/simulate.py::_Execution._build_arrays": ENCODING,
-    "predictor/walk.py::walk_forward": FORECASTS,
 }
 """What may be larger, ``path`` or ``path::function``, each with its reason."""
 
@@ -107,6 +99,8 @@ TESTED_IN = {
     "planner/solvers/lns/mode_search": "planner/arrays/test_modes",
     "planner/arrays/cost": "planner/arrays/test_rates",
     "planner/arrays/device_use": "planner/arrays/test_devices",
+    "planner/arrays/encode": "planner/arrays/test_problem",
+    "planner/arrays/unplaceable": "planner/arrays/test_problem",
     "planner/arrays/graph": "planner/arrays/test_schedule",
     "planner/arrays/heap": "planner/arrays/test_schedule",
     "planner/arrays/rows": "planner/arrays/test_schedule",

@@ -13,8 +13,9 @@ from typing import Any
 
 from plancast.pipelines.bench.peers import PEERS, NotSuited, Rules, in_modes
 from plancast.pipelines.bench.peers.metered import cpu_seconds
+from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.modes import decode_choices, encode_choices
-from plancast.planner.arrays.problem import decode, encode
+from plancast.planner.arrays.problem import decode
 from plancast.planner.instances.base import Instance
 from plancast.planner.model.domain import RELATIVE_TOLERANCE, Plan
 from plancast.planner.model.evaluate import evaluate

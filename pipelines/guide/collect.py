@@ -16,7 +16,7 @@ from joblib import Parallel, delayed
 
 from plancast.pipelines.guide.problems import Source, must_be_span
 from plancast.pipelines.inputs.files import read_bytes, read_text, write_text_atomic
-from plancast.planner.arrays.problem import encode
+from plancast.planner.arrays.encode import encode
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.messages import PlanRequest, from_json, to_json
 from plancast.planner.solvers.astar.cost_to_go import COSTLIEST, states_of

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from plancast.pipelines.guide.collect import read_problem, read_states
-from plancast.planner.arrays.problem import Problem, encode
+from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.problem import Problem
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.messages import Budget
 from plancast.planner.solvers.astar.astar import AStar

@@ -13,15 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from plancast.planner.arrays.problem import (
-    Floats,
-    Ints,
-    Problem,
-    Schedule,
-    amounts,
-    encode,
-    offsets,
-)
+from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.problem import Floats, Ints, Problem, Schedule, amounts, offsets
 from plancast.planner.arrays.running import expected_end_s, reserved_s
 from plancast.planner.arrays.schedule import FAR
 from plancast.planner.model.domain import (
@@ -216,7 +209,7 @@ def encode_choices(request: PlanRequest, left_out: Mapping[str, str] | None = No
     request : PlanRequest
         None of its running tasks is preemptible.
     left_out : mapping of str to str, optional
-        As of ``problem.encode``.
+        As of ``encode``.
 
     Notes
     -----

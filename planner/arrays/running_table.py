@@ -185,7 +185,7 @@ class Runs:
         return (whole[:, START] - whole[:, RELEASE]) / HOUR_S
 
     def arrays(self, rates: Rates) -> dict[str, Any]:
-        """What ``problem.running_arrays`` says of it, where no energy has hours."""
+        """What ``encode.running_arrays`` says of it, where no energy has hours."""
         now, workers = self.request.snapshot.now_s, len(self.table.workers)
         ahead = self.ends - now
         last_end, load_h = np.zeros(workers, np.int64), np.zeros(workers)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plancast.planner.arrays.problem import Ints, Problem, encode
+from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.problem import Ints, Problem
 from plancast.planner.arrays.relations import refuse_relations
 from plancast.planner.model.domain import Assignment, BadRequest, Plan
 from plancast.planner.model.messages import PlanRequest

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from plancast.planner.arrays.problem import decode, encode
+from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.problem import decode
 from plancast.planner.arrays.rates import without_moves
 from plancast.planner.model import events
 from plancast.planner.model.domain import (
@@ -252,7 +253,7 @@ class Controller:
 
     def decide(self) -> Decision:
         """Keep the plan in force, repair it, or plan anew."""
-        snapshot, control = self.expected.snapshot, self.control
+        snapshot = self.expected.snapshot
         waiting = [t for t in snapshot.pending if t.id not in self.unplanned]
         if not snapshot.pending:
             return Decision(Choice.KEEP, "nothing waits")
@@ -276,7 +277,12 @@ class Controller:
         )  # fmt: skip
         if not found.valid:
             return Decision(Choice.REPAIR, found.violations[0].text)
-        late = [(a.start_s - self.plan.by_task[a.task].start_s, a.task) for a in kept.assignments]
+        return self._worth_keeping(kept, self.plan)
+
+    def _worth_keeping(self, kept: Plan, in_force: Plan) -> Decision:
+        """Whether a plan that still holds has become too late or too costly."""
+        snapshot, control = self.expected.snapshot, self.control
+        late = [(a.start_s - in_force.by_task[a.task].start_s, a.task) for a in kept.assignments]
         slip_s, slipped = max(late, default=(0, ""))
         base = self._cost_of(kept)
         grown = 0.0

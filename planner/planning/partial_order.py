@@ -8,6 +8,7 @@ tasks take, and every execution is a longest path.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -26,6 +27,7 @@ from plancast.planner.model.domain import (
     Plan,
     Running,
     Task,
+    Worker,
 )
 from plancast.planner.model.messages import PlanRequest
 from plancast.planner.planning.rollouts import run_through
@@ -129,45 +131,60 @@ def partial_order(request: PlanRequest, plan: Plan) -> PartialOrder:
     links = [{place[b] for b in _ends_before(task_of[a.task]) if b in place} for a in rows]
     _Chains(request, rows, kept, links).link_all()
     shut = _Licences(request, rows, kept, links).link_all()
-    index = {w.id: w for w in snapshot.workers}
-    windows = [
-        sorted(
-            {(b.start_s - now, b.end_s - now) for w in a.workers for b in index[w].blocked} | closed
-        )
-        for a, closed in zip(rows, shut, strict=True)
-    ]
-    windows += [[] for _ in kept]
+    on = [[snapshot.worker_by_id[w] for w in a.workers] for a in rows]
+    closed = _closed_s(now, on, shut) + [[] for _ in kept]
     links += [set() for _ in kept]
-    on = [[index[w] for w in a.workers] for a in rows]
-    zeros = np.zeros(len(rows), np.int64)
-    free = [max(a_task.release_s, *(w.free_at(now) for w in machines), now) - now
-            for a_task, machines in zip(tasks, on, strict=False)]  # fmt: skip
-    chosen = deliberate_starts(request, plan)
-    for i, a in enumerate(rows):
-        if any(on.lag_s or on.kind is DependencyKind.AFTER for on in task_of[a.task].depends):
-            free[i] = a.start_s - now  # a start or a lag that it waits for: no earlier than planned
-        elif a.task in chosen:
-            free[i] = a.start_s - now  # a wait for cheaper energy
     planned = [reserved_s(request, a.task, w) or 1 for a, w in zip(rows, on, strict=True)]
-    filler = np.zeros(len(kept), np.int64)
+    none, filler = np.zeros(len(rows), np.int64), np.zeros(len(kept), np.int64)
     return PartialOrder(
         request=request,
         plan=plan,
         tasks=tasks,
         workers=(*(a.workers for a in rows), *(r.workers for r in kept)),
         placed=len(rows),
-        began=np.concatenate([zeros, np.array([r.start_s - now for r in kept], np.int64)]),
+        began=np.concatenate([none, np.array([r.start_s - now for r in kept], np.int64)]),
         ends=np.concatenate(
-            [zeros, np.array([expected_end_s(request, r) - now for r in kept], np.int64)]
+            [none, np.array([expected_end_s(request, r) - now for r in kept], np.int64)]
         ),
         planned=np.concatenate([np.array(planned, np.int64), filler]),
-        earliest=np.concatenate([np.array(free, np.int64), filler]),
+        earliest=np.concatenate([_earliest(request, plan, rows, tasks, on), filler]),
         link_ptr=offsets([len(x) for x in links]),
         link=np.array([b for x in links for b in sorted(x)], np.int64),
-        window_ptr=offsets([len(x) for x in windows]),
-        window_start=np.array([b for x in windows for b, _ in x], np.int64),
-        window_end=np.array([e for x in windows for _, e in x], np.int64),
+        window_ptr=offsets([len(x) for x in closed]),
+        window_start=np.array([b for x in closed for b, _ in x], np.int64),
+        window_end=np.array([e for x in closed for _, e in x], np.int64),
     )
+
+
+def _closed_s(
+    now: int, on: list[list[Worker]], shut: list[set[tuple[int, int]]]
+) -> list[list[tuple[int, int]]]:
+    """When the workers of each task are closed, or units that it takes are not there."""
+    return [
+        sorted({(b.start_s - now, b.end_s - now) for w in workers for b in w.blocked} | closed)
+        for workers, closed in zip(on, shut, strict=True)
+    ]
+
+
+def _earliest(
+    request: PlanRequest,
+    plan: Plan,
+    rows: list[Assignment],
+    tasks: Sequence[Task],
+    on: list[list[Worker]],
+) -> Ints:
+    """Before which no placed task may start, seconds after now."""
+    now = request.snapshot.now_s
+    chosen = deliberate_starts(request, plan)
+    free = []
+    for row, task, workers in zip(rows, tasks, on, strict=False):
+        # A start or a lag that it waits for, or cheaper energy: no earlier than planned.
+        waits = any(on.lag_s or on.kind is DependencyKind.AFTER for on in task.depends)
+        if waits or row.task in chosen:
+            free.append(row.start_s - now)
+        else:
+            free.append(max(task.release_s, *(w.free_at(now) for w in workers), now) - now)
+    return np.array(free, np.int64)
 
 
 def _ends_before(task: Task) -> list[str]:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from plancast.planner.arrays import interruption
+from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.modes import Choices, decode_choices, encode_choices
-from plancast.planner.arrays.problem import Problem, Schedule, decode, encode, with_devices
+from plancast.planner.arrays.problem import Problem, Schedule, decode, with_devices
 from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.model.devices import filled
 from plancast.planner.model.domain import RELATIVE_TOLERANCE, BadRequest, Plan
@@ -169,34 +170,10 @@ def plan_without_preemption(
         if fault is not None and isinstance(problem, Problem) and problem.devices is not None:
             # It may name no devices, or some that are not free any more.
             contest.enter("incumbent", with_devices(problem, in_force))
-    status, bound = Status.FEASIBLE, float("-inf")
     if problem.tasks:
-        rng = np.random.default_rng(request.seed)
-        chosen = _choose(problem, request.budget) if solver == "auto" else (solver,)
-        began += _warmed_s(request, chosen, problem)
-        engines = [SOLVERS[n](**_part(n, chosen), **parameters) for n in chosen if n != "greedy"]
-        floor = _task(SOLVERS["greedy"](), problem, request.budget, rng, None)
-        greedy = contest.take_part({"greedy": floor}, None, observe)["greedy"]
-        bound = _bound(problem, request.budget, began)
-        if engines and not contest.is_proven(bound) and not interruption.asked():
-            budget = _left(request.budget, began, RESERVE * contest.slowest_s + RESERVE_S)
-            overdue = None
-            if budget.seconds is not None:
-                overdue = time.perf_counter() + budget.seconds + OVERDUE_S
-            incumbent = None if greedy is None else greedy.schedule
-            solutions = contest.take_part(
-                {e.name: _task(e, problem, budget, rng, incumbent) for e in engines},
-                overdue,
-                observe and _with_bound(observe, bound),
-                bound,
-            )
-            for name, solution in solutions.items():
-                if solution is not None:
-                    bound = max(bound, contest.trusted_bound(name, solution.lower_bound))
-                    if solution.status is Status.INFEASIBLE:
-                        status = Status.INFEASIBLE
+        status, bound, began = _searched(contest, request, solver, began, observe, parameters)
     else:
-        bound = lower_bound(_plain(problem))
+        status, bound = Status.FEASIBLE, lower_bound(_plain(problem))
         contest.enter(solver, _decoded(problem, _empty_schedule()))
     if contest.plan is None:
         impossible = status is Status.INFEASIBLE
@@ -210,6 +187,44 @@ def plan_without_preemption(
     if status is Status.INFEASIBLE:
         contest.warnings.append("an engine called impossible what has a plan")
     return contest.response(bound, began)
+
+
+def _searched(
+    contest: _Contest,
+    request: PlanRequest,
+    solver: str,
+    began: float,
+    observe: Observe | None,
+    parameters: Mapping[str, Any],
+) -> tuple[Status, float, float]:
+    """Let solvers take part: whether one called it impossible, the bound, and the clock's start."""
+    problem, status = contest.problem, Status.FEASIBLE
+    rng = np.random.default_rng(request.seed)
+    chosen = _choose(problem, request.budget) if solver == "auto" else (solver,)
+    began += _warmed_s(request, chosen, problem)
+    engines = [SOLVERS[n](**_part(n, chosen), **parameters) for n in chosen if n != "greedy"]
+    floor = _task(SOLVERS["greedy"](), problem, request.budget, rng, None)
+    greedy = contest.take_part({"greedy": floor}, None, observe)["greedy"]
+    bound = _bound(problem, request.budget, began)
+    if not engines or contest.is_proven(bound) or interruption.asked():
+        return status, bound, began
+    budget = _left(request.budget, began, RESERVE * contest.slowest_s + RESERVE_S)
+    overdue = None
+    if budget.seconds is not None:
+        overdue = time.perf_counter() + budget.seconds + OVERDUE_S
+    incumbent = None if greedy is None else greedy.schedule
+    solutions = contest.take_part(
+        {e.name: _task(e, problem, budget, rng, incumbent) for e in engines},
+        overdue,
+        observe and _with_bound(observe, bound),
+        bound,
+    )
+    for name, solution in solutions.items():
+        if solution is not None:
+            bound = max(bound, contest.trusted_bound(name, solution.lower_bound))
+            if solution.status is Status.INFEASIBLE:
+                status = Status.INFEASIBLE
+    return status, bound, began
 
 
 def _encoded(request: PlanRequest, left_out: Mapping[str, str] | None) -> Problem | Choices:

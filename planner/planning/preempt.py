@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
-from plancast.planner.arrays.problem import encode
+from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.rates import stop_cost
 from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.model.domain import HOUR_S, RELATIVE_TOLERANCE, Finished, Plan, Running

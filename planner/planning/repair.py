@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.modes import Choices, encode_choices, in_one_way
-from plancast.planner.arrays.problem import decode, encode
+from plancast.planner.arrays.problem import decode
 from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.model.domain import Plan
 from plancast.planner.model.evaluate import (

@@ -186,13 +186,7 @@ def sampled_costs(order: PartialOrder, samples: Samples) -> Floats:
     on = np.zeros(len(index), np.bool_)
     for run in snapshot.running:
         on[[index[w] for w in run.workers]] = True
-    runs = np.ones((samples.count, len(tasks)), np.int64)
-    ends = np.zeros((samples.count, len(tasks)), np.int64)
-    for i, task in enumerate(tasks):
-        if i < order.placed:
-            runs[:, i] = samples.run_s(task.id, workers[i])
-        else:
-            ends[:, i] = samples.end_s(task.id)
+    runs, ends = _drawn(order, samples)
     share = [
         snapshot.worker_by_id[w].dominant_share(tasks[i].demand)
         for i in range(len(tasks))
@@ -212,6 +206,18 @@ def sampled_costs(order: PartialOrder, samples: Samples) -> Floats:
         machines["free_from"], machines["health"], on,
     )  # fmt: skip
     return costs + moves_cost(request.policy, evaluate(request, plan_).terms)
+
+
+def _drawn(order: PartialOrder, samples: Samples) -> tuple[Ints, Ints]:
+    """Durations of what is placed and ends of what runs, each of shape (samples, tasks)."""
+    runs = np.ones((samples.count, len(order.tasks)), np.int64)
+    ends = np.zeros((samples.count, len(order.tasks)), np.int64)
+    for i, task in enumerate(order.tasks):
+        if i < order.placed:
+            runs[:, i] = samples.run_s(task.id, order.workers[i])
+        else:
+            ends[:, i] = samples.end_s(task.id)
+    return runs, ends
 
 
 def plan_under_risk(

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from plancast.planner.arrays.problem import Ints, Problem, Schedule, decode, encode
+from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.problem import Ints, Problem, Schedule, decode
 from plancast.planner.arrays.running import expected_end_s, reserved_s
 from plancast.planner.model.domain import (
     LIMIT,

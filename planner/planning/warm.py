@@ -21,11 +21,12 @@ from typing import cast
 import numpy as np
 
 from plancast.planner.arrays.cost import own_costs
+from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.graph import successors
 from plancast.planner.arrays.hours import has_hours
 from plancast.planner.arrays.jit import cache_folder, interpreted
 from plancast.planner.arrays.modes import Choices, encode_choices
-from plancast.planner.arrays.problem import Problem, decode, encode
+from plancast.planner.arrays.problem import Problem, decode
 from plancast.planner.arrays.schedule import earliest_start, occupy, with_room
 from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.bounds.relaxation import relax

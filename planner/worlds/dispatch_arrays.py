@@ -12,8 +12,9 @@ from types import MappingProxyType
 
 import numpy as np
 
+from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.graph import successors
-from plancast.planner.arrays.problem import Floats, Ints, Problem, amounts, encode, offsets
+from plancast.planner.arrays.problem import Floats, Ints, Problem, amounts, offsets
 from plancast.planner.arrays.relations import refuse_relations
 from plancast.planner.arrays.running import expected_end_s
 from plancast.planner.model.domain import Assignment, BadRequest, Plan, Task, Worker, estimate_for

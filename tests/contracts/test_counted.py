@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from plancast.planner.arrays.problem import Problem, decode, encode
+from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.problem import Problem, decode
 from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.model.domain import (
     CountedResource,

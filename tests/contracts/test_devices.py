@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from plancast.planner.arrays.problem import decode, encode
+from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.problem import decode
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import (
     ANY_CLASS,

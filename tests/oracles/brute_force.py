@@ -14,7 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import combinations, combinations_with_replacement
 
-from plancast.planner.arrays.problem import encode
+from plancast.planner.arrays.encode import encode
 from plancast.planner.model.devices import held_devices
 from plancast.planner.model.domain import (
     DAY_S,

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.graph import priority_order
-from plancast.planner.arrays.problem import Problem, Schedule, encode
+from plancast.planner.arrays.problem import Problem, Schedule
 from plancast.planner.model.domain import TERMS, Prices
 from plancast.planner.solvers.greedy.greedy import schedule_in_order
 from tests.oracles.random_requests import random_request

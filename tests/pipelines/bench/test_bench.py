@@ -23,7 +23,8 @@ from plancast.pipelines.bench.peers.metered import cpu_seconds
 from plancast.pipelines.bench.peers.reflex import reflex
 from plancast.pipelines.bench.worker import answer
 from plancast.pipelines.cli import main
-from plancast.planner.arrays.problem import Problem, decode, encode
+from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.problem import Problem, decode
 from plancast.planner.instances.base import Instance
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import BadRequest, Policy, Prices, Running, Task

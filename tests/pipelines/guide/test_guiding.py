@@ -17,7 +17,7 @@ from plancast.pipelines.guide import collect as guide_collect
 from plancast.pipelines.guide.collect import Settings, collect, lesson, read_problem, read_states
 from plancast.pipelines.guide.problems import Source, source_of, sources_of
 from plancast.pipelines.guide.train import UNGUIDED, contest, lessons, losses, split_problems, train
-from plancast.planner.arrays.problem import encode
+from plancast.planner.arrays.encode import encode
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.messages import Budget, to_json

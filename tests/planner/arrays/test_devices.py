@@ -17,8 +17,9 @@ from plancast.planner.arrays.devices import (
     take_back,
     when_devices,
 )
+from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.jit import brief
-from plancast.planner.arrays.problem import Problem, decode, encode, with_devices
+from plancast.planner.arrays.problem import Problem, decode, with_devices
 from plancast.planner.arrays.schedule import FAR
 from plancast.planner.model.devices import takes
 from plancast.planner.model.domain import (

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.hours import (
     extra_cost,
     has_hours,
@@ -16,7 +17,7 @@ from plancast.planner.arrays.hours import (
     next_change,
     refuse_hours,
 )
-from plancast.planner.arrays.problem import decode, encode
+from plancast.planner.arrays.problem import decode
 from plancast.planner.arrays.rates import rates_of
 from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.model.domain import DAY_S, BadRequest, Hourly, Prices, Worker

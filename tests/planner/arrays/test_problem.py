@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from plancast.planner.arrays.problem import Schedule, decode, encode
+from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.problem import Schedule, decode
 from plancast.planner.arrays.schedule import FAR
 from plancast.planner.model.domain import (
     Assignment,

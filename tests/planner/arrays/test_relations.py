@@ -8,7 +8,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from plancast.planner.arrays.problem import decode, encode
+from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.problem import decode
 from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.model import events
 from plancast.planner.model.domain import (

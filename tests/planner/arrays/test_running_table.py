@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plancast.planner.arrays.problem import encode, running_arrays
+from plancast.planner.arrays.encode import encode, running_arrays
 from plancast.planner.arrays.rates import Rates
 from plancast.planner.arrays.running import expected_end_s
 from plancast.planner.arrays.running_table import MOST_TABLES, runs_of, table_for

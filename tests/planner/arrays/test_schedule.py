@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.graph import heads_and_tails, priority_order, successors
-from plancast.planner.arrays.problem import Problem, encode
+from plancast.planner.arrays.problem import Problem
 from plancast.planner.arrays.schedule import (
     EARLIEST_END,
     FAR,

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
+from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.graph import least_busy_times
-from plancast.planner.arrays.problem import encode
 from plancast.planner.bounds import relaxation
 from plancast.planner.bounds.lower_bound import (
     bound_by_parts,

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plancast.pipelines.inputs.user_files import read_request
-from plancast.planner.arrays.problem import decode, encode
+from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.problem import decode
 from plancast.planner.bounds.lower_bound import cost_bounds, lower_bound
 from plancast.planner.bounds.queue_relaxation import queue_cost
 from plancast.planner.bounds.start_prices import best_starts

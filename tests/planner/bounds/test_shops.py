@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.graph import priority_order, successors
-from plancast.planner.arrays.problem import Ints, Problem, encode
+from plancast.planner.arrays.problem import Ints, Problem
 from plancast.planner.bounds.levels import raised_heads, window_makespan
 from plancast.planner.bounds.shops import busiest_machine_s, shop_makespan_s, work_of
 from plancast.planner.instances.base import MAKESPAN_SECONDS

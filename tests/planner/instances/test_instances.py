@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from plancast.planner.arrays.problem import encode
+from plancast.planner.arrays.encode import encode
 from plancast.planner.instances.base import Instance, InstanceSet
 from plancast.planner.instances.dag import dag_set, parse_dag
 from plancast.planner.instances.generate import generate_batch, generate_cluster

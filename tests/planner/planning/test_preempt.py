@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from plancast.planner.arrays.problem import encode
+from plancast.planner.arrays.encode import encode
 from plancast.planner.model.domain import (
     DurationEstimate,
     Policy,

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plancast.planner.arrays.problem import Problem, encode
+from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.problem import Problem
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.messages import Budget, Status

@@ -9,7 +9,8 @@ from itertools import count
 import numpy as np
 import pytest
 
-from plancast.planner.arrays.problem import Problem, Schedule, decode, encode
+from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.problem import Problem, Schedule, decode
 from plancast.planner.bounds.lower_bound import bound_by_parts, lower_bound
 from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import Budget

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from ortools.sat.python import cp_model
 
-from plancast.planner.arrays.problem import Problem, decode, encode
+from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.problem import Problem, decode
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import (
     MOST_FACTOR,

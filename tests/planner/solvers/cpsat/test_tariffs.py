@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.hours import extra_cost, hours_of
-from plancast.planner.arrays.problem import decode, encode
+from plancast.planner.arrays.problem import decode
 from plancast.planner.model.domain import (
     DAY_S,
     DurationEstimate,

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from ortools.sat.python import cp_model
 
-from plancast.planner.arrays.problem import Problem, Schedule, decode, encode
+from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.problem import Problem, Schedule, decode
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import (
     TERMS,

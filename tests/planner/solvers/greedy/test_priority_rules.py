@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.graph import priority_order
-from plancast.planner.arrays.problem import Floats, Problem, encode
+from plancast.planner.arrays.problem import Floats, Problem
 from plancast.planner.arrays.schedule import EARLIEST_END, LEAST_COST
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import Policy, Prices

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plancast.planner.arrays.problem import Problem, Schedule, decode, encode
+from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.problem import Problem, Schedule, decode
 from plancast.planner.bounds.relaxation import relax
 from plancast.planner.instances.cluster import read_cluster
 from plancast.planner.instances.generate import generate_batch, generate_cluster

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plancast.planner.arrays.problem import Schedule, encode
+from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.problem import Schedule
 from plancast.planner.bounds.relaxation import relax
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import (

@@ -8,7 +8,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from plancast.planner.arrays.problem import Problem, encode
+from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.problem import Problem
 from plancast.planner.model.domain import DurationEstimate, Policy, Prices, Snapshot, Task, Worker
 from plancast.planner.model.messages import Budget, PlanRequest
 from plancast.planner.solvers import SOLVERS

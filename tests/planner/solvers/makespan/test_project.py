@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.graph import priority_order
-from plancast.planner.arrays.problem import Problem, decode, encode
+from plancast.planner.arrays.problem import Problem, decode
 from plancast.planner.instances.base import MAKESPAN_SECONDS
 from plancast.planner.instances.psplib import psplib_set
 from plancast.planner.model.domain import DurationEstimate, Running, Snapshot, Task, Window, Worker

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from plancast.pipelines.bench.peers.heft import heft_schedule
-from plancast.planner.arrays.problem import Problem, decode, encode
+from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.problem import Problem, decode
 from plancast.planner.instances.base import MAKESPAN_SECONDS
 from plancast.planner.instances.dag import dag_set
 from plancast.planner.instances.jobshop import flexible_set, jobshop_set
