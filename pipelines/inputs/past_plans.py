@@ -94,6 +94,50 @@ class PastPlans:
     ended_s: tuple[float, ...]
     costs: Mapping[str, tuple[float, ...]]
 
+    def then(self, later: PastPlans) -> PastPlans:
+        """These batches and later ones; only the later ones where the first way differs.
+
+        Parameters
+        ----------
+        later : PastPlans
+            Its ways are kept, as far as both know them.
+        """
+        if not self.ended_s or next(iter(later.costs)) not in self.costs:
+            return later
+        both = [way for way in later.costs if way in self.costs]
+        costs = {way: self.costs[way] + later.costs[way] for way in both}
+        return PastPlans(later.log, self.ended_s + later.ended_s, costs)
+
+    def facts(self) -> dict[str, Any]:
+        """From when the outcome of each batch is known, and what it cost in each way."""
+        return {
+            "ended_s": list(self.ended_s),
+            "costs": {way: list(cost) for way, cost in self.costs.items()},
+        }
+
+    def is_whole(self) -> bool:
+        """Whether each way has a finite cost for each batch."""
+        count = len(self.ended_s)
+        return all(
+            len(c) == count and all(math.isfinite(v) for v in c) for c in self.costs.values()
+        )
+
+    @classmethod
+    def of_facts(cls, log: str, facts: Mapping[str, Any]) -> PastPlans:
+        """What ``facts`` wrote; ways that are not known any more are left out.
+
+        Raises
+        ------
+        AttributeError, KeyError, TypeError, ValueError
+            Where it did not.
+        """
+        costs = {
+            way: tuple(float(c) for c in values)
+            for way, values in facts["costs"].items()
+            if way in AUTO_WAYS
+        }
+        return cls(log, tuple(float(at) for at in facts["ended_s"]), costs)
+
     def choose(self, now_s: float) -> Choice:
         """The way that past batches speak for, of those that are known by now.
 
@@ -104,19 +148,21 @@ class PastPlans:
 
         Notes
         -----
-        A batch is known from when all of its jobs had ended. Until ``LEAST_PAST`` are, the first
-        way is taken: requests, or a rule where the log has none. Then the first or ``USUAL``,
-        whichever cost less in sum; another one only where it was cheaper by more than the
-        standard error of the difference, paired over batches: few batches, of which one may cost
-        more than all others, tell little of ways that are nearly alike.
+        A batch is known from when all of its jobs had ended. Until ``LEAST_PAST`` are, requests
+        are believed; where the log has none, the rule that cost least so far. Then the first way
+        or ``USUAL``, whichever cost less in sum; another one only where it was cheaper by more
+        than the standard error of the difference, paired over batches: few batches, of which one
+        may cost more than all others, tell little of ways that are nearly alike.
         """
         known = [k for k, ended in enumerate(self.ended_s) if ended <= now_s]
         first = next(iter(self.costs))
-        if len(known) < LEAST_PAST:
-            reason = f"{len(known)} past batches of {self.log} are known, fewer than {LEAST_PAST}"
-            return Choice(first, len(known), reason)
         costs = {way: [cost[k] for k in known] for way, cost in self.costs.items()}
         sums = {way: math.fsum(cost) for way, cost in costs.items()}
+        if len(known) < LEAST_PAST:
+            reason = f"{len(known)} past batches of {self.log} are known, fewer than {LEAST_PAST}"
+            rules = [way for way in sums if AUTO_WAYS[way][0] not in ("requested", "model")]
+            taken = min(rules, key=lambda way: sums[way]) if first in rules else first
+            return Choice(taken, len(known), reason)
         base = min((way for way in (first, USUAL) if way in sums), key=lambda way: sums[way])
         proven = [way for way in sums if way == base or _is_cheaper(costs[way], costs[base])]
         best = min(proven, key=lambda way: sums[way])
@@ -140,12 +186,7 @@ def past_plans_file(model: Path) -> Path:
 
 def write_past_plans(path: Path, past: PastPlans) -> None:
     """Keep past plans in a file."""
-    content = {
-        "format": FORMAT,
-        "log": past.log,
-        "ended_s": list(past.ended_s),
-        "costs": {way: list(cost) for way, cost in past.costs.items()},
-    }
+    content = {"format": FORMAT, "log": past.log, **past.facts()}
     write_text_atomic(path, json.dumps(content) + "\n")
 
 
@@ -159,14 +200,8 @@ def read_past_plans(path: Path) -> PastPlans:
     """
     try:
         content = json.loads(read_bytes(path))
-        ended = tuple(float(at) for at in content["ended_s"])
-        costs = {
-            way: tuple(float(c) for c in values)
-            for way, values in content["costs"].items()
-            if way in AUTO_WAYS
-        }
-        good = content["format"] == FORMAT and bool(costs) and _all_of(len(ended), costs)
-        found = PastPlans(str(content["log"]), ended, costs)
+        found = PastPlans.of_facts(str(content["log"]), content)
+        good = content["format"] == FORMAT and bool(found.costs) and found.is_whole()
     except (AttributeError, KeyError, TypeError, ValueError):
         good = False
     if not good:
@@ -175,7 +210,3 @@ def read_past_plans(path: Path) -> PastPlans:
             "worth LOG --model MODEL, or remove it"
         )
     return found
-
-
-def _all_of(count: int, costs: Mapping[str, Sequence[float]]) -> bool:
-    return all(len(c) == count and all(math.isfinite(v) for v in c) for c in costs.values())

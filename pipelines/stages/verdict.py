@@ -153,7 +153,7 @@ class Saving:
 
 def chooses(worth: Facts) -> bool:
     """Whether there are enough queues for plancast to choose a way by those before."""
-    return bool(worth["n"] > LEAST_PAST)
+    return len(worth["earlier"]["ended_s"]) + int(worth["n"]) > LEAST_PAST
 
 
 def saving_of(worth: Facts) -> Saving:
@@ -277,9 +277,11 @@ def _sure(train: Facts, trial: Facts, worth: Facts) -> tuple[str, ...]:
                     f"({interval(own['lo'], own['hi'])}), is {_proof(own)}; the rest comes from "
                     "searching the order anew.")  # fmt: skip
         if not chooses(worth):
-            first = way_name(worth["closed_first"].replace("closed", "open"))
+            first = _the(way_name(worth["baseline"]))
+            if worth["closed_first"] != "closed_requested":
+                first = "the rule that has cost least"
             said.append(f"plancast itself chooses among ways once {LEAST_PAST} past queues are "
-                        f"known; until then it plans by {_the(first)}.")  # fmt: skip
+                        f"known; until then it plans by {first}.")  # fmt: skip
     if trial["batches_that_wait"]:
         names = [kind_name(kind) for kind in sorted(tied(trial))]
         found = (

@@ -61,7 +61,9 @@ def past_plans(
     )
 
 
-def chosen(backlogs: Sequence[Backlog], costs: Mapping[str, Floats], first: str) -> Choices:
+def chosen(
+    backlogs: Sequence[Backlog], costs: Mapping[str, Floats], first: str, earlier: PastPlans
+) -> Choices:
     """The way for each batch, by the batches whose outcome was known when it was planned.
 
     Parameters
@@ -71,7 +73,9 @@ def chosen(backlogs: Sequence[Backlog], costs: Mapping[str, Floats], first: str)
         Of every way; of a batch's own only the way taken is looked at.
     first : str
         Taken until enough batches are known, see ``PastPlans.choose``.
+    earlier : PastPlans
+        Batches before these.
     """
-    past = past_plans("", backlogs, costs, first)
+    past = earlier.then(past_plans("", backlogs, costs, first))
     taken = [past.choose(backlog.now_s).way for backlog in backlogs]
     return Choices(taken, np.array([costs[name][k] for k, name in enumerate(taken)]))

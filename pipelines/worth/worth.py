@@ -13,7 +13,7 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from plancast.pipelines.inputs.config import name_of_log
-from plancast.pipelines.inputs.past_plans import RESERVED, USUAL, PastPlans
+from plancast.pipelines.inputs.past_plans import AUTO_WAYS, RESERVED, USUAL, PastPlans
 from plancast.pipelines.worth.auto import Choices, chosen, past_plans
 from plancast.pipelines.worth.batches import (
     LEAST_BATCHES,
@@ -59,6 +59,9 @@ FIRST = ("requested", "last_same", "last_two", "app_median")
 CALIBRATED = ("closed_requested", "closed_best_rule", "closed_p80", "closed_scenarios")
 """Ways carried out in drawn truths, besides the baseline and what ``auto`` takes."""
 
+PAST_BATCHES = 20
+"""Batches of the training rows that ``auto`` knows at the first one."""
+
 Progress = Callable[[float, str], None]
 
 
@@ -72,12 +75,15 @@ class Material:
     train : DataFrame
     stretch : Stretch
     backlogs : list of Backlog
+    before : Material, optional
+        The training rows cut once more: the past that ``auto`` knows at the first batch.
     """
 
     name: str
     train: pd.DataFrame
     stretch: Stretch
     backlogs: list[Backlog]
+    before: Material | None = None
 
     @property
     def queues(self) -> bool:
@@ -119,16 +125,16 @@ def material(
     """The same from a canonical log."""
     if procs is not None and procs < 1:
         raise BadRequest(f"--procs {procs:g}: must be 1 or more")
-    split = split_by_share(jobs, share)
-    train, test = (jobs.iloc[rows].reset_index(drop=True) for rows in (split.train, split.test))
-    stretch = stretch_of(
-        test,
-        procs or machine_size(jobs),
-        waits,
-        stated=stated_size(jobs) is not None,
-        sized=procs is not None,
-    )
-    return Material(name, train, stretch, cut(stretch, batches))
+
+    def cut_again(jobs: pd.DataFrame, most: int) -> Material:
+        split = split_by_share(jobs, share)
+        train, test = (jobs.iloc[rows].reset_index(drop=True) for rows in (split.train, split.test))
+        stretch = stretch_of(test, size, waits, stated=stated, sized=procs is not None)
+        return Material(name, train, stretch, cut(stretch, most))
+
+    size, stated = procs or machine_size(jobs), stated_size(jobs) is not None
+    found = cut_again(jobs, batches)
+    return replace(found, before=cut_again(found.train, min(batches, PAST_BATCHES)))
 
 
 def batches_of(
@@ -202,7 +208,8 @@ def worth(
         if tell is not None:
             tell(0.02, f"learning from {len(found.train):,} jobs")
         model = RuntimePredictor(LEVELS, seed=seed).fit(found.train)
-    batches = batches_of(found, model, policy or Policy(), tell)
+    policy = policy or Policy()
+    batches = batches_of(found, model, policy, tell)
     rules = [rule for rule in RULES if rule in batches[0].estimates]
     asked = ways(rules)
     work = _Work({} if cells is None else cells, processes or cores(), tell)
@@ -212,7 +219,8 @@ def worth(
     costs["closed_best_rule"] = costs[f"closed_{best}"]
     asked["closed_best_rule"] = asked[f"closed_{best}"]
     first = next(f"closed_{rule}" for rule in FIRST if rule in rules)
-    choice = chosen(found.backlogs, costs, first)
+    earlier = _earlier(found, rules, policy, seed, work)
+    choice = chosen(found.backlogs, costs, first, earlier)
     costs["auto"] = choice.costs
     rng = np.random.default_rng(seed)
     picks = rng.integers(0, len(batches), (RESAMPLES, len(batches)))
@@ -251,6 +259,7 @@ def worth(
             "trained_on": len(found.train),
         },
         "costs": {name: [float(c) for c in cost] for name, cost in costs.items()},
+        "earlier": earlier.facts(),
     }
     result["verdict"] = verdict(result)
     return result
@@ -265,7 +274,8 @@ def past_of(found: Material, facts: Mapping[str, Any]) -> PastPlans:
     """
     if not facts["queues"]:
         return PastPlans(found.name, (), {USUAL: ()})
-    return past_plans(found.name, found.backlogs, facts["costs"], facts["closed_first"])
+    known = past_plans(found.name, found.backlogs, facts["costs"], facts["closed_first"])
+    return PastPlans.of_facts(found.name, facts["earlier"]).then(known)
 
 
 def nothing_queues(found: Material) -> dict[str, Any]:
@@ -340,7 +350,7 @@ class _Work:
     processes: int
     tell: Progress | None
 
-    def each(self, calls: Mapping[str, Any], what: str, begin: float) -> list[Any]:
+    def each(self, calls: Mapping[str, Any], what: str, begin: float, end: float) -> list[Any]:
         """Results of delayed calls by key; what is in the cells is not called."""
         missing = [key for key in calls if key not in self.cells]
         done = len(calls) - len(missing)
@@ -349,7 +359,8 @@ class _Work:
             self.cells[key] = result
             done += 1
             if self.tell is not None:
-                self.tell(begin + 0.3 * done / len(calls), f"{what} {done} of {len(calls)}")
+                part = begin + (end - begin) * done / len(calls)
+                self.tell(part, f"{what} {done} of {len(calls)}")
         return [self.cells[key] for key in calls]
 
 
@@ -358,12 +369,38 @@ def _all_costs(
 ) -> dict[str, Floats]:
     """Cost of every batch in every way."""
     calls = {f"batch {b.backlog.number}": delayed(_costs_of)(b, asked) for b in batches}
-    rows = work.each(calls, "batch", 0.4)
+    rows = work.each(calls, "batch", 0.4, 0.65)
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
+def _earlier(
+    found: Material, rules: Sequence[str], policy: Policy, seed: int, work: _Work
+) -> PastPlans:
+    """What plans cost before the first batch, by a model that knew only what was before them."""
+    before = found.before
+    asked = {way: one for way, one in ways(rules).items() if way in AUTO_WAYS}
+    nothing = PastPlans(found.name, (), dict.fromkeys(asked, ()))
+    if before is None or not before.queues:
+        return nothing
+    keys = [f"earlier {backlog.number}" for backlog in before.backlogs]
+    calls: dict[str, Any] = dict.fromkeys(keys)
+    if any(key not in work.cells for key in keys):
+        model = RuntimePredictor(LEVELS, seed=seed).fit(before.train)
+        batches = batches_of(before, model, policy)
+        if not set(rules) <= batches[0].estimates.keys():
+            return nothing
+        calls = {key: delayed(_costs_in)(b, asked) for key, b in zip(keys, batches, strict=True)}
+    rows = work.each(calls, "earlier batch", 0.65, 0.75)
+    costs = {way: tuple(float(row[way]) for row in rows) for way in asked}
+    return PastPlans(found.name, tuple(float(b.ended_s) for b in before.backlogs), costs)
+
+
+def _costs_in(batch: Batch, asked: Mapping[str, Way]) -> dict[str, float]:
+    return {name: carried_out(batch, way) for name, way in asked.items()}
+
+
 def _costs_of(batch: Batch, asked: Mapping[str, Way]) -> dict[str, float]:
-    result = {name: carried_out(batch, way) for name, way in asked.items()}
+    result = _costs_in(batch, asked)
     # The oracle's order with the reservations of the model.
     _, order = planned(batch, asked["oracle"])
     found = replace(
@@ -404,7 +441,7 @@ def _attainable(
         )
         for k in rows
     }
-    found_costs = work.each(calls, "drawn truths", 0.7)
+    found_costs = work.each(calls, "drawn truths", 0.75, 1.0)
     costs = [{n: np.array(c) for n, c in cell.items()} for cell in found_costs]
     rng = np.random.default_rng(seed)
     picks = rng.integers(0, len(rows), (RESAMPLES, len(rows)))

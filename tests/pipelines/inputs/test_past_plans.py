@@ -100,10 +100,35 @@ def test_what_is_kept_is_read_again(tmp_path: Path) -> None:
     assert path == tmp_path / "runtime.past-plans.json"
     write_past_plans(path, past())
     assert read_past_plans(path) == past()
-    # The first way is the one taken until enough is known, whatever the others are called.
+    # The first way is the one taken where nothing is known, whatever the others are called.
     rule = PastPlans("site", (1.0,), {"closed_last_same": (2.0,), "closed_last_two": (1.0,)})
     write_past_plans(path, rule)
-    assert read_past_plans(path).choose(9.0).way == "closed_last_same"
+    assert read_past_plans(path).choose(0.0).way == "closed_last_same"
+
+
+def test_of_few_batches_the_best_rule_is_taken_where_nobody_requests() -> None:
+    """A rule that fails on a site would be believed ten times over, and a model too soon."""
+    costs = {
+        "closed_last_same": (2.0,) * 9, "closed_app_median": (1.0,) * 9,
+        "closed_scenarios": (0.1,) * 9,
+    }  # fmt: skip
+    assert PastPlans("site", (1.0,) * 9, costs).choose(1.0).way == "closed_app_median"
+    asked = {"closed_requested": (3.0,) * 9, **costs}
+    assert PastPlans("site", (1.0,) * 9, asked).choose(1.0).way == "closed_requested"
+
+
+def test_earlier_batches_count_first() -> None:
+    """What is known of before would be lost, or believed of ways that it says nothing of."""
+    earlier, later = past(4), past(LEAST_PAST)
+    both = earlier.then(later)
+    assert both.ended_s == earlier.ended_s + later.ended_s
+    assert all(both.costs[way] == earlier.costs[way] + later.costs[way] for way in later.costs)
+    assert both.is_whole()
+    fewer = PastPlans("site", (1.0,), {"closed_requested": (1.0,), "closed_p80": (9.0,)})
+    assert list(fewer.then(later).costs) == ["closed_requested"]
+    other = PastPlans("site", (1.0,), {"closed_last_same": (1.0,)})
+    assert other.then(later) == later
+    assert PastPlans("site", (), {"closed_requested": ()}).then(later) == later
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,8 @@ def a_trial(requested: list[float], model: list[float], oracle: list[float]) -> 
 def queues(mean: float, low: float, high: float) -> dict[str, Any]:
     """Facts of worth, with what auto saves against the best rule."""
     return {
-        "queues": True, "n": 40, "chosen_by_auto": {"usual": "closed_scenarios"},
+        "queues": True, "n": 40, "earlier": {"ended_s": []},
+        "chosen_by_auto": {"usual": "closed_scenarios"},
         "baseline": "open_requested", "closed_first": "closed_requested",
         "auto_against_best_rule": {"mean": mean, "lo": low, "hi": high},
         "closed_scenarios_against_closed_first": {"mean": -0.01, "lo": -0.03, "hi": 0.01},

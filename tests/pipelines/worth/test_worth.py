@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 
 from plancast.pipelines.cli import main
-from plancast.pipelines.inputs.past_plans import LEAST_PAST
+from plancast.pipelines.inputs.past_plans import LEAST_PAST, PastPlans
 from plancast.pipelines.worth import worth as core
 from plancast.pipelines.worth.auto import chosen
 from plancast.pipelines.worth.batches import (
@@ -40,6 +41,7 @@ from plancast.pipelines.worth.worth import (
     excess,
     leaks,
     material_of,
+    past_of,
     worth,
 )
 from plancast.planner.instances.generate_log import generate_log, swf_text
@@ -151,14 +153,33 @@ def test_auto_sees_only_batches_that_had_ended() -> None:
     ]
     names = ("closed_requested", "closed_p80", "closed_scenarios")
     costs = {name: rng.uniform(1, 2, n) for name in names}
-    before = chosen(backlogs, costs, "closed_requested")
+    nothing_known = PastPlans("", (), dict.fromkeys(names, ()))
+    before = chosen(backlogs, costs, "closed_requested", nothing_known)
     for k, backlog in enumerate(backlogs):
         known = [b.ended_s <= backlog.now_s for b in backlogs]
         other = {name: np.where(known, cost, rng.uniform(0, 9, n)) for name, cost in costs.items()}
-        assert chosen(backlogs, other, "closed_requested").taken[k] == before.taken[k]
+        after = chosen(backlogs, other, "closed_requested", nothing_known)
+        assert after.taken[k] == before.taken[k]
         if sum(known) < LEAST_PAST:
             assert before.taken[k] == "closed_requested"
     assert len(set(before.taken)) > 1
+    # What cost less before the first batch is taken for it.
+    ways_known = {name: (1.0 + (name != "closed_p80"),) * LEAST_PAST for name in names}
+    known = PastPlans("", (-1.0,) * LEAST_PAST, ways_known)
+    assert chosen(backlogs, costs, "closed_requested", known).taken[0] == "closed_p80"
+
+
+def test_what_auto_knows_at_first_comes_from_the_training_rows(found: Material) -> None:
+    """It would learn from the batches that it is judged on, or by a model that knows them."""
+    before = found.before
+    assert before is not None
+    assert before.queues
+    known = set(found.train["job_id"])
+    assert set(before.stretch.jobs["job_id"]) <= known
+    assert set(before.train["job_id"]) <= known - set(before.stretch.jobs["job_id"])
+    assert before.stretch.procs == found.stretch.procs
+    last = max(backlog.ended_s for backlog in before.backlogs)
+    assert last <= found.stretch.jobs["submit_s"].max()
 
 
 def test_the_best_rule_is_chosen_on_odd_batches() -> None:
@@ -222,7 +243,12 @@ def test_the_facts_are_as_promised(
     """Whoever reads the JSON by its keys would find another file; a verdict of two sentences."""
     monkeypatch.setattr(core, "DRAWS", 2)
     monkeypatch.setattr(core, "DRAWN_BATCHES", 3)
-    few = Material(found.name, found.train, found.stretch, found.backlogs[:6])
+    before = found.before
+    assert before is not None
+    monkeypatch.setattr(core, "RuntimePredictor", lambda levels, seed: ESTIMATORS["user_median"](
+        levels))  # fmt: skip
+    few = replace(found, backlogs=found.backlogs[:6],
+                  before=replace(before, backlogs=before.backlogs[:5]))  # fmt: skip
     cells: dict[str, Any] = {}
     result = worth(few, model, cells=cells, processes=1)
     assert set(result) >= KEYS
@@ -243,12 +269,17 @@ def test_the_facts_are_as_promised(
     )
     assert result["verdict"].count(". ") == 2
     assert 0 < result["unavoidable"] < 1
+    known = past_of(few, result)
+    assert len(known.ended_s) == 5 + 6
+    assert known.is_whole()
     again = json.loads(json.dumps(cells))
 
     def fail(*_: Any) -> None:
         raise AssertionError("a batch whose cell is kept ran again")
 
     monkeypatch.setattr(core, "_costs_of", fail)
+    monkeypatch.setattr(core, "_costs_in", fail)
+    monkeypatch.setattr(core, "RuntimePredictor", fail)
     monkeypatch.setattr(core, "_in_drawn", fail)
     assert worth(few, model, cells=again, processes=1) == result
 
