@@ -16,26 +16,17 @@ FOLDERS = ("planner", "predictor", "pipelines", "plancast")
 FILE_LINES, FUNCTION_LINES, PARAMETERS, COMPLEXITY = 600, 80, 14, 20
 
 OPTIONS = "the options of a command are its parameters"
-ENCODING = "a request becomes arrays column by column; parts would hand on all columns"
 KERNEL = "a numba kernel: records and more calls cost 5 to 11% of the moves a second"
-RULES = "one rule after another, each a branch; split they would be found in no order"
-SEARCH = "one loop whose state is handed on nowhere"
 
 EXCEPTIONS = {
-    "pipelines/bench/peers/model.py::straightforward_model": SEARCH,
     "pipelines/cli/advising.py::advise": OPTIONS,
     "pipelines/cli/asking.py::eta": OPTIONS,
     "pipelines/cli/backtesting.py::backtest": OPTIONS,
     "pipelines/cli/mastering.py::master": OPTIONS,
     "pipelines/cli/planning.py::plan": OPTIONS,
     "pipelines/cli/staying.py::serve": OPTIONS,
-    "pipelines/engines/dask.py::_together": SEARCH,
     "planner/arrays/schedule.py::_place_gang": KERNEL,
     "planner/arrays/schedule.py::list_schedule": KERNEL,
-    "planner/instances/generate.py::generate_batch": "the draws of a batch in their one order",
-    "planner/instances/generate_log.py::_easy_waits": SEARCH,
-    "planner/instances/generate_log.py::generate_log": "the draws of a log in their one order",
-    "planner/planning/partial_order.py::partial_order": ENCODING,
     "planner/planning/rollouts.py::sampled_costs": KERNEL,
     "planner/solvers/astar/best_first.py::best_first": KERNEL,
     "planner/solvers/astar/focal.py::dive": KERNEL,
@@ -55,7 +46,6 @@ EXCEPTIONS = {
     "planner/worlds/replay_kernel.py::advance": KERNEL,
     "planner/worlds/rollout_kernel.py::roll_easy": KERNEL,
     "planner/worlds/wait_kernel.py::waits_along": KERNEL,
-    "planner/worlds/simulate.py::_Execution._build_arrays": ENCODING,
 }
 """What may be larger, ``path`` or ``path::function``, each with its reason."""
 

@@ -270,6 +270,11 @@ def _together(runs: Mapping[str, dict[str, Any]]) -> Standing:
         return Standing("waiting")
     if any(run["state"] == "running" for run in known):
         return Standing("running", start_s)
+    return _ended(known, start_s)
+
+
+def _ended(known: list[dict[str, Any]], start_s: int | None) -> Standing:
+    """How an order of which every piece has ended did."""
     outcomes = [Outcome(run["outcome"]) for run in known]
     worst = next((o for o in WORST if o in outcomes), Outcome.COMPLETED)
     end_s = math.ceil(max(run["end"] for run in known))

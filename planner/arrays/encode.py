@@ -22,6 +22,7 @@ from plancast.planner.arrays.problem import (
     Problem,
     Profile,
     amounts,
+    csr,
     horizon_s,
     offsets,
 )
@@ -144,10 +145,12 @@ def _link_arrays(tasks: Sequence[Task]) -> dict[str, Any]:
     """What each task waits for among the others: ``pred`` and ``link`` of ``Problem``."""
     place = {t.id: i for i, t in enumerate(tasks)}
     links = [link_rows(t, place) if t.after or t.depends else [] for t in tasks]
-    preds = [[before for before, ends, _ in rows if ends] if rows else rows for rows in links]
+    pred_ptr, pred = csr(
+        [[before for before, ends, _ in rows if ends] if rows else [] for rows in links]
+    )
     return {
-        "pred_ptr": offsets([len(p) for p in preds]),
-        "pred": np.array([p for row in preds for p in row], np.int64),
+        "pred_ptr": pred_ptr,
+        "pred": pred,
         "link_ptr": offsets([len(rows) for rows in links]),
         "link": np.array([row for rows in links for row in rows], np.int64).reshape(-1, 3),
     }

@@ -427,6 +427,11 @@ def offsets(sizes: Sequence[int] | Ints) -> Ints:
     return np.concatenate([[0], np.cumsum(np.asarray(sizes, np.int64))]).astype(np.int64)
 
 
+def csr(rows: Sequence[Sequence[int]]) -> tuple[Ints, Ints]:
+    """Rows of numbers in CSR form: row pointers, and the numbers one after the other."""
+    return offsets([len(row) for row in rows]), np.array([x for row in rows for x in row], np.int64)
+
+
 def amounts(demands: Sequence[Mapping[str, int]], resources: tuple[str, ...]) -> Ints:
     """Amounts by name as an array, shape (demands, resources)."""
     rows = [[d.get(name, 0) for name in resources] for d in demands]

@@ -193,12 +193,7 @@ def generate_batch(
     for i in range(tasks):
         begin = max([float(release_s[i]), *(ready_s[p] for p in after[i])])
         ready_s[i] = begin + quantiles_s[i, 2]
-    areas_s = [
-        float(np.sum(median_s * [d.get(r, 0) for d in demands])) / have
-        for r in ("cpu", "mem")
-        if (have := sum(w.capacity.get(r, 0) for w in workers))
-    ]
-    area_s = max(areas_s, default=0.0)
+    area_s = _area_s(median_s, demands, workers)
 
     batch: list[Task] = []
     estimates: dict[str, dict[str, DurationEstimate]] = {}
@@ -236,6 +231,18 @@ def generate_batch(
         policy=policy if policy is not None else Policy(),
         seed=seed,
     )
+
+
+def _area_s(
+    median_s: NDArray[np.float64], demands: Sequence[Mapping[str, int]], workers: Sequence[Worker]
+) -> float:
+    """How long the whole cluster has to do, by the resource that runs shortest."""
+    areas_s = [
+        float(np.sum(median_s * [d.get(r, 0) for d in demands])) / have
+        for r in ("cpu", "mem")
+        if (have := sum(w.capacity.get(r, 0) for w in workers))
+    ]
+    return max(areas_s, default=0.0)
 
 
 def _estimate(seconds: NDArray[np.float64]) -> DurationEstimate:

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 
 from plancast.planner.arrays.deliberate import deliberate_starts
-from plancast.planner.arrays.problem import Ints, offsets
+from plancast.planner.arrays.problem import Ints, csr
 from plancast.planner.arrays.relations import ALONE
 from plancast.planner.arrays.running import expected_end_s, reserved_s
 from plancast.planner.model.devices import Held, held_devices, takes
@@ -126,14 +126,13 @@ def partial_order(request: PlanRequest, plan: Plan) -> PartialOrder:
     rows = sorted(plan.assignments, key=lambda a: (a.start_s, a.end_s, a.task))
     kept = [r for r in snapshot.running if r.task.id not in plan.preempted]
     tasks = (*(task_of[a.task] for a in rows), *(r.task for r in kept))
-    # Predecessors stand before a task at the same second only if they take no time: none do.
-    place = {task.id: i for i, task in enumerate(tasks)}
-    links = [{place[b] for b in _ends_before(task_of[a.task]) if b in place} for a in rows]
+    links = _followed(tasks, len(rows))
     _Chains(request, rows, kept, links).link_all()
     shut = _Licences(request, rows, kept, links).link_all()
     on = [[snapshot.worker_by_id[w] for w in a.workers] for a in rows]
-    closed = _closed_s(now, on, shut) + [[] for _ in kept]
-    links += [set() for _ in kept]
+    link_ptr, link = csr([*map(sorted, links), *([] for _ in kept)])
+    closed = [[t for w in windows for t in w] for windows in _closed_s(now, on, shut)]
+    window_ptr, windows = csr([*closed, *([] for _ in kept)])
     planned = [reserved_s(request, a.task, w) or 1 for a, w in zip(rows, on, strict=True)]
     none, filler = np.zeros(len(rows), np.int64), np.zeros(len(kept), np.int64)
     return PartialOrder(
@@ -148,12 +147,19 @@ def partial_order(request: PlanRequest, plan: Plan) -> PartialOrder:
         ),
         planned=np.concatenate([np.array(planned, np.int64), filler]),
         earliest=np.concatenate([_earliest(request, plan, rows, tasks, on), filler]),
-        link_ptr=offsets([len(x) for x in links]),
-        link=np.array([b for x in links for b in sorted(x)], np.int64),
-        window_ptr=offsets([len(x) for x in closed]),
-        window_start=np.array([b for x in closed for b, _ in x], np.int64),
-        window_end=np.array([e for x in closed for _, e in x], np.int64),
+        link_ptr=link_ptr,
+        link=link,
+        window_ptr=window_ptr // 2,
+        window_start=windows[::2].copy(),
+        window_end=windows[1::2].copy(),
     )
+
+
+def _followed(tasks: Sequence[Task], placed: int) -> list[set[int]]:
+    """What each placed task waits for the end of, among all tasks."""
+    # Predecessors stand before a task at the same second only if they take no time: none do.
+    place = {task.id: i for i, task in enumerate(tasks)}
+    return [{place[b] for b in _ends_before(t) if b in place} for t in tasks[:placed]]
 
 
 def _closed_s(

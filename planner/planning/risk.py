@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from plancast.planner.arrays.hours import refuse_hours
-from plancast.planner.arrays.problem import Floats, Ints, offsets
+from plancast.planner.arrays.problem import Floats, Ints, csr
 from plancast.planner.arrays.rates import moves_cost, rates_of
 from plancast.planner.arrays.relations import refuse_relations
 from plancast.planner.arrays.running import expected_end_s, reserved_s
@@ -201,8 +201,7 @@ def sampled_costs(order: PartialOrder, samples: Samples) -> Floats:
         np.array([FAR if t.deadline_s is None else t.deadline_s - now for t in tasks], np.int64),
         np.array([t.weight for t in tasks]),
         np.array([owner[t.owner] for t in tasks], np.int64), owner_tasks,
-        offsets([len(w) for w in workers]),
-        np.array([index[w] for names in workers for w in names], np.int64), np.array(share),
+        *csr([[index[w] for w in names] for names in workers]), np.array(share),
         machines["free_from"], machines["health"], on,
     )  # fmt: skip
     return costs + moves_cost(request.policy, evaluate(request, plan_).terms)

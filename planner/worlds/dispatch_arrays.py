@@ -14,7 +14,7 @@ import numpy as np
 
 from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.graph import successors
-from plancast.planner.arrays.problem import Floats, Ints, Problem, amounts, offsets
+from plancast.planner.arrays.problem import Floats, Ints, Problem, amounts, csr, offsets
 from plancast.planner.arrays.relations import refuse_relations
 from plancast.planner.arrays.running import expected_end_s
 from plancast.planner.model.domain import Assignment, BadRequest, Plan, Task, Worker, estimate_for
@@ -227,10 +227,10 @@ def _cluster(
     kind = np.concatenate([problem.kind, len(problem.allowed) + np.arange(len(extra))])
     release = np.concatenate([_arrivals(problem, not_before), np.zeros(len(extra), np.int64)])
     place = {task.id: i for i, task in enumerate(tasks)}
-    preds = [[place[b] for b in t.predecessors if b in place] if i < planned else []
-             for i, t in enumerate(tasks)]  # fmt: skip
-    pred_ptr = offsets([len(p) for p in preds])
-    pred = np.array([b for p in preds for b in p], np.int64)
+    pred_ptr, pred = csr(
+        [[place[b] for b in t.predecessors if b in place] if i < planned else []
+         for i, t in enumerate(tasks)]
+    )  # fmt: skip
     succ_ptr, succ = successors(pred_ptr, pred)
     by_end = np.argsort(problem.shut_end, kind="stable")
     index = {w.id: k for k, w in enumerate(workers)}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plancast.planner.arrays.problem import Bools, Profile, amounts, offsets
+from plancast.planner.arrays.problem import Bools, Profile, amounts, csr
 from plancast.planner.arrays.relations import refuse_relations
 from plancast.planner.arrays.running import expected_end_s, reserved_s
 from plancast.planner.arrays.schedule import FAR, build_profile, lay_out, occupy, with_room
@@ -103,31 +103,30 @@ class _Execution:
             self._start(place, run.start_s, max(now, end_s))
 
     def _build_arrays(self, planned: list[Assignment]) -> None:
-        request, snapshot = self.request, self.request.snapshot
-        names = {name for w in snapshot.workers for name in w.capacity}
-        names |= {name for task in self.tasks for name in task.demand}
-        resources = tuple(sorted(names))
+        snapshot = self.request.snapshot
+        holders = (*(w.capacity for w in snapshot.workers), *(task.demand for task in self.tasks))
+        resources = tuple(sorted({name for each in holders for name in each}))
         self.machines = worker_arrays(snapshot.workers, resources, snapshot.now_s)
         self.demand = amounts([task.demand for task in self.tasks], resources)
         self._add_counted()
         self.release = np.array([t.release_s - snapshot.now_s for t in self.tasks], np.int64)
         index = {w.id: k for k, w in enumerate(snapshot.workers)}
         pieces = [sorted(Counter(index[w] for w in names).items()) for names in self.workers]
-        for i, task in enumerate(self.tasks):
-            if task.counted:
-                pieces[i].append((len(index), 1))
-        self.piece_ptr = offsets([len(p) for p in pieces])
-        self.piece_worker = np.array([w for p in pieces for w, _ in p], np.int64)
+        for mine, task in zip(pieces, self.tasks, strict=True):
+            mine += [(len(index), 1)] * bool(task.counted)
+        self.piece_ptr, self.piece_worker = csr([[w for w, _ in p] for p in pieces])
         self.piece_count = np.array([n for p in pieces for _, n in p], np.int64)
         place = {task.id: i for i, task in enumerate(self.tasks)}
-        preds = [[place[b] for b in task.predecessors if b in place] for task in self.tasks]
-        self.pred_ptr = offsets([len(p) for p in preds])
-        self.pred = np.array([b for p in preds for b in p], np.int64)
+        self.pred_ptr, self.pred = csr(
+            [[place[b] for b in task.predecessors if b in place] for task in self.tasks]
+        )
         self.duration = np.ones(len(self.tasks), np.int64)
-        for i, assignment in enumerate(planned):
-            on = [snapshot.worker_by_id[w] for w in assignment.workers]
-            self.duration[i] = reserved_s(request, assignment.task, on) or 1
+        self.duration[: len(planned)] = [self._reserved_s(assignment) for assignment in planned]
         self.end = np.zeros(len(self.tasks), np.int64)
+
+    def _reserved_s(self, assignment: Assignment) -> int:
+        on = [self.request.snapshot.worker_by_id[w] for w in assignment.workers]
+        return reserved_s(self.request, assignment.task, on) or 1
 
     def _add_counted(self) -> None:
         """One worker more, which has what is counted; of everything else as much as all can take.

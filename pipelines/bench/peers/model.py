@@ -58,12 +58,7 @@ def straightforward_model(problem: Problem, rules: Rules) -> Answer:
     for i, begin in enumerate(start):
         for before in problem.predecessors(i):
             model.add(begin >= end[before])
-    for w, pieces in enumerate(on_worker):
-        for r, capacity in enumerate(problem.capacity[w].tolist()):
-            busy = [(piece, int(problem.demand[i, r])) for i, _, piece in pieces]
-            busy = [(piece, demand) for piece, demand in busy if demand]
-            if busy:
-                model.add_cumulative(*map(list, zip(*busy, strict=True)), int(capacity))
+    _keep_capacities(model, problem, on_worker)
     _minimise(model, problem, end, on_worker, horizon)
     solver, bound = run(model, rules, began, lambda value: value / PARTS)
     if solver is None:
@@ -72,6 +67,18 @@ def straightforward_model(problem: Problem, rules: Rules) -> Answer:
     ends = np.array([solver.value(v) for v in end], np.int64)
     worker = [next(w for w, b in choices.items() if solver.boolean_value(b)) for choices in here]
     return Answer(Schedule(starts, ends, np.array(worker, np.int64)), bound)
+
+
+def _keep_capacities(
+    model: Any, problem: Problem, on_worker: list[list[tuple[int, Any, Any]]]
+) -> None:
+    """No worker is over capacity at any moment."""
+    for w, pieces in enumerate(on_worker):
+        for r, capacity in enumerate(problem.capacity[w].tolist()):
+            busy = [(piece, int(problem.demand[i, r])) for i, _, piece in pieces]
+            busy = [(piece, demand) for piece, demand in busy if demand]
+            if busy:
+                model.add_cumulative(*map(list, zip(*busy, strict=True)), int(capacity))
 
 
 def _minimise(

@@ -19,7 +19,7 @@ from plancast.planner.instances.generate import (
     swf_text,
     write_swf,
 )
-from plancast.planner.instances.generate_log import CANCELLED, FAILED, _easy_waits
+from plancast.planner.instances.generate_log import CANCELLED, FAILED, _EasyQueue
 from plancast.planner.model.domain import (
     TERMS,
     Assignment,
@@ -94,14 +94,14 @@ def test_log_starts_no_job_that_could_have_started_earlier_at_the_head() -> None
 def test_backfilling_never_delays_the_head(total: int, long_narrow_wait: int) -> None:
     """Would fail if a long narrow job delayed a wide one that waits, or left a spare idle."""
     run = np.array([100, 10, 200, 50])
-    waits = _easy_waits(
+    waits = _EasyQueue(
         submit_s=np.array([0, 1, 2, 3]),
         run_s=run,
         requested_s=run,
         procs=np.array([3, 4, 1, 1]),
         patience_s=np.full(4, -1),
         total=total,
-    )
+    ).waited_s()
     assert waits.tolist() == [0, 99, long_narrow_wait, 0]
 
 
