@@ -1,6 +1,6 @@
 """All kernels compiled at once, those of the worlds and of the predictor too: ``doctor --warm``.
 
-``beside`` compiles those of plans in a second process while a pipeline reads and trains.
+``beside`` compiles those of plans in a second process while a pipeline trains.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def beside() -> Iterator[Callable[[], None]]:
     if not cold or cache_folder() is None or (os.cpu_count() or 1) < 2:
         yield lambda: None
         return
-    on_stderr("compiling kernels beside (once per version) ...")
+    on_stderr("compiling kernels in the background (once per version) ...")
     words = [sys.executable, "-m", __name__, *cold]
     nothing = subprocess.DEVNULL
     with subprocess.Popen(words, stdin=nothing, stdout=nothing, stderr=nothing) as process:

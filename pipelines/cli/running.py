@@ -115,8 +115,8 @@ def run(
     if (tasks is None) != (cluster is None):
         raise BadRequest("--tasks and --cluster go together; give both or none")
     config = load_config(params, log=log, name=name, seed=seed, format=format, columns=columns)
-    with beside() as ready, progress(config.name) as tell:
-        facts = run_all(config, tell, ready)
+    with progress(config.name) as tell:
+        facts = run_all(config, tell, beside)
     planned = None if tasks is None or cluster is None else _own_plan(config, tasks, cluster)
     if planned is not None:
         facts["own_plan"] = {"status": planned.status, "cost": planned.cost, "gap": planned.gap}

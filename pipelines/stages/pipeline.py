@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -21,15 +22,21 @@ class Tell(Protocol):
         """Show it."""
 
 
-def run_all(config: Config, tell: Tell, ready: Callable[[], None] = lambda: None) -> dict[str, Any]:
+Compiling = AbstractContextManager[Callable[[], None]]
+"""Compiles what plans need meanwhile; what is yielded waits for it."""
+
+
+def run_all(
+    config: Config, tell: Tell, compiling: Callable[[], Compiling] = lambda: nullcontext(_nothing)
+) -> dict[str, Any]:
     """Run ingest, train, plan, trial, worth and report; what each found.
 
     Parameters
     ----------
     config : Config
     tell : Tell
-    ready : callable
-        Waits for what plans need; called before the first of them.
+    compiling : callable
+        Begun once the log is read, so that a fault in it is said at once.
     """
     from plancast.pipelines.tracking.store import ui_command
 
@@ -39,9 +46,10 @@ def run_all(config: Config, tell: Tell, ready: Callable[[], None] = lambda: None
     tell(0, 5, "ingest")
     facts["ingest"] = ingest.run(config)
     tell(1, 5, "train")
-    facts["train"] = train.run(config, lambda name: tell(1, 5, f"train: {name}"))
-    tell(2, 5, "compiling kernels")
-    ready()
+    with compiling() as ready:
+        facts["train"] = train.run(config, lambda name: tell(1, 5, f"train: {name}"))
+        tell(2, 5, "compiling kernels")
+        ready()
     tell(2, 5, "plan")
     facts["plan"] = plan_batch.run(config)
     facts["trial"] = trial.run(
@@ -59,3 +67,7 @@ def run_all(config: Config, tell: Tell, ready: Callable[[], None] = lambda: None
     facts["verdict"] = asdict(found)
     facts["mlflow"] = ui_command()
     return facts
+
+
+def _nothing() -> None:
+    """Nothing is awaited."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import joblib
 import pytest
 
+from plancast.pipelines import kernels
 from plancast.pipelines.cli import running
 from plancast.pipelines.inputs.estimate_files import read_estimates
 from plancast.pipelines.inputs.requests import request_from_files
@@ -283,3 +284,15 @@ def test_a_run_plans_the_users_own_tasks_too(
     ended = run("run", "--tasks", tasks)
     assert ended.code == 2
     assert "--tasks and --cluster go together" in ended.err
+
+
+def test_a_log_that_is_missing_is_said_before_kernels_are_compiled(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever mistyped a name would wait for the compiler before hearing of it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(kernels, "beside", lambda: pytest.fail("compiling has begun"))
+    ended = run("run", "--log", "missing.swf")
+    assert ended.code == 2
+    assert "missing.swf" in ended.err
+    assert "compiling" not in ended.err
