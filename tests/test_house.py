@@ -44,7 +44,6 @@ EXCEPTIONS = {
     "planner/solvers/lns/ruin.py::_undo": KERNEL,
     "planner/solvers/lns/ruin.py::search": KERNEL,
     "planner/worlds/replay_kernel.py::advance": KERNEL,
-    "planner/worlds/rollout_kernel.py::roll_easy": KERNEL,
     "planner/worlds/wait_kernel.py::waits_along": KERNEL,
 }
 """What may be larger, ``path`` or ``path::function``, each with its reason."""

@@ -88,7 +88,7 @@ def way_name(way: str) -> str:
         "oracle_order": "order of true run times",
         "auto": "plancast's choice (auto)",
         "closed_best_rule": "best rule, replanned",
-        "closed_scenarios_told_early_ends": "scenarios and early ends",
+        "closed_scenarios_known_early_ends": "scenarios and early ends",
     }
     kind, _, source = way.partition("_")
     plain = WAYS.get(source, source) + (", replanned" if kind == "closed" else "")

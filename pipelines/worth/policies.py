@@ -85,7 +85,7 @@ def ways(rules: Sequence[str]) -> dict[str, Way]:
     }
     found |= {
         # What the leaks are differences of.
-        "closed_scenarios_told_early_ends": Way("told", scenarios=SCENARIOS, closed=True),
+        "closed_scenarios_known_early_ends": Way("known_ends", scenarios=SCENARIOS, closed=True),
         "oracle": Way("oracle"),
         "strong_oracle": Way("oracle", evaluations=STRONG_EVALUATIONS),
     }
@@ -204,7 +204,7 @@ def batch_of(
     found = _capped(quantiles_s[rows], stretch.requested_s[rows])
     estimates["model"] = estimates_of(ids, found, levels, "model")
     early = found[:, int(np.argmin(np.abs(np.asarray(levels) - 0.5)))] > EARLY * truth
-    estimates["told"] = {
+    estimates["known_ends"] = {
         task: estimates["oracle" if is_early else "model"][task]
         for task, is_early in zip(ids, early, strict=True)
     }

@@ -328,7 +328,7 @@ def leaks(costs: Mapping[str, Floats], baseline: str) -> dict[str, float]:
     """
     base = float(np.sum(costs[baseline])) or 1.0
     names = (
-        "closed_scenarios", "closed_scenarios_told_early_ends", "oracle_order", "oracle",
+        "closed_scenarios", "closed_scenarios_known_early_ends", "oracle_order", "oracle",
         "strong_oracle",
     )  # fmt: skip
     total = [float(np.sum(costs[name])) / base for name in names]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from plancast.planner.arrays.device_use import device_use
-from plancast.planner.arrays.hours import extra_cost, hours_of
+from plancast.planner.arrays.hours import hours_of
 from plancast.planner.arrays.problem import (
     NOTHING_SPARE,
     Bools,
@@ -26,7 +26,6 @@ from plancast.planner.arrays.problem import (
     horizon_s,
     offsets,
 )
-from plancast.planner.arrays.rates import rates_of, running_cost
 from plancast.planner.arrays.relations import (
     ALONE,
     add_alone,
@@ -42,7 +41,6 @@ from plancast.planner.arrays.unplaceable import Room, unplaceable
 from plancast.planner.arrays.worker_table import worker_table
 from plancast.planner.model.domain import (
     ANY_CLASS,
-    HOUR_S,
     BadRequest,
     CountedResource,
     Snapshot,
@@ -78,10 +76,8 @@ def encode(request: PlanRequest, left_out: Mapping[str, str] | None = None) -> P
 
     machines = known.arrays(resources, now)
     machines["worker_class"] = known.worker_class.copy()
-    if known.hourly:
-        busy = running_arrays(request, running_end, resources)
-    else:
-        busy = runs.arrays(known.rates(policy.prices, now))
+    hours = hours_of(policy.prices, workers, now) if known.hourly else None
+    busy = runs.arrays(known.rates(policy.prices, now), hours)
     task_arrays = _task_arrays(request, pending, classes, running_end)
     kinds, kind_of = _kinds(pending)
     held = counted_arrays(request, running_end)
@@ -218,48 +214,6 @@ def _incumbent_arrays(
 
 def _after_now(at_s: int | None, now: int) -> int:
     return FAR if at_s is None else at_s - now
-
-
-def running_arrays(
-    request: PlanRequest, running_end: dict[str, int], resources: tuple[str, ...]
-) -> dict[str, Any]:
-    """What runs: its pieces on the workers, and what it costs."""
-    snapshot = request.snapshot
-    now = snapshot.now_s
-    index = {w.id: k for k, w in enumerate(snapshot.workers)}
-    rates, fixed = rates_of(request.policy.prices, snapshot.workers, now), 0.0
-    hours = hours_of(request.policy.prices, snapshot.workers, now)
-    last_end = np.zeros(len(index), np.int64)
-    load_h = np.zeros(len(index))
-    on = np.zeros(len(index), np.bool_)
-    pieces: list[tuple[int, int, Task]] = []
-    for run in snapshot.running:
-        task, end_s = run.task, running_end[run.task.id]
-        ahead_h = (end_s - now) / HOUR_S
-        held: list[tuple[int, float, float]] = []
-        for name in run.workers:
-            w = index[name]
-            worker = snapshot.workers[w]
-            share = worker.dominant_share(task.demand)
-            held.append((w, share, worker.health))
-            load_h[w] += share * ahead_h
-            last_end[w] = max(last_end[w], end_s - now)
-            on[w] = True
-            pieces.append((w, end_s - now, task))
-        fixed += running_cost(rates, run, end_s, now, held)
-        if hours is not None:
-            for w, share, _ in held:
-                fixed += extra_cost(hours, w, hours.busy_w[w] * share, 0, end_s - now)
-    return {
-        "busy_worker": np.array([p[0] for p in pieces], np.int64),
-        "busy_end": np.array([p[1] for p in pieces], np.int64),
-        "busy_demand": amounts([p[2].demand for p in pieces], resources),
-        "last_end": last_end,
-        "on": on,
-        "load_h": load_h,
-        "rates": rates._replace(fixed=fixed),
-        "hours": hours,
-    }
 
 
 def counted_arrays(request: PlanRequest, running_end: Mapping[str, int]) -> dict[str, Any]:

@@ -19,13 +19,11 @@ from numpy.typing import NDArray
 from plancast.planner.model.domain import (
     DAY_S,
     HOUR_S,
-    MIN_STRETCH_S,
     TERMS,
     WATT_SECONDS_PER_KWH,
     Hourly,
     Policy,
     Prices,
-    Running,
     Worker,
 )
 
@@ -186,32 +184,6 @@ def _tariff_of(
             at_s.append(second)
             values.append(value)
     return Tariff(tuple(at_s), tuple(values), offset_s)
-
-
-def running_cost(
-    rates: Rates, run: Running, end_s: int, now_s: int, pieces: Sequence[tuple[int, float, float]]
-) -> float:
-    """What a running task adds to ``Rates.fixed``.
-
-    Parameters
-    ----------
-    rates : Rates
-    run : Running
-    end_s, now_s : int
-        Its expected end, and now, seconds since the epoch.
-    pieces : sequence of (int, float, float)
-        Worker, dominant share and health of each piece.
-    """
-    task, ahead_s = run.task, end_s - now_s
-    cost = rates.wait * (run.start_s - task.release_s)
-    if task.deadline_s is not None and end_s > task.deadline_s:
-        cost += rates.late * (end_s - task.deadline_s) + rates.miss
-    cost += rates.slowdown * (end_s - task.release_s) / max(end_s - run.start_s, MIN_STRETCH_S)
-    own = task.weight * cost
-    for worker, share, health in pieces:
-        own += float(rates.busy[worker]) * share * ahead_s
-        own += rates.fail * (1.0 - health ** (ahead_s / HOUR_S))
-    return own
 
 
 def prices_end_alone(rates: Rates) -> bool:

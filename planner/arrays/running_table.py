@@ -2,8 +2,8 @@
 
 A master asks at each event about thousands of running tasks, of which one has begun or ended. What
 the arrays say of a task is worked out once, and its expected end, which depends on how long it has
-lasted, for all tasks together. The numbers are those of ``running.expected_end_s`` and
-``rates.running_cost``, to the last bit: each operation is theirs, in their order.
+lasted, for all tasks together. The numbers are those of ``running.expected_end_s`` and of loops
+over tasks, to the last bit: each operation is theirs, in their order.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from plancast.planner.arrays.hours import Hours, extra_cost
 from plancast.planner.arrays.rates import Rates
 from plancast.planner.arrays.running import expected_end_s
 from plancast.planner.model.domain import (
@@ -184,8 +185,8 @@ class Runs:
         whole = self.table.whole[self.rows]
         return (whole[:, START] - whole[:, RELEASE]) / HOUR_S
 
-    def arrays(self, rates: Rates) -> dict[str, Any]:
-        """What ``encode.running_arrays`` says of it, where no energy has hours."""
+    def arrays(self, rates: Rates, hours: Hours | None) -> dict[str, Any]:
+        """Its pieces on the workers and what it costs, as ``Problem`` describes them."""
         now, workers = self.request.snapshot.now_s, len(self.table.workers)
         ahead = self.ends - now
         last_end, load_h = np.zeros(workers, np.int64), np.zeros(workers)
@@ -201,11 +202,11 @@ class Runs:
             "last_end": last_end,
             "on": on,
             "load_h": load_h,
-            "rates": rates._replace(fixed=self._fixed(rates, ahead)),
-            "hours": None,
+            "rates": rates._replace(fixed=self._fixed(rates, hours, ahead)),
+            "hours": hours,
         }
 
-    def _fixed(self, rates: Rates, ahead: Ints) -> float:
+    def _fixed(self, rates: Rates, hours: Hours | None, ahead: Ints) -> float:
         if not len(self.entries):
             return 0.0
         table, whole = self.table, self.table.whole[self.rows]
@@ -223,11 +224,24 @@ class Runs:
         if rates.fail:
             # A power of Python's, which is not always that of numpy.
             for p in np.flatnonzero(health != 1.0).tolist():
-                hours = int(ahead[self.piece_of[p]]) / HOUR_S
-                fails[p] = rates.fail * (1.0 - float(health[p]) ** hours)
+                ahead_h = int(ahead[self.piece_of[p]]) / HOUR_S
+                fails[p] = rates.fail * (1.0 - float(health[p]) ** ahead_h)
         # Sums from left to right, as in a loop: numpy's own would be made in parts.
         np.add.at(own, np.repeat(self.piece_of, 2), np.column_stack([drawn, fails]).ravel())
+        if hours is not None:
+            extra = self._extra(hours, ahead)
+            each = np.concatenate([np.arange(len(own)), self.piece_of])
+            own = np.concatenate([own, extra])[np.argsort(each, kind="stable")]
         return float(np.add.accumulate(own)[-1])
+
+    def _extra(self, hours: Hours, ahead: Ints) -> Floats:
+        """What the hours of energy cost each piece above its least price. Shape (pieces,)."""
+        pieces = zip(
+            self.piece_worker.tolist(), self.piece_share.tolist(), ahead[self.piece_of].tolist(),
+            strict=True,
+        )  # fmt: skip
+        found = [extra_cost(hours, w, hours.busy_w[w] * share, 0, end) for w, share, end in pieces]
+        return np.array(found, np.float64)
 
 
 def runs_of(request: PlanRequest, resources: tuple[str, ...]) -> Runs:

@@ -113,7 +113,7 @@ class Room:
         """Why no plan can place a task: whether only a hard bound is why, and the reason."""
         durations = self.tasks["duration"][i, self.machines["worker_class"]]
         may = self.allowed[self.kind_of[i]] & (durations > 0)
-        if (ended := _vain(self.request.snapshot, task)) is not None:
+        if (ended := _failed_predecessor(self.request.snapshot, task)) is not None:
             return False, f"its predecessor {ended.id} ended as {ended.outcome.value}"
         if not may.any():
             return False, _why_no_worker(self.request, task)
@@ -143,8 +143,8 @@ def unplaceable(room: Room, left_out: Mapping[str, str]) -> tuple[dict[str, str]
     failed = {f.id: f.outcome for f in snapshot.finished if f.outcome is not Outcome.COMPLETED}
     at_ease = room.placed_some_time()
     for i, task in enumerate(snapshot.pending):
-        hopeful = not task.depends and failed.keys().isdisjoint(task.after)
-        if hopeful and at_ease[i] and task.shards == 1 and not room.is_bounded:
+        may_start = not task.depends and failed.keys().isdisjoint(task.after)
+        if may_start and at_ease[i] and task.shards == 1 and not room.is_bounded:
             continue
         if (fault := room.fault_of(i, task)) is not None:
             hard, reason = fault
@@ -165,7 +165,7 @@ def _short_of(i: int, held: dict[str, Any]) -> str | None:
     return None
 
 
-def _vain(snapshot: Snapshot, task: Task) -> Finished | None:
+def _failed_predecessor(snapshot: Snapshot, task: Task) -> Finished | None:
     """A predecessor that has ended so that a task can never start."""
     for on in task.dependencies:
         ended = snapshot.finished_by_id.get(on.task)

@@ -131,11 +131,11 @@ class Controller:
     unplanned: Mapping[str, str] = field(default_factory=dict)
     stopping: frozenset[str] = frozenset()
     firm: frozenset[str] = frozenset()
-    stirred: bool = False
+    room_changed: bool = False
     """Whether room has come free or been taken since the order was last searched."""
     left_out: frozenset[str] = frozenset()
     """Tasks that the last plan had no place for, whatever has happened since."""
-    vain_version: int | None = None
+    futile_version: int | None = None
     """Version of the snapshot for which no plan was found: asking again would find none."""
     _kept: list[tuple[tuple[PlanRequest, Plan | None], Plan | None]] = field(
         default_factory=list, init=False, repr=False, compare=False
@@ -204,7 +204,7 @@ class Controller:
         if not isinstance(event, TaskStarted | TaskOverran):
             # What had no place may have one now.
             self.unplanned = {}
-            self.stirred = True
+            self.room_changed = True
 
     def advance(self, now_s: int) -> None:
         """Time passes; a clock that goes back is not believed."""
@@ -257,11 +257,11 @@ class Controller:
         waiting = [t for t in snapshot.pending if t.id not in self.unplanned]
         if not snapshot.pending:
             return Decision(Choice.KEEP, "nothing waits")
-        if not waiting or self.vain_version == snapshot.version:
+        if not waiting or self.futile_version == snapshot.version:
             return Decision(Choice.KEEP, "what waits cannot be planned")
         if self.plan is None:
             return Decision(Choice.REPLAN, "there is no plan yet")
-        if self.stirred and self.request.policy.scenarios:
+        if self.room_changed and self.request.policy.scenarios:
             # It is searched anew whatever still holds: nothing has to be timed for that.
             lacks = self._what_does_not_hold()
             return Decision(
@@ -373,13 +373,13 @@ class Controller:
         if response.plan is None:
             # What cannot be planned is no reason to ask again and again.
             if response.status is Status.INFEASIBLE:
-                self.vain_version, self.unplanned = snapshot.version, dict(response.unplanned)
+                self.futile_version, self.unplanned = snapshot.version, dict(response.unplanned)
                 self.left_out = frozenset(self.unplanned)
             raise Refused(f"there is no plan: {response.status.value}")
         found = evaluate(request, response.plan, unplanned=response.unplanned)
         if not found.valid:
             raise Refused(f"it is invalid: {found.violations[0].text}")
-        self.plan, self.cost, self.stirred = response.plan, found.cost, False
+        self.plan, self.cost, self.room_changed = response.plan, found.cost, False
         self.unplanned = dict(response.unplanned)
         self.left_out = frozenset(self.unplanned)
         self.stopping |= set(response.plan.preempted)

@@ -44,7 +44,7 @@ def order(engine: Engine, task: str, attempt: int = 1) -> Order:
     return Order((task, attempt), (engine.workers()[0].id,), {"cpu": 1000}, argv=program)
 
 
-def told(engine: Engine, key: tuple[str, int], kind: type) -> Any:
+def next_event(engine: Engine, key: tuple[str, int], kind: type) -> Any:
     """The first message of a kind about an order; other messages are passed over."""
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
@@ -96,8 +96,8 @@ def test_an_order_runs_once_however_often_it_is_sent(engine: Engine) -> None:
     sent = order(engine, "short")
     engine.start(sent)
     engine.start(sent)
-    began = told(engine, sent.key, Started)
-    ended = told(engine, sent.key, Ended)
+    began = next_event(engine, sent.key, Started)
+    ended = next_event(engine, sent.key, Ended)
     engine.start(sent)
     stands = engine.status([sent.key])[sent.key]
     assert ended.outcome is Outcome.COMPLETED
@@ -110,10 +110,10 @@ def test_a_cancelled_run_ends_and_says_so(engine: Engine) -> None:
     """A plan that stops a task would wait for its worker without end."""
     sent = order(engine, "long")
     engine.start(sent)
-    told(engine, sent.key, Started)
+    next_event(engine, sent.key, Started)
     assert engine.status([sent.key])[sent.key].state == "running"
     engine.cancel(sent.key)
-    assert told(engine, sent.key, Ended).outcome is Outcome.CANCELLED
+    assert next_event(engine, sent.key, Ended).outcome is Outcome.CANCELLED
     assert engine.status([sent.key])[sent.key].state == "ended"
 
 

@@ -14,7 +14,7 @@ from tests.oracles.toy_logs import toy_log
 
 LEVELS = (0.1, 0.5, 0.9)
 CUT = 700
-TOLD = 120
+ONE_BY_ONE = 120
 """Jobs that are told one at a time."""
 LOG = toy_log(1000)
 TRAIN, TEST = LOG.iloc[:CUT], LOG.iloc[CUT:]
@@ -99,11 +99,11 @@ def test_update_is_a_replay(estimator: Forecaster) -> None:
     fresh = ESTIMATORS[estimator.name](LEVELS)
     fresh.fit(TRAIN)
     # A row told alone takes 15 ms, and there are ten estimators.
-    head, last = TEST.iloc[:TOLD], TEST.iloc[TOLD : TOLD + 1]
+    head, last = TEST.iloc[:ONE_BY_ONE], TEST.iloc[ONE_BY_ONE : ONE_BY_ONE + 1]
     for row in lived(head, float(last["submit_s"].iloc[0])):
         fresh.update(row)
     np.testing.assert_array_equal(
-        fresh.forecast_log(last), estimator.forecast_log(TEST.iloc[: TOLD + 1])[-1:]
+        fresh.forecast_log(last), estimator.forecast_log(TEST.iloc[: ONE_BY_ONE + 1])[-1:]
     )
 
 

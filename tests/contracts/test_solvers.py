@@ -238,21 +238,21 @@ def test_observed_costs_fall_and_bounds_hold(name: str) -> None:
     """Whoever watches would see a worse plan reported as better, or a bound above the optimum."""
     seen = 0
     for problem in plannable(range(7000, 7025), max_tasks=5):
-        told: list[tuple[float, float]] = []
+        observed: list[tuple[float, float]] = []
         solution = SOLVERS[name]().solve(
             problem,
             budget=UNLIMITED,
             rng=np.random.default_rng(0),
-            observe=lambda cost, bound, told=told: told.append((cost, bound)),
+            observe=lambda cost, bound, observed=observed: observed.append((cost, bound)),
         )
         if solution.schedule is None:
             continue
         least = judged(problem, solution).cost
-        costs = [cost for cost, _ in told]
+        costs = [cost for cost, _ in observed]
         assert all(b <= a + 1e-9 * abs(a) for a, b in pairwise(costs))
         assert costs[-1] == pytest.approx(least, rel=1e-6, abs=1e-12)
-        assert all(bound <= least * (1 + 1e-9) + 1e-12 for _, bound in told)
-        seen += len(told)
+        assert all(bound <= least * (1 + 1e-9) + 1e-12 for _, bound in observed)
+        seen += len(observed)
     assert seen > 15
 
 

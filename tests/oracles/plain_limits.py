@@ -62,7 +62,7 @@ def plain_limits(
     return limits, chances
 
 
-def _sample(rows, run, asked, told, row, rules):  # type: ignore[no-untyped-def]
+def _sample(rows, run, asked, ended, row, rules):  # type: ignore[no-untyped-def]
     """(share of the request, probability), sorted."""
     result, left = [], 1.0
     for place, columns in enumerate(CHAIN):
@@ -70,7 +70,7 @@ def _sample(rows, run, asked, told, row, rules):  # type: ignore[no-untyped-def]
         def key(r):  # type: ignore[no-untyped-def]
             return [-1.0 if r[c] != r[c] else r[c] for c in columns]  # noqa: B023
 
-        mine = [j for j in told if key(rows[j]) == key(row)][-rules.window :]
+        mine = [j for j in ended if key(rows[j]) == key(row)][-rules.window :]
         if not mine:
             continue
         last = place == len(CHAIN) - 1

@@ -88,32 +88,32 @@ def test_the_last_run_of_a_job_like_this_one() -> None:
     )
     rule = LastSame((0.5,)).fit(past)
 
-    def told(user: str, request: float, moment: float = 500.0) -> float:
+    def forecast_of(user: str, request: float, moment: float = 500.0) -> float:
         query = jobs((user, "q", moment, 7.0, request)).assign(app="x", cpus=4.0)
         return float(rule.predict(query)[0])
 
-    assert told("ann", 50.0) == 21  # the same request, though a longer one ended later
-    assert told("ann", 900.0) == 90  # no such request yet: the user's last
-    assert told("ann", 900.0, 22.0) == 21
-    assert told("ann", 30.0) == 30  # at most the request
-    assert told("cat", 900.0) == 90  # nobody's: the application's last
-    assert told("cat", 900.0, 5.0) == 900  # nothing had ended
-    assert told("cat", UNKNOWN, 5.0) == NOTHING_KNOWN_S
+    assert forecast_of("ann", 50.0) == 21  # the same request, though a longer one ended later
+    assert forecast_of("ann", 900.0) == 90  # no such request yet: the user's last
+    assert forecast_of("ann", 900.0, 22.0) == 21
+    assert forecast_of("ann", 30.0) == 30  # at most the request
+    assert forecast_of("cat", 900.0) == 90  # nobody's: the application's last
+    assert forecast_of("cat", 900.0, 5.0) == 900  # nothing had ended
+    assert forecast_of("cat", UNKNOWN, 5.0) == NOTHING_KNOWN_S
 
 
 def test_the_median_of_the_application() -> None:
     """The rule for logs of tools would mix tools, or look at what had not ended."""
     past = PAST.assign(app=["x", "y", "x", "x"])
 
-    def told(app: str, moment: float) -> float:
+    def forecast_of(app: str, moment: float) -> float:
         query = jobs(("cat", "q", moment, 7.0, 900.0)).assign(app=app)
         return float(AppMedian((0.5,)).fit(past).predict(query)[0])
 
-    assert told("x", 500.0) == 90
-    assert told("y", 500.0) == 21
-    assert told("z", 500.0) == (21 + 90) / 2
-    assert told("x", 15.0) == 10
-    assert told("x", 5.0) == 900
+    assert forecast_of("x", 500.0) == 90
+    assert forecast_of("y", 500.0) == 21
+    assert forecast_of("z", 500.0) == (21 + 90) / 2
+    assert forecast_of("x", 15.0) == 10
+    assert forecast_of("x", 5.0) == 900
 
 
 def test_only_the_oracle_looks() -> None:

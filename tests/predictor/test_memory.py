@@ -93,8 +93,8 @@ def test_methods_look_back_only(name: str) -> None:
         error = np.abs(np.log(found[rows] / log["mem_peak_mib"].to_numpy()[rows]))
         assert np.median(error) < 0.5
     training = judged(log) & (np.arange(60) < 30)
-    told, amount = tuned(log, METHODS[name], training, 0.05)
-    assert any(f" x {times:g}," in told for times in TIMES)
+    described, amount = tuned(log, METHODS[name], training, 0.05)
+    assert any(f" x {times:g}," in described for times in TIMES)
     assert waste_of(log, amount, training).failures <= 0.05
     assert (amount <= log["mem_mib"]).all()
 

@@ -150,7 +150,7 @@ class Snapshot:
             )
 
     def unmet(self, task: Task) -> list[str]:
-        """What of its dependencies a task still waits for, or waits for in vain, in words."""
+        """What of its dependencies a task still waits for, or waits for without hope, in words."""
         found = []
         for on in task.dependencies:
             ended = self.finished_by_id.get(on.task)

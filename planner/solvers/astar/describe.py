@@ -24,7 +24,7 @@ def describe(space, nodes, scratch, value, s, out):
     floor, span = nodes.floor[s], max(1.0, value[ROOT_SPAN])
     bound = max(nodes.bound[s], 1e-300)
     to_come, ready, due, late = 0, 0, 0, 0
-    mean_slack, least_slack, mean_length, longest, mean_start = 0.0, np.inf, 0.0, 0.0, 0.0
+    least_slack, mean_length, longest, mean_start = np.inf, 0.0, 0.0, 0.0
     barred, barred_length, now, done = 0, 0.0, 0, 0.0
     last_ready = -1
     for i in range(tasks):
@@ -46,7 +46,6 @@ def describe(space, nodes, scratch, value, s, out):
             due += 1
             slack = float(space.deadline[i] - scratch.opt_end[i])
             late += slack < 0
-            mean_slack += slack
             least_slack = min(least_slack, slack)
     for k in range(scratch.listed[0]):
         i = space.edge_task[scratch.edges[k]]

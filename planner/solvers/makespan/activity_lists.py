@@ -65,16 +65,20 @@ class Room(NamedTuple):
 
 
 @kernel
-def serial(order, duration, demand, release, pred_ptr, pred, guards, full, free, end):
-    """Serial schedule generation; fills `end` and returns the makespan.
+def serial(order, project, pred_ptr, pred, release, room):
+    """Serial schedule generation; fills ``room.end`` and returns the makespan.
 
     Parameters
     ----------
     order : int64 (n,)
         Topological.
-    free : int64 (horizon,)
-        All `full`, at least as long as the sum of durations plus the last release; left so.
+    project : Project
+    pred_ptr, pred, release : int64
+        The project's own, or successors and zeros where time runs backwards.
+    room : Room
     """
+    duration, demand, guards = project.duration, project.demand, project.guards
+    free, end = room.free, room.end
     makespan = 0
     for i in order:
         t = release[i]
@@ -92,7 +96,7 @@ def serial(order, duration, demand, release, pred_ptr, pred, guards, full, free,
             free[s] -= need
         end[i] = t
         makespan = max(makespan, t)
-    free[:makespan] = full
+    free[:makespan] = project.full
     return makespan
 
 
@@ -134,21 +138,12 @@ def justify(project, room, order):
     doi:10.1016/j.ejor.2004.04.008.
     """
     p = project
-    serial(
-        order, p.duration, p.demand, p.release, p.pred_ptr, p.pred, p.guards, p.full,
-        room.free, room.end,
-    )  # fmt: skip
+    serial(order, p, p.pred_ptr, p.pred, p.release, room)
     latest_first(room.end, order, room.tally, room.spare)
-    serial(
-        order, p.duration, p.demand, np.zeros_like(p.release), p.succ_ptr, p.succ, p.guards,
-        p.full, room.free, room.end,
-    )  # fmt: skip
+    serial(order, p, p.succ_ptr, p.succ, np.zeros_like(p.release), room)
     # Time ran backwards: what ended last there starts first here.
     latest_first(room.end, order, room.tally, room.spare)
-    makespan = serial(
-        order, p.duration, p.demand, p.release, p.pred_ptr, p.pred, p.guards, p.full,
-        room.free, room.end,
-    )  # fmt: skip
+    makespan = serial(order, p, p.pred_ptr, p.pred, p.release, room)
     start_order(p.duration, room, order)
     return makespan
 

@@ -160,8 +160,5 @@ class ListSearch(MakespanSearch):
     def _schedule(self, order: Ints) -> Schedule:
         p = self.activities
         end = np.zeros(len(order), np.int64)
-        serial(
-            order, p.duration, p.demand, p.release, p.pred_ptr, p.pred, p.guards, p.full,
-            self.room.free, end,
-        )  # fmt: skip
+        serial(order, p, p.pred_ptr, p.pred, p.release, self.room._replace(end=end))
         return Schedule(end - p.duration, end, np.zeros(len(order), np.int64))

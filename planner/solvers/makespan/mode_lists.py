@@ -147,15 +147,9 @@ def justify_in_modes(project, ways, room, used, chosen, flagged, backward, order
             room,
         )  # fmt: skip
     else:
-        serial(
-            order, p.duration, p.demand, np.zeros_like(p.release), p.succ_ptr, p.succ, p.guards,
-            p.full, room.free, room.end,
-        )  # fmt: skip
+        serial(order, p, p.succ_ptr, p.succ, np.zeros_like(p.release), room)
     latest_first(room.end, order, room.tally, room.spare)
-    makespan = serial(
-        order, p.duration, p.demand, p.release, p.pred_ptr, p.pred, p.guards, p.full,
-        room.free, room.end,
-    )  # fmt: skip
+    makespan = serial(order, p, p.pred_ptr, p.pred, p.release, room)
     start_order(p.duration, room, order)
     return makespan
 

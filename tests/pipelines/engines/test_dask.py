@@ -259,8 +259,8 @@ request, command = tasks_of({count}, folder, {seconds})
 state = State(folder / "m.db")
 engine, begun, _ = started(request, [], folder / "dask", state.batch)
 runs = command_of(command, shell=True)
-told = carry_out(begun, engine, state, control=QUICK, command=runs)
-(folder / "told").write_text(str(told["completed"]))
+found = carry_out(begun, engine, state, control=QUICK, command=runs)
+(folder / "found").write_text(str(found["completed"]))
 engine.stop()
 """
 
@@ -278,10 +278,10 @@ def killed_again_and_again(folder: Path, count: int, kills: int, seconds: float)
             time.sleep(1.5 + float(rng.random()) * 1.5)
             process.send_signal(signal.SIGKILL)
         code = process.wait(300)
-        if (folder / "told").exists():
+        if (folder / "found").exists():
             break
         assert left, f"the last master ended with {code}"
-    assert (folder / "told").read_text() == str(count)
+    assert (folder / "found").read_text() == str(count)
     done = (folder / "done").read_text().split()
     assert sorted(done) == sorted(f"t{k}" for k in range(count))
 

@@ -276,7 +276,7 @@ engine = patiently(
 request = begun_at(PlanRequest("r", Snapshot(0, 0, NODES, tasks), estimates), engine.now_s())
 runs = command_of(f"sleep 3; echo $PLANCAST_ID >> {folder}/done", shell=True)
 found = carry_out(request, PatientEngine(engine, 120.0), state, control=QUICK, command=runs)
-(folder / "told").write_text(f"{found['completed']} {found['runs_lost_with_their_worker']}")
+(folder / "found").write_text(f"{found['completed']} {found['runs_lost_with_their_worker']}")
 """
 
 
@@ -297,9 +297,9 @@ def test_a_master_killed_ten_times_on_slurm_loses_nothing(slurm: Inside, tmp_pat
                 time.sleep(2.0 * float(rng.random()))
             process.kill()
         code = process.wait(300)
-        if (tmp_path / "told").exists():
+        if (tmp_path / "found").exists():
             break
         assert left, f"the last master ended with {code}"
-    assert (tmp_path / "told").read_text() == f"{count} 0"
+    assert (tmp_path / "found").read_text() == f"{count} 0"
     done = (tmp_path / "done").read_text().split()
     assert sorted(done) == sorted(f"t{k}" for k in range(count))

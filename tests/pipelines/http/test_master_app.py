@@ -329,7 +329,7 @@ def test_a_kill_right_after_the_answer_loses_nothing(tmp_path: Path) -> None:
     """A user would be told that a task will run, and it would be gone with the process."""
     process = started(tmp_path, "--speed", "100")
     client = Client.to(str(tmp_path / "m.db"))
-    told: list[str] = []
+    accepted: list[str] = []
 
     def flood(part: int) -> None:
         for k in range(1_000):
@@ -338,19 +338,19 @@ def test_a_kill_right_after_the_answer_loses_nothing(tmp_path: Path) -> None:
                 client.post("/v1/tasks", {"tasks": [row(name)]})
             except (NotReached, BadRequest):
                 return  # the master is gone: nothing was told of this one
-            told.append(name)
+            accepted.append(name)
 
     threads = [threading.Thread(target=flood, args=(part,)) for part in range(4)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: len(told) >= 60)
+    wait_until(lambda: len(accepted) >= 60)
     process.kill()
     for thread in threads:
         thread.join()
     process.wait()
     with staying(tmp_path / "m.db", speed=1_000.0) as running:
-        running.until(len(told))
-        looks = {name: running.client.get("/v1/why", task=name)["state"] for name in told}
+        running.until(len(accepted))
+        looks = {name: running.client.get("/v1/why", task=name)["state"] for name in accepted}
     assert set(looks.values()) == {"completed"}
 
 
@@ -382,9 +382,9 @@ def test_the_command_ends_when_it_is_told_to_and_goes_on(tmp_path: Path) -> None
     assert watcher.wait(READY_S) == 0
     assert not note_of(tmp_path / "m.db").exists()
     # The first master of a version says in plain words that it compiles kernels.
-    told = [line for line in (tmp_path / "log").read_text().splitlines()
+    written = [line for line in (tmp_path / "log").read_text().splitlines()
             if not line.startswith("compiling kernels")]  # fmt: skip
-    lines = [json.loads(line) for line in told]
+    lines = [json.loads(line) for line in written]
     assert {"ready", "asked", "planned", "task_started"} <= {line["what"] for line in lines}
     again = started(tmp_path)
     assert again.stdout is not None
@@ -442,14 +442,14 @@ def test_alerts_name_metrics_that_there_are() -> None:
 def test_ten_thousand_submissions_in_a_flood_are_all_kept(tmp_path: Path) -> None:
     """Eight clients at once: what was acknowledged could be lost, or the service fall behind."""
     process = started(tmp_path)
-    told: list[str] = []
+    accepted: list[str] = []
 
     def flood(part: int) -> None:
         client = Client.to(str(tmp_path / "m.db"))
         for k in range(0, 1_250, 50):
             names = [f"t{part}-{k + j}" for j in range(50)]
             client.post("/v1/tasks", {"tasks": [row(name) for name in names]})
-            told.extend(names)
+            accepted.extend(names)
 
     began = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
@@ -460,5 +460,5 @@ def test_ten_thousand_submissions_in_a_flood_are_all_kept(tmp_path: Path) -> Non
     state = State(tmp_path / "m.db")
     kept = state.base.exec_driver_sql("SELECT COUNT(*) FROM tasks").scalar()
     state.close()
-    assert len(told) == kept == 10_000
+    assert len(accepted) == kept == 10_000
     assert took_s <= 10.0

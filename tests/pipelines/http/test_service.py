@@ -124,7 +124,7 @@ def test_events_replans_and_explanations_follow_the_state() -> None:
         assert client.get(f"/v1/explain?task={lead.task}")[1]["state"] == "running"
 
         new = Task("newcomer", {"cpu": 100}, release_s=1_005)
-        estimate = json.loads(to_json(DurationEstimate.certain(60, "told")))
+        estimate = json.loads(to_json(DurationEstimate.certain(60, "given")))
         happened = [TaskSubmitted(1_005, new), TaskFinished(1_010, lead.task)]
         body = {
             "events": [json.loads(to_json(e)) for e in happened],

@@ -330,9 +330,9 @@ def test_no_plan_counts_on_what_an_engine_cannot_do(tmp_path: Path) -> None:
     )  # fmt: skip
     asked: list[PlanRequest] = []
 
-    def ask(told: PlanRequest, choice: Choice) -> PlanResponse:
-        asked.append(told)
-        return quick_plan(told, choice)
+    def ask(one: PlanRequest, choice: Choice) -> PlanResponse:
+        asked.append(one)
+        return quick_plan(one, choice)
 
     state = State(tmp_path / "master.db")
     master = master_of(state, engine, request, QUICK, ask=ask)

@@ -133,5 +133,5 @@ def test_a_real_dask_graph_is_shortened(tmp_path: Path) -> None:
     known = content["distributed"]["scheduler"]["default-task-durations"]
     found = [(graph_s({}), graph_s(known)) for _ in range(3)]
     print([(round(a, 2), round(b, 2)) for a, b in found])
-    without, told = (sum(times) for times in zip(*found, strict=True))
-    assert told < without
+    without, informed = (sum(times) for times in zip(*found, strict=True))
+    assert informed < without

@@ -106,7 +106,7 @@ class Site:
     """A Slurm that answers what is asked and keeps what it is told to do."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.orders: list[str] = []
 
     def __call__(self, words: Sequence[str]) -> str:
         """One command."""
@@ -116,7 +116,7 @@ class Site:
             raise CommandFailed("Access denied")
         if words[2] == "JobId=9":
             raise CommandFailed("Job has already finished for job 9")
-        self.told.append(" ".join(words))
+        self.orders.append(" ".join(words))
         return ""
 
 
@@ -125,16 +125,16 @@ def test_what_slurm_says_and_refuses() -> None:
     site = Site()
     assert slurm_nice.priorities_of_site(site) == {"7": (100, 5), "8": (90, 0)}
     assert slurm_nice.set_nice({"7": 0, "8": 16, "9": 32}, site) == ["job 8: Access denied"]
-    assert site.told == ["scontrol update JobId=7 Nice=0"]
+    assert site.orders == ["scontrol update JobId=7 Nice=0"]
 
 
 def test_nothing_is_set_without_the_flag(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A look at the order would change the queue."""
-    told: list[dict[str, int]] = []
+    orders: list[dict[str, int]] = []
     monkeypatch.setattr(slurm_nice, "nice_of_site", lambda *a, **k: {"4": 0, "2": 7})
-    monkeypatch.setattr(slurm_nice, "set_nice", lambda values: told.append(values) or [])
+    monkeypatch.setattr(slurm_nice, "set_nice", lambda values: orders.append(values) or [])
     for flag in ([], ["--set-nice"]):
         with pytest.raises(SystemExit) as end:
             main(["export", "slurm-nice", "--model", "m", *flag])
@@ -142,5 +142,5 @@ def test_nothing_is_set_without_the_flag(
         out = capsys.readouterr().out
         if not flag:
             assert out == "scontrol update JobId=4 Nice=0\nscontrol update JobId=2 Nice=7\n"
-            assert told == []
-    assert told == [{"4": 0, "2": 7}]
+            assert orders == []
+    assert orders == [{"4": 0, "2": 7}]

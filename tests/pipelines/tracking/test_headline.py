@@ -38,7 +38,7 @@ def test_every_estimator_has_a_run_for_each_way_of_planning() -> None:
     """A way of planning would be missing from the table, or cost what another does."""
     policy = {"cost": 21.0, "against_baseline": {"mean": -0.1}}
     ways = ("open_requested", "closed_p80", "closed_best_rule", "auto", "oracle",
-            "closed_scenarios_told_early_ends")  # fmt: skip
+            "closed_scenarios_known_early_ends")  # fmt: skip
     worth = {"queues": True, "policies": dict.fromkeys(ways, policy)}
     worth["policies"]["oracle"] = {"cost": 20.0, "against_baseline": {"mean": -0.2}}
     found = {one.name: one for one in settings_of(TRAIN, TRIAL, worth)}

@@ -219,7 +219,7 @@ def test_jobs_of_one_user_are_drawn_alike_where_rho_says_so() -> None:
 
 def test_leaks_add_up() -> None:
     """Parts of a decomposition that do not sum to the whole explain nothing."""
-    names = ("closed_scenarios", "closed_scenarios_told_early_ends", "oracle_order", "oracle",
+    names = ("closed_scenarios", "closed_scenarios_known_early_ends", "oracle_order", "oracle",
              "strong_oracle", "open_requested")  # fmt: skip
     rng = np.random.default_rng(2)
     costs = {name: rng.uniform(1, 2, 9) for name in names}

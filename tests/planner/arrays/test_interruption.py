@@ -151,13 +151,13 @@ def test_before_there_is_a_plan_it_ends_the_program() -> None:
 
 def test_at_the_second_time_it_ends_the_program() -> None:
     """Nor where judging what was found takes long."""
-    told: list[int] = []
-    with interruption.keeps_the_best(lambda: told.append(1)):
+    calls: list[int] = []
+    with interruption.keeps_the_best(lambda: calls.append(1)):
         interruption.has_plan()
         press()
         assert interruption.asked()
         with pytest.raises(KeyboardInterrupt):
             press()
-    assert told == [1]
+    assert calls == [1]
     assert not interruption.asked()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -12,9 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from plancast.planner.arrays import jit
-from plancast.predictor import jit as predictors_jit
+from plancast import jit, predictor
+from plancast.jit import Kernels
+from plancast.planner.arrays.jit import KERNELS as PLANNERS
+from plancast.predictor.jit import KERNELS as PREDICTORS
+from tests.conftest import ROOT
 
+PACKAGES = (PLANNERS, PREDICTORS)
 CALLER = """
 from {package}.jit import kernel
 from {package}.helper import helped
@@ -42,7 +46,7 @@ def toy(tmp_path: Path) -> Path:
     package = tmp_path / "root" / "planner"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
-    (package / "jit.py").write_text(Path(jit.__file__).read_text())
+    (package / "jit.py").write_text((Path(predictor.__file__).parent / "jit.py").read_text())
     (package / "caller.py").write_text(CALLER.format(package="planner"))
     write_helper(package, 10)
     return package.parent
@@ -58,7 +62,7 @@ def run(root: Path, code: str = ASK, **environ: str) -> subprocess.CompletedProc
     clean = {k: v for k, v in os.environ.items() if k not in (jit.NOTED, "NUMBA_CACHE_DIR")}
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], cwd=root, check=True, text=True,
-        capture_output=True, env={**clean, "PYTHONPATH": str(root), **environ},
+        capture_output=True, env={**clean, "PYTHONPATH": f"{root}{os.pathsep}{ROOT}", **environ},
     )  # fmt: skip
 
 
@@ -128,27 +132,19 @@ def test_old_digests_are_removed_and_the_latest_are_kept(toy: Path, tmp_path: Pa
     assert len(left) == jit.KEPT + 1
 
 
-def test_both_packages_have_the_same_rules() -> None:
-    """Neither may import the other, so the file exists twice; the copies would drift apart."""
-    assert Path(jit.__file__).read_text() == Path(predictors_jit.__file__).read_text()
-    assert jit.PACKAGE.name == "planner"
-    assert predictors_jit.PACKAGE.name == "predictor"
-
-
-@pytest.mark.parametrize("rules", [jit, predictors_jit])
-def test_the_digest_covers_whatever_kernels_read(rules: object) -> None:
+@pytest.mark.parametrize("kernels", PACKAGES, ids=lambda found: found.package.name)
+def test_the_digest_covers_whatever_kernels_read(kernels: Kernels) -> None:
     """A constant or helper of a file outside the digest could change without being noticed."""
-    covered = set(rules.kernel_files())  # type: ignore[attr-defined]
-    package: Path = rules.PACKAGE  # type: ignore[attr-defined]
+    covered, package = set(kernels.files), kernels.package
     assert len(covered) > 1
     for path in covered:
         tree = ast.parse(path.read_text())
-        kernels = [
+        defined = [
             node
             for node in ast.walk(tree)
             if isinstance(node, ast.FunctionDef) and decorators(node) & DECORATORS
         ]
-        read = {n.id for k in kernels for n in ast.walk(k) if isinstance(n, ast.Name)}
+        read = {n.id for k in defined for n in ast.walk(k) if isinstance(n, ast.Name)}
         for node in ast.walk(tree):
             if not isinstance(node, ast.ImportFrom) or node.module is None:
                 continue
@@ -170,7 +166,7 @@ def decorators(node: ast.FunctionDef) -> set[str]:
 
 def test_no_python_code_calls_an_inner_kernel() -> None:
     """Such a call runs uncompiled: a hundred times as long."""
-    files = [p for rules in (jit, predictors_jit) for p in rules.PACKAGE.rglob("*.py")]
+    files = [p for kernels in PACKAGES for p in kernels.package.rglob("*.py")]
     files += list(Path(__file__).parents[3].joinpath("tests").rglob("*.py"))
     trees = {path: ast.parse(path.read_text()) for path in files}
     inner: dict[str, set[str]] = {}  # by the last part of a module's name
@@ -210,7 +206,7 @@ def test_no_python_code_calls_an_inner_kernel() -> None:
 
 PARTS = """
 import numpy as np
-from {package}.jit import brief, inner, interpreted, kernel
+from {package}.jit import KERNELS, brief, inner, kernel
 
 @inner
 def power(x, times):
@@ -251,10 +247,10 @@ def test_brief_kernels_run_small_arrays_uncompiled_only_when_asked(
     """A large batch would be planned by the interpreter, or a small one wait for the compiler."""
     (toy / "planner" / "parts.py").write_text(PARTS.format(package="planner"))
     code = """
-    from planner.parts import interpreted, np, total
-    from planner import jit
+    from planner.parts import KERNELS, np, total
+    from plancast import jit
     small, large = np.arange(5), np.arange(jit.SMALL + 1)
-    with interpreted():
+    with KERNELS.interpreted():
         print(total(small), len(total.compiled.overloads))
         print(total(large) > 0, len(total.compiled.overloads))
     print(total(small), len(total.compiled.overloads))

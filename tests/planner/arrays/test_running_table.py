@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plancast.planner.arrays.encode import encode, running_arrays
+from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.hours import Hours, hours_of
 from plancast.planner.arrays.rates import Rates
 from plancast.planner.arrays.running import expected_end_s
 from plancast.planner.arrays.running_table import MOST_TABLES, runs_of, table_for
 from plancast.planner.arrays.worker_table import worker_table
 from plancast.planner.model.domain import (
     DurationEstimate,
+    Hourly,
     Policy,
     Prices,
     Running,
@@ -25,6 +27,7 @@ from plancast.planner.model.domain import (
     Worker,
 )
 from plancast.planner.model.messages import PlanRequest
+from tests.oracles.plain_running import running_arrays
 from tests.oracles.random_requests import random_request
 
 PRICED = Prices(wait_h=0.7, stretch=0.013, failures=1.9, energy_cost=0.31, late_h=3.0, misses=0.7)
@@ -33,10 +36,11 @@ PRICED = Prices(wait_h=0.7, stretch=0.013, failures=1.9, energy_cost=0.31, late_
 def many_run(seed: int) -> PlanRequest:
     """Some dozens of running tasks, gangs among them, of estimates of all shapes."""
     rng = np.random.default_rng(seed)
+    by_hour = Hourly((0, 7 * 3600, 20 * 3600), (0.2, 0.35, 0.25))
     workers = tuple(
         Worker(f"w{k}", {"cpu": 64_000, "mem": 1000 + k}, machine_class=f"c{k % 3}",
                health=float(rng.choice([1.0, 0.97, 0.9])), busy_w=110.0, idle_w=30.0,
-               price_per_kwh=float(rng.choice([0.2, 0.3])))
+               price_per_kwh=by_hour if seed % 2 and k else float(rng.choice([0.2, 0.3])))
         for k in range(5)
     )  # fmt: skip
     runs, estimates = [], {}
@@ -74,10 +78,11 @@ def assert_as_anew(request: PlanRequest) -> None:
     ends = {r.task.id: expected_end_s(request, r) for r in snapshot.running}
     assert runs.end_of == ends
     rates = worker_table(snapshot.workers).rates(request.policy.prices, snapshot.now_s)
-    found, wanted = runs.arrays(rates), running_arrays(request, ends, resources)
+    hours = hours_of(request.policy.prices, snapshot.workers, snapshot.now_s)
+    found, wanted = runs.arrays(rates, hours), running_arrays(request, ends, resources)
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
-        if isinstance(value, Rates):
+        if isinstance(value, Rates | Hours):
             for mine, theirs in zip(found[name], value, strict=True):
                 assert np.array_equal(mine, theirs)
         elif value is not None:

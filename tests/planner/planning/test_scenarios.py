@@ -190,7 +190,7 @@ def test_the_master_searches_the_order_when_room_comes_free() -> None:
     master = Controller(request)
     asked = master.ask(Choice.REPLAN)
     master.commit(asked, plan(asked), Choice.REPLAN)
-    assert not master.stirred
+    assert not master.room_changed
     master.advance(10_100)
     master.tell(TaskFinished(10_100, "r0"))
     decision, response = master.rethought()

@@ -27,7 +27,7 @@ def queueing_log(n: int, seed: int, procs: int = 16) -> ReplayLog:
     )
 
 
-class Told:
+class Fixed:
     """Forecasts made of a point for each job, about it by factors."""
 
     levels = (0.1, 0.5, 0.9)
@@ -69,7 +69,7 @@ def test_no_job_starts_later_than_conservative_backfilling_by_limits_gives(
     """
     log = queueing_log(70, seed)
     rng = np.random.default_rng(seed)
-    forecast = Told(log.run_s * np.exp(wild * rng.standard_normal(len(log))))
+    forecast = Fixed(log.run_s * np.exp(wild * rng.standard_normal(len(log))))
     found = replay(log, DISPATCHERS["planner-limits"], forecast, promises=True)
     assert (found.start_s <= found.promise_s).all()
     for job in range(len(log)):
@@ -92,7 +92,7 @@ def test_no_job_starts_later_than_conservative_backfilling_by_limits_gives(
 def test_trust_is_earned() -> None:
     """Nonsense would be believed, or a good forecast not."""
     log = queueing_log(600, 1)
-    good = Trusted(Told(log.run_s * 1.1), log)
+    good = Trusted(Fixed(log.run_s * 1.1), log)
     replay(log, DISPATCHERS["planner-robust"], good)
     assert good.trust == 1.0
     rng = np.random.default_rng(0)
@@ -101,7 +101,7 @@ def test_trust_is_earned() -> None:
         np.full(len(log), 3600.0),
         rng.permutation(log.run_s).astype(float),
     ):
-        bad = Trusted(Told(point), log)
+        bad = Trusted(Fixed(point), log)
         replay(log, DISPATCHERS["planner-robust"], bad)
         assert bad.trust < 0.2
 
@@ -109,13 +109,13 @@ def test_trust_is_earned() -> None:
 def test_without_trust_requests_decide() -> None:
     """A forecast that says nothing new would change what happens."""
     log = queueing_log(300, 2)
-    asked = Trusted(Told(log.requested_s * 50.0), log)
+    asked = Trusted(Fixed(log.requested_s * 50.0), log)
     assert asked.trust == 0.0
     np.testing.assert_array_equal(asked.at_submit(0, 0), np.full(3, float(log.requested_s[0])))
     for job in range(LEAST_JOBS):
         asked.finished(job, int(log.run_s[job]), 0)
     assert asked.trust == 0.0
-    nonsense = replay(log, DISPATCHERS["planner-robust"], Trusted(Told(1.0 / log.run_s), log))
+    nonsense = replay(log, DISPATCHERS["planner-robust"], Trusted(Fixed(1.0 / log.run_s), log))
     honest = replay(log, DISPATCHERS["planner-robust"], "requested")
     assert bounded_slowdown(nonsense).mean() < 1.3 * bounded_slowdown(honest).mean() + 1.0
 

@@ -210,20 +210,20 @@ def test_no_guide_can_break_the_promise(weight: float, guide: str) -> None:
     """A learned value would make a plan costlier than the weight allows, or a bound wrong."""
     for problem in plannable(range(9000, 9030)):
         best = optimum(problem.request, problem.unplanned)
-        told: list[tuple[float, float]] = []
+        observed: list[tuple[float, float]] = []
         solver = AStar(form="focal", weight=weight, guide=GUIDES[guide], batch=3)
         solution = solver.solve(
             problem,
             budget=UNLIMITED,
             rng=rng(),
-            observe=lambda c, b, told=told: told.append((c, b)),
+            observe=lambda c, b, observed=observed: observed.append((c, b)),
         )
         if best is None:
             assert solution.status is Status.INFEASIBLE
             continue
         assert solution.claimed is not None
         assert solution.claimed <= weight * best.cost * (1 + 1e-8) + 1e-12
-        for cost, bound in (*told, (solution.claimed, solution.lower_bound)):
+        for cost, bound in (*observed, (solution.claimed, solution.lower_bound)):
             assert bound <= best.cost * (1 + 1e-9) + 1e-12
             assert bound <= cost
 
@@ -260,16 +260,19 @@ def test_anytime_search_ends_with_the_cheapest_plan() -> None:
     """The weight would not fall to 1, or what was pruned at a higher one be lost."""
     for problem in plannable(range(9200, 9260)):
         best = optimum(problem.request, problem.unplanned)
-        told: list[float] = []
+        observed: list[float] = []
         solution = AStar(form="anytime", weight=5.0).solve(
-            problem, budget=UNLIMITED, rng=rng(), observe=lambda c, _, told=told: told.append(c)
+            problem,
+            budget=UNLIMITED,
+            rng=rng(),
+            observe=lambda c, _, observed=observed: observed.append(c),
         )
         if best is None:
             assert solution.status is Status.INFEASIBLE
             continue
         assert solution.status is Status.OPTIMAL
-        assert told == sorted(told, reverse=True)
-        assert told[-1] == pytest.approx(best.cost, rel=1e-6, abs=1e-12)
+        assert observed == sorted(observed, reverse=True)
+        assert observed[-1] == pytest.approx(best.cost, rel=1e-6, abs=1e-12)
 
 
 def test_a_guide_of_the_wrong_shape_is_refused() -> None:

@@ -138,13 +138,13 @@ def test_no_trees_can_break_the_promise(weight: float, leaves: str, meaning: str
     guide = None if leaves == "none" else LearnedGuide(trees, meaning)
     for problem, best in judged(9000, 9020):
         for dive in (1, 3):
-            told: list[tuple[float, float]] = []
+            observed: list[tuple[float, float]] = []
             solver = AStar(form="guided", weight=weight, guide=guide, dive=dive)
             solution = solver.solve(
                 problem,
                 budget=UNLIMITED,
                 rng=rng(),
-                observe=lambda c, b, told=told: told.append((c, b)),
+                observe=lambda c, b, observed=observed: observed.append((c, b)),
             )
             if best is None:
                 assert solution.status is Status.INFEASIBLE
@@ -152,7 +152,7 @@ def test_no_trees_can_break_the_promise(weight: float, leaves: str, meaning: str
             assert solution.claimed is not None
             assert solution.claimed <= weight * solution.lower_bound * (1 + 1e-8) + 1e-12
             assert solution.claimed <= weight * best.cost * (1 + 1e-8) + 1e-12
-            for cost, bound in (*told, (solution.claimed, solution.lower_bound)):
+            for cost, bound in (*observed, (solution.claimed, solution.lower_bound)):
                 assert bound <= best.cost * (1 + 1e-9) + 1e-12
                 assert bound <= cost
 

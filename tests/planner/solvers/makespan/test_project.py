@@ -64,10 +64,7 @@ def test_the_kernel_and_its_slow_twin_agree(seed: int) -> None:
     for _ in range(5):
         order = priority_order(rng.random(len(problem.tasks)), problem.pred_ptr, problem.pred)
         end = np.zeros(len(order), np.int64)
-        makespan = serial(
-            order, p.duration, p.demand, p.release, p.pred_ptr, p.pred, p.guards, p.full,
-            room.free, end,
-        )  # fmt: skip
+        makespan = serial(order, p, p.pred_ptr, p.pred, p.release, room._replace(end=end))
         assert end.tolist() == serial_ends(problem, order.tolist())
         assert makespan == end.max()
         assert (room.free == p.full).all()  # given back as it was found
