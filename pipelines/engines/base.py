@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -21,6 +21,13 @@ Key = tuple[str, int]
 
 PREEMPT = "preempt"
 """Capability of an engine whose ``cancel`` surely stops a run: plans may count on it."""
+DEVICES = "devices"
+"""Capability of an engine that gives each piece the devices which the order names.
+
+Of another one which devices a run has is not known, unless ``Started`` says so.
+"""
+Held = tuple[tuple[int, ...], ...]
+"""Devices of each piece, in the order of its workers; none where it takes none."""
 
 
 class Unreachable(Exception):
@@ -70,6 +77,8 @@ class Order:
     output : str
         File that takes standard output and error; each piece of a gang has its own, with the
         piece's number appended (``piece_output``). Empty: they are discarded.
+    devices : tuple of tuple of int
+        GPUs of each piece, by their numbers on its worker; empty where nobody chose any.
     """
 
     key: Key
@@ -79,6 +88,21 @@ class Order:
     argv: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
     output: str = ""
+    devices: Held = ()
+
+    def environ_of(self, piece: int) -> dict[str, str]:
+        """What is added to the environment of one piece: it sees its own devices alone."""
+        mine = self.devices[piece] if self.devices else ()
+        return {**self.environ, **(visible(mine) if mine else {})}
+
+
+def visible(devices: Sequence[int]) -> dict[str, str]:
+    """The environment in which a program sees these GPUs of its machine alone.
+
+    CUDA numbers them by speed unless it is asked to number them by bus, as ``nvidia-smi`` does.
+    """
+    numbers = ",".join(str(d) for d in devices)
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": numbers}
 
 
 def piece_output(output: str, piece: int, pieces: int) -> str:
@@ -88,10 +112,27 @@ def piece_output(output: str, piece: int, pieces: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """An order runs."""
+    """An order runs.
+
+    Parameters
+    ----------
+    key : (str, int)
+    at_s : int
+    devices : mapping of str to tuple of int
+        By worker, where the engine chose them; empty where it did not, or says nothing.
+    """
 
     key: Key
     at_s: int
+    devices: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+def by_piece(workers: Sequence[str], devices: Mapping[str, Sequence[int]]) -> Held:
+    """The devices of each piece, where those of a worker go to its pieces in turn."""
+    left = {name: list(numbers) for name, numbers in devices.items()}
+    each = {name: len(numbers) // workers.count(name) for name, numbers in devices.items()
+            if name in workers}  # fmt: skip
+    return tuple(tuple(left[w].pop(0) for _ in range(each.get(w, 0))) for w in workers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +216,7 @@ class Engine(Protocol):
 
     name: str
     capabilities: frozenset[str]
-    """What it can do beyond starting tasks: ``PREEMPT``, or nothing."""
+    """What it can do beyond starting tasks: ``PREEMPT``, ``DEVICES``, or nothing."""
     step_s: float
     """Longest wait for a message that makes sense on its clock, seconds."""
 

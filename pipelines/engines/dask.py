@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from plancast.pipelines.engines.base import (
+    DEVICES,
     PREEMPT,
     Ended,
     EngineEvent,
@@ -75,7 +76,7 @@ class DaskEngine:
     """
 
     name = "dask"
-    capabilities = frozenset({PREEMPT})
+    capabilities = frozenset({PREEMPT, DEVICES})
     step_s = 1.0
 
     def __init__(
@@ -135,7 +136,7 @@ class DaskEngine:
             if name in known or address is None:
                 continue
             future = self.client.submit(
-                run_command, name, order.argv or ("true",), dict(order.environ), order.limit_s,
+                run_command, name, order.argv or ("true",), order.environ_of(number), order.limit_s,
                 piece_output(order.output, number, pieces), key=name, workers=[address],
                 allow_other_workers=False, pure=False, retries=0,
                 resources={r: a for r, a in order.demand.items() if a},

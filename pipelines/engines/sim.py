@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from plancast.pipelines.engines.base import (
+    DEVICES,
     PREEMPT,
     Ended,
     EngineEvent,
+    Held,
     Key,
     Order,
     Standing,
@@ -26,7 +28,14 @@ from plancast.pipelines.engines.base import (
     WorkerDown,
     WorkerUp,
 )
-from plancast.planner.model.domain import BadRequest, Outcome, Worker, estimate_for
+from plancast.planner.model.domain import (
+    DEVICE,
+    GPU,
+    BadRequest,
+    Outcome,
+    Worker,
+    estimate_for,
+)
 from plancast.planner.model.messages import PlanRequest
 
 STEP_S = 60.0
@@ -85,6 +94,7 @@ class Run:
     end_s: int | None = None
     cause: str = ""
     """``completed``, ``failed``, ``timeout``, ``cancelled``, or ``died`` with its worker."""
+    devices: Held = ()
 
 
 @dataclass
@@ -108,7 +118,7 @@ class SimEngine:
     faults: Faults = field(default_factory=Faults)
     seed: int = 0
     name: str = "sim"
-    capabilities: frozenset[str] = frozenset({PREEMPT})
+    capabilities: frozenset[str] = frozenset({PREEMPT, DEVICES})
     step_s: float = STEP_S
 
     def __post_init__(self) -> None:
@@ -156,7 +166,7 @@ class SimEngine:
             return
         if any(name not in self.up or name in self.shut for name in order.workers):
             return
-        run = Run(order.key, order.workers, dict(order.demand), self.clock)
+        run = Run(order.key, order.workers, dict(order.demand), self.clock, devices=order.devices)
         self.runs[order.key] = run
         task = order.key[0]
         classes = {self.up[name].machine_class for name in order.workers}
@@ -282,8 +292,11 @@ class SimEngine:
 
 
 def overloads(engine: SimEngine) -> list[str]:
-    """Where workers really were over capacity, in words; to judge a master by."""
-    capacity = {w.id: w.capacity for w in engine.machines}
+    """Where workers or their devices really were over capacity, in words; to judge a master by."""
+    capacity = {
+        w.id: {**w.capacity, **{_device(d): DEVICE for d in range(w.device_count)}}
+        for w in engine.machines
+    }
     changes: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for run in engine.runs.values():
         end_s = engine.clock if run.end_s is None else run.end_s
@@ -291,6 +304,11 @@ def overloads(engine: SimEngine) -> list[str]:
             for resource, amount in run.demand.items():
                 steps = changes.setdefault((worker, resource), [])
                 steps += [(run.start_s, amount * pieces), (end_s, -amount * pieces)]
+        each = min(run.demand.get(GPU, 0), DEVICE)
+        for worker, devices in zip(run.workers, run.devices, strict=False):
+            for d in devices:
+                steps = changes.setdefault((worker, _device(d)), [])
+                steps += [(run.start_s, each), (end_s, -each)]
     found = []
     for (worker, resource), steps in changes.items():
         used = 0
@@ -300,6 +318,10 @@ def overloads(engine: SimEngine) -> list[str]:
             if used > capacity[worker].get(resource, 0):
                 found.append(f"{worker}: {used} of {resource} at {at_s}")
     return found
+
+
+def _device(number: int) -> str:
+    return f"device {number}"
 
 
 def simulated(request: PlanRequest, seed: int, lose: Sequence[tuple[str, int]]) -> SimEngine:

@@ -294,7 +294,7 @@ class SlurmEngine:
                 continue
             self.reported[key] = stands.state
             if stands.state == "running" and stands.start_s is not None:
-                found.append(Started(key, stands.start_s))
+                found.append(Started(key, stands.start_s, self.known[key].devices))
             elif stands.state == "ended":
                 end_s = self.now_s() if stands.end_s is None else stands.end_s
                 start_s = end_s if stands.start_s is None else min(stands.start_s, end_s)

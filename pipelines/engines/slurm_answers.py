@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from plancast.pipelines.engines.base import Standing, Unreachable
@@ -39,6 +39,8 @@ NOTHING_FOUND = 9003
 """Error number by which the accounts say that no job matches."""
 SEPARATOR = "\x1f"
 """Between the fields of a line: a control character that ids, states and times never hold."""
+GPUS = re.compile(r"\bgpu(?::[^:,(]+)*\(IDX:([\d,-]+)\)")
+"""What a job holds of a node's GPUs: ``gpu:a100:2(IDX:0-1)``."""
 FIELDS = "JobIDRaw,State,Start,End,ExitCode,JobName"
 """Of a line of ``sacct``; the name is last, so that nothing in it can shift another field."""
 
@@ -54,6 +56,8 @@ class Job:
     end_s: int | None = None
     held: bool = False
     code: str = ""
+    devices: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """GPUs of each of its nodes, where Slurm says so."""
 
 
 def standing(job: Job | None) -> Standing:
@@ -103,8 +107,32 @@ def _queued(row: Mapping[str, Any]) -> Job:
     held = state == "PENDING" and row.get("state_reason") == "JobHeldUser"
     return Job(
         str(row["job_id"]), str(row.get("name") or ""), state, _moment(row.get("start_time")),
-        _moment(row.get("end_time")), held, _code(row.get("exit_code")),
+        _moment(row.get("end_time")), held, _code(row.get("exit_code")), _devices(row),
     )  # fmt: skip
+
+
+def _devices(row: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """GPUs that a job holds, by node; nothing where it is not clear which node they are of."""
+    details = row.get("gres_detail") or ()
+    on = row.get("job_resources") or {}
+    nodes = on.get("allocated_nodes") or ()
+    if isinstance(on.get("nodes"), Mapping):  # since 23.11
+        nodes = on["nodes"].get("allocation") or ()
+    names = [str(node.get("nodename") or node.get("name")) for node in nodes]
+    if len(names) != len(details):
+        return {}
+    found = {
+        name: tuple(sorted(d for part in GPUS.findall(text) for d in _numbers(part)))
+        for name, text in zip(names, details, strict=True)
+    }
+    return {name: devices for name, devices in found.items() if devices}
+
+
+def _numbers(text: str) -> Iterator[int]:
+    """The numbers of a list such as ``0-2,5``."""
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        yield from range(int(first), int(last or first) + 1)
 
 
 def _accounted(row: Mapping[str, Any]) -> Job:

@@ -340,8 +340,9 @@ class Living(Master):
 
     def _tell(self, event: Event, estimates: Estimates | None = None) -> None:
         with self.state.together():
+            runs = isinstance(event, TaskStarted) and event.task in self.mind.snapshot.running_by_id
             super()._tell(event, estimates)
-            if isinstance(event, TaskStarted):
+            if isinstance(event, TaskStarted) and not runs:  # else its devices are named
                 self.submitted.started(event.task, event.at_s)
                 promised = self.promised.get(event.task)
                 if promised is not None:

@@ -21,6 +21,7 @@ from itertools import groupby
 from pathlib import Path
 
 from plancast.pipelines.engines.base import (
+    DEVICES,
     Ended,
     Engine,
     EngineEvent,
@@ -33,6 +34,7 @@ from plancast.pipelines.engines.base import (
     WorkerDown,
     WorkerUp,
     WorkerWindows,
+    by_piece,
     safe_name,
 )
 from plancast.pipelines.master.commands import Command, Invocation
@@ -214,6 +216,8 @@ class Master:
         """Fold one message in, if it says something new."""
         if isinstance(event, Started):
             self._started(event.key, event.at_s)
+            if event.devices:
+                self._name_devices(event)
         elif isinstance(event, Ended):
             self._ended(event)
         elif isinstance(event, WorkerDown):
@@ -234,6 +238,20 @@ class Master:
         with self.state.together():
             self._tell_start(row)
             self.state.put_order(row)
+
+    def _name_devices(self, event: Started) -> None:
+        """The engine chose devices: what runs has these."""
+        row = self.open.get(event.key[0])
+        run = self.mind.snapshot.running_by_id.get(event.key[0])
+        if row is None or row.key != event.key or run is None:
+            return
+        have = {w.id: w.device_count for w in self.mind.snapshot.workers}
+        devices = by_piece(run.workers, {w: d for w, d in event.devices.items() if have.get(w)})
+        if any(devices) and devices != run.devices:
+            try:
+                self._tell(TaskStarted(self._now(), run.task.id, run.workers, run.mode, devices))
+            except BadRequest as why:  # more than were asked for: they stay unknown
+                self.refused.append(str(why))
 
     def _tell_start(self, row: OrderRow) -> None:
         """The snapshot has a task run from when it was ordered: its room is taken from then."""
@@ -525,10 +543,11 @@ class Master:
         attempt = self.attempts.get(due.task, 0) + 1
         now = self._now()
         row = OrderRow((due.task, attempt), due.workers, "ordered", now)
+        devices = due.devices if DEVICES in self.engine.capabilities else ()
         try:
             with self.state.together():
                 # Its room is taken from the moment of the order, not of the acknowledgement.
-                self._tell(TaskStarted(now, due.task, due.workers))
+                self._tell(TaskStarted(now, due.task, due.workers, devices=devices))
                 self.state.put_order(row)
         except BadRequest as why:
             self.refused.append(str(why))
@@ -546,11 +565,11 @@ class Master:
             self._ended(Ended(row.key, now, now, Outcome.FAILED, f"refused: {why}"))
 
     def _order(self, row: OrderRow) -> Order:
-        task = self.mind.snapshot.running_by_id[row.key[0]].task
-        runs = self.command(task)
+        run = self.mind.snapshot.running_by_id[row.key[0]]
+        task, runs = run.task, self.command(run.task)
         return Order(
             row.key, row.workers, task.demand, task.requested_s, runs.argv, dict(runs.environ),
-            self.output_of(row.key),
+            self.output_of(row.key), run.devices if DEVICES in self.engine.capabilities else (),
         )  # fmt: skip
 
     def output_of(self, key: Key) -> str:

@@ -54,7 +54,8 @@ def apply(snapshot: Snapshot, event: Event) -> Snapshot:
         Of the budgets, what a task that ran has taken is gone.
 
         - ``TaskSubmitted``: the task is the last of the pending ones.
-        - ``TaskStarted``: from pending to running, started at the event's time.
+        - ``TaskStarted``: from pending to running, started at the event's time. One that names
+          devices of a task that runs already on these workers: it has had these since its start.
         - ``TaskFinished``: from running to finished, with the event's outcome.
         - ``TaskCancelled``: from pending or running to finished, outcome cancelled, so that
           successors can see that they wait in vain.
@@ -138,6 +139,8 @@ def _counted(snapshot: Snapshot, event: ResourceCounted) -> Changes:
 
 
 def _started(snapshot: Snapshot, event: TaskStarted) -> Changes:
+    if event.devices and event.task in snapshot.running_by_id:
+        return _given_devices(snapshot, event)
     task = _pending(snapshot, event.task)
     for worker in event.workers:
         _require_worker(snapshot, worker)
@@ -169,6 +172,22 @@ def _started(snapshot: Snapshot, event: TaskStarted) -> Changes:
         "pending_by_id": _less(snapshot.pending_by_id, task.id),
         "running": (*snapshot.running, run),
         "running_by_id": {**snapshot.running_by_id, task.id: run},
+    }
+
+
+def _given_devices(snapshot: Snapshot, event: TaskStarted) -> Changes:
+    """What runs has the devices that the event names, since it began."""
+    before = snapshot.running_by_id[event.task]
+    if (event.workers, event.mode) != (before.workers, before.mode):
+        raise BadRequest(
+            f"task {event.task} runs already, on {', '.join(before.workers)}; name these workers "
+            "to say which devices it has"
+        )
+    run = replace(before, devices=event.devices)
+    snapshot.check_held(run)
+    return {
+        "running": tuple(run if r is before else r for r in snapshot.running),
+        "running_by_id": {**snapshot.running_by_id, event.task: run},
     }
 
 

@@ -323,7 +323,7 @@ class TaskSubmitted:
 class TaskStarted:
     """A pending task runs, one worker for each shard, in one of its modes if it has some.
 
-    `devices` as in ``Running``.
+    `devices` as in ``Running``. Of a task that runs already: which ones it was given.
     """
 
     at_s: int

@@ -116,6 +116,10 @@ def _by_the_hour(request: PlanRequest) -> PlanRequest:
     )  # fmt: skip
 
 
+def _both(request: PlanRequest) -> PlanRequest:
+    return _by_the_hour(_with_shares(request))
+
+
 def _lists() -> None:
     for request in (replace(_small(), policy=MAKESPAN_ALONE), _small()):
         problem = _solve(request, "greedy")
@@ -225,6 +229,9 @@ FAMILIES: dict[str, Callable[[], None]] = {
     "list schedules with shared devices": lambda: _lists_of(_with_shares(_small())),
     "ruin and recreate with shared devices": lambda: _moves_of(_with_shares(_small())),
     "repair with shared devices": lambda: _repair(_with_shares(_small())),
+    "list schedules by the hour with shared devices": lambda: _lists_of(_both(_small())),
+    "ruin and recreate by the hour with shared devices": lambda: _moves_of(_both(_small())),
+    "repair by the hour with shared devices": lambda: _repair(_both(_small())),
 }
 """Name to what compiles the family; higher rooms add their own."""
 LISTS, MOVES, ORDERS, ASTAR, PROJECTS, MODES, SHOPS, REPAIR, *_FURTHER = FAMILIES
@@ -232,8 +239,10 @@ WITH_LICENCES = dict(zip((LISTS, MOVES, REPAIR), _FURTHER[:3], strict=True))
 """Family to that of the same kernels where something is counted: compiled for itself."""
 BY_HOUR = dict(zip((LISTS, MOVES, REPAIR), _FURTHER[3:6], strict=True))
 """The same where energy has hours, whether or not something is counted as well."""
-WITH_SHARES = dict(zip((LISTS, MOVES, REPAIR), _FURTHER[6:], strict=True))
+WITH_SHARES = dict(zip((LISTS, MOVES, REPAIR), _FURTHER[6:9], strict=True))
 """The same where tasks share GPUs that are devices, and energy has no hours."""
+WITH_BOTH = dict(zip((LISTS, MOVES, REPAIR), _FURTHER[9:], strict=True))
+"""The same where energy has hours and tasks share GPUs that are devices."""
 NEEDS = {
     "astar": (ASTAR,), "lns": (MOVES, ORDERS), "project": (PROJECTS, MODES), "shop": (SHOPS, MOVES),
     "repair": (REPAIR, MOVES, ASTAR),
@@ -249,7 +258,9 @@ def needs(solvers: Iterable[str], problem: Problem | Choices) -> set[str]:
     return found
 
 
-_ALL_LISTS = {LISTS, WITH_LICENCES[LISTS], BY_HOUR[LISTS], WITH_SHARES[LISTS]}
+_ALL_LISTS = {
+    LISTS, WITH_LICENCES[LISTS], BY_HOUR[LISTS], WITH_SHARES[LISTS], WITH_BOTH[LISTS]
+}  # fmt: skip
 
 FEW = 2_000
 """Of so many pairs of tasks, times workers, lists and bounds take less than they do to compile."""
@@ -290,7 +301,7 @@ def for_request(request: PlanRequest, families: Iterable[str]) -> set[str]:
     """Those families in the form that a request needs."""
     form = WITH_LICENCES if request.snapshot.counted else None
     if has_hours(request):
-        form = BY_HOUR
+        form = WITH_BOTH if request.snapshot.shares_devices else BY_HOUR
     elif request.snapshot.shares_devices:
         form = WITH_SHARES
     if form is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -34,9 +35,10 @@ from plancast.planner.solvers.cpsat.cpsat import device_pairs
 from plancast.planner.worlds.simulate import execute
 from tests.oracles.brute_force import optimum, without_moves
 from tests.oracles.plain_devices import device_request
+from tests.oracles.random_requests import related
 
-CHUNKS, CHUNK = 18, 20
-"""Seeds of one comparison with brute force, of which 300 instances can be planned."""
+CHUNKS, CHUNK = 24, 20
+"""Seeds of one comparison with brute force, of which 300 can be planned and tell devices apart."""
 UNLIMITED = Budget(None, 1_000_000)
 A_WHILE = Budget(None, 1500)
 
@@ -54,10 +56,11 @@ def test_cpsat_is_brute_force_on_devices_300_times(chunk: int) -> None:
     compare(range(chunk * CHUNK, (chunk + 1) * CHUNK))
 
 
-def compare(seeds: range) -> None:
-    """Let CP-SAT prove what brute force finds."""
+def compare(seeds: range, made_of: Callable[[int], PlanRequest] = device_request) -> int:
+    """Let CP-SAT prove what brute force finds; how many plans both found."""
+    both = 0
     for seed in seeds:
-        request = device_request(seed)
+        request = made_of(seed)
         problem = encode(request)
         if problem.infeasible or not problem.tasks:
             continue
@@ -74,14 +77,33 @@ def compare(seeds: range) -> None:
         assert judged.valid, (seed, judged.violations)
         assert judged.cost == pytest.approx(best.cost, rel=1e-6, abs=1e-9), seed
         assert found.lower_bound <= best.cost + 1e-6 * max(1.0, abs(best.cost)), seed
+        both += 1
+    return both
+
+
+@pytest.mark.parametrize("chunk", range(2))
+def test_cpsat_is_brute_force_on_devices_beside_relations(chunk: int) -> None:
+    """A lag, an exclusive task or a gang's shape would be kept to by amounts alone."""
+    seeds = range(4000 + CHUNK * chunk, 4000 + CHUNK * (chunk + 1))
+    assert compare(seeds, with_relations) >= 5
+
+
+def with_relations(seed: int) -> PlanRequest:
+    """Devices beside lags, exclusive tasks, shaped gangs and label expressions."""
+    return related(device_request(seed, max_tasks=4), seed)
 
 
 def test_brute_force_meets_three_hundred_instances() -> None:
     """The comparison would shrink with how instances are drawn, and nobody see it."""
     problems = [encode(device_request(seed)) for seed in range(CHUNKS * CHUNK)]
     compared = [p for p in problems if p.tasks and not p.infeasible]
-    assert len(compared) >= 300
-    assert sum(p.tells_apart for p in compared) >= 200
+    apart = [p for p in compared if p.tells_apart]
+    assert len(compared) > len(apart) >= 300
+    # Beside what else bears on who gets a device when.
+    assert sum(any(t.shards > 1 and t.demand.get(GPU) for t in p.tasks) for p in apart) >= 80
+    assert sum(any(t.after for t in p.tasks) for p in apart) >= 100
+    assert sum(any(t.deadline_s is not None for t in p.tasks) for p in apart) >= 150
+    assert sum(bool(p.request.snapshot.running) for p in apart) >= 100
 
 
 @pytest.mark.parametrize("name", sorted(SOLVERS))

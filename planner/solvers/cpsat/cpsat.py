@@ -285,6 +285,10 @@ class _Search:
         gangs = int(self.problem.shards.max()) > 1
         if gangs or sum(len(pieces) for pieces in of.pieces) > PROBED_INTERVALS:
             solver.parameters.cp_model_probing_level = 0
+        if self.problem.hours is not None:
+            # OR-Tools 9.15 loses schedules, and proves others optimal, when it looks for linear
+            # constraints within others (google/or-tools#5293).
+            solver.parameters.presolve_inclusion_work_limit = 0
         if budget.steps is not None:
             left = budget.steps / STEPS_PER_DETERMINISTIC_S - self.deterministic_s
             solver.parameters.max_deterministic_time = max(1e-9, part * left)

@@ -105,6 +105,22 @@ def test_resources_gangs_and_cancelling(engine: DaskEngine) -> None:
     assert ends["waits"].start_s >= ends["gang"].start_s + 1
 
 
+def test_a_piece_sees_the_devices_of_its_order_alone(engine: DaskEngine, tmp_path: Path) -> None:
+    """Every task would run on the first GPU of its machine, beside all others."""
+    words = ("/bin/sh", "-c", "echo $CUDA_DEVICE_ORDER $CUDA_VISIBLE_DEVICES")
+    demand, output = {"cpu": 1000}, str(tmp_path / "out")
+    engine.start(Order(("gang", 1), ("w0", "w1"), demand, None, words, {}, output, ((0, 2), (1,))))
+    engine.start(Order(("plain", 1), ("w0",), demand, None, words, {}, str(tmp_path / "plain")))
+    ends: dict[str, Ended] = {}
+    while len(ends) < 2:
+        ends |= {t.key[0]: t for t in heard(engine, 1) if isinstance(t, Ended)}
+    assert [end.outcome for end in ends.values()] == [Outcome.COMPLETED] * 2
+    assert (tmp_path / "out.0").read_text() == "PCI_BUS_ID 0,2\n"
+    assert (tmp_path / "out.1").read_text() == "PCI_BUS_ID 1\n"
+    usual = (os.environ.get(k, "") for k in ("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES"))
+    assert (tmp_path / "plain").read_text().split() == " ".join(usual).split()
+
+
 def test_a_killed_worker_takes_its_runs_with_it(engine: DaskEngine, tmp_path: Path) -> None:
     """A task could go on beside its second run, or be run again by Dask itself."""
     alive = tmp_path / "alive"

@@ -21,6 +21,7 @@ from plancast.pipelines.engines.base import (
     WorkerClosed,
     WorkerUp,
     WorkerWindows,
+    by_piece,
 )
 from plancast.pipelines.engines.slurm import CommandFailed, SlurmEngine
 from plancast.pipelines.engines.slurm_answers import SEPARATOR, jobs_of_json, jobs_of_lines
@@ -203,6 +204,33 @@ def test_starts_and_ends_are_reported_once(form: Callable[..., dict[str, object]
         Ended(("a-b", 1), 1_700_000_000, 1_700_000_090, Outcome.CANCELLED, "cancelled")
     ]
     assert engine.events(0.0) == []
+
+
+@pytest.mark.parametrize("form", [old, new])
+def test_a_start_says_which_devices_slurm_gave(form: Callable[..., dict[str, object]]) -> None:
+    """Which GPUs are free would be guessed, though Slurm says so."""
+    slurm = Recorded()
+    engine = engine_of(slurm)
+    engine.start(Order(("gang", 1), ("n2", "n1"), {"cpu": 1000, "gpu": 2000}, None, ("true",)))
+    row = form(name("gang"), 41, "RUNNING", 100)
+    row["gres_detail"] = ["gpu:a100:2(IDX:0,3)", "gpu:2(IDX:1-2),shard:0"]
+    if form is old:
+        allocated = [{"nodename": "n1"}, {"nodename": "n2"}]
+        row["job_resources"] = {"nodes": "n[1-2]", "allocated_nodes": allocated}
+    else:
+        both = {"count": 2, "allocation": [{"name": "n1"}, {"name": "n2"}]}
+        row["job_resources"] = {"nodes": both}
+    slurm.queue = [row]
+    (started,) = engine.events(0.0)
+    assert started == Started(("gang", 1), 100, {"n1": (0, 3), "n2": (1, 2)})
+    assert by_piece(("n2", "n1"), started.devices) == ((1, 2), (0, 3))
+
+
+def test_devices_of_nodes_that_are_not_named_stay_unknown() -> None:
+    """Devices of one node would be taken for another's."""
+    row = old(name("t"), 1, "RUNNING", 5) | {"gres_detail": ["gpu:1(IDX:0)", "gpu:1(IDX:0)"]}
+    text = json.dumps({"errors": [], "jobs": [row, {**row, "gres_detail": None}]})
+    assert [job.devices for job in jobs_of_json(text, "squeue")] == [{}, {}]
 
 
 def test_a_second_batch_with_the_same_ids_is_another_one() -> None:

@@ -108,6 +108,32 @@ def test_what_slurm_says_is_understood(slurm: Inside) -> None:
     assert "plancast-first-1-good|n2" in rows
 
 
+def test_slurm_says_which_devices_it_gave(slurm: Inside, tmp_path: Path) -> None:
+    """The recorded answers could differ from what Slurm says of a job's GPUs."""
+    engine = SlurmEngine(NODES, slurm, batch="devices")
+    words = ("sh", "-c", "echo $CUDA_VISIBLE_DEVICES; exec sleep 30")
+    demand = {"cpu": 1000, "mem": 64, "gpu": 1000}
+    for task, workers in (("one", ("n1",)), ("gang", ("n2", "n1"))):
+        out = str(tmp_path / task)
+        engine.start(Order((task, 1), workers, demand, None, words, {}, out))
+        found: dict[str, Started] = {}
+        until = time.monotonic() + 60
+        while task not in found and time.monotonic() < until:
+            found |= {e.key[0]: e for e in engine.events(0.5) if isinstance(e, Started)}
+        if task == "one":
+            first = found[task].devices["n1"]
+            assert first in ((0,), (1,))
+    assert found["gang"].devices["n1"] == ({0, 1}.difference(first).pop(),)
+    assert len(found["gang"].devices["n2"]) == 1
+    until = time.monotonic() + 30
+    said = tmp_path / "one"
+    while not (said.exists() and said.read_text()) and time.monotonic() < until:
+        time.sleep(0.2)
+    for task in ("one", "gang"):
+        engine.cancel((task, 1))
+    assert said.read_text().split()[0] == str(first[0])
+
+
 def test_a_maintenance_that_slurm_knows_of_is_a_window(slurm: Inside) -> None:
     """Recorded answers could differ from what Slurm says of a reservation."""
     engine = SlurmEngine(NODES, slurm, batch="windows")

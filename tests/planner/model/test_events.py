@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plancast.planner.model.domain import (
+    GPU,
     BadRequest,
     CountedResource,
     Finished,
@@ -75,6 +76,30 @@ def test_started_task_runs_from_the_event_on() -> None:
     after = apply(snapshot(), TaskStarted(110, "gang", ("w2", "w2")))
     assert "gang" not in after.pending_by_id
     assert after.running_by_id["gang"] == Running(Task("gang", CPU, shards=2), ("w2", "w2"), 110)
+
+
+def test_devices_may_be_named_while_a_task_runs() -> None:
+    """An engine that chooses devices says so after the start: plans would give them again."""
+    node = Worker("gpus", {"cpu": 8000, GPU: 3000}, devices=True)
+    known = replace(snapshot(), workers=(*snapshot().workers, node), pending=(
+        Task("half", {GPU: 500}), Task("pair", {GPU: 1000}, shards=2)), running=(), finished=(),
+    )  # fmt: skip
+    begun = apply(known, TaskStarted(known.now_s, "pair", ("gpus", "gpus")))
+    assert begun.running[-1].devices == ()
+    later = known.now_s + 5
+    named = apply(begun, TaskStarted(later, "pair", ("gpus", "gpus"), devices=((2,), (0,))))
+    (run,) = named.running
+    assert run == replace(begun.running[0], devices=((2,), (0,)))
+    assert named.running_by_id == {"pair": run}
+    assert named.pending == begun.pending
+    for workers, devices, fault in (
+        (("gpus", "w1"), ((2,), (0,)), "runs already, on gpus, gpus"),
+        (("gpus", "gpus"), ((2,), (3,)), "holds devices"),
+    ):
+        with pytest.raises(BadRequest, match=fault):
+            apply(begun, TaskStarted(later, "pair", workers, devices=devices))
+    with pytest.raises(BadRequest, match="is not pending"):
+        apply(begun, TaskStarted(later, "pair", ("gpus", "gpus")))
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))

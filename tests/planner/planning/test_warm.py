@@ -172,3 +172,52 @@ def test_the_lists_compile_every_brief_kernel_that_python_calls() -> None:
     missing = {name for name, one in brief.items() if not one.compiled.overloads}
     assert len(brief) > 12
     assert missing <= {"close", "lay_out", "total_cost"}  # of executions, of tests
+
+
+FORMS = """
+import importlib, pkgutil
+from dataclasses import replace
+import plancast.planner as package
+from plancast.planner.arrays import jit
+from plancast.planner.instances.generate import generate_batch, generate_cluster
+from plancast.planner.model.messages import Budget
+from plancast.planner.planning import warm
+from plancast.planner.planning.plan import plan
+from plancast.planner.planning.repair import repair
+
+kernels = {}
+for found in pkgutil.walk_packages(package.__path__, "plancast.planner."):
+    for name, one in vars(importlib.import_module(found.name)).items():
+        if isinstance(one, jit._Kernel):
+            kernels[name] = one
+
+def forms():
+    return {name: set(one.compiled.overloads) for name, one in kernels.items()}
+
+change = {"licences": warm._with_licences, "hours": warm._by_the_hour, "shares": warm._with_shares}
+for several in (("hours", "shares"), ("licences", "shares"), ("licences", "hours"),
+                ("licences", "hours", "shares")):
+    request = generate_batch(40, generate_cluster(4), gang_share=0.1)
+    for name in several:
+        request = change[name](request)
+    for family in warm.for_request(request, {warm.LISTS, warm.MOVES, warm.REPAIR}):
+        warm.FAMILIES[family]()
+    before = forms()
+    for solver in ("greedy", "lns"):
+        made = plan(replace(request, budget=Budget(None, 60)), solver)
+    repair(replace(request, budget=Budget(None, 60), incumbent=made.plan))
+    late = {name for name, known in forms().items() if known - before[name]}
+    print(several, sorted(late))
+"""
+
+
+@pytest.mark.slow
+def test_what_meets_what_is_compiled_before_the_clock() -> None:
+    """The first plan of a cluster with hours and shared devices would compile as its clock runs."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        [sys.executable, "-c", FORMS], cwd=ROOT, capture_output=True, text=True, check=True, env=env
+    )
+    lines = ended.stdout.splitlines()
+    assert len(lines) == 4
+    assert all(line.endswith("[]") for line in lines), ended.stdout
