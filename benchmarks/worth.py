@@ -131,11 +131,11 @@ TARGETS = (
            proven=True),
     Target("Galaxy: `auto` against the best rule", "auto", "best_rule", -0.30, logs=("Galaxy",)),
 )  # fmt: skip
-MEASURED = (
-    "Measured with models of before repeats of short and long jobs were judged apart "
-    "([forecasts](../notes/forecasts.md))."
+OLDER = (
+    "{logs}: measured with models of before repeats of short and long jobs were judged apart "
+    "([forecasts](../notes/forecasts.md)), and without batches of the training part for `auto`."
 )
-"""What a reader of the kept figures should know of the code that they are of."""
+"""What a reader of figures without earlier batches should know of the code that they are of."""
 WORST_LOG = 0.01
 """No log's `auto` may cost more than so much above the baseline."""
 
@@ -360,7 +360,8 @@ def page(kept: dict[str, dict[str, Any]], costs: dict[str, dict[str, list[float]
     lines += [f"- **{name}**: {f['verdict']}" for name, f in kept.items() if not f["queues"]]
     caveats = [f"{n}: {log.caveat}." for n, log in LOGS.items() if log.caveat and n in kept]
     lines += ["", *caveats] if caveats else []
-    lines += ["", MEASURED]
+    older = [name for name, facts in kept.items() if facts["queues"] and "earlier" not in facts]
+    lines += ["", OLDER.format(logs=", ".join(older))] if older else []
     missing = [name for name in LOGS if name not in kept]
     lines += ["", f"Not measured yet: {', '.join(missing)}."] if missing else []
     cut = [f"{name} ({log.rows:,})" for name, log in LOGS.items() if log.rows and name in kept]
