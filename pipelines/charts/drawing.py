@@ -12,7 +12,7 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from plancast.pipelines.charts.look import PAPER, THEMES
+from plancast.pipelines.charts.theme import PAPER, THEMES
 
 WIDTH = 720
 SCALE = 2.0

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from plancast.pipelines.charts.drawing import Drawing, drawing, rows
-from plancast.pipelines.charts.look import COLOURS, GREY
+from plancast.pipelines.charts.theme import COLOURS, GREY
 
 HEIGHT = 260
 LEAST_JOBS = 20

@@ -22,8 +22,8 @@ from plancast.pipelines.charts.bars import (
 )
 from plancast.pipelines.charts.drawing import Drawing, drawing
 from plancast.pipelines.charts.drawing import rows as named
-from plancast.pipelines.charts.look import COLOURS, GREY, INK, LATE
 from plancast.pipelines.charts.page import THEME_BUTTON, figure, page
+from plancast.pipelines.charts.theme import COLOURS, GREY, INK, LATE
 from plancast.pipelines.inputs.files import write_text_atomic
 from plancast.planner.model.domain import TERMS, BadRequest, Plan, Worker, in_words
 from plancast.planner.model.evaluate import evaluate

@@ -15,7 +15,7 @@ from typing import Any
 import vl_convert
 
 from plancast.pipelines.charts.drawing import Drawing
-from plancast.pipelines.charts.look import THEMES
+from plancast.pipelines.charts.theme import THEMES
 from plancast.pipelines.inputs.files import write_text_atomic
 from plancast.planner.arrays.jit import cache_folder
 

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 
 from plancast.pipelines.charts.drawing import Drawing, drawing, rows
-from plancast.pipelines.charts.look import COLOURS, GREY
+from plancast.pipelines.charts.theme import COLOURS, GREY
 
 HEIGHT = 260
 

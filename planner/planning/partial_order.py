@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from plancast.planner.arrays.deliberate import deliberate_starts
+from plancast.planner.arrays.deliberate_starts import deliberate_starts
 from plancast.planner.arrays.problem import Ints, csr
 from plancast.planner.arrays.relations import ALONE
 from plancast.planner.arrays.running import expected_end_s, reserved_s

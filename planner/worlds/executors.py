@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from plancast.planner.arrays.deliberate import deliberate_starts
+from plancast.planner.arrays.deliberate_starts import deliberate_starts
 from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.problem import Floats, Ints, Schedule
 from plancast.planner.model.domain import (

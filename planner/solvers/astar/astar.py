@@ -24,7 +24,7 @@ from plancast.planner.model.messages import Budget, Status
 from plancast.planner.solvers.astar import kernel
 from plancast.planner.solvers.astar.guides import EXCESS, Guide, LearnedGuide, TreeEnsemble
 from plancast.planner.solvers.astar.in_modes import solve_by_choice
-from plancast.planner.solvers.astar.less import solve_less
+from plancast.planner.solvers.astar.relaxed import solve_relaxed
 from plancast.planner.solvers.astar.space import (
     SearchSpace,
     edges_of,
@@ -145,7 +145,7 @@ class AStar:
             def relaxed(less: Problem) -> Solution:
                 return self.solve(less, budget=budget, rng=rng, incumbent=incumbent)
 
-            return solve_less(problem, relaxed, incumbent, observe)
+            return solve_relaxed(problem, relaxed, incumbent, observe)
         stop_at = math.inf
         if budget.seconds is not None:
             stop_at = time.perf_counter() + budget.seconds - CHUNK_S

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plancast.planner.arrays.deliberate import deliberate_starts
+from plancast.planner.arrays.deliberate_starts import deliberate_starts
 from plancast.planner.arrays.graph import priority_order
 from plancast.planner.arrays.problem import Bools, Floats, Ints, Problem, Schedule
 from plancast.planner.arrays.schedule import BEYOND_CHOICE, FIRST_CHOICE, MOST_HERE, MOST_WORKERS

@@ -14,7 +14,7 @@ import pytest
 
 from plancast.pipelines.charts.bars import Bar, lanes_of
 from plancast.pipelines.charts.gantt import gantt_chart, gantt_html, gantt_svg, write_gantt
-from plancast.pipelines.charts.look import COLOURS
+from plancast.pipelines.charts.theme import COLOURS
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import (
     TERMS,

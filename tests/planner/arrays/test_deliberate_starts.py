@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from plancast.planner.arrays.deliberate import deliberate_starts
+from plancast.planner.arrays.deliberate_starts import deliberate_starts
 from plancast.planner.model import events
 from plancast.planner.model.domain import (
     Assignment,

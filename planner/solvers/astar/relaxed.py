@@ -1,4 +1,4 @@
-"""Problems of which A* sees less than there is: its bound holds, its plan where it is one."""
+"""A* on a relaxed problem: its bound holds, and its plan where that is one of the whole."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from plancast.planner.solvers.astar import kernel
 from plancast.planner.solvers.base import Observe, Solution
 
 
-def solve_less(
+def solve_relaxed(
     problem: Problem,
     solve: Callable[[Problem], Solution],
     incumbent: Schedule | None,
     observe: Observe | None,
 ) -> Solution:
-    """Search as if GPUs were amounts, and else as if energy cost its least price all day.
+    """Search as if GPUs were amounts, or else as if energy cost its least price all day.
 
     Parameters
     ----------
@@ -33,8 +33,10 @@ def solve_less(
     A state does not tell who holds which device; and an edge starts its task as early as it can,
     which may cost more than a later start.
     """
-    less = replace(problem, devices=None) if problem.tells_apart else replace(problem, hours=None)
-    found = solve(less)
+    relaxed = (
+        replace(problem, devices=None) if problem.tells_apart else replace(problem, hours=None)
+    )
+    found = solve(relaxed)
     known = [] if incumbent is None else [incumbent]
     if found.schedule is not None and found.schedule is not incumbent:
         known = [*_kept(problem, found.schedule), *known]
