@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plancast.pipelines.inputs.counted import TaskLimits, counted_snapshot
+from plancast.pipelines.inputs.counted import counted_snapshot
 from plancast.pipelines.inputs.estimate_files import read_estimates
-from plancast.pipelines.inputs.models import ClusterSection, PolicySection, TaskRow
 from plancast.pipelines.inputs.modes import flat, nested, ways_of
 from plancast.pipelines.inputs.past_plans import Choice, past_plans_file, read_past_plans
-from plancast.pipelines.inputs.policy_files import policy_of, read_policy
+from plancast.pipelines.inputs.policy_files import read_policy
 from plancast.pipelines.inputs.tables import Table
 from plancast.pipelines.inputs.user_files import (
     ClusterFile,
-    cluster_of,
     read_cluster,
     read_task_moments,
     read_tasks_and_limits,
-    tasks_of_rows,
 )
 from plancast.planner.model.domain import (
     ANY_CLASS,
@@ -30,7 +27,6 @@ from plancast.planner.model.domain import (
     DurationEstimate,
     Estimates,
     Policy,
-    Snapshot,
     Task,
     Worker,
 )
@@ -86,7 +82,17 @@ def request_from_files(
     try:
         return PlanRequest(
             request_id=Path(name).name.split(".")[0],
-            snapshot=_snapshot(now_s, machines, pending, asked),
+            snapshot=counted_snapshot(
+                now_s,
+                machines.workers,
+                pending,
+                machines.running,
+                machines.finished,
+                budgets=machines.budgets,
+                resources=machines.counted,
+                limits=machines.limits,
+                asked={**machines.asked, **asked},
+            ),
             estimates=found,
             policy=wanted,
         )
@@ -165,54 +171,6 @@ def chosen_way(
     return read_past_plans(kept).choose(math.inf if own_clock else float(now_s))
 
 
-def request_from_rows(
-    tasks: Sequence[TaskRow],
-    cluster: ClusterSection,
-    policy: PolicySection | None = None,
-    *,
-    request_id: str = "request",
-) -> PlanRequest:
-    """The request of a JSON body that says what the files say; times count from its ``now_s``.
-
-    Parameters
-    ----------
-    tasks : sequence of TaskRow
-        A task's requested time is its estimate; one without stays unplanned with that reason.
-    cluster : ClusterSection
-        Without ``now_s``, now is as ``latest_known_s`` says where nothing past is named.
-    policy : PolicySection, optional
-        Default prices without one.
-    request_id : str
-
-    Raises
-    ------
-    BadRequest
-        One sentence with task and field, as of a file.
-    """
-    machines = cluster_of(cluster, "cluster")
-    known = [run.task.id for run in machines.running] + [end.id for end in machines.finished]
-    releases = [row.release_s for row in tasks if row.release_s is not None]
-    due = [row.deadline_s for row in tasks if row.deadline_s is not None]
-    now_s = _now_s(releases, due, machines) if machines.now_s is None else machines.now_s
-    pending, asked = tasks_of_rows(tasks, now_s=now_s, known=known)
-    return PlanRequest(
-        request_id=request_id,
-        snapshot=_snapshot(now_s, machines, pending, asked),
-        estimates=_requested([*pending, *(run.task for run in machines.running)]),
-        policy=Policy() if policy is None else policy_of(policy, "policy"),
-    )
-
-
-def _snapshot(
-    now_s: int, machines: ClusterFile, pending: tuple[Task, ...], asked: Mapping[str, TaskLimits]
-) -> Snapshot:
-    return counted_snapshot(
-        now_s, machines.workers, pending, machines.running, machines.finished,
-        budgets=machines.budgets, resources=machines.counted, limits=machines.limits,
-        asked={**machines.asked, **asked},
-    )  # fmt: skip
-
-
 def _scenarios(
     choice: Choice | None, pending: Sequence[Task], machines: ClusterFile
 ) -> tuple[float, ...]:
@@ -240,14 +198,11 @@ def latest_known_s(tasks: Path | Table, machines: ClusterFile) -> int:
     named = read_task_moments(tasks)
     past = [math.ceil(at) for at in named["submit_s"]]
     past += [run.start_s for run in machines.running] + [end.end_s for end in machines.finished]
-    return max(past) if past else _now_s(named["release_s"], named["deadline_s"], machines)
-
-
-def _now_s(released: Sequence[float], due: Sequence[float], machines: ClusterFile) -> int:
-    """Now, where nothing past is named: the first release, this computer's clock, or 0."""
-    if released:
-        return int(min(released))
-    ahead = [*due, *(at for worker in machines.workers for at in _moments(worker))]
+    if past:
+        return max(past)
+    if named["release_s"]:
+        return int(min(named["release_s"]))
+    ahead = [*named["deadline_s"], *(at for w in machines.workers for at in _moments(w))]
     return int(time.time()) if any(map(is_date, ahead)) else 0
 
 

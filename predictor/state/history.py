@@ -31,7 +31,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from plancast.predictor.schema import canonical
 from plancast.predictor.state.keys import (
     KINDS,
     ROW,
@@ -495,10 +494,3 @@ def moments(jobs: pd.DataFrame, as_of_s: Floats | float | None) -> Floats:
     if as_of_s is None:
         return jobs["submit_s"].to_numpy(dtype=np.float64, copy=True)
     return np.array(np.broadcast_to(np.asarray(as_of_s, dtype=np.float64), len(jobs)))
-
-
-def history_of(frame: pd.DataFrame, window: int = 20, decay: float = 0.3) -> History:
-    """A history that has seen every row of a job log (any subset of the canonical columns)."""
-    history = History(window, decay)
-    history.see_log(canonical(frame))
-    return history

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pandas as pd
+
+from plancast.predictor.schema import canonical
+from plancast.predictor.state.history import History
 from plancast.predictor.state.keys import KINDS, LIKE, SPARE
 from plancast.predictor.state.names import name_of
 
@@ -118,3 +122,10 @@ def activity(jobs: list[dict[str, Any]], query: dict[str, Any], as_of_s: float) 
     ]
     before = [j["submit_s"] for j in mine if j["submit_s"] < min(as_of_s, query["submit_s"])]
     return [float(len(active)), as_of_s - max(before) if before else math.nan]
+
+
+def history_of(frame: pd.DataFrame, window: int = 20, decay: float = 0.3) -> History:
+    """A history that has seen every row of a job log (any subset of the canonical columns)."""
+    history = History(window, decay)
+    history.see_log(canonical(frame))
+    return history

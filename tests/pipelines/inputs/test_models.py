@@ -20,12 +20,13 @@ from plancast.pipelines.inputs.models import (
     TaskRow,
 )
 from plancast.pipelines.inputs.policy_files import policy_of, read_policy
-from plancast.pipelines.inputs.requests import request_from_files, request_from_rows
+from plancast.pipelines.inputs.requests import request_from_files
 from plancast.pipelines.inputs.user_files import (
     cluster_of,
     read_cluster,
     read_task_table,
     task_frame,
+    tasks_of_rows,
 )
 from plancast.planner.model.domain import BadRequest
 
@@ -89,20 +90,18 @@ def test_cluster_and_policy_of_a_body_are_those_of_a_file(tmp_path: Path) -> Non
     assert wanted.max_wait_s == 7200
 
 
-def test_a_body_makes_the_request_of_the_files(tmp_path: Path) -> None:
-    """The service would plan another problem than the command line."""
+def test_a_body_makes_the_tasks_of_the_files(tmp_path: Path) -> None:
+    """A master that stays would plan other tasks than the command line."""
     tasks = [{"id": "a", "requested_s": "1h", "cpus": "500m"}, {"id": "b", "after": "afterok:a"}]
     cluster = {"now_s": 100, "workers": [{"id": "n", "cpus": 2}]}
     (tmp_path / "t.json").write_text(json.dumps(tasks))
     (tmp_path / "c.yaml").write_text(json.dumps(cluster))
     rows = TypeAdapter(list[TaskRow]).validate_python(tasks)
-    found = request_from_rows(rows, ClusterSection.model_validate(cluster), request_id="t")
-    assert found == request_from_files(tmp_path / "t.json", tmp_path / "c.yaml")
+    found, _ = tasks_of_rows(rows, now_s=100)
+    wanted = request_from_files(tmp_path / "t.json", tmp_path / "c.yaml")
+    assert found == wanted.snapshot.pending
     with pytest.raises(BadRequest, match=r"body: tasks.1.after: task b follows 'z'"):
-        request_from_rows(
-            [rows[0], TaskRow.model_validate({"id": "b", "after": "z"})],
-            ClusterSection.model_validate(cluster),
-        )
+        tasks_of_rows([rows[0], TaskRow.model_validate({"id": "b", "after": "z"})], now_s=100)
 
 
 def test_schemas_say_that_units_may_be_written() -> None:

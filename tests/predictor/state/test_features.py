@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from plancast.predictor.logs import read_log
 from plancast.predictor.schema import canonical
 from plancast.predictor.state.features import NO_ANCHOR, FeatureBuilder
-from plancast.predictor.state.history import History, history_of
+from plancast.predictor.state.history import History
+from tests.oracles.history_replay import history_of
 from tests.oracles.toy_logs import toy_log, wild_logs
 
 

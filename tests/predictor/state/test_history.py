@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from plancast.predictor.logs import read_log
 from plancast.predictor.schema import canonical
-from plancast.predictor.state.history import HISTORY_NAMES, History, history_of
+from plancast.predictor.state.history import HISTORY_NAMES, History
 from plancast.predictor.state.run_statistics import BEFORE, LAST, LONG, LONG_WINDOW, Ladder
-from tests.oracles.history_replay import answer_slowly
+from tests.oracles.history_replay import answer_slowly, history_of
 from tests.oracles.speed import least_cpu_s
 from tests.oracles.toy_logs import toy_log, wild_logs
 
