@@ -9,6 +9,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,15 +70,7 @@ def serve(
 
     Example: plancast master serve --engine sim --cluster cluster.yaml --state master.db
     """
-    from plancast.pipelines.engines.base import EnvironmentFailed
-    from plancast.pipelines.http.connections import listening
-    from plancast.pipelines.http.limits import BodyLimits
-    from plancast.pipelines.http.master_app import create_master_app
-    from plancast.pipelines.master.client import remove_note, write_note
     from plancast.pipelines.master.places import place_of
-    from plancast.pipelines.master.planner_link import PatientPlanner
-    from plancast.pipelines.master.service import Service
-    from plancast.pipelines.master.state import digest_of
 
     if engine not in ENGINES:
         raise BadRequest(f"--engine {engine!r}: choose {', '.join(ENGINES)}")
@@ -84,6 +78,43 @@ def serve(
     settings = _settings(engine, cluster, policy, model, (command, shell), budget, place.files)
     settings = _with(settings, outage_s=outage, speed=speed, seed=seed, window=window)
     token = token_of(token_file) or secrets.token_urlsafe(32)
+    with _environment(place.name):
+        _stay(place, settings, token, (host, port), max_body_mib << 20, json)
+
+
+@contextmanager
+def _environment(state: str) -> Iterator[None]:
+    """Whatever fails of disk, database or engine inside ends with one sentence, and may go on."""
+    from plancast.pipelines.engines.base import EnvironmentFailed, of_the_disk
+    from plancast.pipelines.master.database import GONE, said_by
+
+    try:
+        yield
+    except (EnvironmentFailed, OSError, *GONE) as why:
+        found = of_the_disk(why)
+        if isinstance(why, GONE):
+            found = EnvironmentFailed(f"{state}: cannot be read: {said_by(why)}")
+        if not isinstance(found, EnvironmentFailed):
+            raise
+        stderr.print(
+            f"plancast: {found}; what was done is in {state}, start it again",
+            soft_wrap=True, markup=False,
+        )  # fmt: skip
+        raise typer.Exit(ENVIRONMENT_FAILED) from None
+
+
+def _stay(
+    place: Any, settings: Any, token: str, address: tuple[str, int], most_bytes: int, json: bool
+) -> None:
+    """Take tasks until it is stopped, or its environment fails."""
+    from plancast.pipelines.http.connections import listening
+    from plancast.pipelines.http.limits import BodyLimits
+    from plancast.pipelines.http.master_app import create_master_app
+    from plancast.pipelines.master.client import remove_note, write_note
+    from plancast.pipelines.master.planner_link import PatientPlanner
+    from plancast.pipelines.master.service import Service
+    from plancast.pipelines.master.state import digest_of
+
     note, planner = _log(), PatientPlanner(settings.control)
     # Before anything is started: a refused state must leave nothing running.
     held = _state(place, settings.kind, planner, note)
@@ -91,15 +122,15 @@ def serve(
         return
     try:
         # A batch's state has other tasks; another engine's runs would not be found again.
-        held.check_digest({"tasks": digest_of("a master that stays"), "engine": digest_of(engine)},
-                          resume=True)  # fmt: skip
-        listener = listening(host, port)
+        digests = {"tasks": "a master that stays", "engine": settings.engine}
+        held.check_digest({name: digest_of(text) for name, text in digests.items()}, resume=True)
+        listener = listening(*address)
+        if settings.output is not None:
+            settings.output.mkdir(parents=True, exist_ok=True)
     except BaseException:
         held.close()
         planner.close()
         raise
-    if settings.output is not None:
-        settings.output.mkdir(parents=True, exist_ok=True)
     ends: list[Any] = []
     urls: list[str] = []
     service = Service(
@@ -118,7 +149,7 @@ def serve(
             sys.stdout.flush()
 
     app = create_master_app(
-        service, token=token, limits=BodyLimits(max_body_mib << 20),
+        service, token=token, limits=BodyLimits(most_bytes),
         ending=lambda: any(server.should_exit for server in ends),
     )  # fmt: skip
     # The server ends by it, and raises it once more when it has ended.
@@ -129,12 +160,6 @@ def serve(
         service.stop()
         for url in urls:
             remove_note(place.files, url)
-    if isinstance(service.failure, EnvironmentFailed):
-        stderr.print(
-            f"plancast: {service.failure}; what was done is in {place.name}, start it again",
-            soft_wrap=True, markup=False,
-        )  # fmt: skip
-        raise typer.Exit(ENVIRONMENT_FAILED)
     if service.failure is not None:
         raise service.failure
 

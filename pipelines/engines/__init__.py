@@ -104,7 +104,8 @@ def _sim(at: Beginning) -> Begun:
 def _dask(at: Beginning) -> Begun:
     from plancast.pipelines.engines.dask import started
 
-    return started(at.request, at.losses, at.folder, at.batch)
+    # A master that stays has no use for a cluster that only shrinks.
+    return started(at.request, at.losses, at.folder, at.batch, kept_up=at.estimates is not None)
 
 
 def _slurm(at: Beginning) -> Begun:

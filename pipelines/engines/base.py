@@ -8,6 +8,7 @@ truth that corrects them.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -38,10 +39,20 @@ class EnvironmentFailed(Exception):
     """What the batch runs in has failed (engine, disk); the state is safe and can be resumed."""
 
 
+def of_the_disk(why: BaseException) -> BaseException:
+    """A fault as ``EnvironmentFailed`` where it is the disk's; any other as it is."""
+    if isinstance(why, OSError) and why.errno in DISK_FAULTS:
+        where = f"{why.filename}: " if why.filename else ""
+        return EnvironmentFailed(f"{where}{(why.strerror or str(why)).lower()}")
+    return why
+
+
 class Rejected(Exception):
     """The engine refuses this order for good; the text is its reason."""
 
 
+DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
+"""Errors of a disk that is full, broken, or lets nobody write."""
 SAFE_LENGTH = 60
 """Longest part of a task id that ``safe_name`` keeps."""
 
@@ -222,6 +233,10 @@ class Engine(Protocol):
 
     def now_s(self) -> int:
         """The engine's clock, whole seconds since the epoch; it may step back."""
+        ...
+
+    def steady_s(self) -> float:
+        """Seconds that only count, for durations: no step of the clock changes them."""
         ...
 
     def workers(self) -> tuple[Worker, ...]:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +34,7 @@ from plancast.pipelines.engines.base import (
     piece_output,
     safe_name,
 )
+from plancast.pipelines.engines.dask_keeper import Keeper, write_note
 from plancast.pipelines.engines.dask_tls import CLOSED_ROUTES, ClusterKey
 from plancast.pipelines.engines.processes import ProcessId
 from plancast.pipelines.engines.shift import begun_at
@@ -43,6 +45,8 @@ POLL_S = 0.05
 """How often the books are read while a master waits."""
 READY_S = 60.0
 """Longest time that scheduler and workers may take to come up."""
+STILL_S = 180.0
+"""Longest time that a scheduler whose process lives may not answer a new master."""
 ANSWER_S = 10.0
 """Longest wait for one answer of the scheduler; then it is checked whether its process lives."""
 THREADS = 64
@@ -73,6 +77,8 @@ class DaskEngine:
         Of the cluster.
     batch : str
         Identity of the batch, the same for every master that carries it out.
+    answer_s : float
+        Longest wait for the scheduler's first answers.
     """
 
     name = "dask"
@@ -87,29 +93,41 @@ class DaskEngine:
         *,
         key: ClusterKey,
         batch: str,
+        answer_s: float = READY_S,
     ) -> None:
         from distributed import Client
 
-        from plancast.pipelines.engines.dask_plugin import Books
+        from plancast.pipelines.engines.dask_plugin import keep_books
 
         self.machines = {w.id: w for w in machines}
         self.processes = dict(processes or {})
         self.key = key
         self.batch = batch
+        self.keeper: Keeper | None = None
+        """Starts workers again that die, where that is wanted."""
         self.keys: dict[str, Key] = {}
         """Orders that messages are reported of, by their names on the scheduler."""
         self.client: Any = Client(  # type: ignore[no-untyped-call]
-            address, timeout=READY_S, set_as_default=False, security=key.security()
+            address, timeout=answer_s, set_as_default=False, security=key.security()
         )
-        self.client.register_plugin(Books())
         self.seen = 0
         self.address_of: dict[str, str] = {}
         self.name_of: dict[str, str] = {}
-        self._read()  # what was before is asked for by ``status``
+        client: Any = self.client
+        try:
+            client.run_on_scheduler(keep_books, callback_timeout=answer_s)
+            self._read()  # what was before is asked for by ``status``
+        except BaseException:
+            client.close(timeout=ANSWER_S)
+            raise
 
     def now_s(self) -> int:
         """The clock of the machine at hand."""
         return int(time.time())
+
+    def steady_s(self) -> float:
+        """Seconds that only count."""
+        return time.monotonic()
 
     def workers(self) -> tuple[Worker, ...]:
         """Workers that are connected now."""
@@ -168,6 +186,8 @@ class DaskEngine:
         """What the books have that is new."""
         until = time.monotonic() + wait_s
         while True:
+            if self.keeper is not None:
+                self.keeper.look(self.address_of, self.machines)
             found = self._asked(self._read)
             if found or time.monotonic() >= until:
                 return found
@@ -395,8 +415,9 @@ def wait_for(engine: DaskEngine, workers: int) -> None:
 
 
 def started(
-    request: PlanRequest, losses: Sequence[tuple[str, int]], folder: Path, batch: str
-) -> tuple[DaskEngine, PlanRequest, Callable[[Any], None]]:
+    request: PlanRequest, losses: Sequence[tuple[str, int]], folder: Path, batch: str,
+    *, kept_up: bool = False,
+) -> tuple[DaskEngine, PlanRequest, Callable[[Any], None]]:  # fmt: skip
     """The cluster of a folder, started if it is not there; the request from now on.
 
     Parameters
@@ -407,6 +428,8 @@ def started(
     folder : Path
         Keeps the scheduler's address, the processes' ids, their logs, and the cluster's key.
     batch : str
+    kept_up : bool
+        Whether workers that die are started again.
 
     Returns
     -------
@@ -420,6 +443,13 @@ def started(
     engine = _attached(folder, machines, batch)
     if engine is None:
         engine = _brought_up(folder, machines, batch)
+    if kept_up:
+        address = str(json.loads((folder / NOTE).read_text())["address"])
+        engine.keeper = Keeper(
+            engine.processes,
+            lambda name: spawn_worker(address, request.snapshot.worker_by_id[name], folder),
+            folder / NOTE,
+        )  # fmt: skip
     began = time.time()
     left = dict(losses)
 
@@ -436,8 +466,7 @@ def _brought_up(folder: Path, machines: Sequence[Worker], batch: str) -> DaskEng
     """A new cluster; where it does not come up whole nothing of it is left running."""
     address, processes, key = local_cluster(machines, folder)
     try:
-        rows = {name: [p.pid, p.started_s] for name, p in processes.items()}
-        (folder / NOTE).write_text(json.dumps({"address": address, "processes": rows}))
+        write_note(folder / NOTE, address, processes)
         engine = DaskEngine(address, machines, processes, key=key, batch=batch)
         wait_for(engine, len(machines))
     except BaseException:
@@ -449,15 +478,19 @@ def _brought_up(folder: Path, machines: Sequence[Worker], batch: str) -> DaskEng
 
 def _attached(folder: Path, machines: Sequence[Worker], batch: str) -> DaskEngine | None:
     """The engine of a cluster that an earlier master left behind, if it is still there."""
-    note = folder / NOTE
+    note, until = folder / NOTE, time.monotonic() + STILL_S
     if not note.exists():
         return None
     try:
         known = json.loads(note.read_text())
         processes = {name: ProcessId(*row) for name, row in known["processes"].items()}
-        if not processes[SCHEDULER_NAME].alive:
-            return None
         key = ClusterKey.in_(folder.resolve())
-        return DaskEngine(known["address"], machines, processes, key=key, batch=batch)
-    except (OSError, TimeoutError, ValueError, KeyError, TypeError):
+        # One that stands still has what runs, and is not ended for it; one that dies is found out.
+        while processes[SCHEDULER_NAME].alive and time.monotonic() < until:
+            with suppress(OSError, TimeoutError):
+                return DaskEngine(
+                    known["address"], machines, processes, key=key, batch=batch, answer_s=ANSWER_S
+                )
+    except (OSError, ValueError, KeyError, TypeError):
         return None  # of another version, or damaged: what runs of it is ended by the new one
+    return None

@@ -113,6 +113,15 @@ class Books(SchedulerPlugin):
         self.log.append({"number": len(self.log), "at": time.time(), **entry})
 
 
+async def keep_books(dask_scheduler: Scheduler | None = None) -> None:
+    """Have the scheduler keep books from now on, if it does not yet; runs on the scheduler."""
+    assert dask_scheduler is not None
+    if NAME not in dask_scheduler.plugins:
+        books = Books()
+        await books.start(dask_scheduler)
+        dask_scheduler.add_plugin(books, name=NAME)
+
+
 def read_log(since: int, dask_scheduler: Scheduler | None = None) -> list[dict[str, Any]]:
     """Entries of the books from a place on; runs on the scheduler."""
     assert dask_scheduler is not None

@@ -97,6 +97,10 @@ class PatientEngine:
         """The engine's clock."""
         return self.inner.now_s()
 
+    def steady_s(self) -> float:
+        """Seconds that only count."""
+        return self.inner.steady_s()
+
     def workers(self) -> tuple[Worker, ...]:
         """The workers that are there now."""
         return self._ask(self.inner.workers)

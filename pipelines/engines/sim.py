@@ -149,6 +149,10 @@ class SimEngine:
         """The clock as the master reads it."""
         return self.clock + self._skew()
 
+    def steady_s(self) -> float:
+        """Its clock as it really goes."""
+        return float(self.clock)
+
     def workers(self) -> tuple[Worker, ...]:
         """The workers that are up."""
         self._reached()

@@ -145,6 +145,10 @@ class SlurmEngine:
         """The clock of the machine at hand."""
         return int(time.time())
 
+    def steady_s(self) -> float:
+        """Seconds that only count."""
+        return time.monotonic()
+
     def workers(self) -> tuple[Worker, ...]:
         """The nodes of the cluster file."""
         return tuple(self.machines.values())

@@ -19,6 +19,8 @@ FIELDS = ("id", "app", "owner", "requested_s")
 SHELL_SYNTAX = re.compile(r"[;|&<>`]|\$\(|\$\{?\w")
 ENVIRON = {name: f"PLANCAST_{name.upper()}" for name in FIELDS}
 """Environment variables that hold the values, with or without a shell."""
+ATTEMPT = "PLANCAST_ATTEMPT"
+"""The one that holds the number of the attempt."""
 
 
 @dataclass(frozen=True, slots=True)

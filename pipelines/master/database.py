@@ -71,12 +71,43 @@ class Writer:
                     self._carried_out(self._guard, self.base)
                 yield
                 self._carried_out(self.base.exec_driver_sql, "COMMIT")
+            except GONE as error:
+                self._undo()
+                raise self._failed("written", error) from None
             except BaseException:
-                with suppress(SQLAlchemyError):  # undone already, by an error of the disk
-                    self.base.exec_driver_sql("ROLLBACK")
+                self._undo()
                 raise
             finally:
                 self._inside = False
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """The connection, to read by; one that was lost is made anew for the next who reads.
+
+        Raises
+        ------
+        EnvironmentFailed
+            Where the database cannot be had.
+        """
+        try:
+            yield self.base
+        except GONE as error:
+            self._renew()
+            raise self._failed("read", error) from None
+
+    def _undo(self) -> None:
+        with suppress(SQLAlchemyError):  # undone already, by an error of the disk
+            self.base.exec_driver_sql("ROLLBACK")
+        self._renew()
+
+    def _renew(self) -> None:
+        """Let go of a connection that the database has ended; the next use makes another."""
+        if self.base.invalidated:
+            with suppress(SQLAlchemyError):
+                self.base.rollback()
+
+    def _failed(self, what: str, error: SQLAlchemyError) -> EnvironmentFailed:
+        return EnvironmentFailed(f"{self._name}: cannot be {what}: {said_by(error)}")
 
     def write(self, what: Any, rows: Any = None) -> Any:
         """Carry a statement out, for one row or many.
@@ -95,7 +126,9 @@ class Writer:
         try:
             return work(*arguments)
         except GONE as error:
-            raise EnvironmentFailed(f"{self._name}: cannot be written: {said_by(error)}") from None
+            if not self._inside:
+                self._renew()
+            raise self._failed("written", error) from None
 
     def put(self, table: sa.Table, keys: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         """Insert a row, or change the one with these keys."""

@@ -24,6 +24,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from plancast.pipelines.engines.base import EnvironmentFailed
+from plancast.pipelines.master.database import said_by
 from plancast.pipelines.master.places import Place
 from plancast.pipelines.master.tables import engine_of, facts
 
@@ -84,7 +85,8 @@ class Lease:
             return bool(self._base.execute(TRY, LOCK).scalar())
         except OperationalError as error:
             self._drop()
-            raise EnvironmentFailed(f"{self.place.name}: cannot be used: {error.orig}") from None
+            why = f"{self.place.name}: cannot be used: {said_by(error)}"
+            raise EnvironmentFailed(why) from None
 
     def wait(self, ending: Callable[[], bool], looked: Callable[[], None] = lambda: None) -> bool:
         """Stand by until this master leads; False where `ending` came first.

@@ -10,6 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -101,25 +102,25 @@ class Looks:
         """
         self.why(name)
         asked = sa.select(orders.c.attempt).where(orders.c.task == name).order_by(orders.c.attempt)
-        with self._reading:
-            attempts = [attempt for (attempt,) in self.reader.base.execute(asked)]
+        with self._read() as base:
+            attempts = [attempt for (attempt,) in base.execute(asked)]
         folder = self.living.output
         files = [] if folder is None else [f for a in attempts for f in _files(folder, name, a)]
         return {"task": name, "runs": [{"file": str(f), "tail": tail(f)} for f in files]}
 
     def status(self) -> dict[str, Any]:
         """The whole, in numbers."""
-        shown, state = self.shown, self.living.state
+        shown = self.shown
         snapshot, now = shown.mind.snapshot, shown.mind.snapshot.now_s
-        with self._reading:
+        with self._read() as base:
             outcomes = self.submitted.outcomes()
             kept, broken = self.submitted.kept_and_broken()
             outside = sa.select(tasks.c.state, sa.func.count()).group_by(tasks.c.state)
-            rows = self.reader.base.execute(outside.where(tasks.c.state.in_(OUTSIDE)))
+            rows = base.execute(outside.where(tasks.c.state.in_(OUTSIDE)))
             states: dict[str, int] = dict(rows.all())
         held = sum(HELD in t.requires for t in snapshot.pending)
         return {
-            "batch": state.batch,
+            "batch": self.living.state.batch,
             "engine": self.living.engine.name,
             "now_s": now,
             "waiting": len(snapshot.pending) - held,
@@ -143,14 +144,14 @@ class Looks:
     def events(self, after: int) -> list[dict[str, Any]]:
         """What has happened after an event, by its number."""
         asked = sa.select(events.c.number, events.c.event).where(events.c.number > after)
-        with self._reading:
-            rows = self.reader.base.execute(asked.order_by(events.c.number).limit(MOST_EVENTS))
+        with self._read() as base:
+            rows = base.execute(asked.order_by(events.c.number).limit(MOST_EVENTS))
             return [_shown_event(number, json.loads(text)) for number, text in rows]
 
     def states(self, names: list[str]) -> dict[str, str]:
         """State of those of some tasks that there are."""
-        with self._reading:
-            return states_of(self.reader.base, names)
+        with self._read() as base:
+            return states_of(base, names)
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -158,18 +159,24 @@ class Looks:
 
     # ------------------------------------------------------------------ inside
 
+    @contextmanager
+    def _read(self) -> Iterator[sa.Connection]:
+        """The connection of those who look, one after the other."""
+        with self._reading, self.reader.reading() as base:
+            yield base
+
     def _outside(self, most: int) -> list[dict[str, Any]]:
         """Tasks that wait for a place in the plan, in the order in which they get one."""
         if most <= 0:
             return []
         asked = sa.select(tasks).where(tasks.c.state.in_(OUTSIDE))
         asked = asked.order_by(tasks.c.weight.desc(), tasks.c.number).limit(most)
-        with self._reading:
-            return [_of_outside(row) for row in self.reader.base.execute(asked)]
+        with self._read() as base:
+            return [_of_outside(row) for row in base.execute(asked)]
 
     def _row(self, asked: Any) -> Any:
-        with self._reading:
-            return self.reader.base.execute(asked).first()
+        with self._read() as base:
+            return base.execute(asked).first()
 
     def _of_run(self, shown: Shown, name: str) -> dict[str, Any]:
         run, row = shown.mind.snapshot.running_by_id[name], shown.open.get(name)

@@ -37,7 +37,7 @@ from plancast.pipelines.engines.base import (
     by_piece,
     safe_name,
 )
-from plancast.pipelines.master.commands import Command, Invocation
+from plancast.pipelines.master.commands import ATTEMPT, Command, Invocation
 from plancast.pipelines.master.state import OPEN, WITHDRAWN, OrderRow, State
 from plancast.pipelines.master.windows import Windows
 from plancast.planner.model.domain import Assignment, BadRequest, Estimates, Outcome, Worker
@@ -137,13 +137,14 @@ class Master:
         often = {task for task, times in self.stopped.items() if times >= self.options.stops}
         self.mind.firm = frozenset(foreign | often)
         self.unwanted = {task for task, row in self.open.items() if row.state == "cancelling"}
-        self.losses: dict[str, list[int]] = {}
-        self.banned: dict[str, tuple[int, Worker]] = {}
+        self.losses: dict[str, list[float]] = {}
+        self.banned: dict[str, tuple[float, Worker]] = {}
         self.windows = Windows(lambda: self.state.first_request().snapshot.workers)
         self.refused: list[str] = []
         self.reason = ""
-        self.checked_s: int | None = None
-        self.idle_since_s: int | None = None
+        # Durations are counted by the engine's steady clock: the other one may step.
+        self.checked_s: float | None = None
+        self.idle_since_s: float | None = None
 
     def _orders_known(self) -> list[OrderRow]:
         """The orders that it goes on from."""
@@ -172,11 +173,11 @@ class Master:
     def step(self, wait_s: float) -> None:
         """Hear what has happened, think, and start what is due."""
         self._hear_all(self.engine.events(wait_s))
-        now = self._now()
-        if self.checked_s is None or now - self.checked_s >= self.options.check_s:
+        steady_s = self.engine.steady_s()
+        if self.checked_s is None or steady_s - self.checked_s >= self.options.check_s:
             self._check()
-        self._pardon(now)
-        self.mind.advance(now)
+        self._pardon(steady_s)
+        self.mind.advance(self._now())
         self._think()
         self._start_due()
 
@@ -197,10 +198,10 @@ class Master:
             return False
         if not self.losses and not self.banned and not self._closed():
             return True
-        now = self._now()
+        steady_s = self.engine.steady_s()
         if self.idle_since_s is None:
-            self.idle_since_s = now
-        return now - self.idle_since_s >= self.options.patience_s
+            self.idle_since_s = steady_s
+        return steady_s - self.idle_since_s >= self.options.patience_s
 
     # ------------------------------------------------------------------ hearing
 
@@ -313,7 +314,7 @@ class Master:
         for row in hit:
             # Where the worker is only out of sight, its old runs must not go on.
             self.engine.cancel(row.key)
-        self.losses.setdefault(name, []).append(now)
+        self.losses.setdefault(name, []).append(self.engine.steady_s())
 
     def _give_up(self, task: str) -> None:
         """A task that is wanted no more, or has taken its worker with it too often, has ended."""
@@ -329,9 +330,10 @@ class Master:
             if known.until_s != until_s:
                 self._tell(WorkerDraining(now, worker.id, until_s))
             return
-        recent = [at for at in self.losses.get(worker.id, ()) if now - at < self.options.banned_s]
-        if len(recent) >= self.options.strikes:
-            self.banned[worker.id] = (now + self.options.banned_s, worker)
+        steady_s, options = self.engine.steady_s(), self.options
+        recent = [at for at in self.losses.get(worker.id, ()) if steady_s - at < options.banned_s]
+        if len(recent) >= options.strikes:
+            self.banned[worker.id] = (steady_s + options.banned_s, worker)
             return
         with self.state.together():
             self._tell(WorkerJoined(now, worker))
@@ -371,7 +373,7 @@ class Master:
             self._is_closed(w) and w.until_s != self._until_s(w) for w in self.mind.snapshot.workers
         )
 
-    def _pardon(self, now: int) -> None:
+    def _pardon(self, now: float) -> None:
         """Trust workers again that have flapped, after a while."""
         for name, (until_s, worker) in list(self.banned.items()):
             if now >= until_s:
@@ -421,7 +423,7 @@ class Master:
 
     def _check(self) -> None:
         """Ask the engine where the open orders stand: messages may have been lost."""
-        self.checked_s = self._now()
+        self.checked_s = self.engine.steady_s()
         if not self.open:
             return
         standing = self.engine.status([row.key for row in self.open.values()])
@@ -568,8 +570,9 @@ class Master:
         run = self.mind.snapshot.running_by_id[row.key[0]]
         task, runs = run.task, self.command(run.task)
         return Order(
-            row.key, row.workers, task.demand, task.requested_s, runs.argv, dict(runs.environ),
-            self.output_of(row.key), run.devices if DEVICES in self.engine.capabilities else (),
+            row.key, row.workers, task.demand, task.requested_s, runs.argv,
+            {**dict(runs.environ), ATTEMPT: str(row.key[1])}, self.output_of(row.key),
+            run.devices if DEVICES in self.engine.capabilities else (),
         )  # fmt: skip
 
     def output_of(self, key: Key) -> str:

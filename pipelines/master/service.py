@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from plancast.pipelines.engines import Beginning, EngineKind
-from plancast.pipelines.engines.base import EnvironmentFailed
+from plancast.pipelines.engines.base import EnvironmentFailed, of_the_disk
 from plancast.pipelines.engines.patient import PatientEngine
 from plancast.pipelines.inputs.counted import RunningLimits
 from plancast.pipelines.master.commands import Command, Invocation
@@ -97,7 +97,7 @@ class Service:
     ) -> None:
         self.state, self.settings, self.ask = state, settings, ask
         self.note, self.failed = note, failed
-        self._batch = state.batch
+        self._batch = state.batch  # read here, by the thread that has the connection
         self._mind: Controller | None = None
         self._learner: LearnerProcess | None = None
         self.living: Living | None = None
@@ -162,7 +162,7 @@ class Service:
             self.state.check()
         except Fenced as fenced:  # it is why the rest failed
             why = fenced
-        self.failure = why
+        self.failure = of_the_disk(why)
         self.failed()
 
     def _bring_up(self) -> tuple[Any, Living]:

@@ -17,6 +17,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from plancast.pipelines.engines.base import EnvironmentFailed, Key
 from plancast.pipelines.master import tables
-from plancast.pipelines.master.database import Writer
+from plancast.pipelines.master.database import GONE, Writer, said_by
 from plancast.pipelines.master.leading import Lease
 from plancast.pipelines.master.places import Place, place_of
 from plancast.planner.model.domain import (
@@ -134,7 +135,7 @@ class State:
             self.writer = self.another_writer()
             self.base, self.together = self.writer.base, self.writer.together
         except OperationalError as error:
-            raise EnvironmentFailed(f"{self.name}: cannot be used: {error.orig}") from None
+            raise EnvironmentFailed(f"{self.name}: cannot be used: {said_by(error)}") from None
         except DatabaseError as error:
             raise BadRequest(f"{self.name}: is no state of a master ({error.orig})") from None
         if self.fact("version") is None:
@@ -143,9 +144,10 @@ class State:
                 self.set_fact("batch", uuid.uuid4().hex.encode())
                 self.set_fact("made_s", str(int(time.time())).encode())
 
-    @property
+    @cached_property
     def batch(self) -> str:
         """Identity of the batch, unlike that of any other; engines name runs by it."""
+        # Kept: whoever looks from another thread must not use the loop's connection.
         found = self.fact("batch")
         assert found is not None
         return found.decode()
@@ -194,9 +196,18 @@ class State:
             )
 
     def another_writer(self) -> Writer:
-        """A connection beside this one, for another thread."""
+        """A connection beside this one, for another thread.
+
+        Raises
+        ------
+        EnvironmentFailed
+            Where the database cannot be had.
+        """
         guard = None if self._lease is None else self._lease.guard
-        return Writer(self._engine, self.name, self._turn, guard)
+        try:
+            return Writer(self._engine, self.name, self._turn, guard)
+        except GONE as error:
+            raise EnvironmentFailed(f"{self.name}: cannot be used: {said_by(error)}") from None
 
     def check(self) -> None:
         """See that this master still has the state.

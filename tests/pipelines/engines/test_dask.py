@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
+from plancast.pipelines.engines import dask
 from plancast.pipelines.engines.base import (
     Ended,
     EnvironmentFailed,
@@ -25,6 +27,7 @@ from plancast.pipelines.engines.base import (
 from plancast.pipelines.engines.dask import (
     SCHEDULER_NAME,
     DaskEngine,
+    end_left_over,
     local_cluster,
     spawn_worker,
     started,
@@ -231,6 +234,35 @@ def test_a_batch_survives_the_kill_of_a_worker(tmp_path: Path) -> None:
     assert any(p["choice"] == "repair" for p in found["plans"])
     done = (tmp_path / "done").read_text().split()
     assert sorted(done) == sorted(t.id for t in request.snapshot.pending)
+
+
+def test_a_scheduler_that_stands_still_is_waited_for_and_a_dead_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next master would end all that runs there, or wait minutes for a scheduler that died."""
+    monkeypatch.setattr(dask, "ANSWER_S", 3.0)
+    request = PlanRequest("r", Snapshot(0, int(time.time()), TWO), {})
+    engine, _, _ = started(request, [], tmp_path, "b")
+    try:
+        scheduler = engine.processes[SCHEDULER_NAME]
+        engine.close()
+        os.kill(scheduler.pid, signal.SIGSTOP)
+        goes_on = threading.Timer(5.0, os.kill, (scheduler.pid, signal.SIGCONT))
+        goes_on.start()
+        engine, _, _ = started(request, [], tmp_path, "b")
+        goes_on.join()
+        assert engine.processes[SCHEDULER_NAME] == scheduler
+        engine.close()
+        os.kill(scheduler.pid, signal.SIGSTOP)
+        dies = threading.Timer(1.0, scheduler.kill)
+        dies.start()
+        engine, _, _ = started(request, [], tmp_path, "b")
+        dies.join()
+        assert engine.processes[SCHEDULER_NAME] != scheduler
+        assert len(engine.workers()) == len(TWO)
+    finally:
+        engine.stop()
+        end_left_over(tmp_path)
 
 
 def test_a_scheduler_that_dies_ends_the_batch_in_one_sentence(tmp_path: Path) -> None:

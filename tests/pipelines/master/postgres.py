@@ -65,6 +65,11 @@ class Server:
         """Stop it; ``immediate`` is a crash."""
         self.run("pg_ctl", "-D", self.data, "-w", "-m", how, "stop")
 
+    def ended(self) -> None:
+        """Stop it, and remove what it has written."""
+        self.stop()
+        shutil.rmtree(self.folder)
+
     def database(self) -> str:
         """The URL of a new database."""
         name = f"state{next(self.numbers)}"
@@ -77,19 +82,23 @@ class Server:
         return place_of(self.database(), folder / "master")
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Server]:
-    """A running server."""
-    programs = next((home for home in reversed(HOMES) if (home / "initdb").exists()), None)
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed: its package brings initdb and pg_ctl")
+def made() -> Server:
+    """A running server; ``HOMES`` must not be empty."""
+    programs = next(home for home in reversed(HOMES) if (home / "initdb").exists())
     folder = Path(tempfile.mkdtemp(prefix="plancast-"))
     if os.getuid() == 0:
         owner = pwd.getpwnam(OWNER)
         os.chown(folder, owner.pw_uid, owner.pw_gid)
-    server = Server(programs, folder)
+    return Server(programs, folder)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A running server."""
+    if not any((home / "initdb").exists() for home in HOMES):
+        pytest.skip("PostgreSQL is not installed: its package brings initdb and pg_ctl")
+    server = made()
     try:
         yield server
     finally:
-        server.stop()
-        shutil.rmtree(folder)
+        server.ended()

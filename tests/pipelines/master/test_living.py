@@ -44,9 +44,10 @@ class Town:
     truth: Callable[[str], int] = lambda task: 60
     window: int = WINDOW
     options: Options = field(default_factory=lambda: Options(tries=50, strikes=1000))
+    engine_kind: type[SimEngine] = SimEngine
 
     def __post_init__(self) -> None:
-        self.engine = SimEngine(
+        self.engine = self.engine_kind(
             self.workers, lambda task, _: self.truth(task), START_S, self.faults, 1
         )
         self.open()

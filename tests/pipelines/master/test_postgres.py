@@ -182,7 +182,8 @@ def test_who_stands_still_is_succeeded_and_fenced(
     with pytest.raises(EnvironmentFailed, match="cannot be written"):
         inside.__exit__(None, None, None)
     assert new.orders() == []
-    with pytest.raises(EnvironmentFailed, match="cannot be written"):
+    # The connection that was ended is made anew, and leads nowhere.
+    with pytest.raises(Fenced, match="epoch 2 has begun"):
         state.put_order(ROW)
     with pytest.raises(Fenced, match=r"has lost its lease .* leaves all that runs"):
         state.check()
@@ -193,6 +194,25 @@ def test_who_stands_still_is_succeeded_and_fenced(
     new.close()
     still.set()
     state.close()
+
+
+def test_a_connection_that_dies_alone_is_made_anew(postgres: Server, tmp_path: Path) -> None:
+    """The desk would refuse whatever is asked from then on, and every look fail, while it runs."""
+    town = Town(postgres.place(tmp_path))  # type: ignore[arg-type]
+    town.submit({"id": "a"})
+    at = [town.desk.writer.base, town.looks.reader.base]
+    pids = [base.exec_driver_sql("SELECT pg_backend_pid()").scalar() for base in at]
+    for pid in pids:
+        executed(town.state.place, f"SELECT pg_terminate_backend({pid}, 10000)")
+    with pytest.raises(EnvironmentFailed, match="cannot be written"):
+        town.submit({"id": "b"})
+    with pytest.raises(EnvironmentFailed, match="cannot be read"):
+        town.looks.status()
+    assert town.looks.status()["submitted"] == 1
+    town.submit({"id": "b"})
+    town.finish()
+    assert town.looks.status()["ended"] == {"completed": 2}
+    town.kill()
 
 
 def test_a_leader_that_renews_is_left_alone(place: Place) -> None:
