@@ -143,8 +143,6 @@ def link_rows(task: Task, place: Mapping[str, int]) -> list[tuple[int, int, int]
 
 def refuse_relations(snapshot: Snapshot, who: str, *, only_lags: bool = False) -> None:
     """Refuse by name what `who` cannot keep to (``BadRequest``): all of it, or starts and lags."""
-    if not only_lags:
-        snapshot.refuse_devices(who)
     for task in (*snapshot.pending, *(r.task for r in snapshot.running)):
         what = ""
         if any(on.lag_s or on.kind is DependencyKind.AFTER for on in task.depends):

@@ -72,6 +72,7 @@ def export_pddl(request: PlanRequest, horizon_s: int) -> Pddl:
     request.snapshot.refuse_modes("export pddl")
     request.snapshot.refuse_counted("export pddl")
     refuse_relations(request.snapshot, "export pddl")
+    request.snapshot.refuse_devices("export pddl")
     problem = encode(request)
     _refuse(problem)
     slots = [(w, s) for w in range(len(problem.workers)) for s in range(_slots(problem, w))]

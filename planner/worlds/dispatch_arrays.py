@@ -168,6 +168,7 @@ def arena_of(
     """
     request.snapshot.refuse_counted("this way of executing a batch")
     refuse_relations(request.snapshot, "an execution of a batch")
+    request.snapshot.refuse_devices("an execution of a batch")
     problem = encode(request)
     runs = request.snapshot.running
     tasks = problem.tasks + tuple(r.task for r in runs)

@@ -9,12 +9,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plancast.planner.arrays.problem import Bools, Profile, amounts, csr
+from plancast.planner.arrays.problem import Bools, Ints, Profile, amounts, csr
 from plancast.planner.arrays.relations import refuse_relations
 from plancast.planner.arrays.running import expected_end_s, reserved_s
 from plancast.planner.arrays.schedule import FAR, build_profile, lay_out, occupy, with_room
 from plancast.planner.arrays.worker_table import worker_arrays
-from plancast.planner.model.domain import Assignment, Plan, Running, Task
+from plancast.planner.model.devices import Held, held_devices, takes
+from plancast.planner.model.domain import (
+    DEVICE,
+    GPU,
+    Assignment,
+    BadRequest,
+    Plan,
+    Running,
+    Snapshot,
+    Task,
+)
 from plancast.planner.model.messages import PlanRequest
 
 
@@ -27,8 +37,8 @@ def execute(request: PlanRequest, plan: Plan, run_s: Mapping[str, int]) -> Plan:
         What the plan was made for; its estimates are all that the executor knows of a run
         time before the task has ended.
     plan : Plan
-        Valid for the request. Only its workers and its order count: a plan is a priority
-        and a reservation, not a timetable.
+        Valid for the request. Only its workers, its devices and its order count: a plan is a
+        priority and a reservation, not a timetable.
     run_s : mapping of str to int
         True run time of every planned task, whole seconds, at least 1. Running tasks that
         are not named end as estimated.
@@ -72,6 +82,18 @@ class _Started:
     end_s: int
 
 
+def _named(snapshot: Snapshot, task: Task, assignment: Assignment) -> Held:
+    """The devices that a plan gives a task; refused where it takes some and has none."""
+    if task.demand.get(GPU, 0) and not assignment.devices:
+        for name in assignment.workers:
+            if snapshot.worker_by_id[name].devices:
+                raise BadRequest(
+                    f"task {task.id}: the plan names none of the devices of worker {name}; "
+                    "execute a plan that does"
+                )
+    return assignment.devices
+
+
 class _Execution:
     """The cluster while a plan is carried out; tasks are numbered in plan order."""
 
@@ -87,6 +109,11 @@ class _Execution:
         self.done: list[Assignment] = []
         self.running: list[_Started] = []
         self.waiting = np.arange(len(planned))
+        self.devices: list[Held] = [() for _ in self.tasks]
+        if snapshot.shares_devices:
+            known = held_devices(snapshot)
+            self.devices = [_named(snapshot, task_of[a.task], a) for a in planned]
+            self.devices += [known.get(run.task.id, ()) for run in held]
         self._build_arrays(planned)
 
         now = snapshot.now_s
@@ -108,12 +135,16 @@ class _Execution:
         resources = tuple(sorted({name for each in holders for name in each}))
         self.machines = worker_arrays(snapshot.workers, resources, snapshot.now_s)
         self.demand = amounts([task.demand for task in self.tasks], resources)
+        row_of = self._add_devices()
         self._add_counted()
+        counted_row = len(self.machines["capacity"]) - 1
         self.release = np.array([t.release_s - snapshot.now_s for t in self.tasks], np.int64)
         index = {w.id: k for k, w in enumerate(snapshot.workers)}
         pieces = [sorted(Counter(index[w] for w in names).items()) for names in self.workers]
-        for mine, task in zip(pieces, self.tasks, strict=True):
-            mine += [(len(index), 1)] * bool(task.counted)
+        for k, (mine, task) in enumerate(zip(pieces, self.tasks, strict=True)):
+            pairs = zip(self.workers[k], self.devices[k], strict=False)
+            mine += sorted(Counter(row_of[w, d] for w, held in pairs for d in held).items())
+            mine += [(counted_row, 1)] * bool(task.counted)
         self.piece_ptr, self.piece_worker = csr([[w for w, _ in p] for p in pieces])
         self.piece_count = np.array([n for p in pieces for _, n in p], np.int64)
         place = {task.id: i for i, task in enumerate(self.tasks)}
@@ -128,18 +159,44 @@ class _Execution:
         on = [self.request.snapshot.worker_by_id[w] for w in assignment.workers]
         return reserved_s(self.request, assignment.task, on) or 1
 
+    def _add_devices(self) -> dict[tuple[str, int], int]:
+        """One worker more for each device, which has a device; see ``_add_counted``.
+
+        Returns
+        -------
+        dict of (str, int) to int
+            Row of each device of each worker; nothing where any device is as good as another.
+        """
+        snapshot = self.request.snapshot
+        if not snapshot.shares_devices:
+            return {}
+        names = [(w.id, d) for w in snapshot.workers for d in range(w.device_count)]
+        each = np.array([[takes(task.demand)[1]] for task in self.tasks], np.int64)
+        self.demand = np.concatenate([self.demand, each], axis=1)
+        have = self.machines["capacity"]
+        capacity = np.tile(self._plenty(), (len(have) + len(names), 1))
+        capacity[: len(have), :-1] = have
+        capacity[len(have) :, -1] = DEVICE
+        self.machines["capacity"] = capacity
+        return {name: row for row, name in enumerate(names, start=len(have))}
+
+    def _plenty(self) -> Ints:
+        """As much of everything as all tasks can take together."""
+        pieces = np.array([len(names) for names in self.workers], np.int64)
+        total: Ints = (self.demand * pieces[:, None]).sum(axis=0)
+        return total
+
     def _add_counted(self) -> None:
         """One worker more, which has what is counted; of everything else as much as all can take.
 
         The workers have as much of what is counted as all can take.
         """
         counted = self.request.snapshot.counted
-        takes = amounts([t.counted for t in self.tasks], tuple(c.id for c in counted))
-        pieces = np.array([len(names) for names in self.workers], np.int64)
-        self.demand = np.concatenate([self.demand, takes], axis=1)
+        amounts_taken = amounts([t.counted for t in self.tasks], tuple(c.id for c in counted))
+        self.demand = np.concatenate([self.demand, amounts_taken], axis=1)
         if not counted:
             return
-        plenty = (self.demand * pieces[:, None]).sum(axis=0)
+        plenty = self._plenty()
         own, workers = len(self.machines["capacity"][0]), len(self.machines["capacity"])
         capacity = np.tile(plenty, (workers + 1, 1))
         capacity[:workers, :own] = self.machines["capacity"]
@@ -194,7 +251,8 @@ class _Execution:
 
     def _start(self, place: int, start_s: int, end_s: int) -> None:
         task, workers = self.tasks[place], self.workers[place]
-        self.done.append(Assignment(task.id, workers, start_s, end_s))
+        devices = self.devices[place]
+        self.done.append(Assignment(task.id, workers, start_s, end_s, devices=devices))
         self.running.append(_Started(Running(task, workers, start_s), place, end_s))
         heapq.heappush(self.clock, end_s)
 
