@@ -82,6 +82,10 @@ class _Started:
     end_s: int
 
 
+WHOLE = -1
+"""Stands for a worker among its devices."""
+
+
 def _named(snapshot: Snapshot, task: Task, assignment: Assignment) -> Held:
     """The devices that a plan gives a task; refused where it takes some and has none."""
     if task.demand.get(GPU, 0) and not assignment.devices:
@@ -109,25 +113,34 @@ class _Execution:
         self.done: list[Assignment] = []
         self.running: list[_Started] = []
         self.waiting = np.arange(len(planned))
-        self.devices: list[Held] = [() for _ in self.tasks]
-        if snapshot.shares_devices:
-            known = held_devices(snapshot)
-            self.devices = [_named(snapshot, task_of[a.task], a) for a in planned]
-            self.devices += [known.get(run.task.id, ()) for run in held]
+        self.devices = self._devices(planned, held)
         self._build_arrays(planned)
 
-        now = snapshot.now_s
-        moments = [now] + [self.tasks[i].release_s for i in self.waiting]
-        for worker in snapshot.workers:
-            moments.append(worker.free_at(now))
-            moments += [window.end_s for window in worker.blocked]
-        for resource in snapshot.counted:
-            moments += [t for w in resource.windows for t in (w.start_s, w.end_s)]
-        self.clock = sorted({m for m in moments if m >= now})
+        now, self.clock = snapshot.now_s, self._moments()
         for place, run in enumerate(held, start=len(planned)):
             true_s = run_s.get(run.task.id)
             end_s = expected_end_s(request, run) if true_s is None else run.start_s + true_s
             self._start(place, run.start_s, max(now, end_s))
+
+    def _moments(self) -> list[int]:
+        """When something changes that is known of before, from now on."""
+        snapshot = self.request.snapshot
+        moments = [snapshot.now_s] + [self.tasks[i].release_s for i in self.waiting]
+        for worker in snapshot.workers:
+            moments.append(worker.free_at(snapshot.now_s))
+            moments += [window.end_s for window in worker.blocked]
+        for resource in snapshot.counted:
+            moments += [t for w in resource.windows for t in (w.start_s, w.end_s)]
+        return sorted({m for m in moments if m >= snapshot.now_s})
+
+    def _devices(self, planned: list[Assignment], held: list[Running]) -> list[Held]:
+        """The devices of each task, where any other would not do as well."""
+        snapshot = self.request.snapshot
+        if not snapshot.shares_devices:
+            return [() for _ in self.tasks]
+        known = held_devices(snapshot)
+        named = [_named(snapshot, t, a) for t, a in zip(self.tasks, planned, strict=False)]
+        return named + [known.get(run.task.id, ()) for run in held]
 
     def _build_arrays(self, planned: list[Assignment]) -> None:
         snapshot = self.request.snapshot
@@ -137,14 +150,8 @@ class _Execution:
         self.demand = amounts([task.demand for task in self.tasks], resources)
         row_of = self._add_devices()
         self._add_counted()
-        counted_row = len(self.machines["capacity"]) - 1
         self.release = np.array([t.release_s - snapshot.now_s for t in self.tasks], np.int64)
-        index = {w.id: k for k, w in enumerate(snapshot.workers)}
-        pieces = [sorted(Counter(index[w] for w in names).items()) for names in self.workers]
-        for k, (mine, task) in enumerate(zip(pieces, self.tasks, strict=True)):
-            pairs = zip(self.workers[k], self.devices[k], strict=False)
-            mine += sorted(Counter(row_of[w, d] for w, held in pairs for d in held).items())
-            mine += [(counted_row, 1)] * bool(task.counted)
+        pieces = [self._pieces(k, row_of) for k in range(len(self.tasks))]
         self.piece_ptr, self.piece_worker = csr([[w for w, _ in p] for p in pieces])
         self.piece_count = np.array([n for p in pieces for _, n in p], np.int64)
         place = {task.id: i for i, task in enumerate(self.tasks)}
@@ -159,17 +166,28 @@ class _Execution:
         on = [self.request.snapshot.worker_by_id[w] for w in assignment.workers]
         return reserved_s(self.request, assignment.task, on) or 1
 
+    def _pieces(self, k: int, row_of: Mapping[tuple[str, int], int]) -> list[tuple[int, int]]:
+        """Rows that a task takes something of, and how many times as much as a piece takes."""
+        pairs = zip(self.workers[k], self.devices[k], strict=False)
+        found = sorted(Counter(row_of[w, WHOLE] for w in self.workers[k]).items())
+        found += sorted(Counter(row_of[w, d] for w, held in pairs for d in held).items())
+        if self.tasks[k].counted:
+            found.append((len(self.machines["capacity"]) - 1, 1))
+        return found
+
     def _add_devices(self) -> dict[tuple[str, int], int]:
         """One worker more for each device, which has a device; see ``_add_counted``.
 
         Returns
         -------
         dict of (str, int) to int
-            Row of each device of each worker; nothing where any device is as good as another.
+            Row of each worker (``WHOLE``), and of each of its devices unless any does as well as
+            another.
         """
         snapshot = self.request.snapshot
+        rows = {(w.id, WHOLE): row for row, w in enumerate(snapshot.workers)}
         if not snapshot.shares_devices:
-            return {}
+            return rows
         names = [(w.id, d) for w in snapshot.workers for d in range(w.device_count)]
         each = np.array([[takes(task.demand)[1]] for task in self.tasks], np.int64)
         self.demand = np.concatenate([self.demand, each], axis=1)
@@ -178,7 +196,7 @@ class _Execution:
         capacity[: len(have), :-1] = have
         capacity[len(have) :, -1] = DEVICE
         self.machines["capacity"] = capacity
-        return {name: row for row, name in enumerate(names, start=len(have))}
+        return rows | {name: row for row, name in enumerate(names, start=len(have))}
 
     def _plenty(self) -> Ints:
         """As much of everything as all tasks can take together."""
