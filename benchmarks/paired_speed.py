@@ -1,9 +1,10 @@
 """Moves of ruin and recreate for each processor second: two commits, in turn, pair by pair.
 
 ``python -m benchmarks.paired_speed BEFORE AFTER [--pairs N]`` takes two trees (of ``git worktree
-add``). Every pair lets both plan the same batch with the same steps and seed, each in a process of
-its own; which goes first changes from pair to pair. Kernels are compiled before anything is
-measured. Plans that differ are counted, since their moves are not the same work.
+add``). In every pair both search the same batch with the same steps and seed, each in a process
+that stays; which goes first changes from pair to pair. Runs are short, so that what else the
+machine does bears on both of a pair. The first pair, which compiles, does not count. Plans that
+differ are counted: their moves are not the same work.
 """
 
 from __future__ import annotations
@@ -13,59 +14,80 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks.digests import Tree, digest
 
-SHAPES = {"200 tasks, 6 workers": (200, 6, 80_000), "1,000 tasks, 20 workers": (1000, 20, 80_000)}
+SHAPES = {"200 tasks, 6 workers": (200, 6, 12_000), "1,000 tasks, 20 workers": (1000, 20, 12_000)}
 """Name to tasks, workers, and steps."""
-STUDENT_T = {5: 2.776, 10: 2.262, 20: 2.093}
-"""Of so many pairs, for a 95% interval of their mean."""
+HERE = Path(__file__).resolve().parent.parent
 
 
-def one_run(root: Path) -> list[dict[str, object]]:
-    """Processor seconds of each shape in a tree, and a digest of its plan."""
+def searches(root: Path) -> dict[str, Callable[[int], tuple[float, str]]]:
+    """By shape what searches it in a tree with a seed: moves a processor second, the plan."""
     tree = Tree(root)
     generate_batch, generate_cluster = tree.get("generate_batch"), tree.get("generate_cluster")
     encode, solvers, budget = tree.get("encode"), tree.get("SOLVERS"), tree.get("Budget")
-    found: list[dict[str, object]] = []
-    for name, (tasks, workers, steps) in SHAPES.items():
-        request = generate_batch(tasks, generate_cluster(workers), gang_share=0.1)
-        problem = encode(request)
-        first = solvers["greedy"]().solve(
-            problem, budget=budget(None, 1), rng=np.random.default_rng(0)
-        )
-        for count in (200, steps):  # the first loads what is compiled
+
+    def of_shape(tasks: int, workers: int, steps: int) -> Callable[[int], tuple[float, str]]:
+        problem = encode(generate_batch(tasks, generate_cluster(workers), gang_share=0.1))
+        rng = np.random.default_rng(0)
+        first = solvers["greedy"]().solve(problem, budget=budget(None, 1), rng=rng)
+
+        def search(seed: int) -> tuple[float, str]:
             began = time.process_time()
             made = solvers["lns"](threads=1).solve(
-                problem, budget=budget(None, count), rng=np.random.default_rng(1),
+                problem, budget=budget(None, steps), rng=np.random.default_rng(seed),
                 incumbent=first.schedule,
             )  # fmt: skip
-            cpu_s = time.process_time() - began
-        schedule = made.schedule
-        plan = digest(schedule.start, schedule.end, schedule.worker)
-        found.append({"shape": name, "cpu_s": cpu_s, "steps": made.steps, "plan": plan})
-    return found
+            speed = made.steps / (time.process_time() - began)
+            return speed, digest(made.schedule.start, made.schedule.end, made.schedule.worker)
+
+        return search
+
+    return {name: of_shape(*shape) for name, shape in SHAPES.items()}
 
 
-def run_in(root: Path) -> list[dict[str, object]]:
-    """``one_run`` in a fresh process."""
-    words = [sys.executable, "-m", "benchmarks.paired_speed", "--run", str(root)]
-    here = Path(__file__).resolve().parent.parent
-    ended = subprocess.run(words, cwd=here, capture_output=True, text=True, check=True)
-    rows: list[dict[str, object]] = json.loads(ended.stdout.splitlines()[-1])
-    return rows
+class Tried:
+    """A tree in a process of its own, which searches when it is asked to."""
+
+    def __init__(self, root: Path) -> None:
+        words = [sys.executable, "-m", "benchmarks.paired_speed", "--serve", str(root)]
+        self.process = subprocess.Popen(
+            words, cwd=HERE, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def ask(self, shape: str, seed: int) -> tuple[float, str]:
+        """Moves a processor second, and the plan."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps([shape, seed]), file=self.process.stdin, flush=True)
+        speed, plan = json.loads(self.process.stdout.readline())
+        return speed, plan
+
+    def end(self) -> None:
+        """Let the process end."""
+        self.process.communicate()
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """The mean and its 95% interval by Student's t."""
+    """The mean and its 95% interval, by means of ten blocks and Student's t."""
+    blocks = [float(np.mean(block)) for block in np.array_split(np.array(values), 10)]
+    half = 2.262 * float(np.std(blocks, ddof=1)) / 10**0.5
     mean = float(np.mean(values))
-    t = STUDENT_T.get(len(values), 2.0)
-    half = t * float(np.std(values, ddof=1)) / len(values) ** 0.5
     return mean, mean - half, mean + half
+
+
+def serve(root: Path) -> None:
+    """Search as asked, until there are no more questions."""
+    known = searches(root)
+    for line in sys.stdin:
+        shape, seed = json.loads(line)
+        print(json.dumps(known[shape](seed)), flush=True)
 
 
 def main() -> None:
@@ -73,27 +95,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("before", type=Path, nargs="?")
     parser.add_argument("after", type=Path, nargs="?")
-    parser.add_argument("--pairs", type=int, default=10)
-    parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--pairs", type=int, default=40, help="at least ten")
+    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.run is not None:
-        print(json.dumps(one_run(asked.run)))
+    if asked.serve is not None:
+        serve(asked.serve)
         return
-    ratios: dict[str, list[float]] = {name: [] for name in SHAPES}
-    differ = 0
-    for pair in range(-1, asked.pairs):  # the first one compiles
-        roots = [asked.before, asked.after]
-        runs = [run_in(root) for root in (roots if pair % 2 else roots[::-1])]
-        before, after = runs if pair % 2 else runs[::-1]
-        for old, new in zip(before, after, strict=True) if pair >= 0 else ():
-            speed = [float(row["steps"]) / float(row["cpu_s"]) for row in (old, new)]  # type: ignore[arg-type]
-            ratios[str(old["shape"])].append(speed[1] / speed[0] - 1)
-            differ += old["plan"] != new["plan"]
-            print(pair, old["shape"], *(f"{one:.0f}" for one in speed), flush=True)
-    for name, values in ratios.items():
-        mean, low, high = interval(values)
-        print(f"{name}: {mean:+.2%} moves a second [{low:+.2%}, {high:+.2%}], {len(values)} pairs")
-    print(f"plans that differ: {differ}")
+    trees = [Tried(asked.before), Tried(asked.after)]
+    for shape in SHAPES:
+        ratios, differ = [], 0
+        for pair in range(asked.pairs + 1):
+            answers: list[Any] = [None, None]
+            for k in (0, 1) if pair % 2 else (1, 0):
+                answers[k] = trees[k].ask(shape, pair)
+            if pair:
+                ratios.append(answers[1][0] / answers[0][0] - 1)
+                differ += answers[0][1] != answers[1][1]
+        mean, low, high = interval(ratios)
+        print(
+            f"{shape}: {mean:+.2%} moves a processor second [{low:+.2%}, {high:+.2%}], median "
+            f"{np.median(ratios):+.2%}, {asked.pairs} pairs, {differ} other plans",
+            flush=True,
+        )
+    for tree in trees:
+        tree.end()
 
 
 if __name__ == "__main__":

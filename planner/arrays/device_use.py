@@ -9,15 +9,17 @@ where different amounts meet must a search give devices itself.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from plancast.planner.arrays.devices import Devices, hold_all
+from plancast.planner.arrays.running import expected_end_s
 from plancast.planner.model.devices import chosen, held_devices, takes
-from plancast.planner.model.domain import DEVICE, MOST_DEVICES, Snapshot, Task
+from plancast.planner.model.domain import DEVICE, MOST_DEVICES, Plan, Snapshot, Task
+from plancast.planner.model.messages import PlanRequest
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -150,6 +152,43 @@ def device_start(use: DeviceUse, i: int, w: int, start: int) -> int:
         if (taken + each <= DEVICE).sum() >= number:
             return at
     return start
+
+
+def with_named(request: PlanRequest, plan: Plan) -> Plan:
+    """A plan whose tasks have devices, by the rule and in order of start.
+
+    Notes
+    -----
+    Each takes what its mode does. Where no devices need be told apart there always are some. A
+    plan with workers or modes that there are no more stays as it is.
+    """
+    snapshot = request.snapshot
+    have = {w.id: w.device_count for w in snapshot.workers}
+    task_of = {**snapshot.pending_by_id, **{r.task.id: r.task for r in snapshot.running}}
+    for row in plan.assignments:
+        if not task_of[row.task].has_mode(row.mode) or not have.keys() >= {*row.workers}:
+            return plan
+    held = held_devices(snapshot)
+    holds: dict[str, list[tuple[int, int, tuple[int, ...]]]] = {name: [] for name in have}
+    for run in snapshot.running:
+        until_s, each = expected_end_s(request, run), takes(run.done.demand)[1]
+        for name, devices in zip(run.workers, held.get(run.task.id, ()), strict=False):
+            holds[name].append((until_s, each, devices))
+    rows = []
+    for row in sorted(plan.assignments, key=lambda a: (a.start_s, a.task)):
+        number, each = takes(task_of[row.task].in_mode(row.mode).demand)
+        given: list[tuple[int, ...]] = []
+        for name in row.workers if number else ():
+            use = [0] * have[name]
+            for until_s, part, devices in holds[name]:
+                for d in devices if until_s > row.start_s else ():
+                    use[d] += part
+            mine = (chosen(use, number, each) or ()) if use else ()
+            holds[name].append((row.end_s, each, mine))
+            given.append(mine)
+        rows.append(replace(row, devices=tuple(given) if any(given) else ()))
+    rows.sort(key=lambda a: (a.start_s, a.end_s, a.task))
+    return replace(plan, assignments=tuple(rows))
 
 
 def mask_of(devices: Sequence[int]) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from plancast.planner.arrays.device_use import with_named
 from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.problem import Floats, Ints, Problem, Schedule, amounts, offsets
 from plancast.planner.arrays.running import expected_end_s, reserved_s
@@ -214,14 +215,17 @@ def encode_choices(request: PlanRequest, left_out: Mapping[str, str] | None = No
     Notes
     -----
     A way that no worker can ever hold, or that hard bounds or a budget forbid, is no row. A task
-    that no worker can hold in any is left out with the reason of its first way.
+    that no worker can hold in any is left out with the reason of its first way. GPUs are amounts:
+    where modes take different parts of devices they are refused, else devices can be given to any
+    plan (``device_use.with_named``).
     """
     snapshot = request.snapshot
-    snapshot.refuse_devices("planning with modes", all_of_them=True)
-    plain, ways_of = _every_way(request)
+    snapshot.refuse_devices("planning with modes")
+    asked = _with_amounts(request)
+    plain, ways_of = _every_way(asked)
     every = encode(plain)
     first, unplanned, hard = _first_ways(request, every, ways_of)
-    base = encode(in_one_way(request, first), {**(left_out or {}), **unplanned})
+    base = encode(in_one_way(asked, first), {**(left_out or {}), **unplanned})
     infeasible = {t: why for t, why in hard.items() if t not in base.unplanned}
     rates = base.rates._replace(fixed=base.rates.fixed + _running_stretch(request, base))
     base = replace(base, request=request, infeasible={**base.infeasible, **infeasible}, rates=rates)
@@ -323,7 +327,18 @@ def decode_choices(choices: Choices, schedule: Schedule) -> Plan:
         for i, task in enumerate(choices.tasks)
     ]
     assignments.sort(key=lambda a: (a.start_s, a.end_s, a.task))
-    return Plan(tuple(assignments), (), snapshot.now_s, snapshot.version)
+    plan = Plan(tuple(assignments), (), snapshot.now_s, snapshot.version)
+    return with_named(choices.request, plan) if snapshot.has_devices else plan
+
+
+def _with_amounts(request: PlanRequest) -> PlanRequest:
+    """The request in which GPUs are amounts."""
+    snapshot = request.snapshot
+    if not snapshot.has_devices:
+        return request
+    workers = tuple(replace(worker, devices=False) for worker in snapshot.workers)
+    running = tuple(replace(run, devices=()) for run in snapshot.running)
+    return replace(request, snapshot=snapshot.evolved(workers=workers, running=running))
 
 
 def _of_mode(task: Task, reason: str) -> str:
@@ -340,7 +355,7 @@ def _plain(request: PlanRequest, pending: tuple[Task, ...], **changes: Any) -> P
     """The request with other pending tasks, and what runs in the way in which it does."""
     snapshot = request.snapshot
     running = tuple(
-        Running(_without_budgets(r.done, snapshot.budgets), r.workers, r.start_s)
+        Running(_without_budgets(r.done, snapshot.budgets), r.workers, r.start_s, "", r.devices)
         for r in snapshot.running
     )
     estimates = {

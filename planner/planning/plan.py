@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from plancast.planner.arrays import interruption
+from plancast.planner.arrays.device_use import with_named
 from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.modes import Choices, decode_choices, encode_choices
 from plancast.planner.arrays.problem import Problem, Schedule, decode, with_devices
@@ -137,6 +138,13 @@ def _refuse_with_modes(request: PlanRequest, solver: str) -> None:
         raise BadRequest(f"the request has modes or budgets, and {who}")
 
 
+def _with_devices(problem: Problem | Choices, in_force: Plan) -> Plan:
+    """A plan in force with devices that are free."""
+    if isinstance(problem, Choices):
+        return with_named(problem.request, in_force)
+    return in_force if problem.devices is None else with_devices(problem, in_force)
+
+
 def with_known_devices(request: PlanRequest) -> PlanRequest:
     """The request with the devices of all that runs named: what is stopped changes no other's."""
     snapshot = filled(request.snapshot)
@@ -167,9 +175,9 @@ def plan_without_preemption(
     if request.incumbent is not None:
         in_force = _restamped(request.incumbent, problem)
         fault = contest.enter("incumbent", in_force)
-        if fault is not None and isinstance(problem, Problem) and problem.devices is not None:
+        if fault is not None and request.snapshot.has_devices:
             # It may name no devices, or some that are not free any more.
-            contest.enter("incumbent", with_devices(problem, in_force))
+            contest.enter("incumbent", _with_devices(problem, in_force))
     if problem.tasks:
         status, bound, began = _searched(contest, request, solver, began, observe, parameters)
     else:

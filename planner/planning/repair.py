@@ -95,7 +95,9 @@ def _repaired_in_modes(request: PlanRequest, parameters: dict[str, Any]) -> Plan
     if mode_of is None or choices.infeasible or not choices.tasks:
         return scratch if scratch.plan is not None else plan(request)
     known = tuple(
-        replace(a, mode="") if a.mode == mode_of[a.task] else replace(a, mode="", workers=())
+        replace(a, mode="")
+        if a.mode == mode_of[a.task]
+        else replace(a, mode="", workers=(), devices=())
         for a in request.incumbent.assignments
         if a.task in mode_of
     )

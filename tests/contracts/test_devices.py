@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.modes import encode_choices
 from plancast.planner.arrays.problem import decode
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import (
@@ -223,6 +224,83 @@ def test_a_model_that_would_be_too_large_gives_a_bound_alone() -> None:
         assert found.lower_bound <= judged.cost * (1 + 1e-6)
 
 
+def modal_request(seed: int) -> PlanRequest:
+    """A small awkward request whose tasks run on more devices or on fewer, faster or slower."""
+    rng = np.random.default_rng([seed, 22])
+    asked = device_request(seed, shares=False, preemption=False, max_tasks=4)
+    snapshot, estimates = asked.snapshot, dict(asked.estimates)
+    # All of them devices: an amount of 1.5 on another worker would be a share.
+    workers = tuple(replace(w, devices=True) for w in snapshot.workers)
+    pending = []
+    for task in snapshot.pending:
+        if rng.random() < 0.3:
+            pending.append(task)
+            continue
+        own = Mode("own", task.demand, task.shards, task.requires, task.requested_s)
+        modes, by_mode = [own], {"own": estimates[task.id]}
+        for k in range(int(rng.integers(1, 3))):
+            demand = {**task.demand, GPU: DEVICE * int(rng.integers(0, 4))}
+            modes.append(Mode(f"m{k}", demand, int(rng.integers(1, 3)), task.requires))
+            certain = DurationEstimate.certain(int(rng.integers(1, 5)))
+            by_mode[f"m{k}"] = dict.fromkeys(by_mode["own"], certain)
+        estimates[task.id] = by_mode  # type: ignore[assignment]
+        way = {"demand": {}, "shards": 1, "requires": (), "requested_s": None}
+        pending.append(replace(task, **way, modes=tuple(modes)))  # type: ignore[arg-type]
+    running = tuple(
+        replace(r, devices=() if any(len(d) != -(-r.task.demand[GPU] // DEVICE) for d in r.devices)
+                else r.devices)
+        for r in snapshot.running
+    )  # fmt: skip
+    changed = replace(snapshot, workers=workers, pending=tuple(pending), running=running)
+    return replace(asked, snapshot=changed, estimates=estimates, incumbent=None)
+
+
+@pytest.mark.parametrize("chunk", range(3))
+def test_modes_with_whole_devices_are_brute_force(chunk: int) -> None:
+    """A task would be refused that runs on one GPU or, faster, on two; or hold one twice."""
+    found = several = 0
+    for seed in range(8000 + 12 * chunk, 8012 + 12 * chunk):
+        request = modal_request(seed)
+        assert not request.snapshot.shares_devices
+        asked = replace(request, budget=A_WHILE)
+        choices = encode_choices(request)
+        if choices.infeasible or not choices.tasks:
+            continue
+        best = optimum(request, choices.unplanned)
+        for name in ("cpsat", "greedy", "lns"):
+            response = plan(replace(asked, budget=UNLIMITED if name == "cpsat" else A_WHILE), name)
+            assert validate_response(asked, response) == [], (seed, name)
+            if best is None or (name != "cpsat" and response.plan is None):
+                assert response.plan is None, (seed, name)
+                continue
+            assert response.cost is not None
+            assert response.cost >= best.cost - 1e-6 * abs(best.cost) - 1e-9, (seed, name)
+            if name == "cpsat":
+                assert response.cost == pytest.approx(best.cost, rel=1e-6, abs=1e-9), seed
+                found += 1
+                several += any(len(d) > 1 for a in response.plan.assignments for d in a.devices)
+    assert found >= 6
+    assert several >= 1
+
+
+def test_a_plan_with_modes_that_names_no_devices_is_kept() -> None:
+    """What a master had in force would be forgotten, since it knew of no devices."""
+    kept = 0
+    for seed in range(8100, 8116):
+        request = replace(modal_request(seed), budget=Budget(None, 0))
+        made = plan(request, "greedy").plan
+        if made is None or not any(a.devices for a in made.assignments):
+            continue
+        bare = replace(made, assignments=tuple(replace(a, devices=()) for a in made.assignments))
+        again = replace(request, incumbent=bare)
+        response = plan(again, "greedy")
+        assert validate_response(again, response) == [], seed
+        repaired = repair(replace(again, budget=A_WHILE))
+        assert validate_response(again, repaired) == [], seed
+        kept += response.moved == ()
+    assert kept >= 4
+
+
 def small(**changes: object) -> PlanRequest:
     """Two shares and a whole device on a node of two."""
     node = Worker("n", {"cpu": 8000, GPU: 2000}, devices=True)
@@ -308,7 +386,7 @@ def test_who_cannot_tell_devices_apart_says_so() -> None:
         snapshot=replace(request.snapshot, pending=(task,)),
         estimates={"t0": certain},
     )
-    with pytest.raises(BadRequest, match="which planning with modes does not know"):
+    with pytest.raises(BadRequest, match="which planning with modes cannot tell apart"):
         plan(asked)
     whole = tuple(replace(t, demand={GPU: 1000}) for t in request.snapshot.pending)
     calm = replace(request, snapshot=replace(request.snapshot, pending=whole))

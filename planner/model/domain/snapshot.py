@@ -225,16 +225,13 @@ class Snapshot:
         parts = {min(amount, DEVICE) for amount in wanted if amount}
         return len(parts) > 1 or any(DEVICE % part for part in parts)
 
-    def refuse_devices(self, who: str, *, all_of_them: bool = False) -> None:
-        """Refuse devices that `who` cannot plan (``BadRequest``): shared ones, or `all_of_them`."""
-        if self.shares_devices or (all_of_them and self.has_devices):
+    def refuse_devices(self, who: str) -> None:
+        """Refuse shared devices in the name of someone who cannot plan them (``BadRequest``)."""
+        if self.shares_devices:
             name = next(worker.id for worker in self.workers if worker.devices)
             raise BadRequest(
                 f"worker {name} has GPUs as devices of which tasks take shares, which {who} cannot "
                 "tell apart; leave its `devices` out"
-                if not all_of_them
-                else f"worker {name} has GPUs as devices, which {who} does not know; leave its "
-                "`devices` out"
             )
 
     @cached_property
