@@ -50,6 +50,7 @@ from plancast.planner.model.domain import (
 from plancast.planner.model.messages import Budget, PlanRequest
 from plancast.planner.solvers import SOLVERS
 from plancast.planner.solvers.base import ModeSolver
+from plancast.planner.solvers.lns.home_orders import suits_home
 from plancast.planner.solvers.lns.orders import cost_of, futures_of, suits
 from plancast.planner.solvers.lns.relaxed_starts import guided_schedules
 
@@ -253,7 +254,7 @@ NEEDS = {
 def needs(solvers: Iterable[str], problem: Problem | Choices) -> set[str]:
     """The families that solvers call for a problem, beside ``LISTS``."""
     found = {family for name in solvers for family in NEEDS.get(name, ())}
-    if "lns" in solvers and isinstance(problem, Problem):
+    if "lns" in solvers and isinstance(problem, Problem) and not suits_home(problem):
         found.discard(MOVES if suits(problem) else ORDERS)
     return found
 

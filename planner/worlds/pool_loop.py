@@ -125,7 +125,7 @@ class PoolLoop:
         reserved = self._futures(now, running, (self.level,))
         placed = self.order
         while True:
-            ts, ps, cost = kernel.lay_out(reserved, 0, placed)
+            ts, ps, cost = kernel.lay_out(reserved, 0, placed, orders.nowhere(reserved))
             if np.isfinite(cost):
                 break
             # A task that finds no time any more does not hold up the others.

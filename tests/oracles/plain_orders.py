@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
@@ -33,14 +35,19 @@ class PlainSerial:
         most = int(self.problem.shards[i])
         return min([most, *(int(f // d) for f, d in zip(free, demand, strict=True) if d > 0)])
 
-    def schedule(self, order: Ints) -> Schedule | None:
-        """The schedule, or None where some task has no place."""
+    def schedule(self, order: Ints, home: Ints | None = None) -> Schedule | None:
+        """The schedule, or None where some task has no place; each task at `home` if that is known.
+
+        A task of which `home` says -1 goes where it ends first.
+        """
         p = self.problem
         start, end = np.full(len(p.tasks), FAR), np.zeros(len(p.tasks), np.int64)
         worker = np.full(int(p.shard_ptr[-1]), -1, np.int64)
         for i in order.tolist():
             ready = max([int(p.release[i]), *(int(end[b]) for b in p.predecessors(i))])
-            found = self.place(i, ready)
+            at = None if home is None else home[p.shard_ptr[i] : p.shard_ptr[i + 1]].tolist()
+            free = at is None or at[0] < 0
+            found = self.place(i, ready) if free else self.place_at(i, ready, at or [])
             if found is None:
                 return None
             start[i], end[i], on = found
@@ -49,8 +56,18 @@ class PlainSerial:
                 self.free[w, start[i] : end[i]] -= p.demand[i]
         return Schedule(start, end, worker)
 
-    def place(self, i: int, ready: int) -> tuple[int, int, list[int]] | None:
-        """Start, end and workers with the earliest end; the first of equals."""
+    def place_at(self, i: int, ready: int, on: list[int]) -> tuple[int, int, list[int]] | None:
+        """The earliest start, and its end, with a piece on each of these workers."""
+        d = max(int(self.problem.durations_on(i)[w]) for w in on)
+        for start in range(ready, min(self.problem.latest_start(i, d), HORIZON_S) + 1):
+            if all(self.pieces(i, w, start, d) >= on.count(w) for w in on):
+                return start, start + d, on
+        return None
+
+    def place(
+        self, i: int, ready: int, price: Callable[[int, int], float] = lambda _, end: end
+    ) -> tuple[int, int, list[int]] | None:
+        """Start, end and workers of the least price of a start and an end; the first of equals."""
         p, best = self.problem, None
         durations = p.durations_on(i)
         if p.shards[i] == 1:
@@ -58,7 +75,7 @@ class PlainSerial:
                 d = int(durations[w])
                 for start in range(ready, min(p.latest_start(i, d), HORIZON_S) + 1):
                     if self.pieces(i, w, start, d):
-                        if best is None or start + d < best[1]:
+                        if best is None or price(start, start + d) < price(*best[:2]):
                             best = (start, start + d, [w])
                         break
             return best
@@ -70,7 +87,7 @@ class PlainSerial:
                     on += [w] * most
                 if len(on) == p.shards[i]:
                     end = start + max(int(durations[w]) for w in on)
-                    if best is None or end < best[1]:
+                    if best is None or price(start, end) < price(*best[:2]):
                         best = (start, end, on)
                     break
         return best

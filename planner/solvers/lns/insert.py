@@ -6,30 +6,27 @@ import numpy as np
 
 from plancast.planner.arrays.hours import extra_cost, next_change
 from plancast.planner.arrays.jit import brief, inner, kernel
-from plancast.planner.arrays.rows import largest, slowest
-from plancast.planner.arrays.schedule import FAR, keep_fullest
+from plancast.planner.arrays.rows import largest
+from plancast.planner.arrays.schedule import FAR
+from plancast.planner.solvers.lns.gangs import MOST_HOURS, _earliest_at_home, _place_gang
 from plancast.planner.solvers.lns.profile import (
     BASE_ON,
     BEFORE,
     BEYOND,
-    BEYOND_CHOICE,
     BEYOND_PRED,
     BEYOND_SUCC,
     BOOT,
     BUSY,
-    CHOICE,
     CLASS,
     COUNT,
     COUNTED,
     DEADLINE,
     DUE,
     DUE_WEIGHT,
-    END,
     END_S,
     FAIL,
     FIRST,
     FREE_FROM,
-    HARD_END,
     HEALTH,
     IDLE,
     KIND,
@@ -42,12 +39,9 @@ from plancast.planner.solvers.lns.profile import (
     MOVED_AFTER,
     NUMBER,
     ON,
-    ON_WORKERS,
-    OURS,
     OVER,
     OWNER_PART,
     OWNER_S,
-    PER_WORKER,
     PRED,
     RAW_RELEASE,
     RELEASE,
@@ -64,181 +58,17 @@ from plancast.planner.solvers.lns.profile import (
     _beside,
     _earliest,
     _earliest_shared,
-    _fit_here,
     _longer,
     _wider,
 )
-from plancast.planner.solvers.lns.state import _latest_start, _makespan, _put, _run_end, _take
-
-MOST_HOURS = 48
-"""Of energy by the hour so many starts of a task are tried on a worker at most."""
-
-
-@inner
-def _window(ti, link, ts, i):
-    """Earliest start of task i after its predecessors, latest end before its placed successors.
-
-    The third value tells whether some successor is not placed yet, the fourth is the latest start
-    for those that wait for it to start.
-    """
-    earliest, latest_end, awaited, latest = ti[i, RELEASE], ti[i, HARD_END], False, FAR
-    for p in range(ti[i, PRED], ti[i, BEYOND_PRED]):
-        earliest = max(earliest, ts[link[p, BEFORE], link[p, SINCE]] + link[p, LAG])
-    for p in range(ti[i, SUCC], ti[i, BEYOND_SUCC]):
-        begins = ts[link[p, BEFORE], START]
-        awaited = awaited or begins >= FAR
-        if link[p, SINCE] == END:
-            latest_end = min(latest_end, begins - link[p, LAG])
-        else:
-            latest = min(latest, begins - link[p, LAG])
-    return earliest, latest_end, awaited, latest
-
-
-@inner
-def _time_price(ti, tf, rates, i, awaited, makespan, tie, start, end):
-    """What a start and an end of task i add to the cost, with what they cost those after it."""
-    weight, release, deadline, rest = tf[i, WEIGHT], ti[i, RAW_RELEASE], ti[i, DEADLINE], 0
-    cost = (rates[WAIT_S] * weight + rates[OWNER_S] * tf[i, OWNER_PART]) * (start - release)
-    if rates[SLOWDOWN] > 0.0:
-        cost += rates[SLOWDOWN] * weight * (end - release) / max(end - start, 10)
-    if awaited:
-        deadline, weight, rest = ti[i, DUE], tf[i, DUE_WEIGHT], ti[i, REST]
-    if end > deadline:
-        cost += weight * (rates[LATE_S] * (end - deadline) + rates[MISS])
-    return cost + rates[END_S] * max(0, end + rest - makespan) + tie * end
-
-
-@inner
-def _fit_gang(
-    ti, ws, profile, shared, durations, room, pieces, row, i, moment, limit, turn, blink,
-):  # fmt: skip
-    """Fill `pieces` with a gang over a run on workers no slower than `limit`, if it fits.
-
-    Returns how many pieces fit, and a moment before which no more of them do. Beginning after
-    worker `turn`; each is overlooked with the chance `blink`.
-    """
-    workers, shards = durations.shape[0], ti[i, SHARDS]
-    packed = ti[i, ON_WORKERS] < shards
-    total, to_come, following = 0, 0, FAR
-    for w in range(workers):
-        pieces[w] = 0
-        if 0 < durations[w] <= limit:
-            to_come += min(room[row, w], ti[i, PER_WORKER])
-    w = turn
-    for _ in range(workers):
-        w = w + 1 if w + 1 < workers else 0
-        if durations[w] == 0 or durations[w] > limit:
-            continue
-        to_come -= min(room[row, w], ti[i, PER_WORKER])
-        if blink > 0.0 and np.random.random() < blink:
-            continue
-        most = shards if packed else shards - total
-        pieces[w], change = _fit_here(
-            profile, shared, ws[w, COUNT], w, ti, i, moment, limit, min(most, ti[i, PER_WORKER]),
-        )  # fmt: skip
-        total += pieces[w]
-        following = min(following, change)
-        if total + to_come < shards or (total >= shards and not packed):
-            break
-    if packed:
-        total = keep_fullest(pieces, ti[i, ON_WORKERS], shards)
-    return total, following
-
-
-@inner
-def _place_gang(
-    ti, tf, wi, run_s, room, share, link, rates, hours, max_stretch, ts, ps, ws, profile, shared, i,
-    blink, tie, makespan,
-):  # fmt: skip
-    """Where a gang adds least to the cost on OURS; (start, end), FAR if none. Fills ``s.ps``.
-
-    A gang ends with its slowest piece, so each distinct duration is tried as the limit of
-    which workers may take part, at the earliest moment there is (and at later ones while energy
-    costs less then); and where one alternative must hold for all pieces, each of them.
-    """
-    earliest, latest_end, awaited, latest_begin = _window(ti, link, ts, i)
-    workers, shards, turn = wi.shape[0], ti[i, SHARDS], wi.shape[0] - 1
-    durations, pieces = np.zeros(workers, np.int64), np.zeros(workers, np.int64)
-    best, best_start, best_end, limit = np.inf, FAR, FAR, np.int64(0)
-    if blink > 0.0:
-        turn = int(np.random.random() * workers)
-    row, beyond = ti[i, CHOICE], ti[i, BEYOND_CHOICE]
-    if row == beyond:
-        row, beyond = ti[i, KIND], ti[i, KIND] + 1
-    while row < beyond:
-        shorter, limit, most = limit, np.int64(FAR), 0
-        for w in range(workers):
-            durations[w] = 0
-            if wi[w, OURS] == 1 and room[row, w] > 0:
-                durations[w] = run_s[i, wi[w, CLASS]]
-            if durations[w] > shorter:
-                limit = min(limit, durations[w])
-        if limit == FAR:
-            row, limit = row + 1, np.int64(0)
-            continue
-        for w in range(workers):
-            if 0 < durations[w] <= limit:
-                most += min(room[row, w], ti[i, PER_WORKER])
-        if most < shards:
-            continue
-        latest = min(_latest_start(ti, max_stretch, i, latest_end, limit), latest_begin)
-        moment, tried = earliest, 0
-        while moment <= latest:
-            if shared is not None and ti[i, COUNTED] == 1:
-                moment = _earliest_shared(shared, i, moment, limit, latest)
-            cost = np.inf
-            if moment < FAR:
-                cost = _time_price(
-                    ti, tf, rates, i, awaited, makespan, tie, moment, moment + limit,
-                )  # fmt: skip
-            if cost >= best:
-                break
-            total, following = _fit_gang(
-                ti, ws, profile, shared, durations, room, pieces, row, i, moment, limit, turn,
-                blink,
-            )  # fmt: skip
-            if total == shards:
-                # Shorter than the limit, and sooner too stretched, if only faster ones were taken.
-                duration, filled = slowest(durations, pieces), ti[i, FIRST]
-                if moment > _latest_start(ti, max_stretch, i, latest_end, duration):
-                    break
-                extra, change = 0.0, FAR
-                if hours is not None:
-                    extra, change = _extra_of_gang(
-                        ti, share, hours, pieces, i, moment, moment + duration,
-                    )  # fmt: skip
-                    cost = _time_price(
-                        ti, tf, rates, i, awaited, makespan, tie, moment, moment + duration,
-                    )  # fmt: skip
-                if hours is None or cost + extra < best:
-                    for w in range(workers):
-                        for _ in range(pieces[w]):
-                            ps[filled, ON] = w
-                            filled += 1
-                    best_start, best_end = moment, moment + duration
-                    best = extra + _time_price(
-                        ti, tf, rates, i, awaited, makespan, tie, best_start, best_end,
-                    )  # fmt: skip
-                tried += 1
-                if extra <= 0.0 or tried > MOST_HOURS:
-                    break
-                following = change
-            moment = following
-    return best_start, best_end
-
-
-@inner
-def _extra_of_gang(ti, share, hours, pieces, i, start, end):
-    """What a gang over [start, end) costs extra by the hour, and when that may change next."""
-    extra, change = 0.0, FAR
-    for w in range(pieces.shape[0]):
-        if pieces[w] > 0:
-            watts = hours.busy_w[w] * share[ti[i, KIND], w] * pieces[w]
-            extra += extra_cost(hours, w, watts, start, end)
-            g = hours.group[w]
-            change = min(change, next_change(hours, g, start))
-            change = min(change, next_change(hours, g, end) - (end - start))
-    return extra, change
+from plancast.planner.solvers.lns.state import (
+    _latest_start,
+    _makespan,
+    _put,
+    _take,
+    _time_price,
+    _window,
+)
 
 
 @inner
@@ -288,12 +118,12 @@ def _at_best_hour(
 @inner
 def _insert(
     ti, tf, wi, wf, pi, run_s, share, link, rates, hours, max_stretch, ts, ws, load_s, profile,
-    shared, i, seen, looked, blink, tie, makespan, most_load,
+    shared, i, seen, looked, blink, tie, makespan, most_load, ceiling,
 ):  # fmt: skip
     """Where task i adds least to the cost among workers ``seen[:looked]``: (worker, start, end).
 
-    The worker is -1 where there is no place. Where successors are still to be placed, their
-    deadlines and the chain after it count too.
+    The worker is -1 where no place adds less than `ceiling`. Where successors are still to be
+    placed, their deadlines and the chain after it count too.
     """
     earliest, latest_end, awaited, latest_begin = _window(
         ti, link, ts, i,
@@ -310,7 +140,7 @@ def _insert(
     moved_after, was_on = ti[i, MOVED_AFTER], pi[ti[i, FIRST], WAS_ON]
     if moved_after < FAR:
         move_price = rates[MOVE]
-    best, best_w, best_start, best_end = np.inf, -1, FAR, FAR
+    best, best_w, best_start, best_end = ceiling, -1, FAR, FAR
     if shared is not None and ti[i, COUNTED] == 1:
         earliest = _earliest_shared(shared, i, earliest, 1, latest_end)
     for q in range(looked):
@@ -348,7 +178,7 @@ def _insert(
             if searched or cost >= best:
                 break
             searched = True
-            if best_w >= 0:
+            if best < np.inf:
                 # No later than each part of the cost alone would let it be better.
                 room = best - fixed
                 cap = room / tie - d
@@ -426,7 +256,7 @@ def construct(f, s, profile, items, order, quota, group, priced_to, tie):
         if shards > 1:
             begin, finish = _place_gang(
                 ti, tf, wi, run_s, room, share, link, rates, hours, max_stretch, ts, ps, ws,
-                profile, shared, i, 0.0, tie, makespan,
+                profile, shared, i, 0.0, tie, makespan, np.inf,
             )  # fmt: skip
         else:
             low, high = every_ptr[row], every_ptr[row + 1]
@@ -441,6 +271,7 @@ def construct(f, s, profile, items, order, quota, group, priced_to, tie):
                 w, begin, finish = _insert(
                     ti, tf, wi, wf, pi, run_s, share, link, rates, hours, max_stretch, ts, ws,
                     load_s, profile, shared, i, seen, looked, 0.0, tie, makespan, most_load,
+                    np.inf,
                 )  # fmt: skip
             if w < 0 or finish > ti[i, DUE] or finish > priced_to:
                 for q in range(low, high):
@@ -448,6 +279,7 @@ def construct(f, s, profile, items, order, quota, group, priced_to, tie):
                 w, begin, finish = _insert(
                     ti, tf, wi, wf, pi, run_s, share, link, rates, hours, max_stretch, ts, ws,
                     load_s, profile, shared, i, seen, high - low, 0.0, tie, makespan, most_load,
+                    np.inf,
                 )  # fmt: skip
             ps[ti[i, FIRST], ON] = w
         if begin >= FAR:
@@ -465,30 +297,6 @@ def construct(f, s, profile, items, order, quota, group, priced_to, tie):
             if ws[w, NUMBER] + 2 > items.shape[1]:
                 items = _longer(items, 2 * items.shape[1] + 2)
     return profile, items, -1
-
-
-@inner
-def _earliest_at_home(ti, ps, ws, profile, shared, i, moment, duration, latest):
-    """Earliest start of task i on its workers in `ps`, all pieces at once, or FAR."""
-    first, beyond = ti[i, FIRST], ti[i, BEYOND]
-    while moment <= latest:
-        if shared is not None and ti[i, COUNTED] == 1:
-            moment = _earliest_shared(shared, i, moment, duration, latest)
-            if moment >= FAR:
-                return FAR
-        fits, following = True, first
-        while following < beyond:
-            p, following = following, _run_end(ps, following, beyond)
-            w, pieces = ps[p, ON], following - p
-            fit, change = _fit_here(
-                profile, shared, ws[w, COUNT], w, ti, i, moment, duration, pieces,
-            )  # fmt: skip
-            if fit < pieces:
-                moment, fits = change, False
-                break
-        if fits:
-            return moment
-    return FAR
 
 
 @kernel
@@ -558,14 +366,14 @@ def reinsert(f, s, profile, items, line, floor, order, tie):
                 if shards > 1:
                     begin, finish = _place_gang(
                         ti, tf, wi, run_s, room, share, link, rates, hours, max_stretch, ts, ps,
-                        ws, profile, shared, i, 0.0, tie, makespan,
+                        ws, profile, shared, i, 0.0, tie, makespan, np.inf,
                     )  # fmt: skip
                 else:
                     seen = every[every_ptr[ti[i, KIND]] : every_ptr[ti[i, KIND] + 1]]
                     w, begin, finish = _insert(
                         ti, tf, wi, wf, pi, run_s, share, link, rates, hours, max_stretch, ts, ws,
                         load_s, profile, shared, i, seen, seen.shape[0], 0.0, tie, makespan,
-                        most_load,
+                        most_load, np.inf,
                     )  # fmt: skip
                     ps[ti[i, FIRST], ON] = w
                 if begin < FAR:

@@ -29,6 +29,7 @@ from plancast.planner.solvers.base import (
     within,
 )
 from plancast.planner.solvers.greedy.priority_rules import waiting_costs
+from plancast.planner.solvers.lns.home_orders import HomeOrders, suits_home
 from plancast.planner.solvers.lns.local_search import (
     CALL_S,
     Shape,
@@ -73,6 +74,12 @@ COOLINGS = 200
 """Steps of temperature in a budget."""
 END_S = 0.01
 """Kept back for the last call of the kernel to end."""
+ORDERS_FROM = 0.5
+"""Part of the budget after which orders are searched too."""
+LEAST_TURN_S, FEWEST_TURNS = 0.04, 16
+"""Where orders are searched too, a turn lasts so many seconds at least; turns of a step budget."""
+ORDER_HEAT = 0.05
+"""Their temperature, as a part of that of ruin and recreate in large batches."""
 GUIDED_HANDICAP = 1.03
 """A guided schedule is started from even if it is this much costlier than another."""
 HOPELESS = 1.25
@@ -194,7 +201,7 @@ class LargeNeighbourhood:
         in_time = time.perf_counter() - began + END_S < seconds
         if not in_time or (steps is not None and steps <= 0):
             return 0
-        if suits(problem):
+        if suits(problem) and not suits_home(problem):
             return search_orders(
                 problem, record.best, record.offer, record.ended, rng, steps=steps,
                 until=began + seconds - END_S, threads=min(self.threads, cores()),
@@ -303,6 +310,7 @@ class _Search:
         tie = 1e-6 * record.cost / horizon / tasks + 1e-15
         self.shape = Shape(most, lns.looked_at, lns.blink, tie)
         self.moves = 0
+        self.orders: dict[Walk, HomeOrders] = {}
 
     def cooled(self, spent: float) -> tuple[float, float]:
         """Temperature and rent after a part of the budget."""
@@ -311,7 +319,18 @@ class _Search:
 
     def walk(self, fixed: Fixed, start: Schedule) -> Walk:
         fixed = fixed._replace(wi=fixed.wi.copy(), wf=fixed.wf.copy())
-        return Walk(self.problem, fixed, start, self.rank, int(self.rng.integers(1 << 31)))
+        walk = Walk(self.problem, fixed, start, self.rank, int(self.rng.integers(1 << 31)))
+        if suits_home(self.problem):
+            self.orders[walk] = HomeOrders(self.problem, walk, int(self.rng.integers(1 << 31)))
+        return walk
+
+    def _orders_of(self, walk: Walk, spent: float) -> HomeOrders | None:
+        """The search over orders of a walk, if there is one and its time has come."""
+        return None if spent < ORDERS_FROM else self.orders.get(walk)
+
+    def _cooler(self, heat: float) -> float:
+        """Temperature of a search over orders: there a few costly tasks are no reason for more."""
+        return ORDER_HEAT * heat / max(1.0, 1000 / len(self.problem.tasks))
 
     def _level(self, walk: Walk) -> None:
         if self.level > 0:
@@ -319,13 +338,21 @@ class _Search:
 
     def by_steps(self, steps: int, began: float, seconds: float) -> None:
         """One walk that does not depend on the clock (but for stopping in time)."""
-        walk = self.walk(self.fixed, self.first)
+        walk, in_order = self.walk(self.fixed, self.first), False
         while (
             walk.moves < steps and time.perf_counter() - began < seconds and not self.record.ended()
         ):
-            moves = min(STEPS_A_CALL, steps - walk.moves)
+            spent = walk.moves / steps
+            heat, rent = self.cooled(spent)
+            call = min(STEPS_A_CALL, steps // FEWEST_TURNS + 1) if self.orders else STEPS_A_CALL
+            moves = min(call, steps - walk.moves)
             self._level(walk)
-            walk.step(moves, *self.cooled(walk.moves / steps), self.shape)
+            orders = None if in_order else self._orders_of(walk, spent)
+            in_order = orders is not None
+            if orders is None:
+                walk.step(moves, heat, rent, self.shape)
+            else:
+                orders.step(moves, self._cooler(heat))
             self.record.offer(walk.best)
         self.moves = walk.moves
 
@@ -385,7 +412,14 @@ class _Search:
     def _cool(self, walk: Walk, began: float, end: float, seconds: float) -> None:
         """Let a walk go on, at falling temperature, until `end`."""
         while (clock := time.perf_counter()) < end and not interruption.asked():
-            heat, rent = self.cooled((clock - began) / seconds)
+            spent = (clock - began) / seconds
+            heat, rent = self.cooled(spent)
             slice_s = max(seconds / COOLINGS, CALL_S * len(self.problem.tasks))
             self._level(walk)
+            if (orders := self._orders_of(walk, spent)) is None:
+                walk.step_until(min(end, clock + slice_s), heat, rent, self.shape)
+                continue
+            slice_s = max(slice_s, LEAST_TURN_S)
             walk.step_until(min(end, clock + slice_s), heat, rent, self.shape)
+            half = time.perf_counter()
+            orders.step_until(min(end, half + slice_s), self._cooler(heat))

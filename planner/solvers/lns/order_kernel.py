@@ -45,6 +45,7 @@ from plancast.planner.solvers.lns.ruin import (
     SINCE,
     START,
     _earliest,
+    _earliest_at_home,
     _fill,
     _has_moved,
     _latest_start,
@@ -161,13 +162,31 @@ def _earliest_end(ti, wi, run_s, room, max_stretch, ws, profile, i, not_before):
 
 
 @inner
+def _at_home(ti, wi, run_s, home, max_stretch, ps, ws, profile, i, not_before):
+    """The earliest run of task i on the workers of its pieces: (start, end)."""
+    first, beyond = ti[i, FIRST], ti[i, BEYOND]
+    duration = run_s[i, wi[home[first], CLASS]]
+    for p in range(first, beyond):
+        ps[p, ON] = home[p]
+        duration = max(duration, run_s[i, wi[home[p], CLASS]])
+    latest = _latest_start(ti, max_stretch, i, ti[i, HARD_END], duration)
+    if beyond == first + 1:
+        w = home[first]
+        start = _earliest(profile, ws[w, COUNT], w, ti, i, not_before, duration, latest)
+    else:
+        start = _earliest_at_home(ti, ps, ws, profile, None, i, not_before, duration, latest)
+    return start, min(FAR, start + duration)
+
+
+@inner
 def _lay(
-    f, s, order, first, every, ts, ps, profile, ws, load_s, wait_s, stages, keep, additive,
+    f, s, order, first, every, home, ts, ps, profile, ws, load_s, wait_s, stages, keep, additive,
     makespan, to_come, floor, known, limit,
 ):  # fmt: skip
     """Lay out ``order[first:]`` in future s; (cost, or infinity where it exceeds `limit`).
 
-    The state is changed in place; where `keep`, stages after `first` are written to.
+    A task whose pieces have a ``home`` goes there, any other one where it ends first. The state
+    is changed in place; where `keep`, stages after `first` are written to.
     """
     ti, run_s = f.ti[s], f.run_s[s]
     tf, wi, wf, pi, room, share = f.tf, f.wi, f.wf, f.pi, f.room, f.share
@@ -188,7 +207,11 @@ def _lay(
         not_before = ti[i, RELEASE]
         for p in range(ti[i, PRED], ti[i, BEYOND_PRED]):
             not_before = max(not_before, ts[link[p, BEFORE], link[p, SINCE]] + link[p, LAG])
-        if ti[i, SHARDS] == 1:
+        if home[ti[i, FIRST]] >= 0:
+            begin, finish = _at_home(
+                ti, wi, run_s, home, f.max_stretch, ps, ws, profile, i, not_before,
+            )  # fmt: skip
+        elif ti[i, SHARDS] == 1:
             w, begin, finish = _earliest_end(
                 ti, wi, run_s, room, f.max_stretch, ws, profile, i, not_before
             )
@@ -196,7 +219,7 @@ def _lay(
         else:
             begin, finish = _place_gang(
                 ti, tf, wi, run_s, room, share, link, free, None, f.max_stretch, ts, ps, ws,
-                profile, None, i, 0.0, 1.0, np.int64(0),
+                profile, None, i, 0.0, 1.0, np.int64(0), np.inf,
             )  # fmt: skip
         if begin >= FAR:
             return np.inf
@@ -224,7 +247,7 @@ def _lay(
 
 
 @brief
-def lay_out(f, s, order):
+def lay_out(f, s, order, home):
     """The serial schedule of an order in future s.
 
     Parameters
@@ -233,6 +256,8 @@ def lay_out(f, s, order):
     s : int
     order : int64 (placed tasks,)
         Predecessors among them come first.
+    home : int64 (pieces,)
+        As in ``search``.
 
     Returns
     -------
@@ -248,7 +273,7 @@ def lay_out(f, s, order):
     ts[:, START] = FAR
     stages = _stages(f, 0)
     cost = _lay(
-        f, s, order, 0, FAR, ts, ps, f.profile[s].copy(), f.ws[s].copy(), f.load_s[s].copy(),
+        f, s, order, 0, FAR, home, ts, ps, f.profile[s].copy(), f.ws[s].copy(), f.load_s[s].copy(),
         f.wait_s[s].copy(), stages, False, f.base[s, 0], np.int64(f.base[s, 1]), 0.0,
         np.zeros(tasks), 0.0, np.inf,
     )  # fmt: skip
@@ -335,6 +360,22 @@ def _changed(order, was, rule):
 
 
 @inner
+def _leave(ti, home, tried, low, high, moved):
+    """Let the tasks at the places low and high, between which an order changed, have no home.
+
+    At least one of them is what the change was about. Returns their number; `moved` names them.
+    """
+    number = 0
+    for k in (low, high):
+        if number == 0 or high > low:
+            moved[number] = tried[k]
+            number += 1
+            for p in range(ti[tried[k], FIRST], ti[tried[k], BEYOND]):
+                home[p] = -1
+    return number
+
+
+@inner
 def _in_order(ti, link, order, place, low, high):
     """Whether predecessors come first in places low to high; fills `place` of those."""
     for k in range(low, high + 1):
@@ -348,7 +389,7 @@ def _in_order(ti, link, order, place, low, high):
 
 
 @kernel
-def search(f, order, moves, hot, cold, odds, every, seed):
+def search(f, order, home, moves, hot, cold, odds, stray, every, seed):
     """Change an order `moves` times, keeping what costs less, or by chance a little more.
 
     Parameters
@@ -356,18 +397,23 @@ def search(f, order, moves, hot, cold, odds, every, seed):
     f : Futures
     order : int64 (placed tasks,)
         Predecessors among them come first.
+    home : int64 (pieces,)
+        Workers on which pieces stay unless their task is moved, sorted within each task; -1 for
+        all where each task goes where it ends first.
     moves : int
     hot, cold : float
         First and last temperature of the simulated annealing, in units of cost.
     odds : float64 (MOVES,)
         Cumulated chances of the rules.
+    stray : float
+        Chance that the tasks of a move leave their home for where they end first.
     every : int
         Places between two stages.
     seed : int
 
     Returns
     -------
-    best_order, order : int64 (placed tasks,)
+    best_order, best_home, order, home : int64
         The best met, the first one included, and the last one kept.
     best, current : float
         Mean costs over the futures.
@@ -400,13 +446,15 @@ def search(f, order, moves, hot, cold, odds, every, seed):
             )  # fmt: skip
         _copy(f.profile[s], f.ws[s], f.load_s[s], f.wait_s[s], profile, ws, load_s, wait_s)
         total += _lay(
-            f, s, order, 0, every, ts[s], ps, profile, ws, load_s, wait_s, stages, True,
+            f, s, order, 0, every, home, ts[s], ps, profile, ws, load_s, wait_s, stages, True,
             f.base[s, 0], np.int64(f.base[s, 1]), to_come, floor[s], 0.0, np.inf,
         )  # fmt: skip
     stages.side[:, 1:] = 1
     kept_ts = ts.copy()
+    home, best_home, was_home = home.copy(), home.copy(), home.copy()
+    homes = home.shape[0] > 0 and home[0] >= 0
     best_order, best, current = order.copy(), total, total
-    tried, was = order.copy(), order.copy()
+    tried, was, moved = order.copy(), order.copy(), order.copy()
     rest = np.zeros(futures + 1)
     for move in range(moves):
         draw, rule = np.random.random(), 0
@@ -420,6 +468,9 @@ def search(f, order, moves, hot, cold, odds, every, seed):
                 tried[k] = order[k]
                 place[order[k]] = k
             continue
+        strays = 0
+        if homes and np.random.random() < stray:
+            strays = _leave(f.ti[0], home, tried, low, high, moved)
         heat = hot * (cold / hot) ** (move / moves) if hot > 0.0 else 0.0
         limit = current - heat * futures * np.log(1.0 - np.random.random())
         c = low // every
@@ -435,7 +486,7 @@ def search(f, order, moves, hot, cold, odds, every, seed):
                 stages.wait_s[side, s, c], profile, ws, load_s, wait_s,
             )  # fmt: skip
             fresh += _lay(
-                f, s, tried, c * every, every, ts[s], ps, profile, ws, load_s, wait_s, stages,
+                f, s, tried, c * every, every, home, ts[s], ps, profile, ws, load_s, wait_s, stages,
                 True, stages.cost[side, s, c, 0], np.int64(stages.cost[side, s, c, 1]),
                 stages.cost[side, s, c, 2], floor[s], fresh + rest[s + 1], limit,
             )  # fmt: skip
@@ -445,6 +496,9 @@ def search(f, order, moves, hot, cold, odds, every, seed):
             for k in range(low, high + 1):
                 tried[k] = order[k]
                 place[order[k]] = k
+            for k in range(strays):
+                for p in range(f.ti[0, moved[k], FIRST], f.ti[0, moved[k], BEYOND]):
+                    home[p] = was_home[p]
             if linked:
                 for s in range(futures):
                     for k in range(c * every, n):
@@ -452,6 +506,9 @@ def search(f, order, moves, hot, cold, odds, every, seed):
             continue
         for k in range(low, high + 1):
             order[k] = tried[k]
+        for k in range(strays):
+            for p in range(f.ti[0, moved[k], FIRST], f.ti[0, moved[k], BEYOND]):
+                home[p] = was_home[p] = ps[p, ON]
         for s in range(futures):
             for q in range(c + 1, stages.side.shape[1]):
                 stages.side[s, q] = 1 - stages.side[s, q]
@@ -463,4 +520,5 @@ def search(f, order, moves, hot, cold, odds, every, seed):
         if current < best - 1e-12 * abs(best):
             best = current
             copy_into(best_order, order)
-    return best_order, order, best / futures, current / futures
+            copy_into(best_home, home)
+    return best_order, best_home, order, home, best / futures, current / futures

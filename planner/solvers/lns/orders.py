@@ -71,12 +71,11 @@ def futures_of(problems: Sequence[Problem]) -> Futures:
         Of the same tasks and workers; run times and ends of what runs differ.
     """
     first = fixed_arrays(problems[0])
-    pieces = len(first.pi)
     ti, profiles, ws, load_s, wait_s, base = [], [], [], [], [], []
     for problem in problems:
         fixed = fixed_arrays(problem)
         state, profile = state_arrays(problem, None)
-        room = int(state.ws[:, ruin.COUNT].max()) + 2 * pieces + 2
+        room = int(state.ws[:, ruin.COUNT].max()) + 2 * len(problem.tasks) + 2
         profiles.append(widened(profile, max(room, profile.shape[1])))
         state.ws[:, ruin.LAST] = fixed.wi[:, ruin.BASE_END]
         cost = fixed.base_cost + orders.cost_in_use(fixed.wi, fixed.wf)
@@ -115,9 +114,14 @@ def widened(profile: Ints, segments: int) -> Ints:
     return result
 
 
+def nowhere(futures: Futures) -> Ints:
+    """No home for any piece: each task goes where it ends first."""
+    return np.full(len(futures.pi), -1, np.int64)
+
+
 def schedule_in(futures: Futures, s: int, order: Ints) -> Schedule | None:
     """The serial schedule of an order of all tasks in one future; None where it has none."""
-    ts, ps, cost = orders.lay_out(futures, s, order)
+    ts, ps, cost = orders.lay_out(futures, s, order, nowhere(futures))
     if not np.isfinite(cost):
         return None
     return Schedule(ts[:, ruin.START].copy(), ts[:, ruin.END].copy(), ps[:, ruin.ON].copy())
@@ -125,7 +129,9 @@ def schedule_in(futures: Futures, s: int, order: Ints) -> Schedule | None:
 
 def cost_of(futures: Futures, order: Ints) -> float:
     """Mean over the futures of what the serial schedule of an order costs."""
-    return float(np.mean([orders.lay_out(futures, s, order)[2] for s in range(len(futures.base))]))
+    home = nowhere(futures)
+    costs = [orders.lay_out(futures, s, order, home)[2] for s in range(len(futures.base))]
+    return float(np.mean(costs))
 
 
 def order_of(problem: Problem, schedule: Schedule) -> Ints:
@@ -199,7 +205,7 @@ class OrderWalk:
         costs = [cost_of(futures, order) for order in starts]
         k = int(np.argmin(costs))
         self.best, self.cost = starts[k], costs[k]
-        self.now = self.best
+        self.now, self.home = self.best, nowhere(futures)
         self.places = max(1, len(self.best))
         self.every = max(4, -(-self.places // STAGES))
         self.scale = (self.cost if np.isfinite(self.cost) else 0.0) / self.places
@@ -211,8 +217,8 @@ class OrderWalk:
         from_, to = (
             hot * (cold / hot) ** part * self.scale for part in (spent, min(1.0, spent_after))
         )
-        best, self.now, cost, _ = orders.search(
-            self.futures, self.now, moves, from_, to, ODDS, self.every,
+        best, _, self.now, _, cost, _ = orders.search(
+            self.futures, self.now, self.home, moves, from_, to, ODDS, 0.0, self.every,
             int(self.rng.integers(1 << 31)),
         )  # fmt: skip
         self.moves += moves

@@ -22,7 +22,8 @@ import numpy as np
 from plancast.planner.arrays.jit import inner, kernel
 from plancast.planner.arrays.rows import largest
 from plancast.planner.arrays.schedule import FAR
-from plancast.planner.solvers.lns.insert import _insert, _place_gang, construct, reinsert
+from plancast.planner.solvers.lns.gangs import _earliest_at_home, _place_gang
+from plancast.planner.solvers.lns.insert import _insert, construct, reinsert
 from plancast.planner.solvers.lns.profile import (
     BASE_END,
     BASE_LOAD,
@@ -180,6 +181,7 @@ __all__ = [
     "Shared",
     "State",
     "_earliest",
+    "_earliest_at_home",
     "_fill",
     "_has_moved",
     "_latest_start",
@@ -355,10 +357,15 @@ def _recreate(
                 ready = ready and ts[link[p, BEFORE], START] < FAR
             if not ready:
                 continue
+            ceiling = np.inf
+            if rates[OWNER_S] == 0.0 and ti[i, SUCC] == ti[i, BEYOND_SUCC]:
+                # What is left, with some room for what a late end is made to cost by `tie`.
+                ceiling = limit - additive - to_come + least[i] - rates[END_S] * makespan
+                ceiling += 10 * tie * makespan + 1e-9 * abs(limit)
             if ti[i, SHARDS] > 1:
                 begin, finish = _place_gang(
                     ti, tf, wi, run_s, room, share, link, rates, hours, max_stretch, ts, ps, ws,
-                    profile, shared, i, blink, tie, makespan,
+                    profile, shared, i, blink, tie, makespan, ceiling,
                 )  # fmt: skip
             else:
                 looked = _candidates(
@@ -368,6 +375,7 @@ def _recreate(
                 w, begin, finish = _insert(
                     ti, tf, wi, wf, pi, run_s, share, link, rates, hours, max_stretch, ts, ws,
                     load_s, profile, shared, i, seen, looked, blink, tie, makespan, most_load,
+                    ceiling,
                 )  # fmt: skip
                 if w >= 0:
                     ps[ti[i, FIRST], ON] = w
@@ -468,7 +476,7 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
     taken, order = np.zeros(most + 1, np.int64), np.zeros(most + 1, np.int64)
     keys, mark = np.zeros(most + 1), np.zeros(tasks, np.bool_)
     # The workers a move touches and the tasks it takes, as they were before it.
-    stamp, touched = np.zeros(workers, np.int64), np.zeros(rows, np.int64)
+    stamp, touched = np.zeros(workers, np.int64), np.zeros(workers, np.int64)
     was_ws, was_load = np.zeros((rows, 3), np.int64), np.zeros(rows)
     was_row = np.zeros((rows, profile.shape[1], profile.shape[2]), np.int64)
     was_ts, was_ps = np.zeros((most + 1, 2), np.int64), np.zeros((most + 1, longest), np.int64)
@@ -548,13 +556,15 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
         current, shifted = fresh, False
         if _as_before(ti, ts, ps, was_ts, was_ps, taken, filled):
             continue
-        for q in range(noted):
-            earlier, saved = _settle(
+        q = 0
+        while q < noted:
+            earlier, saved, noted = _settle(
                 ti, tf, wi, wf, pi, share, link, rates, hours, ts, ps, ws, wait_s, profile, items,
-                shared, touched[q], first, line,
+                shared, touched[q], first, line, stamp, touched, noted, move,
             )  # fmt: skip
             shifted = shifted or earlier
             additive -= saved
+            q += 1
         if shifted:
             makespan = _makespan(wi, ws)
             current = additive + _worst_off(rates, owner_tasks, load_s, wait_s, makespan)

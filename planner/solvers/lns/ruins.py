@@ -7,9 +7,8 @@ import numpy as np
 from plancast.planner.arrays.hours import extra_cost
 from plancast.planner.arrays.jit import inner
 from plancast.planner.arrays.schedule import FAR
-from plancast.planner.solvers.lns.insert import _window
+from plancast.planner.solvers.lns.gangs import _settle_gang
 from plancast.planner.solvers.lns.profile import (
-    BASE_END,
     BEFORE,
     BEYOND,
     BEYOND_PRED,
@@ -42,7 +41,7 @@ from plancast.planner.solvers.lns.profile import (
     _give_back,
     _segment,
 )
-from plancast.planner.solvers.lns.state import _has_moved, _task_cost, _worker_cost
+from plancast.planner.solvers.lns.state import _ends_sooner, _has_moved, _task_cost, _window
 
 RUIN_RULES = 6
 
@@ -199,20 +198,21 @@ def _ruin(
 @inner
 def _settle(
     ti, tf, wi, wf, pi, share, link, rates, hours, ts, ps, ws, wait_s, profile, items, shared, w,
-    after, line,
+    after, line, stamp, touched, listed, move,
 ):  # fmt: skip
     """Start the tasks on worker w that start after a moment as early as they fit.
 
-    In order of start, each on its worker, gangs left alone: nothing can come to cost more, but for
-    energy by the hour, for which a task may stay where it is.
-    ``line`` is room to sort them in. Returns whether any starts earlier now, and what that saves of
-    the terms that are sums.
+    In order of start, each on its workers: nothing can come to cost more, but for energy by the
+    hour, for which a task may stay where it is, and a gang does. The other workers of a gang that
+    starts earlier are added to ``touched[:listed]`` unless they have the stamp of the move.
+    ``line`` is room to sort tasks in. Returns whether any starts earlier now, what that saves of
+    the terms that are sums, and how many workers are listed.
     """
     n = 0
     for k in range(ws[w, NUMBER]):
         i = pi[items[w, k], TASK]
-        single = ti[i, SHARDS] == 1 and ti[i, MINE] == 1
-        if ts[i, START] > after and single and n < MOST_SETTLED:
+        may = ti[i, MINE] == 1 and (ti[i, SHARDS] == 1 or hours is None)
+        if ts[i, START] > after and may and n < MOST_SETTLED:
             j = n
             while j > 0 and ts[line[j - 1], START] > ts[i, START]:
                 line[j] = line[j - 1]
@@ -225,6 +225,19 @@ def _settle(
         start, d = ts[i, START], ts[i, END] - ts[i, START]
         earliest, _, _, _ = _window(ti, link, ts, i)
         if earliest >= start:
+            continue
+        if ti[i, SHARDS] > 1:
+            saved += _settle_gang(
+                ti, tf, wi, wf, pi, rates, ts, ps, ws, profile, items, shared, i, earliest,
+            )  # fmt: skip
+            if ts[i, START] < start:
+                shifted = True
+                wait_s[ti[i, OWNER]] -= start - ts[i, START]
+                for p in range(ti[i, FIRST], ti[i, BEYOND]):
+                    if stamp[ps[p, ON]] != move:
+                        stamp[ps[p, ON]] = move
+                        touched[listed] = ps[p, ON]
+                        listed += 1
             continue
         # Either into the segment just before its start, or into a gap before that.
         before = _segment(profile, ws[w, COUNT], w, start - 1)
@@ -261,11 +274,5 @@ def _settle(
                 saved += rates[MOVE] * (was and not still)
             wait_s[ti[i, OWNER]] -= start - begin
             ts[i, START], ts[i, END] = begin, begin + d
-    latest = wi[w, BASE_END]
-    for k in range(ws[w, NUMBER]):
-        latest = max(latest, ts[pi[items[w, k], TASK], END])
-    if latest < ws[w, LAST]:
-        was = _worker_cost(wi, wf, hours, w, ws[w, LAST], True)
-        saved += was - _worker_cost(wi, wf, hours, w, latest, True)
-        ws[w, LAST] = latest
-    return shifted, saved
+    saved += _ends_sooner(wi, wf, hours, pi, ts, ws, items, w)
+    return shifted, saved, listed

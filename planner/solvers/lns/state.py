@@ -13,19 +13,26 @@ from plancast.planner.solvers.lns.profile import (
     BASE_END,
     BASE_LOAD,
     BASE_ON,
+    BEFORE,
     BEYOND,
+    BEYOND_PRED,
+    BEYOND_SUCC,
     BOOT,
     BUSY,
     COUNT,
     DEADLINE,
+    DUE,
+    DUE_WEIGHT,
     END,
     END_S,
     FAIL,
     FIRST,
     FREE_FROM,
+    HARD_END,
     HEALTH,
     IDLE,
     KIND,
+    LAG,
     LAST,
     LAST_START,
     LATE_S,
@@ -38,11 +45,17 @@ from plancast.planner.solvers.lns.profile import (
     OURS,
     OVER,
     OWNER,
+    OWNER_PART,
     OWNER_S,
+    PRED,
     RAW_RELEASE,
+    RELEASE,
+    REST,
+    SINCE,
     SLOT,
     SLOWDOWN,
     START,
+    SUCC,
     TARGET,
     TASK,
     WAIT_S,
@@ -129,6 +142,40 @@ def _latest_start(ti, max_stretch, i, latest_end, duration):
 
 
 @inner
+def _window(ti, link, ts, i):
+    """Earliest start of task i after its predecessors, latest end before its placed successors.
+
+    The third value tells whether some successor is not placed yet, the fourth is the latest start
+    for those that wait for it to start.
+    """
+    earliest, latest_end, awaited, latest = ti[i, RELEASE], ti[i, HARD_END], False, FAR
+    for p in range(ti[i, PRED], ti[i, BEYOND_PRED]):
+        earliest = max(earliest, ts[link[p, BEFORE], link[p, SINCE]] + link[p, LAG])
+    for p in range(ti[i, SUCC], ti[i, BEYOND_SUCC]):
+        begins = ts[link[p, BEFORE], START]
+        awaited = awaited or begins >= FAR
+        if link[p, SINCE] == END:
+            latest_end = min(latest_end, begins - link[p, LAG])
+        else:
+            latest = min(latest, begins - link[p, LAG])
+    return earliest, latest_end, awaited, latest
+
+
+@inner
+def _time_price(ti, tf, rates, i, awaited, makespan, tie, start, end):
+    """What a start and an end of task i add to the cost, with what they cost those after it."""
+    weight, release, deadline, rest = tf[i, WEIGHT], ti[i, RAW_RELEASE], ti[i, DEADLINE], 0
+    cost = (rates[WAIT_S] * weight + rates[OWNER_S] * tf[i, OWNER_PART]) * (start - release)
+    if rates[SLOWDOWN] > 0.0:
+        cost += rates[SLOWDOWN] * weight * (end - release) / max(end - start, 10)
+    if awaited:
+        deadline, weight, rest = ti[i, DUE], tf[i, DUE_WEIGHT], ti[i, REST]
+    if end > deadline:
+        cost += weight * (rates[LATE_S] * (end - deadline) + rates[MISS])
+    return cost + rates[END_S] * max(0, end + rest - makespan) + tie * end
+
+
+@inner
 def _task_cost(ti, tf, rates, i, start, end):
     """What a task adds to the terms that are sums over tasks, without its workers."""
     weight, release = tf[i, WEIGHT], ti[i, RAW_RELEASE]
@@ -164,6 +211,20 @@ def _worker_cost(wi, wf, hours, w, last_end, used):
     if hours is not None and last_end > wi[w, FREE_FROM]:
         cost += extra_cost(hours, w, hours.idle_w[w], wi[w, FREE_FROM], last_end)
     return cost + wf[w, OVER] * max(0, last_end - wi[w, TARGET])
+
+
+@inner
+def _ends_sooner(wi, wf, hours, pi, ts, ws, items, w):
+    """Note the last end of worker w, which may be sooner than was noted; what that saves."""
+    latest = wi[w, BASE_END]
+    for k in range(ws[w, NUMBER]):
+        latest = max(latest, ts[pi[items[w, k], TASK], END])
+    if latest >= ws[w, LAST]:
+        return 0.0
+    saved = _worker_cost(wi, wf, hours, w, ws[w, LAST], True)
+    saved -= _worker_cost(wi, wf, hours, w, latest, True)
+    ws[w, LAST] = latest
+    return saved
 
 
 @inner

@@ -9,14 +9,21 @@ import numpy as np
 import pytest
 
 from plancast.planner.arrays.encode import encode
-from plancast.planner.arrays.problem import Problem
+from plancast.planner.arrays.problem import Ints, Problem
 from plancast.planner.model.domain import DurationEstimate, Policy, Prices, Snapshot, Task, Worker
 from plancast.planner.model.messages import Budget, PlanRequest
 from plancast.planner.solvers import SOLVERS
 from plancast.planner.solvers.lns import order_kernel as kernel
 from plancast.planner.solvers.lns import orders
 from plancast.planner.solvers.lns.local_search import full_cost
-from plancast.planner.solvers.lns.orders import cost_of, first_orders, futures_of, schedule_in
+from plancast.planner.solvers.lns.order_kernel import Futures
+from plancast.planner.solvers.lns.orders import (
+    cost_of,
+    first_orders,
+    futures_of,
+    nowhere,
+    schedule_in,
+)
 from tests.oracles.plain_orders import PlainSerial
 from tests.oracles.random_requests import random_request
 
@@ -47,6 +54,16 @@ def pool(tasks: int, seed: int) -> PlanRequest:
     return PlanRequest("pool", snapshot, estimates, Policy(Prices()), budget=Budget(None, 2000))
 
 
+def searched(
+    futures: Futures, order: Ints, moves: int, hot: float, cold: float, every: int, seed: int
+) -> tuple[Ints, Ints, float, float]:
+    """The best order, the last one and their costs, where no task has a home."""
+    best, _, now, _, cost, current = kernel.search(
+        futures, order, nowhere(futures), moves, hot, cold, orders.ODDS, 0.5, every, seed
+    )
+    return best, now, cost, current
+
+
 @pytest.mark.parametrize("block", range(4))
 def test_the_kernel_lays_out_as_its_slow_twin_and_prices_as_the_evaluator(block: int) -> None:
     """A search would better a price that nobody pays, or a schedule that nobody can run."""
@@ -64,7 +81,7 @@ def test_the_kernel_lays_out_as_its_slow_twin_and_prices_as_the_evaluator(block:
                 compared += 1
                 for name in ("start", "end", "worker"):
                     assert getattr(fast, name).tolist() == getattr(slow, name).tolist(), seed
-                cost = kernel.lay_out(futures, s, order)[2]
+                cost = kernel.lay_out(futures, s, order, nowhere(futures))[2]
                 assert cost == pytest.approx(full_cost(problem, fast), rel=1e-9, abs=1e-9)
     assert compared > 20
 
@@ -80,9 +97,7 @@ def test_costs_by_differences_are_those_of_laying_out_anew() -> None:
         order = first_orders(found[0], None)[0]
         if not np.isfinite(cost_of(futures, order)):
             continue
-        best, now, cost, current = kernel.search(
-            futures, order, 60, 0.2, 0.02, orders.ODDS, 2, seed
-        )
+        best, now, cost, current = searched(futures, order, 60, 0.2, 0.02, 2, seed)
         assert cost == pytest.approx(cost_of(futures, best), rel=1e-9, abs=1e-9)
         assert current == pytest.approx(cost_of(futures, now), rel=1e-9, abs=1e-9)
         assert cost <= cost_of(futures, order) + 1e-9
@@ -101,9 +116,7 @@ def test_differences_hold_over_many_stages() -> None:
     futures = futures_of([problem, longer])
     order = np.arange(60)
     for every in (1, 4, 7, 60):
-        best, now, cost, current = kernel.search(
-            futures, order, 400, 50.0, 0.5, orders.ODDS, every, 5
-        )
+        best, now, cost, current = searched(futures, order, 400, 50.0, 0.5, every, 5)
         assert cost == pytest.approx(cost_of(futures, best), rel=1e-9)
         assert current == pytest.approx(cost_of(futures, now), rel=1e-9)
 
@@ -113,7 +126,7 @@ def test_the_best_order_of_a_small_pool_is_found() -> None:
     problem = encode(pool(6, 1))
     futures = futures_of([problem])
     least = min(cost_of(futures, np.array(o)) for o in permutations(range(6)))
-    found = kernel.search(futures, np.arange(6), 3000, 2.0, 0.01, orders.ODDS, 4, 1)[2]
+    found = searched(futures, np.arange(6), 3000, 2.0, 0.01, 4, 1)[2]
     assert found == pytest.approx(least, rel=1e-9)
 
 
@@ -126,8 +139,8 @@ def test_one_order_serves_several_futures_better_than_the_order_of_one() -> None
         other = replace(problem, duration=np.maximum(1, rng.permutation(problem.duration)))
         both, one = futures_of([problem, other]), futures_of([problem])
         start = first_orders(problem, None)[0]
-        common = kernel.search(both, start, 3000, 5.0, 0.05, orders.ODDS, 4, 1)[0]
-        alone = kernel.search(one, start, 3000, 5.0, 0.05, orders.ODDS, 4, 1)[0]
+        common = searched(both, start, 3000, 5.0, 0.05, 4, 1)[0]
+        alone = searched(one, start, 3000, 5.0, 0.05, 4, 1)[0]
         gains.append(cost_of(both, alone) - cost_of(both, common))
     assert min(gains) > 0
 
