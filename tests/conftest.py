@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 # A kernel compiles during the first example: no deadline. CI draws the same examples each time.
@@ -40,15 +42,32 @@ def shared_data() -> Callable[[str], Path]:
     return find
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first of several test processes fills; nobody may change what is in it."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    folder, made = base / name, base / f"{name}.made"
+    with FileLock(base / f"{name}.lock"):
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow store, to be copied: its tables take ten seconds to make."""
-    import mlflow
 
-    from plancast.pipelines.tracking import mlflow_runs
+    def make(folder: Path) -> None:
+        import mlflow
 
-    assert mlflow_runs  # silences MLflow
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    # Any question makes the tables.
-    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
+        from plancast.pipelines.tracking import mlflow_runs
+
+        assert mlflow_runs  # silences MLflow
+        # Any question makes the tables.
+        mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
+
+    return made_once(tmp_path_factory, "mlflow", make) / "mlflow.db"

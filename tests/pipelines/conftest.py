@@ -16,6 +16,7 @@ import pytest
 
 from plancast.pipelines.cli import main
 from plancast.pipelines.inputs.config import Config, Paths, load_config
+from tests.conftest import made_once
 from tests.pipelines.charts.opened import Opened
 
 PARAMS = """
@@ -47,17 +48,27 @@ class SmallRun:
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
     """``plancast run --json`` on a tiny generated log, in a folder with an awkward name."""
-    home = tmp_path_factory.mktemp("a run [1]", numbered=False)
-    (home / "params.yaml").write_text(PARAMS)
-    printed = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
-        patch.chdir(home)
-        # Worker processes would take longer to start than these batches to plan.
-        with joblib.parallel_config("sequential"), pytest.raises(SystemExit) as exit_:
-            main(["run", "--json"])
-        config = load_config()
-    assert exit_.value.code == 0
-    return SmallRun(home, config, json.loads(printed.getvalue()))
+
+    def make(folder: Path) -> None:
+        home = folder / "a run [1]"
+        home.mkdir()
+        (home / "params.yaml").write_text(PARAMS)
+        printed = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+            patch.chdir(home)
+            # Worker processes would take longer to start than these batches to plan.
+            with joblib.parallel_config("sequential"), pytest.raises(SystemExit) as exit_:
+                main(["run", "--json"])
+        assert exit_.value.code == 0
+        (folder / "facts.json").write_text(printed.getvalue())
+
+    made = made_once(tmp_path_factory, "small_run", make)
+    # A copy for each process: tests write into it.
+    home = tmp_path_factory.mktemp("copy") / "a run [1]"
+    shutil.copytree(made / "a run [1]", home)
+    config = load_config(home / "params.yaml")
+    text = (made / "facts.json").read_text().replace(str(made / home.name), str(home))
+    return SmallRun(home, config, json.loads(text))
 
 
 @pytest.fixture

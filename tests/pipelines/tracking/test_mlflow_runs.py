@@ -13,7 +13,7 @@ import pytest
 from plancast.pipelines.stages import report
 from plancast.pipelines.tracking import mlflow_runs as tracking
 from plancast.pipelines.tracking.headline import HEADLINE, MOST_METRICS
-from plancast.pipelines.tracking.store import EXPERIMENT, store_uri
+from plancast.pipelines.tracking.store import EXPERIMENT, store_uri, take_own
 from plancast.planner.model.domain import BadRequest
 from plancast.predictor import RuntimePredictor
 from plancast.predictor.logs.table import read_jobs
@@ -25,7 +25,7 @@ from tests.pipelines.conftest import SmallRun
 def store(small_run: SmallRun, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallRun]:
     """The small run with its MLflow store connected."""
     monkeypatch.chdir(small_run.home)
-    mlflow.set_tracking_uri(store_uri())
+    mlflow.set_tracking_uri(take_own())
     yield small_run
     assert mlflow.active_run() is None
 
