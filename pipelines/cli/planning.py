@@ -160,7 +160,9 @@ def plan(
         written = _write(response, output, gantt, asked)
     written += [save_request] if save_request is not None else []
     if json:
-        print_json(_facts(response, asked, written) | _told(choice) | {"interrupted": stopped})
+        print_json(
+            _facts(response, asked, written) | _choice_facts(choice) | {"interrupted": stopped}
+        )
     else:
         _print(response, asked)
         if choice is not None:
@@ -293,7 +295,7 @@ def _choice(
     return None if source == "model" else Choice(ways[source], 0, f"--source {source}")
 
 
-def _told(choice: Choice | None) -> dict[str, Any]:
+def _choice_facts(choice: Choice | None) -> dict[str, Any]:
     return {"chosen_by_auto": None if choice is None else choice.facts()}
 
 

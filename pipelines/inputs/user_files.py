@@ -509,7 +509,7 @@ def write_cluster(cluster: ClusterFile, path: PathLike) -> None:
     content["workers"] = [_worker_row(worker) for worker in cluster.workers]
     if cluster.running:
         content["running"] = [
-            _told(_task_row(run.done))
+            _given(_task_row(run.done))
             | ({"mode": run.mode} if run.mode else {})
             | {"workers": list(run.workers), "start_s": run.start_s}
             | ({"devices": [list(held) for held in run.devices]} if run.devices else {})
@@ -553,7 +553,7 @@ def _units(milli: int) -> int | float:
     return milli // 1000 if milli % 1000 == 0 else milli / 1000
 
 
-def _told(row: dict[str, Any]) -> dict[str, Any]:
+def _given(row: dict[str, Any]) -> dict[str, Any]:
     """A row without its empty cells; a zero is not empty."""
     return {name: v for name, v in row.items() if v or (v == 0 and v is not False)}
 

@@ -14,7 +14,7 @@ over the levels; mean realised cost of the plans; that over plans with true run 
 MOST_METRICS = 40
 """Of one run: its page and the table of runs stay readable."""
 
-KNOWING = ("best_rule", "scenarios_told_early_ends")
+KNOWING = ("best_rule", "scenarios_known_early_ends")
 """Ways that stand in for others, or know what nobody does."""
 ONCE, REPLANNED, NONE = "once", "replanned", "none"
 ORACLE = "oracle"
