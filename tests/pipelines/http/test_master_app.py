@@ -203,7 +203,7 @@ def test_several_watch_what_happens(running: Running) -> None:
 def test_metrics_are_those_of_the_queue(running: Running) -> None:
     """An alert would watch numbers that never move."""
     running.client.post("/v1/tasks", {"tasks": [row("held")], "hold": True})
-    until = time.monotonic() + 10
+    until = time.monotonic() + READY_S
     text = ""
     while 'plancast_master_tasks{state="held"} 1.0' not in text and time.monotonic() < until:
         link = running.client._link()

@@ -114,7 +114,7 @@ def loaded() -> list[str]:
 
 def wait_until_free(learner: LearnerProcess) -> None:
     """Until it has learned what it was told."""
-    until = time.monotonic() + 120
+    until = time.monotonic() + 600
     while learner.busy:
         assert time.monotonic() < until
         time.sleep(0.02)

@@ -24,6 +24,7 @@ def shown_by(*command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.timeout(1_800)
 @pytest.mark.xdist_group("dask")
 def test_waves_a_drain_and_kills_on_dask() -> None:
     """A task could be lost or run twice where master and worker are killed under it."""
@@ -31,6 +32,7 @@ def test_waves_a_drain_and_kills_on_dask() -> None:
     assert "worker w1 killed" in shown_by(*demo)
 
 
+@pytest.mark.timeout(1_800)
 @pytest.mark.xdist_group("slurm")
 def test_waves_a_drain_and_kills_on_slurm(slurm: Inside) -> None:
     """The same where a node goes down and comes back."""

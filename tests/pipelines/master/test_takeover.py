@@ -90,7 +90,7 @@ class House:
         end_left_over(self.files.with_suffix(".dask"))
 
 
-def until(true: Callable[[], Any], what: str, most_s: float = 120.0) -> None:
+def until(true: Callable[[], Any], what: str, most_s: float = 600.0) -> None:
     """Wait for something."""
     end = time.monotonic() + most_s
     while not true():
@@ -98,9 +98,25 @@ def until(true: Callable[[], Any], what: str, most_s: float = 120.0) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.timeout(1_800)
 @pytest.mark.xdist_group("dask")
 def test_the_one_that_stands_by_takes_over(postgres: Server, tmp_path: Path) -> None:
     """A task would be lost or run twice, or a master that was stopped end what another runs."""
+    take_over(postgres, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("dask")
+def test_it_takes_over_within_ten_seconds(postgres: Server, tmp_path: Path) -> None:
+    """The cluster would stand idle while nobody leads; on a machine that does little else."""
+    waited = take_over(postgres, tmp_path)
+    # It leads at once; what it then brings up may take longer on a machine that is busy.
+    assert max(waited[0::2]) < TAKEOVER_S, waited
+    assert max(waited[1::2]) < 3 * TAKEOVER_S, waited
+
+
+def take_over(postgres: Server, tmp_path: Path) -> list[float]:
+    """Two takeovers; seconds until the next one leads, and takes tasks, of each."""
     house = House(postgres.database(), tmp_path)
     try:
         first = house.start()
@@ -124,7 +140,7 @@ def test_the_one_that_stands_by_takes_over(postgres: Server, tmp_path: Path) -> 
         until(lambda: third.said("ready"), "the third leads")
         waited += [third.said(what) - stopped_s for what in ("leads", "ready")]  # type: ignore[operator]
         second.process.send_signal(signal.SIGCONT)
-        assert second.process.wait(60) == 6
+        assert second.process.wait(600) == 6
         assert "has lost its lease" in second.log.read_text()
         assert note_of(house.files).exists()
 
@@ -134,9 +150,7 @@ def test_the_one_that_stands_by_takes_over(postgres: Server, tmp_path: Path) -> 
         ran = Counter(house.done.read_text().split())
         assert ran == Counter([row["id"] for row in rows] + ["late"])
         third.process.send_signal(signal.SIGTERM)
-        assert third.process.wait(60) == 0
-        # It leads at once; what it then brings up may take longer on a machine that is busy.
-        assert max(waited[0::2]) < TAKEOVER_S, waited
-        assert max(waited[1::2]) < 3 * TAKEOVER_S, waited
+        assert third.process.wait(600) == 0
+        return waited
     finally:
         house.end()
