@@ -194,22 +194,23 @@ def run_command(
     """
     if name in CALLED_OFF:
         raise RuntimeError(CANCELLED)
+    group, watch = _watcher()
     try:
         with Path(output or os.devnull).open("ab") as sink:
             process = subprocess.Popen(
-                argv, start_new_session=True, stdin=subprocess.DEVNULL, stdout=sink,
+                argv, process_group=group, stdin=subprocess.DEVNULL, stdout=sink,
                 stderr=subprocess.STDOUT, env={**os.environ, **environ},
             )  # fmt: skip
     except OSError as error:
+        os.close(watch)
         raise RuntimeError(f"{FAILED}: {error.filename}: {error.strerror}") from None
-    watch = _die_together(process.pid)
-    PROCESSES[name] = process.pid
+    PROCESSES[name] = group
     if name in CALLED_OFF:
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(group, signal.SIGKILL)
     try:
         code = process.wait(limit_s)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(group, signal.SIGKILL)
         process.wait()
         raise RuntimeError(TIMEOUT) from None
     finally:
@@ -221,17 +222,20 @@ def run_command(
         raise RuntimeError(f"{FAILED}: {f'exit code {code}' if code > 0 else f'signal {-code}'}")
 
 
-def _die_together(group: int) -> int:
-    """See to it that a process group dies when this process does, kill -9 included.
+def _watcher() -> tuple[int, int]:
+    """A process group that dies when this process does, kill -9 included; what joins it does, too.
 
-    A watcher reads from a pipe whose other end only this process holds, and which the system
-    closes when it dies. Returns that end; to close it ends the watcher.
+    Its first member, the watcher, reads from a pipe whose other end only this process holds, and
+    which the system closes when it dies. It is there before the run, so that no run is without it,
+    and holds the group's number, so that no stranger is killed by it. Returns the group and that
+    end; to close it ends the group.
     """
     read, write = os.pipe()
-    script = f"cat >/dev/null; kill -9 -{group} 2>/dev/null"
-    subprocess.Popen(
-        ["/bin/sh", "-c", script], stdin=read, start_new_session=True, close_fds=True,
+    # What a run sends to its own group, as ``kill 0`` does, is not meant for the watcher.
+    script = "trap '' HUP INT QUIT TERM; cat >/dev/null; kill -9 -$$"
+    watcher = subprocess.Popen(
+        ["/bin/sh", "-c", script], stdin=read, process_group=0, close_fds=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     os.close(read)
-    return write
+    return watcher.pid, write

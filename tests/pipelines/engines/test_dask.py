@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from plancast.pipelines.engines import dask
+from plancast.pipelines.engines import dask, dask_plugin
 from plancast.pipelines.engines.base import (
     Ended,
     EnvironmentFailed,
@@ -112,7 +112,7 @@ def test_a_piece_sees_the_devices_of_its_order_alone(engine: DaskEngine, tmp_pat
     """Every task would run on the first GPU of its machine, beside all others."""
     words = ("/bin/sh", "-c", "echo $CUDA_DEVICE_ORDER $CUDA_VISIBLE_DEVICES")
     demand, output = {"cpu": 1000}, str(tmp_path / "out")
-    engine.start(Order(("gang", 1), ("w0", "w1"), demand, None, words, {}, output, ((0, 2), (1,))))
+    engine.start(Order(("each", 1), ("w0", "w1"), demand, None, words, {}, output, ((0, 2), (1,))))
     engine.start(Order(("plain", 1), ("w0",), demand, None, words, {}, str(tmp_path / "plain")))
     ends: dict[str, Ended] = {}
     while len(ends) < 2:
@@ -141,6 +141,51 @@ def test_a_killed_worker_takes_its_runs_with_it(engine: DaskEngine, tmp_path: Pa
     assert isinstance(heard(engine, 1)[0], WorkerUp)
     time.sleep(0.7)
     assert not alive.exists()
+
+
+DIES_EARLY = """
+import os, signal, subprocess, sys
+from plancast.pipelines.engines import dask_plugin
+
+started = subprocess.Popen
+
+class Dies(started):
+    def __init__(self, argv, *args, **kwargs):
+        super().__init__(argv, *args, **kwargs)
+        if argv[0] == "sleep":
+            print(self.pid, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+subprocess.Popen = Dies
+dask_plugin.run_command("run", ("sleep", "600"), {}, None, "")
+"""
+
+
+def is_over(pid: int, seconds: float = 300.0) -> bool:
+    """Whether a process ends within so long; one that nobody has asked after yet has ended."""
+    try:
+        process = psutil.Process(pid)
+        until = time.monotonic() + seconds
+        while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < until:
+            time.sleep(0.05)
+    except psutil.NoSuchProcess:
+        return True
+    return time.monotonic() < until
+
+
+def test_a_worker_that_dies_as_a_run_begins_takes_it_with_it() -> None:
+    """It would go on, watched by nobody, beside its second run."""
+    worker = subprocess.run([sys.executable, "-c", DIES_EARLY], stdout=subprocess.PIPE, text=True)
+    assert worker.returncode == -signal.SIGKILL
+    assert is_over(int(worker.stdout))
+
+
+def test_what_a_run_leaves_behind_ends_with_it(tmp_path: Path) -> None:
+    """One that ends its own process group would end its watcher, and leave the rest for good."""
+    left = tmp_path / "left"
+    words = f"trap '' TERM; sleep 600 & echo $! > {left}; kill 0"
+    dask_plugin.run_command("leaves", ("/bin/sh", "-c", words), {}, None, "")
+    assert is_over(int(left.read_text()))
 
 
 def test_what_is_less_urgent_is_stopped_and_runs_again(engine: DaskEngine, tmp_path: Path) -> None:
