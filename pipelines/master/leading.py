@@ -38,6 +38,7 @@ LOCK = {"high": 0x706C616E, "low": 0x63617374}
 """The advisory lock of a database."""
 
 TRY = sa.text("SELECT pg_try_advisory_lock(:high, :low)")
+LET_GO = sa.text("SELECT pg_advisory_unlock_all()")
 LEADER = """
     FROM pg_locks held JOIN pg_stat_activity leader ON leader.pid = held.pid
     WHERE held.locktype = 'advisory' AND held.granted AND held.classid = :high
@@ -186,6 +187,10 @@ class Lease:
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join()
+        if self._base is not None and not self._lost:
+            # Of a connection that has ended the server learns later: a successor would be refused.
+            with suppress(SQLAlchemyError):
+                self._base.execute(LET_GO)
         self._drop()
         self.engine.dispose()
 

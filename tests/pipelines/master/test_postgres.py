@@ -136,6 +136,16 @@ def test_one_leads_and_says_who_it_is(place: Place) -> None:
     State(place).close()
 
 
+def test_who_ends_has_let_go(place: Place) -> None:
+    """A successor that is started at once would be refused for a while."""
+    for _ in range(20):
+        state, other = State(place), Lease(place)
+        assert not other.taken()
+        state.close()
+        assert other.taken()
+        other.close()
+
+
 def test_who_dies_is_succeeded_at_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock that stays would keep everybody out."""
     state = State(place)
