@@ -150,8 +150,9 @@ class PoolLoop:
         scale = before / len(self.order) if np.isfinite(before) else 0.0
         every = max(4, -(-len(self.order) // orders.STAGES))
         best, *_ = kernel.search(
-            futures, self.order, self.search.moves, self.search.heat.hot * scale,
-            self.search.heat.cold * scale, orders.ODDS, every, int(self.rng.integers(1 << 31)),
+            futures, self.order, orders.nowhere(futures), self.search.moves,
+            self.search.heat.hot * scale, self.search.heat.cold * scale, orders.ODDS, 0.0, every,
+            int(self.rng.integers(1 << 31)),
         )  # fmt: skip
         return best
 

@@ -204,6 +204,44 @@ def test_no_python_code_calls_an_inner_kernel() -> None:
                     assert called.attr not in of, f"{path}:{node.lineno} calls {called.attr}"
 
 
+def test_kernels_are_called_with_as_many_arguments_as_they_take() -> None:
+    """Type checkers see no kernel's parameters: a call of old would fail only when it is made."""
+    root = Path(__file__).parents[3]
+    folders = ("planner", "predictor", "pipelines", "benchmarks", "tests")
+    files = [path for folder in folders for path in (root / folder).rglob("*.py")]
+    trees = {path: ast.parse(path.read_text()) for path in files}
+    takes: dict[str, dict[str, set[int]]] = {}  # by the last part of a module's name, and function
+    for path, tree in trees.items():
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef) and decorators(node) & DECORATORS:
+                count = len(node.args.args)
+                takes.setdefault(path.stem, {}).setdefault(node.name, set()).add(count)
+    checked = 0
+    for path, tree in trees.items():
+        known = dict(takes.get(path.stem, {}))
+        modules = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                of = takes.get(node.module.rpartition(".")[2], {})
+                known |= {n.asname or n.name: of[n.name] for n in node.names if n.name in of}
+                modules |= {
+                    n.asname or n.name: takes[n.name] for n in node.names if n.name in takes
+                }
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or any(isinstance(a, ast.Starred) for a in node.args):
+                continue
+            called, counts = node.func, None
+            if isinstance(called, ast.Name):
+                counts = known.get(called.id)
+            elif isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
+                counts = modules.get(called.value.id, {}).get(called.attr)
+            if counts is not None:
+                checked += 1
+                given = len(node.args) + len(node.keywords)
+                assert given in counts, f"{path}:{node.lineno} gives {given} of {counts}"
+    assert checked > 300
+
+
 PARTS = """
 import numpy as np
 from {package}.jit import KERNELS, brief, inner, kernel

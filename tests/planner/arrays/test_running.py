@@ -16,7 +16,7 @@ from tests.oracles.random_requests import random_request
 
 CALLED = {
     "Evaluation", "Violation", "ViolationKind", "evaluate", "moved_tasks", "price", "relative_gap",
-    "unplanned_weight", "validate",
+    "terms", "unplanned_weight", "validate",
 }  # fmt: skip
 """What others than the model may take from the evaluator: judgements, no arithmetic of plans."""
 SHOWN = {"planner/planning/expected_starts.py"}

@@ -6,17 +6,43 @@ import numpy as np
 import pytest
 
 from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.jit import kernel
 from plancast.planner.arrays.problem import Problem, Schedule
 from plancast.planner.arrays.schedule import FAR
 from plancast.planner.model.messages import Budget
 from plancast.planner.solvers import SOLVERS
-from plancast.planner.solvers.lns import gangs, ruin
+from plancast.planner.solvers.lns import ruin
+from plancast.planner.solvers.lns.gangs import _place_gang
 from plancast.planner.solvers.lns.local_search import Walk, fixed_arrays, ranks, with_pool
 from plancast.planner.solvers.lns.state import _take, _time_price
 from tests.oracles.plain_orders import PlainSerial
 from tests.oracles.random_requests import random_request
 
 TIE = 1e-9
+
+
+@kernel
+def take(f, s, profile, items, i):
+    """Take a task out of a schedule."""
+    return _take(
+        f.ti, f.tf, f.wi, f.wf, f.pi, f.share, f.rates, f.hours, s.ts, s.ps, s.ws, s.load_s,
+        s.wait_s, profile, items, s.shared, i,
+    )  # fmt: skip
+
+
+@kernel
+def place(f, s, profile, i, ceiling):
+    """Where a gang adds least, below a ceiling."""
+    return _place_gang(
+        f.ti, f.tf, f.wi, f.run_s, f.room, f.share, f.link, f.rates, f.hours, f.max_stretch, s.ts,
+        s.ps, s.ws, profile, s.shared, i, 0.0, TIE, 0, ceiling,
+    )  # fmt: skip
+
+
+@kernel
+def time_price(f, i, start, end):
+    """What a task costs by its start and end alone."""
+    return _time_price(f.ti, f.tf, f.rates, i, False, 0, TIE, start, end)
 
 
 def with_gangs(seed: int) -> tuple[Problem, Schedule] | None:
@@ -35,11 +61,7 @@ def without(problem: Problem, schedule: Schedule, i: int) -> tuple[Walk, PlainSe
     """Both twins with everything placed but task i."""
     fixed = with_pool(fixed_arrays(problem), None, np.random.default_rng(0))
     walk = Walk(problem, fixed, schedule, ranks(problem), seed=1)
-    f, s = walk.fixed, walk.state
-    _take(
-        f.ti, f.tf, f.wi, f.wf, f.pi, f.share, f.rates, f.hours, s.ts, s.ps, s.ws, s.load_s,
-        s.wait_s, walk.profile, walk.items, s.shared, i,
-    )  # fmt: skip
+    take(walk.fixed, walk.state, walk.profile, walk.items, i)
     slow = PlainSerial(problem)
     for j in range(len(problem.tasks)):
         if j != i:
@@ -62,27 +84,21 @@ def test_a_gang_is_put_where_the_slow_twin_puts_it(block: int) -> None:
             if len(problem.predecessors(i)) or (problem.before == i).any():
                 continue
             walk, slow = without(problem, schedule, i)
-            f, s = walk.fixed, walk.state
 
             def price(start: int, end: int, i: int = i, walk: Walk = walk) -> float:
-                f = walk.fixed
-                return float(_time_price(f.ti, f.tf, f.rates, i, False, 0, TIE, start, end))
+                return float(time_price(walk.fixed, i, start, end))
 
             least = slow.place(i, int(problem.release[i]), price)
             for ceiling in (np.inf, None):
                 if ceiling is None:
                     ceiling = np.inf if least is None else price(*least[:2])
-                begin, finish = gangs._place_gang(
-                    f.ti, f.tf, f.wi, f.run_s, f.room, f.share, f.link, f.rates, f.hours,
-                    f.max_stretch, s.ts, s.ps, s.ws, walk.profile, s.shared, i, 0.0, TIE, 0,
-                    ceiling,
-                )  # fmt: skip
+                begin, finish = place(walk.fixed, walk.state, walk.profile, i, float(ceiling))
                 if least is None or np.isfinite(ceiling):
                     assert begin >= FAR
                     refused += 1
                     continue
                 assert price(begin, finish) == pytest.approx(price(*least[:2]), rel=1e-12)
-                held = s.ps[problem.shard_ptr[i] : problem.shard_ptr[i + 1], ruin.ON]
+                held = walk.state.ps[problem.shard_ptr[i] : problem.shard_ptr[i + 1], ruin.ON]
                 assert slow.place_at(i, begin, held.tolist())[:2] == (begin, finish)
                 compared += 1
     assert compared > 20
