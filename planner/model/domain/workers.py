@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated, Any
 
 from plancast.planner.model import labels
 from plancast.planner.model.domain.estimates import ANY_CLASS
@@ -24,6 +25,21 @@ MOST_DEVICES = 62
 """No worker has more: a set of them is the bits of a number."""
 MOST_STEPS_A_DAY = 1_440
 """What changes with the hour changes no more often: once a minute."""
+
+
+class WrittenInOrder:
+    """Marks a set whose JSON is sorted: equal values are one text, whatever the process."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Pydantic's hook."""
+        from pydantic_core import core_schema
+
+        schema = handler(source)
+        schema["serialization"] = core_schema.plain_serializer_function_ser_schema(
+            sorted, return_schema=core_schema.list_schema(core_schema.str_schema()),
+            when_used="json",
+        )  # fmt: skip
+        return schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +194,7 @@ class Worker:
 
     id: str
     capacity: Mapping[str, int]
-    labels: frozenset[str] = frozenset()
+    labels: Annotated[frozenset[str], WrittenInOrder()] = frozenset()
     machine_class: str = "default"
     free_from_s: int | None = None
     until_s: int | None = None
