@@ -201,7 +201,7 @@ class LargeNeighbourhood:
         in_time = time.perf_counter() - began + END_S < seconds
         if not in_time or (steps is not None and steps <= 0):
             return 0
-        if suits(problem) and not suits_home(problem):
+        if suits(problem):
             return search_orders(
                 problem, record.best, record.offer, record.ended, rng, steps=steps,
                 until=began + seconds - END_S, threads=min(self.threads, cores()),

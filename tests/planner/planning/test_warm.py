@@ -178,7 +178,7 @@ FORMS = """
 import importlib, pkgutil
 from dataclasses import replace
 import plancast.planner as package
-from plancast.planner.arrays import jit
+from plancast import jit
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.messages import Budget
 from plancast.planner.planning import warm
