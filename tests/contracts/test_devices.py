@@ -11,7 +11,7 @@ import pytest
 
 from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.modes import encode_choices
-from plancast.planner.arrays.problem import decode
+from plancast.planner.arrays.problem import Problem, decode
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import (
     ANY_CLASS,
@@ -61,6 +61,24 @@ def test_cpsat_is_brute_force_on_devices_300_times(chunk: int) -> None:
     compare(range(chunk * CHUNK, (chunk + 1) * CHUNK))
 
 
+def is_proved(request: PlanRequest, problem: Problem, seed: int) -> bool:
+    """Let CP-SAT prove what brute force finds; whether there is a plan."""
+    best = optimum(request, problem.unplanned)
+    rng = np.random.default_rng(seed)
+    found = SOLVERS["cpsat"]().solve(problem, budget=UNLIMITED, rng=rng)
+    if best is None:
+        assert found.status is Status.INFEASIBLE, seed
+        return False
+    assert found.status is Status.OPTIMAL, seed
+    assert found.schedule is not None
+    made = decode(problem, found.schedule)
+    judged = evaluate(without_moves(request), made, unplanned=problem.unplanned)
+    assert judged.valid, (seed, judged.violations)
+    assert judged.cost == pytest.approx(best.cost, rel=1e-6, abs=1e-9), seed
+    assert found.lower_bound <= best.cost + 1e-6 * max(1.0, abs(best.cost)), seed
+    return True
+
+
 def compare(seeds: range, made_of: Callable[[int], PlanRequest] = device_request) -> int:
     """Let CP-SAT prove what brute force finds; how many plans both found."""
     both = 0
@@ -69,20 +87,7 @@ def compare(seeds: range, made_of: Callable[[int], PlanRequest] = device_request
         problem = encode(request)
         if problem.infeasible or not problem.tasks:
             continue
-        best = optimum(request, problem.unplanned)
-        rng = np.random.default_rng(seed)
-        found = SOLVERS["cpsat"]().solve(problem, budget=UNLIMITED, rng=rng)
-        if best is None:
-            assert found.status is Status.INFEASIBLE, seed
-            continue
-        assert found.status is Status.OPTIMAL, seed
-        assert found.schedule is not None
-        made = decode(problem, found.schedule)
-        judged = evaluate(without_moves(request), made, unplanned=problem.unplanned)
-        assert judged.valid, (seed, judged.violations)
-        assert judged.cost == pytest.approx(best.cost, rel=1e-6, abs=1e-9), seed
-        assert found.lower_bound <= best.cost + 1e-6 * max(1.0, abs(best.cost)), seed
-        both += 1
+        both += is_proved(request, problem, seed)
     return both
 
 

@@ -382,7 +382,7 @@ class Chaos:
             for thread in (*others, troubles):
                 thread.join(PATIENCE_S)
                 assert not thread.is_alive(), "a client has no answer"
-            self.mend()
+            self.repair()
             facts = self.until_all_has_ended()
         finally:
             self.calm.set()
@@ -398,7 +398,7 @@ class Chaos:
             self.asked.wrong.append(f"chaos itself failed: {why!r}")
             raise
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Whatever is broken works again."""
         self.set_clock(0.0)
         (self.disk / "filler").unlink(missing_ok=True)
