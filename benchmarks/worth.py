@@ -136,6 +136,11 @@ OLDER = (
     "([forecasts](../notes/forecasts.md)), and without batches of the training part for `auto`."
 )
 """What a reader of figures without earlier batches should know of the code that they are of."""
+SEEN = (
+    "That `auto` knows batches of the training part at first was settled after those of Spark C3O, "
+    "Lotaru and philly had been seen; no value was chosen on them. What it gains there is no "
+    "evidence on logs kept aside."
+)
 WORST_LOG = 0.01
 """No log's `auto` may cost more than so much above the baseline."""
 
@@ -362,6 +367,7 @@ def page(kept: dict[str, dict[str, Any]], costs: dict[str, dict[str, list[float]
     lines += ["", *caveats] if caveats else []
     older = [name for name, facts in kept.items() if facts["queues"] and "earlier" not in facts]
     lines += ["", OLDER.format(logs=", ".join(older))] if older else []
+    lines += ["", SEEN]
     missing = [name for name in LOGS if name not in kept]
     lines += ["", f"Not measured yet: {', '.join(missing)}."] if missing else []
     cut = [f"{name} ({log.rows:,})" for name, log in LOGS.items() if log.rows and name in kept]
