@@ -107,6 +107,8 @@ class DaskEngine:
         """Starts workers again that die, where that is wanted."""
         self.keys: dict[str, Key] = {}
         """Orders that messages are reported of, by their names on the scheduler."""
+        self.reported: set[tuple[Key, str]] = set()
+        """Which of them were reported to run or to have ended: the books tell it of every piece."""
         self.client: Any = Client(  # type: ignore[no-untyped-call]
             address, timeout=answer_s, set_as_default=False, security=key.security()
         )
@@ -264,8 +266,11 @@ class DaskEngine:
         key = self.keys.get(order_of(entry["key"]))
         if key is None:
             return None  # of another batch, or of an order that nobody waits for
-        # A gang begins and ends with all its pieces: only the whole is reported.
+        # A gang begins and ends with all its pieces: only the whole is reported, and once.
         stands = self.status([key])[key]
+        if (key, stands.state) in self.reported:
+            return None
+        self.reported.add((key, stands.state))
         if stands.state == "running" and stands.start_s is not None:
             return Started(key, stands.start_s)
         if stands.state == "ended":

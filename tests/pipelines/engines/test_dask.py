@@ -66,6 +66,14 @@ def heard(engine: DaskEngine, until: int, seconds: float = 300.0) -> list[object
     return found
 
 
+def ends_of(engine: DaskEngine, count: int) -> dict[str, Ended]:
+    """How so many orders end, by task."""
+    ends: list[Ended] = []
+    while len(ends) < count:
+        ends += [t for t in heard(engine, 1) if isinstance(t, Ended)]
+    return {end.key[0]: end for end in ends}
+
+
 def one(key: str, command: str, worker: str = "w0", limit_s: int | None = None) -> Order:
     """An order of one core."""
     return Order((key, 1), (worker,), {"cpu": 1000}, limit_s, ("/bin/sh", "-c", command))
@@ -100,12 +108,20 @@ def test_resources_gangs_and_cancelling(engine: DaskEngine) -> None:
     time.sleep(1.1)
     assert not [t for t in engine.events(0.0) if isinstance(t, Ended)]
     engine.cancel(("gang", 1))
-    ends: dict[str, Ended] = {}
-    while len(ends) < 2:
-        ends |= {t.key[0]: t for t in heard(engine, 1) if isinstance(t, Ended)}
+    ends = ends_of(engine, 2)
     assert ends["gang"].outcome is Outcome.CANCELLED
     assert ends["waits"].outcome is Outcome.COMPLETED
     assert ends["waits"].start_s >= ends["gang"].start_s + 1
+
+
+def test_the_end_of_a_gang_is_told_once(engine: DaskEngine) -> None:
+    """The books tell it of every piece: who counts ends would take it for another order's."""
+    gang = Order(("pair", 1), ("w0", "w1"), {"cpu": 1000}, None, ("true",))
+    engine.start(gang)
+    while engine.status([gang.key])[gang.key].state != "ended":
+        time.sleep(0.05)
+    assert [type(event) for event in engine.events(0.0)] == [Ended]
+    assert engine.events(0.0) == []
 
 
 def test_a_piece_sees_the_devices_of_its_order_alone(engine: DaskEngine, tmp_path: Path) -> None:
@@ -114,9 +130,7 @@ def test_a_piece_sees_the_devices_of_its_order_alone(engine: DaskEngine, tmp_pat
     demand, output = {"cpu": 1000}, str(tmp_path / "out")
     engine.start(Order(("each", 1), ("w0", "w1"), demand, None, words, {}, output, ((0, 2), (1,))))
     engine.start(Order(("plain", 1), ("w0",), demand, None, words, {}, str(tmp_path / "plain")))
-    ends: dict[str, Ended] = {}
-    while len(ends) < 2:
-        ends |= {t.key[0]: t for t in heard(engine, 1) if isinstance(t, Ended)}
+    ends = ends_of(engine, 2)
     assert [end.outcome for end in ends.values()] == [Outcome.COMPLETED] * 2
     assert (tmp_path / "out.0").read_text() == "PCI_BUS_ID 0,2\n"
     assert (tmp_path / "out.1").read_text() == "PCI_BUS_ID 1\n"
