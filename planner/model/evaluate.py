@@ -182,33 +182,40 @@ def _terms(request: PlanRequest, plan: Plan, spans: list[Span]) -> dict[str, flo
     kwh: dict[str, float] = defaultdict(float)
     draws = draws_by_hour(request.snapshot.workers)
     owner_wait_h: dict[str, float] = defaultdict(float)
-    for span in spans:
-        task = span.task
-        result["makespan_h"] = max(result["makespan_h"], (span.end_s - now) / HOUR_S)
+    late_h = misses = waits_h = stretch = failures = 0.0
+    latest_s = now
+    for task, workers, start_s, end_s, shares, fastest_s, _ in spans:
+        weight, release_s = task.weight, task.release_s
+        latest_s = max(latest_s, end_s)
         if task.deadline_s is not None:
-            late_s = max(0, span.end_s - task.deadline_s)
-            result["late_h"] += task.weight * late_s / HOUR_S
-            result["misses"] += task.weight * (late_s > 0)
-        wait_h = (span.start_s - task.release_s) / HOUR_S
-        result["wait_h"] += task.weight * wait_h
+            late_s = max(0, end_s - task.deadline_s)
+            late_h += weight * late_s / HOUR_S
+            misses += weight * (late_s > 0)
+        wait_h = (start_s - release_s) / HOUR_S
+        waits_h += weight * wait_h
         owner_wait_h[task.owner] += wait_h
-        planned_s = max(span.fastest_s or span.end_s - span.start_s, MIN_STRETCH_S)
-        result["stretch"] += task.weight * (span.end_s - task.release_s) / planned_s
-        ahead_s = span.end_s - max(span.start_s, now)
-        for worker, share in zip(span.workers, span.shares, strict=True):
-            kwh[worker.id] += worker.busy_w * share * ahead_s / WATT_SECONDS_PER_KWH
-            if worker.id in draws:
-                drawn = (worker.busy_w * share, span.end_s - ahead_s, span.end_s)
-                draws[worker.id].append(drawn)
-            result["failures"] += 1.0 - worker.health ** (ahead_s / HOUR_S)
-            load_h[worker.id] += share * ahead_s / HOUR_S
-            last_end[worker.id] = max(last_end.get(worker.id, span.end_s), span.end_s)
+        planned_s = max(fastest_s or end_s - start_s, MIN_STRETCH_S)
+        stretch += weight * (end_s - release_s) / planned_s
+        ahead_s = end_s - max(start_s, now)
+        for worker, share in zip(workers, shares, strict=True):
+            name = worker.id
+            kwh[name] += worker.busy_w * share * ahead_s / WATT_SECONDS_PER_KWH
+            if name in draws:
+                draws[name].append((worker.busy_w * share, end_s - ahead_s, end_s))
+            if worker.health != 1.0:
+                failures += 1.0 - worker.health ** (ahead_s / HOUR_S)
+            load_h[name] += share * ahead_s / HOUR_S
+            last_end[name] = max(last_end.get(name, end_s), end_s)
+    result |= {
+        "makespan_h": (latest_s - now) / HOUR_S, "late_h": late_h, "misses": misses,
+        "wait_h": waits_h, "stretch": stretch, "failures": failures,
+    }  # fmt: skip
 
     switched_on = {w for run in request.snapshot.running for w in run.workers}
-    for worker_id, end_s in last_end.items():
+    for worker_id, last_s in last_end.items():
         worker = request.snapshot.worker_by_id[worker_id]
         on_from_s, drawn_by_hour = worker.free_at(now), draws.get(worker_id, [])
-        on_s = max(0, end_s - on_from_s)
+        on_s = max(0, last_s - on_from_s)
         kwh[worker_id] += worker.idle_w * on_s / WATT_SECONDS_PER_KWH
         drawn_by_hour.append((worker.idle_w, on_from_s, on_from_s + on_s))
         if worker_id not in switched_on:

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from plancast.planner.model.devices import held_devices
-from plancast.planner.model.domain import Plan, Running, Task, Worker, estimate_for
+from plancast.planner.model.domain import (
+    DurationEstimate,
+    Plan,
+    Running,
+    Task,
+    Worker,
+    estimate_for,
+)
 from plancast.planner.model.judge_placement import meets_labels
 from plancast.planner.model.messages import PlanRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """A task on its workers, planned or already running, as the cost sees it."""
 
     task: Task
@@ -98,17 +103,30 @@ def running_end_s(request: PlanRequest, run: Running, at_s: int | None = None) -
     kill limit ``start + requested_s`` (nor before ``at + 1``).
     """
     now = request.snapshot.now_s if at_s is None else at_s
-    elapsed = now - run.start_s
-    remaining = 1
-    for worker_id in run.workers:
-        worker = request.snapshot.worker_by_id[worker_id]
-        estimate = estimate_for(request.estimates, run.task.id, worker.machine_class, run.mode)
-        if estimate is not None:
-            remaining = max(remaining, estimate.remaining_at(request.policy.level, elapsed))
+    workers = [request.snapshot.worker_by_id[name] for name in run.workers]
+    return _end_by(_estimates_on(request, run, workers), run, request.policy.level, now)
+
+
+def _estimates_on(
+    request: PlanRequest, run: Running, workers: Sequence[Worker]
+) -> tuple[DurationEstimate, ...]:
+    """The estimates of a running task on its workers, those that there are."""
+    found = [
+        estimate_for(request.estimates, run.task.id, worker.machine_class, run.mode)
+        for worker in workers
+    ]
+    return tuple([estimate for estimate in found if estimate is not None])
+
+
+def _end_by(estimates: tuple[DurationEstimate, ...], run: Running, level: float, now_s: int) -> int:
+    """When a task with these estimates that still runs is expected to end."""
+    elapsed_s, remaining_s = now_s - run.start_s, 1
+    for estimate in estimates:
+        remaining_s = max(remaining_s, estimate.remaining_at(level, elapsed_s))
     limit_s = run.done.requested_s
     if limit_s is not None:
-        remaining = max(1, min(remaining, limit_s - elapsed))
-    return now + remaining
+        remaining_s = max(1, min(remaining_s, limit_s - elapsed_s))
+    return now_s + remaining_s
 
 
 def spans_of(request: PlanRequest, plan: Plan) -> Iterator[Span]:
@@ -131,30 +149,46 @@ def spans_of(request: PlanRequest, plan: Plan) -> Iterator[Span]:
             assignment.devices,
         )  # fmt: skip
     held = held_devices(snapshot) if snapshot.has_devices else {}
-    kept = _kept_for(snapshot.running)
+    kept, now_s, level = _kept_for(snapshot.running), snapshot.now_s, request.policy.level
+    preempted, estimates = set(plan.preempted), request.estimates
     for run in snapshot.running:
         task = run.task
-        if task.id not in placed and task.id not in plan.preempted:
-            end_s = running_end_s(request, run)
+        name = task.id
+        if name not in placed and name not in preempted:
             workers = tuple([worker_by_id[w] for w in run.workers])
-            devices = held.get(task.id, ())
+            devices = held.get(name, ())
             if task.modes:
+                end_s = running_end_s(request, run)
                 yield _span(request, task, run.mode, workers, run.start_s, end_s, devices)
                 continue
-            known = kept.get(task.id)
-            if known is None or known[0] is not run or known[1] != [*map(id, workers)]:
+            known, by_class = kept.get(name), estimates.get(name)
+            if known is None or not (
+                known.run is run and known.by_class is by_class and known.workers == workers
+            ):
                 shares = tuple([worker.dominant_share(task.demand) for worker in workers])
-                known = kept[task.id] = run, [*map(id, workers)], workers, shares
-            yield Span(task, known[2], run.start_s, end_s, known[3], devices=devices)
+                of = _estimates_on(request, run, workers)
+                known = kept[name] = _Kept(run, by_class, workers, shares, of)
+            end_s = _end_by(known.estimates, run, level, now_s)
+            yield Span(task, known.workers, run.start_s, end_s, known.shares, None, devices)
 
 
-def _kept_for(running: Sequence[Running]) -> dict[str, Any]:
-    """By task: a running task, its workers, and the share that it has of each.
+class _Kept(NamedTuple):
+    """A running task with what does not change while it runs, and what that was made of."""
+
+    run: Running
+    by_class: Any
+    workers: tuple[Worker, ...]
+    shares: tuple[float, ...]
+    estimates: tuple[DurationEstimate, ...]
+
+
+def _kept_for(running: Sequence[Running]) -> dict[str, _Kept]:
+    """What is known of running tasks, by task.
 
     A master judges a plan at each event, and between two of them next to nothing of this changes.
     An entry holds what it was made of, so that nothing else can be taken for it.
     """
-    kept: dict[str, Any] = _KEPT.__dict__.setdefault("shares", {})
+    kept: dict[str, _Kept] = _KEPT.__dict__.setdefault("running", {})
     if len(kept) > 64 + 2 * len(running):
         kept.clear()
     return kept

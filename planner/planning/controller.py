@@ -196,7 +196,10 @@ class Controller:
             known = {**known, **estimates}
         # Of a thousand tasks one is another than before: the others were looked at already.
         names = {*(estimates or ()), *_tasks_of(event)}
+        before = self.request
         self.request = self.request.followed(snapshot, known, names)
+        if isinstance(event, TaskStarted):
+            self._starts_as_timed(before, event)
         self.stopping = self.stopping.intersection(snapshot.running_by_id)
         if isinstance(event, TaskChanged) and self.plan is not None:
             # Its place in the plan was another task's: it is placed anew.
@@ -234,6 +237,20 @@ class Controller:
         found = self._timed_anew(request)
         self._kept = [*self._kept[-1:], (key, found)]
         return found
+
+    def _starts_as_timed(self, before: PlanRequest, event: TaskStarted) -> None:
+        """What starts when and where it was timed to leaves the times of all others as they are."""
+        for (request, in_force), found in self._kept:
+            row = None if found is None else found.by_task.get(event.task)
+            if (
+                request is before and in_force is self.plan and found is not None
+                and row is not None and row.workers == event.workers
+                and row.start_s == event.at_s == self.snapshot.now_s
+            ):  # fmt: skip
+                rest = tuple(a for a in found.assignments if a is not row)
+                left = replace(found, assignments=rest, snapshot_version=self.snapshot.version)
+                self._kept = [*self._kept[-1:], ((self.request, in_force), left)]
+                return
 
     def _timed_anew(self, request: PlanRequest) -> Plan | None:
         if self.plan is None:
@@ -384,6 +401,9 @@ class Controller:
         self.unplanned = dict(response.unplanned)
         self.left_out = frozenset(self.unplanned)
         self.stopping |= set(response.plan.preempted)
+        if response.plan.made_at_s == snapshot.now_s and not (self.stopping or self.unplanned):
+            # Made for this moment, it has the times that it would be given.
+            self._kept = [((self.request, self.plan), self.plan)]
         if choice is Choice.REPLAN:
             self.planned_at_s = snapshot.now_s
 

@@ -186,7 +186,7 @@ class Snapshot:
                         copy.__dict__.pop(index, None)
         return copy
 
-    @property
+    @cached_property
     def has_modes(self) -> bool:
         """Whether a task may be done in several modes, or something is consumed for good."""
         return bool(self.budgets) or any(
@@ -262,8 +262,9 @@ class Snapshot:
 
 _INDEX_OF = {
     "workers": ("worker_by_id", "has_devices"),
-    "pending": ("pending_by_id",),
-    "running": ("running_by_id",),
+    "budgets": ("has_modes",),
+    "pending": ("pending_by_id", "has_modes"),
+    "running": ("running_by_id", "has_modes"),
     "finished": ("finished_by_id",),
     "counted": ("counted_by_id",),
 }
