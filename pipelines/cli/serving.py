@@ -15,6 +15,10 @@ from plancast.pipelines.cli.common import Json, stderr
 from plancast.planner.model.domain import BadRequest
 
 TOKEN_VARIABLE = "PLANCAST_TOKEN"
+TlsCert = Annotated[
+    Path | None, typer.Option("--tls-cert", help="Certificate to show (PEM); then it is HTTPS.")
+]
+TlsKey = Annotated[Path | None, typer.Option("--tls-key", help="The certificate's key (PEM).")]
 
 
 def serve(
@@ -34,6 +38,8 @@ def serve(
         Path | None,
         typer.Option(help=f"File with the bearer token; else ${TOKEN_VARIABLE} holds it."),
     ] = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     json: Json = False,
 ) -> None:
     """Serve the planner over HTTP, and hold one cluster's state and plan.
@@ -48,7 +54,9 @@ def serve(
     from plancast.pipelines.http.connections import listening
     from plancast.pipelines.http.limits import BodyLimits
     from plancast.pipelines.http.planners import Planners
+    from plancast.pipelines.http.tls import Certificate
 
+    shown = Certificate.of(tls_cert, tls_key)
     token = token_of(token_file)
     if token is None and not _is_loopback(host):
         raise BadRequest(
@@ -74,7 +82,7 @@ def serve(
         else:
             stderr.print(f"plancast serves {url}", soft_wrap=True)
 
-    run_server(app, listener, [], started, graceful_s=int(max_budget) + 10)
+    run_server(app, listener, [], started, graceful_s=int(max_budget) + 10, shown=shown)
 
 
 def run_server(
@@ -84,6 +92,7 @@ def run_server(
     started: Callable[[Any, str], None],
     *,
     graceful_s: int,
+    shown: Any = None,
 ) -> None:
     """Serve an application on a socket until SIGTERM or Ctrl-C.
 
@@ -97,6 +106,8 @@ def run_server(
         Called with the server and its URL once it takes requests.
     graceful_s : int
         Seconds that requests under way have to end.
+    shown : Certificate, optional
+        Where it is given, HTTPS is spoken.
     """
     import uvicorn
 
@@ -109,6 +120,8 @@ def run_server(
         log_level="warning",
         lifespan="on",
         timeout_graceful_shutdown=graceful_s,
+        ssl_certfile=None if shown is None else shown.path,
+        ssl_keyfile=None if shown is None else shown.key,
     )
     server = uvicorn.Server(config)
     servers.append(server)
@@ -117,7 +130,8 @@ def run_server(
     async def startup(sockets: Any = None) -> None:
         await listen(sockets)
         address, bound = listener.getsockname()[:2]
-        started(server, f"http://{f'[{address}]' if ':' in address else address}:{bound}")
+        scheme = "http" if shown is None else "https"
+        started(server, f"{scheme}://{f'[{address}]' if ':' in address else address}:{bound}")
 
     # Only then is the port known that port 0 stands for.
     server.startup = startup  # type: ignore[method-assign]

@@ -12,12 +12,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from plancast.pipelines.cli.common import ENVIRONMENT_FAILED, Json, Seed, stderr
-from plancast.pipelines.cli.serving import TOKEN_VARIABLE, run_server, token_of
+from plancast.pipelines.cli.serving import (
+    TOKEN_VARIABLE,
+    TlsCert,
+    TlsKey,
+    run_server,
+    token_of,
+)
 from plancast.pipelines.engines import ENGINES
 from plancast.planner.model.domain import SCENARIOS, BadRequest
 
@@ -45,6 +51,8 @@ def serve(
         Path | None,
         typer.Option(help=f"File with the bearer token; else ${TOKEN_VARIABLE}, else a new one."),
     ] = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     window: Annotated[int, typer.Option(min=1, help="Tasks that a plan looks at.")] = 500,
     budget: Annotated[float, typer.Option(min=0.1, help="Seconds for a full plan.")] = 2.0,
     outage: Annotated[
@@ -70,6 +78,7 @@ def serve(
 
     Example: plancast master serve --engine sim --cluster cluster.yaml --state master.db
     """
+    from plancast.pipelines.http.tls import Certificate
     from plancast.pipelines.master.places import place_of
 
     if engine not in ENGINES:
@@ -78,8 +87,17 @@ def serve(
     settings = _settings(engine, cluster, policy, model, (command, shell), budget, place.files)
     settings = _with(settings, outage_s=outage, speed=speed, seed=seed, window=window)
     token = token_of(token_file) or secrets.token_urlsafe(32)
+    address = _Address(host, port, Certificate.of(tls_cert, tls_key))
     with _environment(place.name):
-        _stay(place, settings, token, (host, port), max_body_mib << 20, json)
+        _stay(place, settings, token, address, max_body_mib << 20, json)
+
+
+class _Address(NamedTuple):
+    """Where a master is asked, and the certificate that it shows there."""
+
+    host: str
+    port: int
+    shown: Any
 
 
 @contextmanager
@@ -104,7 +122,7 @@ def _environment(state: str) -> Iterator[None]:
 
 
 def _stay(
-    place: Any, settings: Any, token: str, address: tuple[str, int], most_bytes: int, json: bool
+    place: Any, settings: Any, token: str, address: _Address, most_bytes: int, json: bool
 ) -> None:
     """Take tasks until it is stopped, or its environment fails."""
     from plancast.pipelines.http.connections import listening
@@ -124,7 +142,7 @@ def _stay(
         # A batch's state has other tasks; another engine's runs would not be found again.
         digests = {"tasks": "a master that stays", "engine": settings.engine}
         held.check_digest({name: digest_of(text) for name, text in digests.items()}, resume=True)
-        listener = listening(*address)
+        listener = listening(address.host, address.port)
         if settings.output is not None:
             settings.output.mkdir(parents=True, exist_ok=True)
     except BaseException:
@@ -142,7 +160,7 @@ def _stay(
             server.should_exit = True
 
     def started(server: Any, url: str) -> None:
-        write_note(place.files, url, token)
+        write_note(place.files, url, token, address.shown and address.shown.text())
         urls.append(url)
         if json:
             typer.echo(text_of.dumps({"url": url, "state": place.name, "batch": service.batch}))
@@ -155,7 +173,7 @@ def _stay(
     # The server ends by it, and raises it once more when it has ended.
     signal.signal(signal.SIGTERM, lambda *_: None)
     try:
-        run_server(app, listener, ends, started, graceful_s=5)
+        run_server(app, listener, ends, started, graceful_s=5, shown=address.shown)
     finally:
         service.stop()
         for url in urls:

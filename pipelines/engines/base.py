@@ -27,6 +27,8 @@ DEVICES = "devices"
 
 Of another one which devices a run has is not known, unless ``Started`` says so.
 """
+CHARGES = "charges"
+"""Capability of an engine that runs an order under the account, QOS and partition it names."""
 Held = tuple[tuple[int, ...], ...]
 """Devices of each piece, in the order of its workers; none where it takes none."""
 
@@ -90,6 +92,8 @@ class Order:
         piece's number appended (``piece_output``). Empty: they are discarded.
     devices : tuple of tuple of int
         GPUs of each piece, by their numbers on its worker; empty where nobody chose any.
+    charged : mapping of str to str
+        ``account``, ``qos`` and ``partition`` that it runs under, those that were named.
     """
 
     key: Key
@@ -100,6 +104,7 @@ class Order:
     environ: Mapping[str, str] = field(default_factory=dict)
     output: str = ""
     devices: Held = ()
+    charged: Mapping[str, str] = field(default_factory=dict)
 
     def environ_of(self, piece: int) -> dict[str, str]:
         """What is added to the environment of one piece: it sees its own devices alone."""

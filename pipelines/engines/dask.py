@@ -8,6 +8,7 @@ comes back has another address, so that nothing of before runs there again by it
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import subprocess
@@ -53,7 +54,6 @@ THREADS = 64
 """Threads of a worker: each only waits for a process; its resources say how many there may be."""
 SCHEDULER, WORKER = "distributed.cli.dask_scheduler", "distributed.cli.dask_worker"
 NOTE = "cluster.json"
-PREFIX = "plancast"
 CLUSTER_MODULES = frozenset({SCHEDULER, WORKER})
 WORST = (Outcome.CANCELLED, Outcome.TIMEOUT, Outcome.FAILED)
 """Of the pieces of a gang the outcome that is reported."""
@@ -112,6 +112,8 @@ class DaskEngine:
         self.client: Any = Client(  # type: ignore[no-untyped-call]
             address, timeout=answer_s, set_as_default=False, security=key.security()
         )
+        # All that befalls the client reaches us as an exception or as its status.
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         self.seen = 0
         self.address_of: dict[str, str] = {}
         self.name_of: dict[str, str] = {}
@@ -144,8 +146,6 @@ class DaskEngine:
         self._asked(lambda: self._submit(order))
 
     def _submit(self, order: Order) -> None:
-        from distributed import fire_and_forget
-
         from plancast.pipelines.engines.dask_plugin import piece_name, run_command
 
         known = self._runs([order.key])[order.key]
@@ -155,14 +155,13 @@ class DaskEngine:
             address = self.address_of.get(worker)
             if name in known or address is None:
                 continue
-            future = self.client.submit(
+            # The books want it: it goes on without us, and its result is let go of when it ends.
+            self.client.submit(
                 run_command, name, order.argv or ("true",), order.environ_of(number), order.limit_s,
                 piece_output(order.output, number, pieces), key=name, workers=[address],
                 allow_other_workers=False, pure=False, retries=0,
                 resources={r: a for r, a in order.demand.items() if a},
             )  # fmt: skip
-            # It continues without us, and its result is let go of when it ends.
-            fire_and_forget(future)  # type: ignore[no-untyped-call]
 
     def cancel(self, key: Key) -> None:
         """Kill what runs of an order, and take back what does not."""
@@ -225,7 +224,9 @@ class DaskEngine:
             raise Unreachable(f"dask: {why}") from None
 
     def _name(self, key: Key) -> str:
-        name = f"{PREFIX}-{self.batch}-{key[1]}-{safe_name(key[0])}"
+        from plancast.pipelines.engines.dask_plugin import PREFIX
+
+        name = f"{PREFIX}{self.batch}-{key[1]}-{safe_name(key[0])}"
         self.keys[name] = key
         return name
 

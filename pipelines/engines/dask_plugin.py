@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from distributed import Scheduler
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 NAME = "plancast-books"
+PREFIX = "plancast-"
+"""Of the keys of our runs."""
 TIMEOUT = "plancast: killed at its limit"
 FAILED = "plancast: failed"
 CANCELLED = "plancast: cancelled"
@@ -55,6 +58,16 @@ class Books(SchedulerPlugin):
         self.runs: dict[str, dict[str, Any]] = {}
         self.orders: dict[str, dict[str, dict[str, Any]]] = {}
 
+    def update_graph(self, scheduler: Scheduler, *, keys: Collection[Any], **_: Any) -> None:
+        """Want our runs here from the moment that they are known, whatever becomes of the client.
+
+        A client that is killed just after it has handed in a run, and before it says that it will
+        not wait for it, would take it back with its death while a worker runs it.
+        """
+        ours = [key for key in keys if isinstance(key, str) and key.startswith(PREFIX)]
+        if ours:
+            scheduler.client_desires_keys(keys=ours, client="fire-and-forget")
+
     async def start(self, scheduler: Scheduler) -> None:
         """Be informed by the scheduler; write down the workers that are there already."""
         self.scheduler = scheduler
@@ -75,7 +88,7 @@ class Books(SchedulerPlugin):
 
     def transition(self, key: Any, start: str, finish: str, *_: Any, **details: Any) -> None:
         """A key has changed its state."""
-        if not isinstance(key, str) or not key.startswith("plancast-"):
+        if not isinstance(key, str) or not key.startswith(PREFIX):
             return
         run = self._run(key)
         if run["state"] in ("lost", "ended"):

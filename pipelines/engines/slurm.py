@@ -26,6 +26,7 @@ from getpass import getuser
 from typing import Any
 
 from plancast.pipelines.engines.base import (
+    CHARGES,
     PREEMPT,
     Ended,
     EngineEvent,
@@ -116,7 +117,7 @@ class SlurmEngine:
     """
 
     name = "slurm"
-    capabilities = frozenset({PREEMPT})
+    capabilities = frozenset({PREEMPT, CHARGES})
     step_s = 1.0
 
     def __init__(
@@ -191,6 +192,7 @@ class SlurmEngine:
             "-N", str(len(nodes)), f"--ntasks-per-node={each}",
             "-c", str(cores), "-o", output, "--open-mode=append",
         ]  # fmt: skip
+        arguments += [f"--{name}={value}" for name, value in order.charged.items()]
         if order.demand.get("mem"):
             arguments.append(f"--mem={order.demand['mem'] * each}M")
         if order.demand.get("gpu"):

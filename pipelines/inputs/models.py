@@ -124,8 +124,8 @@ class TaskRow(Section):
 
     Fields whose names begin with ``res_`` (a further resource), ``num_`` or ``cat_`` (features
     of a predictor) may be added. Of a task with several modes there is a row for each ``mode``.
-    ``submit_s``, ``user``, ``group``, ``queue`` and ``partition``
-    are read by a predictor only.
+    ``submit_s``, ``user``, ``group``, ``queue`` and ``partition`` are read by a predictor;
+    ``account``, ``qos`` and ``partition`` by a master on Slurm, which submits the task under them.
     """
 
     model_config = ConfigDict(extra="allow", json_schema_extra=_null_is_empty)
@@ -146,6 +146,7 @@ class TaskRow(Section):
     preemptible: Flag = False
     mode: Text = ""
     account: Text = ""
+    qos: Text = ""
     array_limit: OptionalWhole = None
     singleton: Flag = False
     exclusive: Flag = False
@@ -185,7 +186,11 @@ TASK_CELLS: dict[str, Any] = _cells_of(TaskRow)
 PREDICTOR_COLUMNS = ("submit_s", "user", "group", "queue", "partition")
 """Columns that only a predictor reads, beside ``num_*`` and ``cat_*`` features."""
 
-TASK_COLUMNS = tuple(n for n in TASK_CELLS if n not in (*PREDICTOR_COLUMNS, *LIMIT_COLUMNS, "mode"))
+CHARGE_COLUMNS = ("account", "qos", "partition")
+"""Columns that say what a site's own scheduler runs a task under."""
+
+OTHER_COLUMNS = frozenset({*PREDICTOR_COLUMNS, *LIMIT_COLUMNS, *CHARGE_COLUMNS, "mode"})
+TASK_COLUMNS = tuple(name for name in TASK_CELLS if name not in OTHER_COLUMNS)
 """Columns of a task table that the planner reads, beside ``res_NAME`` for any further resource.
 
 ``mode`` is written only where a task has several.

@@ -79,7 +79,7 @@ if TYPE_CHECKING:
 
 _RESOURCE, _SOME_MODE = "res_", "\0"
 FLAGS = ("preemptible", "exclusive", "singleton")
-_TEXTS = ("id", "mode", "owner", "app", "user", "group", "queue", "partition", "account")
+_TEXTS = ("id", "mode", "owner", "app", "user", "group", "queue", "partition", "account", "qos")
 
 
 def read_tasks(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -14,7 +15,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from plancast.pipelines.inputs.files import read_text
 from plancast.planner.model.domain import BadRequest
 
-TOKEN_VARIABLE = "PLANCAST_TOKEN"
+TOKEN_VARIABLE, AUTHORITY_VARIABLE = "PLANCAST_TOKEN", "PLANCAST_CA"
 ANSWER_S = 120.0
 """Longest wait for an answer."""
 
@@ -28,13 +29,13 @@ def note_of(state: Path) -> Path:
     return state.with_name(f"{state.name}.serve.json")
 
 
-def write_note(state: Path, url: str, token: str) -> None:
-    """Say how the master of a state is reached."""
+def write_note(state: Path, url: str, token: str, shown: str | None = None) -> None:
+    """Say how the master of a state is reached, and which certificate (PEM) it shows."""
     new = note_of(state).with_suffix(".new")
     new.unlink(missing_ok=True)
     # Nobody else may read it at any moment, nor a half of it.
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(json.dumps({"url": url, "token": token}))
+        file.write(json.dumps({"url": url, "token": token, "certificate": shown}))
     new.replace(note_of(state))
 
 
@@ -53,10 +54,13 @@ class Client:
     ----------
     url : str
     token : str
+    trust : SSLContext, optional
+        Which certificates an ``https`` address may show; those that the machine trusts by default.
     """
 
     url: str
     token: str
+    trust: ssl.SSLContext | None = None
 
     @classmethod
     def to(cls, master: str, token_file: Path | None = None) -> Client:
@@ -65,7 +69,8 @@ class Client:
         Raises
         ------
         BadRequest
-            Where no master says that it is there, or the token is missing.
+            Where no master says that it is there, or the token is missing, or ``$PLANCAST_CA``
+            names no certificates.
         """
         if "://" in master:
             token = os.environ.get(TOKEN_VARIABLE, "")
@@ -73,7 +78,7 @@ class Client:
                 token = read_text(token_file).strip()
             if not token:
                 raise BadRequest(f"{master}: name its token by --token-file or ${TOKEN_VARIABLE}")
-            return cls(master.rstrip("/"), token)
+            return cls(master.rstrip("/"), token, _authority())
         note = note_of(Path(master))
         if not note.exists():
             raise BadRequest(
@@ -81,7 +86,8 @@ class Client:
                 "or name another by --master"
             )
         found = json.loads(read_text(note))
-        return cls(found["url"], found["token"])
+        shown = found.get("certificate")
+        return cls(found["url"], found["token"], shown and _pinned(shown))
 
     def get(self, path: str, **values: Any) -> Any:
         """What a path answers; `values` are those of its query that are not None."""
@@ -139,8 +145,31 @@ class Client:
 
     def _link(self) -> HTTPConnection:
         parts = urlsplit(self.url)
-        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        return kind(parts.hostname or "", parts.port, timeout=ANSWER_S)
+        host, port = parts.hostname or "", parts.port
+        if parts.scheme == "https":
+            return HTTPSConnection(host, port, timeout=ANSWER_S, context=self.trust)
+        return HTTPConnection(host, port, timeout=ANSWER_S)
+
+
+def _authority() -> ssl.SSLContext | None:
+    """Trust in a site's own authority, where ``$PLANCAST_CA`` names its file."""
+    path = os.environ.get(AUTHORITY_VARIABLE)
+    if not path:
+        return None
+    try:
+        return ssl.create_default_context(cafile=path)
+    except (OSError, ssl.SSLError) as why:
+        raise BadRequest(
+            f"${AUTHORITY_VARIABLE} is {path}, which holds no certificates in PEM ({why})"
+        ) from None
+
+
+def _pinned(shown: str) -> ssl.SSLContext:
+    """Trust in one certificate, whoever issued it and whatever address it is reached at."""
+    trust = ssl.create_default_context(cadata=shown)
+    trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    trust.check_hostname = False
+    return trust
 
 
 def _fault(status: int, body: bytes) -> Exception:

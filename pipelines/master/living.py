@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from plancast.pipelines.engines.base import PREEMPT, EngineEvent, Key, WorkerUp
+from plancast.pipelines.engines.base import CHARGES, PREEMPT, EngineEvent, Key, Order, WorkerUp
 from plancast.pipelines.inputs.counted import RunningLimits
+from plancast.pipelines.inputs.models import CHARGE_COLUMNS
 from plancast.pipelines.master.desk import Desk
 from plancast.pipelines.master.learner import Forecasts, requested
 from plancast.pipelines.master.loop import Master
@@ -205,7 +206,7 @@ class Living(Master):
 
     def _in_order(self, rows: list[Any]) -> list[tuple[Task, Any]]:
         """Tasks of rows that may come in now; the others are put behind what they follow."""
-        new = {row.id: (task_of(row), row) for row in rows}
+        new = {row.id: (self._as_of_now(row), row) for row in rows}
         before = {b for task, _ in new.values() for b in task.predecessors}
         out = self.submitted.outside(before - new.keys()) if before else set()
         found: dict[str, tuple[Task, Any]] = {}
@@ -226,6 +227,21 @@ class Living(Master):
                     found[name] = new[name]
             todo = [name for name in rest if not self._falls_behind(name, new, out)]
         return list(found.values())
+
+    def _as_of_now(self, row: Any) -> Task:
+        """The task of a row, which may start now unless its row says when it may.
+
+        It was submitted before, perhaps by a clock that was ahead and has been set back since.
+        """
+        task, now = task_of(row), self._now()
+        if task.release_s > now and "release_s" not in self._said(row):
+            return replace(task, release_s=now)
+        return task
+
+    @staticmethod
+    def _said(row: Any) -> dict[str, Any]:
+        """What was written of a task when it was submitted."""
+        return dict(json.loads(row.row)["row"]) if row.row else {}
 
     def _falls_behind(self, name: str, new: dict[str, Any], out: set[str]) -> bool:
         """Put a task behind one that has just been put behind another."""
@@ -372,7 +388,14 @@ class Living(Master):
         self._waited.discard(task)
         self._over_now.append(task)
 
-    def _order(self, row: OrderRow) -> Any:
+    def _order(self, row: OrderRow) -> Order:
+        order = self._with_command(row)
+        if CHARGES not in self.engine.capabilities:
+            return order
+        said = self._said(self.submitted.row(row.key[0]))
+        return replace(order, charged={n: said[n] for n in CHARGE_COLUMNS if said.get(n)})
+
+    def _with_command(self, row: OrderRow) -> Order:
         template = self.submitted.command_of(row.key[0])
         if not template or self.command_of is None:
             return super()._order(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -112,6 +114,37 @@ def test_resources_gangs_and_cancelling(engine: DaskEngine) -> None:
     assert ends["gang"].outcome is Outcome.CANCELLED
     assert ends["waits"].outcome is Outcome.COMPLETED
     assert ends["waits"].start_s >= ends["gang"].start_s + 1
+
+
+def test_a_client_that_dies_as_it_hands_a_run_in_takes_nothing_back(
+    engine: DaskEngine, tmp_path: Path
+) -> None:
+    """It would be called off while a worker runs it: a task be lost for good."""
+    books = json.loads((home(engine) / "scheduler.json").read_text())
+    dies = DaskEngine(books["address"], TWO, key=engine.key, batch="tests")
+    send = dies.client._send_to_scheduler
+    dies.client._send_to_scheduler = lambda message: (
+        send(message) if message["op"] == "update-graph" else None
+    )
+    out, gate = tmp_path / "out", tmp_path / "gate"
+    order = one("left", f"while [ ! -e {gate} ]; do sleep 0.05; done; echo done > {out}")
+    dies.start(order)
+    while dies.status([order.key])[order.key].state != "running":
+        time.sleep(0.05)
+    dies.close()
+    while len(engine.client.run_on_scheduler(clients)) > 2:  # one is nobody's
+        time.sleep(0.05)
+    gate.touch()
+    while engine.status([order.key])[order.key].state != "ended":
+        time.sleep(0.05)
+    assert engine.status([order.key])[order.key].outcome is Outcome.COMPLETED
+    assert out.read_text() == "done\n"
+    engine.events(0.0)
+
+
+def clients(dask_scheduler: Any = None) -> list[str]:
+    """Whom the scheduler knows; runs there."""
+    return list(dask_scheduler.clients)
 
 
 def test_the_end_of_a_gang_is_told_once(engine: DaskEngine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -353,6 +354,17 @@ def test_what_slurm_refuses_is_refused_for_that_task() -> None:
     slurm.failing["sbatch"] = CommandFailed("sbatch: error: Invalid account")
     with pytest.raises(Rejected, match="Invalid account"):
         engine.start(order("u"))
+
+
+def test_a_task_is_submitted_under_its_account_and_qos() -> None:
+    """A site would charge everything to the master's own account, or refuse it."""
+    charged = {"account": "phys", "qos": "high", "partition": "short"}
+    said = engine_of(Recorded()).submission(
+        Order(("t", 1), ("n1",), {"cpu": 1000}, charged=charged)
+    )
+    assert {"--account=phys", "--qos=high", "--partition=short"} <= set(said)
+    plain = engine_of(Recorded()).submission(Order(("t", 1), ("n1",), {"cpu": 1000}))
+    assert not [word for word in plain if re.match("--(account|qos|partition)", word)]
 
 
 def reservation(name: str, start: str, end: str, nodes: str, users: str, flags: str) -> str:

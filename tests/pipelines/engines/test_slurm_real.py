@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
-from plancast.pipelines.engines.base import Ended, Order, Started, WorkerWindows
+from plancast.pipelines.engines.base import Ended, Order, Rejected, Started, WorkerWindows
 from plancast.pipelines.engines.patient import PatientEngine
 from plancast.pipelines.engines.shift import begun_at
 from plancast.pipelines.engines.slurm import CommandFailed, SlurmEngine, run_command
@@ -106,6 +106,29 @@ def test_what_slurm_says_is_understood(slurm: Inside) -> None:
         f"plancast-first-1-{n}" for n in sorted(orders)
     ]
     assert "plancast-first-1-good|n2" in rows
+
+
+def test_what_a_task_is_charged_to_is_what_the_accounts_say(slurm: Inside) -> None:
+    """Usage would be booked on the master's account, and limits of a QOS pass by its tasks."""
+    for words in (
+        "add account phys", "add qos high", "add user root account=phys qos=+high",
+    ):  # fmt: skip
+        slurm(["sacctmgr", "-i", *words.split()])
+    engine = SlurmEngine(NODES, slurm, batch="charged")
+    charged = {"account": "phys", "qos": "high", "partition": "short"}
+    order = Order(("t", 1), ("n1",), {"cpu": 1000}, None, ("true",), charged=charged)
+    engine.start(order)
+    wrong = {"account": "phys", "qos": "low"}, {"partition": "none"}
+    for number, name in enumerate(wrong):
+        with pytest.raises(Rejected, match=r"(?i)invalid (qos|partition)"):
+            engine.start(Order((f"w{number}", 1), ("n1",), {"cpu": 1000}, charged=name))
+    rows: list[str] = []
+    until = time.monotonic() + 600
+    asked = ["sacct", "-X", "-P", "-n", "-o", "Account,QOS,Partition,State"]
+    while "phys|high|short|COMPLETED" not in rows and time.monotonic() < until:
+        rows = slurm([*asked, "--name", "plancast-charged-1-t"]).splitlines()
+        time.sleep(0.2)
+    assert rows == ["phys|high|short|COMPLETED"]
 
 
 def test_slurm_says_which_devices_it_gave(slurm: Inside, tmp_path: Path) -> None:

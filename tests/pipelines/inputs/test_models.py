@@ -11,9 +11,8 @@ import pandas as pd
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from plancast.pipelines.inputs.counted import LIMIT_COLUMNS
 from plancast.pipelines.inputs.models import (
-    PREDICTOR_COLUMNS,
+    OTHER_COLUMNS,
     TASK_COLUMNS,
     ClusterSection,
     PolicySection,
@@ -107,7 +106,7 @@ def test_a_body_makes_the_tasks_of_the_files(tmp_path: Path) -> None:
 def test_schemas_say_that_units_may_be_written() -> None:
     """Who reads the OpenAPI document would not know that 500m is taken."""
     schema = TaskRow.model_json_schema()["properties"]
-    assert set(schema) == {*TASK_COLUMNS, *PREDICTOR_COLUMNS, *LIMIT_COLUMNS, "mode"}
+    assert set(schema) == {*TASK_COLUMNS, *OTHER_COLUMNS}
     assert {"type": "string"} in schema["cpus"]["anyOf"]
     assert "4Gi" in schema["mem_mib"]["description"]
     ClusterSection.model_json_schema()

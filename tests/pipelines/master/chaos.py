@@ -442,8 +442,9 @@ class Chaos:
         for slot in self.slots:
             if bad := [c for c in slot.codes if c not in (0, 6, -signal.SIGKILL)]:
                 self.asked.wrong.append(f"masters ended with {bad}; see {last_line(slot.log)}")
-            if "Traceback" in slot.log.read_text(errors="replace"):
-                self.asked.wrong.append(f"a traceback in {slot.log}")
+            text = slot.log.read_text(errors="replace")
+            if (at := text.find("Traceback")) >= 0:
+                self.asked.wrong.append(f"a traceback: {text[at : at + 6000]}")
         found = account(self.state, self.files, self.effects, self.asked, facts)
         orphans = [
             f"{p.pid}: {' '.join(p.info['cmdline'])[:200]}"

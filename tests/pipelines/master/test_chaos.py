@@ -137,6 +137,23 @@ def test_full_disks_steps_of_the_clock_and_kills_at_once(
     survive(seed, tmp_path, monkeypatch)
 
 
+def test_a_clock_that_is_set_back_holds_nothing_up(tmp_path: Path) -> None:
+    """What was submitted meanwhile would wait until the clock is there again, for an hour, say."""
+    town = Town(tmp_path / "m.db", engine_kind=Stepping)
+    assert isinstance(town.engine, Stepping)
+    town.engine.off_s = 3600
+    town.master.step(0.0)
+    town.submit({"id": "a"}, {"id": "b", "release_s": START_S + 1800})
+    town.engine.off_s = 0
+    town.reopen()
+    for _ in range(20):
+        town.master.step(30.0)
+    rows = {name: town.master.submitted.row(name) for name in ("a", "b")}
+    assert (rows["a"].state, rows["a"].outcome) == ("ended", "completed")
+    assert rows["b"].start_s is None or rows["b"].start_s >= START_S + 1800
+    town.kill()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3_600)
 def test_the_same_two_hundred_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from plancast.pipelines.engines import ENGINES
-from plancast.pipelines.engines.base import EnvironmentFailed, Started
+from plancast.pipelines.engines.base import CHARGES, PREEMPT, EnvironmentFailed, Order, Started
 from plancast.pipelines.engines.sim import Faults, SimEngine, overloads
 from plancast.pipelines.inputs.models import TaskRow
 from plancast.pipelines.master.desk import Ask, Clash, Desk, Flooded, Unknown
@@ -535,3 +535,33 @@ def test_a_start_that_is_told_late_is_no_second_run(town: Town) -> None:
     town.finish()
     assert town.looks.why("a")["state"] in ("cancelled", "completed")
     assert len(town.engine.runs) == 1
+
+
+@dataclass
+class Charging(SimEngine):
+    """A cluster whose site wants to know what each run is charged to."""
+
+    capabilities: frozenset[str] = frozenset({PREEMPT, CHARGES})
+
+    def start(self, order: Order) -> None:
+        """Note it, and start it."""
+        CHARGED[order.key[0]] = dict(order.charged)
+        super().start(order)
+
+
+CHARGED: dict[str, dict[str, str]] = {}
+
+
+def test_what_a_task_names_to_be_charged_to_reaches_the_engine(tmp_path: Path) -> None:
+    """A restart could forget it, or a task that names nothing get another one's."""
+    town = Town(tmp_path / "m.db", engine_kind=Charging)
+    town.submit({"id": "a", "account": "phys", "qos": "high"}, {"id": "b", "partition": "short"})
+    town.submit({"id": "c"}, {"id": "d", "cpus": 2, "account": "bio"})
+    town.reopen()
+    for _ in range(40):
+        town.master.step(30.0)
+    assert CHARGED == {
+        "a": {"account": "phys", "qos": "high"}, "b": {"partition": "short"}, "c": {},
+        "d": {"account": "bio"},
+    }  # fmt: skip
+    town.kill()
