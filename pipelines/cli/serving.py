@@ -126,16 +126,23 @@ def run_server(
     server = uvicorn.Server(config)
     servers.append(server)
     listen = server.startup
+    failed: list[Exception] = []
 
     async def startup(sockets: Any = None) -> None:
         await listen(sockets)
         address, bound = listener.getsockname()[:2]
         scheme = "http" if shown is None else "https"
-        started(server, f"{scheme}://{f'[{address}]' if ':' in address else address}:{bound}")
+        try:
+            started(server, f"{scheme}://{f'[{address}]' if ':' in address else address}:{bound}")
+        except Exception as why:  # raised once the server has ended as it should
+            failed.append(why)
+            server.should_exit = True
 
     # Only then is the port known that port 0 stands for.
     server.startup = startup  # type: ignore[method-assign]
     server.run([listener])
+    if failed:
+        raise failed[0]
     if not server.started:
         raise typer.Exit(1)
 

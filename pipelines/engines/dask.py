@@ -473,7 +473,10 @@ def _brought_up(folder: Path, machines: Sequence[Worker], batch: str) -> DaskEng
     address, processes, key = local_cluster(machines, folder)
     try:
         write_note(folder / NOTE, address, processes)
-        engine = DaskEngine(address, machines, processes, key=key, batch=batch)
+        try:
+            engine = DaskEngine(address, machines, processes, key=key, batch=batch)
+        except (OSError, TimeoutError) as why:
+            raise EnvironmentFailed(f"dask: the new scheduler does not answer: {why}") from None
         wait_for(engine, len(machines))
     except BaseException:
         for process in processes.values():

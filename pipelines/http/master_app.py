@@ -36,6 +36,7 @@ TAGS = [
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 POLL_S, QUIET_S = 0.25, 15.0
 """Seconds between two looks for new events, and of silence after which a comment is sent."""
+ENDING = "the master is starting or ending; send it again"
 SMALL_BODY = 1 << 14
 """Bytes below which a body is read at once."""
 
@@ -176,7 +177,10 @@ class _Routes:
         return asking
 
     async def _put(self, desk: Desk, ask: Ask) -> Response:
-        receipt = await asyncio.wrap_future(desk.put(ask))
+        try:
+            receipt = await asyncio.shield(asyncio.wrap_future(desk.put(ask)))
+        except asyncio.CancelledError:  # the server ends, and waits for the disk no longer
+            raise HTTPException(503, ENDING) from None
         return JSONResponse(
             {"ask": receipt.ask, "again": receipt.again,
              "tasks": len(ask.new or ask.body.get("names", []))}, 202,
@@ -262,7 +266,7 @@ class _Routes:
     def _desk(self) -> Desk:
         desk = self.service.desk
         if desk is None or self.service.living is None or self.service.ending.is_set():
-            raise HTTPException(503, "the master is starting or ending; send it again")
+            raise HTTPException(503, ENDING)
         return desk
 
     def _look(self) -> Looks:

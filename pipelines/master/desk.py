@@ -17,6 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from plancast.pipelines.engines.base import EnvironmentFailed
 from plancast.pipelines.master.state import State, digest_of
 from plancast.pipelines.master.submitted import OUTSIDE
 from plancast.pipelines.master.tables import asks, tasks
@@ -112,7 +113,7 @@ class Desk:
         self.workers, self.now_s, self.asked = workers, now_s, asked
         self.most_untaken = most_untaken
         self._queue: queue.SimpleQueue[tuple[Ask, Future[Receipt]] | None] = queue.SimpleQueue()
-        self._coming = 0
+        self._coming, self._closed = 0, False
         self._counting = threading.Lock()
         untaken = sa.select(sa.func.count()).where(tasks.c.state.in_(OUTSIDE))
         self.untaken: int = self.writer.base.execute(untaken).scalar() or 0
@@ -127,20 +128,24 @@ class Desk:
         ------
         Flooded
             Where so much waits that no more is taken in.
+        EnvironmentFailed
+            Where the desk is closed: nobody would ever write it down.
 
         Notes
         -----
         The result may raise ``Clash``, ``Unknown``, or ``EnvironmentFailed``.
         """
+        future: Future[Receipt] = Future()
         with self._counting:
+            if self._closed:
+                raise EnvironmentFailed("the master is ending; send it again")
             if ask.new and self.untaken + self._coming + len(ask.new) > self.most_untaken:
                 raise Flooded(
                     f"{self.untaken + self._coming} tasks wait for a place in the plan, and no "
                     f"more than {self.most_untaken} may; send it again later"
                 )
             self._coming += len(ask.new)
-        future: Future[Receipt] = Future()
-        self._queue.put((ask, future))
+            self._queue.put((ask, future))
         return future
 
     def took(self, number: int) -> None:
@@ -150,7 +155,9 @@ class Desk:
 
     def close(self) -> None:
         """Write down what was asked, and take no more."""
-        self._queue.put(None)
+        with self._counting:
+            self._closed = True
+            self._queue.put(None)
         self._thread.join()
         self.writer.close()
 

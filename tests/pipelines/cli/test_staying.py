@@ -48,6 +48,21 @@ def test_a_disk_that_is_full_at_the_start_is_one_sentence(
     assert "no space left on device; what was done is in" in said
 
 
+def test_a_disk_that_is_full_once_it_listens_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server would end half-way, with a traceback for each part of it."""
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("plancast.pipelines.master.client.write_note", full)
+    assert serve(tmp_path, "sim", str(tmp_path / "master.db")) == 6
+    said = capsys.readouterr().err
+    assert "no space left on device; what was done is in" in said
+    assert "Traceback" not in said
+
+
 def test_a_database_that_goes_away_while_it_starts_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -357,6 +357,23 @@ def test_a_scheduler_that_stands_still_is_waited_for_and_a_dead_one_is_not(
         end_left_over(tmp_path)
 
 
+def test_a_scheduler_that_dies_as_it_is_brought_up_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A unit would see a traceback and exit code 1, which stands for a mistake of ours."""
+    usual = local_cluster
+
+    def dying(*arguments: Any) -> Any:
+        address, processes, key = usual(*arguments)
+        processes[SCHEDULER_NAME].kill()
+        return address, processes, key
+
+    monkeypatch.setattr(dask, "local_cluster", dying)
+    monkeypatch.setattr(DaskEngine.__init__, "__kwdefaults__", {"answer_s": 3.0})
+    with pytest.raises(EnvironmentFailed, match="dask: the new scheduler does not answer"):
+        started(PlanRequest("r", Snapshot(0, int(time.time()), TWO), {}), [], tmp_path, "b")
+
+
 def test_a_scheduler_that_dies_ends_the_batch_in_one_sentence(tmp_path: Path) -> None:
     """A traceback of the messaging layer would be all that is left, and the state be in doubt."""
     request, command = tasks_of(6, tmp_path, 0.5)

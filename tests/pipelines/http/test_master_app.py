@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import product
@@ -33,6 +33,7 @@ from plancast.pipelines.http.connections import TimedProtocol
 from plancast.pipelines.http.master_app import create_master_app
 from plancast.pipelines.http.master_metrics import MasterMetrics
 from plancast.pipelines.master.client import Client, NotReached, note_of, write_note
+from plancast.pipelines.master.desk import Ask, Desk, Receipt
 from plancast.pipelines.master.service import Service, Settings
 from plancast.pipelines.master.state import State
 from plancast.planner.model.domain import BadRequest, Policy, Snapshot, Worker
@@ -462,3 +463,31 @@ def test_ten_thousand_submissions_in_a_flood_are_all_kept(tmp_path: Path) -> Non
     state.close()
     assert len(accepted) == kept == 10_000
     assert took_s <= 10.0
+
+
+def test_what_is_not_written_down_when_the_server_ends_may_be_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was answered 500, which no client sends again, and the log had a traceback."""
+    faults: list[Exception] = []
+
+    def submit(found: Running) -> None:
+        try:
+            found.client.post("/v1/tasks", {"tasks": [row("a")]}, "key")
+        except Exception as why:
+            faults.append(why)
+
+    waits = threading.Event()
+
+    def never(desk: Desk, ask: Ask) -> Future[Receipt]:
+        waits.set()
+        return Future()
+
+    monkeypatch.setattr(Desk, "put", never)
+    with staying(tmp_path / "m.db") as found:
+        asks = threading.Thread(target=submit, args=(found,))
+        asks.start()
+        waits.wait()
+    asks.join()
+    assert [type(why) for why in faults] == [NotReached]
+    assert str(faults[0]) == "the master is starting or ending; send it again"

@@ -537,6 +537,16 @@ def test_a_start_that_is_told_late_is_no_second_run(town: Town) -> None:
     assert len(town.engine.runs) == 1
 
 
+def test_a_desk_that_is_closed_says_so(tmp_path: Path) -> None:
+    """Who asks at the last moment would wait for an answer that nobody gives."""
+    town = Town(tmp_path / "m.db")
+    town.desk.close()
+    with pytest.raises(EnvironmentFailed, match="the master is ending; send it again"):
+        town.submit({"id": "a"})
+    town.looks.close()
+    town.state.close()
+
+
 @dataclass
 class Charging(SimEngine):
     """A cluster whose site wants to know what each run is charged to."""
