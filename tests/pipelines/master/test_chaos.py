@@ -143,14 +143,25 @@ def test_a_clock_that_is_set_back_holds_nothing_up(tmp_path: Path) -> None:
     assert isinstance(town.engine, Stepping)
     town.engine.off_s = 3600
     town.master.step(0.0)
-    town.submit({"id": "a"}, {"id": "b", "release_s": START_S + 1800})
+    town.submit({"id": "a"})
     town.engine.off_s = 0
     town.reopen()
-    for _ in range(20):
+    town.engine.off_s = 3600
+    town.master.step(0.0)
+    now = town.master.mind.snapshot.now_s
+    later = [{"id": f"b{k}", "release_s": now + 20} for k in range(6)]
+    town.submit(*later, {"id": "c", "release_s": now + 1800})
+    town.master.step(0.0)
+    town.engine.off_s = 0
+    for _ in range(100):
         town.master.step(30.0)
-    rows = {name: town.master.submitted.row(name) for name in ("a", "b")}
-    assert (rows["a"].state, rows["a"].outcome) == ("ended", "completed")
-    assert rows["b"].start_s is None or rows["b"].start_s >= START_S + 1800
+        if town.master.mind.snapshot.now_s >= now + 400:
+            break
+    rows = {name: town.master.submitted.row(name) for name in ("a", "c", "b0", "b5")}
+    assert [rows[n].outcome for n in ("a", "b0", "b5")] == ["completed"] * 3
+    assert now + 20 <= rows["b0"].start_s < now + 60
+    assert rows["c"].start_s is None
+    assert town.engine.clock < START_S + 800
     town.kill()
 
 
