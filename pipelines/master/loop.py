@@ -38,6 +38,7 @@ from plancast.pipelines.engines.base import (
     safe_name,
 )
 from plancast.pipelines.master.commands import ATTEMPT, Command, Invocation
+from plancast.pipelines.master.forward_clock import ForwardClock
 from plancast.pipelines.master.state import OPEN, WITHDRAWN, OrderRow, State
 from plancast.pipelines.master.windows import Windows
 from plancast.planner.model.domain import Assignment, BadRequest, Estimates, Outcome, Worker
@@ -145,8 +146,7 @@ class Master:
         # Durations are counted by the engine's steady clock: the other one may step.
         self.checked_s: float | None = None
         self.idle_since_s: float | None = None
-        self.ahead: tuple[float, int] | None = None
-        """Since the engine's clock lies behind ours: seconds that only count, and ours."""
+        self.clock = ForwardClock(self.engine)
 
     def _orders_known(self) -> list[OrderRow]:
         """The orders that it goes on from."""
@@ -418,20 +418,7 @@ class Master:
             raise
 
     def _now(self) -> int:
-        """The engine's clock, which may step back.
-
-        Ours does not: until the engine's is there again it goes on by seconds that only count. If
-        it stood still, what is planned for a few seconds later would wait for as long.
-        """
-        now, known = self.engine.now_s(), self.mind.snapshot.now_s
-        if now >= known:
-            self.ahead = None
-            return now
-        steady_s = self.engine.steady_s()
-        if self.ahead is None:
-            self.ahead = (steady_s, known)
-        since_s, then_s = self.ahead
-        return max(known, then_s + int(steady_s - since_s))
+        return self.clock.now_s(self.mind.snapshot.now_s)
 
     # ------------------------------------------------------------------ checking
 
