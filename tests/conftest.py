@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # Before numba or LightGBM start their threads: two cores are shared by all test processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -27,6 +28,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+def cases(few: int, many: int) -> list[Any]:
+    """Cases, a test each: the first few are tried in every run, the others are slow tests."""
+    return [k if k < few else pytest.param(k, marks=pytest.mark.slow) for k in range(many)]
+
+
+def spans(few: range, many: range) -> list[Any]:
+    """For a test that goes through cases itself: a few in every run, all where slow ones are tried.
+
+    So that one body says what is proved, however many cases prove it.
+    """
+    slow = (pytest.mark.slow, pytest.mark.timeout(0))
+    return [pytest.param(few, id="few"), pytest.param(many, id="many", marks=slow)]
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ from plancast.planner.planning.partial_order import partial_order
 from plancast.planner.planning.plan import plan
 from plancast.planner.solvers import SOLVERS, Solution
 from plancast.planner.worlds.simulate import execute
+from tests.conftest import spans
 from tests.oracles.brute_force import optimum, without_moves
 from tests.oracles.random_requests import random_request, related
 
@@ -94,24 +95,18 @@ def agree(seed: int, feature: str) -> None:
 
 
 @pytest.mark.parametrize("feature", PAIRS)
-def test_exact_solvers_agree_with_brute_force(feature: str) -> None:
+@pytest.mark.parametrize("seeds", spans(range(8), range(320)))
+def test_exact_solvers_agree_with_brute_force(seeds: range, feature: str) -> None:
     """A licence would be handed out twice, or a plan called optimal that waits in vain."""
-    for seed in range(20):
-        agree(seed, feature)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("feature", PAIRS)
-def test_exact_solvers_agree_with_brute_force_on_300(feature: str) -> None:
-    """The same at length."""
-    for seed in range(20, 320):
+    for seed in seeds:
         agree(seed, feature)
 
 
 @pytest.mark.parametrize("solver", ["auto", "lns", "repair", "project", "shop"])
-def test_answers_are_judged_true(solver: str) -> None:
+@pytest.mark.parametrize("seeds", spans(range(500, 508), range(500, 520)))
+def test_answers_are_judged_true(solver: str, seeds: range) -> None:
     """A solver that knows nothing of licences would give a wrong plan, or blame would be wrong."""
-    for seed in range(500, 520):
+    for seed in seeds:
         drawn = random_request(seed, max_tasks=6, max_workers=3, counted=True, misfits=seed % 2 > 0)
         request = replace(drawn, budget=SEARCHED)
         response = plan(request, solver)

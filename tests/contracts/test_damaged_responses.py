@@ -26,7 +26,7 @@ from tests.contracts import damaged_answers, damaged_plans  # noqa: F401 - regis
 from tests.contracts.damages import DAMAGES, Case
 from tests.oracles.random_requests import random_request
 
-EACH = 4
+EACH = 3
 """Cases of each damage."""
 
 

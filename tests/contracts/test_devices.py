@@ -38,6 +38,7 @@ from plancast.planner.solvers import SOLVERS
 from plancast.planner.solvers.cpsat.cpsat import device_pairs
 from plancast.planner.worlds.executors import static
 from plancast.planner.worlds.simulate import execute
+from tests.conftest import cases, spans
 from tests.oracles.brute_force import optimum, without_moves
 from tests.oracles.plain_devices import device_request
 from tests.oracles.random_requests import related
@@ -48,16 +49,9 @@ UNLIMITED = Budget(None, 1_000_000)
 A_WHILE = Budget(None, 1500)
 
 
-@pytest.mark.parametrize("chunk", range(2))
+@pytest.mark.parametrize("chunk", cases(1, CHUNKS))
 def test_cpsat_is_brute_force_on_devices(chunk: int) -> None:
     """A plan would be called optimal that is not, or impossible where there is one."""
-    compare(range(chunk * CHUNK, (chunk + 1) * CHUNK))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("chunk", range(2, CHUNKS))
-def test_cpsat_is_brute_force_on_devices_300_times(chunk: int) -> None:
-    """The few instances above would be those in which nothing goes wrong."""
     compare(range(chunk * CHUNK, (chunk + 1) * CHUNK))
 
 
@@ -91,7 +85,7 @@ def compare(seeds: range, made_of: Callable[[int], PlanRequest] = device_request
     return both
 
 
-@pytest.mark.parametrize("chunk", range(2))
+@pytest.mark.parametrize("chunk", cases(1, 2))
 def test_cpsat_is_brute_force_on_devices_beside_relations(chunk: int) -> None:
     """A lag, an exclusive task or a gang's shape would be kept to by amounts alone."""
     seeds = range(4000 + CHUNK * chunk, 4000 + CHUNK * (chunk + 1))
@@ -117,7 +111,7 @@ def test_brute_force_meets_three_hundred_instances() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SOLVERS))
-@pytest.mark.parametrize("chunk", range(4))
+@pytest.mark.parametrize("chunk", cases(1, 4))
 def test_engines_neither_break_devices_nor_prove_what_is_not_so(name: str, chunk: int) -> None:
     """An engine would give a device twice, or prove a plan optimal that sees no devices."""
     for seed in range(1000 + 12 * chunk, 1012 + 12 * chunk):
@@ -142,9 +136,10 @@ def test_engines_neither_break_devices_nor_prove_what_is_not_so(name: str, chunk
 
 
 @pytest.mark.parametrize("name", ["auto", *sorted(SOLVERS)])
-def test_responses_are_true_of_devices(name: str) -> None:
+@pytest.mark.parametrize("seeds", spans(range(2000, 2008), range(2000, 2020)))
+def test_responses_are_true_of_devices(name: str, seeds: range) -> None:
     """A response would say what its plan is not, or leave out a task that has a place."""
-    for seed in range(2000, 2020):
+    for seed in seeds:
         request = replace(device_request(seed), budget=A_WHILE)
         response = plan(request, name)
         assert validate_response(request, response) == [], seed
@@ -260,7 +255,7 @@ def modal_request(seed: int) -> PlanRequest:
     return replace(asked, snapshot=changed, estimates=estimates, incumbent=None)
 
 
-@pytest.mark.parametrize("chunk", range(3))
+@pytest.mark.parametrize("chunk", cases(1, 3))
 def test_modes_with_whole_devices_are_brute_force(chunk: int) -> None:
     """A task would be refused that runs on one GPU or, faster, on two; or hold one twice."""
     found = several = 0

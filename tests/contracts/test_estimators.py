@@ -14,7 +14,7 @@ from tests.oracles.toy_logs import toy_log
 
 LEVELS = (0.1, 0.5, 0.9)
 CUT = 700
-ONE_BY_ONE = 120
+ONE_BY_ONE = 30
 """Jobs that are told one at a time."""
 LOG = toy_log(1000)
 TRAIN, TEST = LOG.iloc[:CUT], LOG.iloc[CUT:]

@@ -26,6 +26,7 @@ from plancast.planner.model.domain import (
 from plancast.planner.model.evaluate import Evaluation, evaluate
 from plancast.planner.model.messages import Budget, PlanRequest, Status
 from plancast.planner.solvers import SOLVERS, Solution
+from tests.conftest import cases, spans
 from tests.oracles.brute_force import optimum, without_moves
 from tests.oracles.random_requests import random_request
 from tests.oracles.speed import some_try_ends_within
@@ -84,10 +85,11 @@ def test_all_terms_but_moves_are_exact() -> None:
 
 
 @each_solver
-def test_solutions_are_valid_and_honest(name: str) -> None:
+@pytest.mark.parametrize("seeds", spans(range(5000, 5015), range(5000, 5050)))
+def test_solutions_are_valid_and_honest(name: str, seeds: range) -> None:
     """A schedule could break a rule, a claimed price be wrong, or a status say too much."""
     found_plans = 0
-    for problem in plannable(range(5000, 5050)):
+    for problem in plannable(seeds):
         best = optimum(problem.request, problem.unplanned)
         solution = solve(name, problem, UNLIMITED if name in EXACT else A_WHILE)
         assert (solution.schedule is not None) == (solution.status in PLANNED)
@@ -108,14 +110,15 @@ def test_solutions_are_valid_and_honest(name: str) -> None:
         if solution.status is Status.OPTIMAL:
             assert found.cost == pytest.approx(best.cost, rel=1e-6, abs=1e-12)
         found_plans += 1
-    assert found_plans > 30
+    assert found_plans > 0.6 * len(seeds)
 
 
 @each_solver
-def test_solutions_are_honest_where_energy_has_hours(name: str) -> None:
+@pytest.mark.parametrize("seeds", spans(range(8000, 8012), range(8000, 8030)))
+def test_solutions_are_honest_where_energy_has_hours(name: str, seeds: range) -> None:
     """A plan that starts at once could be called optimal, or be priced as if it were night."""
     proven = by_hour = 0
-    for problem in plannable(range(8000, 8030), max_tasks=4, hours=True):
+    for problem in plannable(seeds, max_tasks=4, hours=True):
         best = optimum(problem.request, problem.unplanned)
         solution = solve(name, problem, UNLIMITED if name in EXACT else A_WHILE)
         if best is None:
@@ -133,8 +136,8 @@ def test_solutions_are_honest_where_energy_has_hours(name: str) -> None:
             assert found.cost == pytest.approx(best.cost, rel=1e-6, abs=1e-12)
             proven += 1
         by_hour += problem.hours is not None
-    assert by_hour > 12
-    assert proven > 12 or name != "cpsat"
+    assert by_hour > 0.4 * len(seeds)
+    assert proven > 0.4 * len(seeds) or name != "cpsat"
 
 
 def agrees_by_the_hour(seeds: range) -> int:
@@ -219,10 +222,11 @@ def test_no_time_at_all(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_an_incumbent_is_never_made_worse(name: str) -> None:
+@pytest.mark.parametrize("seeds", spans(range(6000, 6060), range(6000, 6120)))
+def test_an_incumbent_is_never_made_worse(name: str, seeds: range) -> None:
     """A solver that is handed a schedule could come back with a costlier one."""
     better = 0
-    for problem in plannable(range(6000, 6120)):
+    for problem in plannable(seeds):
         incumbent = solve("greedy", problem).schedule
         if incumbent is None:
             continue
@@ -230,7 +234,7 @@ def test_an_incumbent_is_never_made_worse(name: str) -> None:
         cost = judged(problem, solution).cost
         assert cost <= problem.cost(incumbent) * (1 + 1e-9) + 1e-12
         better += cost < problem.cost(incumbent) * (1 - 1e-6)
-    assert better > 3
+    assert better > len(seeds) / 40
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -275,7 +279,7 @@ def compared(seed: int) -> PlanRequest:
     )
 
 
-@pytest.mark.parametrize("chunk", range(CHUNKS))
+@pytest.mark.parametrize("chunk", cases(4, CHUNKS))
 def test_astar_cpsat_and_brute_force_agree(chunk: int) -> None:
     """A cut in the search or a missing constraint would make a proof of optimality wrong."""
     done, seed = 0, 1000 * chunk

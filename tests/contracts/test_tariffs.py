@@ -15,6 +15,7 @@ from plancast.planner.model.domain import CountedResource
 from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import Budget, PlanRequest, Status
 from plancast.planner.solvers import SOLVERS
+from tests.conftest import cases
 from tests.contracts.test_devices import is_proved
 from tests.oracles.brute_force import optimum, without_moves
 from tests.oracles.plain_devices import device_request
@@ -78,7 +79,7 @@ def compare(seeds: range) -> None:
             is_proved(request, problem, seed)
 
 
-@pytest.mark.parametrize("chunk", range(1))
+@pytest.mark.parametrize("chunk", cases(1, CHUNKS))
 def test_cpsat_is_brute_force_on_tariffs(chunk: int) -> None:
     """A wait for a cheaper second would be missed, or break a cap, a device or a lag."""
     compare(range(chunk * CHUNK, (chunk + 1) * CHUNK))
@@ -87,13 +88,6 @@ def test_cpsat_is_brute_force_on_tariffs(chunk: int) -> None:
 def test_presolve_loses_no_schedule_that_waits_for_an_hour() -> None:
     """OR-Tools would prove a plan optimal that costs 3% more than another one."""
     compare(range(193, 194))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("chunk", range(1, CHUNKS))
-def test_cpsat_is_brute_force_on_tariffs_300_times(chunk: int) -> None:
-    """The few instances above would be those in which nothing goes wrong."""
-    compare(range(chunk * CHUNK, (chunk + 1) * CHUNK))
 
 
 def test_brute_force_meets_three_hundred_tariffs() -> None:
