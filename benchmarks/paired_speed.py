@@ -1,10 +1,10 @@
 """Moves of ruin and recreate for each processor second: two commits, in turn, pair by pair.
 
-``python -m benchmarks.paired_speed BEFORE AFTER [--pairs N] [--gangs SHARE]`` takes two trees (of
-``git worktree add``). In every pair both search the same batch with the same steps and seed, each
-in a process that stays; which goes first changes from pair to pair. Runs are short, so that what
-else the machine does bears on both of a pair. The first pair, which compiles, does not count.
-Plans that differ are counted: their moves are not the same work.
+``python -m benchmarks.paired_speed BEFORE AFTER [--pairs N] [--gangs SHARE] [--form FORM]`` takes
+two trees (of ``git worktree add``). In every pair both search the same batch with the same steps
+and seed, each in a process that stays; which goes first changes from pair to pair. Runs are short,
+so that what else the machine does bears on both of a pair. The first pair, which compiles, does
+not count. Plans that differ are counted: their moves are not the same work.
 """
 
 from __future__ import annotations
@@ -27,14 +27,20 @@ SHAPES = {"200 tasks, 6 workers": (200, 6, 12_000), "1,000 tasks, 20 workers": (
 HERE = Path(__file__).resolve().parent.parent
 
 
-def searches(root: Path, gangs: float) -> dict[str, Callable[[int], tuple[float, str]]]:
+FORMS = {"plain": None, "licences": "_with_licences", "hours": "_by_the_hour"}
+"""What tasks share, or when energy costs more: the function of ``warm`` that makes it so."""
+
+
+def searches(root: Path, gangs: float, form: str) -> dict[str, Callable[[int], tuple[float, str]]]:
     """By shape what searches it in a tree with a seed: moves a processor second, the plan."""
     tree = Tree(root)
     generate_batch, generate_cluster = tree.get("generate_batch"), tree.get("generate_cluster")
     encode, solvers, budget = tree.get("encode"), tree.get("SOLVERS"), tree.get("Budget")
 
     def of_shape(tasks: int, workers: int, steps: int) -> Callable[[int], tuple[float, str]]:
-        problem = encode(generate_batch(tasks, generate_cluster(workers), gang_share=gangs))
+        request = generate_batch(tasks, generate_cluster(workers), gang_share=gangs)
+        made = FORMS[form]
+        problem = encode(request if made is None else tree.get(made)(request))
         rng = np.random.default_rng(0)
         first = solvers["greedy"]().solve(problem, budget=budget(None, 1), rng=rng)
 
@@ -55,9 +61,9 @@ def searches(root: Path, gangs: float) -> dict[str, Callable[[int], tuple[float,
 class Tried:
     """A tree in a process of its own, which searches when it is asked to."""
 
-    def __init__(self, root: Path, gangs: float) -> None:
+    def __init__(self, root: Path, gangs: float, form: str) -> None:
         words = [sys.executable, "-m", "benchmarks.paired_speed", "--serve", str(root)]
-        words += ["--gangs", str(gangs)]
+        words += ["--gangs", str(gangs), "--form", form]
         self.process = subprocess.Popen(
             words, cwd=HERE, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -83,9 +89,9 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def serve(root: Path, gangs: float) -> None:
+def serve(root: Path, gangs: float, form: str) -> None:
     """Search as asked, until there are no more questions."""
-    known = searches(root, gangs)
+    known = searches(root, gangs, form)
     for line in sys.stdin:
         shape, seed = json.loads(line)
         print(json.dumps(known[shape](seed)), flush=True)
@@ -98,12 +104,13 @@ def main() -> None:
     parser.add_argument("after", type=Path, nargs="?")
     parser.add_argument("--pairs", type=int, default=40, help="at least ten")
     parser.add_argument("--gangs", type=float, default=0.1, help="share of the tasks that are")
+    parser.add_argument("--form", choices=FORMS, default="plain", help="what tasks share")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.serve is not None:
-        serve(asked.serve, asked.gangs)
+        serve(asked.serve, asked.gangs, asked.form)
         return
-    trees = [Tried(asked.before, asked.gangs), Tried(asked.after, asked.gangs)]
+    trees = [Tried(root, asked.gangs, asked.form) for root in (asked.before, asked.after)]
     for shape in SHAPES:
         ratios, differ = [], 0
         for pair in range(asked.pairs + 1):

@@ -44,7 +44,7 @@ SMALL = 10_000
 NOTED = "PLANCAST_KERNEL_CACHE_NOTED"
 """Set once the user knows that nothing is kept, so that child processes do not repeat it."""
 
-_HAS_KERNELS = re.compile(r"^from \S*\bjit import ", re.MULTILINE)
+_HAS_KERNELS = re.compile(r"^from \S*\bjit import .*\b(?:brief|inner|kernel)\b", re.MULTILINE)
 _lock = threading.Lock()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from plancast.planner.arrays.jit import inner, kernel
+from plancast.planner.arrays.rows import copy_into
 
 
 @inner
@@ -175,7 +176,7 @@ def best_starts(
                     if not splits:
                         on[:] = 0
                         on[g] = pieces[task]
-                    best_on[:] = on
+                    copy_into(best_on, on)
         total += least
         size += abs(least)
         for g in range(groups):

@@ -13,6 +13,7 @@ from numba import types
 
 from plancast.planner.arrays import heap
 from plancast.planner.arrays.jit import inner, kernel
+from plancast.planner.arrays.rows import copy_into
 from plancast.planner.arrays.schedule import FAR
 from plancast.planner.worlds.node_machine import (
     RANDOM,
@@ -232,8 +233,10 @@ def _expected_end(jobs, live, job):
 def _reserve(c, m, jobs, live, s, job):
     """Find when and where a job that has no room will have it, by what is believed of the ends."""
     k, running = jobs.kind[job], live.clock[RUNNING]
-    s.free[:] = m.free
-    s.left[:] = m.left
+    # Row by row: numba takes seconds to compile the assignment of one table to another.
+    for w in range(m.free.shape[0]):
+        copy_into(s.free[w], m.free[w])
+        copy_into(s.left[w], m.left[w])
     s.needs[:] = 0
     s.refused[:] = FAR
     ends = np.empty(running, np.int64)

@@ -14,14 +14,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
-from schemathesis import GenerationMode
 
 from plancast.planner.model.messages import to_json
 from tests.pipelines.http.service import SMALL, Client, planned, serve
-from tests.pipelines.http.test_fuzzing import CHECKS
 
 MINUTES = float(os.environ.get("PLANCAST_FUZZ_MINUTES", "10"))
 ANSWER_S = 60.0
@@ -152,6 +149,11 @@ def test_a_service_under_attack_answers_and_stays_small(tmp_path: Path) -> None:
 
 def fuzzed(client: Client, until: float) -> int:
     """Cases that schemathesis sent, of every operation in turn, with ever new seeds."""
+    import schemathesis  # takes a second, in each process of tests
+    from schemathesis import GenerationMode
+
+    from tests.pipelines.http.fuzz import CHECKS
+
     schema = schemathesis.openapi.from_url(f"http://127.0.0.1:{client.port}/openapi.json")
     operations = [found.ok() for found in schema.get_all_operations()]
     count = 0

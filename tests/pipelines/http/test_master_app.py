@@ -15,17 +15,12 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
-import schemathesis
 import uvicorn
 import yaml
-from hypothesis import HealthCheck, given, settings
-from hypothesis.errors import Unsatisfiable
-from schemathesis import GenerationMode
 
 from plancast.pipelines.cli import main
 from plancast.pipelines.engines import ENGINES
@@ -39,7 +34,6 @@ from plancast.pipelines.master.state import State
 from plancast.planner.model.domain import BadRequest, Policy, Snapshot, Worker
 from plancast.planner.model.messages import PlanRequest
 from tests.conftest import ROOT
-from tests.pipelines.http.test_fuzzing import CHECKS
 from tests.pipelines.master.test_living import QUICK
 from tests.pipelines.master.test_master import quick_plan
 
@@ -227,20 +221,10 @@ def test_fuzzing_finds_no_fault(tmp_path: Path) -> None:
 
 def fuzz(url: str, examples: int) -> None:
     """Valid and invalid requests to all paths but the stream."""
+    from tests.pipelines.http import fuzz
+
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    schema = schemathesis.openapi.from_url(f"{url}/openapi.json", headers=headers)
-    operations = [o.ok() for o in schema.get_all_operations() if o.ok().path != "/v1/events"]
-    assert len(operations) == 14
-    for operation, mode in product(operations, GenerationMode):
-
-        @settings(max_examples=examples, deadline=None, database=None, derandomize=True,
-                  suppress_health_check=list(HealthCheck))  # fmt: skip
-        @given(operation.as_strategy(generation_mode=mode))
-        def send(case: schemathesis.Case) -> None:
-            case.call_and_validate(checks=CHECKS, headers=headers)
-
-        with suppress(Unsatisfiable):
-            send()
+    assert fuzz.fuzz(url, examples, headers, left_out=("/v1/events",)) == 14
 
 
 # --------------------------------------------------------------------------- the commands

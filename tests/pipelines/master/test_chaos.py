@@ -19,7 +19,7 @@ from plancast.pipelines.master.database import Writer
 from plancast.pipelines.master.desk import Clash
 from plancast.pipelines.master.state import OPEN
 from plancast.pipelines.master.tables import tasks
-from tests.conftest import ROOT
+from tests.conftest import ROOT, cases
 from tests.pipelines.engines.test_slurm_real import Inside, slurm
 from tests.pipelines.master.postgres import HOMES
 from tests.pipelines.master.test_living import QUICK, START_S, WORKERS, Town
@@ -129,7 +129,7 @@ def about_the_engine_or_disk(why: Exception) -> bool:
     return isinstance(why, EnvironmentFailed | Unreachable)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", cases(1, 3))
 def test_full_disks_steps_of_the_clock_and_kills_at_once(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
