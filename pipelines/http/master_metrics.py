@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from statistics import median
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -10,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from plancast.pipelines.master.living import Living
 
 LATEST = 1000
-"""Starts over which promises are judged."""
+"""Starts over which promises are judged, and ends over which forecasts are."""
 
 
 class MasterMetrics:
@@ -35,6 +36,16 @@ class MasterMetrics:
             "plancast_master_start_error_seconds",
             f"Mean distance of the latest {LATEST} starts from their promises", registry=own,
         )  # fmt: skip
+        self.forecast_error = Gauge(
+            "plancast_master_forecast_error_log2",
+            f"Median of |log2(run time / median forecast)| over the latest {LATEST} that completed",
+            registry=own,
+        )
+        self.coverage = Gauge(
+            "plancast_master_forecast_coverage",
+            f"Share of the latest {LATEST} that completed within what plans reserve "
+            "(policy: level)", registry=own,
+        )  # fmt: skip
         self.plan_age = Gauge(
             "plancast_master_plan_age_seconds", "Since the plan in force was made", registry=own
         )
@@ -48,6 +59,7 @@ class MasterMetrics:
             ["of"], registry=own,
         )  # fmt: skip
         self._latest: deque[tuple[int, int]] = deque(maxlen=LATEST)
+        self._ends: deque[tuple[float, bool]] = deque(maxlen=LATEST)
 
     def answered(self, path: str, status: int) -> None:
         """Count an answer by the path of its route."""
@@ -76,6 +88,11 @@ class MasterMetrics:
             self.share.set(kept / len(self._latest))
             apart = sum(abs(true - promised) for promised, true in self._latest)
             self.error.set(apart / len(self._latest))
+        ends, living.ends = living.ends, []
+        self._ends.extend(ends)
+        if self._ends:
+            self.forecast_error.set(median(abs(error) for error, _ in self._ends))
+            self.coverage.set(sum(within for _, within in self._ends) / len(self._ends))
         decided, living.decided_s = living.decided_s, []
         for seconds in decided:
             self.decision.observe(seconds)

@@ -26,6 +26,7 @@ from plancast.planner.model.domain import (
     Outcome,
     Task,
     Worker,
+    estimate_for,
 )
 from plancast.planner.model.messages import (
     Event,
@@ -100,6 +101,9 @@ class Living(Master):
         self.shown: Shown | None = None
         self.starts: list[tuple[int, int]] = []
         """Promised and true starts since they were last asked for."""
+        self.ends: list[tuple[float, bool]] = []
+        """Of runs that completed, likewise: log2 of the run time over its median forecast, and
+        whether it ended within what plans reserve."""
         self.decided_s: list[float] = []
         """Seconds of decisions, likewise."""
         self._over_now: list[str] = []
@@ -373,11 +377,28 @@ class Living(Master):
             self.note(event.kind, **named)
 
     def _close(self, row: OrderRow) -> None:
+        self._judge_forecast(row)
         with self.state.together():
             super()._close(row)
             if row.state == "ended":
                 end_s = self._now() if row.end_s is None else row.end_s
                 self._over(row.key[0], row.start_s, end_s, row.outcome, row.reason)
+
+    def _judge_forecast(self, row: OrderRow) -> None:
+        """Compare a run that completed with what it was expected to take, of a gang the longest."""
+        if row.outcome is not Outcome.COMPLETED or row.start_s is None or row.end_s is None:
+            return
+        request, known = self.mind.request, self.mind.snapshot.worker_by_id
+        found = [
+            estimate_for(request.estimates, row.key[0], known[name].machine_class)
+            for name in row.workers if name in known
+        ]  # fmt: skip
+        expected = [estimate for estimate in found if estimate is not None]
+        if expected:
+            run_s = max(1, row.end_s - row.start_s)
+            median_s = max(estimate.at(0.5) for estimate in expected)
+            reserved_s = max(estimate.at(request.policy.level) for estimate in expected)
+            self.ends.append((math.log2(run_s / median_s), run_s <= reserved_s))
 
     def _over(
         self, task: str, start_s: int | None, end_s: int, outcome: Outcome | None, reason: str = ""

@@ -413,12 +413,15 @@ def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 DEPLOY = ROOT / "deploy"
 
 
-def test_alerts_name_metrics_that_there_are() -> None:
-    """An alert on a name that nobody writes would never fire."""
+def test_alerts_and_dashboard_name_metrics_that_there_are() -> None:
+    """An alert on a name that nobody writes would never fire, a panel stay empty."""
     text = MasterMetrics().text().decode()
     rules = yaml.safe_load((DEPLOY / "alerts.yaml").read_text())["groups"][0]["rules"]
-    named = {n for rule in rules for n in re.findall(r"plancast_\w+", rule["expr"])}
-    assert len(rules) == 5
+    board = json.loads((DEPLOY / "grafana.json").read_text())
+    asked = [rule["expr"] for rule in rules]
+    asked += [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    named = {n for words in asked for n in re.findall(r"plancast_\w+", words)}
+    assert (len(rules), len(board["panels"])) == (6, 12)
     written = set(re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE))
     assert {name.removesuffix("_bucket") for name in named} <= written
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from plancast.pipelines.engines import ENGINES
 from plancast.pipelines.engines.base import CHARGES, PREEMPT, EnvironmentFailed, Order, Started
 from plancast.pipelines.engines.sim import Faults, SimEngine, overloads
+from plancast.pipelines.http.master_metrics import MasterMetrics
 from plancast.pipelines.inputs.models import TaskRow
 from plancast.pipelines.master.desk import Ask, Clash, Desk, Flooded, Unknown
 from plancast.pipelines.master.living import WINDOW, Living
@@ -23,7 +25,14 @@ from plancast.pipelines.master.loop import Options
 from plancast.pipelines.master.service import Settings
 from plancast.pipelines.master.state import State
 from plancast.pipelines.master.submissions import names_before, new_tasks
-from plancast.planner.model.domain import SCENARIOS, BadRequest, Policy, Snapshot, Worker
+from plancast.planner.model.domain import (
+    SCENARIOS,
+    BadRequest,
+    DurationEstimate,
+    Policy,
+    Snapshot,
+    Worker,
+)
 from plancast.planner.model.messages import Budget, PlanRequest, to_json
 from plancast.planner.planning.controller import Controller, ControlPolicy
 from tests.pipelines.master.test_master import quick_plan
@@ -84,11 +93,14 @@ class Town:
         self.kill()
         self.open()
 
-    def submit(self, *rows: dict[str, Any], array: str = "", key: str | None = None) -> Any:
+    def submit(
+        self, *rows: dict[str, Any], array: str = "", key: str | None = None,
+        estimates: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Any:  # fmt: skip
         """Submit rows; the receipt."""
         whole = [TaskRow.model_validate({"requested_s": 90, "cpus": 1, **row}) for row in rows]
         made = new_tasks(
-            whole, array, {}, "", self.looks.states(names_before(whole)),
+            whole, array, estimates, "", self.looks.states(names_before(whole)),
             self.master.mind.snapshot, self.settings,
         )  # fmt: skip
         return self.desk.put(Ask("submit", {"command": ""}, key, made)).result(10)
@@ -545,6 +557,25 @@ def test_a_desk_that_is_closed_says_so(tmp_path: Path) -> None:
         town.submit({"id": "a"})
     town.looks.close()
     town.state.close()
+
+
+def test_forecasts_are_judged_by_what_ran(tmp_path: Path) -> None:
+    """A model that is off would be noticed by its users first."""
+    town = Town(tmp_path / "m.db", truth=lambda task: 120 if task == "long" else 60)
+    town.submit({"id": "a", "requested_s": 60}, {"id": "b", "requested_s": 240}, {"id": "off"})
+    point = {"*": DurationEstimate.certain(60)}
+    town.submit({"id": "long", "requested_s": 600}, estimates={"long": point})
+    town.ask("cancel", "off")
+    for _ in range(40):
+        town.master.step(30.0)
+    assert sorted(town.master.ends) == [(-2.0, True), (0.0, True), (1.0, False)]
+    metrics = MasterMetrics()
+    metrics.look(town.master, town.looks.status())
+    text = metrics.text().decode()
+    assert "plancast_master_forecast_error_log2 1.0" in text
+    assert f"plancast_master_forecast_coverage {2 / 3}" in text
+    assert town.master.ends == []
+    town.kill()
 
 
 @dataclass
