@@ -55,7 +55,8 @@ kernels-%: .venv/dev
 	@$(BIN)/plancast doctor --warm --half $* --json >/dev/null
 
 test: .venv/dev
-	@$(MAKE) --no-print-directory -j 2 check kernels-plans kernels-searches
+	# All three at once on two cores: whichever ends last has no core idle beside it.
+	@$(MAKE) --no-print-directory -j 3 check kernels-plans kernels-searches
 	# Three processes on two cores: many tests wait, for Slurm or for Dask.
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import tokenize
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 RUN = [ROOT / "README.md", DOCS / "index.md", DOCS / "cost-terms.md"]
 """Pages whose Python runs as it stands; that of the others needs files of the reader's own."""
+
+
+@cache
+def program() -> Any:
+    """All commands, which take 70 ms to build."""
+    return typer.main.get_command(app)
+
 
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -139,7 +147,7 @@ def test_other_python_compiles_and_its_imports_exist(page: Path) -> None:
 
 def parse(words: list[str]) -> None:
     """Parse a ``plancast`` command line to its last option, without running it."""
-    command: Any = typer.main.get_command(app)
+    command = program()
     rest = words[1:]
     while hasattr(command, "commands") and not (rest[:1] and rest[0].startswith("-")):
         command, rest = command.commands[rest[0]], rest[1:]
@@ -179,7 +187,7 @@ def test_every_make_target_shown_exists() -> None:
 
 def commands() -> list[str]:
     """Every command of ``plancast`` as it is typed."""
-    top: Any = typer.main.get_command(app)
+    top = program()
     names = []
     for name, command in top.commands.items():
         below = [f"plancast {name} {inner}" for inner in getattr(command, "commands", {})]

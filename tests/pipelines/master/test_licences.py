@@ -11,6 +11,7 @@ from plancast.pipelines.engines.sim import Faults
 from plancast.pipelines.master.batch import master_of
 from plancast.pipelines.master.state import State
 from plancast.planner.model.domain import CountedResource
+from tests.conftest import cases
 from tests.pipelines.master.test_master import (
     QUICK,
     batch,
@@ -21,7 +22,7 @@ from tests.pipelines.master.test_master import (
 )
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", cases(2, 4))
 def test_no_more_licences_are_in_use_than_there_are(seed: int, tmp_path: Path) -> None:
     """A task would be started that fails at once, for want of a licence."""
     request = batch(seed, tasks=9, workers=3)
