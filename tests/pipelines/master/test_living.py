@@ -35,6 +35,7 @@ from plancast.planner.model.domain import (
 )
 from plancast.planner.model.messages import Budget, PlanRequest, to_json
 from plancast.planner.planning.controller import Controller, ControlPolicy
+from tests.conftest import spans
 from tests.pipelines.master.test_master import quick_plan
 
 QUICK = ControlPolicy(repair_budget=Budget(None, 20), replan_budget=Budget(None, 20))
@@ -219,18 +220,10 @@ def check_life(town: Town, came: list[str], off: set[str]) -> None:
         assert not stopped or name in off, (name, runs)
 
 
-@pytest.mark.parametrize("part", range(2))
-def test_nothing_is_lost_while_tasks_come_and_masters_go(part: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lives", spans(range(6), range(2_100)))
+def test_nothing_is_lost_while_tasks_come_and_masters_go(lives: range, tmp_path: Path) -> None:
     """A task could be forgotten between desk, loop and engine, run twice, or outlive its cancel."""
-    for seed in range(part * 6, part * 6 + 6):
-        random_life(seed, tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_nothing_is_lost_in_two_thousand_lives(tmp_path: Path) -> None:
-    """The same, at the length that rare orders of events need."""
-    for seed in range(100, 2_100):
+    for seed in lives:
         random_life(seed, tmp_path)
 
 
@@ -508,11 +501,7 @@ def test_promises_lengthen_with_those_that_are_broken(tmp_path: Path) -> None:
 
 def longer(start: Callable[[Any], None]) -> Callable[[Any], None]:
     """An engine that lets tasks run longer than they may."""
-
-    def call(order: Any) -> None:
-        start(replace(order, limit_s=None))
-
-    return call
+    return lambda order: start(replace(order, limit_s=None))
 
 
 def test_a_restart_goes_on_from_a_checkpoint_with_what_lives(town: Town) -> None:
