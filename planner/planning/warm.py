@@ -53,6 +53,7 @@ from plancast.planner.solvers.base import ModeSolver
 from plancast.planner.solvers.lns.home_orders import suits_home
 from plancast.planner.solvers.lns.orders import cost_of, futures_of, suits
 from plancast.planner.solvers.lns.relaxed_starts import guided_schedules
+from plancast.planner.solvers.lns.rows import suits_rows
 
 Report = Callable[[str], None]
 MAKESPAN_ALONE = Policy(Prices.for_makespan())
@@ -155,7 +156,14 @@ def _moves_of(request: PlanRequest) -> None:
     _solve(request, "lns")
 
 
+def _loose(request: PlanRequest) -> PlanRequest:
+    """The request where no task waits for another one, and there are no gangs."""
+    tasks = tuple(replace(task, after=(), shards=1) for task in request.snapshot.pending)
+    return replace(request, snapshot=request.snapshot.evolved(pending=tasks))
+
+
 def _moves() -> None:
+    _solve(_loose(_small()), "lns")
     _solve(_small(), "lns")
     _solve(replace(_small(), policy=MAKESPAN_ALONE), "lns")
 
@@ -255,7 +263,10 @@ def needs(solvers: Iterable[str], problem: Problem | Choices) -> set[str]:
     """The families that solvers call for a problem, beside ``LISTS``."""
     found = {family for name in solvers for family in NEEDS.get(name, ())}
     if "lns" in solvers and isinstance(problem, Problem) and not suits_home(problem):
-        found.discard(MOVES if suits(problem) else ORDERS)
+        if not suits(problem):
+            found.discard(ORDERS)
+        elif not suits_rows(problem):
+            found.discard(MOVES)
     return found
 
 

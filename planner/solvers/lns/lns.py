@@ -44,6 +44,7 @@ from plancast.planner.solvers.lns.local_search import (
 from plancast.planner.solvers.lns.mode_search import ModeSearch
 from plancast.planner.solvers.lns.orders import search_orders, suits
 from plancast.planner.solvers.lns.relaxed_starts import PASSES, guided_schedules
+from plancast.planner.solvers.lns.rows import Rows, suits_rows
 from plancast.planner.solvers.lns.ruin import Fixed
 
 STEPS_A_CALL = 500
@@ -78,8 +79,12 @@ ORDERS_FROM = 0.5
 """Part of the budget after which orders are searched too."""
 LEAST_TURN_S, FEWEST_TURNS = 0.04, 16
 """Where orders are searched too, a turn lasts so many seconds at least; turns of a step budget."""
-ORDER_HEAT = 0.05
-"""Their temperature, as a part of that of ruin and recreate in large batches."""
+ORDER_HEAT, ROW_HEAT = 0.05, 0.5
+"""Temperature of orders and of rows, as parts of that of ruin and recreate in large batches."""
+ROW_TURNS = 3.0
+"""A turn of rows that hold all tasks lasts so many times as long as one of ruin and recreate."""
+ROW_SECONDS_A_TASK, ROW_MOVES_A_TASK = 0.002, 100
+"""With less than this for each task orders alone are searched, where these are enough."""
 GUIDED_HANDICAP = 1.03
 """A guided schedule is started from even if it is this much costlier than another."""
 HOPELESS = 1.25
@@ -201,7 +206,7 @@ class LargeNeighbourhood:
         in_time = time.perf_counter() - began + END_S < seconds
         if not in_time or (steps is not None and steps <= 0):
             return 0
-        if suits(problem):
+        if suits(problem) and not (suits_rows(problem) and _lasts(problem, seconds, steps)):
             return search_orders(
                 problem, record.best, record.offer, record.ended, rng, steps=steps,
                 until=began + seconds - END_S, threads=min(self.threads, cores()),
@@ -260,6 +265,12 @@ class LargeNeighbourhood:
         return best
 
 
+def _lasts(problem: Problem, seconds: float, steps: int | None) -> bool:
+    """Whether rows beside ruin and recreate have the time in which they are better than orders."""
+    moves = float("inf") if steps is None else steps
+    return min(seconds / ROW_SECONDS_A_TASK, moves / ROW_MOVES_A_TASK) >= len(problem.tasks)
+
+
 def cores() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0))
@@ -310,7 +321,8 @@ class _Search:
         tie = 1e-6 * record.cost / horizon / tasks + 1e-15
         self.shape = Shape(most, lns.looked_at, lns.blink, tie)
         self.moves = 0
-        self.orders: dict[Walk, HomeOrders] = {}
+        self.orders: dict[Walk, HomeOrders | Rows] = {}
+        self.rows = suits_rows(problem)
 
     def cooled(self, spent: float) -> tuple[float, float]:
         """Temperature and rent after a part of the budget."""
@@ -320,17 +332,20 @@ class _Search:
     def walk(self, fixed: Fixed, start: Schedule) -> Walk:
         fixed = fixed._replace(wi=fixed.wi.copy(), wf=fixed.wf.copy())
         walk = Walk(self.problem, fixed, start, self.rank, int(self.rng.integers(1 << 31)))
-        if suits_home(self.problem):
+        if self.rows:
+            self.orders[walk] = Rows(self.problem, walk, int(self.rng.integers(1 << 31)))
+        elif suits_home(self.problem):
             self.orders[walk] = HomeOrders(self.problem, walk, int(self.rng.integers(1 << 31)))
         return walk
 
-    def _orders_of(self, walk: Walk, spent: float) -> HomeOrders | None:
-        """The search over orders of a walk, if there is one and its time has come."""
-        return None if spent < ORDERS_FROM else self.orders.get(walk)
+    def _orders_of(self, walk: Walk, spent: float) -> HomeOrders | Rows | None:
+        """The search over rows or orders of a walk, if there is one and its time has come."""
+        return None if spent < ORDERS_FROM and not self.rows else self.orders.get(walk)
 
     def _cooler(self, heat: float) -> float:
-        """Temperature of a search over orders: there a few costly tasks are no reason for more."""
-        return ORDER_HEAT * heat / max(1.0, 1000 / len(self.problem.tasks))
+        """Temperature of that search: there a few costly tasks are no reason for more."""
+        part = ROW_HEAT if self.rows else ORDER_HEAT
+        return part * heat / max(1.0, 1000 / len(self.problem.tasks))
 
     def _level(self, walk: Walk) -> None:
         if self.level > 0:
@@ -422,4 +437,6 @@ class _Search:
             slice_s = max(slice_s, LEAST_TURN_S)
             walk.step_until(min(end, clock + slice_s), heat, rent, self.shape)
             half = time.perf_counter()
+            if isinstance(orders, Rows) and orders.hold_all:
+                slice_s *= ROW_TURNS
             orders.step_until(min(end, half + slice_s), self._cooler(heat))
