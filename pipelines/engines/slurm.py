@@ -410,12 +410,13 @@ def attached(
     states = run_command(["scontrol", "show", "nodes", "--oneliner"])
     there = set(re.findall(r"^NodeName=(\S+)", states, re.MULTILINE))
     known = tuple(w for w in machines if w.id in there)
-    engine = SlurmEngine(known, batch=batch, since_s=since_s)
-    if not engine.open:
+    if not known:
         raise BadRequest(
-            f"slurm: none of the workers is a node that takes jobs; the cluster file has "
+            f"slurm: none of the workers is a node; the cluster file has "
             f"{', '.join([w.id for w in machines][:3])}, Slurm {', '.join(sorted(there)[:3])}"
         )
+    # None may take jobs yet, as just after slurmctld has started: they are waited for.
+    engine = SlurmEngine(known, batch=batch, since_s=since_s)
     request = replace(request, snapshot=replace(request.snapshot, workers=known))
     began, left = time.time(), dict(losses)
 

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -24,9 +25,10 @@ from plancast.pipelines.engines.base import (
     WorkerWindows,
     by_piece,
 )
-from plancast.pipelines.engines.slurm import CommandFailed, SlurmEngine
+from plancast.pipelines.engines.slurm import COMMANDS, CommandFailed, SlurmEngine, attached
 from plancast.pipelines.engines.slurm_answers import SEPARATOR, jobs_of_json, jobs_of_lines
-from plancast.planner.model.domain import Outcome, Worker
+from plancast.planner.model.domain import BadRequest, Outcome, Snapshot, Worker
+from plancast.planner.model.messages import PlanRequest
 
 NODES = (Worker("n1", {"cpu": 4000, "mem": 8192}), Worker("n2", {"cpu": 4000, "mem": 8192}))
 
@@ -365,6 +367,29 @@ def test_a_task_is_submitted_under_its_account_and_qos() -> None:
     assert {"--account=phys", "--qos=high", "--partition=short"} <= set(said)
     plain = engine_of(Recorded()).submission(Order(("t", 1), ("n1",), {"cpu": 1000}))
     assert not [word for word in plain if re.match("--(account|qos|partition)", word)]
+
+
+def test_a_slurm_whose_nodes_do_not_answer_yet_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A master that starts just after slurmctld would end as if its cluster file were wrong."""
+    for command in COMMANDS:
+        (tmp_path / command).write_text("#!/bin/sh\nexit 0\n")
+        (tmp_path / command).chmod(0o755)
+    told = tmp_path / "nodes"
+    told.write_text(nodes("DOWN+NOT_RESPONDING", "IDLE+NOT_RESPONDING"))
+    (tmp_path / "scontrol").write_text(
+        f'#!/bin/sh\n[ "$2" != nodes ] || exec /bin/cat {told}\n[ "$2" = nodes ] || exit 0\n'
+    )
+    monkeypatch.setenv("PATH", str(tmp_path))
+    request = PlanRequest("r", Snapshot(0, 0, NODES), {})
+    engine, begun, _ = attached(request, [], BATCH, None)
+    assert engine.closed() == {"n1", "n2"}
+    assert begun.snapshot.workers == NODES
+    told.write_text(nodes("IDLE", "IDLE"))
+    assert {type(e) for e in engine._node_events()} == {WorkerUp}
+    with pytest.raises(BadRequest, match="none of the workers is a node; the cluster file has x"):
+        attached(PlanRequest("r", Snapshot(0, 0, (Worker("x", {"cpu": 1}),)), {}), [], BATCH, None)
 
 
 def reservation(name: str, start: str, end: str, nodes: str, users: str, flags: str) -> str:
