@@ -37,8 +37,8 @@ def answer(pipe: Connection) -> None:
     while True:
         try:
             work, arguments = pipe.recv()
-        except EOFError:
-            return
+        except (EOFError, OSError):
+            return  # closed, perhaps in the middle of a question, by who was killed
         try:
             found = work(*arguments)
         except (BadRequest, OverflowError) as error:

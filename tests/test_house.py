@@ -70,7 +70,6 @@ TESTED_IN = {
     "predictor/memory_baselines": "predictor/test_memory",
     "pipelines/operators/months": "pipelines/operators/test_advise",
     "pipelines/operators/waits": "pipelines/operators/test_eta",
-    "pipelines/planner_process": "pipelines/http/test_service",
     "pipelines/inputs/plan_files": "pipelines/test_verbs",
     "pipelines/inputs/shell": "pipelines/cli/test_initialising",
     "pipelines/project": "pipelines/cli/test_initialising",
