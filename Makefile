@@ -19,7 +19,7 @@ help:
 	$(PYTHON) -m venv .venv
 	@touch $@
 
-# uv takes a sixth of pip's time; where it is not to be had, or does not reach what pip does, pip.
+# By uv, which is several times faster; where it is not to be had, or does not reach what pip does, by pip.
 define install
 @UV_DEFAULT_INDEX="$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}"; \
   export UV_DEFAULT_INDEX; \

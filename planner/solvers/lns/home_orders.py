@@ -13,10 +13,8 @@ import numpy as np
 
 from plancast.planner.arrays import interruption
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
-from plancast.planner.arrays.rates import prices_deadlines
-from plancast.planner.solvers.greedy.priority_rules import waiting_costs
 from plancast.planner.solvers.lns import order_kernel, ruin
-from plancast.planner.solvers.lns.local_search import Walk
+from plancast.planner.solvers.lns.local_search import Walk, order_tells_all
 from plancast.planner.solvers.lns.orders import ODDS, SLICE_S, STAGES, futures_of, order_of
 
 MOST_TASKS = 500
@@ -29,11 +27,7 @@ def suits_home(problem: Problem) -> bool:
     """Whether it pays to change the order of a schedule, too: where gangs wait for workers."""
     if not 1 < len(problem.tasks) <= MOST_TASKS or len(problem.workers) == 1:
         return False
-    # Orders know what workers have, not what the cluster has; no lags, and no later starts.
-    more = problem.counted or problem.is_related or problem.tells_apart
-    priced = waiting_costs(problem) or prices_deadlines(problem.rates)
-    gangs = bool((problem.shards > 1).any())
-    return gangs and priced and not more and problem.hours is None
+    return bool((problem.shards > 1).any()) and order_tells_all(problem)
 
 
 class HomeOrders:

@@ -11,6 +11,7 @@ from plancast.planner.arrays import interruption
 from plancast.planner.arrays.graph import dues
 from plancast.planner.arrays.packing import Words, words_of, words_of_counted
 from plancast.planner.arrays.problem import Floats, Ints, Problem, Profile, Schedule, offsets
+from plancast.planner.arrays.rates import prices_deadlines
 from plancast.planner.arrays.schedule import (
     BEFORE,
     BEYOND_CHOICE,
@@ -23,7 +24,7 @@ from plancast.planner.arrays.schedule import (
 )
 from plancast.planner.bounds.relaxation import Relaxation
 from plancast.planner.model.domain import HOUR_S
-from plancast.planner.solvers.greedy.priority_rules import priorities
+from plancast.planner.solvers.greedy.priority_rules import priorities, waiting_costs
 from plancast.planner.solvers.lns import ruin
 from plancast.planner.solvers.lns.ruin import FAR, Fixed, Shared, State
 
@@ -348,6 +349,17 @@ class Walk:
         cost = full_cost(self.problem, schedule)
         if cost < self.best_cost:
             self.best, self.best_cost = schedule, cost
+
+
+def order_tells_all(problem: Problem) -> bool:
+    """Whether time has a price, and who goes first is all that decides what it costs.
+
+    Orders and rows know what workers have, not what the cluster has; no lags, devices that are told
+    apart, or later starts for cheaper energy.
+    """
+    more = problem.counted or problem.is_related or problem.tells_apart
+    priced = waiting_costs(problem) or prices_deadlines(problem.rates)
+    return bool(priced and not more and problem.hours is None)
 
 
 def full_cost(problem: Problem, schedule: Schedule) -> float:

@@ -12,10 +12,14 @@ import numpy as np
 
 from plancast.planner.arrays import interruption
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
-from plancast.planner.arrays.rates import prices_deadlines
-from plancast.planner.solvers.greedy.priority_rules import waiting_costs
 from plancast.planner.solvers.lns import row_kernel, ruin
-from plancast.planner.solvers.lns.local_search import MOST_FASTER, SPARE, Walk, state_arrays
+from plancast.planner.solvers.lns.local_search import (
+    MOST_FASTER,
+    SPARE,
+    Walk,
+    order_tells_all,
+    state_arrays,
+)
 from plancast.planner.solvers.lns.ruin import Fixed
 
 ODDS = np.cumsum([0.35, 0.25, 0.25, 0.15])
@@ -44,11 +48,8 @@ def suits_rows(problem: Problem) -> bool:
     """Whether it pays to search rows: where time costs, and most tasks concern one worker each."""
     if not 1 < len(problem.tasks) <= MOST_TASKS or len(problem.workers) < 2:
         return False
-    more = problem.counted or problem.is_related or problem.tells_apart
-    priced = waiting_costs(problem) or prices_deadlines(problem.rates)
     alone = len(in_rows(problem)) >= FEWEST * len(problem.tasks)
-    gangs = bool((problem.shards > 1).any())
-    return priced and alone and not (gangs or more) and problem.hours is None
+    return alone and not (problem.shards > 1).any() and order_tells_all(problem)
 
 
 class Rows:

@@ -376,17 +376,17 @@ def test_a_slurm_whose_nodes_do_not_answer_yet_is_waited_for(
     for command in COMMANDS:
         (tmp_path / command).write_text("#!/bin/sh\nexit 0\n")
         (tmp_path / command).chmod(0o755)
-    told = tmp_path / "nodes"
-    told.write_text(nodes("DOWN+NOT_RESPONDING", "IDLE+NOT_RESPONDING"))
+    answer = tmp_path / "nodes"
+    answer.write_text(nodes("DOWN+NOT_RESPONDING", "IDLE+NOT_RESPONDING"))
     (tmp_path / "scontrol").write_text(
-        f'#!/bin/sh\n[ "$2" != nodes ] || exec /bin/cat {told}\n[ "$2" = nodes ] || exit 0\n'
+        f'#!/bin/sh\n[ "$2" != nodes ] || exec /bin/cat {answer}\n[ "$2" = nodes ] || exit 0\n'
     )
     monkeypatch.setenv("PATH", str(tmp_path))
     request = PlanRequest("r", Snapshot(0, 0, NODES), {})
     engine, begun, _ = attached(request, [], BATCH, None)
     assert engine.closed() == {"n1", "n2"}
     assert begun.snapshot.workers == NODES
-    told.write_text(nodes("IDLE", "IDLE"))
+    answer.write_text(nodes("IDLE", "IDLE"))
     assert {type(e) for e in engine._node_events()} == {WorkerUp}
     with pytest.raises(BadRequest, match="none of the workers is a node; the cluster file has x"):
         attached(PlanRequest("r", Snapshot(0, 0, (Worker("x", {"cpu": 1}),)), {}), [], BATCH, None)
