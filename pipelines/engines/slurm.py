@@ -61,7 +61,7 @@ POLL_S = 0.5
 COMMAND_S = 60.0
 """Longest time that a command may take."""
 GONE_S = 120.0
-"""How long queue and accounts must both not know a submitted job until it counts as gone."""
+"""How long the queue must not know a submitted job that has not ended until it counts as gone."""
 DAY_S = 86_400
 WINDOWS_S = 30.0
 """Least time between two looks at reservations."""
@@ -319,20 +319,29 @@ class SlurmEngine:
         """Look up the jobs of orders, and keep what is known of them.
 
         What neither queue nor accounts know of a job that was submitted is no news either: a
-        job that has left the queue reaches the accounts with a delay.
+        job that has left the queue reaches the accounts with a delay. One that the accounts call
+        running while the queue does not know it (slurmctld has forgotten it, and nobody will ever
+        write down its end) is lost after as long.
         """
         names = {self._name(key): key for key in keys}
-        seen = self._take(names, jobs_of_json(self._read(["squeue", "--json"]), "squeue"))
+        queued = self._take(names, jobs_of_json(self._read(["squeue", "--json"]), "squeue"))
+        seen = set(queued)
         missing = names.keys() - {self._name(key) for key in seen}
         if missing:
             rest = {name: names[name] for name in missing}
             seen |= self._take(rest, self._accounts([self.known.get(k) for k in rest.values()]))
         for key in keys:
-            if key in seen or key not in self.known:
+            job = self.known.get(key)
+            goes_on = standing(job).state in ("running", "waiting")
+            if job is None or key in queued or (key in seen and not goes_on):
                 self._absent.pop(key, None)
                 continue
             since = self._absent.setdefault(key, time.monotonic())
-            if time.monotonic() - since >= GONE_S:
+            if time.monotonic() - since < GONE_S:
+                continue
+            if key in seen:
+                self.known[key] = replace(job, state="NODE_FAIL")
+            else:
                 del self.known[key], self._absent[key]
 
     def _take(self, names: dict[str, Key], jobs: Sequence[Job]) -> set[Key]:

@@ -25,7 +25,13 @@ from plancast.pipelines.engines.base import (
     WorkerWindows,
     by_piece,
 )
-from plancast.pipelines.engines.slurm import COMMANDS, CommandFailed, SlurmEngine, attached
+from plancast.pipelines.engines.slurm import (
+    COMMANDS,
+    GONE_S,
+    CommandFailed,
+    SlurmEngine,
+    attached,
+)
 from plancast.pipelines.engines.slurm_answers import SEPARATOR, jobs_of_json, jobs_of_lines
 from plancast.planner.model.domain import BadRequest, Outcome, Snapshot, Worker
 from plancast.planner.model.messages import PlanRequest
@@ -165,6 +171,30 @@ def test_a_key_that_has_a_job_gets_no_other(form: Callable[..., dict[str, object
     engine.start(order("t"))
     assert slurm.commands("sbatch") == []
     assert len(slurm.commands("scontrol")) == 1
+
+
+def test_a_job_that_slurmctld_has_forgotten_is_lost_though_the_accounts_call_it_running(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody writes down its end: it would hold its cores for good."""
+    slurm, now = Recorded(), [0.0]
+    monkeypatch.setattr("plancast.pipelines.engines.slurm.time.monotonic", lambda: now[0])
+    engine, key = engine_of(slurm), ("t", 1)
+    engine.start(order("t"))
+    slurm.queue = [old(name("t"), 41, "RUNNING", 1_700_000_000)]
+    assert engine.status([key])[key].state == "running"
+    slurm.queue, slurm.accounts = [], line(41, name("t"), "RUNNING", clock(1_700_000_000))
+    for now[0] in (1.0, GONE_S):
+        assert engine.status([key])[key].state == "running", now
+    now[0] = 1.0 + GONE_S
+    for _ in range(2):
+        assert engine.status([key])[key].state == "lost"
+    # One that the queue knows again, or whose end the accounts have by now, is believed.
+    slurm.queue = [old(name("t"), 41, "RUNNING", 1_700_000_000)]
+    assert engine.status([key])[key].state == "running"
+    slurm.queue, slurm.accounts = [], line(41, name("t"), "COMPLETED", "5", "9")
+    now[0] += 2 * GONE_S
+    assert engine.status([key])[key].outcome is Outcome.COMPLETED
 
 
 def test_of_two_jobs_for_one_order_only_one_is_released() -> None:
