@@ -7,6 +7,8 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 export MLFLOW_DISABLE_TELEMETRY ?= true
+# Each of hundreds of processes would compile what it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test check docs bench bench-forecast bench-replay bench-placement bench-execution bench-repair demo-dask demo-slurm demo-live clean help bench-solvers bench-guide bench-advise bench-eta bench-memory bench-snakemake bench-worth bench-energy bench-month
 

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Group
@@ -46,6 +46,27 @@ def submit(
     key: Annotated[
         str | None, typer.Option(help="Submitted again with the same key, nothing is done twice.")
     ] = None,
+    site: Annotated[
+        str,
+        typer.Option(envvar="PLANCAST_SITE", help="slurm: jobs of your own instead of a master."),
+    ] = "",
+    model: Annotated[
+        Path | None, typer.Option(envvar="PLANCAST_MODEL", help="With --site: forecasts the jobs.")
+    ] = None,
+    policy: Annotated[Path | None, typer.Option(help="With --site: policy file.")] = None,
+    hints: Annotated[
+        str,
+        typer.Option(
+            envvar="PLANCAST_HINTS",
+            help="With --site: what Slurm is told of the plan, of nice,begin,nodelist.",
+        ),
+    ] = "nice",
+    advice: Annotated[
+        bool,
+        typer.Option(
+            "--advice", envvar="PLANCAST_ADVICE", help="With --site: print the script, submit none."
+        ),
+    ] = False,
     master: Master = HERE,
     token_file: TokenFile = None,
     json: Json = False,
@@ -55,6 +76,9 @@ def submit(
     A task file, with its workflow in `after`, as of `plancast plan`; or a workflow in WfFormat,
     whose tasks are expected to run as long as they did there. Where the master asks for
     patience (it is flooded, or starts) it is sent again for a minute.
+
+    With --site slurm no master takes part: the tasks are planned behind what the queue holds, and
+    submitted by sbatch as your own jobs, with the plan as hints.
 
     Example: plancast submit tasks.csv --command './step {id}' --master master.db
     """
@@ -71,6 +95,10 @@ def submit(
         rows = read_task_rows(tasks)
     if estimates is not None:
         known = read_estimates(estimates)
+    if site:
+        made = _OwnJobs(rows, array, known, command, site, model, policy, hints, hold, key)
+        _submit_own(made, tasks, advice=advice, json=json)
+        return
     body: dict[str, Any] = {"tasks": rows, "command": command, "array": array, "hold": hold}
     if known:
         body["estimates"] = {
@@ -89,6 +117,75 @@ def submit(
     found = _asked(master, token_file, send)
     said = f"{found['tasks']} tasks" if found["tasks"] != 1 else "1 task"
     _say(found, f"{said} submitted{' before, and not again' if found['again'] else ''}", json)
+
+
+class _OwnJobs(NamedTuple):
+    """What was asked of ``plancast submit --site``."""
+
+    rows: list[Any]
+    array: str
+    estimates: Any
+    command: str
+    site: str
+    model: Path | None
+    policy: Path | None
+    hints: str
+    hold: bool
+    key: str | None
+
+
+def _submit_own(asked: _OwnJobs, tasks: Path, *, advice: bool, json: bool) -> None:
+    """Plan tasks on the site, and submit them as jobs of whoever asks; or say how."""
+    from plancast.pipelines.engines.base import Unreachable
+    from plancast.pipelines.engines.slurm import run_command
+    from plancast.pipelines.inputs.arrays import expanded
+    from plancast.pipelines.inputs.policy_files import read_policy
+    from plancast.pipelines.inputs.tables import object_table
+    from plancast.pipelines.master.commands import command_of
+    from plancast.pipelines.operators import own_jobs
+    from plancast.planner.model.domain import SCENARIOS, BadRequest, Policy
+
+    if asked.site != "slurm":
+        raise BadRequest(f"--site {asked.site!r}: is not known; write slurm")
+    if not asked.command.split():
+        raise BadRequest("--command: is empty; name what runs for a task")
+    levels = () if asked.model is None else SCENARIOS
+    policy = Policy(scenarios=levels) if asked.policy is None else read_policy(asked.policy, levels)
+    key = asked.key or secrets.token_hex(4)
+    wishes = own_jobs.Wishes(
+        own_jobs.hints_of(asked.hints), policy, asked.model, asked.estimates, asked.hold, key
+    )
+    cells = expanded(asked.rows, asked.array) if asked.array else asked.rows
+    runs = command_of(asked.command)
+    try:
+        jobs = own_jobs.own_jobs(
+            object_table(cells, str(tasks)), lambda task: runs(task).argv, wishes, run_command
+        )
+        if not advice:
+            jobs = own_jobs.submitted(jobs, key, run_command, again=asked.key is not None)
+    except Unreachable as why:
+        stderr.print(f"plancast: {why}", soft_wrap=True, markup=False)
+        raise typer.Exit(ENVIRONMENT_FAILED) from None
+    if json:
+        print_json({"key": key, "jobs": [
+            {"task": job.task.id, "job": job.number or None, "start_s": job.start_s,
+             "nodes": list(job.nodes), "arguments": list(job.arguments)} for job in jobs
+        ]})  # fmt: skip
+    elif advice:
+        typer.echo(own_jobs.script(jobs), nl=False)
+    else:
+        _show_jobs(jobs, key)
+
+
+def _show_jobs(jobs: Sequence[Any], key: str) -> None:
+    table = Table("task", "job", "planned", "on", box=None)
+    for job in jobs[:WATCH_ROWS]:
+        planned = "-" if job.start_s is None else clock(job.start_s, round(time.time()))
+        nodes = ",".join(dict.fromkeys(job.nodes)) or "-"
+        table.add_row(*map(escape, (job.task.id, job.number, planned, nodes)))
+    console.print(table)
+    more = f", of which {WATCH_ROWS} are shown" if len(jobs) > WATCH_ROWS else ""
+    console.print(f"{len(jobs)} jobs submitted{more}; key {escape(key)}", soft_wrap=True)
 
 
 def cancel(

@@ -134,3 +134,15 @@ def export_slurm_nice_command(
         console.print(f"set the nice values of {len(values) - len(refused)} waiting jobs")
         if refused:
             raise BadRequest(f"slurm-nice: {len(refused)} were refused; {refused[0]}")
+
+
+@app.command("slurm-cluster", epilog="Example: plancast export slurm-cluster -o cluster.yaml")
+def export_slurm_cluster_command(output: Output) -> None:
+    """Write Slurm's nodes as a cluster file: partitions, features and GRES; read-only."""
+    from plancast.pipelines.engines.slurm import cluster_of_site
+    from plancast.pipelines.inputs.files import write_text_atomic
+    from plancast.pipelines.inputs.yaml_files import yaml_text
+
+    content = cluster_of_site()
+    write_text_atomic(output, yaml_text(content))
+    console.print(f"wrote {len(content['workers'])} nodes to {escape(str(output))}", soft_wrap=True)

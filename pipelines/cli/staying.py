@@ -29,10 +29,12 @@ from plancast.planner.model.domain import SCENARIOS, BadRequest
 
 
 def serve(
-    cluster: Annotated[Path, typer.Option(help="Cluster file: the workers.")],
     state: Annotated[
         str, typer.Option(help="File that remembers all, or postgresql+psycopg://USER@HOST/NAME.")
     ],
+    cluster: Annotated[
+        Path | None, typer.Option(help="Cluster file: the workers; without one, Slurm's nodes.")
+    ] = None,
     engine: Annotated[str, typer.Option(help=f"{', '.join(ENGINES)}.")] = "sim",
     files: Annotated[
         Path | None, typer.Option(help="Stands for the state in names of files; as of --state.")
@@ -218,7 +220,7 @@ def _state(place: Any, kind: Any, planner: Any, note: Any) -> Any:
 
 def _settings(
     engine: str,
-    cluster: Path,
+    cluster: Path | None,
     policy: Path | None,
     model: Path | None,
     command: tuple[str, bool],
@@ -226,14 +228,13 @@ def _settings(
     files: Path,
 ) -> Any:
     from plancast.pipelines.inputs.policy_files import read_policy
-    from plancast.pipelines.inputs.user_files import read_cluster
     from plancast.pipelines.master.commands import command_of
     from plancast.pipelines.master.service import Settings
     from plancast.planner.model.domain import Policy, Snapshot
     from plancast.planner.model.messages import Budget, PlanRequest
     from plancast.planner.planning.controller import ControlPolicy
 
-    machines, kind = read_cluster(cluster), ENGINES[engine]
+    machines, kind = _machines(engine, cluster), ENGINES[engine]
     if machines.running or machines.budgets:
         raise BadRequest(
             f"{cluster}: has running tasks or budgets, which a master that stays does not take; "
@@ -250,6 +251,18 @@ def _settings(
         command_of=command_of,
         output=files.absolute().with_suffix(".output") if kind.real else None,
     )  # fmt: skip
+
+
+def _machines(engine: str, cluster: Path | None) -> Any:
+    """The workers of a cluster file; without one those that the engine has by itself."""
+    from plancast.pipelines.inputs.user_files import cluster_from_content, read_cluster
+
+    if cluster is not None:
+        return read_cluster(cluster)
+    read = ENGINES[engine].cluster
+    if read is None:
+        raise BadRequest(f"--engine {engine}: needs --cluster, the file of its workers")
+    return cluster_from_content(read(), engine)
 
 
 def _with(settings: Any, **values: Any) -> Any:

@@ -70,11 +70,14 @@ class EngineKind:
         Whether it runs commands, and what is started continues without the master.
     needs : (str, str), optional
         Module without which it cannot be had, and the extra that brings it.
+    cluster : callable, optional
+        The content of a cluster file of the workers that it has by itself.
     """
 
     begin: Callable[[Beginning], Begun]
     real: bool = True
     needs: tuple[str, str] | None = None
+    cluster: Callable[[], dict[str, Any]] | None = None
 
     def load(self) -> None:
         """Import what takes long, before it is needed."""
@@ -117,9 +120,15 @@ def _slurm(at: Beginning) -> Begun:
     )
 
 
+def _slurm_nodes() -> dict[str, Any]:
+    from plancast.pipelines.engines.slurm import cluster_of_site
+
+    return cluster_of_site()
+
+
 ENGINES: dict[str, EngineKind] = {
     "sim": EngineKind(_sim, real=False),
     "dask": EngineKind(_dask, needs=("distributed", "dask")),
-    "slurm": EngineKind(_slurm),
+    "slurm": EngineKind(_slurm, cluster=_slurm_nodes),
 }
 """Name to engine; ``tests/contracts/test_engines.py`` holds each to its contract."""

@@ -20,7 +20,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from getpass import getuser
 from typing import Any
@@ -53,6 +53,7 @@ from plancast.pipelines.engines.slurm_answers import (
     reservations_of,
     standing,
 )
+from plancast.pipelines.inputs.slurm_nodes import cluster_content, gres_names, usual_partition
 from plancast.planner.model.domain import BadRequest, Outcome, Worker
 from plancast.planner.model.messages import PlanRequest
 
@@ -65,6 +66,8 @@ GONE_S = 120.0
 DAY_S = 86_400
 WINDOWS_S = 30.0
 """Least time between two looks at reservations."""
+NODES = ["scontrol", "show", "nodes", "--oneliner"]
+PARTITIONS = ["scontrol", "show", "partition", "--oneliner"]
 COMMANDS = ("sbatch", "scontrol", "scancel", "squeue", "sacct")
 PASSING = re.compile(
     r"unable to contact|connect failure|connection (refused|reset|timed out)|timed out|zero bytes"
@@ -128,7 +131,10 @@ class SlurmEngine:
         self.run = run
         self.batch = batch
         self.since_s = self.now_s() if since_s is None else since_s
-        self.open: set[str] = self._nodes_open()
+        nodes = self._nodes()
+        self.open: set[str] = open_nodes(nodes) & self.machines.keys()
+        self.gres = gres_names(nodes) - {"gpu"}
+        """Generic resources that some node has, and types of GPUs as ``gpu:TYPE``."""
         self.known: dict[Key, Job] = {}
         """The job of each order that has one, as it was last seen."""
         self.sent: set[Key] = set()
@@ -195,8 +201,10 @@ class SlurmEngine:
         arguments += [f"--{name}={value}" for name, value in order.charged.items()]
         if order.demand.get("mem"):
             arguments.append(f"--mem={order.demand['mem'] * each}M")
-        if order.demand.get("gpu"):
-            arguments.append(f"--gres=gpu:{math.ceil(order.demand['gpu'] / 1000) * each}")
+        gres = self._gres(order.demand)
+        if gres:
+            amounts = ",".join(f"{name}:{amount * each}" for name, amount in gres.items())
+            arguments.append(f"--gres={amounts}")
         if order.limit_s is not None:
             # Slurm counts limits in minutes, and rounds up.
             arguments.append(f"--time={math.ceil(order.limit_s / 60)}")
@@ -236,6 +244,13 @@ class SlurmEngine:
 
     # ------------------------------------------------------------------ inside
 
+    def _gres(self, demand: Mapping[str, int]) -> dict[str, int]:
+        """The generic resources of a piece by their names in Slurm; GPUs of a type by that."""
+        found = {name: amount for name, amount in demand.items() if name in self.gres and amount}
+        typed = sum(amount for name, amount in found.items() if name.startswith("gpu:"))
+        rest = math.ceil(demand.get("gpu", 0) / 1000) - typed
+        return found | ({"gpu": rest} if rest > 0 else {})
+
     def _submit(self, order: Order) -> str:
         """The number of the new job."""
         try:
@@ -254,7 +269,7 @@ class SlurmEngine:
             return  # it has ended already
 
     def _node_events(self) -> list[EngineEvent]:
-        before, self.open = self.open, self._nodes_open()
+        before, self.open = self.open, open_nodes(self._nodes()) & self.machines.keys()
         now = self.now_s()
         gone: list[EngineEvent] = [WorkerClosed(n, now) for n in sorted(before - self.open)]
         return [*gone, *(WorkerUp(self.machines[n], now) for n in sorted(self.open - before))]
@@ -309,11 +324,8 @@ class SlurmEngine:
                 self.live.discard(key)
         return found
 
-    def _nodes_open(self) -> set[str]:
-        """Nodes of ours that Slurm can use."""
-        return open_nodes(self._read(["scontrol", "show", "nodes", "--oneliner"])) & set(
-            self.machines
-        )
+    def _nodes(self) -> str:
+        return self._read(NODES)
 
     def _find(self, keys: Collection[Key]) -> None:
         """Look up the jobs of orders, and keep what is known of them.
@@ -405,6 +417,23 @@ class SlurmEngine:
         return json.dumps({PREFIX: self.batch, "attempt": key[1], "task": key[0]})
 
 
+def cluster_of_site(run: Run = run_command) -> dict[str, Any]:
+    """The content of a cluster file of the nodes of the Slurm at hand; read-only.
+
+    Raises
+    ------
+    BadRequest
+        Where there is no Slurm, or it does not answer.
+    """
+    try:
+        usual = os.environ.get("SBATCH_PARTITION") or usual_partition(run(PARTITIONS))
+        return cluster_content(run(NODES), usual)
+    except OSError:
+        raise BadRequest("slurm: there is no scontrol; install Slurm's clients") from None
+    except (CommandFailed, Unreachable) as why:
+        raise BadRequest(f"slurm: {why}") from None
+
+
 def attached(
     request: PlanRequest, losses: Sequence[tuple[str, int]], batch: str, since_s: int | None
 ) -> tuple[SlurmEngine, PlanRequest, Callable[[Any], None]]:
@@ -416,7 +445,7 @@ def attached(
     if missing:
         raise BadRequest(f"slurm: there is no command {missing[0]}; install Slurm's clients")
     machines = request.snapshot.workers
-    states = run_command(["scontrol", "show", "nodes", "--oneliner"])
+    states = run_command(NODES)
     there = set(re.findall(r"^NodeName=(\S+)", states, re.MULTILINE))
     known = tuple(w for w in machines if w.id in there)
     if not known:

@@ -418,6 +418,11 @@ def read_cluster(path: PathLike) -> ClusterFile:
         ``cluster.yaml: workers.2.cpus: must be more than 0 (it is -4)``.
     """
     content = kubernetes.cluster_content(read_yaml(path), source := str(path))
+    return cluster_from_content(content, source)
+
+
+def cluster_from_content(content: Any, source: str) -> ClusterFile:
+    """A cluster from what a file would hold; errors as of ``read_cluster``."""
     return cluster_of(validated(ClusterSection, content, source), source)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from plancast.pipelines.engines.base import CHARGES, PREEMPT, EngineEvent, Key, Order, WorkerUp
 from plancast.pipelines.inputs.counted import RunningLimits
 from plancast.pipelines.inputs.models import CHARGE_COLUMNS
+from plancast.pipelines.inputs.slurm_nodes import partition_required
 from plancast.pipelines.master.desk import Desk
 from plancast.pipelines.master.learner import Forecasts, requested
 from plancast.pipelines.master.loop import Master
@@ -114,6 +115,8 @@ class Living(Master):
         self._planned_s = time.monotonic()
         self._checkpoint = self.state.last_event
         self._templates: dict[str, Any] = {}
+        self._required: dict[str, tuple[str, ...]] = {}
+        """Labels by partition."""
         super().__post_init__()
 
     def _orders_known(self) -> list[OrderRow]:
@@ -163,7 +166,7 @@ class Living(Master):
             with self.state.together():
                 ready = self._in_order(rows)
                 estimates = self._estimates(ready)
-                self._enter([task for task, _ in ready], estimates)
+                self._enter(ready, estimates)
             came, room = came + len(ready), room - len(ready)
         if came:
             if self.desk is not None:
@@ -256,16 +259,16 @@ class Living(Master):
             del new[name]
         return bool(missing)
 
-    def _enter(self, new: list[Task], estimates: Estimates) -> None:
+    def _enter(self, new: list[tuple[Task, Any]], estimates: Estimates) -> None:
         """New tasks wait from now on; one that cannot is refused, with the reason."""
         now, there = self._now(), {c.id: c for c in self.mind.snapshot.counted}
-        for task in new:
+        for task, row in new:
             try:
                 for name in task.counted.keys() - there.keys():
                     there[name] = CountedResource(name, self._places(task, name))
                     self._tell(ResourceCounted(now, there[name]))
                 known = estimates.get(task.id)
-                ready = self._without_ended(task)
+                ready = self._in_partition(self._without_ended(task), row)
                 if PREEMPT not in self.engine.capabilities or self.options.stops == 0:
                     ready = replace(ready, preemptible=False)
                 self._tell(TaskSubmitted(now, ready), None if known is None else {task.id: known})
@@ -273,6 +276,15 @@ class Living(Master):
                 self.submitted.let_in(task.id)
             except BadRequest as why:
                 self.submitted.ended(task.id, None, now, None, str(why))
+
+    def _in_partition(self, task: Task, row: Any) -> Task:
+        """A task that runs where its partition is, on an engine that submits it there."""
+        if CHARGES not in self.engine.capabilities:
+            return task
+        named = str(self._said(row).get("partition") or "")
+        if named not in self._required:
+            self._required[named] = partition_required(named, self.engine.workers())
+        return replace(task, requires=(*task.requires, *self._required[named]))
 
     def _places(self, task: Task, name: str) -> int:
         """Units of a running limit that a task is under: its row says how many."""

@@ -15,10 +15,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import cast
 
 import numpy as np
+from numba.core.registry import cpu_target
 
 from plancast.planner.arrays.cost import own_costs
 from plancast.planner.arrays.encode import encode
@@ -342,6 +344,7 @@ def warm(families: Iterable[str] = (), report: Report = on_stderr) -> list[str]:
     list of str
         The families that were compiled.
     """
+    _load()
     wanted = list(FAMILIES) if families == () else list(families)
     if all(name in _warm for name in wanted) or getattr(_busy, "now", False):
         return []
@@ -361,6 +364,13 @@ def warm(families: Iterable[str] = (), report: Report = on_stderr) -> list[str]:
         finally:
             _busy.now = False
         return cold
+
+
+@cache
+def _load() -> None:
+    """Let numba read what it reads in the first call of any kernel: a third of a second."""
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()
 
 
 def compiled() -> list[str]:

@@ -453,3 +453,24 @@ def test_reservations_of_others_are_windows_of_their_nodes(monkeypatch: pytest.M
     slurm.reservations = "No reservations in the system\n"
     found = {e.worker: e.windows for e in engine.events(0.0) if isinstance(e, WorkerWindows)}
     assert found == {"n1": (), "n2": ()}
+
+
+def test_generic_resources_are_asked_for_by_their_names() -> None:
+    """Slurm would give a job a GPU of any type, and nothing else of what its node has."""
+    slurm = Recorded()
+    slurm.nodes = slurm.nodes.replace(
+        " CPUTot", " Gres=gpu:a100:2,gpu:v100:2,nvme:4(S:0) CPUTot", 1
+    )
+    engine = engine_of(slurm)
+
+    def asked(workers: tuple[str, ...] = ("n1",), **demand: int) -> list[str]:
+        wanted = {"cpu": 1000, **{k.replace("_", ":"): v for k, v in demand.items()}}
+        said = engine.submission(Order(("t", 1), workers, wanted))
+        return [word.partition("=")[2] for word in said if word.startswith("--gres")]
+
+    assert asked(nvme=2) == ["nvme:2"]
+    assert asked(gpu=1500) == ["gpu:2"]
+    assert asked(gpu=2000, gpu_a100=2) == ["gpu:a100:2"]
+    assert asked(gpu=3000, gpu_a100=2, nvme=1) == ["gpu:a100:2,nvme:1,gpu:1"]
+    assert asked(("n1", "n1"), gpu=1000, nvme=1) == ["nvme:2,gpu:2"]
+    assert asked(seats=3) == []  # nothing that Slurm knows of

@@ -221,3 +221,26 @@ def test_what_meets_what_is_compiled_before_the_clock() -> None:
     lines = ended.stdout.splitlines()
     assert len(lines) == 4
     assert all(line.endswith("[]") for line in lines), ended.stdout
+
+
+LOADED = """
+import sys
+from dataclasses import replace
+from plancast.planner.instances.generate import generate_batch, generate_cluster
+from plancast.planner.model.messages import Budget
+from plancast.planner.planning.plan import plan
+from plancast.planner.planning.warm import LISTS, warm
+batch = generate_batch(6, generate_cluster(2))
+warm([LISTS])
+before = set(sys.modules)
+plan(replace(batch, budget=Budget(None, 10)), "greedy")
+print(*(name for name in sys.modules if name not in before and name.startswith("numba.")))
+"""
+
+
+def test_numba_is_loaded_before_the_clock_of_the_first_plan() -> None:
+    """A third of a second of the first budget of a process went into it."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
