@@ -26,6 +26,7 @@ from plancast.pipelines.engines.slurm import (
     SlurmEngine,
     cluster_of_site,
 )
+from plancast.pipelines.engines.slurm_answers import Job
 from plancast.pipelines.inputs.forecast import forecast_tasks
 from plancast.pipelines.inputs.models import CHARGE_COLUMNS
 from plancast.pipelines.inputs.slurm_nodes import partition_required
@@ -40,6 +41,7 @@ from plancast.planner.model.domain import (
     BadRequest,
     DurationEstimate,
     Estimates,
+    Outcome,
     Policy,
     Task,
 )
@@ -87,11 +89,15 @@ class OwnJob:
     number: str = ""
 
     def command(self, numbers: Mapping[str, str]) -> list[str]:
-        """The ``sbatch`` command, where the jobs of other tasks have these numbers."""
+        """The ``sbatch`` command, where the jobs of other tasks have these numbers.
+
+        One that it need not wait for any more has none.
+        """
         waits = [
             f"{on.kind.value}:{numbers[on.task]}"
             + (f"+{math.ceil(on.lag_s / 60)}" if on.lag_s else "")
             for on in self.task.dependencies
+            if on.task in numbers
         ]
         after = [f"--dependency={','.join(waits)}"] if waits else []
         wrap = f"exec {shlex.join(self.program)}"
@@ -231,12 +237,17 @@ def submitted(jobs: Sequence[OwnJob], key: str, run: Run, *, again: bool) -> lis
     Unreachable
         Where Slurm does not answer; what it took is found again under the key.
     """
-    numbers = _Earlier(key, run).numbers([job.task.id for job in jobs]) if again else {}
+    earlier = _Earlier(key, run).jobs([job.task.id for job in jobs]) if again else {}
+    # Slurm refuses to wait for a job that it has let go of.
+    over = {name for name, job in earlier.items() if job.state == "COMPLETED"}
+    numbers = {name: job.number for name, job in earlier.items()}
     found: list[OwnJob] = []
     for job in jobs:
         if job.task.id not in numbers:
+            met = {on.task for on in job.task.dependencies if on.is_met_by(Outcome.COMPLETED)}
+            left = {name: n for name, n in numbers.items() if name not in over & met}
             try:
-                numbers[job.task.id] = run(job.command(numbers)).strip().split(";")[0]
+                numbers[job.task.id] = run(job.command(left)).strip().split(";")[0]
             except (CommandFailed, Rejected) as why:
                 raise BadRequest(
                     f"task {job.task.id}: {why}; {_so_far(found, jobs)}, submit again with "
@@ -265,10 +276,10 @@ class _Earlier(SlurmEngine):
     def __init__(self, key: str, run: Run) -> None:
         super().__init__((), run, batch=key, since_s=int(time.time()) - KEPT_S)
 
-    def numbers(self, tasks: Sequence[str]) -> dict[str, str]:
-        """The number of each task that is a job."""
+    def jobs(self, tasks: Sequence[str]) -> dict[str, Job]:
+        """The job of each task that is one."""
         self._find([(name, 1) for name in tasks])
-        return {key[0]: job.number for key, job in self.known.items()}
+        return {key[0]: job for key, job in self.known.items()}
 
     def _name(self, key: Key) -> str:
         return job_name(key[0], self.batch)

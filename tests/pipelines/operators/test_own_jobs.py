@@ -163,6 +163,22 @@ def test_a_key_submits_nothing_twice() -> None:
         submitted(made(site, *rows), "other", site, again=True)
 
 
+def test_nothing_waits_for_a_job_that_slurm_has_let_go_of() -> None:
+    """The rest of a submission would be refused: ``Job dependency problem``."""
+    site = Site()
+    rows = {"id": "a"}, {"id": "b"}, {"id": "c", "after": "a afterany:b"}
+    site.fails_at[2] = Unreachable("sbatch: no answer within 60 s")
+    with pytest.raises(Unreachable):
+        submitted(made(site, *rows), "plan", site, again=True)
+    site.queue[0]["job_state"] = "COMPLETED"
+    job = submitted(made(site, *rows), "plan", site, again=True)[-1]
+    waits = [word for word in site.submitted[-1] if word.startswith("--dependency")]
+    running = site.queue[1]["job_id"]
+    kind = "afterok" if site.submitted[1][3].startswith("a.") else "afterany"
+    assert job.task.id == "c"
+    assert waits == [f"--dependency={kind}:{running}"]
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [
