@@ -111,10 +111,17 @@ def run_server(
     """
     import uvicorn
 
-    from plancast.pipelines.http.connections import MOST_CONNECTIONS, TimedProtocol
+    from plancast.pipelines.http.connections import (
+        MOST_CONNECTIONS,
+        TimedLoop,
+        TimedProtocol,
+        allow_files,
+    )
 
+    allow_files()
     config = uvicorn.Config(
         app,
+        loop=f"{TimedLoop.__module__}:{TimedLoop.__name__}",
         http=TimedProtocol,
         limit_concurrency=MOST_CONNECTIONS,
         log_level="warning",

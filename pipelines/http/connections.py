@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
+from contextlib import suppress
 from typing import Any
 
 import h11
@@ -73,6 +75,23 @@ class TimedProtocol(H11Protocol):
 def _cancel(timer: asyncio.TimerHandle | None) -> None:
     if timer is not None:
         timer.cancel()
+
+
+class TimedLoop(asyncio.SelectorEventLoop):
+    """Event loop of a server whose TLS handshakes must end in time, as headers must."""
+
+    async def create_server(self, *args: Any, **options: Any) -> Any:
+        """A server, as of asyncio."""
+        if options.get("ssl") is not None:
+            options["ssl_handshake_timeout"] = HEADER_S
+        return await super().create_server(*args, **options)
+
+
+def allow_files() -> None:
+    """Let this process have as many open files as it may: idle connections are some, too."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def listening(host: str, port: int) -> socket.socket:

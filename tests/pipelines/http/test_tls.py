@@ -5,10 +5,12 @@ from __future__ import annotations
 import ipaddress
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -149,3 +151,10 @@ def test_a_note_trusts_one_certificate_alone(master: Master, tmp_path: Path) -> 
     write_note(tmp_path / "m.db", master.url, master.token, other.read_text())
     with pytest.raises(NotReached, match="CERTIFICATE_VERIFY_FAILED"):
         Client.to(str(tmp_path / "m.db")).get("/v1/status")
+
+
+def test_a_handshake_that_does_not_come_is_not_waited_for(master: Master) -> None:
+    """Connections that say nothing would be open files for a minute each."""
+    address = urllib.parse.urlsplit(master.url)
+    with socket.create_connection((address.hostname, address.port), timeout=40) as silent:
+        assert silent.recv(1) == b""
