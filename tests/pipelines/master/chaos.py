@@ -29,8 +29,10 @@ from typing import Any
 import numpy as np
 import psutil
 
+from plancast.pipelines.engines.base import Unreachable
 from plancast.pipelines.engines.dask import NOTE, SCHEDULER_NAME, end_left_over
 from plancast.pipelines.engines.processes import ProcessId
+from plancast.pipelines.engines.slurm import CommandFailed, run_command
 from plancast.pipelines.inputs.user_files import ClusterFile, write_cluster
 from plancast.pipelines.master import client as speaking
 from plancast.pipelines.master.client import Client, NotReached
@@ -54,7 +56,9 @@ TASK = (
     'sleep "${{PLANCAST_APP#sleep-}}"; echo "end $PLANCAST_ATTEMPT $(date +%s.%N)" >> "$f"; '
     'echo "ran $PLANCAST_ATTEMPT"'
 )
-DISK_MIB = 24
+DISK_MIB, DISK_MIB_A_MINUTE = 24, 2
+MOST_OPEN = 150
+"""Tasks that have not ended with which clients wait before they submit more."""
 PATIENCE_S = 900.0
 """Longest wait for the end of all, on however slow a machine."""
 CLIENTS = ("ann", "bob")
@@ -162,6 +166,7 @@ class Chaos:
         there = [name for name in FAULTS if self.can(name)]
         odds = np.array([FAULTS[name] for name in there], float)
         while not self.calm.wait(float(self.rng.exponential(self.gap_s)) + 1.0):
+            self.reopen()
             name = str(self.rng.choice(there, p=odds / odds.sum()))
             self.befell[name] += 1
             getattr(self, name)()
@@ -301,7 +306,27 @@ class Chaos:
             subprocess.Popen(daemon, stdout=log, stderr=log, start_new_session=True)
         self.say(f"{name} is back")
 
+    def reopen(self) -> None:
+        """Do what a site does where Slurm has drained nodes for a number that it gave twice.
+
+        slurmctld forgets, when it is killed, which numbers it gave last.
+        """
+        if self.engine != "slurm":
+            return
+        with suppress(CommandFailed, Unreachable):
+            for line in run_command(["scontrol", "show", "nodes", "--oneliner"]).splitlines():
+                if "Reason=Duplicate jobid" in line and "DRAIN" in line:
+                    name = line.removeprefix("NodeName=").split()[0]
+                    run_command(["scontrol", "update", f"NodeName={name}", "State=RESUME"])
+                    self.befell["reopened by the site"] += 1
+                    self.say(f"{name} was drained for a number given twice; it is resumed")
+
     # ------------------------------------------------------------------ clients
+
+    def open_tasks(self) -> int:
+        """How many tasks have not ended."""
+        found = self.patiently(lambda: self.client().get("/v1/status"))
+        return sum(int(found[state]) for state in ("submitted", "waiting", "held", "running"))
 
     def patiently(self, ask: Callable[[], Any]) -> Any:
         """Ask until there is an answer."""
@@ -343,6 +368,8 @@ class Chaos:
                     time.sleep(float(rng.uniform(0, 3)))
                     self.tell("release", name)
             self.calm.wait(float(rng.uniform(0.5, 3.0)))
+            while not self.calm.is_set() and self.open_tasks() > MOST_OPEN:
+                self.calm.wait(2.0)
 
     def row(self, name: str, owner: str, came: list[str], rng: Any) -> dict[str, Any]:
         """A task."""
@@ -412,6 +439,7 @@ class Chaos:
         until = time.monotonic() + PATIENCE_S
         while True:
             found: dict[str, Any] = self.patiently(lambda: self.client().get("/v1/status"))
+            self.reopen()
             if sum(found["ended"].values()) >= len(self.asked.tasks):
                 left = self.patiently(lambda: self.client().get("/v1/queue"))
                 self.say(f"all has ended: {found['ended']}")
@@ -466,10 +494,11 @@ def last_line(log: Path) -> str:
 
 
 @contextmanager
-def small_disk(where: Path) -> Iterator[None]:
+def small_disk(where: Path, seconds: float) -> Iterator[None]:
     """A disk of its own that can be full, where this user may mount one."""
+    size = round(DISK_MIB + DISK_MIB_A_MINUTE * seconds / 60)
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "plancast", str(where)],
+        ["mount", "-t", "tmpfs", "-o", f"size={size}m", "plancast", str(where)],
         capture_output=True, check=False,
     )  # fmt: skip
     try:
@@ -497,7 +526,7 @@ def main() -> None:
     try:
         chaos = Chaos(options.engine, options.nodes.split(","), home, options.seed,
                       options.seconds, options.gap, server)  # fmt: skip
-        with small_disk(chaos.disk):
+        with small_disk(chaos.disk, options.seconds):
             try:
                 code = chaos.run()
             finally:
