@@ -156,9 +156,10 @@ class Living(Master):
     def let_in(self) -> int:
         """Let tasks into the plan while there is room; how many came."""
         snapshot = self.mind.snapshot
-        # What no plan has a place for does not keep others out.
-        hopeless = len(self.mind.left_out & snapshot.pending_by_id.keys())
-        room = self.window - len(snapshot.pending) + hopeless
+        room = self.window - len(snapshot.pending)
+        if any(w.capacity and not self._is_closed(w) for w in snapshot.workers):
+            # What no plan has a place for does not keep others out, unless there is none at all.
+            room += len(self.mind.left_out & snapshot.pending_by_id.keys())
         if self.learner is not None and self.learner.busy:
             return 0
         came = 0
