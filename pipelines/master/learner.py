@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 
@@ -19,31 +19,11 @@ from plancast.pipelines.inputs.files import read_text, write_text_atomic
 from plancast.pipelines.inputs.forecast import forecast_tasks, jobs_of
 from plancast.pipelines.inputs.user_files import read_task_table, task_rows_table
 from plancast.pipelines.master.contest import ENDS, Contest
-from plancast.planner.model.domain import ANY_CLASS, DurationEstimate, Estimates, Task
+from plancast.planner.model.domain import Estimates
 from plancast.predictor import RuntimePredictor
 from plancast.predictor.model_files import CARD_FILE, sha256_of
 
 SOURCE = "submission"
-
-
-class Forecasts(Protocol):
-    """What forecasts tasks for the loop, and learns."""
-
-    facts: Mapping[str, Any]
-    """Of the contest between champion and challenger; see ``Learner.facts``."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether tasks should wait outside the plan, as there is no forecast now."""
-        ...
-
-    def forecast(self, rows: Sequence[Any], now_s: int, classes: Collection[str]) -> Estimates:
-        """Estimates of tasks of the table; those that it has none of are left out."""
-        ...
-
-    def ended(self, rows: Sequence[Any]) -> None:
-        """Learn of tasks that ran to an end."""
-        ...
 
 
 class Learner:
@@ -182,13 +162,6 @@ def _origin(kept: Path) -> Path:
 
 def _came_from(kept: Path) -> str:
     return read_text(_origin(kept)).strip() if _origin(kept).exists() else ""
-
-
-def requested(task: Task) -> Estimates:
-    """The requested time as a certain estimate: what is believed without a model."""
-    if task.requested_s is None:
-        return {}
-    return {task.id: {ANY_CLASS: DurationEstimate.certain(task.requested_s, "requested")}}
 
 
 def _written(row: Any) -> dict[str, Any]:

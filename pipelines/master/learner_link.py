@@ -6,11 +6,19 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from plancast.pipelines.master.learner import Learner
 from plancast.pipelines.planner_process import PlannerLost, PlannerProcess
-from plancast.planner.model.domain import BadRequest, Estimates
+from plancast.planner.model.domain import (
+    ANY_CLASS,
+    BadRequest,
+    DurationEstimate,
+    Estimates,
+    Task,
+)
+
+if TYPE_CHECKING:
+    from plancast.pipelines.master.learner import Learner
 
 FORECAST_S = 10.0
 """Longest wait for a forecast of a model that is not busy; a lost process is replaced."""
@@ -21,6 +29,33 @@ MOST_LOST = 3
 
 _LEARNER: list[Learner] = []
 """Of the process that has one."""
+
+
+class Forecasts(Protocol):
+    """What forecasts tasks for the loop, and learns."""
+
+    facts: Mapping[str, Any]
+    """Of the contest between champion and challenger; see ``Learner.facts``."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether tasks should wait outside the plan, as there is no forecast now."""
+        ...
+
+    def forecast(self, rows: Sequence[Any], now_s: int, classes: Collection[str]) -> Estimates:
+        """Estimates of tasks of the table; those that it has none of are left out."""
+        ...
+
+    def ended(self, rows: Sequence[Any]) -> None:
+        """Learn of tasks that ran to an end."""
+        ...
+
+
+def requested(task: Task) -> Estimates:
+    """The requested time as a certain estimate: what is believed without a model."""
+    if task.requested_s is None:
+        return {}
+    return {task.id: {ANY_CLASS: DurationEstimate.certain(task.requested_s, "requested")}}
 
 
 @dataclass(frozen=True)
@@ -41,6 +76,9 @@ class ModelRow:
 
 def load(model: Path, ended: Sequence[ModelRow], kept: Path | None, procs: int) -> dict[str, Any]:
     """Load a model that is ready to forecast, and tell it what has ended since; its facts."""
+    # Only the process that has it waits a second for LightGBM, and no master without a model.
+    from plancast.pipelines.master.learner import Learner
+
     _LEARNER[:] = [Learner(model, ended, kept=kept, procs=procs)]
     return _LEARNER[0].facts
 

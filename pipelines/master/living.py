@@ -15,7 +15,7 @@ from plancast.pipelines.inputs.counted import RunningLimits
 from plancast.pipelines.inputs.models import CHARGE_COLUMNS
 from plancast.pipelines.inputs.slurm_nodes import partition_required
 from plancast.pipelines.master.desk import Desk
-from plancast.pipelines.master.learner import Forecasts, requested
+from plancast.pipelines.master.learner_link import Forecasts, requested
 from plancast.pipelines.master.loop import Master
 from plancast.pipelines.master.state import OrderRow, estimates_from
 from plancast.pipelines.master.submitted import Submitted, task_of

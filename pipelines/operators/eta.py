@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -44,7 +44,9 @@ from plancast.planner.planning.expected_starts import outlooks
 from plancast.planner.planning.plan import plan
 from plancast.planner.worlds import wait_kernel
 from plancast.planner.worlds.rollout import roll
-from plancast.predictor.runtime import RuntimePredictor
+
+if TYPE_CHECKING:
+    from plancast.predictor.runtime import RuntimePredictor
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -236,6 +238,9 @@ def eta_of_queue(
     discipline: str = "easy",
 ) -> dict[str, Any]:
     """``eta`` with run times, and a past, of a trained model's folder."""
+    # A service that is asked for starts has its estimates, and starts a second sooner without.
+    from plancast.predictor.runtime import RuntimePredictor
+
     model = RuntimePredictor.load(folder)
     procs = sum(node.amounts.get("cpu", 0) for node in queue.nodes)
     past = past_of_model(model, max(procs, 1))
