@@ -23,6 +23,7 @@ from plancast.pipelines.engines.shift import begun_at
 from plancast.pipelines.engines.slurm import CommandFailed, SlurmEngine, run_command
 from plancast.pipelines.master.batch import carry_out
 from plancast.pipelines.master.commands import command_of
+from plancast.pipelines.master.loop import Master
 from plancast.planner.model.domain import DurationEstimate, Outcome, Snapshot, Task, Worker
 from plancast.planner.model.messages import Budget, PlanRequest
 from plancast.planner.planning.controller import ControlPolicy
@@ -200,44 +201,6 @@ def test_a_job_has_the_account_of_the_environment(slurm: Inside, tmp_path: Path)
     assert rows == ["plancast-billed-1-billed|physics"]
 
 
-def test_a_batch_survives_the_loss_of_a_node(slurm: Inside, tmp_path: Path) -> None:
-    """The demo at a small size: a node goes down half-way, and all tasks end."""
-    tasks = tuple(Task(f"t{k}", {"cpu": 2000, "mem": 64}) for k in range(14))
-    estimates = {t.id: {"*": DurationEstimate.certain(3)} for t in tasks}
-    request = PlanRequest("slurm", Snapshot(0, 0, NODES, tasks), estimates)
-    engine = SlurmEngine(NODES, slurm, batch="second")
-    began = time.monotonic()
-    down: list[str] = []
-
-    def on_step(_: object) -> None:
-        if not down and time.monotonic() - began > 4:
-            down.append("n3")
-            slurm(["scontrol", "update", "NodeName=n3", "State=DOWN", "Reason=test"])
-
-    found = carry_out(
-        begun_at(request, engine.now_s()), engine, tmp_path / "m.db", control=QUICK,
-        on_step=on_step,
-        command=command_of(f"sleep 2; echo $PLANCAST_ID >> {tmp_path}/done", shell=True),
-    )  # fmt: skip
-    assert down, found
-    assert found["completed"] == 14
-    assert any(p["choice"] == "repair" for p in found["plans"]), found
-    assert set((tmp_path / "done").read_text().split()) == {t.id for t in tasks}
-    assert os.getuid() == 0
-
-
-def test_drains_and_outages_lose_nothing(slurm: Inside, tmp_path: Path) -> None:
-    """Running tasks were cancelled where a node drained, and voided where slurmctld was away."""
-    said: list[str] = []
-    happens = {3.0: ("n2", "DRAIN"), 5.0: ("slurmctld", "away"), 30.0: ("n2", "RESUME")}
-    found = batch_with(slurm, tmp_path, "third", happens, said.append)
-    assert said, "the outage was not noticed"
-    assert (found["completed"], found["runs_lost_with_their_worker"]) == (14, 0)
-    # Each ran once, and all that ever began ended.
-    rows = (tmp_path / "done").read_text().split()
-    assert sorted(rows) == sorted(f"t{k}" for k in range(14))
-
-
 def test_a_second_batch_with_the_same_ids_runs(slurm: Inside, tmp_path: Path) -> None:
     """It was reported as completed by the first one's jobs, at a negative cost, and never ran."""
     engine = SlurmEngine(NODES, slurm, batch="fifth")
@@ -253,6 +216,43 @@ def test_a_second_batch_with_the_same_ids_runs(slurm: Inside, tmp_path: Path) ->
     assert (tmp_path / "ran").exists()
 
 
+def test_a_batch_survives_the_loss_of_a_node(slurm: Inside, tmp_path: Path) -> None:
+    """The demo at a small size: a node goes down half-way, and all tasks end."""
+    tasks = tuple(Task(f"t{k}", {"cpu": 2000, "mem": 64}) for k in range(10))
+    estimates = {t.id: {"*": DurationEstimate.certain(3)} for t in tasks}
+    request = PlanRequest("slurm", Snapshot(0, 0, NODES, tasks), estimates)
+    engine = SlurmEngine(NODES, slurm, batch="second")
+    down: list[str] = []
+
+    def on_step(master: Master) -> None:
+        if not down and any("n3" in one.workers for one in master.mind.snapshot.running):
+            down.append("n3")
+            slurm(["scontrol", "update", "NodeName=n3", "State=DOWN", "Reason=test"])
+
+    found = carry_out(
+        begun_at(request, engine.now_s()), engine, tmp_path / "m.db", control=QUICK,
+        on_step=on_step,
+        command=command_of(f"sleep 2; echo $PLANCAST_ID >> {tmp_path}/done", shell=True),
+    )  # fmt: skip
+    assert down, found
+    assert found["completed"] == 10
+    assert any(p["choice"] == "repair" for p in found["plans"]), found
+    assert set((tmp_path / "done").read_text().split()) == {t.id for t in tasks}
+    assert os.getuid() == 0
+
+
+def test_drains_and_outages_lose_nothing(slurm: Inside, tmp_path: Path) -> None:
+    """Running tasks were cancelled where a node drained, and voided where slurmctld was away."""
+    said: list[str] = []
+    happens = {3.0: ("n2", "DRAIN"), 5.0: ("slurmctld", "away"), 20.0: ("n2", "RESUME")}
+    found = batch_with(slurm, tmp_path, "third", happens, said.append)
+    assert said, "the outage was not noticed"
+    assert (found["completed"], found["runs_lost_with_their_worker"]) == (10, 0)
+    # Each ran once, and all that ever began ended.
+    rows = (tmp_path / "done").read_text().split()
+    assert sorted(rows) == sorted(f"t{k}" for k in range(10))
+
+
 def batch_with(
     slurm: Inside,
     folder: Path,
@@ -260,8 +260,8 @@ def batch_with(
     happens: dict[float, tuple[str, str]],
     away: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """A batch of 14 tasks of 3 s, during which something happens to Slurm."""
-    tasks = tuple(Task(f"t{k}", {"cpu": 2000, "mem": 64}) for k in range(14))
+    """A batch of ten tasks of 3 s, during which something happens to Slurm."""
+    tasks = tuple(Task(f"t{k}", {"cpu": 2000, "mem": 64}) for k in range(10))
     estimates = {t.id: {"*": DurationEstimate.certain(4)} for t in tasks}
     request = PlanRequest(batch, Snapshot(0, 0, NODES, tasks), estimates)
     engine = SlurmEngine(NODES, slurm, batch=batch)

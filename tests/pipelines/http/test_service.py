@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from plancast.pipelines.cli import main
 from plancast.pipelines.http.bodies import EventsBody
 from plancast.pipelines.http.forecasts import ModelForecasts
 from plancast.pipelines.http.limits import BodyLimits
@@ -446,14 +447,16 @@ def test_the_command_serves_until_it_is_told_to_stop() -> None:
         ),
     ],
 )
-def test_what_cannot_be_served_is_told(options: list[str], sentence: str, tmp_path: Path) -> None:
+def test_what_cannot_be_served_is_told(
+    options: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The operator would find a traceback, or a port open to everybody."""
     (tmp_path / "token").write_text("secret")
     with socket.create_server(("127.0.0.1", 0)) as other:
         words = {"taken": other.getsockname()[1], "token": tmp_path / "token"}
-        process = serve(*(part.format(**words) for part in options))
-        out, err = process.communicate(timeout=60)
-    sentence = sentence.format(**words)
-    assert (process.returncode, out) == (2, "")
-    assert sentence in err
+        with pytest.raises(SystemExit) as left:
+            main(["serve", *(part.format(**words) for part in options)])
+    out, err = capsys.readouterr()
+    assert (left.value.code, out) == (2, "")
+    assert sentence.format(**words) in err
     assert err.count("\n") == 1

@@ -46,14 +46,13 @@ KEYS = {
 }  # fmt: skip
 
 
-def busy_past(seed: int = 0) -> Past:
-    """A replayed log of 300 jobs on a machine that is always full."""
-    rng = np.random.default_rng(seed)
-    n = 300
+def busy_past(n: int = 300) -> Past:
+    """A replayed log on a machine that is always full."""
+    rng = np.random.default_rng(0)
     run = np.ceil(np.exp(rng.normal(7.0, 1.0, n))).astype(np.int64)
     limit = run + rng.integers(0, 7200, n)
     log = ReplayLog(
-        "busy", 8, np.sort(rng.integers(0, 120_000, n)), run, rng.integers(1, 6, n), limit,
+        "busy", 8, np.sort(rng.integers(0, 400 * n, n)), run, rng.integers(1, 6, n), limit,
         rng.integers(0, 5, n),
     )  # fmt: skip
     done = replay(log, DISPATCHERS["easy"])
@@ -85,9 +84,9 @@ def test_forecasts_come_at_submission_and_each_hour() -> None:
 
 def test_nothing_is_known_early() -> None:
     """A start, an end or a run time of the future would leak into a forecast."""
-    past = busy_past()
+    past = busy_past(180)
     times = moments(past)
-    waits = forecast_along(past, times, samples=20, seed=0)
+    waits = forecast_along(past, times, samples=5, seed=0)
     at = len(times[0]) // 2
     now = times[0][at]
     later_end, later_start = past.end_s > now, past.start_s > now
@@ -97,7 +96,7 @@ def test_nothing_is_known_early() -> None:
         start_s=np.where(later_start, past.start_s + 2500, past.start_s),
         run_s=np.where(later_end, past.run_s * 3, past.run_s),
     )
-    again = forecast_along(changed, times, samples=20, seed=0)
+    again = forecast_along(changed, times, samples=5, seed=0)
     assert np.array_equal(waits.rolled_s[: at + 1], again.rolled_s[: at + 1])
     assert np.array_equal(waits.by_limits_s[: at + 1], again.by_limits_s[: at + 1])
     assert not np.array_equal(waits.by_truth_s, again.by_truth_s)
@@ -112,10 +111,10 @@ def test_nothing_is_known_early() -> None:
 
 def test_limits_as_run_times_are_the_replay() -> None:
     """*By truth* would not be the discipline: with no arrivals after it, it is exact."""
-    past = busy_past()
+    past = busy_past(150)
     at_once = replace(past, submit_s=np.zeros_like(past.submit_s))
     log = ReplayLog("q", 8, at_once.submit_s, past.run_s, past.width, past.limit_s,
-                    np.zeros(300))  # fmt: skip
+                    np.zeros(150))  # fmt: skip
     done = replay(log, DISPATCHERS["easy"])
     at_once = replace(at_once, start_s=done.start_s, end_s=done.end_s)
     waits = forecast_along(
@@ -252,7 +251,7 @@ def test_the_backtest_of_a_small_log(
 ) -> None:
     """The report's shares would not be those of the forecasts, or its keys be others."""
     path = tmp_path / "log.swf"
-    path.write_text(swf_text(generate_log(900, 8, 16, 0)))
+    path.write_text(swf_text(generate_log(300, 8, 24, 0)))
     out = tmp_path / "eta.json"
     with pytest.raises(SystemExit) as end:
         main(["eta", "--backtest", str(path), "--samples", "10", "--json", str(out),
