@@ -1,4 +1,4 @@
-"""List scheduling on resource profiles, and the price of a schedule.
+"""What is free on each worker over time, and where a task fits.
 
 A *profile* tells what is free on each worker over time: ``times[w, k]`` is the start of
 segment k, ``free[w, k, r]`` what is free of resource r in it (-1 everywhere in it: the
@@ -12,16 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plancast.planner.arrays.cost import task_cost
-from plancast.planner.arrays.devices import (
-    Devices,
-    device_pieces,
-    give,
-    takes_devices,
-    when_devices,
-)
+from plancast.planner.arrays.devices import Devices, device_pieces, when_devices
 from plancast.planner.arrays.jit import brief, inner
-from plancast.planner.arrays.rows import any_of, slowest
+from plancast.planner.arrays.rows import slowest
 
 FAR = 1 << 50
 
@@ -34,10 +27,6 @@ its workers, however many of its pieces are there (0: as any other, by the piece
 BEFORE, SINCE, LAG = range(3)
 """Columns of ``Problem.link``: the predecessor; whether from its start (0) or its end (1); seconds
 that must have passed since then."""
-
-# Rules for the choice of a worker.
-EARLIEST_END = 0
-LEAST_COST = 1
 
 
 @inner
@@ -383,146 +372,6 @@ def _place_gang(
                         following = min(following, times[w, k])
             moment = following
     return best_start, best_end
-
-
-@brief
-def list_schedule(
-    order, rule, tie, times, free, count, demand, release, raw_release, deadline, hard_end,
-    last_start, max_stretch, weight, shards, shard_ptr, gang, kind, allowed, duration, worker_class,
-    link_ptr, link, free_from, share, last_end, on, load_h, rates, spare,
-):  # fmt: skip
-    """Place tasks one by one in `order`, each where the rule likes it best, as early as it fits.
-
-    Parameters
-    ----------
-    order : int64 (tasks,)
-        A topological order of the tasks.
-    rule : int
-        ``EARLIEST_END`` or ``LEAST_COST`` (what the placement adds to the priced terms).
-    tie : float
-        Price of an hour of end time under ``LEAST_COST``: without it a worker that costs
-        nothing now is filled forever.
-    times, free, count
-        Profile; used up by the call.
-    demand : int64 (tasks, resources)
-    release, raw_release, deadline, hard_end, last_start : int64 (tasks,)
-    max_stretch : float
-        0 for none.
-    weight : float64 (tasks,)
-    shards, shard_ptr : int64 (tasks,), (tasks + 1,)
-    gang : int64 (tasks, 5)
-        How pieces may lie together, see ``relations``.
-    kind : int64 (tasks,)
-        Row of `allowed` and `share`.
-    allowed : bool (kinds, workers)
-    duration : int64 (tasks, classes)
-        0 where the class is not eligible.
-    worker_class : int64 (workers,)
-    link_ptr, link : int64
-        What is waited for in CSR form, see ``relations``.
-    free_from : int64 (workers,)
-    share : float64 (kinds, workers)
-        Dominant share.
-    last_end, on, load_h : (workers,)
-        Last end of what runs (0 if nothing), whether anything runs, hours of load; used up.
-    rates : rates.Rates
-    spare : Spare, optional
-
-    Returns
-    -------
-    start, end : int64 (tasks,)
-    worker : int64 (pieces,)
-    failed : int
-        -1, or the first task for which no place was found.
-    """
-    tasks, workers = kind.shape[0], worker_class.shape[0]
-    start = np.full(tasks, FAR, np.int64)
-    end = np.full(tasks, FAR, np.int64)
-    worker = np.full(shard_ptr[tasks], -1, np.int64)
-    makespan, most_load = 0, 0.0
-    for w in range(workers):
-        makespan = max(makespan, last_end[w])
-        most_load = max(most_load, load_h[w])
-    durations = np.zeros(workers, np.int64)
-    for i in order:
-        not_before, counted = release[i], False
-        if spare is not None:
-            counted = any_of(spare.takes[i]) or takes_devices(spare.devices, i)
-        for p in range(link_ptr[i], link_ptr[i + 1]):
-            since = end[link[p, BEFORE]] if link[p, SINCE] == 1 else start[link[p, BEFORE]]
-            not_before = max(not_before, since + link[p, LAG])
-        if not_before >= FAR:
-            return start, end, worker, i
-        row = kind[i]
-        if shards[i] > 1:
-            for w in range(workers):
-                durations[w] = duration[i, worker_class[w]]
-            chosen = worker[shard_ptr[i] : shard_ptr[i + 1]]
-            begin, finish = _place_gang(
-                times, free, count, demand[i], not_before, durations, allowed, row,
-                hard_end[i], last_start[i], raw_release[i], max_stretch, gang[i], chosen, spare,
-                counted, i,
-            )  # fmt: skip
-            if begin >= FAR:
-                return start, end, worker, i
-        else:
-            best_score, begin, finish, best_w = np.inf, FAR, FAR, -1
-            last_end_s, last_start_s, due_s = hard_end[i], last_start[i], deadline[i]
-            release_s, importance = raw_release[i], weight[i]
-            for w in range(workers):
-                if not allowed[row, w]:
-                    continue
-                d = duration[i, worker_class[w]]
-                if d == 0:
-                    continue
-                latest = latest_start(last_end_s, last_start_s, release_s, max_stretch, d)
-                if rule == EARLIEST_END:
-                    latest = min(latest, finish - d)  # else it ends later than the best so far
-                s = _earliest_by(times, free, count, w, demand, i, not_before, d, latest)
-                if spare is not None and counted:
-                    s = _beside(times, free, count, w, demand, i, s, d, latest, spare)
-                if s >= FAR:
-                    continue
-                e = s + d
-                busy = rates.busy[w] * share[row, w] * d
-                if rule == EARLIEST_END:
-                    # Among equal ends the cheaper worker: far below a second's worth.
-                    score = e + 1e-9 * busy / (1.0 + busy)
-                else:
-                    used = busy + rates.idle[w] * max(0, e - max(last_end[w], free_from[w]))
-                    if not on[w]:
-                        used += rates.boot[w]
-                    own = task_cost(rates, importance, release_s, due_s, s, e)
-                    score = own + used + rates.end * max(0, e - makespan) + tie * e / 3600.0
-                    if rates.load > 0.0:
-                        more_h = load_h[w] + share[row, w] * d / 3600.0 - most_load
-                        score += rates.load * 3600.0 * max(0.0, more_h)
-                if score < best_score or (score == best_score and e < finish):
-                    best_score, begin, finish, best_w = score, s, e, w
-            if best_w < 0:
-                return start, end, worker, i
-            worker[shard_ptr[i]] = best_w
-        start[i], end[i] = begin, finish
-        makespan = max(makespan, finish)
-        if spare is not None and counted:
-            occupy(spare.times, spare.free, spare.segments, 0, begin, finish, spare.takes[i])
-        for p in range(shard_ptr[i], shard_ptr[i + 1]):
-            w = worker[p]
-            times, free = with_room(times, free, count, w)
-            occupy(times, free, count, w, begin, finish, demand[i])
-            if spare is not None:
-                give(spare.devices, p, w, i, begin, finish, 0)
-            if gang[i, WHOLE] > 0 and (p + 1 == shard_ptr[i + 1] or worker[p + 1] != w):
-                # Its other pieces have left something of what it takes as a whole.
-                k = _segment_at(times[w], count[w], begin)
-                while k < count[w] and times[w, k] < finish:
-                    free[w, k, demand.shape[1] - 1] = 0
-                    k += 1
-            last_end[w] = max(last_end[w], finish)
-            on[w] = True
-            load_h[w] += share[row, w] * (finish - begin) / 3600.0
-            most_load = max(most_load, load_h[w])
-    return start, end, worker, -1
 
 
 @brief

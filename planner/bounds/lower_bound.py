@@ -5,6 +5,7 @@ Nothing learned enters here.
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 import numpy as np
@@ -98,12 +99,14 @@ def counted_end_s(problem: Problem, head: Ints) -> float:
     return ROUNDING * latest
 
 
-def cost_bounds(problem: Problem) -> Parts:
+def cost_bounds(problem: Problem, until: float = np.inf) -> Parts:
     """A lower bound on each part of the cost.
 
     Parameters
     ----------
     problem : Problem
+    until : float
+        ``time.perf_counter()`` after which what is not known of the queue yet is left out.
 
     Notes
     -----
@@ -121,7 +124,7 @@ def cost_bounds(problem: Problem) -> Parts:
     if problem.tasks:
         head, _ = heads_tails(problem)
         late = np.maximum(0, head + problem.shortest - problem.deadline)
-        queued = _Queue(problem, head)
+        queued = _Queue(problem, head, until)
         np.add.at(owner_wait_h, problem.owner, (head - problem.raw_release) / HOUR_S)
         # A slow piece of a gang holds the fast ones back: none ends before its own time, and the
         # gang takes the time of one of them.
@@ -167,8 +170,8 @@ def bound_by_parts(problem: Problem) -> float:
 class _Queue:
     """Waits of tasks that share the workers, as if these were one machine of each resource."""
 
-    def __init__(self, problem: Problem, head: Ints) -> None:
-        self.problem, self.head = problem, head
+    def __init__(self, problem: Problem, head: Ints, until: float) -> None:
+        self.problem, self.head, self.until = problem, head, until
         self.capacity = problem.capacity.sum(axis=0, dtype=np.float64)
 
     def waits_h(self, weight: Floats) -> float:
@@ -191,7 +194,7 @@ class _Queue:
         work = zip(areas.T, np.append(self.capacity, most), strict=True)
         for area, rate in work:
             takes = area > 0
-            if not takes.any():
+            if not takes.any() or _is_over(self.until):
                 continue
             busy = least_busy_times(area[takes], self.head[takes], weight[takes], float(rate))
             before = problem.shortest[takes] / 2 + problem.raw_release[takes]
@@ -229,8 +232,8 @@ def lower_bound(problem: Problem, *, timed: bool = False, seconds: float | None 
     timed : bool
         Whether to solve the relaxations with a clock too, which may take a second.
     seconds : float, optional
-        Most seconds for each of the linear programs; one that is not solved by then is left out.
-        The prices of the queue are changed for a twentieth of them.
+        Most seconds for all of it: what is not known by then is left out, so that with none at all
+        it is minus infinity. The prices of the queue are changed for a twentieth of them.
 
     Notes
     -----
@@ -240,20 +243,34 @@ def lower_bound(problem: Problem, *, timed: bool = False, seconds: float | None 
     lateness and misses with makespan and energy by the relaxation with a clock, if that is better
     than both.
     """
-    each = cost_bounds(problem)
+    if seconds is not None and seconds <= 0:
+        return -np.inf
+    until = np.inf if seconds is None else time.perf_counter() + seconds
+    each = cost_bounds(problem, until)
     total = problem.rates.fixed + sum(each)
     if not problem.tasks:
         return total
     gain, together = 0.0, each.end + each.use
-    if together > 0 and (found := relax(problem, seconds)) is not None:
+    if together > 0 and not _is_over(until) and (found := relax(problem, _left_s(until))):
         gain = max(gain, found.bound * CERTIFIED - together)
-    if timed:
+    if timed and not _is_over(until):
         waits = each.wait + each.slowdown + each.late + each.miss
         queued = queue_cost(problem, None if seconds is None else seconds / 20)
         gain += max(0.0, queued - waits)
-        if (least := timed_cost(problem, least_end_s(problem), seconds)) is not None:
+    if timed and not _is_over(until):
+        least = timed_cost(problem, least_end_s(problem), _left_s(until))
+        if least is not None:
             gain = max(gain, least * LP_TOLERANCE - (together + each.late + each.miss))
     return total + gain
+
+
+def _is_over(until: float) -> bool:
+    return time.perf_counter() >= until
+
+
+def _left_s(until: float) -> float | None:
+    """Seconds until a moment of ``time.perf_counter``, None for ever."""
+    return None if until == np.inf else max(0.0, until - time.perf_counter())
 
 
 def area_makespan_h(problem: Problem) -> float:

@@ -219,17 +219,30 @@ def _within(sums: Floats, room: Floats) -> Floats:
 
 def worker_groups(problem: Problem) -> tuple[Ints, list[Ints]]:
     """Group of each worker, and the workers of each group; those of one group are alike."""
+    if "worker groups" not in problem.memory:
+        problem.memory["worker groups"] = _worker_groups(problem)
+    found: tuple[Ints, list[Ints]] = problem.memory["worker groups"]
+    return found
+
+
+def _worker_groups(problem: Problem) -> tuple[Ints, list[Ints]]:
     columns = np.column_stack(
+        [problem.capacity, problem.rates.idle, problem.rates.busy, problem.worker_class]
+    )
+    # Which kinds of thousands may run on a worker is compared bit by bit, and only once for equals.
+    bits = np.packbits(problem.allowed.T, axis=1)
+    first: dict[bytes, int] = {}
+    like = np.array(
         [
-            problem.capacity,
-            problem.rates.idle,
-            problem.rates.busy,
-            problem.worker_class,
-            problem.allowed.T,
+            first.setdefault(column.tobytes() + own.tobytes(), w)
+            for w, (column, own) in enumerate(zip(columns, bits, strict=True))
         ]
     )
-    _, group = np.unique(columns, axis=0, return_inverse=True)
-    group = group.reshape(-1).astype(np.int64)
+    some = np.array(list(first.values()))
+    distinct = np.column_stack([columns[some], problem.allowed.T[some]])
+    place = np.zeros(len(columns), np.int64)
+    place[some] = np.unique(distinct, axis=0, return_inverse=True)[1].reshape(-1)
+    group = place[like]
     return group, [np.flatnonzero(group == g) for g in range(int(group.max()) + 1)]
 
 

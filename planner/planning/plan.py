@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -66,7 +68,9 @@ MODES_CPSAT_TASKS, MODES_BESIDE_TASKS = 20, 60
 TIMED_BOUND_S = 4.0
 """With fewer seconds than this the relaxation with a clock would take too many of them."""
 LEAST_BOUND_S = 0.1
-"""Each relaxation has so many seconds even where nothing is left of the budget."""
+"""The bound has so many seconds even where nothing is left of the budget."""
+BESIDE_JUDGING_TASKS = 2_000
+"""From so many tasks on the first plan is judged beside the bound and what engines begin with."""
 INTERRUPTED = "interrupted: this is the best plan found by then"
 RESERVE, RESERVE_S = 1.5, 0.02
 """Kept back of the budget for the response: so many times what judging a plan took, and seconds."""
@@ -212,8 +216,7 @@ def _searched(
     began += _warmed_s(request, chosen, problem)
     engines = [SOLVERS[n](**_part(n, chosen), **parameters) for n in chosen if n != "greedy"]
     floor = _task(SOLVERS["greedy"](), problem, request.budget, rng, None)
-    greedy = contest.take_part({"greedy": floor}, None, observe)["greedy"]
-    bound = _bound(problem, request.budget, began)
+    greedy, bound = _begun(contest, floor, engines, began, observe)
     if not engines or contest.is_proven(bound) or interruption.asked():
         return status, bound, began
     budget = _left(request.budget, began, RESERVE * contest.slowest_s + RESERVE_S)
@@ -221,18 +224,52 @@ def _searched(
     if budget.seconds is not None:
         overdue = time.perf_counter() + budget.seconds + OVERDUE_S
     incumbent = None if greedy is None else greedy.schedule
-    solutions = contest.take_part(
+    solutions = contest.apart(
         {e.name: _task(e, problem, budget, rng, incumbent) for e in engines},
         overdue,
         observe and _with_bound(observe, bound),
         bound,
     )
+    contest.enter_all(solutions)
     for name, solution in solutions.items():
         if solution is not None:
             bound = max(bound, contest.trusted_bound(name, solution.lower_bound))
             if solution.status is Status.INFEASIBLE:
                 status = Status.INFEASIBLE
     return status, bound, began
+
+
+def _begun(
+    contest: _Contest,
+    floor: Callable[[Observe], Solution],
+    engines: Sequence[Any],
+    began: float,
+    observe: Observe | None,
+) -> tuple[Solution | None, float]:
+    """The first plan, which nothing that follows is worse than, and a bound.
+
+    Judging a large plan takes as long as all the rest of the beginning: the bound is found
+    meanwhile, and engines make ready. With a step budget one thing comes after the other.
+    """
+    problem, budget = contest.problem, contest.request.budget
+    found = contest.apart({"greedy": floor}, None, observe)
+    if budget.seconds is None or len(problem.tasks) < BESIDE_JUDGING_TASKS:
+        contest.enter_all(found)
+        return found["greedy"], _bound(problem, budget, began)
+    with ThreadPoolExecutor(1) as pool:
+        judging = pool.submit(contest.enter_all, found)
+        bound = _bound(problem, budget, began)
+        left = _left(budget, began, 0.0).seconds
+        able = [e for e in engines if hasattr(e, "prepare")]
+        if left and able and isinstance(problem, Problem):
+            ready = {e.name: partial(_prepared, e, problem, left) for e in able}
+            run_apart(ready, time.perf_counter() + left)
+        judging.result()
+    return found["greedy"], bound
+
+
+def _prepared(engine: Any, problem: Problem, seconds: float, check: Callable[[], None]) -> None:
+    engine.prepare(problem, seconds)
 
 
 def _encoded(request: PlanRequest, left_out: Mapping[str, str] | None) -> Problem | Choices:
@@ -282,14 +319,14 @@ class _Contest:
         """The schedule entered last; a solver may hand back what it was given."""
         self.warnings: list[str] = []
 
-    def take_part(
+    def apart(
         self,
         engines: Mapping[str, Callable[[Observe], Solution]],
         overdue: float | None,
         observe: Observe | None,
         known: float = float("-inf"),
     ) -> dict[str, Solution | None]:
-        """Let engines solve, each apart, and enter what they find; None for one that fails.
+        """Let engines solve, each apart; None for one that fails.
 
         An engine whose schedule costs no more than the `known` bound is asked to end.
         """
@@ -309,12 +346,14 @@ class _Contest:
             return solve
 
         found = run_apart({name: work(engine) for name, engine in engines.items()}, overdue)
-        for name, outcome in found.items():
-            if outcome.fault is not None:
-                self.warnings.append(f"{name} {outcome.fault}")
-            elif outcome.result is not None:
-                self._enter_apart(name, outcome.result.schedule)
+        self.warnings += [f"{name} {one.fault}" for name, one in found.items() if one.fault]
         return {name: outcome.result for name, outcome in found.items()}
+
+    def enter_all(self, found: Mapping[str, Solution | None]) -> None:
+        """Enter what engines found."""
+        for name, solution in found.items():
+            if solution is not None:
+                self._enter_apart(name, solution.schedule)
 
     def _enter_apart(self, solver: str, schedule: Schedule | None) -> None:
         """Enter what an engine found, which may be no schedule at all."""
@@ -349,8 +388,10 @@ class _Contest:
         """Judge a schedule, and keep it if it is the best; what is wrong with it, if anything."""
         if schedule is None or schedule is self.judged:
             return None
+        began = time.perf_counter()
         with uncollected():
             fault = self.enter(solver, _decoded(self.problem, schedule))
+        self.slowest_s = max(self.slowest_s, time.perf_counter() - began)
         self.judged = schedule
         return fault
 

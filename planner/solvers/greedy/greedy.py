@@ -9,9 +9,15 @@ from typing import ClassVar
 import numpy as np
 
 from plancast.planner.arrays.graph import priority_order
+from plancast.planner.arrays.list_schedule import (
+    EARLIEST_END,
+    LEAST_COST,
+    FirstFits,
+    first_fits,
+    list_schedule,
+)
 from plancast.planner.arrays.modes import Choices
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
-from plancast.planner.arrays.schedule import EARLIEST_END, LEAST_COST, list_schedule
 from plancast.planner.model.domain import HOUR_S
 from plancast.planner.model.messages import Budget, Status
 from plancast.planner.solvers.base import Observe, Solution, at_least
@@ -33,7 +39,7 @@ PASSES: tuple[tuple[str, int], ...] = (
 )
 """Orders and rules, the most promising first: one for deadlines, one for waiting."""
 LEARNED = "learned"
-LEARNED_AT = 2
+LEARNED_PASSES = {1: (LEARNED, EARLIEST_END), 3: (LEARNED, LEAST_COST)}
 """Where in the passes the learned order for waiting stands, where waiting has a price."""
 
 
@@ -69,7 +75,8 @@ class Greedy:
         pairs = max(1, len(problem.tasks) * len(problem.workers))
         passes = [p for p in PASSES if p[0] != "smith" or waiting_costs(problem)]
         if waiting_costs(problem):
-            passes.insert(LEARNED_AT, (LEARNED, LEAST_COST))
+            for place, learned in LEARNED_PASSES.items():
+                passes.insert(place, learned)
         passes = passes[: max(1 + waiting_costs(problem), self.work // pairs)]
         keys = priorities(problem)
         best: Schedule | None = None
@@ -78,7 +85,7 @@ class Greedy:
             late = budget.seconds is not None and time.perf_counter() - began > budget.seconds
             if late and best is not None:
                 break
-            if name == LEARNED:
+            if name == LEARNED and name not in keys:
                 keys[name] = learned_priority(problem, WAITING)
             order = priority_order(keys[name], problem.link_ptr, problem.before)
             schedule = schedule_in_order(problem, order, rule)
@@ -137,9 +144,20 @@ def schedule_in_order(problem: Problem, order: Ints, rule: int) -> Schedule | No
         problem.kind, problem.allowed, problem.duration, problem.worker_class, problem.link_ptr,
         problem.link, problem.free_from, problem.share,
         problem.last_end.copy(), problem.on.copy(), problem.load_h.copy(), problem.rates,
-        spare,
+        spare, _fits(problem),
     )  # fmt: skip
     if failed >= 0:
         return None
     held = None if spare is None else spare.devices
     return Schedule(start, end, worker, devices=held and held.mask[: len(worker)])
+
+
+def _fits(problem: Problem) -> FirstFits:
+    """What is known of room on workers before a list schedule begins, found once for a problem."""
+    if "first_fits" not in problem.memory:
+        problem.memory["first_fits"] = first_fits(
+            problem.kind, problem.demand, problem.shortest, problem.shards, problem.release,
+            len(problem.workers),
+        )  # fmt: skip
+    found: FirstFits = problem.memory["first_fits"]
+    return found._replace(none_before=found.none_before.copy())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, cast
 
 import numpy as np
@@ -94,6 +94,9 @@ GUIDED_PART = 0.25
 """Part of the budget that list schedules steered by the relaxation may take."""
 PAIR_S = 5e-8
 """What one of them takes at most for each task and worker that it may run on."""
+
+READY = "ready for ruin and recreate"
+"""Where ``Problem.memory`` has what ``LargeNeighbourhood.prepare`` made."""
 
 
 @dataclass(frozen=True)
@@ -211,14 +214,12 @@ class LargeNeighbourhood:
                 problem, record.best, record.offer, record.ended, rng, steps=steps,
                 until=began + seconds - END_S, threads=min(self.threads, cores()),
             )  # fmt: skip
-        relaxation = relax(problem)
-        first = record.best
+        ready = problem.memory.pop(READY, None) or self._ready(problem, seconds)
+        relaxation, first = ready.relaxation, record.best
         if relaxation is not None:
             until = began + GUIDED_PART * seconds
-            pairs = float(problem.allowed.sum(axis=1)[problem.kind].sum())
-            if time.perf_counter() + PAIR_S * pairs < began + seconds:
-                first = self._guided(problem, relaxation, record, until)
-        fixed = with_pool(fixed_arrays(problem), relaxation, rng)
+            first = self._guided(problem, ready, record, began + seconds, until)
+        fixed = with_pool(ready.fixed, relaxation, rng)
         most = self._most(problem, seconds, steps)
         level = self._level(problem, relaxation)
         search = _Search(self, problem, fixed, record, first, most, level, rng)
@@ -247,22 +248,74 @@ class LargeNeighbourhood:
         by_work = relaxation.makespan_s > BY_WORK * relaxation.least_end_s
         return self.level if by_work else 0.0
 
+    def prepare(self, problem: Problem, seconds: float) -> None:
+        """Make what a search of a large problem begins with, while its first plan is being judged.
+
+        Parameters
+        ----------
+        problem : Problem
+            Its memory keeps what is made, for the next search alone.
+        seconds : float
+            Those that the search will have, about.
+        """
+        if suits(problem):
+            return
+        ready, now = self._ready(problem, seconds), time.perf_counter()
+        if ready.relaxation is not None and _may_guide(problem, now + seconds):
+            until = now + GUIDED_PART * seconds
+            ready = replace(ready, guided=tuple(self._lists(problem, ready, until)))
+        problem.memory[READY] = ready
+
+    def _ready(self, problem: Problem, seconds: float) -> _Ready:
+        limit = None if seconds == float("inf") else seconds
+        return _Ready(relax(problem, limit), fixed_arrays(problem))
+
+    def _lists(self, problem: Problem, ready: _Ready, until: float) -> Iterator[Schedule]:
+        assert ready.relaxation is not None
+        passes = 1 if len(problem.tasks) > FEW_TASKS else len(PASSES)
+        return guided_schedules(
+            problem, ready.relaxation, fixed=ready.fixed, until=until, passes=passes
+        )
+
     def _guided(
-        self, problem: Problem, relaxation: Relaxation, record: _Record, until: float
+        self, problem: Problem, ready: _Ready, record: _Record, end: float, until: float
     ) -> Schedule:
         """The schedule to start from: one that follows the relaxation, unless that is far costlier.
 
         Who works where is harder to repair by small moves than when.
         """
         best, least = record.best, record.cost * GUIDED_HANDICAP
-        passes = 1 if len(problem.tasks) > FEW_TASKS else len(PASSES)
-        for schedule in guided_schedules(problem, relaxation, until=until, passes=passes):
+        schedules: Iterable[Schedule] = ready.guided or ()
+        if ready.guided is None and _may_guide(problem, end):
+            schedules = self._lists(problem, ready, until)
+        for schedule in schedules:
             record.offer(schedule)
             if (cost := full_cost(problem, schedule)) < least:
                 best, least = schedule, cost
             if cost > HOPELESS * record.cost:
                 break
         return best
+
+
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """What a search begins with; ``guided`` is None where no list schedules were made yet."""
+
+    relaxation: Relaxation | None
+    fixed: Fixed
+    guided: tuple[Schedule, ...] | None = None
+
+
+def _may_guide(problem: Problem, end: float) -> bool:
+    """Whether a list schedule that the relaxation steers ends by a moment, and may be of use.
+
+    Where waiting has a price it costs twice the plan that greedy made: small batches alone have the
+    time to see.
+    """
+    if len(problem.tasks) > FEW_TASKS and waiting_costs(problem):
+        return False
+    pairs = float(problem.allowed.sum(axis=1)[problem.kind].sum())
+    return time.perf_counter() + PAIR_S * pairs < end
 
 
 def _lasts(problem: Problem, seconds: float, steps: int | None) -> bool:

@@ -36,7 +36,12 @@ SPARE = 16
 
 
 def guided_schedules(
-    problem: Problem, relaxation: Relaxation, *, until: float = float("inf"), passes: int = 99
+    problem: Problem,
+    relaxation: Relaxation,
+    *,
+    fixed: Fixed | None = None,
+    until: float = float("inf"),
+    passes: int = 99,
 ) -> Iterator[Schedule]:
     """List schedules that follow the relaxation, the most promising first.
 
@@ -44,6 +49,8 @@ def guided_schedules(
     ----------
     problem : Problem
     relaxation : Relaxation
+    fixed : Fixed, optional
+        The arrays of the problem, where they have been made.
     until : float
         ``time.perf_counter`` after which no further one is begun.
     passes : int
@@ -63,7 +70,7 @@ def guided_schedules(
     """
     keys = priorities(problem, relaxation.makespan_s)
     second = relaxation.cost / max(1.0, relaxation.makespan_s) / len(problem.workers)
-    fixed = fixed_arrays(problem)
+    fixed = fixed_arrays(problem) if fixed is None else fixed
     fitted: dict[float, Fixed] = {}
     work = np.bincount(problem.kind, problem.piece_seconds, minlength=len(problem.allowed))
     free = relaxation.costlier <= 1e-9 * relaxation.cost

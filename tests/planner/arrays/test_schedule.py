@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -11,19 +12,24 @@ from hypothesis import strategies as st
 
 from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.graph import heads_and_tails, priority_order, successors
+from plancast.planner.arrays.list_schedule import (
+    EARLIEST_END,
+    LEAST_COST,
+    FirstFits,
+    first_fits,
+    list_schedule,
+)
 from plancast.planner.arrays.problem import Problem
 from plancast.planner.arrays.schedule import (
-    EARLIEST_END,
     FAR,
-    LEAST_COST,
     build_profile,
     close,
     earliest_start,
     latest_start,
-    list_schedule,
     occupy,
     with_room,
 )
+from plancast.planner.instances.generate import generate_batch, generate_cluster
 from tests.oracles.random_requests import random_request
 
 CALM = 40
@@ -215,15 +221,7 @@ def test_list_schedule(rule: int) -> None:
         if problem.infeasible or not problem.tasks:
             continue
         order = priority_order(rng.random(len(problem.tasks)), problem.link_ptr, problem.before)
-        start, end, worker, failed = list_schedule(
-            order, rule, 0.1, *problem.profile(), problem.demand, problem.release,
-            problem.raw_release, problem.deadline, problem.hard_end, problem.last_start,
-            problem.max_stretch, problem.weight, problem.shards, problem.shard_ptr, problem.gang,
-            problem.kind, problem.allowed, problem.duration, problem.worker_class,
-            problem.link_ptr, problem.link, problem.free_from,
-            problem.share, problem.last_end.copy(), problem.on.copy(), problem.load_h.copy(),
-            problem.rates, problem.spare_profile(),
-        )  # fmt: skip
+        start, end, worker, failed = listed(problem, order, rule, known_of(problem))
         slow = SlowCluster(problem, horizon=80)
         for i in (int(i) for i in order):
             not_before = max(
@@ -250,6 +248,50 @@ def test_list_schedule(rule: int) -> None:
             placed_all += 1
     assert placed_all > 60
     assert gave_up > 0
+
+
+def known_of(problem: Problem) -> FirstFits:
+    """What a list schedule knows of room before it begins."""
+    return first_fits(
+        problem.kind, problem.demand, problem.shortest, problem.shards, problem.release,
+        len(problem.workers),
+    )  # fmt: skip
+
+
+def listed(
+    problem: Problem, order: np.ndarray, rule: int, known: FirstFits
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """What ``list_schedule`` makes of an order."""
+    return list_schedule(
+        order, rule, 0.1, *problem.profile(), problem.demand, problem.release,
+        problem.raw_release, problem.deadline, problem.hard_end, problem.last_start,
+        problem.max_stretch, problem.weight, problem.shards, problem.shard_ptr, problem.gang,
+        problem.kind, problem.allowed, problem.duration, problem.worker_class,
+        problem.link_ptr, problem.link, problem.free_from,
+        problem.share, problem.last_end.copy(), problem.on.copy(), problem.load_h.copy(),
+        problem.rates, problem.spare_profile(), known,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", [EARLIEST_END, LEAST_COST])
+def test_what_is_known_of_room_changes_no_schedule(rule: int) -> None:
+    """Large batches would be planned in less time, and worse: a gap would be overlooked."""
+    known_once = 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        cluster = generate_cluster(4, seed)
+        problem = encode(generate_batch(60, cluster, seed, gang_share=0.1, label_share=0.1))
+        if seed % 2:  # released one after the other
+            problem = replace(problem, release=np.sort(rng.integers(0, 4000, 60)), memory={})
+        order = priority_order(rng.random(len(problem.tasks)), problem.link_ptr, problem.before)
+        known = known_of(problem)
+        known_once += int((known.row > 0).sum())
+        nothing = FirstFits(np.zeros_like(known.row), np.zeros(1, np.int64), np.zeros((1, 4), int))
+        mine, plain = (listed(problem, order, rule, k) for k in (known, nothing))
+        for found, expected in zip(mine, plain, strict=True):
+            assert np.array_equal(found, expected)
+        assert (nothing.none_before == 0).all()
+    assert known_once > 200
 
 
 @st.composite

@@ -13,6 +13,7 @@ from scipy.optimize import linprog
 
 from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.graph import least_busy_times
+from plancast.planner.bounds import lower_bound as lower_bounds
 from plancast.planner.bounds import relaxation
 from plancast.planner.bounds.lower_bound import (
     bound_by_parts,
@@ -108,6 +109,52 @@ def test_a_worker_is_on_from_when_it_is_free() -> None:
     # 5 s late; on from 50 s to 70 s, 10 s of it with half of the worker busy.
     assert best.cost == pytest.approx(5 + 100 * 20 + 300 * 0.5 * 10)
     assert 0.99 * best.cost < lower_bound(encode(request), timed=True) <= best.cost
+
+
+class Looks:
+    """A clock that goes on by a second at each look, and notes what is begun too late."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.now_s, self.begun, self.late = seconds, 0.0, 0, 0
+
+    def look(self) -> float:
+        """What it says now."""
+        self.now_s += 1
+        return self.now_s
+
+    def noted(self, part: Callable[..., object]) -> Callable[..., object]:
+        """The same part of a bound, noted when it is begun."""
+
+        def begin(*arguments: object) -> object:
+            self.begun += 1
+            self.late += self.now_s > self.seconds + 1
+            return part(*arguments)
+
+        return begin
+
+
+def test_a_bound_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a large batch the bound would be looked for long after the plan is due.
+
+    Nothing is begun after that, and what is known by then is a bound.
+    """
+    begun, weaker = 0, 0
+    for problem in plannable(range(40)):
+        whole = lower_bound(problem, timed=True)
+        assert lower_bound(problem, timed=True, seconds=0.0) == -np.inf
+        for seconds in (1, 2, 3, 5, 8, 60):
+            clock = Looks(seconds)
+            with monkeypatch.context() as patched:
+                patched.setattr(lower_bounds.time, "perf_counter", clock.look)
+                for name in ("relax", "queue_cost", "timed_cost"):
+                    patched.setattr(lower_bounds, name, clock.noted(getattr(lower_bounds, name)))
+                found = lower_bound(replace(problem, memory={}), timed=True, seconds=seconds)
+            assert clock.late == 0
+            assert found <= whole + 1e-9 * max(1.0, abs(whole))
+            begun += clock.begun
+            weaker += found < whole - 1e-9
+    assert begun > 100
+    assert weaker > 20
 
 
 @pytest.mark.slow

@@ -26,8 +26,10 @@ from plancast.planner.model.domain import (
 from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.judge_response import validate_response
 from plancast.planner.model.messages import Budget, PlanRequest, Status, to_json
+from plancast.planner.planning import plan as planning
 from plancast.planner.planning.plan import plan
 from plancast.planner.solvers import SOLVERS
+from plancast.planner.solvers.lns.lns import LargeNeighbourhood
 from plancast.planner.worlds.simulate import execute
 from tests.conftest import cases
 from tests.oracles.random_requests import random_request
@@ -142,6 +144,29 @@ def test_auto_is_never_late(tasks: int, workers: int, budgets_s: tuple[float, ..
             spent_s = clock() - began
         assert response.plan is not None
         assert spent_s <= seconds + max(0.05 * seconds, 0.05)
+
+
+@pytest.mark.parametrize("prepares", [True, False])
+def test_a_plan_judged_beside_the_search_is_judged(
+    prepares: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large batch's first plan would be lost, or what engines make ready cost the answer."""
+    monkeypatch.setattr(planning, "BESIDE_JUDGING_TASKS", 1)
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("nothing is ready")
+
+    if not prepares:
+        monkeypatch.setattr(LargeNeighbourhood, "prepare", fails)
+    request = generate_batch(80, generate_cluster(5, 0), 0)
+    greedy = plan(replace(request, budget=Budget(None, 10)), "greedy")
+    response = plan(replace(request, budget=Budget(0.5)), "lns")
+    assert response.plan is not None
+    assert not validate_response(request, response)
+    assert response.cost is not None
+    assert greedy.cost is not None
+    assert response.lower_bound is not None
+    assert response.lower_bound <= response.cost <= greedy.cost
 
 
 def test_no_time_at_all_still_gives_the_greedy_plan() -> None:
