@@ -287,14 +287,17 @@ def _turn(c, r, s, k, queue, waiting, fresh, some, limit, last, actual):
     every = np.arange(s.back.shape[0])
     missing, release, free, demand = s.missing, c.release, s.free, c.demand
     allowed, kind, row, rate, bound, gang = c.allowed, c.kind, r.row, r.rate, r.bound, c.shards
+    taken, home, shard_ptr = k.taken, r.home, c.shard_ptr
     kept = 0
     for place in range(waiting):
         i = queue[place]
         ready = missing[i] == 0 and release[i] <= k.now
         room = ready
-        if room and not bound and not fresh[i]:
-            # Most have room nowhere: seen here, since handing over tuples of arrays costs
-            # ten times what the question costs.
+        # Most have room nowhere: seen here, since handing over tuples of arrays costs ten times
+        # what the question costs.
+        if room and bound:
+            room = not taken[home[shard_ptr[i]]]
+        elif room and not fresh[i]:
             room = False
             for w in some:
                 if allowed[kind[i], w] and rate[row[i], w] <= limit and _fits(free[w], demand[i]):
@@ -306,8 +309,8 @@ def _turn(c, r, s, k, queue, waiting, fresh, some, limit, last, actual):
         queue[kept] = i
         kept += 1
         if bound:
-            for p in range(c.shard_ptr[i], c.shard_ptr[i + 1]):
-                k.taken[r.home[p]] = True
+            for p in range(shard_ptr[i], shard_ptr[i + 1]):
+                taken[home[p]] = True
         elif ready and last:
             fresh[i] = False
     return kept

@@ -156,6 +156,11 @@ class Forecasts:
         self.points = learn and all(
             e is None or len(e.levels) == 1 for row in self.by_class for e in row
         )
+        self.point_s = np.array(
+            [[0.0 if e is None else float(e.at(0.5)) for e in row] for row in self.by_class]
+        ).reshape(arena.estimate.shape)
+        limits = [0 if task.requested_s is None else task.requested_s for task in arena.tasks]
+        self.limit_s = np.array(limits, np.int64).reshape(-1, 1)
         self.belief: Belief | None = None
         self._whole: dict[float, Ints] = {}
 
@@ -215,6 +220,11 @@ class Forecasts:
 
     def _at(self, level: float) -> Ints:
         arena = self.arena
+        if self.points:
+            result = self._believed(self.point_s, 0.0, min(level, LIMIT_LEVEL))
+            if level >= LIMIT:
+                result = np.where(self.limit_s > 0, self.limit_s, result)
+            return np.where((self.point_s > 0) & (arena.estimate > 0), result, 0)
         result = np.zeros_like(arena.estimate)
         for i, row in enumerate(self.by_class):
             limit = arena.tasks[i].requested_s
@@ -223,10 +233,8 @@ class Forecasts:
                     continue
                 if level >= LIMIT and limit is not None:
                     result[i, c] = limit
-                elif not self.points:
-                    result[i, c] = estimate.at(min(level, LIMIT_LEVEL))
                 else:
-                    result[i, c] = self._believed(estimate.at(0.5), 0.0, min(level, LIMIT_LEVEL))
+                    result[i, c] = estimate.at(min(level, LIMIT_LEVEL))
         return result
 
     def _remaining(self, i: int, c: int, age: int, level: float) -> int:
@@ -238,10 +246,10 @@ class Forecasts:
         below = min(level, LIMIT_LEVEL)
         if not self.points:
             return estimate.remaining_at(below, age)
-        return max(1, self._believed(estimate.at(0.5), float(age), below) - age)
+        return max(1, int(self._believed(self.point_s[i, c], float(age), below)) - age)
 
-    def _believed(self, forecast_s: int, age: float, level: float) -> int:
+    def _believed(self, forecast_s: Floats, age: float, level: float) -> Ints:
         # Before anything has been seen the forecast is the middle.
         belief = self.belief or Belief(0.0, 0.0, 1.0, self.first_spread)
-        seconds = belief.quantile(np.array([float(forecast_s)]), np.array([age]), level)
-        return int(np.rint(min(float(seconds[0]), 1e12)))
+        seconds = belief.quantile(np.maximum(forecast_s, 1.0), np.asarray(age), level)
+        return np.rint(np.minimum(seconds, 1e12)).astype(np.int64)
