@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import psutil
 import pytest
 
 from plancast.pipelines.engines.base import Ended, Order, Rejected, Started, WorkerWindows
-from plancast.pipelines.engines.patient import PatientEngine
+from plancast.pipelines.engines.patient import PatientEngine, patiently
 from plancast.pipelines.engines.shift import begun_at
 from plancast.pipelines.engines.slurm import CommandFailed, SlurmEngine, run_command
 from plancast.pipelines.master.batch import carry_out
@@ -218,7 +219,7 @@ def test_a_second_batch_with_the_same_ids_runs(slurm: Inside, tmp_path: Path) ->
 
 def test_a_batch_survives_the_loss_of_a_node(slurm: Inside, tmp_path: Path) -> None:
     """The demo at a small size: a node goes down half-way, and all tasks end."""
-    tasks = tuple(Task(f"t{k}", {"cpu": 2000, "mem": 64}) for k in range(10))
+    tasks = tuple(Task(f"t{k}", {"cpu": 2000, "mem": 64}) for k in range(12))
     estimates = {t.id: {"*": DurationEstimate.certain(3)} for t in tasks}
     request = PlanRequest("slurm", Snapshot(0, 0, NODES, tasks), estimates)
     engine = SlurmEngine(NODES, slurm, batch="second")
@@ -235,7 +236,7 @@ def test_a_batch_survives_the_loss_of_a_node(slurm: Inside, tmp_path: Path) -> N
         command=command_of(f"sleep 2; echo $PLANCAST_ID >> {tmp_path}/done", shell=True),
     )  # fmt: skip
     assert down, found
-    assert found["completed"] == 10
+    assert found["completed"] == 12
     assert any(p["choice"] == "repair" for p in found["plans"]), found
     assert set((tmp_path / "done").read_text().split()) == {t.id for t in tasks}
     assert os.getuid() == 0
@@ -276,8 +277,8 @@ def batch_with(
                 else:
                     # A drain may not have outlived its controller: then there is none to end.
                     with suppress(*((CommandFailed,) if how == "RESUME" else ())):
-                        slurm(["scontrol", "update", f"NodeName={what}", f"State={how}",
-                               "Reason=test"])  # fmt: skip
+                        words = [f"NodeName={what}", f"State={how}", "Reason=test"]
+                        patiently(partial(slurm, ["scontrol", "update", *words]), 120.0)
 
     return carry_out(
         begun_at(request, engine.now_s()), PatientEngine(engine, 120.0, away=away),
