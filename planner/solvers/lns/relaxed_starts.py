@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from plancast.planner.arrays import interruption
-from plancast.planner.arrays.graph import priority_order
+from plancast.planner.arrays.graph import dues, priority_order
 from plancast.planner.arrays.problem import Floats, Problem, Schedule
 from plancast.planner.bounds.relaxation import Relaxation
 from plancast.planner.model.domain import HOUR_S
 from plancast.planner.solvers.greedy.priority_rules import priorities
 from plancast.planner.solvers.lns import ruin
 from plancast.planner.solvers.lns.local_search import fixed_arrays, schedule_of, state_arrays
-from plancast.planner.solvers.lns.ruin import Fixed
+from plancast.planner.solvers.lns.ruin import FAR, Fixed
 
 PASSES: tuple[tuple[str, bool, float, float], ...] = (
     ("latest", False, 1.02, 0.005),
@@ -31,6 +31,11 @@ as a part of what a worker's second costs on average."""
 ROOMY, EACH = 3, 15
 """Index of the pass that is made first where a worker has fewer tasks than so many on average:
 these pack worse, and need a longer makespan."""
+AREA = 0.5
+"""By so many seconds a task that is due comes later for each second of a whole worker that it takes
+by weight: not all can be in time, and those that take little make little late."""
+SEARCHED_TASKS = 2_000
+"""Up to so many tasks all come by their latest start: moves soon repair what is late."""
 SPARE = 16
 """Pieces for which each row of a fresh state has room; it grows."""
 
@@ -69,6 +74,8 @@ def guided_schedules(
     for a part of the makespan are taken as some workers that are on for all of it.
     """
     keys = priorities(problem, relaxation.makespan_s)
+    if len(problem.tasks) > SEARCHED_TASKS:
+        keys["latest"] = _small_sooner(problem, relaxation.makespan_s, keys)
     second = relaxation.cost / max(1.0, relaxation.makespan_s) / len(problem.workers)
     fixed = fixed_arrays(problem) if fixed is None else fixed
     fitted: dict[float, Fixed] = {}
@@ -92,6 +99,17 @@ def guided_schedules(
         )  # fmt: skip
         if failed < 0:
             yield schedule_of(state.ts, state.ps)
+
+
+def _small_sooner(problem: Problem, makespan_s: float, keys: Mapping[str, Floats]) -> Floats:
+    """The order by latest start, where of tasks that are due those that take little go sooner."""
+    due, weight, rest = dues(
+        problem.deadline, problem.weight, problem.shortest, problem.pred_ptr, problem.pred
+    )
+    area = keys["smith"] * problem.weight / np.maximum(weight, 1e-9)
+    own = due - problem.shortest + AREA * area
+    urgent = np.minimum(own, makespan_s - problem.shortest - rest)
+    return np.where(due < FAR // 2, urgent, keys["latest"])
 
 
 def _guided(fixed: Fixed, relaxation: Relaxation, room: float) -> Fixed:

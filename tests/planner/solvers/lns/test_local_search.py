@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.problem import Schedule
 from plancast.planner.bounds.relaxation import relax
+from plancast.planner.instances.cluster import read_cluster
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import (
     DurationEstimate,
@@ -25,7 +27,7 @@ from plancast.planner.model.domain import (
 )
 from plancast.planner.model.messages import Budget, PlanRequest
 from plancast.planner.solvers import SOLVERS
-from plancast.planner.solvers.lns import lns, local_search
+from plancast.planner.solvers.lns import lns, local_search, relaxed_starts
 from plancast.planner.solvers.lns.local_search import PLACES, Shape, Walk, fixed_arrays, with_pool
 from plancast.planner.solvers.lns.relaxed_starts import PASSES, guided_schedules
 
@@ -72,6 +74,22 @@ def test_calls_of_the_kernel_are_long_enough_for_their_start(
     Timed().step_until(1.0, 1.0, 0.0, Shape(4, 3, 0.1, 1e-12))
     assert clock.calls * 4e-7 * tasks < 0.12
     assert clock.now < 1.05
+
+
+def test_small_tasks_that_are_due_go_sooner_in_large_batches(
+    shared_data: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where not all can be in time many would be late for the sake of a few large ones."""
+    path = shared_data("benchmarks/cluster/cluster-10000x1000-0.json.gz")
+    problem = encode(read_cluster(path).request)
+    relaxation = relax(problem)
+    assert relaxation is not None
+    costs = []
+    for tasks in (2_000, 10_000):
+        monkeypatch.setattr(relaxed_starts, "SEARCHED_TASKS", tasks)
+        costs.append(problem.cost(next(guided_schedules(problem, relaxation, passes=1))))
+    sooner, plain = costs
+    assert sooner < 0.99 * plain
 
 
 def test_guided_schedules_end_with_one_that_is_far_too_dear(
