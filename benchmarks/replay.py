@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.replay_robust import WINDOWS, robust_section, run_robust
 from plancast.pipelines.backtest.backtest import backtest, is_kept, open_backtest
 from plancast.pipelines.backtest.estimates import Cell, parse_estimates
 from plancast.pipelines.backtest.opened import Backtest
@@ -40,6 +41,7 @@ FILES = {
     "Lublin-1": "lublin-256-1.swf.gz",
     "Lublin-2": "lublin-256-2.swf.gz",
 }
+ROBUST = "robust-"
 _BACKFILLINGS = ("easy requested", "easy-sjbf requested", "easypp last_two")
 CELLS: dict[str, tuple[str, ...]] = {
     "KTH-SP2": (
@@ -265,6 +267,7 @@ def page(facts: dict[str, Any]) -> str:
     for log in FILES:
         if log in facts:
             lines += ["", *_table(log, facts[log])]
+    lines += robust_section(facts)
     return "\n".join(lines) + "\n"
 
 
@@ -312,7 +315,7 @@ def _table(log: str, report: dict[str, Any]) -> list[str]:
 
 def main(names: list[str]) -> None:
     """Run the named parts, in this order, and write the page."""
-    known = [*FILES, "million"]
+    known = [*FILES, "million", *(f"{ROBUST}{log}" for log in WINDOWS)]
     model = "--no-model" not in names
     names = [name for name in names if name != "--no-model"] or known
     unknown = [name for name in names if name not in known]
@@ -324,10 +327,16 @@ def main(names: list[str]) -> None:
             flags = [] if model else ["--no-model"]
             subprocess.run([sys.executable, "-m", "benchmarks.replay", name, *flags], check=True)
             continue
-        if name != "million" and not (LOGS / FILES[name]).is_file():
-            print(f"{name}: ../shared/data/logs/{FILES[name]} is missing, its last report stands")
+        log = name.removeprefix(ROBUST)
+        if name != "million" and not (LOGS / FILES[log]).is_file():
+            print(f"{name}: ../shared/data/logs/{FILES[log]} is missing, its last report stands")
             continue
-        report = run_million() if name == "million" else run_log(name, model=model)
+        if name == "million":
+            report = run_million()
+        elif name.startswith(ROBUST):
+            report = run_robust(log, LOGS / FILES[log], KEEP)
+        else:
+            report = run_log(name, model=model)
         facts = json.loads(FACTS.read_text("utf-8")) if FACTS.is_file() else {}
         facts[name] = report
         ordered = {n: facts[n] for n in known if n in facts}
