@@ -279,6 +279,7 @@ def batch_with(
                     with suppress(*((CommandFailed,) if how == "RESUME" else ())):
                         words = [f"NodeName={what}", f"State={how}", "Reason=test"]
                         patiently(partial(slurm, ["scontrol", "update", *words]), 120.0)
+                return  # what is due as well waits until the master has met this
 
     return carry_out(
         begun_at(request, engine.now_s()), PatientEngine(engine, 120.0, away=away),
