@@ -124,7 +124,7 @@ def _missing(ordered: dict[str, list[Facts]]) -> list[str]:
     ]
     if not left:
         return []
-    return [f"Not measured, to stay within half an hour of one core: {'; '.join(left)}."]
+    return [f"Not measured on ten draws: {'; '.join(left)}."]
 
 
 def main() -> None:
