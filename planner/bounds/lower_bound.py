@@ -269,7 +269,7 @@ def _is_over(until: float) -> bool:
 
 
 def _left_s(until: float) -> float | None:
-    """Seconds until a moment of ``time.perf_counter``, None for ever."""
+    """Seconds until a moment of ``time.perf_counter``; None: no limit."""
     return None if until == np.inf else max(0.0, until - time.perf_counter())
 
 

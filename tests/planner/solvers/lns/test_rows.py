@@ -196,7 +196,7 @@ def test_a_search_with_rows_makes_the_same_plan_again(monkeypatch: pytest.Monkey
 
 def test_a_walk_on_half_of_the_workers_leaves_the_others_alone() -> None:
     """Two walks over one schedule would put tasks into the same place."""
-    problem = encode(generate_batch(60, generate_cluster(6)))
+    problem = encode(generate_batch(200, generate_cluster(8)))
     first = SOLVERS["greedy"]().solve(
         problem, budget=Budget(None, 1), rng=np.random.default_rng(0)
     ).schedule  # fmt: skip
@@ -206,7 +206,7 @@ def test_a_walk_on_half_of_the_workers_leaves_the_others_alone() -> None:
     fixed.ti[:, MINE] = mine
     fixed.wi[3:, OURS] = 0
     walk = Walk(problem, fixed, first, ranks(problem), seed=1)
-    Rows(problem, walk, seed=1).step(300, 1e-3)
+    Rows(problem, walk, seed=1).step(3000, 1e-3)
     now = walk.now()
     assert (now.start[~mine] == first.start[~mine]).all()
     assert (now.worker[problem.shard_ptr[:-1]][mine] < 3).all()
