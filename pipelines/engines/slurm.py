@@ -46,6 +46,7 @@ from plancast.pipelines.engines.slurm_answers import (
     FIELDS,
     OUTCOMES,
     SEPARATOR,
+    TWICE,
     Job,
     jobs_of_json,
     jobs_of_lines,
@@ -63,6 +64,8 @@ COMMAND_S = 60.0
 """Longest time that a command may take."""
 GONE_S = 120.0
 """How long the queue must not know a submitted job that has not ended until it counts as gone."""
+ONCE = ".once"
+"""Ends the name of the file, beside a run's output, that is there once it has begun."""
 DAY_S = 86_400
 WINDOWS_S = 30.0
 """Least time between two looks at reservations."""
@@ -102,6 +105,26 @@ def run_command(arguments: Sequence[str]) -> str:
         text = f"{arguments[0]}: {lines[-1].strip() if lines else done.returncode}"
         raise Unreachable(text) if PASSING.search(done.stderr) else CommandFailed(text)
     return done.stdout
+
+
+def script(command: str, output: str) -> str:
+    """What the job runs: the command, at most once where a file can say that it has begun.
+
+    A slurmctld that was killed knows of the last seconds what its disk does: it takes a job that
+    has run for one that waits, and starts it again. That run then ends as the one before did, or
+    with ``TWICE`` where that one did not come to its end.
+    """
+    if not output:
+        return f"exec {command}"
+    return (
+        f"f={shlex.quote(output + ONCE)}\n"
+        'if (set -C; : > "$f") 2>/dev/null; then\n'
+        f"  {command}\n"
+        '  code=$?; echo "$code" > "$f"; exit "$code"\n'
+        "fi\n"
+        f'[ -e "$f" ] || exec {command}\n'
+        f'code=$(cat "$f"); exit "${{code:-{TWICE}}}"\n'
+    )
 
 
 class SlurmEngine:
@@ -179,7 +202,7 @@ class SlurmEngine:
             try:
                 self.run(["scontrol", "release", job.number])
             except CommandFailed as why:
-                self._scancel(job.number)
+                self._scancel(job)
                 raise Rejected(str(why)) from None
             job.held = False
 
@@ -210,14 +233,14 @@ class SlurmEngine:
             arguments.append(f"--time={math.ceil(order.limit_s / 60)}")
         values = [f"{name}={value}" for name, value in order.environ.items()]
         argv = [*(["env", *values] if values else []), *(order.argv or ("true",))]
-        return [*arguments, "--wrap", f"exec {shlex.join(argv)}"]
+        return [*arguments, "--wrap", script(shlex.join(argv), order.output)]
 
     def cancel(self, key: Key) -> None:
         """Cancel the job of an order."""
         self._find([key])
         job = self.known.get(key)
         if job is not None and job.state not in OUTCOMES:
-            self._scancel(job.number)
+            self._scancel(job)
 
     def events(self, wait_s: float) -> list[EngineEvent]:
         """What differs from what was reported before."""
@@ -262,9 +285,10 @@ class SlurmEngine:
             raise Unreachable(f"sbatch: answered {answer.strip()!r}, not a job's number")
         return number.group()
 
-    def _scancel(self, number: str) -> None:
+    def _scancel(self, job: Job) -> None:
+        """By its name as well: a slurmctld that was killed may have given its number to another."""
         try:
-            self.run(["scancel", number])
+            self.run(["scancel", f"--name={job.name}", job.number])
         except CommandFailed:
             return  # it has ended already
 
@@ -374,7 +398,7 @@ class SlurmEngine:
                 seen.add(key)
             for job in found:
                 if job is not chosen and job.held:
-                    self._scancel(job.number)
+                    self._scancel(job)
         return seen
 
     def _accounts(self, jobs: Sequence[Job | None]) -> list[Job]:

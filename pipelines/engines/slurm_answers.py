@@ -37,6 +37,8 @@ CLOSED_FLAGS = frozenset(
 """States of a node, or flags of one, with which it takes no job; what runs there may go on."""
 NOTHING_FOUND = 9003
 """Error number by which the accounts say that no job matches."""
+TWICE = 213
+"""Exit code of a run that Slurm has started again, though it was begun before and has not ended."""
 SEPARATOR = "\x1f"
 """Between the fields of a line: a control character that ids, states and times never hold."""
 GPUS = re.compile(r"\bgpu(?::[^:,(]+)*\(IDX:([\d,-]+)\)")
@@ -67,6 +69,8 @@ def standing(job: Job | None) -> Standing:
         return Standing("unknown")
     if job.state in LOST:
         return Standing("lost", job.start_s, job.end_s, reason=job.state.lower())
+    if job.state == "FAILED" and job.code == f"exit code {TWICE}":
+        return Standing("lost", job.start_s, job.end_s, reason="started again by Slurm")
     if job.state in OUTCOMES:
         outcome = OUTCOMES[job.state]
         reason = job.code if job.state == "FAILED" and job.code else job.state.lower()

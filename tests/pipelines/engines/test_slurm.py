@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,11 +30,13 @@ from plancast.pipelines.engines.base import (
 from plancast.pipelines.engines.slurm import (
     COMMANDS,
     GONE_S,
+    ONCE,
     CommandFailed,
     SlurmEngine,
     attached,
+    script,
 )
-from plancast.pipelines.engines.slurm_answers import SEPARATOR, jobs_of_json, jobs_of_lines
+from plancast.pipelines.engines.slurm_answers import SEPARATOR, TWICE, jobs_of_json, jobs_of_lines
 from plancast.planner.model.domain import BadRequest, Outcome, Snapshot, Worker
 from plancast.planner.model.messages import PlanRequest
 
@@ -142,7 +146,7 @@ def test_an_order_is_submitted_held_pinned_and_released() -> None:
     submitted = slurm.commands("sbatch")[0]
     for pair in (
         ("-w", "n2"), ("-J", name("t-1", 2)), ("-c", "2"), ("-o", "/out/50%%/t.log"),
-        ("--wrap", "exec env PLANCAST_ID=t-1 ./job 'a b'"),
+        ("--wrap", script("env PLANCAST_ID=t-1 ./job 'a b'", "/out/50%/t.log")),
     ):  # fmt: skip
         assert submitted[submitted.index(pair[0]) + 1] == pair[1]
     for flag in ("-H", "--no-requeue", "--mem=512M", "--gres=gpu:1", "--time=2"):
@@ -209,7 +213,7 @@ def test_of_two_jobs_for_one_order_only_one_is_released() -> None:
     engine.start(order("t"))
     assert slurm.commands("sbatch")[1:] == []
     assert slurm.commands("scontrol") == [["scontrol", "release", "8"]]
-    assert slurm.commands("scancel") == [["scancel", "9"]]
+    assert slurm.commands("scancel") == [["scancel", f"--name={name('t')}", "9"]]
 
 
 @pytest.mark.parametrize("form", [old, new])
@@ -474,3 +478,35 @@ def test_generic_resources_are_asked_for_by_their_names() -> None:
     assert asked(gpu=3000, gpu_a100=2, nvme=1) == ["gpu:a100:2,nvme:1,gpu:1"]
     assert asked(("n1", "n1"), gpu=1000, nvme=1) == ["nvme:2,gpu:2"]
     assert asked(seats=3) == []  # nothing that Slurm knows of
+
+
+def test_a_job_that_slurm_starts_again_does_nothing_twice(tmp_path: Path) -> None:
+    """A slurmctld that was killed takes a job that has run for one that waits."""
+    effects, output = tmp_path / "effects", tmp_path / "it's a run.log"
+    wanted = ("sh", "-c", 'echo ran >> "$0"; exit 4', str(effects))
+    job = Order(("t", 1), ("n1",), {"cpu": 1000}, None, wanted, output=str(output))
+
+    def code(order: Order) -> int:
+        wrapped = engine_of(Recorded()).submission(order)[-1]
+        return subprocess.run(["/bin/sh", "-c", wrapped], check=False).returncode
+
+    assert [code(job), code(job)] == [4, 4]
+    assert effects.read_text() == "ran\n"
+    (tmp_path / f"{output.name}{ONCE}").write_text("")  # begun, and killed
+    assert code(job) == TWICE
+    assert effects.read_text() == "ran\n"
+    assert code(replace(job, output=str(tmp_path / "gone" / "x.log"))) == 4
+    assert code(replace(job, output="")) == 4
+    assert effects.read_text() == "ran\n" * 3
+
+
+def test_a_run_that_slurm_began_twice_is_lost() -> None:
+    """Its task would have failed, though it was stopped half-way by nobody's wish."""
+    slurm = Recorded()
+    engine = engine_of(slurm)
+    engine.start(order("t"))
+    row = old(name("t"), 41, "FAILED", 5) | {"exit_code": TWICE << 8}
+    slurm.queue = [row]
+    assert engine.status([("t", 1)])[("t", 1)].state == "lost"
+    slurm.queue = [row | {"exit_code": 3 << 8}]
+    assert engine.status([("t", 1)])[("t", 1)].state == "ended"
