@@ -28,7 +28,7 @@ from plancast.pipelines.engines.slurm import (
 )
 from plancast.pipelines.engines.slurm_answers import Job
 from plancast.pipelines.inputs.forecast import forecast_tasks
-from plancast.pipelines.inputs.models import CHARGE_COLUMNS
+from plancast.pipelines.inputs.models import CHARGE_COLUMNS, TASK_CELLS
 from plancast.pipelines.inputs.slurm_nodes import partition_required
 from plancast.pipelines.inputs.tables import Table
 from plancast.pipelines.inputs.user_files import ClusterFile, cluster_from_content, read_tasks
@@ -169,6 +169,7 @@ def own_jobs(
     now_s = queue.made_at_s
     tasks = read_tasks(table, now_s=now_s)
     charged = _charged(table, tasks)
+    _check_limits(table, tasks)
     for task in tasks:
         _check(task, table.source, cluster)
     model = None if wishes.model is None else RuntimePredictor.load(wishes.model)
@@ -295,6 +296,17 @@ def _charged(table: Table, tasks: Sequence[Task]) -> dict[str, dict[str, str]]:
         task.id: {name: cells[row] for name, cells in columns.items() if cells[row]}
         for row, task in enumerate(tasks)
     }
+
+
+def _check_limits(table: Table, tasks: Sequence[Task]) -> None:
+    """Refuse limits that jobs which do not know of each other cannot keep."""
+    for column in ("array_limit", "singleton"):
+        for task, limit in zip(tasks, table.parse(column, TASK_CELLS[column]), strict=True):
+            if limit:
+                raise BadRequest(
+                    f"{table.source}: task {task.id}: {column}: jobs of your own cannot keep it; "
+                    "leave it out, let tasks follow each other by after, or submit to a master"
+                )
 
 
 def _check(task: Task, source: str, cluster: ClusterFile) -> None:

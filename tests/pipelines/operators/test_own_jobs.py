@@ -184,6 +184,8 @@ def test_nothing_waits_for_a_job_that_slurm_has_let_go_of() -> None:
     [
         ({"res_fpga": 1}, "res_fpga: no node of Slurm has this generic resource"),
         ({"res_nvme": 1, "shards": 2}, "res_nvme: Slurm counts it by the node"),
+        ({"array_limit": 2}, "array_limit: jobs of your own cannot keep it"),
+        ({"singleton": "yes"}, "singleton: jobs of your own cannot keep it"),
         ({"partition": "z"}, "partition z: no worker is in it; they are in a, b"),
         ({"requested_s": None}, "names no requested_s, and there is no --model"),
         ({"mode": "fast"}, "has modes; Slurm runs a job in one way"),
