@@ -58,7 +58,7 @@ def submit(
         str,
         typer.Option(
             envvar="PLANCAST_HINTS",
-            help="With --site: what Slurm is told of the plan, of nice,begin,nodelist.",
+            help="With --site: the plan as options of sbatch, of nice,begin,nodelist.",
         ),
     ] = "nice",
     advice: Annotated[

@@ -107,17 +107,17 @@ def run_command(arguments: Sequence[str]) -> str:
     return done.stdout
 
 
-def script(command: str, output: str) -> str:
-    """What the job runs: the command, at most once where a file can say that it has begun.
+def script(command: str, once: str) -> str:
+    """What the job runs: the command, at most once where the file `once` can say that it has begun.
 
     A slurmctld that was killed knows of the last seconds what its disk does: it takes a job that
     has run for one that waits, and starts it again. That run then ends as the one before did, or
     with ``TWICE`` where that one did not come to its end.
     """
-    if not output:
+    if not once:
         return f"exec {command}"
     return (
-        f"f={shlex.quote(output + ONCE)}\n"
+        f"f={shlex.quote(once)}\n"
         'if (set -C; : > "$f") 2>/dev/null; then\n'
         f"  {command}\n"
         '  code=$?; echo "$code" > "$f"; exit "$code"\n'
@@ -233,7 +233,9 @@ class SlurmEngine:
             arguments.append(f"--time={math.ceil(order.limit_s / 60)}")
         values = [f"{name}={value}" for name, value in order.environ.items()]
         argv = [*(["env", *values] if values else []), *(order.argv or ("true",))]
-        return [*arguments, "--wrap", script(shlex.join(argv), order.output)]
+        # Of this batch: what another one of the same tasks has run says nothing here.
+        once = f"{order.output}.{self.batch}{ONCE}" if order.output else ""
+        return [*arguments, "--wrap", script(shlex.join(argv), once)]
 
     def cancel(self, key: Key) -> None:
         """Cancel the job of an order."""

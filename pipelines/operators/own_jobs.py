@@ -413,7 +413,7 @@ def _in_order(tasks: Sequence[Task], starts: Mapping[str, int]) -> list[Task]:
     return done
 
 
-# -- what sbatch is told ---------------------------------------------------------------------
+# -- options of sbatch -----------------------------------------------------------------------
 
 
 def _asked(task: Task, charged: Mapping[str, str], wishes: Wishes) -> list[str]:

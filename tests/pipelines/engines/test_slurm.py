@@ -146,7 +146,7 @@ def test_an_order_is_submitted_held_pinned_and_released() -> None:
     submitted = slurm.commands("sbatch")[0]
     for pair in (
         ("-w", "n2"), ("-J", name("t-1", 2)), ("-c", "2"), ("-o", "/out/50%%/t.log"),
-        ("--wrap", script("env PLANCAST_ID=t-1 ./job 'a b'", "/out/50%/t.log")),
+        ("--wrap", script("env PLANCAST_ID=t-1 ./job 'a b'", f"/out/50%/t.log.{BATCH}{ONCE}")),
     ):  # fmt: skip
         assert submitted[submitted.index(pair[0]) + 1] == pair[1]
     for flag in ("-H", "--no-requeue", "--mem=512M", "--gres=gpu:1", "--time=2"):
@@ -486,18 +486,20 @@ def test_a_job_that_slurm_starts_again_does_nothing_twice(tmp_path: Path) -> Non
     wanted = ("sh", "-c", 'echo ran >> "$0"; exit 4', str(effects))
     job = Order(("t", 1), ("n1",), {"cpu": 1000}, None, wanted, output=str(output))
 
-    def code(order: Order) -> int:
-        wrapped = engine_of(Recorded()).submission(order)[-1]
+    def code(order: Order, batch: str = BATCH) -> int:
+        wrapped = SlurmEngine(NODES, Recorded(), batch=batch).submission(order)[-1]
         return subprocess.run(["/bin/sh", "-c", wrapped], check=False).returncode
 
     assert [code(job), code(job)] == [4, 4]
     assert effects.read_text() == "ran\n"
-    (tmp_path / f"{output.name}{ONCE}").write_text("")  # begun, and killed
+    (tmp_path / f"{output.name}.{BATCH}{ONCE}").write_text("")  # begun, and killed
     assert code(job) == TWICE
     assert effects.read_text() == "ran\n"
+    assert code(job, "another") == 4  # the same tasks again, by a state that begins anew
+    assert effects.read_text() == "ran\n" * 2
     assert code(replace(job, output=str(tmp_path / "gone" / "x.log"))) == 4
     assert code(replace(job, output="")) == 4
-    assert effects.read_text() == "ran\n" * 3
+    assert effects.read_text() == "ran\n" * 4
 
 
 def test_a_run_that_slurm_began_twice_is_lost() -> None:
