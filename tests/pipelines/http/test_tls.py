@@ -158,3 +158,13 @@ def test_a_handshake_that_does_not_come_is_not_waited_for(master: Master) -> Non
     address = urllib.parse.urlsplit(master.url)
     with socket.create_connection((address.hostname, address.port), timeout=40) as silent:
         assert silent.recv(1) == b""
+
+
+def test_a_server_may_open_as_many_files_as_its_limit_allows() -> None:
+    """A few hundred idle connections would use up what a shell gives by default."""
+    code = (
+        "import resource as r; n = r.RLIMIT_NOFILE; most = r.getrlimit(n)[1]\n"
+        "from plancast.pipelines.http.connections import allow_files\n"
+        "r.setrlimit(n, (64, most)); allow_files(); assert r.getrlimit(n) == (most, most)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
