@@ -233,9 +233,14 @@ class SlurmEngine:
             arguments.append(f"--time={math.ceil(order.limit_s / 60)}")
         values = [f"{name}={value}" for name, value in order.environ.items()]
         argv = [*(["env", *values] if values else []), *(order.argv or ("true",))]
-        # Of this batch: what another one of the same tasks has run says nothing here.
-        once = f"{order.output}.{self.batch}{ONCE}" if order.output else ""
-        return [*arguments, "--wrap", script(shlex.join(argv), once)]
+        return [*arguments, "--wrap", script(shlex.join(argv), self._once(order.output))]
+
+    def _once(self, output: str) -> str:
+        """The file that says that a run has begun: of this batch alone, and no output of a task."""
+        if not output:
+            return ""
+        folder, name = os.path.split(output)
+        return os.path.join(folder, f".{name}.{self.batch}{ONCE}")
 
     def cancel(self, key: Key) -> None:
         """Cancel the job of an order."""

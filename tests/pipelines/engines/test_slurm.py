@@ -146,7 +146,7 @@ def test_an_order_is_submitted_held_pinned_and_released() -> None:
     submitted = slurm.commands("sbatch")[0]
     for pair in (
         ("-w", "n2"), ("-J", name("t-1", 2)), ("-c", "2"), ("-o", "/out/50%%/t.log"),
-        ("--wrap", script("env PLANCAST_ID=t-1 ./job 'a b'", f"/out/50%/t.log.{BATCH}{ONCE}")),
+        ("--wrap", script("env PLANCAST_ID=t-1 ./job 'a b'", f"/out/50%/.t.log.{BATCH}{ONCE}")),
     ):  # fmt: skip
         assert submitted[submitted.index(pair[0]) + 1] == pair[1]
     for flag in ("-H", "--no-requeue", "--mem=512M", "--gres=gpu:1", "--time=2"):
@@ -492,7 +492,9 @@ def test_a_job_that_slurm_starts_again_does_nothing_twice(tmp_path: Path) -> Non
 
     assert [code(job), code(job)] == [4, 4]
     assert effects.read_text() == "ran\n"
-    (tmp_path / f"{output.name}.{BATCH}{ONCE}").write_text("")  # begun, and killed
+    # ``plancast log`` shows whatever begins with the output's name.
+    assert not list(tmp_path.glob(f"{output.name}*"))
+    (tmp_path / f".{output.name}.{BATCH}{ONCE}").write_text("")  # begun, and killed
     assert code(job) == TWICE
     assert effects.read_text() == "ran\n"
     assert code(job, "another") == 4  # the same tasks again, by a state that begins anew
