@@ -43,7 +43,9 @@ SEPARATOR = "\x1f"
 """Between the fields of a line: a control character that ids, states and times never hold."""
 GPUS = re.compile(r"\bgpu(?::[^:,(]+)*\(IDX:([\d,-]+)\)")
 """What a job holds of a node's GPUs: ``gpu:a100:2(IDX:0-1)``."""
-FIELDS = "JobIDRaw,State,Start,End,ExitCode,JobName"
+LAUNCH_S = 5
+"""Longest time that slurmd may take to find that it cannot launch a job."""
+FIELDS = "JobIDRaw,State,Start,End,ExitCode,NodeList,JobName"
 """Of a line of ``sacct``; the name is last, so that nothing in it can shift another field."""
 
 
@@ -60,6 +62,22 @@ class Job:
     code: str = ""
     devices: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """GPUs of each of its nodes, where Slurm says so."""
+    placed: bool = False
+    """Whether nodes were given to it."""
+
+    @property
+    def never_launched(self) -> bool:
+        """Whether slurmd could not launch it, and called it off.
+
+        Its spool may be full, or a killed slurmctld may have given a number twice. Slurm would
+        queue the job again if it might; as it is, only this tells it from one that a person has
+        called off: that one has no nodes yet, or ends by a signal.
+        """
+        return (
+            self.state == "CANCELLED" and self.placed and not self.code
+            and self.start_s is not None and self.end_s is not None
+            and self.end_s - self.start_s <= LAUNCH_S
+        )  # fmt: skip
 
 
 def standing(job: Job | None) -> Standing:
@@ -71,6 +89,8 @@ def standing(job: Job | None) -> Standing:
         return Standing("lost", job.start_s, job.end_s, reason=job.state.lower())
     if job.state == "FAILED" and job.code == f"exit code {TWICE}":
         return Standing("lost", job.start_s, job.end_s, reason="started again by Slurm")
+    if job.never_launched:
+        return Standing("lost", job.start_s, job.end_s, reason="not launched by its node")
     if job.state in OUTCOMES:
         outcome = OUTCOMES[job.state]
         reason = job.code if job.state == "FAILED" and job.code else job.state.lower()
@@ -112,6 +132,7 @@ def _queued(row: Mapping[str, Any]) -> Job:
     return Job(
         str(row["job_id"]), str(row.get("name") or ""), state, _moment(row.get("start_time")),
         _moment(row.get("end_time")), held, _code(row.get("exit_code")), _devices(row),
+        _placed(row.get("nodes")),
     )  # fmt: skip
 
 
@@ -145,6 +166,7 @@ def _accounted(row: Mapping[str, Any]) -> Job:
     return Job(
         str(row["job_id"]), str(row.get("name") or ""), _state(stands.get("current")),
         _moment(times.get("start")), _moment(times.get("end")), code=_code(row.get("exit_code")),
+        placed=_placed(row.get("nodes")),
     )  # fmt: skip
 
 
@@ -155,15 +177,14 @@ def jobs_of_lines(text: str) -> list[Job]:
     """
     found = []
     for line in text.splitlines():
-        number, *rest = line.split(SEPARATOR, 5)
-        if not re.fullmatch(r"\d+", number) or len(rest) != 5:
+        number, *rest = line.split(SEPARATOR, 6)
+        if not re.fullmatch(r"\d+", number) or len(rest) != 6:
             continue
-        state, start, end, code, name = rest
+        state, start, end, code, nodes, name = rest
         word = state.split()[0] if state.split() else ""
-        status = int(code.partition(":")[0]) if re.match(r"\d+:", code) else 0
         found.append(
-            Job(number, name, word, _clock(start), _clock(end),
-                code=f"exit code {status}" if status else "")
+            Job(number, name, word, _clock(start), _clock(end), code=_status(code),
+                placed=_placed(nodes))
         )  # fmt: skip
     return found
 
@@ -257,6 +278,18 @@ def _code(value: Any) -> str:
     if isinstance(number, Mapping):
         number = number.get("number") if number.get("set") else None
     return f"exit code {code}" if code else f"signal {number}" if number else ""
+
+
+def _status(text: str) -> str:
+    """An exit code of a line, as ``3:0`` or ``0:15``, in words."""
+    found = re.fullmatch(r"(\d+):(\d+)", text)
+    status, signal = (int(part) for part in found.groups()) if found else (0, 0)
+    return f"exit code {status}" if status else f"signal {signal}" if signal else ""
+
+
+def _placed(nodes: Any) -> bool:
+    """Whether a list of nodes names some; ``sacct`` writes ``None assigned``."""
+    return isinstance(nodes, str) and nodes not in ("", "(null)", "None assigned")
 
 
 def _clock(text: str) -> int | None:

@@ -352,6 +352,8 @@ class Living(Master):
     def _drain(self, name: str, closed: bool) -> None:
         self.drained = self.drained | {name} if closed else self.drained - {name}
         self.state.set_fact("drained", json.dumps(sorted(self.drained)).encode())
+        if not closed:
+            self.trust.forget(name)
         worker = self.mind.snapshot.worker_by_id.get(name)
         if worker is None or self._is_closed(worker) == closed:
             return

@@ -40,6 +40,7 @@ from plancast.pipelines.engines.base import (
 from plancast.pipelines.master.commands import ATTEMPT, Command, Invocation
 from plancast.pipelines.master.forward_clock import ForwardClock
 from plancast.pipelines.master.state import OPEN, WITHDRAWN, OrderRow, State
+from plancast.pipelines.master.trust import Trust
 from plancast.pipelines.master.windows import Windows
 from plancast.planner.model.domain import Assignment, BadRequest, Estimates, Outcome, Worker
 from plancast.planner.model.messages import (
@@ -138,8 +139,7 @@ class Master:
         often = {task for task, times in self.stopped.items() if times >= self.options.stops}
         self.mind.firm = frozenset(foreign | often)
         self.unwanted = {task for task, row in self.open.items() if row.state == "cancelling"}
-        self.losses: dict[str, list[float]] = {}
-        self.banned: dict[str, tuple[float, Worker]] = {}
+        self.trust = Trust(self.options.strikes, self.options.banned_s)
         self.windows = Windows(lambda: self.state.first_request().snapshot.workers)
         self.refused: list[str] = []
         self.reason = ""
@@ -178,7 +178,9 @@ class Master:
         steady_s = self.engine.steady_s()
         if self.checked_s is None or steady_s - self.checked_s >= self.options.check_s:
             self._check()
-        self._pardon(steady_s)
+        for worker in self.trust.pardoned(steady_s):
+            if worker.id not in self.engine.closed():
+                self._up(worker)
         self.mind.advance(self._now())
         self._think()
         self._start_due()
@@ -198,7 +200,7 @@ class Master:
         if not snapshot.pending_by_id.keys() <= self.mind.hopeless().keys():
             self.idle_since_s = None
             return False
-        if not self.losses and not self.banned and not self._closed():
+        if not self.trust.lost_any and not self._closed():
             return True
         steady_s = self.engine.steady_s()
         if self.idle_since_s is None:
@@ -294,8 +296,8 @@ class Master:
 
     def _down(self, name: str) -> None:
         snapshot = self.mind.snapshot
+        self.trust.forget(name)
         if name not in snapshot.worker_by_id:
-            self.banned.pop(name, None)
             return
         now = self._now()
         hit = [row for row in self.open.values() if name in row.workers]
@@ -316,7 +318,7 @@ class Master:
         for row in hit:
             # Where the worker is only out of sight, its old runs must not go on.
             self.engine.cancel(row.key)
-        self.losses.setdefault(name, []).append(self.engine.steady_s())
+        self.trust.lost(name, self.engine.steady_s())
 
     def _give_up(self, task: str) -> None:
         """A task that is wanted no more, or has taken its worker with it too often, has ended."""
@@ -328,14 +330,13 @@ class Master:
     def _up(self, worker: Worker) -> None:
         now, known = self._now(), self.mind.snapshot.worker_by_id.get(worker.id)
         if known is not None:
+            if self.trust.is_banned(worker.id):
+                return
             until_s = self._until_s(worker)
             if known.until_s != until_s:
                 self._tell(WorkerDraining(now, worker.id, until_s))
             return
-        steady_s, options = self.engine.steady_s(), self.options
-        recent = [at for at in self.losses.get(worker.id, ()) if steady_s - at < options.banned_s]
-        if len(recent) >= options.strikes:
-            self.banned[worker.id] = (steady_s + options.banned_s, worker)
+        if self.trust.bans(worker, self.engine.steady_s()):
             return
         with self.state.together():
             self._tell(WorkerJoined(now, worker))
@@ -374,14 +375,6 @@ class Master:
         return any(
             self._is_closed(w) and w.until_s != self._until_s(w) for w in self.mind.snapshot.workers
         )
-
-    def _pardon(self, now: float) -> None:
-        """Trust workers again that have flapped, after a while."""
-        for name, (until_s, worker) in list(self.banned.items()):
-            if now >= until_s:
-                del self.banned[name]
-                self.losses.pop(name, None)
-                self._up(worker)
 
     def cancel(self, task: str) -> None:
         """Let a task not run, or stop it; one that has ended stays as it is."""
@@ -428,11 +421,23 @@ class Master:
         if not self.open:
             return
         standing = self.engine.status([row.key for row in self.open.values()])
+        lost = set()
         for key, now in standing.items():
             row = self.open.get(key[0])
             if row is None or row.key != key or row.state == now.state == "running":
                 continue  # of most of thousands that run there is nothing new
             self._settle(row, now)
+            if now.state == "lost" and len(set(row.workers)) == 1:
+                lost.add(row.workers[0])
+        for name in sorted(lost):
+            self._doubt(name)
+
+    def _doubt(self, name: str) -> None:
+        """A worker that is up has lost runs: one that loses all it is given gets no more."""
+        worker, steady_s = self.mind.snapshot.worker_by_id.get(name), self.engine.steady_s()
+        self.trust.lost(name, steady_s)
+        if worker is not None and self.trust.bans(worker, steady_s):
+            self._close_worker(name)
 
     def _settle(self, row: OrderRow, now: Standing) -> None:
         stops = row.state in ("stopping", "cancelling")

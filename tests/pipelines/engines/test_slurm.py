@@ -65,9 +65,12 @@ def name(task: str, attempt: int = 1, batch: str = BATCH) -> str:
     return f"plancast-{batch}-{attempt}-{task}"
 
 
-def line(number: int, job: str, state: str, start: str = "Unknown", end: str = "Unknown") -> str:
+def line(
+    number: int, job: str, state: str, start: str = "Unknown", end: str = "Unknown",
+    code: str = "0:0", nodes: str = "n1",
+) -> str:  # fmt: skip
     """A line of ``sacct`` in the form that is asked for."""
-    return SEPARATOR.join((str(number), state, start, end, "0:0", job)) + "\n"
+    return SEPARATOR.join((str(number), state, start, end, code, nodes, job)) + "\n"
 
 
 class Recorded:
@@ -514,3 +517,35 @@ def test_a_run_that_slurm_began_twice_is_lost() -> None:
     assert engine.status([("t", 1)])[("t", 1)].state == "lost"
     slurm.queue = [row | {"exit_code": 3 << 8}]
     assert engine.status([("t", 1)])[("t", 1)].state == "ended"
+
+
+@pytest.mark.parametrize("source", ["squeue", "sacct", "lines"])
+def test_a_job_that_its_node_could_not_launch_is_lost(source: str) -> None:
+    """Its task would have ended as cancelled, though nobody wanted that."""
+
+    def state(at_s: int, end_s: int, nodes: str, signal: int = 0) -> str:
+        slurm = Recorded()
+        engine = engine_of(slurm)
+        engine.start(order("t"))
+        row = old(name("t"), 41, "CANCELLED", at_s)
+        row |= {"end_time": end_s, "exit_code": signal, "nodes": nodes}
+        if source == "squeue":
+            slurm.queue = [row]
+        elif source == "sacct":
+            times = {"start": at_s, "end": end_s}
+            code = {"return_code": None, "signal": {"signal_id": signal or None}}
+            current = {"current": "CANCELLED", "reason": "None"}
+            row |= {"time": times, "exit_code": code, "state": current}
+            text = json.dumps({"jobs": [row | {"nodes": nodes or "None assigned"}]})
+            engine.run = lambda asked: text if asked[0] == "sacct" else slurm(asked)
+        else:
+            said = "CANCELLED by 0"
+            slurm.accounts = line(41, name("t"), said, str(at_s), str(end_s), f"0:{signal}",
+                                  nodes or "None assigned")  # fmt: skip
+        return engine.status([("t", 1)])[("t", 1)].state
+
+    assert state(100, 100, "n1") == "lost"
+    assert state(100, 103, "n1") == "lost"
+    assert state(100, 100, "") == "ended"  # called off by hand before it had nodes
+    assert state(100, 101, "n1", signal=15) == "ended"  # while it ran
+    assert state(100, 400, "n1") == "ended"  # the same, of one that ends well when it is asked to

@@ -254,6 +254,38 @@ def test_drains_and_outages_lose_nothing(slurm: Inside, tmp_path: Path) -> None:
     assert sorted(rows) == sorted(f"t{k}" for k in range(10))
 
 
+def test_a_job_that_slurmd_cannot_launch_is_lost_and_one_called_off_is_not(slurm: Inside) -> None:
+    """Slurm says ``CANCELLED`` of both, by root."""
+    engine = SlurmEngine(NODES, slurm, batch="launch")
+    spool = slurm.folder / "spool" / "n1"
+
+    def sleeps(name: str, cpu: int = 1000) -> None:
+        engine.start(Order((name, 1), ("n1",), {"cpu": cpu}, None, ("sleep", "300")))
+
+    def until(name: str, *states: str) -> str:
+        give_up = time.monotonic() + 600
+        while time.monotonic() < give_up:
+            state = engine.status([(name, 1)])[name, 1].state
+            if state in states:
+                return state
+            time.sleep(0.2)
+        raise AssertionError(name)
+
+    away = spool.with_name("n1.away")
+    spool.rename(away)
+    try:
+        sleeps("unlaunched")
+        assert until("unlaunched", "lost", "ended") == "lost"
+    finally:
+        away.rename(spool)
+    sleeps("running")
+    until("running", "running")
+    sleeps("waiting", cpu=4000)  # there is no room for it
+    for name in ("running", "waiting"):
+        slurm(["scancel", "--name", f"plancast-launch-1-{name}"])
+    assert until("running", "lost", "ended") == until("waiting", "lost", "ended") == "ended"
+
+
 def batch_with(
     slurm: Inside,
     folder: Path,

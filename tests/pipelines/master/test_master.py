@@ -24,11 +24,8 @@ from plancast.planner.model.domain import BadRequest, DurationEstimate, Snapshot
 from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import (
     Budget,
-    Event,
     PlanRequest,
     PlanResponse,
-    WorkerJoined,
-    from_json,
 )
 from plancast.planner.planning.controller import Choice, ControlPolicy
 from plancast.planner.planning.plan import plan
@@ -76,9 +73,11 @@ def truth(request: PlanRequest, seed: int) -> Callable[[str, str], int]:
     return lambda task, _: run_s[task]
 
 
-def engine_for(request: PlanRequest, seed: int, faults: Faults) -> SimEngine:
+def engine_for(
+    request: PlanRequest, seed: int, faults: Faults, kind: type[SimEngine] = SimEngine
+) -> SimEngine:
     """A simulated cluster for a batch."""
-    return SimEngine(
+    return kind(
         request.snapshot.workers, truth(request, seed), request.snapshot.now_s, faults, seed
     )
 
@@ -455,29 +454,6 @@ def test_a_task_is_not_stopped_for_ever(tmp_path: Path) -> None:
     drive(master)
     check_truth(engine, request, master)
     assert facts(master)["runs_preempted"] == 0
-
-
-def test_a_worker_that_flaps_is_left_alone_for_a_while(tmp_path: Path) -> None:
-    """Tasks could be sent again and again to a worker that dies under each."""
-    request = batch(4, tasks=24, workers=2)
-    now = request.snapshot.now_s
-    flaps = tuple((now + 20 + 40 * k, request.snapshot.workers[1].id, 10) for k in range(12))
-    engine = engine_for(request, 4, Faults(deaths=flaps))
-    options = Options(tries=50, strikes=3, banned_s=3600)
-    master = master_of(
-        State(tmp_path / "m.db"), engine, request, QUICK, ask=quick_plan, options=options
-    )
-    drive(master)
-    check_truth(engine, request, master)
-    found = [from_json(Event, text) for (text,) in
-            master.state.base.exec_driver_sql("SELECT event FROM events ORDER BY number")]  # type: ignore[arg-type]  # fmt: skip
-    joined = [e.at_s - now for e in found if isinstance(e, WorkerJoined)]
-    # Back after two losses; after the third left alone until an hour after the last flap.
-    assert joined[:2] == [30, 70]
-    assert joined[2] >= 470 + 3600
-    assert len(joined) == 3
-    assert not [run for run in engine.runs.values()
-                if run.workers == ("w1",) and now + 100 <= run.start_s < now + 4070]  # fmt: skip
 
 
 def test_an_end_on_its_way_when_the_worker_dies_is_an_end(tmp_path: Path) -> None:
