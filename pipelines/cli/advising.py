@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as text_of
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,17 +12,12 @@ import typer
 
 from plancast.pipelines.cli.backtesting import Procs, Window
 from plancast.pipelines.cli.common import (
-    Columns,
-    Delimiter,
-    Fields,
-    MaxBad,
-    Strict,
-    Timezone,
     console,
     progress,
-    reading_of,
     table,
 )
+from plancast.pipelines.cli.log_options import reads_log
+from plancast.pipelines.inputs.reading import Reading
 from plancast.planner.model.domain import BadRequest
 
 if TYPE_CHECKING:
@@ -30,6 +26,7 @@ if TYPE_CHECKING:
 SHOWN_GROUPS = 15
 
 
+@reads_log("columns", "timezone", "fields", "delimiter", "max_bad", "strict")
 def advise(
     log: Annotated[Path, typer.Argument(help="A job log in any form that ingest takes.")],
     risk: Annotated[
@@ -61,14 +58,10 @@ def advise(
             "(auto, swf, sacct, pbs, wfformat, table)."
         ),
     ] = "auto",
-    columns: Columns = None,
-    timezone: Timezone = None,
-    fields: Fields = None,
-    delimiter: Delimiter = None,
-    max_bad: MaxBad = None,
-    strict: Strict = False,
     procs: Procs = None,
     window: Window = None,
+    *,
+    reading: Reading,
 ) -> None:
     """Say which time limit (or memory) each group of jobs should request, and what it is worth.
 
@@ -84,8 +77,7 @@ def advise(
         raise BadRequest("-o: goes with --format slurm; use --csv or --json for the others")
     if memory and slurm:
         raise BadRequest("--format slurm: writes time limits; use --csv or --json with --memory")
-    form = "auto" if slurm else format
-    reading = reading_of(form, columns, timezone, fields, delimiter, max_bad, strict)
+    reading = replace(reading, format="auto" if slurm else format)
     names = [] if dispatcher == "none" else [word.strip() for word in dispatcher.split(",")]
     with progress(f"advising {log.name}") as tell:
         said = lambda text: tell(text=text)  # noqa: E731

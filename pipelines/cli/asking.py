@@ -11,19 +11,19 @@ import typer
 
 from plancast.pipelines.cli.backtesting import Procs, Window
 from plancast.pipelines.cli.common import (
-    Columns,
-    Format,
     Seed,
     hand_over,
     progress,
-    reading_of,
     table,
 )
+from plancast.pipelines.cli.log_options import reads_log
+from plancast.pipelines.inputs.reading import Reading
 from plancast.planner.model.domain import BadRequest
 
 SHOWN_JOBS = 40
 
 
+@reads_log()
 def eta(
     request: Annotated[
         Path | None, typer.Argument(help="A PlanRequest (JSON), where no Slurm is asked.")
@@ -55,10 +55,10 @@ def eta(
         Path | None, typer.Option("--json", help="Where to write the JSON (- prints it).")
     ] = None,
     seed: Seed = 0,
-    format: Format = "auto",
-    columns: Columns = None,
     procs: Procs = None,
     window: Window = None,
+    *,
+    reading: Reading,
 ) -> None:
     """Say when each waiting job starts, why it waits, and what would help it.
 
@@ -72,7 +72,7 @@ def eta(
         )
     if backtest is not None:
         facts = _backtested(backtest, dispatcher, samples, seed,
-                            (format, columns), procs, window)  # fmt: skip
+                            reading, procs, window)  # fmt: skip
         shown: Any = _score_table(facts)
     else:
         facts = _asked(request, site, (queue, nodes, partitions), model, samples, seed, dispatcher)
@@ -85,7 +85,7 @@ def _backtested(
     dispatcher: str,
     samples: int,
     seed: int,
-    reading: tuple[str, str | None],
+    reading: Reading,
     procs: int | None,
     window: str | None,
 ) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def _backtested(
             dispatcher=dispatcher,
             samples=samples,
             seed=seed,
-            reading=reading_of(*reading, None, None, None, None, False),
+            reading=reading,
             procs=procs,
             window=window,
             progress=lambda text: tell(text=text),

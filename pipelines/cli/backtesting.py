@@ -9,21 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from plancast.pipelines.cli.common import (
-    Columns,
-    Delimiter,
-    Fields,
-    Format,
     Json,
-    MaxBad,
-    Strict,
-    Timezone,
     console,
     hand_over,
     print_json,
     progress,
-    reading_of,
     table,
 )
+from plancast.pipelines.cli.log_options import reads_log
+from plancast.pipelines.inputs.reading import Reading
 from plancast.planner.model.domain import BadRequest
 
 KEEP = Path("data/backtests")
@@ -42,6 +36,7 @@ Procs = Annotated[
 Window = Annotated[str | None, typer.Option(help="Part of the jobs to replay, as shares: 0.3:0.6.")]
 
 
+@reads_log()
 def backtest(
     log: Annotated[Path, typer.Argument(help="A job log in any form that ingest takes.")],
     cluster: Annotated[
@@ -90,13 +85,8 @@ def backtest(
     fresh: Annotated[
         bool, typer.Option(help="Replay again what an earlier backtest has kept.")
     ] = False,
-    format: Format = "auto",
-    columns: Columns = None,
-    timezone: Timezone = None,
-    fields: Fields = None,
-    delimiter: Delimiter = None,
-    max_bad: MaxBad = None,
-    strict: Strict = False,
+    *,
+    reading: Reading,
 ) -> None:
     """Replay a log under dispatchers and estimates, and judge what would have come of it.
 
@@ -125,7 +115,6 @@ def backtest(
     )
     whole = [int(number) for number in numbers]
     cells = cells_of(names, found, whole, failures=away.failures is not None, nodes=nodes)
-    reading = reading_of(format, columns, timezone, fields, delimiter, max_bad, strict)
     with progress(f"replaying {log.name}") as tell:
         test = grid.open_backtest(
             log,
@@ -216,6 +205,7 @@ def _jitter_words(jitter: dict[str, Any]) -> list[str]:
     ]
 
 
+@reads_log()
 def promote(
     log: Annotated[Path, typer.Argument(help="The log whose models compete.")],
     dispatcher: Annotated[str, typer.Option(help="Who schedules with the forecasts.")] = "planner",
@@ -223,13 +213,8 @@ def promote(
     procs: Procs = None,
     window: Window = None,
     json: Json = False,
-    format: Format = "auto",
-    columns: Columns = None,
-    timezone: Timezone = None,
-    fields: Fields = None,
-    delimiter: Delimiter = None,
-    max_bad: MaxBad = None,
-    strict: Strict = False,
+    *,
+    reading: Reading,
 ) -> None:
     """Make the challenger champion, where its forecasts make better schedules.
 
@@ -241,7 +226,6 @@ def promote(
     from plancast.pipelines.tracking.backtests import contestants, log_promotion
 
     cells_of([dispatcher], [Estimate("model")], [0])
-    reading = reading_of(format, columns, timezone, fields, delimiter, max_bad, strict)
     with progress(f"replaying {log.name}") as tell:
         test = grid.open_backtest(
             log,

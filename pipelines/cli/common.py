@@ -21,7 +21,7 @@ from rich.table import Table
 from plancast.planner.model.domain import BadRequest
 
 if TYPE_CHECKING:
-    from plancast.pipelines.inputs.reading import Reading
+    pass
 
 NO_PLAN = 3
 INVALID_PLAN = 4
@@ -32,48 +32,11 @@ INTERRUPTED = 130
 Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 Seed = Annotated[int, typer.Option(help="Seed of all that is left to chance.", min=0)]
 
-Format = Annotated[str, typer.Option(help="auto, swf, sacct, pbs, wfformat or table.")]
-Columns = Annotated[
-    str | None, typer.Option(help="Column map (YAML) of a table, or nextflow or snakemake.")
-]
-Timezone = Annotated[
-    str | None, typer.Option(help="Zone of times without an offset (Europe/Berlin); else UTC.")
-]
-Fields = Annotated[
-    str | None, typer.Option(help="Fields of a sacct log without a header: JobID,Submit,...")
-]
-Delimiter = Annotated[
-    str | None, typer.Option(help="Between the cells of a sacct log; else read from its header.")
-]
-MaxBad = Annotated[
-    str | None,
-    typer.Option(
-        help="Share of bad rows above which a log is refused; 5% if not given, beyond 5 rows."
-    ),
-]
-Strict = Annotated[bool, typer.Option("--strict", help="Refuse a log for any bad row.")]
-
 PIPED_WIDTH = 110
 """Columns of a table that goes into a pipe or a file, where there is no screen to fit."""
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 stderr = Console(stderr=True, highlight=False)
-
-
-def reading_of(
-    format: str,
-    columns: str | None,
-    timezone: str | None,
-    fields: str | None,
-    delimiter: str | None,
-    max_bad: str | None,
-    strict: bool,
-) -> Reading:
-    """How a log is read, from the options of a command."""
-    from plancast.pipelines.inputs.reading import Reading, parse_share
-
-    share = None if max_bad is None else parse_share(max_bad)
-    return Reading(format, columns, timezone, fields, delimiter, share, strict)
 
 
 def print_json(facts: Any) -> None:

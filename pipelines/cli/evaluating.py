@@ -9,23 +9,18 @@ from typing import Annotated, Any
 import typer
 
 from plancast.pipelines.cli.common import (
-    Columns,
-    Delimiter,
-    Fields,
-    Format,
-    MaxBad,
     Seed,
-    Strict,
-    Timezone,
     console,
     hand_over,
     parse_levels,
     progress,
-    reading_of,
     table,
 )
+from plancast.pipelines.cli.log_options import reads_log
+from plancast.pipelines.inputs.reading import Reading
 
 
+@reads_log()
 def evaluate(
     log: Annotated[Path, typer.Argument(help="A job log in any form that ingest takes.")],
     refit: Annotated[str, typer.Option(help="Longest time between refits: 30d, 12h.")] = "30d",
@@ -33,17 +28,12 @@ def evaluate(
     json: Annotated[
         Path | None, typer.Option("--json", help="Where to write the report as JSON (- prints it).")
     ] = None,
-    format: Format = "auto",
-    columns: Columns = None,
-    timezone: Timezone = None,
-    fields: Fields = None,
-    delimiter: Delimiter = None,
-    max_bad: MaxBad = None,
-    strict: Strict = False,
     seed: Seed = 0,
     track: Annotated[
         bool, typer.Option(help="Keep the evaluation and its model as a run in MLflow.")
     ] = True,
+    *,
+    reading: Reading,
 ) -> None:
     """Forecast every job of a log from its past, beside the rules of thumb.
 
@@ -52,7 +42,6 @@ def evaluate(
     from plancast.pipelines.backtest.evaluate_log import evaluate_file, parse_span
 
     asked, span = parse_levels(levels), parse_span(refit)
-    reading = reading_of(format, columns, timezone, fields, delimiter, max_bad, strict)
     with progress(f"walking {log.name}") as tell:
         report, walk = evaluate_file(
             log,

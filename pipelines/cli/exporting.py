@@ -9,14 +9,13 @@ import typer
 from rich.markup import escape
 
 from plancast.pipelines.cli.common import (
-    Columns,
-    Format,
     Json,
     console,
     parse_levels,
     print_json,
-    reading_of,
 )
+from plancast.pipelines.cli.log_options import reads_log
+from plancast.pipelines.inputs.reading import Reading
 
 app = typer.Typer(
     help="Write requests and learned durations in other tools' languages.", no_args_is_help=True
@@ -72,14 +71,12 @@ def export_pddl_command(
 @app.command(
     "dask-durations", epilog="Example: plancast export dask-durations log.csv -o durations.yaml"
 )
-def export_dask_durations_command(
-    log: Log, output: Output, format: Format = "auto", columns: Columns = None
-) -> None:
+@reads_log()
+def export_dask_durations_command(log: Log, output: Output, *, reading: Reading) -> None:
     """Write the mean run time of each name as Dask's default-task-durations."""
     from plancast.pipelines.inputs.files import write_text_atomic
     from plancast.pipelines.operators.durations import dask_durations
 
-    reading = reading_of(format, columns, None, None, None, None, False)
     write_text_atomic(output, dask_durations(log, reading))
     console.print(f"wrote {escape(str(output))}", soft_wrap=True)
 
@@ -88,18 +85,18 @@ def export_dask_durations_command(
     "nextflow-config",
     epilog="Example: plancast export nextflow-config trace.txt -o plancast.config",
 )
+@reads_log()
 def export_nextflow_config_command(
     log: Log,
     output: Output,
     levels: Annotated[str, typer.Option(help="Quantiles of the attempts.")] = ".9,.98",
-    format: Format = "auto",
-    columns: Columns = None,
+    *,
+    reading: Reading,
 ) -> None:
     """Write time and memory of each process for Nextflow, rising from attempt to attempt."""
     from plancast.pipelines.inputs.files import write_text_atomic
     from plancast.pipelines.operators.durations import nextflow_config
 
-    reading = reading_of(format, columns, None, None, None, None, False)
     text = nextflow_config(log, reading, levels=parse_levels(levels))
     write_text_atomic(output, text)
     console.print(f"wrote {escape(str(output))}", soft_wrap=True)

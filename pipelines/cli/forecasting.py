@@ -11,37 +11,27 @@ import typer
 from rich.markup import escape
 
 from plancast.pipelines.cli.common import (
-    Columns,
-    Delimiter,
-    Fields,
-    Format,
     Json,
-    MaxBad,
     Seed,
-    Strict,
-    Timezone,
     console,
     parse_levels,
     print_json,
     progress,
-    reading_of,
     table,
 )
+from plancast.pipelines.cli.log_options import reads_log
+from plancast.pipelines.inputs.reading import Reading
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
 
 
+@reads_log()
 def ingest(
     log: Annotated[Path, typer.Argument(help="A job log, plain or gzip.")],
     output: Output,
-    format: Format = "auto",
-    columns: Columns = None,
-    timezone: Timezone = None,
-    fields: Fields = None,
-    delimiter: Delimiter = None,
-    max_bad: MaxBad = None,
-    strict: Strict = False,
     json: Json = False,
+    *,
+    reading: Reading,
 ) -> None:
     """Read a job log in any known form and write the canonical one.
 
@@ -50,7 +40,6 @@ def ingest(
     from plancast.pipelines.stages.ingest import ingest_log
     from plancast.predictor.logs.table import write_jobs
 
-    reading = reading_of(format, columns, timezone, fields, delimiter, max_bad, strict)
     with progress(f"reading {escape(log.name)}"):
         jobs, facts = ingest_log(str(log), reading)
         write_jobs(jobs, output)

@@ -10,26 +10,24 @@ import typer
 from rich.markup import escape
 
 from plancast.pipelines.cli.common import (
-    Columns,
-    Format,
     Json,
-    Timezone,
     console,
     print_json,
     progress,
-    reading_of,
 )
+from plancast.pipelines.cli.log_options import reads_log
+from plancast.pipelines.inputs.reading import Reading
 
 
+@reads_log("format", "columns", "timezone")
 def init(
     log: Annotated[Path, typer.Argument(help="A job log: SWF, sacct, PBS, CSV, Parquet, ...")],
     folder: Annotated[
         Path | None, typer.Argument(help="Folder to make; named after the log without one.")
     ] = None,
-    format: Format = "auto",
-    columns: Columns = None,
-    timezone: Timezone = None,
     json: Json = False,
+    *,
+    reading: Reading,
 ) -> None:
     """Make a project folder from a log: its format and columns are guessed, nothing is asked.
 
@@ -43,8 +41,7 @@ def init(
     from plancast.pipelines.project import make_project
 
     with progress(f"reading {escape(log.name)}"):
-        found = make_project(log, folder, reading_of(format, columns, timezone, None, None, None,
-                                                     False))  # fmt: skip
+        found = make_project(log, folder, reading)
     if json:
         facts: dict[str, Any] = {"folder": str(found.folder), "format": found.facts["format"]}
         print_json(facts | {"written": [str(path) for path in found.written]})

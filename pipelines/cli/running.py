@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from plancast.pipelines.cli.common import Columns, Json, console, print_json, progress, table
+from plancast.pipelines.cli.common import Json, console, print_json, progress, table
+from plancast.pipelines.cli.log_options import Columns
 from plancast.pipelines.inputs.config import PARAMS, Config, load_config, with_trial
 from plancast.planner.model.domain import BadRequest
 
