@@ -20,7 +20,6 @@ KERNEL = "a numba kernel: records and more calls cost 5 to 11% of the moves a se
 
 EXCEPTIONS = {
     "pipelines/cli/advising.py::advise": OPTIONS,
-    "pipelines/cli/asking.py::eta": OPTIONS,
     "pipelines/cli/backtesting.py::backtest": OPTIONS,
     "pipelines/cli/mastering.py::master": OPTIONS,
     "pipelines/cli/planning.py::plan": OPTIONS,

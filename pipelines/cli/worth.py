@@ -9,11 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from plancast.pipelines.cli.common import console, progress, table
+from plancast.pipelines.cli.log_options import reads_log
+from plancast.pipelines.inputs.reading import Reading
 
 
+@reads_log()
 def worth(
     log: Annotated[str, typer.Argument(help="A job log in any form that ingest reads.")],
-    columns: Annotated[str | None, typer.Option(help="Column map of a table.")] = None,
     procs: Annotated[float | None, typer.Option(min=1, help="Processors of the machine.")] = None,
     batches: Annotated[int, typer.Option(min=5, help="Most batches that are cut.")] = 60,
     json: Annotated[Path | None, typer.Option("--json", help="Write the facts here.")] = None,
@@ -22,6 +24,8 @@ def worth(
         typer.Option(help="Model whose plans go by what is found here (plan --model)."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
+    *,
+    reading: Reading,
 ) -> None:
     """What forecasts are worth on a log: plans with and without them, executed with the truth.
 
@@ -39,7 +43,7 @@ def worth(
         read_card(model)  # a folder that is none is found before the work
     with progress("worth") as tell:
         tell(text=f"reading {Path(log).name}")
-        found = material_of(log, columns=columns, procs=procs, batches=batches)
+        found = material_of(log, reading=reading, procs=procs, batches=batches)
         facts = found_worth(found, seed=seed, tell=lambda done, text: tell(done, 1, text))
     if json is not None:
         write_facts(json, facts)

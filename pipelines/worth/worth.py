@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from plancast.pipelines.inputs.config import name_of_log
 from plancast.pipelines.inputs.past_plans import AUTO_WAYS, RESERVED, USUAL, PastPlans
+from plancast.pipelines.inputs.reading import Reading
 from plancast.pipelines.worth.auto import Choices, chosen, past_plans
 from plancast.pipelines.worth.batches import (
     LEAST_BATCHES,
@@ -38,7 +39,6 @@ from plancast.pipelines.worth.policies import (
 )
 from plancast.planner.model.domain import BadRequest, Policy
 from plancast.predictor import ESTIMATORS, RuntimePredictor, split_by_share
-from plancast.predictor.logs import read_log
 from plancast.predictor.schema import check_log, machine_size, replayed_ends, stated_size
 
 Floats = NDArray[np.float64]
@@ -92,15 +92,14 @@ class Material:
 
 
 def material_of(
-    log: str, *, columns: str | None = None, procs: float | None = None, batches: int = 60
+    log: str, *, reading: Reading | None = None, procs: float | None = None, batches: int = 60
 ) -> Material:
     """Read a log and cut batches from its test stretch.
 
     Parameters
     ----------
     log : str
-    columns : str, optional
-        Column map of a table.
+    reading : Reading, optional
     procs : float, optional
         Processors of the machine, where the log does not tell.
     batches : int
@@ -111,7 +110,7 @@ def material_of(
     BadLog, BadRequest
         Where the log cannot be read.
     """
-    read = read_log(log, columns=columns)
+    read = (reading or Reading()).read(log)
     check_log(read).raise_errors(read.attrs["source"])
     return material(
         name_of_log(log), replayed_ends(read), waits=has_waits(read), procs=procs, batches=batches
