@@ -235,6 +235,8 @@ class Engine(Protocol):
     """What it can do beyond starting tasks: ``PREEMPT``, ``DEVICES``, or nothing."""
     step_s: float
     """Longest wait for a message that makes sense on its clock, seconds."""
+    begins_s: int
+    """Within how many seconds of its order a run usually begins, where there is room."""
 
     def now_s(self) -> int:
         """The engine's clock, whole seconds since the epoch; it may step back."""

@@ -84,6 +84,7 @@ class DaskEngine:
     name = "dask"
     capabilities = frozenset({PREEMPT, DEVICES})
     step_s = 1.0
+    begins_s = 1
 
     def __init__(
         self,

@@ -92,6 +92,7 @@ class PatientEngine:
         self.name = inner.name
         self.capabilities = inner.capabilities
         self.step_s = inner.step_s
+        self.begins_s = inner.begins_s
 
     def now_s(self) -> int:
         """The engine's clock."""

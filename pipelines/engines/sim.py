@@ -120,6 +120,7 @@ class SimEngine:
     name: str = "sim"
     capabilities: frozenset[str] = frozenset({PREEMPT, DEVICES})
     step_s: float = STEP_S
+    begins_s: int = 0
 
     def __post_init__(self) -> None:
         self.clock = self.start_s

@@ -145,6 +145,7 @@ class SlurmEngine:
     name = "slurm"
     capabilities = frozenset({PREEMPT, CHARGES})
     step_s = 1.0
+    begins_s = 5
 
     def __init__(
         self, machines: Sequence[Worker], run: Run = run_command, *, batch: str,

@@ -10,11 +10,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from plancast.pipelines.engines.base import CHARGES, PREEMPT, EngineEvent, Key, Order, WorkerUp
+from plancast.pipelines.engines.base import (
+    CHARGES,
+    PREEMPT,
+    Ended,
+    EngineEvent,
+    Key,
+    Order,
+    WorkerUp,
+)
 from plancast.pipelines.inputs.counted import RunningLimits
 from plancast.pipelines.inputs.models import CHARGE_COLUMNS
 from plancast.pipelines.inputs.slurm_nodes import partition_required
 from plancast.pipelines.master.desk import Desk
+from plancast.pipelines.master.leads import Leads
 from plancast.pipelines.master.learner_link import Forecasts, requested
 from plancast.pipelines.master.loop import Master
 from plancast.pipelines.master.state import OrderRow, estimates_from
@@ -45,8 +54,6 @@ HELD = "plancast-held"
 """A label that no worker has: a task that requires it waits until it is released."""
 WINDOW = 500
 """Tasks that a plan looks at by default."""
-STRETCH_STEP, MOST_STRETCH = 0.2, 16.0
-"""How fast leads of promises are adapted, and by how much at most."""
 CHECKPOINT_EVENTS = 500
 """Events between two checkpoints, from which a restart goes on; what has ended is let go of."""
 MOST_REFUSED = 100
@@ -109,8 +116,7 @@ class Living(Master):
         """Seconds of decisions, likewise."""
         self._over_now: list[str] = []
         self._contests = 0
-        self.stretch = float(self.state.fact("stretch") or 1.0)
-        """By how much longer leads are promised than planned."""
+        self.leads = Leads(self.engine.begins_s, float(self.state.fact("stretch") or 1.0))
         self._waited: set[str] = {name for name, at_s in self.promised.items() if at_s is not None}
         self._planned_s = time.monotonic()
         self._checkpoint = self.state.last_event
@@ -379,10 +385,6 @@ class Living(Master):
             super()._tell(event, estimates)
             if isinstance(event, TaskStarted) and not runs:  # else its devices are named
                 self.submitted.started(event.task, event.at_s)
-                promised = self.promised.get(event.task)
-                if promised is not None:
-                    self.starts.append((promised, event.at_s))
-                    self._stretch(event.task, event.at_s > promised)
             elif isinstance(event, TaskCancelled):
                 # Before it ran, or as its worker was lost once too often.
                 self._over(event.task, None, event.at_s, Outcome.CANCELLED)
@@ -390,6 +392,37 @@ class Living(Master):
             named = {name: getattr(event, name) for name in ("task", "worker", "workers")
                      if isinstance(getattr(event, name, None), str | tuple)}  # fmt: skip
             self.note(event.kind, **named)
+
+    def _started(self, key: Key, at_s: int) -> None:
+        row = self.open.get(key[0])
+        if row is None or row.key != key or row.state != "ordered":
+            return
+        with self.state.together():
+            super()._started(key, at_s)
+            self._judge_start(row, at_s)
+
+    def _ended(self, event: Ended) -> None:
+        row = self.open.get(event.key[0])
+        with self.state.together():
+            ran = event.outcome is not Outcome.CANCELLED
+            if ran and row is not None and row.key == event.key and row.start_s is None:
+                # No word of its start has come.
+                self._judge_start(row, max(row.ordered_s, event.start_s))
+            super()._ended(event)
+
+    def _judge_start(self, row: OrderRow, at_s: int) -> None:
+        """Compare a start with what was promised."""
+        task = row.key[0]
+        self.submitted.started(task, at_s)
+        self.leads.began(at_s - row.ordered_s)
+        promised = self.promised.get(task)
+        if promised is not None:
+            self.starts.append((promised, at_s))
+        if promised is not None and task in self._waited:
+            # What ran at once tells nothing of those that wait.
+            self._waited.discard(task)
+            self.leads.judged(at_s > promised)
+            self.state.set_fact("stretch", repr(self.leads.stretch).encode())
 
     def _close(self, row: OrderRow) -> None:
         self._judge_forecast(row)
@@ -464,41 +497,20 @@ class Living(Master):
         for name in waits:
             run = snapshot.running_by_id.get(name)
             if run is not None and name in plan.by_task:
-                found[name] = (run.start_s, plan.by_task[name])
+                found[name] = (run.start_s + self.leads.delay_s, plan.by_task[name])
         kept = self.mind.retimed()
         rest = [] if kept is None else [n for n in waits if n not in found and n in kept.by_task]
         if kept is not None and rest:
             levels = start_levels(self.mind.expected, kept, (SURE,), names=set(rest))
             for name in rest:
                 row = kept.by_task[name]
-                lead_s = max(row.start_s, levels[name][0]) - snapshot.now_s
-                found[name] = (snapshot.now_s + math.ceil(lead_s * self.stretch), row)
+                start_s = max(row.start_s, levels[name][0])
+                found[name] = (self.leads.promised(snapshot.now_s, start_s), row)
                 self._waited.add(name)
         with self.state.together():
             for name, (at_s, row) in found.items():
                 self.promised[name] = at_s
                 self.submitted.promise(name, at_s, row)
-
-    def _stretch(self, name: str, broken: bool) -> None:
-        """Learn from a promise how much longer than planned things take.
-
-        Notes
-        -----
-        What comes later pushes back what waits, and no plan knows of it. So leads are multiplied
-        by a factor that grows when a promise is broken and shrinks when one is kept, in such a
-        way that no more than one in ten is broken in the long run.
-
-        References
-        ----------
-        Gibbs, Candes (2021), "Adaptive conformal inference under distribution shift",
-        arXiv:2106.00170.
-        """
-        if name not in self._waited:
-            return  # it ran at once, or was promised before: nothing is learned from it
-        self._waited.discard(name)
-        step = STRETCH_STEP * (broken - (1 - SURE))
-        self.stretch = min(MOST_STRETCH, max(1.0, self.stretch * math.exp(step)))
-        self.state.set_fact("stretch", repr(self.stretch).encode())
 
     # ------------------------------------------------------------------ letting go
 

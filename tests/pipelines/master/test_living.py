@@ -475,7 +475,7 @@ def test_promises_lengthen_with_those_that_are_broken(tmp_path: Path) -> None:
     town = Town(tmp_path / "m.db", (Worker("w", {"cpu": 1000}),), truth=lambda task: 85)
     town.submit(*({"id": f"kept-{k}"} for k in range(6)))
     town.finish()
-    assert town.master.stretch == 1.0
+    assert town.master.leads.stretch == 1.0
     leads: list[int] = []
     for wave in range(6):
         # Each wave goes before those that wait already.
@@ -487,10 +487,10 @@ def test_promises_lengthen_with_those_that_are_broken(tmp_path: Path) -> None:
         town.step()
     town.finish()
     assert town.looks.status()["promises"]["broken"] > 6
-    stretch = town.master.stretch
+    stretch = town.master.leads.stretch
     assert stretch > 1.5
     town.reopen()
-    assert town.master.stretch == stretch
+    assert town.master.leads.stretch == stretch
     town.submit(*({"id": f"last-{k}"} for k in range(4)))
     town.step()
     now = town.master.mind.snapshot.now_s
