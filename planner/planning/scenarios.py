@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import permutations
 
 import numpy as np
 
@@ -34,8 +35,10 @@ from plancast.planner.solvers.lns.orders import (
     WARM,
     WARM_MOVES,
     OrderWalk,
+    cost_of,
     first_orders,
     futures_of,
+    in_topological_order,
     order_of,
     schedule_in,
     suits,
@@ -45,6 +48,8 @@ PLAIN_PART = 0.4
 """Part of the budget in which a plan is made at the policy's level alone."""
 RESERVE_S = 0.03
 """Kept back of a budget in seconds, to judge the plan."""
+FEW_TASKS = 5
+"""Of so many tasks each order is priced, in some milliseconds: a search has nothing to add."""
 OTHER_LEVELS = (0.3, 0.5, 0.9)
 """Levels at which further candidates are planned where an order alone does not say enough."""
 
@@ -258,6 +263,10 @@ def _searched(seen: Outlooks, plan: Plan, began: float) -> Ints:
     request, problem = seen.request, seen.problem
     budget, futures = request.budget, futures_of(seen.problems)
     starts = first_orders(problem, _schedule(problem, plan))
+    if len(problem.tasks) <= FEW_TASKS:
+        each = (np.array(order) for order in permutations(range(len(problem.tasks))))
+        starts += [in_topological_order(problem, order) for order in each]
+        return min(starts, key=lambda order: cost_of(futures, order))
     walk = OrderWalk(futures, starts, request.seed)
     if budget.steps is not None:
         steps = budget.steps - int(PLAIN_PART * budget.steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -115,6 +116,16 @@ def test_a_plan_over_scenarios_is_valid_and_no_costlier_over_them(seed: int) -> 
     assert list(result.values()) == pytest.approx(list(found.scenarios.values()))
     assert mean(result) <= mean(seen.costs(plain.plan)) * (1 + 1e-9)
     assert plan(asked).plan == found.plan
+
+
+def test_few_tasks_have_the_best_of_all_orders_at_once() -> None:
+    """Whoever plans three tasks would wait for the whole budget, as if there were more to find."""
+    request = backlog(4, 3, Policy(scenarios=SCENARIOS))
+    found = plan(replace(request, budget=Budget(seconds=3600.0)))
+    seen = outlooks_of(request)
+    orders = (np.array(order) for order in permutations(range(4)))
+    assert mean(found.scenarios) == min(mean(seen.costs_of_order(order)) for order in orders)
+    assert found.wall_s < 600
 
 
 def test_random_requests_are_planned_over_scenarios() -> None:
