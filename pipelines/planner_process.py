@@ -21,6 +21,9 @@ WARM_UP_S = 300.0
 STEPS = Budget(seconds=None, steps=50)
 """Of the first plan of each planner: by steps, since compiling would use up any seconds."""
 
+CONTEXT = multiprocessing.get_context("spawn")
+"""Not forked: its asker may have threads, and a fork copies their locks as they stand."""
+
 Question = tuple[Callable[..., Any], tuple[Any, ...]]
 """A function of a module and its arguments: ``plan`` and a request, say."""
 
@@ -92,10 +95,8 @@ class PlannerProcess:
         self._start()
 
     def _start(self) -> None:
-        # Not forked: its asker may have threads, and a fork copies their locks as they stand.
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=self._work, args=(theirs,), daemon=True)
+        self._pipe, theirs = CONTEXT.Pipe()
+        self._process = CONTEXT.Process(target=self._work, args=(theirs,), daemon=True)
         self._process.start()
         theirs.close()
 

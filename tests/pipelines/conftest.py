@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import multiprocessing
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 import joblib
 import pytest
 
+from plancast.pipelines import planner_process
 from plancast.pipelines.cli import main
 from plancast.pipelines.inputs.config import Config, Paths, load_config
-from tests.conftest import made_once
+from tests.conftest import ROOT, made_once
 from tests.pipelines.charts.opened import Opened
 
 PARAMS = """
@@ -69,6 +72,22 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
     config = load_config(home / "params.yaml")
     text = (made / "facts.json").read_text().replace(str(made / home.name), str(home))
     return SmallRun(home, config, json.loads(text))
+
+
+@pytest.fixture(scope="session")
+def planners_loaded() -> Iterator[None]:
+    """Planners come from a process without threads that has loaded all they need, once.
+
+    Each would take a second for that. Those of `plancast serve` and `plancast master serve` in
+    processes of their own start as they do for users.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.oracles.loaded_planner"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)  # from where `tests` is found
+        forkserver.ensure_running()
+        patch.setattr(planner_process, "CONTEXT", context)
+        yield
 
 
 @pytest.fixture

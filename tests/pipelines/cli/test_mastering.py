@@ -30,6 +30,7 @@ from plancast.predictor.logs.table import read_jobs
 from tests.conftest import spans
 from tests.oracles.misbehaving_planners import die_after_first, hang, hang_after_first, slow
 
+pytestmark = pytest.mark.usefixtures("planners_loaded")
 QUICK = ControlPolicy(repair_budget=Budget(None, 50), replan_budget=Budget(None, 100))
 
 
@@ -274,14 +275,14 @@ def second_day(number: int, folder: Path) -> tuple[float, float]:
     jobs = read_jobs(log)
     assert len(jobs) == 60
     model = train_model(jobs, folder / "model", levels=(0.1, 0.5, 0.9))
-    second, second_run = day(number + 1)
+    second, second_run = day(number + 1, 30)
     asked = {
         "job_id": [t.id for t in second.snapshot.pending],
         "submit_s": [float(t.release_s) for t in second.snapshot.pending],
         "user": [t.owner for t in second.snapshot.pending],
         "app": [t.app for t in second.snapshot.pending],
-        "requested_s": [7200.0] * 60,
-        "cpus": [2.0] * 60,
+        "requested_s": [7200.0] * 30,
+        "cpus": [2.0] * 30,
     }
     # As `plancast master --model` asks: for the cluster's classes, by what a task file says.
     classes = [worker.machine_class for worker in second.snapshot.workers]

@@ -24,3 +24,8 @@ def forecasts(tmp_path_factory: pytest.TempPathFactory) -> ModelForecasts:
         RuntimePredictor((0.5, 0.9)).fit(read_log(home / "log.swf")).save(home / "model")
 
     return ModelForecasts(made_once(tmp_path_factory, "served", make) / "model")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _of_loaded_planners(planners_loaded: None) -> None:
+    """Nearly every service here starts one."""
