@@ -94,6 +94,8 @@ class Order:
         GPUs of each piece, by their numbers on its worker; empty where nobody chose any.
     charged : mapping of str to str
         ``account``, ``qos`` and ``partition`` that it runs under, those that were named.
+    counted : mapping of str to int
+        What the task as a whole takes of what is counted for the cluster: licences and the like.
     """
 
     key: Key
@@ -105,6 +107,7 @@ class Order:
     output: str = ""
     devices: Held = ()
     charged: Mapping[str, str] = field(default_factory=dict)
+    counted: Mapping[str, int] = field(default_factory=dict)
 
     def environ_of(self, piece: int) -> dict[str, str]:
         """What is added to the environment of one piece: it sees its own devices alone."""

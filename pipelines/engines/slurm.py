@@ -54,7 +54,12 @@ from plancast.pipelines.engines.slurm_answers import (
     reservations_of,
     standing,
 )
-from plancast.pipelines.inputs.slurm_nodes import cluster_content, gres_names, usual_partition
+from plancast.pipelines.inputs.slurm_nodes import (
+    cluster_content,
+    gres_names,
+    licences_of,
+    usual_partition,
+)
 from plancast.planner.model.domain import BadRequest, Outcome, Worker
 from plancast.planner.model.messages import PlanRequest
 
@@ -71,6 +76,7 @@ WINDOWS_S = 30.0
 """Least time between two looks at reservations."""
 NODES = ["scontrol", "show", "nodes", "--oneliner"]
 PARTITIONS = ["scontrol", "show", "partition", "--oneliner"]
+LICENCES = ["scontrol", "show", "licenses", "--oneliner"]
 COMMANDS = ("sbatch", "scontrol", "scancel", "squeue", "sacct")
 PASSING = re.compile(
     r"unable to contact|connect failure|connection (refused|reset|timed out)|timed out|zero bytes"
@@ -159,6 +165,8 @@ class SlurmEngine:
         self.open: set[str] = open_nodes(nodes) & self.machines.keys()
         self.gres = gres_names(nodes) - {"gpu"}
         """Generic resources that some node has, and types of GPUs as ``gpu:TYPE``."""
+        self.licences = licences_of(self._read(LICENCES)).keys()
+        """What Slurm itself counts for the cluster."""
         self.known: dict[Key, Job] = {}
         """The job of each order that has one, as it was last seen."""
         self.sent: set[Key] = set()
@@ -229,6 +237,7 @@ class SlurmEngine:
         if gres:
             amounts = ",".join(f"{name}:{amount * each}" for name, amount in gres.items())
             arguments.append(f"--gres={amounts}")
+        arguments += licences_asked({n: a for n, a in order.counted.items() if n in self.licences})
         if order.limit_s is not None:
             # Slurm counts limits in minutes, and rounds up.
             arguments.append(f"--time={math.ceil(order.limit_s / 60)}")
@@ -449,6 +458,12 @@ class SlurmEngine:
         return json.dumps({PREFIX: self.batch, "attempt": key[1], "task": key[0]})
 
 
+def licences_asked(amounts: Mapping[str, int]) -> list[str]:
+    """The option of ``sbatch`` by which a job takes licences."""
+    wanted = ",".join(f"{name}:{amount}" for name, amount in amounts.items() if amount)
+    return [f"--licenses={wanted}"] if wanted else []
+
+
 def cluster_of_site(run: Run = run_command) -> dict[str, Any]:
     """The content of a cluster file of the nodes of the Slurm at hand; read-only.
 
@@ -459,7 +474,7 @@ def cluster_of_site(run: Run = run_command) -> dict[str, Any]:
     """
     try:
         usual = os.environ.get("SBATCH_PARTITION") or usual_partition(run(PARTITIONS))
-        return cluster_content(run(NODES), usual)
+        return cluster_content(run(NODES), usual, run(LICENCES))
     except OSError:
         raise BadRequest("slurm: there is no scontrol; install Slurm's clients") from None
     except (CommandFailed, Unreachable) as why:

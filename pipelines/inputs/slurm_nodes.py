@@ -1,4 +1,4 @@
-"""Slurm's nodes, ``scontrol show nodes``, as the workers of a cluster file."""
+"""Slurm's nodes and licences, as ``scontrol`` shows them, as a cluster file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ USUAL_PARTITION = "default-partition"
 _GRES = re.compile(r"(?P<name>[^:,(]+)(?::(?P<type>[A-Za-z][^:,(]*))?(?::(?P<amount>\d+))?")
 
 
-def cluster_content(nodes: str, usual: str) -> dict[str, Any]:
+def cluster_content(nodes: str, usual: str, licences: str = "") -> dict[str, Any]:
     """A cluster file of the nodes that Slurm has.
 
     Parameters
@@ -24,6 +24,8 @@ def cluster_content(nodes: str, usual: str) -> dict[str, Any]:
         Of ``scontrol show nodes --oneliner``.
     usual : str
         Partition of jobs that name none; empty where there is no such.
+    licences : str
+        Of ``scontrol show licenses --oneliner``.
 
     Raises
     ------
@@ -36,12 +38,29 @@ def cluster_content(nodes: str, usual: str) -> dict[str, Any]:
     Labels are its features, ``partition:NAME``, ``default-partition`` and ``gpu:TYPE``; the machine
     class is its partition where it is in one only, as a model's are that learned from ``sacct``.
     Generic resources other than GPUs are resources of their names; so is each type of GPUs where
-    a node has several, ``gpu:TYPE``.
+    a node has several, ``gpu:TYPE``. Licences are counted resources of the cluster, but for those
+    that a generic resource shares its name with.
     """
     rows = [_worker(fields, usual) for fields in map(_fields, nodes.splitlines()) if fields]
     if not rows:
         raise BadRequest("slurm: it has no node; look with scontrol show nodes")
-    return {"workers": rows}
+    held = {name for row in rows for name in row.get("resources", {})}
+    counted = {n: amount for n, amount in licences_of(licences).items() if n not in held}
+    return {"workers": rows} | ({"resources": counted} if counted else {})
+
+
+def licences_of(text: str) -> dict[str, int]:
+    """How many there are of each licence, in ``scontrol show licenses --oneliner``.
+
+    Those that are kept back (``Reserved``) are not there for anybody.
+    """
+    found = {}
+    for line in text.splitlines():
+        fields = dict(re.findall(r"(\w+)=(\S*)", line))
+        if "LicenseName" in fields:
+            kept = int(fields.get("Reserved") or 0)
+            found[fields["LicenseName"]] = max(0, int(fields.get("Total") or 0) - kept)
+    return found
 
 
 def usual_partition(partitions: str) -> str:

@@ -578,7 +578,7 @@ class Master:
         return Order(
             row.key, row.workers, task.demand, task.requested_s, runs.argv,
             {**dict(runs.environ), ATTEMPT: str(row.key[1])}, self.output_of(row.key),
-            run.devices if DEVICES in self.engine.capabilities else (),
+            run.devices if DEVICES in self.engine.capabilities else (), counted=task.counted,
         )  # fmt: skip
 
     def output_of(self, key: Key) -> str:

@@ -57,6 +57,8 @@ class LiveJob:
         Where it waits, in words: ``partition gpu``.
     fields : mapping
         Canonical fields that a model looks at.
+    licences : mapping of str to int
+        What it takes of the cluster's licences.
     """
 
     id: str
@@ -68,6 +70,7 @@ class LiveJob:
     barred: str = ""
     place: str = ""
     fields: Mapping[str, object] = field(default_factory=dict)
+    licences: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,10 @@ from plancast.pipelines.engines.slurm import (
     Run,
     SlurmEngine,
     cluster_of_site,
+    licences_asked,
 )
 from plancast.pipelines.engines.slurm_answers import Job
+from plancast.pipelines.inputs.counted import RunningLimits, counted_tasks
 from plancast.pipelines.inputs.forecast import forecast_tasks
 from plancast.pipelines.inputs.models import CHARGE_COLUMNS, TASK_CELLS
 from plancast.pipelines.inputs.slurm_nodes import partition_required
@@ -170,6 +172,10 @@ def own_jobs(
     tasks = read_tasks(table, now_s=now_s)
     charged = _charged(table, tasks)
     _check_limits(table, tasks)
+    names = {resource.id for resource in cluster.counted}
+    tasks = tuple(
+        task for task, _ in counted_tasks(tasks, {}, RunningLimits(), names, cluster.workers)
+    )
     for task in tasks:
         _check(task, table.source, cluster)
     model = None if wishes.model is None else RuntimePredictor.load(wishes.model)
@@ -317,7 +323,7 @@ def _check(task: Task, source: str, cluster: ClusterFile) -> None:
     kinds = {kind for worker in cluster.workers for kind in worker.capacity}
     for kind, amount in task.demand.items():
         if amount and kind not in kinds | {"cpu", "mem", "gpu"}:
-            raise BadRequest(f"{name}: res_{kind}: no node of Slurm has this generic resource")
+            raise BadRequest(f"{name}: res_{kind}: Slurm has no such generic resource or licence")
         if amount and task.shards > 1 and kind not in ("cpu", "mem", "gpu"):
             raise BadRequest(
                 f"{name}: res_{kind}: Slurm counts it by the node, and a gang may share nodes; "
@@ -357,11 +363,11 @@ def _request(
         jobs = [*queue.running, *queue.asking()]
         of_queue = request_of_queue(
             queue, np.array([[float(job.limit_s)] for job in jobs]).reshape(-1, 1), (0.5,),
-            wishes.seconds,
+            wishes.seconds, cluster.counted,
         )  # fmt: skip
     else:
         of_queue = request_of_queue(
-            queue, quantiles_by_model(model, queue), model.levels, wishes.seconds
+            queue, quantiles_by_model(model, queue), model.levels, wishes.seconds, cluster.counted
         )
     known = {worker.id: worker for worker in cluster.workers}
     workers = tuple(
@@ -430,6 +436,7 @@ def _asked(task: Task, charged: Mapping[str, str], wishes: Wishes) -> list[str]:
         found += [f"--mem={mem}M"] if mem else []
         gres = _gres(task, whole)
         found += [f"--gres={','.join(gres)}"] if gres else []
+    found += licences_asked(task.counted)
     if task.most_per_worker is not None:
         found.append(f"--ntasks-per-node={task.most_per_worker}")
     if task.most_workers is not None:

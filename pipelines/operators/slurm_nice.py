@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from plancast.pipelines.operators.slurm_queue import queue_of_site
 from plancast.planner.model.domain import (
     ANY_CLASS,
     BadRequest,
+    CountedResource,
     DurationEstimate,
     Policy,
     Prices,
@@ -74,9 +76,13 @@ def order_of_queue(
 
 
 def request_of_queue(
-    queue: LiveQueue, quantiles_s: Floats, levels: Sequence[float], seconds: float = 5.0
-) -> PlanRequest:
-    """A live queue as a request: nodes are workers, a job of several nodes has shards."""
+    queue: LiveQueue, quantiles_s: Floats, levels: Sequence[float], seconds: float = 5.0,
+    counted: Sequence[CountedResource] = (),
+) -> PlanRequest:  # fmt: skip
+    """A live queue as a request: nodes are workers, a job of several nodes has shards.
+
+    Of licences those count that are among `counted`.
+    """
     asking = queue.asking()
     sets = list(dict.fromkeys(job.where for job in asking))
     workers, running = _nodes_and_running(queue, sets)
@@ -86,6 +92,15 @@ def request_of_queue(
         for job in asking
     )
     names = [job.id for job in (*queue.running, *asking)]
+    there = {resource.id for resource in counted}
+    licences = {
+        job.id: {name: amount for name, amount in job.licences.items() if name in there}
+        for job in (*queue.running, *asking)
+    }
+    pending = tuple(replace(task, counted=licences[task.id]) for task in pending)
+    running = [
+        replace(run, task=replace(run.task, counted=licences[run.task.id])) for run in running
+    ]
     known = {task.id for task in pending} | {run.task.id for run in running}
     estimates = {
         name: {ANY_CLASS: _estimate(row, levels)}
@@ -94,7 +109,7 @@ def request_of_queue(
     }
     return PlanRequest(
         "slurm-nice",
-        Snapshot(0, queue.made_at_s, workers, pending, tuple(running)),
+        Snapshot(0, queue.made_at_s, workers, pending, tuple(running), counted=tuple(counted)),
         estimates,
         policy=Policy(prices=PRICES, level=0.5),
         budget=Budget(seconds),

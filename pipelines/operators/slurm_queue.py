@@ -38,6 +38,9 @@ COMMANDS = {
 }
 """What is asked of a site: with JSON, and where it has none."""
 
+LICENCE = re.compile(r"([^,;|:]+)(?::(\d+))?")
+"""A licence of ``matlab:2,ansys@server``; one without a number is one."""
+
 _AWAY = ("DRAIN", "DOWN", "MAINT", "FAIL")
 """Beginnings of states, which columns abbreviate, of nodes that take no job."""
 
@@ -377,6 +380,7 @@ def _job(
         "" if running else _barred(row, _text(row, "state_reason")),
         f"partition {_text(row, 'partition')}",
         _fields(row, demand, limit, submit),
+        {name: int(amount or 1) for name, amount in LICENCE.findall(_text(row, "licenses"))},
     )
 
 

@@ -79,6 +79,7 @@ class Recorded:
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
         self.nodes = nodes("IDLE", "MIXED")
+        self.licences = "No licenses configured in Slurm.\n"
         self.reservations = "No reservations in the system\n"
         self.queue: list[dict[str, object]] = []
         self.errors: list[dict[str, object]] = []
@@ -95,6 +96,8 @@ class Recorded:
             return self.nodes
         if arguments[:3] == ["scontrol", "show", "reservations"]:
             return self.reservations
+        if arguments[:3] == ["scontrol", "show", "licenses"]:
+            return self.licences
         if arguments[:3] == ["scontrol", "show", "hostnames"]:
             return "n1\nn2\n"
         if "--json" in arguments and arguments[0] == "sacct":
@@ -481,6 +484,16 @@ def test_generic_resources_are_asked_for_by_their_names() -> None:
     assert asked(gpu=3000, gpu_a100=2, nvme=1) == ["gpu:a100:2,nvme:1,gpu:1"]
     assert asked(("n1", "n1"), gpu=1000, nvme=1) == ["nvme:2,gpu:2"]
     assert asked(seats=3) == []  # nothing that Slurm knows of
+
+
+def test_licences_that_slurm_counts_are_asked_for() -> None:
+    """Others of the site would hold them, and the task would fail for want of one."""
+    slurm = Recorded()
+    slurm.licences = "LicenseName=matlab Total=2 Used=0 Free=2 Reserved=0 Remote=no\n"
+    engine = engine_of(slurm)
+    counted = {"matlab": 1, "user ann": 1, "ours alone": 2}
+    said = engine.submission(Order(("t", 1), ("n1", "n2"), {"cpu": 1000}, counted=counted))
+    assert [word for word in said if word.startswith("--lic")] == ["--licenses=matlab:1"]
 
 
 def test_a_job_that_slurm_starts_again_does_nothing_twice(tmp_path: Path) -> None:

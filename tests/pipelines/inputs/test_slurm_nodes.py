@@ -39,6 +39,21 @@ def test_what_a_node_has_is_what_its_worker_has() -> None:
     assert third.labels == {"old"}
 
 
+LICENCES = """LicenseName=matlab Total=3 Used=1 Free=1 Reserved=1 Remote=no
+LicenseName=ansys@server Total=40 Used=0 Free=40 Reserved=0 Remote=yes
+LicenseName=nvme Total=9 Used=0 Free=9 Reserved=0 Remote=no
+"""
+
+
+def test_licences_are_counted_for_the_cluster() -> None:
+    """A task that takes one would be refused, or planned where none is left."""
+    cluster = cluster_from_content(cluster_content(TEXT, "short", LICENCES), "slurm")
+    # Not what is kept back; and of the two called nvme the one that a node has.
+    assert {one.id: one.amount for one in cluster.counted} == {"matlab": 2, "ansys@server": 40}
+    none = cluster_content(TEXT, "short", "No licenses configured in Slurm.\n")
+    assert cluster_from_content(none, "slurm").counted == ()
+
+
 def test_a_slurm_without_nodes_is_said_in_a_sentence() -> None:
     """An empty cluster file would be written."""
     with pytest.raises(BadRequest, match="no node"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ class Site:
             return f"{number};cluster\n"
         if command[:3] == ["scontrol", "show", "nodes"]:
             return NODES
+        if command[:3] == ["scontrol", "show", "licenses"]:
+            return "LicenseName=matlab Total=1 Used=0 Free=1 Reserved=0 Remote=no\n"
         if command[:3] == ["scontrol", "show", "partition"]:
             if "--oneliner" not in command:
                 return "PartitionName=a\n   MaxTime=1-0\n\nPartitionName=b\n   MaxTime=1-0\n"
@@ -129,6 +132,22 @@ def test_what_a_task_needs_is_asked_for_whatever_the_plan_is() -> None:
     assert "--dependency=afterok:7" in last.command({"x": "7"})
 
 
+def test_licences_are_asked_for_and_planned_one_after_the_other() -> None:
+    """Slurm would start all at once, and all but one would fail for want of a licence."""
+    site = Site()
+    site.queue = [{"job_id": 7, "name": "other", "job_state": "RUNNING", "submit_time": NOW,
+                   "start_time": int(time.time()), "time_limit": 60, "partition": "a", "cpus": 1,
+                   "nodes": "a1", "licenses": "matlab:1"}]  # fmt: skip
+    jobs = made(site, *({"id": f"t{k}", "cpus": 1, "res_matlab": 1} for k in range(2)))
+    assert [option(job, "licenses") for job in jobs] == ["matlab:1", "matlab:1"]
+    assert all("matlab" not in (option(job, "gres") or "") for job in jobs)
+    first, second = (job.start_s or 0 for job in jobs)
+    assert first >= time.time() + 3_000  # another holds it for an hour
+    assert second >= first + 600
+    (free,) = made(site, {"id": "free", "cpus": 1})
+    assert option(free, "licenses") is None
+
+
 def test_jobs_that_wait_already_are_not_overtaken() -> None:
     """The plan would count on room that Slurm gives to somebody else first."""
     site = Site()
@@ -182,7 +201,7 @@ def test_nothing_waits_for_a_job_that_slurm_has_let_go_of() -> None:
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"res_fpga": 1}, "res_fpga: no node of Slurm has this generic resource"),
+        ({"res_fpga": 1}, "res_fpga: Slurm has no such generic resource or licence"),
         ({"res_nvme": 1, "shards": 2}, "res_nvme: Slurm counts it by the node"),
         ({"array_limit": 2}, "array_limit: jobs of your own cannot keep it"),
         ({"singleton": "yes"}, "singleton: jobs of your own cannot keep it"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -18,10 +19,10 @@ from tests.pipelines.engines.test_slurm_real import Inside, slurm
 __all__ = ["slurm"]  # a fixture
 
 pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(1_800)]
-ROWS = """id,cpus,mem_mib,requested_s,after,partition,res_nvme,requires
-first,1,64,60,,,,
-second,1,64,60,first,,,has-n2
-third,1,64,60,,last,2,
+ROWS = """id,cpus,mem_mib,requested_s,after,partition,res_nvme,res_matlab,requires
+first,1,64,60,,,,,
+second,1,64,60,first,,,,has-n2
+third,1,64,60,,last,2,1,
 """
 WHERE = {"second": "n2", "third": "n3"}
 
@@ -52,6 +53,12 @@ def ended(slurm: Inside, numbers: list[str]) -> dict[str, list[str]]:
     return {number: rest for number, *rest in rows}
 
 
+def licences(slurm: Inside, number: str) -> str:
+    """The licences that a job has taken."""
+    found = re.search(r"\bLicenses=(\S+)", slurm(["scontrol", "show", "job", "-o", number]))
+    return "" if found is None else found[1]
+
+
 def test_tasks_become_jobs_of_who_asks(slurm: Inside, tmp_path: Path) -> None:
     """Slurm could refuse what is asked of it, or give a job another node than it needs."""
     path = tmp_path / "tasks.csv"
@@ -64,6 +71,7 @@ def test_tasks_become_jobs_of_who_asks(slurm: Inside, tmp_path: Path) -> None:
     assert {row[0] for row in jobs.values()} == {"COMPLETED"}, jobs
     for task, node in WHERE.items():
         assert jobs[number[task]][1] == node
+    assert licences(slurm, number["third"]) == "matlab:1"
     again = json.loads(said(slurm, *command))
     assert {job["task"]: job["job"] for job in again["jobs"]} == number
 
@@ -93,7 +101,7 @@ def test_a_master_takes_its_workers_from_slurm(slurm: Inside, tmp_path: Path) ->
         finally:
             master.terminate()
     assert status["ended"] == {"completed": 3}, (tmp_path / "log").read_text()
-    asked = ["sacct", "-X", "-P", "-n", "-o", "JobName,NodeList,ReqTRES,Partition"]
+    asked = ["sacct", "-X", "-P", "-n", "-o", "JobName,NodeList,JobIDRaw,Partition"]
     mine: dict[str, list[str]] = {}
     until = time.monotonic() + 60  # the accounts come to know of a job with a delay
     while len(mine) < 3 and time.monotonic() < until:
@@ -102,3 +110,4 @@ def test_a_master_takes_its_workers_from_slurm(slurm: Inside, tmp_path: Path) ->
     for task, node in WHERE.items():
         assert mine[task][0] == node
     assert mine["third"][2] == "last"
+    assert licences(slurm, mine["third"][1]) == "matlab:1"
