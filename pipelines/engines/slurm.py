@@ -80,7 +80,9 @@ LICENCES = ["scontrol", "show", "licenses", "--oneliner"]
 COMMANDS = ("sbatch", "scontrol", "scancel", "squeue", "sacct")
 PASSING = re.compile(
     r"unable to contact|connect failure|connection (refused|reset|timed out)|timed out|zero bytes"
-    r"|temporarily|try again|standby|authentication|munge|communication|configuration source",
+    r"|temporarily|try again|standby|authentication|munge|communication|configuration source"
+    r"|unexpected message|message (send|receive) failure|insane message|header lengths"
+    r"|connect to database",
     re.IGNORECASE,
 )
 """Errors of a command that say nothing about what was asked: Slurm could not be reached."""
@@ -211,8 +213,16 @@ class SlurmEngine:
             try:
                 self.run(["scontrol", "release", job.number])
             except CommandFailed as why:
-                self._scancel(job)
-                raise Rejected(str(why)) from None
+                # It may have been released all the same, by this word or an earlier one.
+                self._find([key])
+                if self._absent.pop(key, None) is not None:
+                    # slurmctld was killed before it wrote the job down: it is submitted anew.
+                    self.known.pop(key, None)
+                    raise Unreachable(str(why)) from None
+                job = self.known[key]
+                if job.held:
+                    self._scancel(job)
+                    raise Rejected(str(why)) from None
             job.held = False
 
     def submission(self, order: Order) -> list[str]:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +14,6 @@ from hypothesis import strategies as st
 
 from plancast.pipelines.engines.base import (
     Ended,
-    Key,
     Order,
     Rejected,
     Started,
@@ -34,6 +30,7 @@ from plancast.pipelines.engines.slurm import (
     CommandFailed,
     SlurmEngine,
     attached,
+    run_command,
     script,
 )
 from plancast.pipelines.engines.slurm_answers import SEPARATOR, TWICE, jobs_of_json, jobs_of_lines
@@ -90,8 +87,9 @@ class Recorded:
     def __call__(self, arguments: Sequence[str]) -> str:
         """The answer to a command."""
         self.asked.append(list(arguments))
-        if arguments[0] in self.failing:
-            raise self.failing[arguments[0]]
+        for word in arguments[:2]:
+            if word in self.failing:
+                raise self.failing[word]
         if arguments[:3] == ["scontrol", "show", "nodes"]:
             return self.nodes
         if arguments[:3] == ["scontrol", "show", "reservations"]:
@@ -220,6 +218,53 @@ def test_of_two_jobs_for_one_order_only_one_is_released() -> None:
     assert slurm.commands("sbatch")[1:] == []
     assert slurm.commands("scontrol") == [["scontrol", "release", "8"]]
     assert slurm.commands("scancel") == [["scancel", f"--name={name('t')}", "9"]]
+
+
+def test_a_release_that_fails_is_judged_by_what_has_become_of_the_job() -> None:
+    """The task had failed as refused, and its job ran; or it failed for what slurmctld forgot."""
+
+    def released(*queue: dict[str, object]) -> tuple[Recorded, SlurmEngine]:
+        slurm = Recorded()
+        slurm.failing["release"] = CommandFailed("scontrol: Invalid job id specified")
+        slurm.queue = list(queue)
+        return slurm, engine_of(slurm)
+
+    slurm, engine = released(old(name("t"), 41, "RUNNING", 5))
+    engine.start(order("t"))
+    assert slurm.commands("scancel") == []
+    assert engine.status([("t", 1)])[("t", 1)].state == "running"
+    slurm, engine = released(old(name("t"), 41, "PENDING", 0, "JobHeldUser"))
+    with pytest.raises(Rejected, match="Invalid job id"):
+        engine.start(order("t"))
+    assert len(slurm.commands("scancel")) == 1
+    slurm, engine = released()
+    with pytest.raises(Unreachable):
+        engine.start(order("t"))
+    del slurm.failing["release"]
+    slurm.number = "42\n"
+    engine.start(order("t"))
+    assert len(slurm.commands("sbatch")) == 2
+    assert slurm.commands("scontrol")[-1] == ["scontrol", "release", "42"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "slurm_suspend error: Unexpected message received",
+        "sbatch: error: Batch job submission failed: Message receive failure",
+        "slurm_load_jobs error: Socket timed out on send/recv operation",
+        "sacct: error: Sending PersistInit msg: Unable to connect to database",
+    ],
+)
+def test_errors_of_the_way_to_slurm_are_no_answers(
+    said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task would fail as refused because slurmctld died in the middle of an answer."""
+    (tmp_path / "scontrol").write_text(f"#!/bin/sh\necho '{said}' >&2; exit 1\n")
+    (tmp_path / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    with pytest.raises(Unreachable):
+        run_command(["scontrol", "release", "1"])
 
 
 @pytest.mark.parametrize("form", [old, new])
@@ -381,34 +426,6 @@ def test_no_name_of_a_job_shifts_a_field(before: str, after: str) -> None:
     ]
 
 
-def test_what_slurm_refuses_is_refused_for_that_task() -> None:
-    """An uneven gang could be run in another shape, an error be taken for a job."""
-    slurm = Recorded()
-    engine = engine_of(slurm)
-    gang: Key = ("g", 1)
-    with pytest.raises(Rejected, match="equally many pieces"):
-        engine.start(Order(gang, ("n1", "n1", "n2"), {"cpu": 1000}))
-    pair = engine.submission(Order(gang, ("n1", "n2"), {"cpu": 1000}))
-    assert pair[pair.index("-w") + 1] == "n1,n2"
-    slurm.number = "denied"
-    with pytest.raises(Unreachable, match="not a job's number"):
-        engine.start(order("t"))
-    slurm.failing["sbatch"] = CommandFailed("sbatch: error: Invalid account")
-    with pytest.raises(Rejected, match="Invalid account"):
-        engine.start(order("u"))
-
-
-def test_a_task_is_submitted_under_its_account_and_qos() -> None:
-    """A site would charge everything to the master's own account, or refuse it."""
-    charged = {"account": "phys", "qos": "high", "partition": "short"}
-    said = engine_of(Recorded()).submission(
-        Order(("t", 1), ("n1",), {"cpu": 1000}, charged=charged)
-    )
-    assert {"--account=phys", "--qos=high", "--partition=short"} <= set(said)
-    plain = engine_of(Recorded()).submission(Order(("t", 1), ("n1",), {"cpu": 1000}))
-    assert not [word for word in plain if re.match("--(account|qos|partition)", word)]
-
-
 def test_a_slurm_whose_nodes_do_not_answer_yet_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -463,61 +480,6 @@ def test_reservations_of_others_are_windows_of_their_nodes(monkeypatch: pytest.M
     slurm.reservations = "No reservations in the system\n"
     found = {e.worker: e.windows for e in engine.events(0.0) if isinstance(e, WorkerWindows)}
     assert found == {"n1": (), "n2": ()}
-
-
-def test_generic_resources_are_asked_for_by_their_names() -> None:
-    """Slurm would give a job a GPU of any type, and nothing else of what its node has."""
-    slurm = Recorded()
-    slurm.nodes = slurm.nodes.replace(
-        " CPUTot", " Gres=gpu:a100:2,gpu:v100:2,nvme:4(S:0) CPUTot", 1
-    )
-    engine = engine_of(slurm)
-
-    def asked(workers: tuple[str, ...] = ("n1",), **demand: int) -> list[str]:
-        wanted = {"cpu": 1000, **{k.replace("_", ":"): v for k, v in demand.items()}}
-        said = engine.submission(Order(("t", 1), workers, wanted))
-        return [word.partition("=")[2] for word in said if word.startswith("--gres")]
-
-    assert asked(nvme=2) == ["nvme:2"]
-    assert asked(gpu=1500) == ["gpu:2"]
-    assert asked(gpu=2000, gpu_a100=2) == ["gpu:a100:2"]
-    assert asked(gpu=3000, gpu_a100=2, nvme=1) == ["gpu:a100:2,nvme:1,gpu:1"]
-    assert asked(("n1", "n1"), gpu=1000, nvme=1) == ["nvme:2,gpu:2"]
-    assert asked(seats=3) == []  # nothing that Slurm knows of
-
-
-def test_licences_that_slurm_counts_are_asked_for() -> None:
-    """Others of the site would hold them, and the task would fail for want of one."""
-    slurm = Recorded()
-    slurm.licences = "LicenseName=matlab Total=2 Used=0 Free=2 Reserved=0 Remote=no\n"
-    engine = engine_of(slurm)
-    counted = {"matlab": 1, "user ann": 1, "ours alone": 2}
-    said = engine.submission(Order(("t", 1), ("n1", "n2"), {"cpu": 1000}, counted=counted))
-    assert [word for word in said if word.startswith("--lic")] == ["--licenses=matlab:1"]
-
-
-def test_a_job_that_slurm_starts_again_does_nothing_twice(tmp_path: Path) -> None:
-    """A slurmctld that was killed takes a job that has run for one that waits."""
-    effects, output = tmp_path / "effects", tmp_path / "it's a run.log"
-    wanted = ("sh", "-c", 'echo ran >> "$0"; exit 4', str(effects))
-    job = Order(("t", 1), ("n1",), {"cpu": 1000}, None, wanted, output=str(output))
-
-    def code(order: Order, batch: str = BATCH) -> int:
-        wrapped = SlurmEngine(NODES, Recorded(), batch=batch).submission(order)[-1]
-        return subprocess.run(["/bin/sh", "-c", wrapped], check=False).returncode
-
-    assert [code(job), code(job)] == [4, 4]
-    assert effects.read_text() == "ran\n"
-    # ``plancast log`` shows whatever begins with the output's name.
-    assert not list(tmp_path.glob(f"{output.name}*"))
-    (tmp_path / f".{output.name}.{BATCH}{ONCE}").write_text("")  # begun, and killed
-    assert code(job) == TWICE
-    assert effects.read_text() == "ran\n"
-    assert code(job, "another") == 4  # the same tasks again, by a state that begins anew
-    assert effects.read_text() == "ran\n" * 2
-    assert code(replace(job, output=str(tmp_path / "gone" / "x.log"))) == 4
-    assert code(replace(job, output="")) == 4
-    assert effects.read_text() == "ran\n" * 4
 
 
 def test_a_run_that_slurm_began_twice_is_lost() -> None:
