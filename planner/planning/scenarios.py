@@ -30,6 +30,7 @@ from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import PlanRequest, PlanResponse
 from plancast.planner.planning.partial_order import PartialOrder, partial_order
 from plancast.planner.planning.response import judged
+from plancast.planner.planning.warm import SCENARIOS, warm
 from plancast.planner.solvers.lns.orders import (
     FEW_WORKERS,
     WARM,
@@ -43,13 +44,21 @@ from plancast.planner.solvers.lns.orders import (
     schedule_in,
     suits,
 )
+from plancast.planner.solvers.lns.scenario_rows import (
+    ScenarioWalk,
+    name_ranks,
+    scenarios_of,
+    suits_scenarios,
+)
 
 PLAIN_PART = 0.4
 """Part of the budget in which a plan is made at the policy's level alone."""
-RESERVE_S = 0.03
-"""Kept back of a budget in seconds, to judge the plan."""
+RESERVE_S, JUDGED = 0.03, 1.5
+"""Kept back of a budget to judge the plan: seconds, and so many times what another one took."""
 FEW_TASKS = 5
 """Of so many tasks each order is priced, in some milliseconds: a search has nothing to add."""
+WALKED_TASKS = 15
+"""Plans of a cluster are searched from so many tasks on: fewer need no kernels of a search."""
 OTHER_LEVELS = (0.3, 0.5, 0.9)
 """Levels at which further candidates are planned where an order alone does not say enough."""
 
@@ -207,25 +216,37 @@ def plan_in_scenarios(request: PlanRequest, plan_one: PlanOne) -> PlanResponse:
     Notes
     -----
     On one machine or few alike the order is searched with the mean over the scenarios as its
-    price (``plancast.planner.solvers.lns.orders``). Elsewhere plans made at several levels are
-    compared.
+    price (``plancast.planner.solvers.lns.orders``), on a cluster the order and the workers of
+    tasks are (``plancast.planner.solvers.lns.scenario_rows``). Where neither tells all of a plan,
+    plans made at several levels are compared.
     """
     began = time.perf_counter()
     plain = replace(request, policy=replace(request.policy, scenarios=()))
     seen = outlooks_of(request)
+    walks = len(seen.problem.tasks) >= WALKED_TASKS
+    walks = walks and not suits(seen.problem) and suits_scenarios(seen.problem)
+    if walks:
+        clock = time.perf_counter()
+        if warm((SCENARIOS,)):
+            began += time.perf_counter() - clock
     budget = request.budget
     steps = None if budget.steps is None else int(PLAIN_PART * budget.steps)
     seconds = None if budget.seconds is None else PLAIN_PART * budget.seconds
     base = plan_one(replace(plain, budget=replace(budget, seconds=seconds, steps=steps)))
     if base.plan is None or not seen.requests or base.plan.preempted:
         return base
+    clock = time.perf_counter()
+    costs = seen.costs(base.plan)
+    judged_s = time.perf_counter() - clock
     if suits(seen.problem):
         order = _searched(seen, base.plan, began)
         found = schedule_in(futures_of([seen.problem]), 0, order)
         plans = [] if found is None else [decode(seen.problem, found)]
+    elif walks and (walk := _walk_from(seen, base.plan)) is not None:
+        plans = _walked(seen, walk, began, judged_s)
     else:
         plans = _other_plans(seen, plain, plan_one, began)
-    return _best(seen, base, plans, began)
+    return _best(seen, base, costs, plans, began)
 
 
 def reordered(request: PlanRequest, base: PlanResponse) -> PlanResponse:
@@ -255,7 +276,8 @@ def reordered(request: PlanRequest, base: PlanResponse) -> PlanResponse:
     walk = OrderWalk(futures_of(seen.problems), [order], request.seed, WARM)
     walk.step(WARM_MOVES, 0.0, 1.0)
     found = schedule_in(futures_of([seen.problem]), 0, walk.best)
-    return _best(seen, base, [] if found is None else [decode(seen.problem, found)], began)
+    plans = [] if found is None else [decode(seen.problem, found)]
+    return _best(seen, base, seen.costs(base.plan), plans, began)
 
 
 def _searched(seen: Outlooks, plan: Plan, began: float) -> Ints:
@@ -280,6 +302,24 @@ def _searched(seen: Outlooks, plan: Plan, began: float) -> Ints:
     return walk.best
 
 
+def _walk_from(seen: Outlooks, plan: Plan) -> ScenarioWalk | None:
+    """A search over the plans of a cluster; None where its kernel cannot tell how this one runs."""
+    problem = seen.problem
+    futures, start = scenarios_of(problem, seen.problems), _schedule(problem, plan)
+    walk = ScenarioWalk(futures, name_ranks(problem), start, seen.request.seed)
+    return walk if np.isfinite(walk.cost) else None
+
+
+def _walked(seen: Outlooks, walk: ScenarioWalk, began: float, judged_s: float) -> list[Plan]:
+    """The plan that a search finds with what is left of the budget."""
+    budget = seen.request.budget
+    if budget.steps is not None:
+        walk.step_all(budget.steps - int(PLAIN_PART * budget.steps))
+    elif budget.seconds is not None:
+        walk.step_until(began + budget.seconds - RESERVE_S - JUDGED * judged_s)
+    return [decode(seen.problem, walk.schedule())]
+
+
 def _other_plans(seen: Outlooks, plain: PlanRequest, plan_one: PlanOne, began: float) -> list[Plan]:
     """Plans made at other levels, with the times that they have at the policy's."""
     budget, found = plain.budget, []
@@ -300,11 +340,16 @@ def _other_plans(seen: Outlooks, plain: PlanRequest, plan_one: PlanOne, began: f
     return found
 
 
-def _best(seen: Outlooks, base: PlanResponse, plans: list[Plan], began: float) -> PlanResponse:
-    """The response with the plan that costs least on average; the first of equals."""
+def _best(
+    seen: Outlooks, base: PlanResponse, costs: dict[float, float], plans: list[Plan], began: float
+) -> PlanResponse:
+    """The response with the plan that costs least on average; the first of equals.
+
+    `costs` are those of its own plan.
+    """
     request = replace(seen.request, policy=replace(seen.request.policy, scenarios=()))
     assert base.plan is not None
-    chosen, costs = base.plan, seen.costs(base.plan)
+    chosen = base.plan
     for plan in plans:
         if not evaluate(request, plan, unplanned=base.unplanned).valid:
             continue

@@ -56,6 +56,7 @@ from plancast.planner.solvers.lns.home_orders import suits_home
 from plancast.planner.solvers.lns.orders import cost_of, futures_of, suits
 from plancast.planner.solvers.lns.relaxed_starts import guided_schedules
 from plancast.planner.solvers.lns.rows import suits_rows
+from plancast.planner.solvers.lns.scenario_rows import ScenarioWalk, name_ranks, scenarios_of
 
 Report = Callable[[str], None]
 MAKESPAN_ALONE = Policy(Prices.for_makespan())
@@ -174,6 +175,16 @@ def _orders() -> None:
     _solve(_small(workers=1), "lns")
 
 
+def _scenarios() -> None:
+    problem = encode(_small())
+    greedy = SOLVERS["greedy"]().solve(problem, budget=Budget(None, 1), rng=_rng())
+    assert greedy.schedule is not None
+    futures = scenarios_of(problem, [problem, problem])
+    walk = ScenarioWalk(futures, name_ranks(problem), greedy.schedule, 0)
+    walk.step_all(STEPS)
+    walk.schedule()
+
+
 def _astar() -> None:
     small = generate_batch(4, generate_cluster(3))
     _solve(small, "astar")
@@ -231,6 +242,7 @@ FAMILIES: dict[str, Callable[[], None]] = {
     "projects with modes": _modes,
     "shops": _shop,
     "repair": _repair,
+    "scenarios of clusters": _scenarios,
     "list schedules with licences": lambda: _lists_of(_with_licences(_small())),
     "ruin and recreate with licences": lambda: _moves_of(_with_licences(_small())),
     "repair with licences": lambda: _repair(_with_licences(_small())),
@@ -245,7 +257,7 @@ FAMILIES: dict[str, Callable[[], None]] = {
     "repair by the hour with shared devices": lambda: _repair(_both(_small())),
 }
 """Name to what compiles the family; higher rooms add their own."""
-LISTS, MOVES, ORDERS, ASTAR, PROJECTS, MODES, SHOPS, REPAIR, *_FURTHER = FAMILIES
+LISTS, MOVES, ORDERS, ASTAR, PROJECTS, MODES, SHOPS, REPAIR, SCENARIOS, *_FURTHER = FAMILIES
 WITH_LICENCES = dict(zip((LISTS, MOVES, REPAIR), _FURTHER[:3], strict=True))
 """Family to that of the same kernels where something is counted: compiled for itself."""
 BY_HOUR = dict(zip((LISTS, MOVES, REPAIR), _FURTHER[3:6], strict=True))
