@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import runpy
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,7 @@ def parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return len(args.posonlyargs) + len(args.args) + len(args.kwonlyargs)
 
 
+@cache
 def oversized() -> dict[str, str]:
     """What exceeds a limit, with its figures."""
     found: dict[str, list[str]] = {}

@@ -56,8 +56,8 @@ def test_no_forecast_knows_the_future(log: pd.DataFrame, walk: Walk, share: floa
 
 def test_drift_brings_a_refit_forward() -> None:
     """Trees of another time would go on until the schedule; or drift be seen before it came."""
-    log = toy_log(6000)
-    jump = float(log["submit_s"].iloc[3500])
+    log = toy_log(3000)
+    jump = float(log["submit_s"].iloc[1750])
     run = np.where(log["submit_s"] >= jump, log["run_s"] * 40.0, log["run_s"])
     drifted = log.assign(run_s=run, end_s=log["start_s"] + run, requested_s=np.nan)
 

@@ -252,7 +252,7 @@ def test_the_facts_are_as_promised(
     assert before is not None
     monkeypatch.setattr(core, "RuntimePredictor", lambda levels, seed: ESTIMATORS["user_median"](
         levels))  # fmt: skip
-    few = replace(found, backlogs=shortened(found.backlogs[:6], 12),
+    few = replace(found, backlogs=shortened(found.backlogs[:6], 7),
                   before=replace(before, backlogs=shortened(before.backlogs[:5], 4)))  # fmt: skip
     cells: dict[str, Any] = {}
     result = worth(few, model, cells=cells, processes=1)

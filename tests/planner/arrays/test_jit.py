@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import os
 import re
 import subprocess
@@ -168,18 +169,23 @@ def decorators(node: ast.FunctionDef) -> set[str]:
 
 @cache
 def parsed() -> dict[Path, ast.Module]:
-    """The syntax trees of files that define kernels, or may call one."""
+    """The syntax trees of files that define kernels, or import such a file or of it."""
     folders = ("planner", "predictor", "pipelines", "benchmarks", "tests")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     texts = {path: path.read_text() for path in files}
-    defined = re.compile(rf"^@({'|'.join(DECORATORS)})\ndef (\w+)", re.MULTILINE)
-    names = {found[2] for text in texts.values() for found in defined.finditer(text)}
-    called = re.compile(r"\b\w+(?=\(| as )")
-    return {
-        path: ast.parse(text)
-        for path, text in texts.items()
-        if "kernel" in text or not names.isdisjoint(called.findall(text))
-    }
+    defined = re.compile(rf"^@({'|'.join(DECORATORS)})\ndef ", re.MULTILINE)
+    stems = {path.stem for path, text in texts.items() if defined.search(text)}
+    imported = re.compile(r"^ *from \S*?(\w+) import (\([^)]*\)|.*)$", re.MULTILINE)
+
+    def concerns(path: Path, text: str) -> bool:
+        names = {word for found in imported.finditer(text) for word in re.findall(r"\w+", found[0])}
+        return path.stem in stems or not stems.isdisjoint(names)
+
+    gc.disable()  # it would go through the trees again and again
+    try:
+        return {path: ast.parse(text) for path, text in texts.items() if concerns(path, text)}
+    finally:
+        gc.enable()
 
 
 def test_no_python_code_calls_an_inner_kernel() -> None:

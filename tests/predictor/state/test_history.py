@@ -54,7 +54,7 @@ def distinct(log: pd.DataFrame) -> pd.DataFrame:
     return log.assign(job_id=[str(i) for i in range(len(log))])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(log=wild_logs(), window=st.integers(1, 5), shift=st.floats(-5, 20))
 def test_fast_form_equals_slow_twin(log: pd.DataFrame, window: int, shift: float) -> None:
     """The kernel would tell something else than the definition, at submission or at any moment."""
@@ -65,7 +65,7 @@ def test_fast_form_equals_slow_twin(log: pd.DataFrame, window: int, shift: float
         np.testing.assert_array_equal(fast, np.array(slow))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(log=wild_logs(), window=st.integers(1, 5))
 def test_online_form_equals_fast_form(log: pd.DataFrame, window: int) -> None:
     """A forecast served online would differ from the one the model was trained on."""
