@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from plancast.pipelines.master.learner import Learner
-from plancast.pipelines.master.learner_link import LearnerProcess, ModelRow
+from plancast.pipelines.master.learner_link import LearnerProcess
 from plancast.planner.instances.generate import generate_log, write_swf
 from plancast.predictor import RuntimePredictor, read_log
 from tests.pipelines.master.test_living import START_S, Town
@@ -63,7 +63,10 @@ def test_tasks_are_forecast_as_they_come_and_learned_from(tmp_path: Path, model:
 
 
 def test_a_model_in_a_process_learns_beside_the_loop(tmp_path: Path, model: Path) -> None:
-    """A refit would stop the whole master, or a model that died take all forecasts with it."""
+    """A refit would stop the whole master, or a model that died take all forecasts with it.
+
+    And a first forecast that compiles and imports would be lost where a machine is busy.
+    """
     town = Town(tmp_path / "m.db", truth=lambda task: 300)
     town.settings = replace(town.settings, model=model)
     learner = LearnerProcess(model, town.master.submitted.ended_rows)
@@ -74,8 +77,10 @@ def test_a_model_in_a_process_learns_beside_the_loop(tmp_path: Path, model: Path
         town.step()
         assert town.looks.why("a")["state"] == "submitted"
         wait_until_free(learner)
+        before = learner._process.ask((loaded, ()), 60)
         town.step()
         assert town.master.mind.request.estimates["a"]["*"].source == "model"
+        assert learner._process.ask((loaded, ()), 60) == before
         town.finish()
         wait_until_free(learner)
         assert not learner._news
@@ -92,19 +97,6 @@ def test_a_model_in_a_process_learns_beside_the_loop(tmp_path: Path, model: Path
     finally:
         learner.close()
         town.kill()
-
-
-def test_a_loaded_model_has_nothing_left_to_load(model: Path) -> None:
-    """The first forecast would compile and import beyond its limit, and a busy machine lose it."""
-    learner = LearnerProcess(model, list)
-    try:
-        wait_until_free(learner)
-        before = learner._process.ask((loaded, ()), 60)
-        text = json.dumps({"row": rows("a")[0]})
-        assert learner.forecast([ModelRow(text, START_S, None, None, None)], START_S, [])
-        assert learner._process.ask((loaded, ()), 60) == before
-    finally:
-        learner.close()
 
 
 def loaded() -> list[str]:
