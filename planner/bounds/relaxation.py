@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import OptimizeResult, linprog
-from scipy.sparse import coo_matrix, csr_matrix
+import scipy  # what is used of it is loaded then: where another process plans, nothing
 
 from plancast.planner.arrays.graph import heads_and_tails
 from plancast.planner.arrays.problem import Floats, Ints, Problem
@@ -135,10 +134,10 @@ def _solve(problem: Problem, seconds: float | None) -> Relaxation | None:
     values += [np.ones(groups), -size.astype(np.float64)]
     limits = np.concatenate([-_running_area_h(problem, group, groups).ravel(), np.zeros(groups)])
     shape = (base + groups, makespan + 1)
-    upper = coo_matrix(
+    upper = scipy.sparse.coo_matrix(
         (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape
     ).tocsr()
-    equal = coo_matrix(
+    equal = scipy.sparse.coo_matrix(
         (np.ones(count), (pairs[:, 0], np.arange(count))), (len(kinds), makespan + 1)
     ).tocsr()
     on_h = np.maximum(0, problem.last_end - problem.free_from) * problem.on / HOUR_S
@@ -146,7 +145,7 @@ def _solve(problem: Problem, seconds: float | None) -> Relaxation | None:
     head, tail = heads_and_tails(problem.release, problem.shortest, problem.pred_ptr, problem.pred)
     least_end = max(float((head + tail).max()), float(problem.last_end.max(initial=0))) / HOUR_S
     bounds = [(0.0, 1.0)] * count + [(low, None) for low in least_on] + [(least_end, None)]
-    found = linprog(
+    found = scipy.optimize.linprog(
         objective, upper, limits, equal, np.ones(len(kinds)), bounds, method="highs",
         options={} if seconds is None else {"time_limit": seconds},
     )  # fmt: skip
@@ -172,12 +171,12 @@ def _solve(problem: Problem, seconds: float | None) -> Relaxation | None:
 
 def _certified(
     cost: Floats,
-    upper: csr_matrix,
+    upper: scipy.sparse.csr_matrix,
     limits: Floats,
-    equal: csr_matrix,
+    equal: scipy.sparse.csr_matrix,
     low: Floats,
     size: Ints,
-    found: OptimizeResult,
+    found: scipy.optimize.OptimizeResult,
 ) -> float:
     """A bound that holds however far the LP solver is from its optimum.
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import linprog
-from scipy.sparse import coo_matrix
+import scipy
 
 from plancast.planner.arrays.graph import priority_order, successors
 from plancast.planner.arrays.problem import Floats, Ints
@@ -55,15 +54,17 @@ def work_of(duration: Ints, machines: Ints) -> Floats:
     else:
         shares = len(task)
         last = np.full(classes, shares)
-        work = coo_matrix(
+        work = scipy.sparse.coo_matrix(
             (
                 np.concatenate([duration[task, column], -machines]).astype(np.float64),
                 (np.concatenate([column, np.arange(classes)]),
                  np.concatenate([np.arange(shares), last])),
             )
         )  # fmt: skip
-        sums = coo_matrix((np.ones(shares), (task, np.arange(shares))), shape=(tasks, shares + 1))
-        found = linprog(
+        sums = scipy.sparse.coo_matrix(
+            (np.ones(shares), (task, np.arange(shares))), shape=(tasks, shares + 1)
+        )
+        found = scipy.optimize.linprog(
             np.append(np.zeros(shares), 1.0), A_ub=work, b_ub=np.zeros(classes),
             A_eq=sums, b_eq=np.ones(tasks), method="highs",
         )  # fmt: skip

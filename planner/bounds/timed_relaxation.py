@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linprog
-from scipy.sparse import coo_matrix
+import scipy
 
 from plancast.planner.arrays.graph import dues, heads_and_tails
 from plancast.planner.arrays.problem import Bools, Floats, Ints, Problem
@@ -77,12 +76,12 @@ class _Program:
     def least(self, seconds: float | None) -> float | None:
         """The optimum, None where the solver fails."""
 
-        def matrix(entries: list[tuple[int, int, float]], rows: int) -> coo_matrix:
+        def matrix(entries: list[tuple[int, int, float]], rows: int) -> scipy.sparse.csr_matrix:
             table = np.array(entries, np.float64).reshape(-1, 3)
             place = (table[:, 0].astype(np.int64), table[:, 1].astype(np.int64))
-            return coo_matrix((table[:, 2], place), (rows, len(self.cost))).tocsr()
+            return scipy.sparse.coo_matrix((table[:, 2], place), (rows, len(self.cost))).tocsr()
 
-        found = linprog(
+        found = scipy.optimize.linprog(
             self.cost,
             matrix(self.entries, len(self.limit)), self.limit,
             matrix(self.equal_entries, len(self.equal)), self.equal,

@@ -380,7 +380,9 @@ def warm(families: Iterable[str] = (), report: Report = on_stderr) -> list[str]:
 
 @cache
 def _load() -> None:
-    """Let numba read what it reads in the first call of any kernel: a third of a second."""
+    """Load what numba reads in the first call of any kernel, and what bounds are solved with."""
+    import scipy.optimize  # noqa: F401
+
     cpu_target.typing_context.refresh()
     cpu_target.target_context.refresh()
 

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from plancast.pipelines.inputs.config import GENERATOR, Config, load_config
-from plancast.pipelines.stages import report, stage
+from plancast.pipelines.stages import report
+from plancast.pipelines.stages.stage import main
 from tests.conftest import ROOT
 from tests.pipelines.conftest import PARAMS, SmallRun
 from tests.pipelines.stages.test_trial import without_clocks
@@ -128,10 +129,11 @@ def test_a_stage_without_its_inputs_says_which_to_run_first(
     # The others in this process: each would take two seconds to import what it needs.
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as left:
-        stage.main(report.run)
+        main(report.run)
     assert left.value.code == 2
     assert capsys.readouterr().err == (
-        "plancast: data/interim/x/ingest.json: there is no such file; run the earlier stages first\n"
+        "plancast: data/interim/x/ingest.json: there is no such file; "
+        "run the earlier stages first\n"
     )
     assert [p.name for p in tmp_path.rglob("*")] == ["params.yaml"]
 
