@@ -281,6 +281,36 @@ def power(x, times):
 def fifth(x):
     return power(x, 2) * power(x, 3)
 
+@inner
+def spread(row):
+    result = 0
+    for k in range(row.shape[0]):
+        for j in range(row.shape[0]):
+            if (row[k] + k) % 7 > (row[j] + j) % 5:
+                result += row[k] * row[j] // (1 + abs(row[k] - row[j]))
+            elif (row[k] - k) % 3 > (row[j] - j) % 11:
+                result -= row[k] * row[j] % (1 + abs(row[k] + row[j]))
+            else:
+                result += (row[k] ^ row[j]) % 13
+    return result
+
+@inner
+def halves(row):
+    middle = row.shape[0] // 2
+    low, high = row[:middle], row[middle:]
+    return spread(low) + 2 * spread(high)
+
+@inner
+def doubled(row):
+    return row + row
+
+@kernel
+def spread_of_doubled(row):
+    result = 0
+    for _ in range(1000):
+        result += halves(doubled(row)) + halves(row)
+    return result
+
 @brief
 def total(row):
     result = 0
@@ -301,6 +331,29 @@ def test_what_kernels_call_is_compiled_once_and_kept_with_them(toy: Path, tmp_pa
     assert found.stdout == "32 8 1 True\n"
     (kept,) = (tmp_path / "cache").rglob("*.nbi")
     assert kept.name.startswith("parts.fifth")
+
+
+def test_long_parts_join_every_kernel_and_leave_no_array_behind(toy: Path, tmp_path: Path) -> None:
+    """A part would be missing from a kernel, or borrowed arrays be freed early or never."""
+    (toy / "planner" / "parts.py").write_text(PARTS.format(package="planner"))
+    code = """
+    import sys
+    import numba
+    from numba.core.runtime import rtsys
+    from planner.parts import doubled, halves, np, spread, spread_of_doubled
+    row = np.arange(40)
+    expected = 1000 * (halves(doubled(row)) + halves(row))
+    print(spread_of_doubled(row) == expected)
+    before, held = rtsys.get_allocation_stats(), sys.getrefcount(row)
+    print(spread_of_doubled(row) == expected, sys.getrefcount(row) == held)
+    after = rtsys.get_allocation_stats()
+    print(after.alloc - before.alloc == after.free - before.free >= 1000)
+    print(all(made.library.is_long for made in spread.part.overloads.values()))
+    print(numba.njit(lambda row: halves(row) + 1)(row) == halves(row) + 1)
+    """
+    environ = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "NUMBA_NRT_STATS": "1"}
+    for _ in ("compiled", "kept"):
+        assert run(toy, code, **environ).stdout.split() == ["True"] * 6
 
 
 def test_brief_kernels_run_small_arrays_uncompiled_only_when_asked(
