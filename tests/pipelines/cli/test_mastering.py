@@ -19,13 +19,14 @@ from plancast.pipelines.engines.sim import Faults, SimEngine
 from plancast.pipelines.inputs.forecast import forecast_by_class
 from plancast.pipelines.inputs.user_files import write_batch
 from plancast.pipelines.master.batch import carry_out
+from plancast.pipelines.master.loop import NoAnswer
 from plancast.pipelines.master.planner_link import PatientPlanner
 from plancast.pipelines.master.state import State
 from plancast.pipelines.stages.train import train_model
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import DurationEstimate, Policy, Prices, Snapshot, Task, Worker
 from plancast.planner.model.messages import Budget, PlanRequest
-from plancast.planner.planning.controller import ControlPolicy
+from plancast.planner.planning.controller import Choice, ControlPolicy
 from plancast.predictor.logs.table import read_jobs
 from tests.conftest import spans
 from tests.oracles.misbehaving_planners import die_after_first, hang, hang_after_first, slow
@@ -96,8 +97,18 @@ def test_a_planner_that_is_no_good_does_not_stop_the_command(
     found = json.loads(capsys.readouterr().out)
     assert found["completed"] + len(found["unplanned"]) == 10
     assert sentence in found["refused"][0]
-    # One that loads in its place is not waited for.
-    assert any("is not ready yet" in why for why in found["refused"]) == (len(found["plans"]) > 1)
+    assert all(sentence in why or "is not ready yet" in why for why in found["refused"])
+
+
+def test_a_planner_that_loads_in_the_place_of_another_is_not_waited_for() -> None:
+    """Its batch would stand still for as long as it loads."""
+    planner = PatientPlanner(QUICK, work=hang, warm_up_s=3_600.0)
+    try:
+        planner.lost = 1
+        with pytest.raises(NoAnswer, match="is not ready yet"):
+            planner(generate_batch(3, generate_cluster(2), 1), Choice.REPLAN)
+    finally:
+        planner.close()
 
 
 def test_an_old_state_is_not_taken_for_a_new_batch(
