@@ -215,11 +215,12 @@ class SlurmEngine:
             except CommandFailed as why:
                 # It may have been released all the same, by this word or an earlier one.
                 self._find([key])
-                if self._absent.pop(key, None) is not None:
+                known = self.known.get(key)
+                if self._absent.pop(key, None) is not None or known is None:
                     # slurmctld was killed before it wrote the job down: it is submitted anew.
                     self.known.pop(key, None)
                     raise Unreachable(str(why)) from None
-                job = self.known[key]
+                job = known
                 if job.held:
                     self._scancel(job)
                     raise Rejected(str(why)) from None

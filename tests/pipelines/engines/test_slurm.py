@@ -237,14 +237,17 @@ def test_a_release_that_fails_is_judged_by_what_has_become_of_the_job() -> None:
     with pytest.raises(Rejected, match="Invalid job id"):
         engine.start(order("t"))
     assert len(slurm.commands("scancel")) == 1
-    slurm, engine = released()
-    with pytest.raises(Unreachable):
+    for missing_s in (0.0, 2 * GONE_S):
+        slurm, engine = released()
+        if missing_s:
+            engine._absent["t", 1] = time.monotonic() - missing_s
+        with pytest.raises(Unreachable):
+            engine.start(order("t"))
+        del slurm.failing["release"]
+        slurm.number = "42\n"
         engine.start(order("t"))
-    del slurm.failing["release"]
-    slurm.number = "42\n"
-    engine.start(order("t"))
-    assert len(slurm.commands("sbatch")) == 2
-    assert slurm.commands("scontrol")[-1] == ["scontrol", "release", "42"]
+        assert len(slurm.commands("sbatch")) == 2
+        assert slurm.commands("scontrol")[-1] == ["scontrol", "release", "42"]
 
 
 @pytest.mark.parametrize(

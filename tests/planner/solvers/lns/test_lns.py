@@ -72,7 +72,7 @@ def test_costs_kept_by_differences_are_the_costs_of_the_whole(
 ) -> None:
     """The search would climb on a cost that drifts away from the evaluator's."""
     moved = 0
-    for problem in plannable(range(7000, 7040), max_tasks=8, hours=hours):
+    for problem in plannable(range(7000, 7100), max_tasks=8, hours=hours):
         first = greedy(problem)
         if first is None:
             continue
@@ -100,7 +100,7 @@ def test_costs_kept_by_differences_are_the_costs_of_the_whole(
         assert best.cost == pytest.approx(walk.best_cost, rel=1e-9, abs=1e-9)
         check_state(problem, walk)
         moved += bool((now.start != first.start).any())
-    assert moved > 4
+    assert moved > 10
 
 
 def check_state(problem: Problem, walk: Walk) -> None:
