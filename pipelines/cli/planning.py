@@ -352,6 +352,7 @@ def _facts(response: PlanResponse, request: PlanRequest, written: list[Path]) ->
         "request_id": response.request_id,
         "status": response.status.value,
         "solver": response.solver,
+        "auto": asdict(response.auto) if response.auto else None,
         "estimate_source": response.estimate_source,
         "tasks": len(request.snapshot.pending),
         "planned": _planned(response, request),
@@ -380,6 +381,8 @@ def _print(response: PlanResponse, request: PlanRequest) -> None:
         f"{len(request.snapshot.workers):,} workers in {response.wall_s:.2f} s"
         + (f" (plan of {escape(response.solver)})" if response.plan else "")
     )
+    if response.auto is not None:
+        console.print(f"auto chose {escape(str(response.auto))}", soft_wrap=True)
     if response.plan is not None:
         console.print(_schedule(response.plan, request))
         if len(response.plan.assignments) > SHOWN_TASKS:

@@ -36,6 +36,7 @@ def run(config: Config) -> dict[str, Any]:
     return {
         "status": response.status.value,
         "solver": response.solver,
+        "auto": None if response.auto is None else str(response.auto),
         "cost": response.cost,
         "lower_bound": response.lower_bound,
         "tasks": len(request.snapshot.pending),

@@ -2,7 +2,7 @@
 
 Whoever plans for a person does so within ``keeps_the_best``. Searches look at ``asked`` wherever
 they look at the clock. Before there is any plan Ctrl-C ends the program as ever, and so does a
-second one.
+second one. Searches side by side end each other the same way (``End``).
 """
 
 from __future__ import annotations
@@ -16,11 +16,39 @@ from typing import Any
 _listening, _asked, _has_plan = threading.Event(), threading.Event(), threading.Event()
 _stops: list[Callable[[], None]] = []
 _lock = threading.RLock()  # the handler runs on a thread that may hold it
+_here = threading.local()
+
+
+class End:
+    """Lets what goes on on some threads be ended, as Ctrl-C ends all."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        self._stops: list[Callable[[], None]] = []
+
+    def ask(self) -> None:
+        """End what goes on within ``heard``, on whatever thread."""
+        self._asked.set()
+        with _lock:
+            calls = list(self._stops)
+        for stop in calls:
+            stop()
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Let ``asked`` and ``stops`` on this thread mean this end too."""
+        before = getattr(_here, "end", None)
+        _here.end = self
+        try:
+            yield
+        finally:
+            _here.end = before
 
 
 def asked() -> bool:
-    """Whether the user has asked for the best plan so far."""
-    return _asked.is_set()
+    """Whether the user has asked for the best plan so far, or an ``End`` of this thread has."""
+    end: End | None = getattr(_here, "end", None)
+    return _asked.is_set() or (end is not None and end._asked.is_set())
 
 
 def listening() -> bool:
@@ -35,16 +63,20 @@ def has_plan() -> None:
 
 @contextmanager
 def stops(stop: Callable[[], None]) -> Iterator[None]:
-    """Let something be called once the user asks: a search that looks at no flag."""
+    """Let something be called once that is so: a search that looks at no flag."""
+    end: End | None = getattr(_here, "end", None)
+    lists = [_stops] if end is None else [_stops, end._stops]
     with _lock:
-        _stops.append(stop)
+        for one in lists:
+            one.append(stop)
     try:
         if asked():
             stop()
         yield
     finally:
         with _lock:
-            _stops.remove(stop)
+            for one in lists:
+                one.remove(stop)
 
 
 @contextmanager

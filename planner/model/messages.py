@@ -247,6 +247,27 @@ class RiskReport:
 
 
 @dataclass(frozen=True)
+class AutoChoice:
+    """Which engines the solver ``auto`` took for a request, and why.
+
+    Parameters
+    ----------
+    engines : mapping of str to int
+        Name to the most threads that it searches on; side by side where there are several. None
+        at all where the first plan was proven before any began.
+    why : str
+        In a phrase.
+    """
+
+    engines: Mapping[str, int]
+    why: str
+
+    def __str__(self) -> str:
+        who = " and ".join(f"{name} ({most} threads)" for name, most in self.engines.items())
+        return f"{who or 'none'}: {self.why}".replace("(1 threads)", "(1 thread)")
+
+
+@dataclass(frozen=True)
 class PlanResponse:
     """A plan, what it costs and why, or why there is none.
 
@@ -273,6 +294,8 @@ class PlanResponse:
         For each task that waits: the constraint that holds it back.
     solver : str
         Which solver's plan this is.
+    auto : AutoChoice, optional
+        Where the engines were left to ``auto``.
     estimate_source : str
         Sources of the estimates, comma-separated.
     risk : RiskReport, optional
@@ -299,6 +322,7 @@ class PlanResponse:
     unplanned: Mapping[str, str] = field(default_factory=dict)
     why: Mapping[str, str] = field(default_factory=dict)
     solver: str = ""
+    auto: AutoChoice | None = None
     estimate_source: str = ""
     risk: RiskReport | None = None
     scenarios: Mapping[str, float] = field(default_factory=dict)
@@ -444,8 +468,8 @@ Event = (
 """Everything that can happen to a cluster, distinguished by `kind` in JSON."""
 
 _READ_STRICTLY: tuple[Any, ...] = (
-    AmountWindow, Budget, CountedResource, Dependency, DurationEstimate, Hourly, Mode, Plan,
-    PlanRequest, PlanResponse, Policy, RiskReport, Running, Snapshot, Task, Worker,
+    AmountWindow, AutoChoice, Budget, CountedResource, Dependency, DurationEstimate, Hourly, Mode,
+    Plan, PlanRequest, PlanResponse, Policy, RiskReport, Running, Snapshot, Task, Worker,
 )  # fmt: skip
 for _kind in _READ_STRICTLY:
     # One place says how strictly JSON is read: a misspelt field must not pass in silence.

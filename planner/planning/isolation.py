@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -42,7 +43,9 @@ class Abandoned(BaseException):
 
 
 def run_apart(
-    work: Mapping[str, Callable[[Callable[[], None]], Result]], until: float | None
+    work: Mapping[str, Callable[[Callable[[], None]], Result]],
+    until: float | None,
+    end: interruption.End | None = None,
 ) -> dict[str, Outcome[Result]]:
     """Do some work, each on its own thread, and wait for it until a moment.
 
@@ -53,13 +56,15 @@ def run_apart(
     until : float, optional
         ``time.perf_counter()`` after which who has not ended is abandoned; the time in which
         kernels are compiled does not count. None: work is done in turn, however long it takes.
+    end : End, optional
+        Ends them all before that.
 
     Raises
     ------
     BadRequest
         What was asked for is wrong: that is no failure of an engine.
     """
-    jobs = {name: _Job(name, one) for name, one in work.items()}
+    jobs = {name: _Job(name, one, end) for name, one in work.items()}
     for job in jobs.values():
         if until is None and len(jobs) == 1 and not interruption.listening():
             job.run()
@@ -73,8 +78,13 @@ def run_apart(
 class _Job(Generic[Result]):
     """One engine's work: done, failed or abandoned."""
 
-    def __init__(self, name: str, work: Callable[[Callable[[], None]], Result]) -> None:
-        self.name, self.work = name, work
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[Callable[[], None]], Result],
+        end: interruption.End | None,
+    ) -> None:
+        self.name, self.work, self.end = name, work, end
         self.done, self.abandoned = threading.Event(), threading.Event()
         self.unwanted = False
         self.result: Result | None = None
@@ -83,7 +93,8 @@ class _Job(Generic[Result]):
 
     def run(self) -> None:
         try:
-            self.result = self.work(self._check)
+            with nullcontext() if self.end is None else self.end.heard():
+                self.result = self.work(self._check)
         except Abandoned:
             pass
         except Exception as error:  # an engine's failure must not cost the answer

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +24,8 @@ from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.model.devices import filled
 from plancast.planner.model.domain import RELATIVE_TOLERANCE, BadRequest, Plan
 from plancast.planner.model.evaluate import evaluate, relative_gap
-from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, Status
+from plancast.planner.model.messages import AutoChoice, Budget, PlanRequest, PlanResponse, Status
+from plancast.planner.planning.choice import ASTAR_TASKS, CPSAT_TASKS, Chosen, choose
 from plancast.planner.planning.isolation import OVERDUE_S, run_apart
 from plancast.planner.planning.preempt import preemptible, with_preemption
 from plancast.planner.planning.response import judged, respond
@@ -44,27 +47,9 @@ from plancast.planner.planning.warm import (
 )
 from plancast.planner.solvers import MODE_SOLVERS, SOLVERS
 from plancast.planner.solvers.base import Observe, Solution
-from plancast.planner.solvers.makespan.recognise import (
-    SHOP_TASKS,
-    is_multimode_project,
-    is_project,
-    is_shop,
-)
 
 _log = logging.getLogger(__name__)
 
-ASTAR_TASKS = 6
-"""Up to this many tasks ``auto`` proves by A*."""
-CPSAT_TASKS = 14
-"""Up to this many by CP-SAT; beyond, neither proves much in seconds, and LNS finds more."""
-EXACT_PIECES = 500
-"""Of more pieces neither proves anything: a gang's are alike, but each takes a place in a model."""
-BESIDE_TASKS = 30
-"""Up to this many CP-SAT tries to prove beside LNS, a thread each."""
-BOUND_TASKS, BOUND_S = 60, 4.0
-"""Up to this many it does so for its bound, with so many seconds: LNS has its plan by then."""
-MODES_CPSAT_TASKS, MODES_BESIDE_TASKS = 20, 60
-"""Up to this many tasks with modes CP-SAT plans alone, and beside LNS."""
 TIMED_BOUND_S = 4.0
 """With fewer seconds than this the relaxation with a clock would take too many of them."""
 LEAST_BOUND_S = 0.1
@@ -213,13 +198,22 @@ def _searched(
     """Let solvers take part: whether one called it impossible, the bound, and the clock's start."""
     problem, status = contest.problem, Status.FEASIBLE
     rng = np.random.default_rng(request.seed)
-    chosen = _choose(problem, request.budget) if solver == "auto" else (solver,)
-    began += _warmed_s(request, chosen, problem)
-    engines = [SOLVERS[n](**_part(n, chosen), **parameters) for n in chosen if n != "greedy"]
+    chosen = choose(problem, request.budget) if solver == "auto" else Chosen({solver: {}}, "")
+    began += _warmed_s(request, tuple(chosen.engines), problem)
+    engines = [
+        SOLVERS[name](**own, **parameters)
+        for name, own in chosen.engines.items() if name != "greedy"
+    ]  # fmt: skip
+    if solver == "auto":
+        contest.auto = chosen.told(request.budget, engines)
     floor = _task(SOLVERS["greedy"](), problem, request.budget, rng, None)
     greedy, bound = _begun(contest, floor, engines, began, observe)
     if not engines or contest.is_proven(bound) or interruption.asked():
+        if contest.auto is not None and contest.is_proven(bound):
+            contest.auto = AutoChoice({}, "the bound proves the first plan")
         return status, bound, began
+    if contest.auto is not None:
+        _log.info("request %s: auto chose %s", request.request_id, contest.auto)
     budget = _left(request.budget, began, RESERVE * contest.slowest_s + RESERVE_S)
     overdue = None
     if budget.seconds is not None:
@@ -305,6 +299,29 @@ def _bound(problem: Problem | Choices, budget: Budget, began: float) -> float:
     return float("-inf") if result is None else result
 
 
+class _Shared:
+    """What engines side by side know together: their least cost, and their best bound."""
+
+    def __init__(self, bound: float, whole: bool) -> None:
+        self.cost, self.bound, self.whole = float("inf"), bound, whole
+        self.end = interruption.End()
+        self.lock = threading.Lock()
+
+    def told(self, cost: float, bound: float) -> bool:
+        """Hear of an engine's; whether they prove the best schedule, and all are to end.
+
+        A bound above a schedule's cost proves nothing: one of the two is wrong.
+        """
+        with self.lock:
+            self.cost, self.bound = min(cost, self.cost), max(bound, self.bound)
+            if not (self.whole and math.isfinite(self.cost) and math.isfinite(self.bound)):
+                return False
+            if abs(self.cost - self.bound) > RELATIVE_TOLERANCE * abs(self.cost):
+                return False
+        self.end.ask()
+        return True
+
+
 class _Contest:
     """Keeps the cheapest valid plan by the evaluator's word."""
 
@@ -315,6 +332,7 @@ class _Contest:
         self.problem = problem
         self.plan: Plan | None = None
         self.solver = ""
+        self.auto: AutoChoice | None = None
         self.cost = float("inf")
         self.terms: dict[str, float] = {}
         self.slowest_s = 0.0
@@ -331,8 +349,10 @@ class _Contest:
     ) -> dict[str, Solution | None]:
         """Let engines solve, each apart; None for one that fails.
 
-        An engine whose schedule costs no more than the `known` bound is asked to end.
+        An engine whose schedule costs no more than the `known` bound is asked to end, and all are
+        once the best bound of any proves the best schedule of any.
         """
+        shared = _Shared(known, self._without_moves())
 
         def work(
             engine: Callable[[Observe], Solution],
@@ -342,15 +362,25 @@ class _Contest:
                     check()
                     if observe is not None:
                         observe(cost, bound)
-                    return relative_gap(cost, max(bound, known)) <= RELATIVE_TOLERANCE
+                    proven = relative_gap(cost, max(bound, known)) <= RELATIVE_TOLERANCE
+                    return shared.told(cost, bound) or proven
 
-                return engine(report)
+                found = engine(report)
+                if found.claimed is not None:
+                    shared.told(found.claimed, found.lower_bound)
+                return found
 
             return solve
 
-        found = run_apart({name: work(engine) for name, engine in engines.items()}, overdue)
+        found = run_apart(
+            {name: work(engine) for name, engine in engines.items()}, overdue, shared.end
+        )
         self.warnings += [f"{name} {one.fault}" for name, one in found.items() if one.fault]
         return {name: outcome.result for name, outcome in found.items()}
+
+    def _without_moves(self) -> bool:
+        """Whether what all engines say of costs is the whole cost: some do not know of moves."""
+        return self.request.incumbent is None or not self.request.policy.prices.moves
 
     def enter_all(self, found: Mapping[str, Solution | None]) -> None:
         """Enter what engines found."""
@@ -420,41 +450,8 @@ class _Contest:
             **judged(self.request, self.plan, self.cost, self.terms, bound),
             warning=self.warning(),
             solver=self.solver,
+            auto=self.auto,
         )
-
-
-def _choose(problem: Problem | Choices, budget: Budget) -> tuple[str, ...]:
-    """The engines that ``auto`` takes for a problem of this shape; one, or two side by side."""
-    if isinstance(problem, Choices):
-        return _choose_for_modes(problem, budget)
-    tasks = len(problem.tasks)
-    can_prove = problem.shard_ptr[-1] <= EXACT_PIECES
-    # A* knows neither the hour nor who holds which device.
-    whole = problem.hours is None and not problem.tells_apart
-    if can_prove and tasks <= ASTAR_TASKS and whole:
-        return ("astar",)
-    if can_prove and tasks <= CPSAT_TASKS and (problem.hours is None or budget.steps is not None):
-        return ("cpsat",)
-    if is_project(problem):
-        return ("project",)
-    if is_shop(problem) and tasks <= SHOP_TASKS:
-        return ("shop",)
-    seconds = budget.seconds or 0.0
-    beside = BOUND_TASKS if seconds >= BOUND_S else BESIDE_TASKS
-    if can_prove and tasks <= beside and budget.steps is None:
-        return ("lns", "cpsat")
-    return ("lns",)
-
-
-def _choose_for_modes(choices: Choices, budget: Budget) -> tuple[str, ...]:
-    """The same for tasks with modes."""
-    if is_multimode_project(choices):
-        return ("project",)
-    if len(choices.tasks) <= MODES_CPSAT_TASKS:
-        return ("cpsat",)
-    if len(choices.tasks) <= MODES_BESIDE_TASKS and budget.steps is None:
-        return ("lns", "cpsat")
-    return ("lns",)
 
 
 def _warmed_s(request: PlanRequest, solvers: tuple[str, ...], problem: Problem | Choices) -> float:
@@ -480,13 +477,6 @@ def _families(request: PlanRequest, solver: str) -> set[str]:
     if request.policy.prices.makespan_alone:
         return found | ({PROJECTS} if len(workers) == 1 else {MOVES, SHOPS})
     return found | {MOVES, ORDERS} if several else found
-
-
-def _part(name: str, chosen: tuple[str, ...]) -> dict[str, int]:
-    """Parameters of an engine beside another one: a thread each."""
-    if len(chosen) == 1:
-        return {}
-    return {"tick_s": 1} if name == "cpsat" else {"threads": 1}
 
 
 def _task(

@@ -21,7 +21,7 @@ from plancast.planner.model.evaluate import (
     evaluate,
     unplanned_weight,
 )
-from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, Status
+from plancast.planner.model.messages import AutoChoice, Budget, PlanRequest, PlanResponse, Status
 from plancast.planner.planning.response import judged
 from plancast.planner.solvers.base import Observe
 
@@ -204,6 +204,7 @@ class _Choice:
         self.reported = math.inf
         self.plan: Plan | None = None
         self.solver = ""
+        self.auto: AutoChoice | None = None
         self.unplanned: dict[str, str] = {}
         self.homeless: Mapping[str, str] = {}
         """Tasks that have no place if nothing is preempted, each with the reason."""
@@ -370,6 +371,7 @@ class _Choice:
                 rank = (unplanned_weight(self.request, plan), found.cost)
             if rank < self.best:
                 self.best, self.plan, self.solver = rank, plan, response.solver
+                self.auto = response.auto
                 self.unplanned = dict(response.unplanned)
         return response, rank
 
@@ -423,5 +425,6 @@ class _Choice:
             warning="; ".join(self.warnings) or None,
             unplanned=self.unplanned,
             solver=self.solver,
+            auto=self.auto,
             wall_s=time.perf_counter() - self.began,
         )

@@ -14,7 +14,8 @@ from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.messages import Budget, Status
 
 Observe = Callable[[float, float], bool | None]
-"""Called with (cost, lower bound) at each better plan; True where none can be better than it."""
+"""Called with (cost, lower bound) of the best plan at each better plan, or bound where a solver has
+one; True where the search is to end: none can be better."""
 
 
 @dataclass(frozen=True, eq=False)

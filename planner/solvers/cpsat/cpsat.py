@@ -302,6 +302,8 @@ class _Search:
                 raise TimeoutError
             solver.parameters.max_time_in_seconds = part * left_s
         watch = _Watch(of, self.observe if observed else None, stop_at)
+        if observed and self.observe is not None:
+            solver.best_bound_callback = watch.on_bound
         with interruption.stops(solver.stop_search):
             status = solver.solve(model, watch)
         self.deterministic_s += solver.deterministic_time
@@ -347,12 +349,20 @@ class _Watch(cp_model.CpSolverSolutionCallback):
         self._model = model
         self._observe = observe
         self._stop_at = stop_at
+        self._cost = math.inf
 
     def on_solution_callback(self) -> None:
         if self._observe is not None:
-            cost = self._model.cost_of(self.objective_value)
-            bound = min(cost, self._model.bound_of(self.best_objective_bound))
-            if self._observe(cost, bound):
+            self._cost = self._model.cost_of(self.objective_value)
+            bound = min(self._cost, self._model.bound_of(self.best_objective_bound))
+            if self._observe(self._cost, bound):
                 self.stop_search()
         if time.perf_counter() > self._stop_at:
             self.stop_search()
+
+    def on_bound(self, objective: float) -> None:
+        """Tell of a better bound, which may prove the plan of an engine beside."""
+        if self._observe is not None and self._cost < math.inf:
+            bound = min(self._cost, self._model.bound_of(objective))
+            if self._observe(self._cost, bound):
+                self.stop_search()

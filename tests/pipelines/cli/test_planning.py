@@ -159,6 +159,15 @@ def test_the_printed_plan_says_what_the_json_says(run: Run, batch: Path) -> None
     assert all(at["p50_s"] <= at["p90_s"] for at in facts["starts"].values())
 
 
+def test_what_auto_chose_is_printed_and_in_the_json(run: Run, batch: Path) -> None:
+    """Nobody could tell which engines had planned, or why these."""
+    asked = [batch / "request.json", "--steps", "50"]
+    facts, printed = run("plan", *asked, "--json").facts, run("plan", *asked).out
+    assert facts["auto"] == {"engines": {"cpsat": 1}, "why": "at most 14 tasks"}
+    assert "auto chose cpsat (1 thread): at most 14 tasks\n" in printed
+    assert run("plan", *asked, "--solver", "greedy", "--json").facts["auto"] is None
+
+
 def test_what_is_left_out_or_preempted_is_counted(run: Run, tmp_path: Path) -> None:
     """Running tasks would count as planned, and tasks without a place go unnoticed."""
     tasks, cluster, policy = tmp_path / "t.csv", tmp_path / "c.yaml", tmp_path / "p.yaml"

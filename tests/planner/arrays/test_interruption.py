@@ -53,6 +53,24 @@ pressed: list[float] = []
 """When."""
 
 
+def test_an_end_is_heard_where_it_is_meant_and_nowhere_else() -> None:
+    """A search that is over would go on, or end one of another request."""
+    end, called = interruption.End(), []
+    with end.heard(), interruption.stops(lambda: called.append(1)):
+        assert not interruption.asked()
+        on_another = threading.Thread(target=end.ask)
+        on_another.start()
+        on_another.join()
+        assert interruption.asked()
+        assert called == [1]
+        with interruption.stops(lambda: called.append(2)):
+            assert called == [1, 2]
+    assert not interruption.asked()
+    with interruption.stops(lambda: called.append(3)):
+        end.ask()
+    assert called == [1, 2]
+
+
 def batch(tasks: int = 60, workers: int = 8) -> PlanRequest:
     """More than any solver proves in a second."""
     return replace(generate_batch(tasks, generate_cluster(workers, 2), 2), budget=LONG)

@@ -20,7 +20,8 @@ from plancast.planner.instances.jobshop import flexible_set, jobshop_set
 from plancast.planner.model.domain import DurationEstimate, Running, Snapshot, Task, Window, Worker
 from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import Budget, PlanRequest, Status
-from plancast.planner.planning.plan import _choose, plan
+from plancast.planner.planning.choice import choose
+from plancast.planner.planning.plan import plan
 from plancast.planner.solvers import SOLVERS, Solution
 from plancast.planner.solvers.greedy.greedy import Greedy
 from plancast.planner.solvers.makespan.recognise import is_shop
@@ -226,7 +227,7 @@ def test_auto_takes_large_ones_to_their_own_engines(jobs: int, machines: int, so
     """Beyond 500 tasks they would go to an engine that ends a tenth behind."""
     request = replace(job_shop(jobs, machines), budget=Budget(None, 20))
     assert plan(request).solver in (solver, "greedy")
-    assert _choose(encode(request), request.budget) == (solver,)
+    assert [*choose(encode(request), request.budget).engines] == [solver]
 
 
 def test_what_is_no_shop_goes_to_the_inner_solver() -> None:
