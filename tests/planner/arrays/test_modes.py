@@ -122,10 +122,11 @@ def test_the_cost_of_any_choice_is_the_evaluators() -> None:
     assert priced > 30
 
 
-def test_plan_answers_for_requests_with_modes() -> None:
+@pytest.mark.parametrize("seeds", spans(range(200, 220), range(200, 240)))
+def test_plan_answers_for_requests_with_modes(seeds: range) -> None:
     """A response would be refused by the judge, costlier than greedy, or a false impossibility."""
     planned = 0
-    for seed in range(200, 240):
+    for seed in seeds:
         request = replace(
             random_request(seed, 5, 3, modes=True), budget=Budget(None, 2000), seed=seed
         )
@@ -136,7 +137,7 @@ def test_plan_answers_for_requests_with_modes() -> None:
         if answers["greedy"].cost is not None:
             assert (answers["auto"].cost or 0.0) <= answers["greedy"].cost + 1e-9
             planned += 1
-    assert planned > 20
+    assert planned > 0.5 * len(seeds)
 
 
 def test_repair_keeps_the_modes_of_the_plan_in_force() -> None:

@@ -26,16 +26,18 @@ from plancast.planner.model.domain import (
 )
 from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import PlanRequest
+from tests.conftest import spans
 from tests.oracles.brute_force import optimum, without_moves
 from tests.oracles.random_requests import random_request
 from tests.oracles.valid_schedules import plannable, priced_alone, random_schedules
 
 
-def test_terms_and_validity_of_random_schedules() -> None:
+@pytest.mark.parametrize("seeds", spans(range(160), range(400)))
+def test_terms_and_validity_of_random_schedules(seeds: range) -> None:
     """The kernel would price a schedule unlike the evaluator, or place what the evaluator bars."""
     rng = np.random.default_rng(0)
     seen = 0
-    for problem in plannable(range(400)):
+    for problem in plannable(seeds):
         alone = priced_alone(problem)
         for schedule in random_schedules(problem, rng, 3):
             plan = decode(problem, schedule)
@@ -47,7 +49,7 @@ def test_terms_and_validity_of_random_schedules() -> None:
                 assert mine == pytest.approx(found.terms[term], rel=1e-9, abs=1e-12), term
             assert problem.cost(schedule) == pytest.approx(found.cost, rel=1e-9, abs=1e-12)
             seen += 1
-    assert seen > 500
+    assert seen > 1.25 * len(seeds)
 
 
 def alone(request: PlanRequest, task: Task) -> PlanRequest:

@@ -296,16 +296,19 @@ def test_a_damaged_table_of_bests_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("read", "file", "count", "solved"),
+    ("read", "file", "count", "solved", "step"),
     [
-        (psplib_set, "benchmarks/psplib_j30_j60.tar.xz", 960, 862),
-        (patterson_set, "benchmarks/rcpsp_rg300_dev.tar.xz", 24, 0),
-        (psplib_set, "benchmarks/psplib_j120_dev.tar.xz", 300, 42),
-        (multimode_set, "benchmarks/mmlib_dev.tar.xz", 648, 0),
-        (jobshop_set, "benchmarks/jsp_dev.tar.xz", 58, 58),
-        (jobshop_set, "benchmarks/jsp_large_dev.tar.xz", 80, 54),
-        (flexible_set, "benchmarks/fjsp_dev.tar.xz", 85, 81),
-        (dag_set, "dags/wfinstances_tasks.csv.gz", 97, 0),
+        (psplib_set, "benchmarks/psplib_j30_j60.tar.xz", 960, 862, 1),
+        (patterson_set, "benchmarks/rcpsp_rg300_dev.tar.xz", 24, 0, 1),
+        (psplib_set, "benchmarks/psplib_j120_dev.tar.xz", 300, 42, 1),
+        (multimode_set, "benchmarks/mmlib_dev.tar.xz", 648, 0, 12),
+        pytest.param(
+            multimode_set, "benchmarks/mmlib_dev.tar.xz", 648, 0, 1, marks=pytest.mark.slow
+        ),
+        (jobshop_set, "benchmarks/jsp_dev.tar.xz", 58, 58, 1),
+        (jobshop_set, "benchmarks/jsp_large_dev.tar.xz", 80, 54, 1),
+        (flexible_set, "benchmarks/fjsp_dev.tar.xz", 85, 81, 1),
+        (dag_set, "dags/wfinstances_tasks.csv.gz", 97, 0, 1),
     ],
 )
 def test_every_published_instance_is_read_and_planned_by_rule(
@@ -313,14 +316,15 @@ def test_every_published_instance_is_read_and_planned_by_rule(
     file: str,
     count: int,
     solved: int,
+    step: int,
     shared_data: Callable[[str], Path],
 ) -> None:
     """Some file of a published set could not be read, or its best known cost not be found."""
     instances = read(shared_data(file))
-    found = [instances.read(name) for name in instances.names]
-    assert len(found) == count
+    assert len(instances.names) == count
+    found = [instances.read(name) for name in instances.names[::step]]
     assert sum(instance.is_solved for instance in found) == solved
-    for instance in found[:: max(1, count // 8)]:
+    for instance in found[:: max(1, len(found) // 8)]:
         request = instance.request
         response = plan(request, "greedy")
         assert response.status in (Status.FEASIBLE, Status.OPTIMAL)

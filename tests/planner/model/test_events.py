@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plancast.planner.model.domain import (
@@ -294,6 +294,7 @@ def histories(draw: st.DrawFn) -> list[tuple[int, Any]]:
     return draw(st.lists(st.tuples(st.integers(-1, 4), event), max_size=30))
 
 
+@settings(max_examples=60)
 @given(histories())
 def test_random_histories_keep_every_task_in_one_place(history: list[tuple[int, Any]]) -> None:
     """Would fail if a task were lost, doubled or left on a worker that is gone."""
