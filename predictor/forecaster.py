@@ -28,10 +28,10 @@ from plancast.predictor.remaining import RemainingCorrection
 from plancast.predictor.state.experts import (
     COHORTS,
     EXPERTS,
-    LADDERS,
     TRAINING_ROWS,
     Experts,
     cohorts_of,
+    ladders_of,
     limit_log,
     owner_of,
     owners_of,
@@ -68,7 +68,7 @@ class Questions:
     ----------
     matrix : array of float32, shape (n, features)
     ladders_s : array, shape (n, ladders, levels)
-        From ``History.replay_quantiles`` with ``LADDERS``.
+        From ``History.replay_quantiles`` with ``ladders_of``.
     requested_s : array, shape (n,)
         Seconds; NaN where unknown.
     queues, owners : list of str
@@ -285,7 +285,7 @@ class OnlineForecaster:
         """Many jobs as they are asked about, each as of its own moment; see ``History.replay``."""
         matrix = self.builder.transform(jobs, history, as_of_s, see_ends=see_ends)
         ladders = history.replay_quantiles(
-            jobs, LADDERS, self._level_array, as_of_s, see_ends=see_ends
+            jobs, ladders_of(history.layout), self._level_array, as_of_s, see_ends=see_ends
         )
         known = (jobs["user"] != "").to_numpy()
         return Questions(
@@ -302,7 +302,8 @@ class OnlineForecaster:
     ) -> Questions:
         """One job as it is asked about: a clean row, see ``clean_row``."""
         matrix = self.builder.row(job, history, as_of_s)
-        ladders = history.ask_quantiles(job, LADDERS, self._level_array, as_of_s)[None]
+        rules = ladders_of(history.layout)
+        ladders = history.ask_quantiles(job, rules, self._level_array, as_of_s)[None]
         user, queue = job["user"], job["queue"]
         cold = np.array([user != "" and matrix[0, self._cold_column()] == 0])
         requested = np.array([job["requested_s"]], np.float64)

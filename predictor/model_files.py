@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from plancast.predictor.schema import COLUMNS, extra_columns
+from plancast.predictor.texts import FREE_TEXTS
 
 FORMAT = 7
 """Version of the model folder; a folder of another one is refused."""
@@ -30,6 +31,9 @@ def data_digest(jobs: pd.DataFrame) -> str:
     """SHA-256 of a canonical frame's columns, names and values, as hexadecimal digits."""
     digest = hashlib.sha256()
     for name in (*COLUMNS, *extra_columns(jobs)):
+        # A log without free texts is the log that it was before there were such columns.
+        if name in FREE_TEXTS and not (jobs[name] != "").any():
+            continue
         digest.update(f"\n{name}\n".encode())
         values = jobs[name]
         if values.dtype == np.float64:

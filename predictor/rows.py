@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from plancast.predictor.schema import COLUMNS, OUTCOMES, BadLog, canonical
+from plancast.predictor.texts import text_of
 
 Floats = NDArray[np.float64]
 
@@ -35,22 +36,13 @@ def clean_row(row: Mapping[str, Any]) -> dict[str, Any]:
         if name.startswith("num_"):
             result[name] = _number(value)
         elif name.startswith("cat_"):
-            result[name] = _text(value)
+            result[name] = text_of(value)
     for name, column in COLUMNS.items():
         value = row.get(name)
-        result[name] = _number(value) if column.dtype == "float64" else _text(value)
+        result[name] = _number(value) if column.dtype == "float64" else text_of(value)
     if result["outcome"] not in OUTCOMES:
         result["outcome"] = "unknown"
     return result
-
-
-def _text(value: Any) -> str:
-    if value is None or value is pd.NaT or value is pd.NA or value != value:
-        return ""
-    # An id column with an empty cell comes as floats; user 7 must not become "7.0".
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
 
 
 def _number(value: Any) -> float:

@@ -181,7 +181,7 @@ class RuntimePredictor(BaseEstimator):
         train, held_out, moment = split_to_train(jobs, usable, self.calibration_share, what)
         builder = FeatureBuilder(self.window, self.decay).fit(jobs.iloc[train])
         self.forecaster = self._new_forecaster(builder)
-        history = History(builder.window, builder.decay)
+        history = builder.new_history()
         questions = self.forecaster.questions(jobs, history)
         run, known = jobs["run_s"].to_numpy(np.float64, copy=True), known_at_s(jobs)
         if not math.isfinite(moment):
@@ -244,7 +244,7 @@ class RuntimePredictor(BaseEstimator):
     def _remember(self, jobs: pd.DataFrame, training: Training) -> None:
         """Know these jobs, canonical, and no others; and what the next refit trains on."""
         self.window, self.decay = self.builder.window, self.builder.decay
-        self.history = History(self.window, self.decay)
+        self.history = self.builder.new_history()
         self.history.see_log(jobs)
         self._unnamed, self._training, self._running = UnnamedRows(jobs), training, {}
 

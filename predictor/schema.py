@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from plancast.predictor.texts import FREE_TEXTS, LONGEST_TEXT, texts_of
+
 
 class BadLog(ValueError):
     """A log that cannot be used; the text names the file, the row or field and the repair."""
@@ -52,6 +54,8 @@ COLUMNS: dict[str, Column] = {
     "partition": Column("str", "partition or machine class asked for", True),
     "outcome": Column("str", "completed, failed, cancelled, timeout or unknown", False),
     "mem_peak_mib": Column("float64", "largest memory in use, MiB, whole job", False),
+    "work_dir": Column("str", "directory that it is submitted to run in", True),
+    "submit_line": Column("str", "command line that submitted it", True),
 }
 """Canonical columns. A frame may carry extra features named ``num_*`` or ``cat_*``,
 which are known at submission by declaration of the column map."""
@@ -102,10 +106,11 @@ def canonical(frame: pd.DataFrame) -> pd.DataFrame:
         elif column.dtype == "float64":
             columns[name] = numbers(frame[name], name)
         else:
-            columns[name] = _texts(frame[name])
+            longest = LONGEST_TEXT if name in FREE_TEXTS else None
+            columns[name] = texts_of(frame[name], longest)
     for name in extra_columns(frame):
         number = name.startswith("num_")
-        columns[name] = numbers(frame[name], name) if number else _texts(frame[name])
+        columns[name] = numbers(frame[name], name) if number else texts_of(frame[name])
     start, end, run = columns["start_s"], columns["end_s"], columns["run_s"]
     columns["run_s"] = np.where(np.isnan(run), end - start, run)
     columns["end_s"] = np.where(np.isnan(end), start + run, end)
@@ -166,20 +171,6 @@ def _unknown(dtype: str, rows: int) -> np.ndarray:
     if dtype == "float64":
         return np.full(rows, np.nan)
     return np.full(rows, "", dtype=object)
-
-
-def _texts(values: pd.Series) -> np.ndarray:
-    # By distinct value: a log of 200,000 rows names a few hundred users.
-    codes, distinct = pd.factorize(values)
-    texts = np.array([*(_text(value) for value in distinct), ""], dtype=object)
-    return texts[codes]
-
-
-def _text(value: Any) -> str:
-    # An id column with an empty cell comes as floats; user 7 must not become "7.0".
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from plancast.predictor.schema import OUTCOMES, BadLog, canonical
 from plancast.predictor.splits import known_at_s
 from plancast.predictor.state.experts import EXPERTS, TRAINING_ROWS
 from plancast.predictor.state.features import FeatureBuilder
-from plancast.predictor.state.history import Floats, History
+from plancast.predictor.state.history import Floats
 from plancast.predictor.target import Target, as_target, check_target, lower_bounds
 from plancast.predictor.training import trainable
 
@@ -142,7 +142,7 @@ def walk_forward(
     forecaster = OnlineForecaster(
         inner, FeatureBuilder().fit(jobs), refit_s=refit_s, rows=rows, seed=seed, trees=trees
     )
-    questions = forecaster.questions(jobs, History())
+    questions = forecaster.questions(jobs, forecaster.builder.new_history())
     features_s = time.perf_counter() - began
     warm = int(np.searchsorted(timeline.ended, FIRST_ROWS))
     if warm >= begin:

@@ -19,7 +19,7 @@ from plancast.predictor.schema import canonical
 from plancast.predictor.splits import known_at_s
 from plancast.predictor.state.experts import owner_of
 from plancast.predictor.state.features import FeatureBuilder
-from plancast.predictor.state.history import HISTORY_NAMES, History
+from plancast.predictor.state.history import HISTORY_NAMES
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -84,7 +84,7 @@ class ReplayForecaster:
             remain=False,
         )
         builder = self._forecaster.builder
-        self._history = History(builder.window, builder.decay)
+        self._history = builder.new_history()
         self._outcomes = frame["outcome"].tolist()
         self._logged = list(zip(known_at_s(frame).tolist(), frame["run_s"].tolist(), strict=True))
         self._running: list[tuple[float, int, int]] = []

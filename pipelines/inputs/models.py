@@ -124,7 +124,8 @@ class TaskRow(Section):
 
     Fields whose names begin with ``res_`` (a further resource), ``num_`` or ``cat_`` (features
     of a predictor) may be added. Of a task with several modes there is a row for each ``mode``.
-    ``submit_s``, ``user``, ``group``, ``queue`` and ``partition`` are read by a predictor;
+    ``submit_s``, ``user``, ``group``, ``queue``, ``partition``, ``work_dir`` and ``submit_line``
+    are read by a predictor;
     ``account``, ``qos`` and ``partition`` by a master on Slurm, which submits the task under them.
     """
 
@@ -157,6 +158,8 @@ class TaskRow(Section):
     group: Text = ""
     queue: Text = ""
     partition: Text = ""
+    work_dir: Text = ""
+    submit_line: Text = ""
 
     @model_validator(mode="before")
     @classmethod
@@ -183,7 +186,9 @@ def _cells_of(model: type[Section]) -> dict[str, Cell]:
 TASK_CELLS: dict[str, Any] = _cells_of(TaskRow)
 """Reader of each column of a task table."""
 
-PREDICTOR_COLUMNS = ("submit_s", "user", "group", "queue", "partition")
+PREDICTOR_COLUMNS = (
+    "submit_s", "user", "group", "queue", "partition", "work_dir", "submit_line",
+)  # fmt: skip
 """Columns that only a predictor reads, beside ``num_*`` and ``cat_*`` features."""
 
 CHARGE_COLUMNS = ("account", "qos", "partition")

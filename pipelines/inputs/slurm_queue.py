@@ -90,6 +90,8 @@ def _row(job: dict[str, Any]) -> dict[str, Any]:
         "app": cells["JobName"],
         "queue": cells["QOS"] or cells["Partition"],
         "partition": cells["Partition"],
+        "work_dir": cells["WorkDir"],
+        "submit_line": cells["SubmitLine"],
         "requires": list(requires),
         "account": cells["Account"],
         "array_limit": _array_limit(job),

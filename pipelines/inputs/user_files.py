@@ -79,7 +79,7 @@ if TYPE_CHECKING:
 
 _RESOURCE, _SOME_MODE = "res_", "\0"
 FLAGS = ("preemptible", "exclusive", "singleton")
-_TEXTS = ("id", "mode", "owner", "app", "user", "group", "queue", "partition", "account", "qos")
+_TEXTS = {"owner", *(name for name, cell in TASK_CELLS.items() if cell is text_cell)}
 
 
 def read_tasks(

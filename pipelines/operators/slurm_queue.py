@@ -398,6 +398,8 @@ def _fields(
         "app": _text(row, "name"),
         "queue": _text(row, "qos"),
         "partition": _text(row, "partition"),
+        "work_dir": _text(row, "current_working_directory"),
+        "submit_line": _text(row, "submit_line"),
         "requested_s": float(limit_s) if 0 < limit_s < NO_LIMIT_S else math.nan,
         "cpus": float(_number(row.get("cpus")) or 1),
         "gpus": float(demand.get("gpu", 0)),

@@ -80,6 +80,10 @@ FOREIGN = {
         "group": ("account", "project", "team", "department", "group_name"),
         "queue": ("qos", "pool", "queue_name"),
         "partition": ("machine_type", "node_type", "machine_class", "instance_type"),
+        "work_dir": ("workdir", "working_dir", "working_directory", "cwd", "jobdir",
+                     "current_working_directory", "init_work_dir", "execution_path"),
+        "submit_line": ("submitline", "submit_command", "submit_arguments", "submit_args",
+                        "command_line", "cmdline"),
         "outcome": ("state", "status", "result", "exit_code", "exit_status", "job_state"),
     }.items()
     for foreign in words

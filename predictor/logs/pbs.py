@@ -23,7 +23,8 @@ from plancast.predictor.logs.source import decoded, epoch_seconds, first_lines, 
 from plancast.predictor.schema import BadLog
 
 _RECORD = re.compile(r"(\d\d/\d\d/\d{4} \d\d:\d\d:\d\d)(?:\.\d+)?;(\w+);([^;]*);(.*)", re.DOTALL)
-_KEY = re.compile(r"(?:^|\s)([A-Za-z_][\w.]*)=")
+_KEY = re.compile(r"(?:^|\s)([A-Za-z_][\w.]*)=(?:\"[^\"]*\"(?=\s|$)|'[^']*'(?=\s|$))?")
+"""A key, and its value where that is quoted as a whole: what looks like a key in it is none."""
 _OTHERS = {
     "A": "aborted by the server",
     "B": "reservations that began",
@@ -39,6 +40,10 @@ _OTHERS = {
 
 _KILL_WALLTIME = -29
 """PBS Professional's exit status of a job killed at its time limit."""
+
+_WORK_DIR = ("init_work_dir", "jobdir", "Execution_Path", "execution_path")
+_SUBMIT_LINE = ("Submit_arguments", "submit_args")
+"""What PBS Professional and Torque call these where a site has its records hold them."""
 
 _MOMENTS = ("ctime", "qtime", "etime")
 
@@ -140,7 +145,7 @@ def _values(text: str) -> dict[str, str]:
     ends = [match.start() for match in keys[1:]] + [len(text)]
     result: dict[str, str] = {}
     for match, end in zip(keys, ends, strict=True):
-        value = text[match.end() : end].strip()
+        value = text[match.end(1) + 1 : end].strip()
         if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
             value = value[1:-1]
         if result.setdefault(match[1], value) != value:
@@ -191,6 +196,8 @@ def _job(stamp: str, job_id: str, values: dict[str, str], timezone: str) -> dict
         "group": values.get("account") or values.get("project") or values.get("group", ""),
         "app": values.get("jobname", ""),
         "queue": values.get("queue", ""),
+        "work_dir": next((values[k] for k in _WORK_DIR if values.get(k)), ""),
+        "submit_line": next((values[k] for k in _SUBMIT_LINE if values.get(k)), ""),
         "outcome": _outcome(status, ran, requested_s),
     }
 

@@ -485,6 +485,8 @@ def _jobs(cells: _Cells, timezone: str) -> pd.DataFrame:
             "app": texts("JobName"),
             "queue": texts("QOS", "Partition"),
             "partition": texts("Partition"),
+            "work_dir": texts("WorkDir"),
+            "submit_line": texts("SubmitLine"),
             "mem_peak_mib": peak,
             "outcome": state.map(OUTCOME_OF_STATE).astype(object).fillna("unknown"),
             "state": state,

@@ -35,6 +35,8 @@ _FIELDS = (
     "JobName",
     "Partition",
     "QOS",
+    "WorkDir",
+    "SubmitLine",
     "State",
 )
 _NO_VALUE = (0xFFFFFFFE, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFE, 0xFFFFFFFFFFFFFFFF)
@@ -130,6 +132,9 @@ def cells_of(job: dict[str, Any]) -> dict[str, str]:
         "JobName": word(job.get("name")),
         "Partition": word(job.get("partition")),
         "QOS": word(job.get("qos")),
+        # The first is sacct's word, the other squeue's.
+        "WorkDir": word(job.get("working_directory", job.get("current_working_directory"))),
+        "SubmitLine": word(job.get("submit_line")),
         "State": state(job),
     }
     # 0 is "not yet" to Slurm.

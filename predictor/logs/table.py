@@ -43,6 +43,7 @@ from plancast.predictor.logs.source import (
     read_bytes,
 )
 from plancast.predictor.schema import COLUMNS, OUTCOMES, BadLog, canonical, extra_columns, numbers
+from plancast.predictor.texts import FREE_TEXTS
 
 _PARQUET = b"PAR1"
 _METADATA_KEY = b"plancast_jobs"
@@ -526,8 +527,9 @@ def read_jobs(path: str | PathLike[str]) -> pd.DataFrame:
     table = _parquet(raw, file.name)
     if _METADATA_KEY not in (table.schema.metadata or {}):
         raise BadLog(f"{file.name} was not written as a canonical log; {remedy}")
-    # Logs that were ingested before peaks were read have none.
-    missing = [c for c in COLUMNS if c not in table.column_names and c != "mem_peak_mib"]
+    # Logs that were ingested before these were read have none.
+    later = ("mem_peak_mib", *FREE_TEXTS)
+    missing = [c for c in COLUMNS if c not in table.column_names and c not in later]
     if missing:
         raise BadLog(f"{file.name} has no column {missing[0]}; {remedy}")
     frame = table.to_pandas()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from plancast.predictor.quantile import QuantileGBM, check_levels
 from plancast.predictor.state.features import FeatureBuilder
 from plancast.predictor.state.history import Floats
+from plancast.predictor.state.keys import Layout
 from plancast.predictor.state.run_statistics import BEFORE, LAST, LONG, Ladder
 
 EXPERTS: tuple[str, ...] = ("trees", "similar", "constant", "requested")
@@ -44,6 +46,18 @@ LADDERS: tuple[Ladder, ...] = (Ladder(_SIMILAR, 4, LONG), SAME, Ladder(_SIMILAR,
 the one before it for repeats."""
 
 _RUNS, _SAME, _BEFORE = range(3)
+
+
+@cache
+def ladders_of(layout: Layout) -> tuple[Ladder, ...]:
+    """``LADDERS``; of a log with command lines or directories, run times of finer groups first.
+
+    Not for repeats: where such texts say nothing, the last run of a finer group is only older.
+    """
+    finer = tuple(kind for kind in ("user_like_line", "user_like_command") if kind in layout.kinds)
+    runs, *repeats = LADDERS
+    return (runs._replace(kinds=(*finer, *runs.kinds)), *repeats)
+
 
 TRAINING_ROWS = 40_000
 """Latest ended jobs that train: more cost time and hardly improved the next month's forecasts."""
@@ -119,7 +133,7 @@ class Experts:
         builder, matrix, requested_s
             As of ``fit``.
         ladders_s : array, shape (n, ladders, levels)
-            From ``History.replay_quantiles`` with ``LADDERS``.
+            From ``History.replay_quantiles`` with ``ladders_of``.
         """
         assert self.regressor is not None
         result = np.empty((len(matrix), len(EXPERTS), len(self.levels)))
@@ -153,7 +167,7 @@ def same_of(ladders_s: Floats) -> tuple[Floats, Floats]:
     Parameters
     ----------
     ladders_s : array, shape (n, ladders, levels)
-        From ``History.replay_quantiles`` with ``LADDERS``.
+        From ``History.replay_quantiles`` with ``ladders_of``.
 
     Returns
     -------

@@ -11,9 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from plancast.predictor.schema import extra_columns
-from plancast.predictor.state.history import HISTORY_NAMES, Floats, History
-from plancast.predictor.state.keys import KINDS
+from plancast.predictor.state.commands import BUCKETS, hashed_words
+from plancast.predictor.state.history import HISTORY_NAMES, Floats, History, history_names
+from plancast.predictor.state.keys import KINDS, layout_of
 from plancast.predictor.state.run_statistics import STATS
+from plancast.predictor.texts import FREE_TEXTS
 
 DESCRIPTION_NAMES: tuple[str, ...] = (
     "log_requested",
@@ -87,7 +89,8 @@ class FeatureBuilder:
     Attributes
     ----------
     names : list of str
-        Column names of the matrix: the request, the history, extra numbers, categories.
+        Column names of the matrix: the request, the history, extra numbers, hashed
+        words of texts, categories.
     categorical : list of int
         Which columns are category codes.
 
@@ -106,15 +109,19 @@ class FeatureBuilder:
         self.window = window
         self.decay = decay
         self.numbers: list[str] = []
+        self.texts: tuple[str, ...] = ()
         self.categories: dict[str, dict[str, int]] = {}
         self.set_layout()
 
     def set_layout(self) -> None:
-        """Derive ``names`` and ``categorical`` from the learned columns."""
+        """Derive ``layout``, ``names`` and ``categorical`` from the learned columns."""
+        self.layout = layout_of(self.texts)
+        self._history_names = history_names(self.layout)
         self.names = [
             *DESCRIPTION_NAMES,
-            *HISTORY_NAMES,
+            *self._history_names,
             *self.numbers,
+            *(f"{text}_{k}" for text in self.texts for k in range(BUCKETS)),
             *(f"code_{c}" for c in self.categories),
         ]
         first = len(self.names) - len(self.categories)
@@ -130,6 +137,7 @@ class FeatureBuilder:
         """
         extra = extra_columns(jobs)
         self.numbers = [c for c in extra if c.startswith("num_")]
+        self.texts = tuple(c for c in FREE_TEXTS if c in jobs and (jobs[c] != "").any())
         texts = [*CATEGORY_COLUMNS, *(c for c in extra if c.startswith("cat_"))]
         self.categories = {}
         for column in texts:
@@ -163,7 +171,7 @@ class FeatureBuilder:
         -------
         array of float32, shape (n, len(names))
         """
-        history = History(self.window, self.decay) if history is None else history
+        history = self.new_history() if history is None else history
         matrix = np.empty((len(jobs), len(self.names)), dtype=np.float32)
         history.replay(jobs, as_of_s, see_ends=see_ends, out=self._known_part(matrix))
         columns = {c: jobs[c].to_numpy() for c in self._needed(jobs.columns)}
@@ -179,9 +187,13 @@ class FeatureBuilder:
         for name in (*_NUMBERS, *self.numbers):
             value = job.get(name)
             columns[name] = np.array([math.nan if value is None else value], dtype=np.float64)
-        for name in self.categories:
+        for name in (*self.texts, *self.categories):
             columns[name] = np.array([job.get(name, "")], dtype=object)
         return self._assembled(columns, matrix)
+
+    def new_history(self) -> History:
+        """A history that has seen nothing, of what the features need."""
+        return History(self.window, self.decay, self.layout)
 
     def anchor(self, matrix: NDArray[Any]) -> Floats:
         """The anchor of each row of a feature matrix, log seconds, shape (n,); never NaN."""
@@ -193,6 +205,7 @@ class FeatureBuilder:
             "window": self.window,
             "decay": self.decay,
             "numbers": self.numbers,
+            "texts": list(self.texts),
             "categories": {c: list(codes) for c, codes in self.categories.items()},
         }
 
@@ -201,6 +214,8 @@ class FeatureBuilder:
         """The builder that wrote `card`."""
         builder = cls(int(card["window"]), float(card["decay"]))
         builder.numbers = [str(n) for n in card["numbers"]]
+        # Cards of models that were trained before texts were read name none.
+        builder.texts = tuple(str(c) for c in card.get("texts", ()))
         builder.categories = {
             str(column): {str(value): code for code, value in enumerate(values)}
             for column, values in card["categories"].items()
@@ -209,11 +224,12 @@ class FeatureBuilder:
         return builder
 
     def _needed(self, present: Any) -> list[str]:
-        return [c for c in (*_NUMBERS, *self.numbers, *self.categories) if c in present]
+        wanted = (*_NUMBERS, *self.numbers, *self.texts, *self.categories)
+        return [c for c in wanted if c in present]
 
     def _known_part(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
         """The columns of a matrix that the history writes."""
-        return matrix[:, len(DESCRIPTION_NAMES) : len(DESCRIPTION_NAMES) + len(HISTORY_NAMES)]
+        return matrix[:, len(DESCRIPTION_NAMES) : len(DESCRIPTION_NAMES) + len(self._history_names)]
 
     def _assembled(
         self, columns: dict[str, NDArray[Any]], matrix: NDArray[np.float32]
@@ -223,7 +239,8 @@ class FeatureBuilder:
         width = len(DESCRIPTION_NAMES)
         described = _described(columns).astype(np.float32)
         anchor = _anchor(described, known)
-        of_kinds = known[:, : len(KINDS) * len(STATS)].reshape(len(known), len(KINDS), len(STATS))
+        kinds = len(self.layout.kinds)
+        of_kinds = known[:, : kinds * len(STATS)].reshape(len(known), kinds, len(STATS))
         of_kinds[:, :, _RELATIVE] -= anchor[:, None, None]
         matrix[:, : width - 2] = described
         matrix[:, width - 2] = anchor
@@ -234,6 +251,12 @@ class FeatureBuilder:
             if name in columns:
                 matrix[:, at] = columns[name]
             at += 1
+        for name in self.texts:
+            if name in columns:
+                coded, distinct = pd.factorize(columns[name])
+                words = np.array([hashed_words(name, text) for text in distinct], np.float32)
+                matrix[:, at : at + BUCKETS] = words.reshape(-1, BUCKETS)[coded]
+            at += BUCKETS
         for name, codes in self.categories.items():
             if name in columns:
                 matrix[:, at] = [codes.get(value, math.nan) for value in columns[name].tolist()]

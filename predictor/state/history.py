@@ -32,16 +32,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from plancast.predictor.state.keys import (
-    KINDS,
-    ROW,
-    TEXTS,
+    PLAIN,
     JobKey,
-    clean_job,
-    columns_of,
+    Layout,
     first_rows,
     job_key,
     job_numbers,
-    keys_of,
     slot_table,
 )
 from plancast.predictor.state.run_statistics import (
@@ -50,6 +46,7 @@ from plancast.predictor.state.run_statistics import (
     Asked,
     Ended,
     Ladder,
+    Rungs,
     Tables,
     answer,
     answer_quantiles,
@@ -66,12 +63,15 @@ Ints = NDArray[np.int64]
 _CENSORED = ("timeout", "cancelled")
 _BAD = ("failed", "timeout", "cancelled")
 
-HISTORY_NAMES: tuple[str, ...] = (
-    *(f"{kind}_{stat}" for kind in KINDS for stat in STATS),
-    "user_active",
-    "user_since_submit",
-)
-"""Names of the columns that ``ask`` and ``replay`` return, in order."""
+
+def history_names(layout: Layout) -> tuple[str, ...]:
+    """Names of the columns that ``ask`` and ``replay`` return, in order."""
+    of_kinds = (f"{kind}_{stat}" for kind in layout.kinds for stat in STATS)
+    return (*of_kinds, "user_active", "user_since_submit")
+
+
+HISTORY_NAMES: tuple[str, ...] = history_names(PLAIN)
+"""Those of a log that has neither command lines nor directories."""
 
 
 class History:
@@ -83,6 +83,8 @@ class History:
         How many of a key's latest run times the median and the quantiles look at.
     decay : float
         Weight of the newest run time in the exponentially decayed mean, in (0, 1].
+    layout : Layout
+        Which free texts of a job are compared, too.
 
     Notes
     -----
@@ -91,13 +93,15 @@ class History:
     linearly between order statistics (Hyndman and Fan's type 7).
     """
 
-    def __init__(self, window: int = 20, decay: float = 0.3) -> None:
+    def __init__(self, window: int = 20, decay: float = 0.3, layout: Layout = PLAIN) -> None:
         if window < 1:
             raise ValueError(f"window is {window}; it must be 1 or more")
         if not 0 < decay <= 1:
             raise ValueError(f"decay is {decay}; it must lie in (0, 1]")
         self.window = window
         self.decay = decay
+        self.layout = layout
+        self.width = len(history_names(layout))
         self.excluded = 0
         self.censored = 0
         self._rows: list[tuple[Any, ...]] = []
@@ -118,7 +122,7 @@ class History:
 
     def has_ended(self, row: Mapping[str, Any]) -> bool:
         """Whether the end of this very job is known (never, where a job has no ``job_id``)."""
-        job = clean_job(row)
+        job = self.layout.clean_job(row)
         return job_key(job[0], job[1], job[6]) in self._ended
 
     # -- one row at a time -------------------------------------------------------------
@@ -131,11 +135,12 @@ class History:
         row : mapping
             Canonical fields; times in seconds, NaN or absent where unknown.
         """
-        self._note(clean_job(row))
+        self._note(self.layout.clean_job(row))
 
     def see_log(self, frame: pd.DataFrame) -> None:
         """Take in every row of a canonical frame, in row order."""
-        for row in zip(*(frame[name].tolist() for name in ROW), strict=True):
+        columns = self.layout.columns_of(frame)
+        for row in zip(*(columns[name].tolist() for name in self.layout.row), strict=True):
             self._note(row)
 
     def ask(self, row: Mapping[str, Any], as_of_s: float | None = None) -> Floats:
@@ -150,17 +155,17 @@ class History:
 
         Returns
         -------
-        array of float, shape (len(HISTORY_NAMES),)
+        array of float, shape (width,)
         """
-        job = clean_job(row)
+        job = self.layout.clean_job(row)
         submit = float(job[1])
         as_of = submit if as_of_s is None else float(as_of_s)
         if as_of < self._clock:
             # The state has passed that moment already: answer from the rows instead.
-            frame = pd.DataFrame([job], columns=list(ROW))
+            frame = pd.DataFrame([job], columns=list(self.layout.row))
             return cast(Floats, self.replay(frame, np.array([as_of]), see_ends=False)[0])
         self._fold_until(as_of)
-        found = np.empty(len(HISTORY_NAMES))
+        found = np.empty(self.width)
         answer(self._tables, self._slots_of(job, create=False), as_of, found)
         found[-2:] = self._activity(job, as_of)
         return found
@@ -186,20 +191,20 @@ class History:
         see_ends : bool
             Whether the jobs' own ends are known from their ``end_s`` on, as in a replay of
             a log; otherwise the jobs count as submitted and not ended.
-        out : array, shape (n, len(HISTORY_NAMES)), optional
+        out : array, shape (n, width), optional
             Where to write the answers, in its own precision.
 
         Returns
         -------
-        array of float, shape (n, len(HISTORY_NAMES))
+        array of float, shape (n, width)
         """
         n = len(jobs)
         as_of = moments(jobs, as_of_s)
-        columns = columns_of(jobs)
+        columns = self.layout.columns_of(jobs)
         keyed, own_end, first, ended_before, known_before = self._own_ends(columns, see_ends)
         repeated = first != np.arange(n)
 
-        result = np.empty((n, len(HISTORY_NAMES))) if out is None else out
+        result = np.empty((n, self.width)) if out is None else out
         self._replay_statistics(columns, np.where(repeated, np.nan, own_end), as_of, result)
 
         submit = columns["submit_s"]
@@ -228,16 +233,18 @@ class History:
         -------
         array of float, shape (len(ladders), levels)
         """
-        job = clean_job(row)
+        job = self.layout.clean_job(row)
         as_of = float(job[1]) if as_of_s is None else float(as_of_s)
         if as_of < self._clock:
-            frame = pd.DataFrame([job], columns=list(ROW))
+            frame = pd.DataFrame([job], columns=list(self.layout.row))
             moment = np.array([as_of])
             return self.replay_quantiles(frame, ladders, levels, moment, see_ends=False)[0]
         self._fold_until(as_of)
         result = np.empty((len(ladders), len(levels)))
         slots = self._slots_of(job, create=False)
-        answer_quantiles(self._tables, slots, rungs_of(tuple(ladders)), levels, result)
+        answer_quantiles(
+            self._tables, slots, rungs_of(tuple(ladders), tuple(self.layout.kinds)), levels, result
+        )
         return result
 
     def replay_quantiles(
@@ -265,7 +272,7 @@ class History:
             Seconds, linear between order statistics; NaN where no kind has enough.
         """
         as_of = moments(jobs, as_of_s)
-        columns = columns_of(jobs)
+        columns = self.layout.columns_of(jobs)
         _, own_end, first, _, _ = self._own_ends(columns, see_ends)
         result = np.empty((len(jobs), len(ladders), len(levels)))
         self._replay_statistics(
@@ -283,14 +290,14 @@ class History:
     def frame(self) -> pd.DataFrame:
         """Everything it has seen, ended rows first, as a frame that ``see_log`` takes back."""
         rows = [*self._rows, *self._open.values()]
-        frame = pd.DataFrame(rows, columns=list(ROW))
-        for name in ROW:
-            frame[name] = frame[name].astype(object if name in TEXTS else "float64")
+        frame = pd.DataFrame(rows, columns=list(self.layout.row))
+        for name in self.layout.row:
+            frame[name] = frame[name].astype(object if name in self.layout.words else "float64")
         return frame
 
     def copy(self) -> History:
         """An independent history that has seen the same rows."""
-        twin = History(self.window, self.decay)
+        twin = History(self.window, self.decay, self.layout)
         twin.see_log(self.frame())
         return twin
 
@@ -349,8 +356,8 @@ class History:
             self._clock = end
 
     def _slots_of(self, row: tuple[Any, ...], *, create: bool) -> Ints:
-        slots = np.full(len(KINDS), -1, dtype=np.int64)
-        for k, key in enumerate(keys_of(row)):
+        slots = np.full(len(self.layout.kinds), -1, dtype=np.int64)
+        for k, key in enumerate(self.layout.keys_of(row)):
             if key is None:
                 continue
             slot = self._slots.get(key, -1)
@@ -386,6 +393,9 @@ class History:
             tables.long_ring[row, :kept] = tables.ring[s, -kept:]
             tables.long_ordered[row, :kept] = tables.ordered[s, :kept]
             self._long_used += 1
+
+    def _rungs(self, ladders: Sequence[Ladder]) -> Rungs:
+        return rungs_of(tuple(ladders), tuple(self.layout.kinds))
 
     def _activity(self, job: tuple[Any, ...], as_of: float) -> tuple[float, float]:
         """Count the user's other jobs that are active, and the time since the last submission."""
@@ -434,10 +444,10 @@ class History:
     ) -> None:
         stored = len(self._rows)
         if stored:
-            known = columns_of(pd.DataFrame(self._rows, columns=list(ROW)))
-            columns = {name: np.concatenate([known[name], columns[name]]) for name in ROW}
+            known = self.layout.columns_of(pd.DataFrame(self._rows, columns=list(self.layout.row)))
+            columns = {name: np.concatenate([known[name], columns[name]]) for name in columns}
             own_end = np.concatenate([known["end_s"], own_end])
-        slots, slot_count = slot_table(columns)
+        slots, slot_count = slot_table(columns, self.layout.kinds)
         order = np.argsort(own_end, kind="stable")
         order = order[~np.isnan(own_end[order]) & (columns["run_s"][order] > 0)]
         ended = Ended(
@@ -454,7 +464,15 @@ class History:
         count = np.bincount(ended.slots[ended.slots >= 0], minlength=slot_count)
         long_row = np.where(count > self.window, np.cumsum(count > self.window) - 1, -1)
         tables = empty_tables(slot_count, self.window, long_row)
-        replay_quantiles(tables, ended, self.decay, asked, rungs_of(ladders), levels, result)
+        replay_quantiles(
+            tables,
+            ended,
+            self.decay,
+            asked,
+            self._rungs(ladders),
+            levels,
+            result,
+        )
 
     def _replay_activity(
         self,

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from plancast.predictor.jit import inner, kernel
 from plancast.predictor.sorted_window import insert
-from plancast.predictor.state.keys import KINDS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -51,7 +50,7 @@ class Ladder(NamedTuple):
     Parameters
     ----------
     kinds : tuple of str
-        Of ``KINDS``, from fine to coarse.
+        From fine to coarse.
     least : int
         Ended jobs that a kind needs.
     view : int
@@ -141,9 +140,8 @@ class Rungs(NamedTuple):
 
 
 @cache
-def rungs_of(ladders: tuple[Ladder, ...]) -> Rungs:
-    """What the kernels read of ladders."""
-    names = list(KINDS)
+def rungs_of(ladders: tuple[Ladder, ...], names: tuple[str, ...]) -> Rungs:
+    """What the kernels read of ladders; the kinds' names in order."""
     kinds = np.full((len(ladders), max(len(one.kinds) for one in ladders)), -1, dtype=np.int64)
     for place, one in enumerate(ladders):
         kinds[place, : len(one.kinds)] = [names.index(kind) for kind in one.kinds]

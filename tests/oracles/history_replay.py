@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from plancast.predictor.schema import canonical
+from plancast.predictor.state.commands import script_of, words_of
 from plancast.predictor.state.history import History
-from plancast.predictor.state.keys import KINDS, LIKE, SPARE
+from plancast.predictor.state.keys import LIKE, PLAIN, SPARE, Layout
 from plancast.predictor.state.names import name_of
 
 BAD = ("failed", "timeout", "cancelled")
@@ -37,16 +38,17 @@ def answer_slowly(
     as_of_s: float,
     window: int = 20,
     decay: float = 0.3,
+    layout: Layout = PLAIN,
 ) -> list[float]:
-    """What was known about one row of a log at `as_of_s`, in the order of HISTORY_NAMES."""
-    jobs = [j | {"name": name_of(j["app"])} for j in jobs_of(rows)]
-    query = query | {"name": name_of(query["app"])}
+    """What was known about one row of a log at `as_of_s`, in the order of ``history_names``."""
+    jobs = [j | compared(j) for j in jobs_of(rows)]
+    query = query | compared(query)
     ended = sorted(
         (j for j in jobs if j["end_s"] <= as_of_s and j["run_s"] > 0),
         key=lambda j: (j["end_s"], j["place"]),
     )
     answer: list[float] = []
-    for kind, parts in KINDS.items():
+    for kind, parts in layout.kinds.items():
         wanted = [comparable(part, query[part]) for part in parts]
         needed = [comparable(part, query[part]) for part in LIKE.get(kind, parts)]
         known = all(value is not None for value in needed)
@@ -55,6 +57,18 @@ def answer_slowly(
         ]
         answer += statistics(mine, as_of_s, window, decay)
     return answer + activity(jobs, query, as_of_s)
+
+
+def compared(job: dict[str, Any]) -> dict[str, str]:
+    """What is compared of a job's texts, as texts."""
+    folder, line = job["work_dir"], job["submit_line"]
+    return {
+        "name": name_of(job["app"]),
+        "dir_digest": "/".join(words_of("work_dir", folder)),
+        "line_digest": line,
+        "command_digest": " ".join(words_of("submit_line", line)),
+        "script_digest": script_of(line),
+    }
 
 
 def comparable(part: str, value: Any) -> Any:

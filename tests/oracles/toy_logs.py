@@ -29,6 +29,8 @@ def wild_logs(draw: st.DrawFn, max_jobs: int = 14) -> pd.DataFrame:
                     "app": st.sampled_from(["", "x", "y"]),
                     "queue": st.sampled_from(["q", "r"]),
                     "outcome": st.sampled_from(OUTCOMES),
+                    "work_dir": st.sampled_from(["", "/a/run_1", "/a/run_2", "/b"]),
+                    "submit_line": st.sampled_from(["", "sbatch x.sh 1", "sbatch x.sh 2", "y"]),
                 }
             ),
             min_size=1,

@@ -93,6 +93,33 @@ def test_tasks_without_a_time_are_forecast_from_all_that_is_known(
     assert forecast_tasks(tasks, model_folder) == late
 
 
+def test_tasks_are_told_apart_by_what_they_run(tmp_path: Path) -> None:
+    """A task file's directories and command lines would not reach the model."""
+    rng = np.random.default_rng(0)
+    long = rng.random(600) < 0.5
+    log = pd.DataFrame(
+        {
+            "job_id": [f"j{i}" for i in range(600)],
+            "submit_s": 1000.0 * np.arange(600),
+            "start_s": 1000.0 * np.arange(600),
+            "run_s": np.where(long, 400.0, 100.0) * np.exp(rng.normal(0, 0.1, 600)),
+            "cpus": 1.0,
+            "user": "ann",
+            "work_dir": [f"/home/ann/{'long' if x else 'short'}/{i}" for i, x in enumerate(long)],
+            "submit_line": [f"sbatch job.sh {i}" for i in range(600)],
+        }
+    )
+    model = RuntimePredictor(trees=TREES).fit(log)
+    path = tmp_path / "tasks.csv"
+    path.write_text(
+        "id,user,work_dir,submit_line\na,ann,/home/ann/long/7,sbatch job.sh 7\n"
+        "b,ann,/home/ann/short/8,sbatch job.sh 8\n"
+    )
+    found = forecast_tasks(path, model)
+    middle = [found[name][ANY_CLASS].at(0.5) for name in "ab"]
+    assert middle == pytest.approx([400, 100], rel=0.2)
+
+
 def test_a_running_task_is_estimated_given_how_long_it_has_run(
     model_folder: Path, tasks: Path
 ) -> None:

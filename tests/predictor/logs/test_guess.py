@@ -43,6 +43,19 @@ def test_a_foreign_csv_is_read_by_its_names(tmp_path: Path) -> None:
     assert "--columns" in note
 
 
+def test_directories_and_command_lines_are_found(tmp_path: Path) -> None:
+    """What was run, and where, would not be read; or a command line be taken for a moment."""
+    path = written(
+        tmp_path,
+        "Submit,Elapsed,JobName,SubmitLine,Working Directory\n0,60,fit,sbatch fit.sh 7,/home/ann\n",
+    )
+    (row,) = read_log(path).to_dict("records")
+    assert (row["app"], row["submit_s"]) == ("fit", 0)
+    assert (row["work_dir"], row["submit_line"]) == ("/home/ann", "sbatch fit.sh 7")
+    mapped = read_log(path, columns={"submit_line": "JobName", "work_dir": "SubmitLine"})
+    assert (mapped["submit_line"][0], mapped["work_dir"][0]) == ("fit", "sbatch fit.sh 7")
+
+
 def test_moments_in_milliseconds_and_starts_without_submissions() -> None:
     """Epoch milliseconds would lie 50,000 years ahead; a log of starts and ends has run times."""
     frame = pd.DataFrame(

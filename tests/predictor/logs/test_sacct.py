@@ -149,6 +149,8 @@ def test_a_job_s_cells(log: pd.DataFrame) -> None:
         "app": "train",
         "queue": "normal",
         "partition": "gpu",
+        "work_dir": "",
+        "submit_line": "",
         "outcome": "completed",
     }
 

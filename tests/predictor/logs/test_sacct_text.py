@@ -113,6 +113,17 @@ def test_a_bar_in_one_free_text_is_understood(tmp_path: Path, field: str, text: 
         assert jobs.loc[1, "app"] == cells["JobName"].strip()
 
 
+def test_directory_and_command_line_are_kept(tmp_path: Path) -> None:
+    """What a job ran, and where, would be parsed around and lost."""
+    told = PLAIN | {"WorkDir": "/home/ann/a|b", "SubmitLine": "sbatch -n 2 fit.sh 7"}
+    jobs = read(tmp_path, printed(rows_of([PLAIN, told, PLAIN]), list(FIELDS)))
+    assert jobs["work_dir"].tolist() == ["/d", "/home/ann/a|b", "/d"]
+    assert jobs["submit_line"].tolist() == ["sbatch x", "sbatch -n 2 fit.sh 7", "sbatch x"]
+    short = [name for name in FIELDS if name not in ("WorkDir", "SubmitLine")]
+    jobs = read(tmp_path, printed(rows_of([PLAIN]), short))
+    assert jobs[["work_dir", "submit_line"]].to_numpy().tolist() == [["", ""]]
+
+
 def test_an_ambiguous_row_is_left_out_and_counted(tmp_path: Path) -> None:
     """Of two readings of a row one would be taken, and a stranger's job be ann's."""
     order = ["JobID", "Submit", "Start", "End", "State", "JobName", "User", "Comment"]
@@ -226,10 +237,15 @@ def test_json_of_every_data_parser_is_read(
     tmp_path: Path, record: dict[str, Any], job_id: str
 ) -> None:
     """``sacct --json`` of one Slurm version would be read and of the next refused."""
-    (row,) = read(tmp_path, json.dumps({"meta": {}, "jobs": [record]})).to_dict("records")
+    texts = {"working_directory": "/home/ann/p", "submit_line": "sbatch fit.sh 7"}
+    if record is QUEUE:
+        texts["current_working_directory"] = texts.pop("working_directory")
+    content = {"meta": {}, "jobs": [record | texts]}
+    (row,) = read(tmp_path, json.dumps(content)).to_dict("records")
     wanted = {"job_id": job_id, "user": "ann", "group": "phys", "app": "fit", "partition": "short",
               "submit_s": 1709280000, "run_s": 600, "requested_s": 3600, "cpus": 2,
-              "mem_mib": 4096, "gpus": 1, "outcome": "completed"}  # fmt: skip
+              "mem_mib": 4096, "gpus": 1, "outcome": "completed",
+              "work_dir": "/home/ann/p", "submit_line": "sbatch fit.sh 7"}  # fmt: skip
     assert {name: row[name] for name in wanted} == wanted
 
 

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from plancast.predictor.logs import read_log
 from plancast.predictor.schema import canonical
 from plancast.predictor.state.history import HISTORY_NAMES, History
+from plancast.predictor.state.keys import PLAIN, Layout, layout_of
 from plancast.predictor.state.run_statistics import BEFORE, LAST, LONG, LONG_WINDOW, Ladder
+from plancast.predictor.texts import FREE_TEXTS
 from tests.oracles.history_replay import answer_slowly, history_of
 from tests.oracles.speed import least_cpu_s
 from tests.oracles.toy_logs import toy_log, wild_logs
@@ -23,12 +25,16 @@ from tests.oracles.toy_logs import toy_log, wild_logs
 KTH = "logs/KTH-SP2-1996-2.swf.gz"
 
 
-def ask_online(log: pd.DataFrame, window: int = 20) -> np.ndarray:
+LAYOUTS = st.sampled_from([(), ("work_dir",), ("submit_line",), FREE_TEXTS]).map(layout_of)
+
+
+def ask_online(log: pd.DataFrame, window: int = 20, layout: Layout = PLAIN) -> np.ndarray:
     """Live through the log with see and ask, as a master would."""
     rows = log.to_dict("records")
     events = [(r["submit_s"], 1, i) for i, r in enumerate(rows)]
     events += [(r["end_s"], 0, i) for i, r in enumerate(rows) if r["end_s"] == r["end_s"]]
-    history, result, noted = History(window), np.empty((len(rows), len(HISTORY_NAMES))), set()
+    history = History(window, layout=layout)
+    result, noted = np.empty((len(rows), history.width)), set()
     for _, group in groupby(sorted(events), key=lambda event: event[0]):
         now = list(group)
         ends, submits = [i for _, k, i in now if k == 0], [i for _, k, i in now if k == 1]
@@ -55,37 +61,43 @@ def distinct(log: pd.DataFrame) -> pd.DataFrame:
 
 
 @settings(max_examples=50, deadline=None)
-@given(log=wild_logs(), window=st.integers(1, 5), shift=st.floats(-5, 20))
-def test_fast_form_equals_slow_twin(log: pd.DataFrame, window: int, shift: float) -> None:
+@given(log=wild_logs(), window=st.integers(1, 5), shift=st.floats(-5, 20), layout=LAYOUTS)
+def test_fast_form_equals_slow_twin(
+    log: pd.DataFrame, window: int, shift: float, layout: Layout
+) -> None:
     """The kernel would tell something else than the definition, at submission or at any moment."""
     rows, submit = log.to_dict("records"), log["submit_s"].to_numpy()
     for as_of in (submit, submit + shift):
-        fast = History(window).replay(log, as_of)
-        slow = [answer_slowly(rows, row, as_of[i], window) for i, row in enumerate(rows)]
+        fast = History(window, layout=layout).replay(log, as_of)
+        slow = [
+            answer_slowly(rows, row, as_of[i], window, layout=layout) for i, row in enumerate(rows)
+        ]
         np.testing.assert_array_equal(fast, np.array(slow))
 
 
 @settings(max_examples=50, deadline=None)
-@given(log=wild_logs(), window=st.integers(1, 5))
-def test_online_form_equals_fast_form(log: pd.DataFrame, window: int) -> None:
+@given(log=wild_logs(), window=st.integers(1, 5), layout=LAYOUTS)
+def test_online_form_equals_fast_form(log: pd.DataFrame, window: int, layout: Layout) -> None:
     """A forecast served online would differ from the one the model was trained on."""
     log = distinct(log)
-    np.testing.assert_array_equal(ask_online(log, window), History(window).replay(log))
+    fast = History(window, layout=layout).replay(log)
+    np.testing.assert_array_equal(ask_online(log, window, layout), fast)
 
 
 @settings(max_examples=60, deadline=None)
-@given(log=wild_logs(), cut=st.integers(0, 14), data=st.data())
+@given(log=wild_logs(), cut=st.integers(0, 14), layout=LAYOUTS, data=st.data())
 def test_stored_rows_and_own_rows_are_one_history(
-    log: pd.DataFrame, cut: int, data: st.DataObject
+    log: pd.DataFrame, cut: int, layout: Layout, data: st.DataObject
 ) -> None:
     """It would matter whether a job was learned before or is a row of the replayed log."""
     log = distinct(log)
-    history = History(3)
+    history = History(3, layout=layout)
     history.see_log(log.iloc[:cut])
-    whole = History(3).replay(log)
+    whole = History(3, layout=layout).replay(log)
     np.testing.assert_array_equal(history.replay(log), whole)
+    np.testing.assert_array_equal(history.copy().replay(log), whole)
     order = data.draw(st.permutations(range(len(log))))
-    late = History(3)
+    late = History(3, layout=layout)
     late.see_log(log)
     for i in order:
         np.testing.assert_array_equal(late.ask(log.iloc[i].to_dict()), whole[i])
