@@ -27,7 +27,9 @@ SHAPES = {"200 tasks, 6 workers": (200, 6, 12_000), "1,000 tasks, 20 workers": (
 HERE = Path(__file__).resolve().parent.parent
 
 
-FORMS = {"plain": None, "licences": "_with_licences", "hours": "_by_the_hour"}
+FORMS = {
+    "plain": None, "licences": "_with_licences", "hours": "_by_the_hour", "shares": "_with_shares",
+}  # fmt: skip
 """What tasks share, or when energy costs more: the function of ``warm`` that makes it so."""
 
 

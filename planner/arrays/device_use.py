@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from plancast.planner.arrays.devices import Devices, hold_all
+from plancast.planner.arrays.devices import NO_DEVICES, ON, Devices, hold_all
 from plancast.planner.arrays.running import expected_end_s
 from plancast.planner.model.devices import chosen, held_devices, takes
 from plancast.planner.model.domain import DEVICE, MOST_DEVICES, Plan, Snapshot, Task
@@ -62,28 +62,19 @@ class DeviceUse:
         """Whether a search must tell any devices apart."""
         return bool(self.apart.any())
 
-    def state(self, pieces: int) -> Devices | None:
-        """Who holds what before anything is planned; None where none are to be told apart."""
+    def state(self, pieces: int) -> Devices:
+        """Who holds what before anything is planned, where devices are to be told apart."""
         if not self.told_apart:
-            return None
+            return NO_DEVICES
         here = self.apart[self.busy_worker]
         size = pieces + int(here.sum())
-        nothing = np.zeros(size, np.int64)
+        held = np.zeros((size, 8), np.int64)
+        held[:, ON] = -1
+        have = np.where(self.apart, self.count, 0)
         devices = Devices(
-            have=np.where(self.apart, self.count, 0),
-            number=self.number,
-            each=self.each,
-            first=np.full(len(self.count), -1, np.int64),
-            after=nothing.copy(),
-            before=nothing.copy(),
-            on=np.full(size, -1, np.int64),
-            begin=nothing.copy(),
-            until=nothing.copy(),
-            mask=nothing.copy(),
-            amount=nothing.copy(),
-            was=nothing,
-            use=np.zeros(MOST_DEVICES, np.int64),
-        )
+            np.column_stack([have, np.full_like(have, -1)]),
+            np.column_stack([self.number, self.each]), held, np.zeros(MOST_DEVICES, np.int64),
+        )  # fmt: skip
         hold_all(
             devices, pieces, self.busy_worker[here], self.busy_end[here], self.busy_mask[here],
             self.busy_each[here],

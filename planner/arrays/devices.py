@@ -19,71 +19,75 @@ NEVER = 1 << 50
 
 
 class Devices(NamedTuple):
-    """Who holds which devices when; used up by kernels, which are handed None where none count.
+    """Who holds which devices when; used up by kernels.
+
+    They are handed None where a problem is plain, and ``NO_DEVICES`` where one is not but none are
+    to be told apart.
+
+    Few and wide, for handing on each array takes time.
 
     Parameters
     ----------
-    have : int64 (workers,)
-        Devices of each worker; 0 of those whose devices need not be told apart.
-    number, each : int64 (tasks,)
-        How many devices a piece of a task takes, and how much of each.
-    first : int64 (workers,)
-        A piece that is on the worker, -1 for none; the others follow by `after`.
-    after, before : int64 (held,)
-        Doubly linked lists of what is on each worker. The pieces of a problem come first, then
-        those of running tasks.
-    on, begin, until, mask, amount : int64 (held,)
-        Worker (-1: held nowhere), times, devices, and what of each.
-    was : int64 (held,)
-        Devices before a move that may be undone.
+    workers : int64 (workers, 2)
+        ``HAVE``: devices of each worker, 0 of those whose devices need not be told apart;
+        ``HEAD``: a piece that is on it, -1 for none; the others follow by ``AFTER``.
+    tasks : int64 (tasks, 2)
+        ``NUMBER``, ``EACH``: how many devices a piece takes, and how much of each.
+    held : int64 (held, 8)
+        The pieces of a problem come first, then those of running tasks. ``AFTER``, ``BEFORE``:
+        doubly linked lists of what is on each worker; ``ON``, ``BEGIN``, ``UNTIL``, ``HELD``,
+        ``AMOUNT``: worker (-1: held nowhere), times, devices, and what of each; ``WAS``: devices
+        before a move that may be undone.
     use : int64 (devices,)
         Room to count in.
     """
 
-    have: np.ndarray
-    number: np.ndarray
-    each: np.ndarray
-    first: np.ndarray
-    after: np.ndarray
-    before: np.ndarray
-    on: np.ndarray
-    begin: np.ndarray
-    until: np.ndarray
-    mask: np.ndarray
-    amount: np.ndarray
-    was: np.ndarray
+    workers: np.ndarray
+    tasks: np.ndarray
+    held: np.ndarray
     use: np.ndarray
+
+
+HAVE, HEAD = range(2)
+NUMBER, EACH = range(2)
+AFTER, BEFORE, ON, BEGIN, UNTIL, HELD, AMOUNT, WAS = range(8)
+NO_DEVICES = Devices(
+    np.zeros((0, 2), np.int64), np.zeros((0, 2), np.int64), np.zeros((0, 8), np.int64),
+    np.zeros(0, np.int64),
+)  # fmt: skip
+"""Of no worker."""
 
 
 @inner
 def takes_devices(devices, i):
     """Whether a piece of task i takes devices at all."""
-    if devices is not None:
-        return devices.number[i] > 0
+    if devices is not None and devices.workers.size > 0:
+        return devices.tasks[i, NUMBER] > 0
     return False
 
 
 @inner
 def _count_use(devices, w, start, end):
     """Fill ``use`` with the most that is held of each device of worker w within [start, end)."""
-    number = devices.have[w]
+    number = devices.workers[w, HAVE]
     for d in range(number):
         devices.use[d] = 0
-    p = devices.first[w]
+    p = devices.workers[w, HEAD]
     while p >= 0:
-        if devices.begin[p] < end and devices.until[p] > start:
+        if devices.held[p, BEGIN] < end and devices.held[p, UNTIL] > start:
             # What is held of a device is most at the start, or where some piece begins.
-            at = max(start, devices.begin[p])
+            at = max(start, devices.held[p, BEGIN])
             for d in range(number):
-                if (devices.mask[p] >> d) & 1 == 0 or devices.use[d] >= WHOLE_DEVICE:
+                if (devices.held[p, HELD] >> d) & 1 == 0 or devices.use[d] >= WHOLE_DEVICE:
                     continue
-                total, q = 0, devices.first[w]
+                total, q = 0, devices.workers[w, HEAD]
                 while q >= 0:
-                    if devices.begin[q] <= at < devices.until[q] and (devices.mask[q] >> d) & 1:
-                        total += devices.amount[q]
-                    q = devices.after[q]
+                    here = devices.held[q, BEGIN] <= at < devices.held[q, UNTIL]
+                    if here and (devices.held[q, HELD] >> d) & 1:
+                        total += devices.held[q, AMOUNT]
+                    q = devices.held[q, AFTER]
                 devices.use[d] = max(devices.use[d], total)
-        p = devices.after[p]
+        p = devices.held[p, AFTER]
 
 
 @inner
@@ -92,26 +96,26 @@ def device_pieces(devices, w, i, start, end, most):
 
     At most `most`.
     """
-    if devices is not None:
-        each = devices.each[i]
-        if most > 0 and each > 0 and devices.have[w] > 0:
+    if devices is not None and devices.workers.size > 0:
+        each = devices.tasks[i, EACH]
+        if most > 0 and each > 0 and devices.workers[w, HAVE] > 0:
             _count_use(devices, w, start, end)
             fit = 0
-            for d in range(devices.have[w]):
+            for d in range(devices.workers[w, HAVE]):
                 fit += max(0, WHOLE_DEVICE - devices.use[d]) // each
-            return min(most, fit // devices.number[i])
+            return min(most, fit // devices.tasks[i, NUMBER])
     return most
 
 
 @inner
 def next_change(devices, w, moment, otherwise):
     """The first end after a moment of what is on worker w; `otherwise` where that is sooner."""
-    if devices is not None:
-        p = devices.first[w]
+    if devices is not None and devices.workers.size > 0:
+        p = devices.workers[w, HEAD]
         while p >= 0:
-            if devices.until[p] > moment:
-                otherwise = min(otherwise, devices.until[p])
-            p = devices.after[p]
+            if devices.held[p, UNTIL] > moment:
+                otherwise = min(otherwise, devices.held[p, UNTIL])
+            p = devices.held[p, AFTER]
     return otherwise
 
 
@@ -121,7 +125,7 @@ def when_devices(devices, w, i, start, duration, latest):
 
     ``NEVER`` where that is later than `latest`.
     """
-    if devices is not None:
+    if devices is not None and devices.workers.size > 0:
         while start <= latest:
             if device_pieces(devices, w, i, start, start + duration, 1) == 1:
                 return start
@@ -135,10 +139,10 @@ def _devices_for(devices, w, i, start, end):
     """The devices that a piece of task i is given on worker w: the fullest that have room."""
     _count_use(devices, w, start, end)
     mask = 0
-    for _ in range(devices.number[i]):
+    for _ in range(devices.tasks[i, NUMBER]):
         best = -1
-        for d in range(devices.have[w]):
-            if (mask >> d) & 1 or devices.use[d] + devices.each[i] > WHOLE_DEVICE:
+        for d in range(devices.workers[w, HAVE]):
+            if (mask >> d) & 1 or devices.use[d] + devices.tasks[i, EACH] > WHOLE_DEVICE:
                 continue
             if best < 0 or devices.use[d] > devices.use[best]:
                 best = d
@@ -151,38 +155,40 @@ def _devices_for(devices, w, i, start, end):
 @inner
 def _hold(devices, p, w, start, end, mask, amount):
     """Note that piece p holds devices of worker w over [start, end)."""
-    devices.on[p], devices.mask[p], devices.amount[p] = w, mask, amount
-    devices.begin[p], devices.until[p] = start, end
-    head = devices.first[w]
-    devices.before[p], devices.after[p] = -1, head
+    devices.held[p, ON], devices.held[p, HELD], devices.held[p, AMOUNT] = w, mask, amount
+    devices.held[p, BEGIN], devices.held[p, UNTIL] = start, end
+    head = devices.workers[w, HEAD]
+    devices.held[p, BEFORE], devices.held[p, AFTER] = -1, head
     if head >= 0:
-        devices.before[head] = p
-    devices.first[w] = p
+        devices.held[head, BEFORE] = p
+    devices.workers[w, HEAD] = p
 
 
 @inner
 def give(devices, p, w, i, start, end, known):
     """Let piece p of task i hold devices of worker w over [start, end): the `known` ones if any."""
-    if devices is not None and devices.have[w] > 0 and devices.number[i] > 0:
+    if devices is not None and devices.workers.size > 0:
+        if devices.workers[w, HAVE] == 0 or devices.tasks[i, NUMBER] == 0:
+            return
         mask = known
         if mask == 0:
             mask = _devices_for(devices, w, i, start, end)
-        _hold(devices, p, w, start, end, mask, devices.each[i])
+        _hold(devices, p, w, start, end, mask, devices.tasks[i, EACH])
 
 
 @inner
 def take_back(devices, p):
     """Let piece p hold nothing."""
-    if devices is not None:
-        w = devices.on[p]
+    if devices is not None and devices.workers.size > 0:
+        w = devices.held[p, ON]
         if w >= 0:
-            if devices.before[p] >= 0:
-                devices.after[devices.before[p]] = devices.after[p]
+            if devices.held[p, BEFORE] >= 0:
+                devices.held[devices.held[p, BEFORE], AFTER] = devices.held[p, AFTER]
             else:
-                devices.first[w] = devices.after[p]
-            if devices.after[p] >= 0:
-                devices.before[devices.after[p]] = devices.before[p]
-            devices.on[p], devices.mask[p] = -1, 0
+                devices.workers[w, HEAD] = devices.held[p, AFTER]
+            if devices.held[p, AFTER] >= 0:
+                devices.held[devices.held[p, AFTER], BEFORE] = devices.held[p, BEFORE]
+            devices.held[p, ON], devices.held[p, HELD] = -1, 0
 
 
 @brief

@@ -28,8 +28,8 @@ from plancast.planner.model.messages import PlanRequest
 class Hours(NamedTuple):
     """What a watt-second costs above the least of its day.
 
-    Kernels are handed None where no hour costs more than another: what asks for hours is then not
-    compiled.
+    Kernels are handed None where a problem is plain, what asks for hours is then not compiled, and
+    ``NO_HOURS`` where one is not but no hour costs more than another.
 
     Parameters
     ----------
@@ -54,6 +54,13 @@ class Hours(NamedTuple):
     before: np.ndarray
     busy_w: np.ndarray
     idle_w: np.ndarray
+
+
+NO_HOURS = Hours(
+    group=np.zeros(0, np.int64), first=np.zeros(0, np.int64), at=np.zeros((0, 1), np.int64),
+    extra=np.zeros((0, 1)), before=np.zeros((0, 1)), busy_w=np.zeros(0), idle_w=np.zeros(0),
+)  # fmt: skip
+"""Of no worker."""
 
 
 def hours_of(prices: Prices, workers: Sequence[Worker], now_s: int) -> Hours | None:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from plancast.planner.arrays.cost import Priced, schedule_cost
 from plancast.planner.arrays.device_use import DeviceUse, devices_in, given
-from plancast.planner.arrays.devices import Devices
-from plancast.planner.arrays.hours import Hours, extra_of_pieces, extra_of_workers
+from plancast.planner.arrays.devices import NO_DEVICES, Devices
+from plancast.planner.arrays.hours import NO_HOURS, Hours, extra_of_pieces, extra_of_workers
 from plancast.planner.arrays.rates import Rates
 from plancast.planner.arrays.schedule import (
     BEFORE,
@@ -218,13 +218,8 @@ class Problem:
         )  # fmt: skip
 
     def spare_profile(self) -> Spare | None:
-        """A fresh profile of what is free of counted resources, with room; None where none are.
-
-        Even where none can run short there is one: kernels are compiled by what a request has.
-        So there is where energy has hours, for which they are compiled once, and where devices are
-        told apart, which come with it.
-        """
-        if not self.request.snapshot.counted and self.hours is None and not self.tells_apart:
+        """A fresh profile of what is free of counted resources, with room; None if plain."""
+        if self.is_plain:
             return None
         times, free, count = self.spare
         # One that takes some makes two segments more.
@@ -232,14 +227,29 @@ class Problem:
         times, free = np.pad(times, ((0, 0), (0, more))), np.pad(free, ((0, 0), (0, more), (0, 0)))
         return Spare(times, free, count.copy(), self.takes, self.device_state())
 
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether nothing is counted, no devices are shared and energy has no hours.
+
+        Kernels are compiled once for all plain problems, and once for all others; also for those
+        with counted resources of which none can run short.
+        """
+        snapshot = self.request.snapshot
+        return not snapshot.counted and self.hours is None and not snapshot.shares_devices
+
+    @property
+    def hours_or_none(self) -> Hours | None:
+        """What kernels are handed as hours."""
+        return None if self.is_plain else self.hours or NO_HOURS
+
     @property
     def tells_apart(self) -> bool:
         """Whether a search must tell devices of some worker apart."""
         return self.devices is not None and self.devices.told_apart
 
-    def device_state(self) -> Devices | None:
-        """Who holds which devices before anything is planned; None where none are told apart."""
-        return None if self.devices is None else self.devices.state(int(self.shard_ptr[-1]))
+    def device_state(self) -> Devices:
+        """Who holds which devices before anything is planned."""
+        return NO_DEVICES if self.devices is None else self.devices.state(int(self.shard_ptr[-1]))
 
     def durations_on(self, task: int) -> Ints:
         """Duration of a task on each worker, 0 where it may not run. Shape (workers,)."""

@@ -126,14 +126,14 @@ def _earliest_by(times, free, count, w, demand, i, not_before, duration, latest)
 
 
 class Spare(NamedTuple):
-    """What is free of counted resources; None, which is compiled for itself, where none count.
+    """What is free of counted resources; None, which is compiled for itself, in plain problems.
 
     Parameters
     ----------
     times, free, segments
         Profile, as one worker's, with room for all tasks; used up.
     takes : int64 (tasks, counted)
-    devices : Devices, optional
+    devices : Devices
         Who holds which GPUs of workers, where these are told apart.
     """
 
@@ -141,7 +141,7 @@ class Spare(NamedTuple):
     free: np.ndarray
     segments: np.ndarray
     takes: np.ndarray
-    devices: Devices | None
+    devices: Devices
 
 
 @inner

@@ -121,8 +121,8 @@ def _by_the_hour(request: PlanRequest) -> PlanRequest:
     )  # fmt: skip
 
 
-def _both(request: PlanRequest) -> PlanRequest:
-    return _by_the_hour(_with_shares(request))
+def _in_full(request: PlanRequest) -> PlanRequest:
+    return _by_the_hour(_with_shares(_with_licences(request)))
 
 
 def _lists() -> None:
@@ -243,29 +243,15 @@ FAMILIES: dict[str, Callable[[], None]] = {
     "shops": _shop,
     "repair": _repair,
     "scenarios of clusters": _scenarios,
-    "list schedules with licences": lambda: _lists_of(_with_licences(_small())),
-    "ruin and recreate with licences": lambda: _moves_of(_with_licences(_small())),
-    "repair with licences": lambda: _repair(_with_licences(_small())),
-    "list schedules by the hour": lambda: _lists_of(_by_the_hour(_small())),
-    "ruin and recreate by the hour": lambda: _moves_of(_by_the_hour(_small())),
-    "repair by the hour": lambda: _repair(_by_the_hour(_small())),
-    "list schedules with shared devices": lambda: _lists_of(_with_shares(_small())),
-    "ruin and recreate with shared devices": lambda: _moves_of(_with_shares(_small())),
-    "repair with shared devices": lambda: _repair(_with_shares(_small())),
-    "list schedules by the hour with shared devices": lambda: _lists_of(_both(_small())),
-    "ruin and recreate by the hour with shared devices": lambda: _moves_of(_both(_small())),
-    "repair by the hour with shared devices": lambda: _repair(_both(_small())),
+    "list schedules in full": lambda: _lists_of(_in_full(_small())),
+    "ruin and recreate in full": lambda: _moves_of(_in_full(_small())),
+    "repair in full": lambda: _repair(_in_full(_small())),
 }
 """Name to what compiles the family; higher rooms add their own."""
 LISTS, MOVES, ORDERS, ASTAR, PROJECTS, MODES, SHOPS, REPAIR, SCENARIOS, *_FURTHER = FAMILIES
-WITH_LICENCES = dict(zip((LISTS, MOVES, REPAIR), _FURTHER[:3], strict=True))
-"""Family to that of the same kernels where something is counted: compiled for itself."""
-BY_HOUR = dict(zip((LISTS, MOVES, REPAIR), _FURTHER[3:6], strict=True))
-"""The same where energy has hours, whether or not something is counted as well."""
-WITH_SHARES = dict(zip((LISTS, MOVES, REPAIR), _FURTHER[6:9], strict=True))
-"""The same where tasks share GPUs that are devices, and energy has no hours."""
-WITH_BOTH = dict(zip((LISTS, MOVES, REPAIR), _FURTHER[9:], strict=True))
-"""The same where energy has hours and tasks share GPUs that are devices."""
+IN_FULL = dict(zip((LISTS, MOVES, REPAIR), _FURTHER, strict=True))
+"""Family to that of the same kernels where something is counted, energy has hours, or tasks share
+GPUs that are devices: compiled once for all of that."""
 NEEDS = {
     "astar": (ASTAR,), "lns": (MOVES, ORDERS), "project": (PROJECTS, MODES), "shop": (SHOPS, MOVES),
     "repair": (REPAIR, MOVES, ASTAR),
@@ -284,9 +270,7 @@ def needs(solvers: Iterable[str], problem: Problem | Choices) -> set[str]:
     return found
 
 
-_ALL_LISTS = {
-    LISTS, WITH_LICENCES[LISTS], BY_HOUR[LISTS], WITH_SHARES[LISTS], WITH_BOTH[LISTS]
-}  # fmt: skip
+_ALL_LISTS = {LISTS, IN_FULL[LISTS]}
 
 FEW = 2_000
 """Of so many pairs of tasks, times workers, lists and bounds take less than they do to compile."""
@@ -325,15 +309,11 @@ def uncollected() -> Iterator[None]:
 
 def for_request(request: PlanRequest, families: Iterable[str]) -> set[str]:
     """Those families in the form that a request needs."""
-    form = WITH_LICENCES if request.snapshot.counted else None
-    if has_hours(request):
-        form = WITH_BOTH if request.snapshot.shares_devices else BY_HOUR
-    elif request.snapshot.shares_devices:
-        form = WITH_SHARES
-    if form is None:
+    snapshot = request.snapshot
+    if not (snapshot.counted or snapshot.shares_devices or has_hours(request)):
         return set(families)
     # Bounds are compiled once for all.
-    return {LISTS, *(form.get(name, name) for name in families)}
+    return {LISTS, *(IN_FULL.get(name, name) for name in families)}
 
 
 def on_stderr(text: str) -> None:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from plancast.planner.arrays.devices import HELD
 from plancast.planner.arrays.graph import priority_order
 from plancast.planner.arrays.list_schedule import (
     EARLIEST_END,
@@ -148,8 +149,10 @@ def schedule_in_order(problem: Problem, order: Ints, rule: int) -> Schedule | No
     )  # fmt: skip
     if failed >= 0:
         return None
-    held = None if spare is None else spare.devices
-    return Schedule(start, end, worker, devices=held and held.mask[: len(worker)])
+    held = None
+    if spare is not None and problem.tells_apart:
+        held = spare.devices.held[: len(worker), HELD]
+    return Schedule(start, end, worker, devices=held)
 
 
 def _fits(problem: Problem) -> FirstFits:

@@ -207,7 +207,7 @@ def _place_gang(
             if moment > _latest_start(ti, max_stretch, i, latest_end, duration):
                 break
             extra, change = 0.0, FAR
-            if hours is not None:
+            if hours is not None and hours.group.size > 0:
                 extra, change = _extra_of_gang(
                     ti, share, hours, pieces, i, moment, moment + duration,
                 )  # fmt: skip

@@ -200,7 +200,7 @@ def _insert(
                 break
             if start == earliest:
                 break
-        if hours is not None and cost < best:
+        if hours is not None and hours.group.size > 0 and cost < best:
             if move_price > 0.0 and w != was_on:
                 fixed += move_price
             cost, start = _at_best_hour(

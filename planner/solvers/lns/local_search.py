@@ -119,7 +119,7 @@ def fixed_arrays(problem: Problem) -> Fixed:
         base_wait_s=problem.owner_wait_h * HOUR_S,
         max_stretch=float(problem.max_stretch),
         base_cost=rates.fixed + rates.move * problem.gone,
-        hours=problem.hours,
+        hours=problem.hours_or_none,
     )
 
 
@@ -215,8 +215,7 @@ def state_arrays(problem: Problem, schedule: Schedule | None) -> tuple[State, In
 
 def _shared(problem: Problem) -> Shared | None:
     """``State.shared`` before anything is placed; as ``Problem.spare_profile``."""
-    plain = problem.hours is None and not problem.tells_apart
-    if not problem.request.snapshot.counted and plain:
+    if problem.is_plain:
         return None
     words = words_of_counted(problem)
     profile, count = packed_profile(words, problem.spare)

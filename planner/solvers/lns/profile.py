@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from plancast.planner.arrays.devices import (
+    HELD,
+    WAS,
     Devices,
     device_pieces,
     give,
@@ -139,7 +141,7 @@ def _earliest(profile, n, w, ti, i, not_before, duration, latest):
 class Shared(NamedTuple):
     """What is free of the cluster's counted resources.
 
-    Kernels are handed None where there are none: what asks for them is then not compiled.
+    Kernels are handed None in plain problems: what asks for them is then not compiled.
 
     Parameters
     ----------
@@ -149,14 +151,14 @@ class Shared(NamedTuple):
         COUNT: its number of segments.
     ti : int64 (tasks, ...)
         As ``Fixed.ti``, with the words for what is counted.
-    devices : Devices, optional
+    devices : Devices
         Who holds which GPUs of workers, where these are told apart.
     """
 
     profile: np.ndarray
     ws: np.ndarray
     ti: np.ndarray
-    devices: Devices | None
+    devices: Devices
 
 
 @inner
@@ -254,16 +256,16 @@ def _fill_shared(shared, ti, i, start, end, sign):
 @inner
 def _give(devices, ps, p, beyond, w, i, start, end):
     """Let the pieces p to `beyond` - 1 of task i hold devices of worker w: those noted, if any."""
-    if devices is not None:
+    if devices is not None and devices.workers.size > 0:
         for q in range(p, beyond):
             give(devices, q, w, i, start, end, ps[q, MASK])
-            ps[q, MASK] = devices.mask[q]
+            ps[q, MASK] = devices.held[q, HELD]
 
 
 @inner
 def _give_back(devices, ps, ti, i):
     """Let the pieces of task i hold no devices, and note none."""
-    if devices is not None:
+    if devices is not None and devices.workers.size > 0:
         for q in range(ti[i, FIRST], ti[i, BEYOND]):
             take_back(devices, q)
             ps[q, MASK] = 0
@@ -272,9 +274,9 @@ def _give_back(devices, ps, ti, i):
 @inner
 def _note_devices(devices, ps, ti, i):
     """Write down which devices the pieces of task i hold."""
-    if devices is not None:
+    if devices is not None and devices.workers.size > 0:
         for q in range(ti[i, FIRST], ti[i, BEYOND]):
-            devices.was[q] = ps[q, MASK]
+            devices.held[q, WAS] = ps[q, MASK]
 
 
 @inner
@@ -287,8 +289,8 @@ def _note_held(shared, ps, ti, i):
 @inner
 def _as_noted(devices, ps, p):
     """Note the devices of piece p that were written down."""
-    if devices is not None:
-        ps[p, MASK] = devices.was[p]
+    if devices is not None and devices.workers.size > 0:
+        ps[p, MASK] = devices.held[p, WAS]
 
 
 @inner

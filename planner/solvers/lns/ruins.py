@@ -208,10 +208,12 @@ def _settle(
     ``line`` is room to sort tasks in. Returns whether any starts earlier now, what that saves of
     the terms that are sums, and how many workers are listed.
     """
-    n = 0
+    n, gangs = 0, True
+    if hours is not None:
+        gangs = hours.group.size == 0
     for k in range(ws[w, NUMBER]):
         i = pi[items[w, k], TASK]
-        may = ti[i, MINE] == 1 and (ti[i, SHARDS] == 1 or hours is None)
+        may = ti[i, MINE] == 1 and (ti[i, SHARDS] == 1 or gangs)
         if ts[i, START] > after and may and n < MOST_SETTLED:
             j = n
             while j > 0 and ts[line[j - 1], START] > ts[i, START]:
@@ -256,7 +258,7 @@ def _settle(
             gain = _task_cost(
                 ti, tf, rates, i, start, start + d,
             ) - _task_cost(ti, tf, rates, i, begin, begin + d)  # fmt: skip
-            if hours is not None:
+            if hours is not None and hours.group.size > 0:
                 watts = hours.busy_w[w] * share[ti[i, KIND], w]
                 gain += extra_cost(hours, w, watts, start, start + d)
                 gain -= extra_cost(hours, w, watts, begin, begin + d)

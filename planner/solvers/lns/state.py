@@ -79,7 +79,7 @@ class Fixed(NamedTuple):
     ``link`` (2 links, 3) that of ``Problem`` and the same turned round below it. ``every_ptr,
     every``: the allowed workers of each kind, CSR. ``pool`` (kinds, places): workers to look at for
     each kind, each as often as it should be looked at. ``active``: the tasks that may be moved.
-    ``hours``: what energy costs above its least price, None where no hour costs more.
+    ``hours``: what energy costs above its least price, None in plain problems.
     """
 
     ti: np.ndarray
@@ -109,7 +109,7 @@ class State(NamedTuple):
     ``ts`` (tasks, 2), ``ps`` (pieces, 2; 3 where devices are told apart) and ``ws`` (workers, 3)
     int64 have the columns named above; ``load_s`` (workers,) is dominant share times seconds,
     ``wait_s`` (owners,) the sum of waits. ``shared``: what is free of counted resources, and who
-    holds which devices; None where there are none of either.
+    holds which devices; None in plain problems.
     """
 
     ts: np.ndarray
@@ -195,7 +195,7 @@ def _piece_cost(ti, wf, share, rates, hours, i, w, start, end):
     cost = wf[w, BUSY] * share[ti[i, KIND], w] * duration
     if rates[FAIL] > 0.0:
         cost += rates[FAIL] * (1.0 - wf[w, HEALTH] ** (duration / 3600.0))
-    if hours is not None:
+    if hours is not None and hours.group.size > 0:
         cost += extra_cost(hours, w, hours.busy_w[w] * share[ti[i, KIND], w], start, end)
     return cost
 
@@ -208,7 +208,7 @@ def _worker_cost(wi, wf, hours, w, last_end, used):
     cost = wf[w, IDLE] * max(0, last_end - wi[w, FREE_FROM])
     if wi[w, BASE_ON] == 0:
         cost += wf[w, BOOT]
-    if hours is not None and last_end > wi[w, FREE_FROM]:
+    if hours is not None and hours.group.size > 0 and last_end > wi[w, FREE_FROM]:
         cost += extra_cost(hours, w, hours.idle_w[w], wi[w, FREE_FROM], last_end)
     return cost + wf[w, OVER] * max(0, last_end - wi[w, TARGET])
 

@@ -9,7 +9,11 @@ import pytest
 
 from plancast.planner.arrays.device_use import device_start, devices_in, given, mask_of
 from plancast.planner.arrays.devices import (
+    HEAD,
+    HELD,
     NEVER,
+    NO_DEVICES,
+    ON,
     Devices,
     device_pieces,
     give,
@@ -62,7 +66,7 @@ def next_end(devices, moment):
 def hold(devices, i, start, end, known):
     """``give`` to the only piece of a task on the only worker; its devices."""
     give(devices, i, 0, i, start, end, known)
-    return devices.mask[i]
+    return devices.held[i, HELD]
 
 
 @brief
@@ -74,13 +78,9 @@ def release(devices, i):
 def empty(have: int, wanted: list[int]) -> Devices:
     """Nothing held of one worker's devices, by pieces that take so much each."""
     tasks = np.array([takes({GPU: amount}) for amount in wanted], np.int64)
-    size = np.zeros(len(wanted), np.int64)
-    return Devices(
-        have=np.array([have]), number=tasks[:, 0].copy(), each=tasks[:, 1].copy(),
-        first=np.array([-1]), after=size.copy(), before=size.copy(), on=size - 1,
-        begin=size.copy(), until=size.copy(), mask=size.copy(), amount=size.copy(),
-        was=size.copy(), use=np.zeros(62, np.int64),
-    )  # fmt: skip
+    held = np.zeros((len(wanted), 8), np.int64)
+    held[:, ON] = -1
+    return Devices(np.array([[have, -1]]), tasks, held, np.zeros(62, np.int64))
 
 
 def fit(stays: dict[int, Stay], have: int, more: list[Stay]) -> bool:
@@ -114,7 +114,7 @@ def test_kernels_know_who_holds_which_devices(seed: int) -> None:
         assert first_fit(devices, i, start, end - start, latest) == min(later, default=FAR)
         if most:
             hold(devices, i, start, end, 0)
-            held = devices_in(int(devices.mask[i]))
+            held = devices_in(int(devices.held[i, HELD]))
             assert all_given([*stays.values(), replace(asked, devices=held)], {"0": have})
             assert fit({**stays}, have, [asked])
             assert len(held) == -(-wanted[i] // DEVICE)
@@ -143,9 +143,9 @@ def test_devices_named_before_are_given_again() -> None:
     devices = empty(3, [1000, 500])
     hold(devices, 0, 0, 5, mask_of((2,)))
     hold(devices, 1, 0, 5, mask_of((1,)))
-    assert [devices_in(int(m)) for m in devices.mask] == [(2,), (1,)]
+    assert [devices_in(int(m)) for m in devices.held[:, HELD]] == [(2,), (1,)]
     release(devices, 0)
-    assert int(devices.first[0]) == 1
+    assert int(devices.workers[0, HEAD]) == 1
     assert fitting(devices, 0, 0, 5, 3) == 2
 
 
@@ -173,7 +173,7 @@ def test_devices_are_told_apart_only_where_amounts_meet(amounts: list[int], apar
     """A search would be slow for nothing, or give no devices where it must."""
     problem = problem_of(amounts)
     assert problem.tells_apart == apart
-    assert (problem.device_state() is not None) == apart
+    assert (problem.device_state() is not NO_DEVICES) == apart
     assert not problem_of(amounts, devices=False).tells_apart
 
 
