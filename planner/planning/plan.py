@@ -380,7 +380,7 @@ class _Contest:
 
     def _without_moves(self) -> bool:
         """Whether what all engines say of costs is the whole cost: some do not know of moves."""
-        return self.request.incumbent is None or not self.request.policy.prices.moves
+        return self.request.incumbent is None or not _plain(self.problem).rates.move
 
     def enter_all(self, found: Mapping[str, Solution | None]) -> None:
         """Enter what engines found."""

@@ -42,6 +42,8 @@ def random_schedules(problem: Problem, rng: np.random.Generator, tries: int) -> 
         kept = rng.random(problem.allowed.shape) < 0.7
         kept[~(problem.allowed & kept).any(axis=1)] = True
         harder = replace(problem, release=problem.release + late, allowed=problem.allowed & kept)
+        if np.isinf(harder.class_duration).all(axis=1).any():
+            continue  # A task has no run time on the workers that are left.
         order = priority_order(rng.random(tasks), problem.pred_ptr, problem.pred)
         schedule = schedule_in_order(harder, order, int(rng.integers(2)))
         if schedule is not None:
