@@ -8,9 +8,14 @@ from hypothesis import strategies as st
 
 from plancast.predictor.schema import OUTCOMES, canonical
 
+WILD_TEXTS = {
+    "work_dir": st.sampled_from(["", "/a/run_1", "/a/run_2", "/b"]),
+    "submit_line": st.sampled_from(["", "sbatch x.sh 1", "sbatch x.sh 2", "y"]),
+}
+
 
 @st.composite
-def wild_logs(draw: st.DrawFn, max_jobs: int = 14) -> pd.DataFrame:
+def wild_logs(draw: st.DrawFn, max_jobs: int = 14, texts: bool = False) -> pd.DataFrame:
     """Few users, few moments (so that ties abound), unknown cells, rows that never ran."""
     rows = draw(
         st.lists(
@@ -29,8 +34,7 @@ def wild_logs(draw: st.DrawFn, max_jobs: int = 14) -> pd.DataFrame:
                     "app": st.sampled_from(["", "x", "y"]),
                     "queue": st.sampled_from(["q", "r"]),
                     "outcome": st.sampled_from(OUTCOMES),
-                    "work_dir": st.sampled_from(["", "/a/run_1", "/a/run_2", "/b"]),
-                    "submit_line": st.sampled_from(["", "sbatch x.sh 1", "sbatch x.sh 2", "y"]),
+                    **(WILD_TEXTS if texts else {}),
                 }
             ),
             min_size=1,

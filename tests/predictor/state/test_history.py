@@ -61,7 +61,7 @@ def distinct(log: pd.DataFrame) -> pd.DataFrame:
 
 
 @settings(max_examples=50, deadline=None)
-@given(log=wild_logs(), window=st.integers(1, 5), shift=st.floats(-5, 20), layout=LAYOUTS)
+@given(log=wild_logs(texts=True), window=st.integers(1, 5), shift=st.floats(-5, 20), layout=LAYOUTS)
 def test_fast_form_equals_slow_twin(
     log: pd.DataFrame, window: int, shift: float, layout: Layout
 ) -> None:
@@ -76,7 +76,7 @@ def test_fast_form_equals_slow_twin(
 
 
 @settings(max_examples=50, deadline=None)
-@given(log=wild_logs(), window=st.integers(1, 5), layout=LAYOUTS)
+@given(log=wild_logs(texts=True), window=st.integers(1, 5), layout=LAYOUTS)
 def test_online_form_equals_fast_form(log: pd.DataFrame, window: int, layout: Layout) -> None:
     """A forecast served online would differ from the one the model was trained on."""
     log = distinct(log)
@@ -85,7 +85,7 @@ def test_online_form_equals_fast_form(log: pd.DataFrame, window: int, layout: La
 
 
 @settings(max_examples=60, deadline=None)
-@given(log=wild_logs(), cut=st.integers(0, 14), layout=LAYOUTS, data=st.data())
+@given(log=wild_logs(texts=True), cut=st.integers(0, 14), layout=LAYOUTS, data=st.data())
 def test_stored_rows_and_own_rows_are_one_history(
     log: pd.DataFrame, cut: int, layout: Layout, data: st.DataObject
 ) -> None:
