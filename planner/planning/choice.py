@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from plancast.planner.arrays.modes import Choices
-from plancast.planner.arrays.problem import Problem
+from plancast.planner.arrays.problem import Problem, Schedule
 from plancast.planner.model.messages import AutoChoice, Budget
 from plancast.planner.solvers.makespan.recognise import (
     SHOP_TASKS,
@@ -26,6 +28,10 @@ BESIDE_TASKS = 30
 """Up to this many CP-SAT tries to prove beside LNS, a thread each."""
 BOUND_TASKS, BOUND_S = 60, 4.0
 """Up to this many it does so for its bound, with so many seconds: LNS has its plan by then."""
+FREE_TASKS, FREE_S = 100, 1.0
+"""Up to this many tasks, with so many seconds, it does so where few wait in the first plan."""
+FEW_WAIT = 0.1
+"""That part of them: most such batches are proved in a second, and LNS loses nothing by it."""
 MODES_CPSAT_TASKS, MODES_BESIDE_TASKS = 20, 60
 """Up to this many tasks with modes CP-SAT plans alone, and beside LNS."""
 
@@ -88,6 +94,34 @@ def choose(problem: Problem | Choices, budget: Budget) -> Chosen:
     return _alone("lns", "too large to be proved")
 
 
+def once_begun(
+    chosen: Chosen, problem: Problem | Choices, budget: Budget, first: Schedule | None
+) -> Chosen:
+    """The same once there is a first plan: it tells which larger batches can be proved."""
+    if (
+        [*chosen.engines] != ["lns"]
+        or isinstance(problem, Choices)
+        or first is None
+        or len(problem.tasks) > FREE_TASKS
+        or problem.shard_ptr[-1] > EXACT_PIECES
+        or budget.steps is not None
+        or (budget.seconds or 0.0) < FREE_S
+    ):
+        return chosen
+    part = waiting_part(problem, first)
+    if part > FEW_WAIT:
+        return chosen
+    return _beside(f"{part:.0%} of the tasks wait for a worker in the first plan", 1)
+
+
+def waiting_part(problem: Problem, schedule: Schedule) -> float:
+    """Part of the tasks that start later than their release and their predecessors' ends allow."""
+    ready = problem.release.copy()
+    follower = np.repeat(np.arange(len(ready)), np.diff(problem.pred_ptr))
+    np.maximum.at(ready, follower, schedule.end[problem.pred])
+    return float((schedule.start > ready).mean())
+
+
 def _choose_for_modes(choices: Choices, budget: Budget) -> Chosen:
     """The same for tasks with modes."""
     if is_multimode_project(choices):
@@ -103,6 +137,6 @@ def _alone(engine: str, why: str) -> Chosen:
     return Chosen({engine: {}}, why)
 
 
-def _beside(why: str) -> Chosen:
-    """Ruin and recreate, and CP-SAT for the proof, a thread each."""
-    return Chosen({"lns": {"threads": 1}, "cpsat": {"tick_s": 1}}, why)
+def _beside(why: str, provers: int = 2) -> Chosen:
+    """Ruin and recreate on one thread, and CP-SAT for the proof on as many as are named."""
+    return Chosen({"lns": {"threads": 1}, "cpsat": {"threads": provers, "tick_s": 1}}, why)

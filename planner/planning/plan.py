@@ -25,7 +25,7 @@ from plancast.planner.model.devices import filled
 from plancast.planner.model.domain import RELATIVE_TOLERANCE, BadRequest, Plan
 from plancast.planner.model.evaluate import evaluate, relative_gap
 from plancast.planner.model.messages import AutoChoice, Budget, PlanRequest, PlanResponse, Status
-from plancast.planner.planning.choice import ASTAR_TASKS, CPSAT_TASKS, Chosen, choose
+from plancast.planner.planning.choice import ASTAR_TASKS, CPSAT_TASKS, Chosen, choose, once_begun
 from plancast.planner.planning.isolation import OVERDUE_S, run_apart
 from plancast.planner.planning.preempt import preemptible, with_preemption
 from plancast.planner.planning.response import judged, respond
@@ -200,27 +200,25 @@ def _searched(
     rng = np.random.default_rng(request.seed)
     chosen = choose(problem, request.budget) if solver == "auto" else Chosen({solver: {}}, "")
     began += _warmed_s(request, tuple(chosen.engines), problem)
-    engines = [
-        SOLVERS[name](**own, **parameters)
-        for name, own in chosen.engines.items() if name != "greedy"
-    ]  # fmt: skip
-    if solver == "auto":
-        contest.auto = chosen.told(request.budget, engines)
+    engines = _made(chosen, parameters)
     floor = _task(SOLVERS["greedy"](), problem, request.budget, rng, None)
     greedy, bound = _begun(contest, floor, engines, began, observe)
-    if not engines or contest.is_proven(bound) or interruption.asked():
-        if contest.auto is not None and contest.is_proven(bound):
-            contest.auto = AutoChoice({}, "the bound proves the first plan")
-        return status, bound, began
-    if contest.auto is not None:
+    first = None if greedy is None else greedy.schedule
+    if solver == "auto" and not contest.is_proven(bound):
+        chosen = once_begun(chosen, problem, request.budget, first)
+        engines = _made(chosen, parameters)
+        contest.auto = chosen.told(request.budget, engines)
         _log.info("request %s: auto chose %s", request.request_id, contest.auto)
+    elif solver == "auto":
+        contest.auto = AutoChoice({}, "the bound proves the first plan")
+    if not engines or contest.is_proven(bound) or interruption.asked():
+        return status, bound, began
     budget = _left(request.budget, began, RESERVE * contest.slowest_s + RESERVE_S)
     overdue = None
     if budget.seconds is not None:
         overdue = time.perf_counter() + budget.seconds + OVERDUE_S
-    incumbent = None if greedy is None else greedy.schedule
     solutions = contest.apart(
-        {e.name: _task(e, problem, budget, rng, incumbent) for e in engines},
+        {e.name: _task(e, problem, budget, rng, first) for e in engines},
         overdue,
         observe and _with_bound(observe, bound),
         bound,
@@ -232,6 +230,14 @@ def _searched(
             if solution.status is Status.INFEASIBLE:
                 status = Status.INFEASIBLE
     return status, bound, began
+
+
+def _made(chosen: Chosen, parameters: Mapping[str, Any]) -> list[Any]:
+    """The engines; the greedy plan is there anyway."""
+    return [
+        SOLVERS[name](**own, **parameters)
+        for name, own in chosen.engines.items() if name != "greedy"
+    ]  # fmt: skip
 
 
 def _begun(

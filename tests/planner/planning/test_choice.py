@@ -28,7 +28,7 @@ from plancast.planner.model.messages import (
     to_json,
 )
 from plancast.planner.planning import plan as planning
-from plancast.planner.planning.choice import Chosen, choose
+from plancast.planner.planning.choice import Chosen, choose, once_begun, waiting_part
 from plancast.planner.planning.plan import plan
 from plancast.planner.solvers import SOLVERS
 from plancast.planner.solvers.base import Solution
@@ -57,6 +57,54 @@ def test_engines_go_by_size_and_budget(tasks: int, budget: Budget, engines: list
     chosen = choose(encode(batch(tasks, budget)), budget)
     assert [*chosen.engines] == engines
     assert chosen.why
+
+
+def scattered(tasks: int) -> PlanRequest:
+    """A batch whose releases lie so far apart that few of its tasks wait for a worker."""
+    request = generate_batch(
+        tasks, generate_cluster(tasks // 4, 2), 2, workflow_share=0.0, release_spread_s=7200
+    )
+    return replace(request, budget=Budget(1.0))
+
+
+@pytest.mark.parametrize(
+    ("request_", "engines"),
+    [
+        (scattered(60), {"lns": 1, "cpsat": 1}),
+        (scattered(101), {"lns": 2}),
+        (batch(60, Budget(1.0)), {"lns": 2}),
+        (replace(scattered(60), budget=Budget(0.9)), {"lns": 2}),
+        (replace(scattered(60), budget=Budget(None, 50)), {"lns": 1}),
+    ],
+    ids=["scattered", "large", "crowded", "hurried", "in steps"],
+)
+def test_a_larger_batch_is_proved_where_few_tasks_wait(
+    request_: PlanRequest, engines: dict[str, int]
+) -> None:
+    """A proof within reach would be missed, or a thread be taken from a search that needs it."""
+    problem, budget = encode(request_), request_.budget
+    first = SOLVERS["greedy"]().solve(problem, budget=budget, rng=np.random.default_rng(0)).schedule
+    before = choose(problem, budget)
+    chosen = once_begun(before, problem, budget, first)
+    made = [SOLVERS[name](**own) for name, own in chosen.engines.items()]
+    assert chosen.told(budget, made).engines == engines
+    if len(engines) > 1:
+        assert "of the tasks wait for a worker in the first plan" in chosen.why
+    assert once_begun(before, problem, budget, None) is before
+
+
+def test_who_waits_for_a_release_or_a_predecessor_waits_for_no_worker() -> None:
+    """Chains and late releases would be taken for a queue."""
+    request = batch(12, Budget(1.0), workflow_share=1.0, release_spread_s=600)
+    problem = encode(request)
+    made = SOLVERS["greedy"]().solve(problem, budget=Budget(None, 1), rng=np.random.default_rng(0))
+    start = problem.release.copy()
+    for i in range(12):
+        before = problem.pred[problem.pred_ptr[i] : problem.pred_ptr[i + 1]]
+        start[i] = max([start[i], *made.schedule.end[before]])
+    assert waiting_part(problem, replace(made.schedule, start=start)) == 0.0
+    start[3] += 1
+    assert waiting_part(problem, replace(made.schedule, start=start)) == pytest.approx(1 / 12)
 
 
 def test_a_response_says_what_auto_chose_and_why(caplog: pytest.LogCaptureFixture) -> None:
