@@ -23,7 +23,8 @@ SMALL = LimitSettings(window=4, prior=2.0, price_jobs=8, price_every=2, round_s=
 @given(
     log=wild_logs(30),
     risk=st.sampled_from([0.0107, 0.2113, 0.4719]),
-    worst=st.sampled_from([0.2, 0.9]),
+    # No share of a few rows is one of these: a tie would be decided by rounding.
+    worst=st.sampled_from([0.2113, 0.9017]),
 )
 def test_twin(log: pd.DataFrame, risk: float, worst: float) -> None:
     """The kernel's windows, merging, price or accounts would differ from their description."""
