@@ -40,8 +40,12 @@ MOST_FASTER = 4.0
 """From one call to the next no more than so many times as many moves are trusted."""
 RANKS = ("slack", "area", "tail", "smith", "latest", "scarce")
 """Orders of ``priorities`` in which ruined tasks are put back, besides a random one."""
-ODDS = np.cumsum([0.3, 0.2, 0.15, 0.15, 0.1, 0.1])
+ODDS = np.cumsum([0.3, 0.2, 0.15, 0.15, 0.1, 0.1, 0.0])
 """Cumulated chances of ``ruin``'s rules."""
+ODDS_OF_GANGS = np.cumsum([0.15, 0.1, 0.075, 0.075, 0.05, 0.05, 0.5])
+"""The same where gangs wait: no other move makes room for one on many workers at once."""
+FEW_WITH_GANGS = 500
+"""Tasks up to which that pays."""
 LEVELLED = 0.95
 """Workers that end later than so many of them are charged for it by ``Walk.level``."""
 
@@ -282,6 +286,7 @@ class Walk:
         self.best, self.best_cost = start, full_cost(problem, start)
         self.restart(start)
         self.moves = 0
+        self.odds = ODDS_OF_GANGS if gangs_wait(problem) else ODDS
         self._moves_a_second = 0.0
 
     def restart(self, schedule: Schedule) -> None:
@@ -309,7 +314,9 @@ class Walk:
         price = part * self.fixed.rates[ruin.END_S] / max(1, int((used > target).sum()))
         self.fixed.wi[:, ruin.TARGET], self.fixed.wf[:, ruin.OVER] = target, price
 
-    def step(self, moves: int, heat: float, rent: float, shape: Shape, odds: Floats = ODDS) -> None:
+    def step(
+        self, moves: int, heat: float, rent: float, shape: Shape, odds: Floats | None = None
+    ) -> None:
         """Make so many moves at one temperature.
 
         Parameters
@@ -321,12 +328,13 @@ class Walk:
             Part of a worker's idle power that is charged for its use by the second, beside the
             on-time itself: otherwise only the last task on a worker seems to cost anything.
         shape : Shape
-        odds : float64 (ruin rules,)
-            Their cumulated chances.
+        odds : float64 (ruin rules,), optional
+            Their cumulated chances; the walk's own without them.
         """
         self.fixed.wf[:, ruin.BUSY] = self.busy + rent * self.idle
         self.profile, self.items, ts, ps, _, _ = ruin.search(
-            self.fixed, self.state, self.profile, self.items, self.rank, odds, moves, heat,
+            self.fixed, self.state, self.profile, self.items, self.rank,
+            self.odds if odds is None else odds, moves, heat,
             shape.most, shape.looked_at, shape.blink, shape.tie, int(self.rng.integers(1 << 31)),
         )  # fmt: skip
         self.moves += moves
@@ -348,6 +356,13 @@ class Walk:
         cost = full_cost(self.problem, schedule)
         if cost < self.best_cost:
             self.best, self.best_cost = schedule, cost
+
+
+def gangs_wait(problem: Problem) -> bool:
+    """Whether there are gangs in a batch that is not large, and when tasks run has a price."""
+    priced = waiting_costs(problem) or prices_deadlines(problem.rates)
+    few = len(problem.tasks) <= FEW_WITH_GANGS
+    return bool(few and priced and (problem.shards > 1).any())
 
 
 def order_tells_all(problem: Problem) -> bool:

@@ -97,7 +97,14 @@ from plancast.planner.solvers.lns.profile import (
     _note_held,
     _wider,
 )
-from plancast.planner.solvers.lns.ruins import MOST_SETTLED, RUIN_RULES, _chance, _ruin, _settle
+from plancast.planner.solvers.lns.ruins import (
+    AHEAD,
+    MOST_SETTLED,
+    RUIN_RULES,
+    _chance,
+    _ruin,
+    _settle,
+)
 from plancast.planner.solvers.lns.state import (
     Fixed,
     State,
@@ -196,6 +203,9 @@ __all__ = [
     "search",
     "total_cost",
 ]
+
+AS_IT_WAS = 0.7
+"""Chance that what was in the way of a task comes back in the order in which it had started."""
 
 
 @inner
@@ -488,8 +498,8 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
         while rule < RUIN_RULES - 1 and draw >= odds[rule]:
             rule += 1
         filled = _ruin(
-            ti, tf, wf, pi, link, pool, active, rates, ts, ps, ws, items, rule, 1 + _chance(most),
-            taken, mark,
+            ti, tf, wf, pi, room, link, pool, active, rates, ts, ps, ws, items, rule,
+            1 + _chance(most), taken, mark,
         )  # fmt: skip
         was_additive, was_makespan, lowered = additive, makespan, False
         noted, first = np.int64(0), np.int64(FAR)
@@ -514,10 +524,16 @@ def search(f, s, profile, items, rank, odds, moves, heat, most, looked_at, blink
         most_load = 0.0
         if rates[LOAD_S] > 0.0:
             most_load = largest(load_s)
-        # The order of reinsertion: by one of the ranks, or by chance.
+        # The order of reinsertion: by one of the ranks, or by chance. What is put ahead of others
+        # comes before them, and they as they were or so.
         choice = _chance(rank.shape[0] + 1)
+        as_it_was = rule == AHEAD and np.random.random() < AS_IT_WAS
         for k in range(filled):
             key = np.random.random() if choice == rank.shape[0] else rank[choice, taken[k]]
+            if as_it_was:
+                key = float(was_ts[k, START])
+            if rule == AHEAD and k == 0:
+                key = -np.inf
             j = k
             while j > 0 and keys[j - 1] > key:
                 keys[j], order[j] = keys[j - 1], order[j - 1]

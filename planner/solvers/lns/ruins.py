@@ -43,14 +43,19 @@ from plancast.planner.solvers.lns.profile import (
 )
 from plancast.planner.solvers.lns.state import _ends_sooner, _has_moved, _task_cost, _window
 
-RUIN_RULES = 6
+RUIN_RULES = 7
 
 
-NEIGHBOURS, LATEST, LATE, CHAIN, RANDOM, WORKER = range(RUIN_RULES)
+NEIGHBOURS, LATEST, LATE, CHAIN, RANDOM, WORKER, AHEAD = range(RUIN_RULES)
 """Which tasks a ruin takes: those near one in time, on its worker and others that could hold
 it; those that end last on a worker, and others at that time; a late one, what it had to wait
 for and what runs where it should have run; one with its predecessors and successors; any;
-the last ones of one worker."""
+the last ones of one worker; a task, late ones more often, and all that is in its way on enough
+workers at a moment when it could have run."""
+
+
+LATE_AHEAD = 0.7
+"""Chance that the task of AHEAD is a late one."""
 
 
 MOST_SETTLED = 256
@@ -101,6 +106,28 @@ def _add_around(ti, pi, pool, ts, ws, items, pivot, moment, taken, mark, filled,
 
 
 @inner
+def _add_in_way(ti, pi, room, pool, ts, ws, items, pivot, moment, taken, mark, wanted):
+    """Add `pivot`, and what is in its way if it starts at `moment`; the number taken.
+
+    On workers that could hold it, until they have the room for all its pieces.
+    """
+    filled, end = _add(ti, pivot, taken, mark, np.int64(0)), moment
+    end += ts[pivot, END] - ts[pivot, START]
+    shards, freed = ti[pivot, SHARDS], np.int64(0)
+    for _ in range(2 * shards):
+        if filled >= wanted or freed >= shards:
+            break
+        w, before = pool[ti[pivot, KIND], _chance(pool.shape[1])], filled
+        for k in range(ws[w, NUMBER]):
+            i = pi[items[w, k], TASK]
+            if filled < wanted and ts[i, START] < end and ts[i, END] > moment:
+                filled = _add(ti, i, taken, mark, filled)
+        if filled > before:
+            freed += min(room[ti[pivot, KIND], w], shards)
+    return filled
+
+
+@inner
 def _add_chain(ti, link, taken, mark, filled, wanted):
     """Add predecessors and successors of the tasks in `taken`, at growing distance."""
     seen = 0
@@ -146,10 +173,21 @@ def _last_one(ti, wf, active, ps, ws, pivot):
 
 @inner
 def _ruin(
-    ti, tf, wf, pi, link, pool, active, rates, ts, ps, ws, items, rule, wanted, taken, mark,
+    ti, tf, wf, pi, room, link, pool, active, rates, ts, ps, ws, items, rule, wanted, taken, mark,
 ):  # fmt: skip
-    """Choose up to `wanted` tasks by a rule; their number. `mark` is left set for them."""
+    """Choose up to `wanted` tasks by a rule; their number. `mark` is left set for them.
+
+    AHEAD takes as many as there is room for in `taken`, its own task first.
+    """
     pivot = active[_chance(active.shape[0])]
+    if rule == AHEAD:
+        if np.random.random() < LATE_AHEAD:
+            pivot = _late_one(ti, tf, active, rates, ts, pivot)
+        earliest, _, _, _ = _window(ti, link, ts, pivot)
+        moment = earliest + int(np.random.random() * (ts[pivot, START] - earliest + 1))
+        return _add_in_way(
+            ti, pi, room, pool, ts, ws, items, pivot, moment, taken, mark, taken.shape[0] - 1,
+        )  # fmt: skip
     if rule in (LATEST, WORKER):
         pivot = _last_one(ti, wf, active, ps, ws, pivot)
         w = ps[ti[pivot, FIRST], ON]

@@ -34,7 +34,7 @@ from plancast.planner.solvers.lns.reinsertion import (
 from plancast.planner.solvers.lns.ruin import Fixed
 from plancast.planner.solvers.lns.subproblem import rest_of
 
-ODDS = np.cumsum([0.1, 0.2, 0.5, 0.1, 0.05, 0.05])
+ODDS = np.cumsum([0.1, 0.2, 0.5, 0.1, 0.05, 0.05, 0.0])
 """Cumulated chances of ``ruin``'s rules: half of the moves begin with a task that is late."""
 MOVES_A_CALL = 50
 """Moves between two looks at the clock and at how much was moved; about 2 ms."""

@@ -33,7 +33,6 @@ from plancast.planner.planning.plan import plan
 from plancast.planner.solvers import SOLVERS
 from plancast.planner.solvers.lns import lns, ruin
 from plancast.planner.solvers.lns.local_search import (
-    ODDS,
     Shape,
     Walk,
     fixed_arrays,
@@ -132,7 +131,7 @@ def test_a_call_of_the_kernel_ends_with_the_cost_that_it_has_kept(hours: bool) -
             walk.level(0.5)
             # fmt: off
             walk.profile, walk.items, *_, current = ruin.search(
-                fixed, walk.state, walk.profile, walk.items, walk.rank, ODDS, 100, heat,
+                fixed, walk.state, walk.profile, walk.items, walk.rank, walk.odds, 100, heat,
                 TINY.most, TINY.looked_at, TINY.blink, TINY.tie, seed,
             )
             # fmt: on
