@@ -247,6 +247,14 @@ SETS = {
         ],
         {**_ways("lns"), "auto": Way()},
     ),
+    "larger": Set(
+        lambda: [
+            case
+            for case in generated_cases((150, 200), range(90, 92), 4.0)
+            if few_wait(case.read())
+        ],
+        _ways("lns", "lns, cpsat 1"),
+    ),
     "4 s": Set(
         lambda: generated_cases((20, 60, 100), range(50, 51), 4.0),
         _ways("lns, cpsat 2", "lns, cpsat 1", "lns"),
