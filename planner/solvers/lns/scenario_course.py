@@ -561,7 +561,8 @@ def lay_out(f, order, home):
         return times, costs
     for s in range(futures):
         for i in range(tasks):
-            times[s, i] = c.times[c.at[i], i, s]
+            times[s, i, START] = c.times[c.at[i], i, s, START]
+            times[s, i, END] = c.times[c.at[i], i, s, END]
     for s in range(1, futures):
         cost = f.base[s] + _worst(f, c, last, load_s, s)
         cost += f.rates[OWNER_S] * _longest_wait(f, c, s)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from plancast.planner.arrays.jit import inner, kernel
+from plancast.planner.arrays.rows import copy_into
 
 FAR = 1 << 50
 
@@ -86,17 +87,17 @@ def new_orders(tasks, machines):
 @kernel
 def copy_orders(source, target):
     """Make one solution equal to another."""
-    target.machine[:] = source.machine
-    target.before[:] = source.before
-    target.after[:] = source.after
-    target.first[:] = source.first
-    target.length[:] = source.length
-    target.ready[:] = source.ready
-    target.rest[:] = source.rest
-    target.head[:] = source.head
-    target.tail[:] = source.tail
-    target.topological[:] = source.topological
-    target.position[:] = source.position
+    copy_into(target.machine, source.machine)
+    copy_into(target.before, source.before)
+    copy_into(target.after, source.after)
+    copy_into(target.first, source.first)
+    copy_into(target.length, source.length)
+    copy_into(target.ready, source.ready)
+    copy_into(target.rest, source.rest)
+    copy_into(target.head, source.head)
+    copy_into(target.tail, source.tail)
+    copy_into(target.topological, source.topological)
+    copy_into(target.position, source.position)
 
 
 @kernel
