@@ -42,7 +42,7 @@ from plancast.pipelines.tracking.store import (
     ui_command,
 )
 from plancast.planner.model.domain import BadRequest
-from plancast.predictor.schema import KNOWN_AT_SUBMISSION, extra_columns
+from plancast.predictor.schema import COLUMNS, KNOWN_AT_SUBMISSION, extra_columns
 
 # Schema creation and advice about input examples are no news to who runs a pipeline.
 logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -202,9 +202,13 @@ def log_model(folder: Path, name: str, inputs: Mapping[str, str], levels: Sequen
 
 
 def input_types(jobs: Any) -> dict[str, str]:
-    """MLflow type (``double`` or ``string``) of each column that a forecast may look at."""
+    """MLflow type (``double`` or ``string``) of each column that a forecast may look at.
+
+    Of `jobs` only the extra columns count: a history has digests in place of some columns.
+    """
+    numbers = {name for name in KNOWN_AT_SUBMISSION if COLUMNS[name].dtype == "float64"}
     return {
-        name: "double" if jobs[name].dtype.kind == "f" else "string"
+        name: "double" if name in numbers or name.startswith("num_") else "string"
         for name in (*KNOWN_AT_SUBMISSION, *extra_columns(jobs))
     }
 

@@ -584,6 +584,7 @@ CHARGED: dict[str, dict[str, str]] = {}
 
 def test_what_a_task_names_to_be_charged_to_reaches_the_engine(tmp_path: Path) -> None:
     """A restart could forget it, or a task that names nothing get another one's."""
+    CHARGED.clear()
     town = Town(tmp_path / "m.db", engine_kind=Charging)
     town.submit({"id": "a", "account": "phys", "qos": "high"}, {"id": "b", "partition": "short"})
     town.submit({"id": "c"}, {"id": "d", "cpus": 2, "account": "bio"})

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from plancast.planner.arrays.encode import encode
+from plancast.planner.arrays.jit import kernel
 from plancast.planner.arrays.problem import Problem, Schedule
 from plancast.planner.model.domain import DurationEstimate, Policy, Prices, Snapshot, Task, Worker
 from plancast.planner.model.messages import PlanRequest
@@ -62,6 +63,16 @@ def test_a_gang_gets_ahead_of_what_blocks_all_of_its_workers() -> None:
     assert costs[1] > 5 * least
 
 
+@kernel
+def ruin_ahead(f, s, items, seed, taken, mark):
+    """What one such move takes out; how much."""
+    np.random.seed(seed)  # noqa: NPY002 (what kernels draw from)
+    return _ruin(
+        f.ti, f.tf, f.wf, f.pi, f.room, f.link, f.pool, f.active, f.rates, s.ts, s.ps, s.ws, items,
+        AHEAD, 1, taken, mark,
+    )  # fmt: skip
+
+
 def test_all_that_runs_where_and_when_a_task_could_run_is_taken() -> None:
     """What stays would be in the way of the task still, and the move be lost."""
     problem = blocked_gang()
@@ -70,12 +81,8 @@ def test_all_that_runs_where_and_when_a_task_could_run_is_taken() -> None:
     _, items = load(fixed, state, profile, 64)
     seen = set()
     for seed in range(200):
-        np.random.seed(seed)  # noqa: NPY002 (what kernels draw from)
         taken, mark = np.zeros(21, np.int64), np.zeros(len(problem.tasks), np.bool_)
-        filled = _ruin(
-            fixed.ti, fixed.tf, fixed.wf, fixed.pi, fixed.room, fixed.link, fixed.pool,
-            fixed.active, fixed.rates, state.ts, state.ps, state.ws, items, AHEAD, 1, taken, mark,
-        )  # fmt: skip
+        filled = ruin_ahead(fixed, state, items, seed, taken, mark)
         assert sorted(taken[:filled]) == np.flatnonzero(mark).tolist()
         if taken[0] > 0:
             continue
