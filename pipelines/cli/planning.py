@@ -50,7 +50,8 @@ EstimateFile = Annotated[
 
 def plan(
     request: Annotated[
-        Path | None, typer.Argument(help="A PlanRequest (JSON), instead of separate files.")
+        Path | None,
+        typer.Argument(help="A PlanRequest (JSON), instead of separate files; or the tasks."),
     ] = None,
     output: Annotated[
         Path | None,
@@ -134,6 +135,8 @@ def plan(
     if output is not None:
         check_plan_path(output)
     measure = None if risk is None else RiskMeasure.parse(risk)
+    if cluster is not None and tasks is None:
+        request, tasks = None, request  # A request names its cluster itself.
     search = _search_options(solver, guide, weight, risk)
     choice = _choice(source, tasks, cluster, policy, model)
     asked = _request(request, tasks, cluster, policy, model, estimates, choice)
@@ -261,6 +264,8 @@ def _request(
                 raise BadRequest(
                     f"{name}: the request {request} says that already; give one of both"
                 )
+        if request.suffix.lower() in (".csv", ".parquet"):
+            raise BadRequest(f"{request}: tasks need a cluster to be planned on; give --cluster")
         asked: PlanRequest = _read_message(PlanRequest, request)
         return asked
     if tasks is None or cluster is None:

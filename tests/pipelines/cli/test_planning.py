@@ -138,6 +138,11 @@ def test_files_and_request_give_the_same_plan(run: Run, batch: Path) -> None:
     assert facts[0]["cost"] == facts[1]["cost"]
     assert facts[0]["estimate_source"] == facts[1]["estimate_source"] == "generated"
     assert facts[0]["request_id"] != facts[1]["request_id"] == "tasks"
+    # Tasks are what most would name first.
+    assert run("plan", *pieces[1:], *solver).facts["cost"] == facts[0]["cost"]
+    ended = run("plan", batch / "tasks.csv")
+    assert ended.code == 2
+    assert "tasks.csv: tasks need a cluster to be planned on; give --cluster" in ended.err
 
 
 def test_the_printed_plan_says_what_the_json_says(run: Run, batch: Path) -> None:
