@@ -105,12 +105,17 @@ MODULES = (
 )  # fmt: skip
 
 
+def _flowing(text: str) -> str:
+    """The same in paragraphs of one line each, for the terminal to break."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
 def _add(command: str, function: Any) -> None:
     """A command with its help and example, and those below it."""
 
     def words(of: Any) -> dict[str, Any]:
         text, _, example = inspect.cleandoc(of.__doc__ or "").partition("\n\nExample: ")
-        return {"help": text, "epilog": f"Example: {' '.join(example.split())}"}
+        return {"help": _flowing(text), "epilog": f"Example: {' '.join(example.split())}"}
 
     panel = _PANEL_OF.get(command, STUDY)
     below = mastering.GROUPS.get(command)
@@ -129,6 +134,8 @@ for command, function in {n: f for module in MODULES for n, f in module.COMMANDS
 for name, group in (
     ("generate", generating.app), ("export", exporting.app), ("guide", guiding.app),
 ):  # fmt: skip
+    for known in group.registered_commands:
+        known.help = _flowing(inspect.cleandoc(getattr(known.callback, "__doc__", None) or ""))
     app.add_typer(group, name=name, rich_help_panel=_PANEL_OF[name])
 
 

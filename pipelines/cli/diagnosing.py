@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
-from plancast.pipelines.cli.common import Json, console, print_json, stderr, table
+from plancast.pipelines.cli.common import Json, console, print_json, stderr
 from plancast.pipelines.inputs.shell import command
 
 EXTRAS = {
@@ -57,8 +59,12 @@ def doctor(
     if json:
         print_json(facts)
         return
-    rows = [[name, str(value)] for name, value in _rows(facts)]
-    console.print(table("This installation", ["what", "is"], rows))
+    shown = Table.grid(padding=(0, 2, 0, 0))
+    shown.add_column(no_wrap=True)
+    shown.add_column(overflow="fold")
+    for name, value in _rows(facts):
+        shown.add_row(name, escape(str(value)))
+    console.print(shown)
 
 
 def our_version() -> str:

@@ -6,14 +6,17 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import joblib
 import pytest
+import typer
 
 from plancast.pipelines import kernels
-from plancast.pipelines.cli import running
+from plancast.pipelines.cli import app, running
 from plancast.pipelines.inputs.estimate_files import read_estimates
 from plancast.pipelines.inputs.requests import request_from_files
 from plancast.pipelines.inputs.user_files import (
@@ -58,6 +61,19 @@ def test_every_command_is_in_the_help(run: Run) -> None:
     shown += run("export", "--help").out + run("guide", "--help").out
     listed = set(re.findall(r"^│ (\w+) ", shown, re.MULTILINE))
     assert listed == {word for command in COMMANDS for word in command.split()}
+
+
+def test_the_terminal_breaks_lines_of_help_and_not_the_source() -> None:
+    """A narrow terminal would show a line, a few words, a line, a few words."""
+
+    def helps(command: Any) -> Iterator[str]:
+        yield command.help or ""
+        for below in getattr(command, "commands", {}).values():
+            yield from helps(below)
+
+    found = list(helps(typer.main.get_command(app)))
+    assert len(found) > len(COMMANDS)
+    assert [text for text in found if "\n" in text.replace("\n\n", "")] == []
 
 
 def test_no_command_at_all_shows_the_help(run: Run) -> None:
