@@ -208,6 +208,9 @@ class LargeNeighbourhood:
         # In large batches the arrays alone take a tenth of a second.
         in_time = time.perf_counter() - began + END_S < seconds
         if not in_time or (steps is not None and steps <= 0):
+            made = problem.memory.pop(READY, None)
+            for schedule in (made and made.guided) or ():
+                record.offer(schedule)
             return 0
         if suits(problem) and not (suits_rows(problem) and _lasts(problem, seconds, steps)):
             return search_orders(

@@ -321,3 +321,18 @@ def test_workers_with_a_long_past_and_many_windows(solver: str, crowd: str) -> N
     assert validate_response(replace(request, incumbent=floor.plan), response) == []
     assert response.cost is not None
     assert response.cost < floor.cost
+
+
+def test_a_schedule_that_was_prepared_counts_where_no_time_is_left() -> None:
+    """A second for 10,000 tasks would now and then end with the list schedule it began with."""
+    problem = encode(generate_batch(60, generate_cluster(6), seed=1))
+    engine, rng, first = SOLVERS["lns"](), np.random.default_rng(0), greedy(problem)
+    assert isinstance(engine, lns.LargeNeighbourhood)
+    better = engine.solve(problem, budget=Budget(None, 500), rng=rng, incumbent=first).schedule
+    assert first is not None
+    assert better is not None
+    assert full_cost(problem, better) < full_cost(problem, first)
+    engine.prepare(problem, 1.0)
+    problem.memory[lns.READY] = replace(problem.memory[lns.READY], guided=(better,))
+    found = engine.solve(problem, budget=Budget(0.0), rng=rng, incumbent=first)
+    assert found.claimed == pytest.approx(full_cost(problem, better))
