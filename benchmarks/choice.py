@@ -56,7 +56,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "energy": {"policy": Policy(ENERGY)},
     "releases": {"release_spread_s": 3600, "workflow_share": 0.0},
 }
-"""Name to what the generator is told."""
+"""Name to arguments of the generator."""
 HARD = ("plain", "gangs", "classes", "energy", "releases")
 """Of these CP-SAT does not prove everything at once."""
 TASKS_A_WORKER = 6
@@ -410,17 +410,17 @@ def table(rows: list[Row], name: str) -> None:
         pairs = [(c[ways[0]], c[way]) for c in cases.values() if {ways[0], way} <= c.keys()]
         if not pairs:
             continue
-        dearer = np.array([100 * (b["cost"] / a["cost"] - 1) for a, b in pairs])
+        extra = np.array([100 * (b["cost"] / a["cost"] - 1) for a, b in pairs])
         # What the bound of the first plan proves is the same work for all.
         longer = [b["took_s"] / a["took_s"] for a, b in pairs if a["took_s"] > AT_ONCE_S]
         ratio = np.exp(interval(np.log(longer or [1.0])))
         of: dict[str, list[float]] = {}
-        for (a, _), more in zip(pairs, dearer, strict=True):
+        for (a, _), more in zip(pairs, extra, strict=True):
             of.setdefault(a["family"], []).append(more)
         worst, family = max((float(np.mean(some)), name) for name, some in of.items())
         print(
             f"  {way:22s} {len(pairs):3d}: cost {{:+.3f}}% [{{:+.3f}}, {{:+.3f}}], ".format(
-                *interval(dearer)
+                *interval(extra)
             )
             + f"worst family {worst:+.3f} ({family}), proved {sum(b['proved'] for _, b in pairs)}"
             + f" ({sum(a['proved'] for a, _ in pairs)}), time of {len(longer)} "

@@ -81,24 +81,24 @@ class Cases:
         self.known = np.array([[one[name] for name in self.names] for one in known])
         pairs = list(both.values())
         self.family = np.array([alone["family"] for alone, _ in pairs])
-        self.dearer = np.array([100 * (b["cost"] / a["cost"] - 1) for a, b in pairs])
+        self.extra = np.array([100 * (b["cost"] / a["cost"] - 1) for a, b in pairs])
         self.proved = np.array([[a["proved"], b["proved"]] for a, b in pairs])
         self.took_s = np.array([[a["took_s"], b["took_s"]] for a, b in pairs])
         self.gain = self.proved[:, 1] & ~self.proved[:, 0]
 
     def tell(self, name: str, beside: Bools) -> None:
         """Print what a choice comes to against ruin and recreate alone."""
-        dearer = np.where(beside, self.dearer, 0.0)
+        extra = np.where(beside, self.extra, 0.0)
         column = beside.astype(int)
         rows = np.arange(len(beside))
         ratio = np.log(np.maximum(self.took_s, 0.01))
         ratio = ratio[rows, column] - ratio[:, 0]
-        worst = max((dearer[self.family == f].mean(), str(f)) for f in set(self.family))
+        worst = max((extra[self.family == f].mean(), str(f)) for f in set(self.family))
         proofs = int(self.proved[rows, column].sum())
-        low, high = interval(dearer)
+        low, high = interval(extra)
         few, many = np.exp(interval(ratio))
         print(
-            f"{name:32s} beside {beside.sum():3d} of {len(beside)}, cost {dearer.mean():+.3f}% "
+            f"{name:32s} beside {beside.sum():3d} of {len(beside)}, cost {extra.mean():+.3f}% "
             f"[{low:+.3f}, {high:+.3f}], worst family {worst[0]:+.3f} ({worst[1]}), "
             f"proved {proofs}, time x{np.exp(ratio.mean()):.2f} [{few:.2f}, {many:.2f}]"
         )
@@ -120,7 +120,7 @@ def main() -> None:
     everywhere = np.ones(len(waiting), np.bool_)
     cases.tell("never", ~everywhere)
     cases.tell("always", everywhere)
-    cases.tell("the better by hindsight", (cases.dearer < 0) | ((cases.dearer <= 0) & cases.gain))
+    cases.tell("the better by hindsight", (cases.extra < 0) | ((cases.extra <= 0) & cases.gain))
     for name, settings in TREES.items():
         likely = np.zeros(len(waiting))
         for family in set(cases.family):

@@ -144,7 +144,7 @@ def test_dependencies_that_cannot_be_planned(
 
 def test_directory_and_command_line_reach_the_predictor(tmp_path: Path) -> None:
     """A queue would be forecast without what tells its jobs apart."""
-    told = {"current_working_directory": "/home/bob/p", "submit_line": "sbatch prep.sh 7"}
-    frame = read_task_table(queue(tmp_path, OLD | told))
+    texts = {"current_working_directory": "/home/bob/p", "submit_line": "sbatch prep.sh 7"}
+    frame = read_task_table(queue(tmp_path, OLD | texts))
     assert frame["work_dir"].tolist() == ["/home/bob/p"]
     assert frame["submit_line"].tolist() == ["sbatch prep.sh 7"]

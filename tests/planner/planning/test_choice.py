@@ -133,8 +133,8 @@ Deed = Callable[[Problem, Mapping[str, Any]], Solution]
 
 
 @dataclass(frozen=True)
-class Told:
-    """An engine that does what it is told."""
+class Scripted:
+    """An engine that does one given thing."""
 
     name: str
     deed: Deed
@@ -183,9 +183,9 @@ def test_engines_end_once_they_prove_a_plan_together(
     request = replace(request, policy=Policy(Prices(moves=moves)), incumbent=first)
     engines = {"one": waits, "two": bounds(factor)}
     for name, deed in engines.items():
-        monkeypatch.setitem(SOLVERS, name, lambda n=name, d=deed: Told(n, d))
+        monkeypatch.setitem(SOLVERS, name, lambda n=name, d=deed: Scripted(n, d))
     monkeypatch.setattr(
-        planning, "choose", lambda *_: Chosen({name: {} for name in engines}, "told")
+        planning, "choose", lambda *_: Chosen({name: {} for name in engines}, "chosen by the test")
     )
     response = plan(request)
     assert (response.wall_s < 1.0) == ends
@@ -196,10 +196,10 @@ def test_cp_sat_tells_of_its_bounds_between_plans() -> None:
     """A plan of the engine beside would not be proven before CP-SAT has found it as well."""
     problem = encode(batch(14, Budget(1.0)))
     first = SOLVERS["greedy"]().solve(problem, budget=Budget(None, 1), rng=np.random.default_rng(0))
-    told: list[tuple[float, float]] = []
+    reports: list[tuple[float, float]] = []
     CpSat(tick_s=1, by_class=False).solve(
         problem, budget=Budget(None, 3_000), rng=np.random.default_rng(0), incumbent=first.schedule,
-        observe=lambda cost, bound: told.append((cost, bound)),
+        observe=lambda cost, bound: reports.append((cost, bound)),
     )  # fmt: skip
-    better = [(a, b) for a, b in pairwise(told) if a[0] == b[0] and b[1] > a[1]]
-    assert better, told
+    better = [(a, b) for a, b in pairwise(reports) if a[0] == b[0] and b[1] > a[1]]
+    assert better, reports

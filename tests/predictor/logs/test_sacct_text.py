@@ -115,8 +115,8 @@ def test_a_bar_in_one_free_text_is_understood(tmp_path: Path, field: str, text: 
 
 def test_directory_and_command_line_are_kept(tmp_path: Path) -> None:
     """What a job ran, and where, would be parsed around and lost."""
-    told = PLAIN | {"WorkDir": "/home/ann/a|b", "SubmitLine": "sbatch -n 2 fit.sh 7"}
-    jobs = read(tmp_path, printed(rows_of([PLAIN, told, PLAIN]), list(FIELDS)))
+    texts = PLAIN | {"WorkDir": "/home/ann/a|b", "SubmitLine": "sbatch -n 2 fit.sh 7"}
+    jobs = read(tmp_path, printed(rows_of([PLAIN, texts, PLAIN]), list(FIELDS)))
     assert jobs["work_dir"].tolist() == ["/d", "/home/ann/a|b", "/d"]
     assert jobs["submit_line"].tolist() == ["sbatch x", "sbatch -n 2 fit.sh 7", "sbatch x"]
     short = [name for name in FIELDS if name not in ("WorkDir", "SubmitLine")]

@@ -107,8 +107,8 @@ def test_a_log_without_them_is_forecast_as_ever() -> None:
     assert bare.forecast_log(log).tobytes() == model.forecast_log(log).tobytes()
     assert bare.card["data"]["sha256"] == model.card["data"]["sha256"]
     # What a model does not know it does not look at.
-    told = log.assign(work_dir="/home/ann", submit_line="sbatch fit.sh")
-    assert bare.forecast_log(told).tobytes() == model.forecast_log(log).tobytes()
+    with_texts = log.assign(work_dir="/home/ann", submit_line="sbatch fit.sh")
+    assert bare.forecast_log(with_texts).tobytes() == model.forecast_log(log).tobytes()
 
 
 def test_one_row_equals_many(log: pd.DataFrame) -> None:
@@ -189,8 +189,8 @@ def test_texts_that_say_nothing_do_no_harm() -> None:
     run = rest["run_s"].to_numpy()
     losses = []
     for seed in range(3):
-        told = with_random_texts(log, seed)
-        pair = [(past, rest), (told.iloc[:1500], told.iloc[1500:])]
+        random = with_random_texts(log, seed)
+        pair = [(past, rest), (random.iloc[:1500], random.iloc[1500:])]
         models = [RuntimePredictor(trees=TREES, seed=seed).fit(one) for one, _ in pair]
         found = [m.forecast_log(r) for m, (_, r) in zip(models, pair, strict=True)]
         losses.append([pinball(run, quantiles, LEVELS).mean() for quantiles in found])
