@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from plancast.predictor.nested import json_value
 from plancast.predictor.schema import COLUMNS, extra_columns
 from plancast.predictor.texts import FREE_TEXTS
 
@@ -51,8 +52,8 @@ def read_card(source: Path) -> dict[str, Any]:
     if not path.is_file():
         raise BadModel(f"{source}: card.json is missing; train the model again")
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        card = json_value(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise BadModel(f"{source}: card.json is no JSON: {error}; train again") from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise BadModel(

@@ -258,14 +258,14 @@ def _request(
     choice: Choice | None,
 ) -> PlanRequest:
     if request is not None:
+        if request.suffix.lower() in (".csv", ".parquet"):
+            raise BadRequest(f"{request}: tasks need a cluster to be planned on; give --cluster")
         for name, given in (("--tasks", tasks), ("--cluster", cluster), ("--policy", policy),
                             ("--model", model), ("--estimates", estimates)):  # fmt: skip
             if given is not None:
                 raise BadRequest(
                     f"{name}: the request {request} says that already; give one of both"
                 )
-        if request.suffix.lower() in (".csv", ".parquet"):
-            raise BadRequest(f"{request}: tasks need a cluster to be planned on; give --cluster")
         asked: PlanRequest = _read_message(PlanRequest, request)
         return asked
     if tasks is None or cluster is None:

@@ -6,7 +6,6 @@ line whose first field is the job id.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any, Literal
 
 from plancast.pipelines.engines.base import Standing, Unreachable
 from plancast.planner.model.domain import Outcome
+from plancast.predictor.nested import json_value
 
 OUTCOMES = {
     "COMPLETED": Outcome.COMPLETED,
@@ -112,7 +112,7 @@ def jobs_of_json(text: str, source: Literal["squeue", "sacct"]) -> list[Job]:
         code 0, an error inside, and an empty list.
     """
     try:
-        answer = json.loads(text)
+        answer = json_value(text)
         errors = list(answer.get("errors") or ())
         rows = list(answer.get("jobs") or ())
     except (ValueError, AttributeError, TypeError):

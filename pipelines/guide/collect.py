@@ -21,6 +21,7 @@ from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.messages import PlanRequest, from_json, to_json
 from plancast.planner.solvers.astar.cost_to_go import COSTLIEST, states_of
 from plancast.planner.solvers.astar.space import FEATURES
+from plancast.predictor.nested import json_value
 
 Progress = Callable[[int, int], None]
 STATES, CARD = "states.parquet", "card.json"
@@ -173,8 +174,9 @@ def read_states(folder: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     for column in (*FACTS, *FEATURES):
         if column not in states:
             raise BadRequest(f"{path}: has no column {column!r}; collect the states again")
+    text = read_text(folder / CARD)
     try:
-        card = json.loads(read_text(folder / CARD))
+        card = json_value(text)
     except ValueError:
         raise BadRequest(f"{folder / CARD}: is not JSON; collect the states again") from None
     return states, card
@@ -195,8 +197,9 @@ def _claim(folder: Path, asked: dict[str, Any]) -> None:
     """Make the folder this run's, or find that it is."""
     path = folder / "parts" / "asked.json"
     if path.exists():
+        text = read_text(path)
         try:
-            found = json.loads(read_text(path))
+            found = json_value(text)
         except ValueError:
             found = None
         if found != asked:

@@ -17,6 +17,7 @@ from typing import Any
 
 from plancast.pipelines.inputs.files import read_bytes, write_text_atomic
 from plancast.planner.model.domain import SCENARIOS, BadRequest
+from plancast.predictor.nested import json_value
 
 FORMAT = 1
 LEAST_PAST = 10
@@ -198,8 +199,9 @@ def read_past_plans(path: Path) -> PastPlans:
     BadRequest
         Where it is not what ``write_past_plans`` wrote.
     """
+    raw = read_bytes(path)
     try:
-        content = json.loads(read_bytes(path))
+        content = json_value(raw)
         found = PastPlans.of_facts(str(content["log"]), content)
         good = content["format"] == FORMAT and bool(found.costs) and found.is_whole()
     except (AttributeError, KeyError, TypeError, ValueError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import os
 import re
@@ -30,6 +29,7 @@ from plancast.pipelines.inputs.cells import (
 )
 from plancast.pipelines.inputs.files import read_bytes, read_text, write_text_atomic
 from plancast.planner.model.domain import BadRequest
+from plancast.predictor.nested import json_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,8 +91,9 @@ def read_table(path: PathLike) -> Table | Any:
     if name.endswith(".parquet"):
         return _parquet_table(read_bytes(path), str(path))
     if name.endswith(".json"):
+        text = read_text(path)
         try:
-            return json.loads(read_text(path))
+            return json_value(text)
         except ValueError as error:
             raise BadRequest(f"{path}: is not JSON: {error}") from None
     raise BadRequest(f"{path}: has no known suffix; name it .csv, .parquet or .json")

@@ -14,6 +14,7 @@ from plancast.pipelines.inputs.foreign import nearest
 from plancast.pipelines.inputs.tables import PathLike
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.faults import in_words
+from plancast.predictor.nested import yaml_value
 
 File = TypeVar("File", bound=BaseModel)
 
@@ -53,8 +54,9 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 def read_yaml(path: PathLike) -> Any:
     """What a YAML file holds; a fault names file and line."""
+    text = read_text(path)
     try:
-        return yaml.load(read_text(path), _Loader)
+        return yaml_value(text, _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}: " if mark else ""

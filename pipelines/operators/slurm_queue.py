@@ -8,7 +8,6 @@ them a file is follows from what is in it, not from a version. Without JSON the 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import time
@@ -22,6 +21,7 @@ from plancast.pipelines.engines.slurm_answers import CLOSED_FLAGS
 from plancast.pipelines.inputs.files import read_text
 from plancast.pipelines.operators.live_queue import NO_LIMIT_S, LiveJob, LiveQueue, Node
 from plancast.planner.model.domain import BadRequest
+from plancast.predictor.nested import json_value
 
 ACTIVE = frozenset(("RUNNING", "COMPLETING", "SUSPENDED", "CONFIGURING", "STOPPED", "SIGNALING"))
 FREE_TO_START = frozenset(("", "None", "Priority", "Resources", "Cleaning", "Prolog", "(null)"))
@@ -153,8 +153,8 @@ def _rows(text: str, key: str, name: str) -> list[Mapping[str, Any]]:
     if not text.lstrip().startswith("{"):
         return _columns(text, name)
     try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
+        content = json_value(text)
+    except ValueError as error:
         raise BadRequest(f"{name}: is no JSON: {error}; fetch it again") from None
     rows = content.get(key)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

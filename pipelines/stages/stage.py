@@ -11,6 +11,7 @@ from typing import Any
 from plancast.pipelines.inputs.config import Config, load_config
 from plancast.pipelines.inputs.files import read_text, write_text_atomic
 from plancast.planner.model.domain import BadRequest
+from plancast.predictor.nested import json_value
 
 BAD_INPUT = 2
 """Exit code."""
@@ -26,9 +27,10 @@ def read_facts(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         raise BadRequest(f"{path}: there is no such file; run the earlier stages first")
+    text = read_text(path)
     try:
-        facts = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+        facts = json_value(text)
+    except ValueError as error:
         raise BadRequest(f"{path}: is not JSON: {error}; run the earlier stages again") from None
     if not isinstance(facts, dict):
         raise BadRequest(f"{path}: holds no facts of a stage; run the earlier stages again")

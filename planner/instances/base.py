@@ -184,7 +184,7 @@ def _known(source: str, table: str, text: str) -> dict[str, Known]:
             return {PurePosixPath(row[2]).stem: _best(row[3]) for row in rows}
         of = _optimum if table == "optimum.csv" else _best
         return {PurePosixPath(row[0]).stem: of(row[1]) for row in rows}
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise BadRequest(
             f"{source}: is no table of best known costs ({type(error).__name__}: {error}); "
             "write an instance and a number a row"

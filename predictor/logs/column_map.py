@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from plancast.predictor import units as unit_texts
+from plancast.predictor.nested import yaml_value
 from plancast.predictor.schema import COLUMNS, BadLog
 
 MAPS = Path(__file__).parent / "columns"
@@ -235,12 +236,12 @@ class ColumnMap(BaseModel):
         if not file.exists() and str(path).replace("-", "").isalnum() and known.is_file():
             file = known
         try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+            content = yaml_value(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise BadLog(f"{file}: there is no such column map; check the path") from None
         except (OSError, UnicodeDecodeError):
             raise BadLog(f"{file} cannot be read; give a column map in YAML") from None
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             mark = getattr(error, "problem_mark", None)
             line = f", line {mark.line + 1}" if mark else ""
             raise BadLog(f"column map {file.name}{line}: this is not YAML; repair it") from None

@@ -13,6 +13,7 @@ from typing import Any
 
 from plancast.predictor.logs.rows import Rows
 from plancast.predictor.logs.sacct_text import Records
+from plancast.predictor.nested import json_value
 from plancast.predictor.schema import BadLog
 
 _FIELDS = (
@@ -68,12 +69,12 @@ def records(text: str, rows: Rows) -> Records:
         Where it is not JSON, or holds no list of jobs.
     """
     try:
-        content = json.loads(text)
+        content = json_value(text)
     except json.JSONDecodeError as error:
         raise BadLog(
             f"{rows.name}, line {error.lineno}: this is not JSON ({error.msg}); correct it"
         ) from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise BadLog(f"{rows.name} holds what no JSON number or nesting may be") from None
     jobs = content.get("jobs") if isinstance(content, dict) else None
     if not isinstance(jobs, list):

@@ -42,6 +42,7 @@ from plancast.predictor.logs.source import (
     head,
     read_bytes,
 )
+from plancast.predictor.nested import json_value
 from plancast.predictor.schema import COLUMNS, OUTCOMES, BadLog, canonical, extra_columns, numbers
 from plancast.predictor.texts import FREE_TEXTS
 
@@ -322,7 +323,7 @@ def _layout(text: str, mapping: ColumnMap | None, name: str) -> tuple[str, list[
 def _stored_attrs(table: pa.Table, name: str) -> dict[str, Any]:
     stored = (table.schema.metadata or {}).get(_METADATA_KEY, b"{}")
     try:
-        return dict(json.loads(stored))
+        return dict(json_value(stored))
     except (ValueError, TypeError):
         raise BadLog(f"{name} is damaged (its stored header): write or fetch it again") from None
 

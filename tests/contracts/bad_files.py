@@ -231,6 +231,53 @@ def _a_missing_task_file(home: Path) -> Arguments:
 # --------------------------------------------------------------------------- clusters, policies
 
 
+@case("plancast: nothing.yaml: there is no such file; check")
+def _a_missing_cluster(home: Path) -> Arguments:
+    return ["nothing.yaml" if word == "cluster.yaml" else word for word in PLAN]
+
+
+@case("plancast: nothing.json: there is no such file; check")
+def _a_missing_task_file_in_json(home: Path) -> Arguments:
+    return ["nothing.json" if word == "tasks.csv" else word for word in PLAN]
+
+
+@case("tasks.csv: tasks need a cluster", "--cluster")
+def _tasks_and_a_policy_without_a_cluster(home: Path) -> Arguments:
+    return ["plan", "tasks.csv", "--policy", "policy.yaml"]
+
+
+@case("cluster.yaml", "line 1", "nested more than 100 deep")
+def _a_cluster_of_brackets(home: Path) -> Arguments:
+    (home / "cluster.yaml").write_text("workers: " + "[" * 100_000)
+    return PLAN
+
+
+@case("tasks.json", "nested too deeply")
+def _a_task_file_of_brackets(home: Path) -> Arguments:
+    (home / "tasks.json").write_text("[" * 100_000)
+    return ["tasks.json" if word == "tasks.csv" else word for word in PLAN]
+
+
+@case("map.yaml", "line 1", "not YAML")
+def _a_column_map_of_brackets(home: Path) -> Arguments:
+    (home / "log.csv").write_text("submit,run\n1,2\n")
+    (home / "map.yaml").write_text("columns: " + "[" * 100_000)
+    return ["ingest", "log.csv", "--columns", "map.yaml", "-o", "out.parquet"]
+
+
+@case("map.yaml", "not YAML")
+def _a_column_map_with_month_13(home: Path) -> Arguments:
+    (home / "log.csv").write_text("submit,run\n1,2\n")
+    (home / "map.yaml").write_text("columns: {submit_s: 2001-13-13}")
+    return ["ingest", "log.csv", "--columns", "map.yaml", "-o", "out.parquet"]
+
+
+@case("guide.json", "is no guide")
+def _a_guide_of_brackets(home: Path) -> Arguments:
+    (home / "guide.json").write_text("[" * 100_000)
+    return [*PLAN, "--guide", "guide.json"]
+
+
 @case("cluster.yaml", "workers", "is empty; list at least one")
 def _a_cluster_without_workers(home: Path) -> Arguments:
     (home / "cluster.yaml").write_text("workers: []\n")

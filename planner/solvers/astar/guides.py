@@ -210,7 +210,7 @@ def read_guide(
     """
     try:
         whole = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BadRequest(f"{source}: is no guide (not JSON); make one with {made_by}") from None
     if not isinstance(whole, dict) or whole.get("format") != form:
         found = whole.get("format") if isinstance(whole, dict) else None

@@ -1,0 +1,61 @@
+"""JSON and YAML as values, from files that nobody vouches for: too deep a nesting is a fault."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import yaml
+
+DEEPEST = 100
+"""Levels of lists and mappings that a YAML file may have; ours have 10."""
+
+
+def json_value(text: str | bytes) -> Any:
+    """What a JSON text says.
+
+    Parameters
+    ----------
+    text : str or bytes
+
+    Raises
+    ------
+    ValueError
+        Where it is no JSON (``json.JSONDecodeError``), or nested too deeply to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("its lists and objects are nested too deeply") from None
+
+
+def yaml_value(text: str, loader: type[Any] = yaml.SafeLoader) -> Any:
+    """What a YAML text says.
+
+    Parameters
+    ----------
+    text : str
+    loader : type
+        A loader of PyYAML that makes plain values alone.
+
+    Raises
+    ------
+    yaml.YAMLError
+        Where it is no YAML, or nested deeper than ``DEEPEST``.
+    ValueError
+        Where a scalar is not of the type that it looks like: a date of month 13.
+
+    Notes
+    -----
+    Events come one by one. To build values libyaml calls itself for each level, and 30,000
+    brackets end the process.
+    """
+    depth = 0
+    for event in yaml.parse(text, loader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            problem = f"lists and mappings are nested more than {DEEPEST} deep"
+            mark: Any = event.start_mark
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+    return yaml.load(text, loader)
