@@ -35,6 +35,9 @@ from plancast.pipelines.inputs.foreign import nearest
 from plancast.pipelines.inputs.yaml_files import Section
 from plancast.planner.model.domain import Outcome, Policy
 
+MOST_ALIKE = 100_000
+"""Workers that one row of a cluster file may make."""
+
 OWN_COLUMNS: dict[str, Cell] = {"res_": round_up_cell, "num_": number_cell, "cat_": text_cell}
 """Beginnings of columns of the user's own: further resources, and features of a predictor."""
 
@@ -221,7 +224,7 @@ class WorkerRow(Section):
     """A worker, or `count` alike, of a cluster file."""
 
     id: str = Field(min_length=1)
-    count: int | None = Field(None, ge=1)
+    count: int | None = Field(None, ge=1, le=MOST_ALIKE)
     cpus: Annotated[Cores, Field(gt=0)]
     mem_mib: OptionalMib = None
     mem: OptionalMib = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,9 @@ from plancast.predictor.nested import json_value
 
 BAD_INPUT = 2
 """Exit code."""
+
+# Of no path: its parts are what tells the user where.
+_LONG_WORD = re.compile(r"([^\s/]{60})[^\s/]{20,}([^\s/]{20})")
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -43,7 +47,19 @@ def write_facts(path: Path, facts: dict[str, Any]) -> None:
 
 
 def fault_of(error: Exception) -> str | None:
-    """What the user has to repair, in one sentence; None for an error that is ours."""
+    """What the user has to repair, in one sentence; None for an error that is ours.
+
+    Of what it cites the middle is left out where a word has more than 100 letters, and what a
+    terminal would obey stands as Python writes it.
+    """
+    sentence = _sentence_of(error)
+    if sentence is None:
+        return None
+    printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in sentence)
+    return _LONG_WORD.sub(r"\1...\2", printable)
+
+
+def _sentence_of(error: Exception) -> str | None:
     if isinstance(error, OSError):
         path = error.filename2 or error.filename
         return f"{path}: {error.strerror}; name another path" if path else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from graphlib import TopologicalSorter
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from plancast.planner.arrays.problem import Bools, Ints, Profile
 from plancast.planner.arrays.relations import shape_of
 from plancast.planner.arrays.schedule import FAR, build_profile, earliest_start, latest_start
 from plancast.planner.model.domain import (
+    DependencyKind,
     Finished,
     Outcome,
     Snapshot,
@@ -57,6 +59,24 @@ class Room:
         return (
             policy.hard_deadlines or policy.max_wait_s is not None or policy.max_stretch is not None
         )
+
+    @cached_property
+    def head(self) -> Ints:
+        """Before when no task can start for its release and its predecessors. Shape (tasks,)."""
+        pending = self.request.snapshot.pending
+        head: Ints = self.tasks["release"].copy()
+        of = {task.id: i for i, task in enumerate(pending)}
+        before = {t.id: of.keys() & set(t.predecessors) for t in pending if t.predecessors}
+        for task_id in TopologicalSorter(before).static_order():
+            for on in pending[of[task_id]].dependencies:
+                if (i := of.get(on.task)) is not None:
+                    lasts_s = 0 if on.kind is DependencyKind.AFTER else self._shortest_s(i)
+                    head[of[task_id]] = max(head[of[task_id]], head[i] + lasts_s + on.lag_s)
+        return head
+
+    def _shortest_s(self, i: int) -> int:
+        durations = self.tasks["duration"][i, self.machines["worker_class"]]
+        return int(durations[self.allowed[self.kind_of[i]] & (durations > 0)].min(initial=FAR))
 
     @cached_property
     def profile(self) -> Profile:
@@ -108,6 +128,21 @@ class Room:
                 pieces.append(min(here, min(fits, default=task.shards)))
             most = max(most, sum(sorted(pieces, reverse=True)[:on]))
         return most
+
+    def first_start(self, i: int, w: int, not_before: int, duration: int) -> int:
+        """The first start of a piece of a task on a worker with nothing planned; FAR: none."""
+        times, free, count = self.profile
+        demand, held = self.tasks["demand"][i], self.held
+        start, before = not_before, -1
+        while before < start < FAR:
+            before = start
+            start = earliest_start(times[w], free[w], count[w], demand, start, duration)
+            if len(held["counted"]) and start < FAR:
+                there = (column[0] for column in held["spare"])
+                start = earliest_start(*there, held["takes"][i], start, duration)
+            if self.devices is not None and start < FAR:
+                start = device_start(self.devices, i, w, start)
+        return int(start)
 
     def fault_of(self, i: int, task: Task) -> tuple[bool, str] | None:
         """Why no plan can place a task: whether only a hard bound is why, and the reason."""
@@ -219,22 +254,16 @@ def _why_no_time(
     room: Room, i: int, task: Task, durations: Ints, may: Bools
 ) -> tuple[bool, str] | None:
     """Why a task finds no time even alone on the cluster; (whether a hard bound is why, text)."""
-    times, free, count = room.profile
-    held, tasks, devices, policy = room.held, room.tasks, room.devices, room.request.policy
-    spare_times, spare_free, spare_count = held["spare"]
-    finds_time = False
+    held, tasks, policy = room.held, room.tasks, room.request.policy
+    release = int(tasks["release"][i])
+    head = int(room.head[i]) if room.is_bounded else release
+    first, lasts_s, is_open = FAR, 0, False
     for w in np.flatnonzero(may):
         d = int(durations[w])
-        start, before = int(tasks["release"][i]), -1
-        while before < start < FAR:
-            before = start
-            start = earliest_start(times[w], free[w], count[w], tasks["demand"][i], start, d)
-            if len(held["counted"]) and start < FAR:
-                start = earliest_start(
-                    spare_times[0], spare_free[0], spare_count[0], held["takes"][i], start, d
-                )
-            if devices is not None and start < FAR:
-                start = device_start(devices, i, int(w), start)
+        start = room.first_start(i, int(w), release, d)
+        is_open |= start < FAR
+        if start < head:
+            start = room.first_start(i, int(w), head, d)
         latest = latest_start(
             tasks["hard_end"][i],
             tasks["last_start"][i],
@@ -245,20 +274,28 @@ def _why_no_time(
         if start <= latest and start < FAR:
             # For a gang one piece's place is no proof that there is one for all.
             return None
-        finds_time = finds_time or start < FAR
-    if not finds_time and held["takes"][i].any():
+        if start < first:
+            first, lasts_s = start, d
+    if not is_open and held["takes"][i].any():
         names = " and ".join(n for n, a in zip(held["counted"], held["takes"][i], strict=True) if a)
         return (
             False,
             f"no worker that could hold it is open for as long as enough of {names} is free",
         )
-    if not finds_time:
+    if not is_open:
         return False, "every worker that could hold it drains before it could end"
-    if policy.hard_deadlines and task.deadline_s is not None:
-        return True, f"it cannot end by its hard deadline at {task.deadline_s}"
-    if policy.max_wait_s is not None:
-        return True, f"it cannot start within the wait bound of {policy.max_wait_s} s"
-    return True, f"it cannot keep its stretch within the bound of {policy.max_stretch:g}"
+    if first == FAR:
+        return None  # it drains before its predecessors have ended, and no bound is why
+    behind = f": its predecessors keep it back for {head - release} s" if head > release else ""
+    if first + lasts_s > tasks["hard_end"][i]:
+        return True, f"it cannot end by its hard deadline at {task.deadline_s}{behind}"
+    if first > tasks["last_start"][i]:
+        return True, f"it cannot start within the wait bound of {policy.max_wait_s} s{behind}"
+    waited_s = -int(tasks["raw_release"][i])
+    waits = f"; it was released {waited_s} s ago" if waited_s > 0 else ""
+    return True, (
+        f"it cannot keep its stretch within the bound of {policy.max_stretch:g}{behind}{waits}"
+    )
 
 
 def _drop_successors(tasks: Sequence[Task], unplanned: dict[str, str]) -> None:

@@ -384,6 +384,20 @@ def test_a_broken_hard_deadline_is_exit_3_with_the_reason(run: Run, tmp_path: Pa
     assert ended.facts["why"] == {"late": "it cannot end by its hard deadline at 3"}
 
 
+def test_bounds_that_no_task_breaks_alone_are_named(run: Run, tmp_path: Path) -> None:
+    """Nobody could tell an impossible policy from a planner at its end."""
+    (tmp_path / "tasks.csv").write_text("id,cpus,requested_s\na,4,60\nb,4,60\n")
+    (tmp_path / "cluster.yaml").write_text("workers: [{id: w, cpus: 4}]")
+    (tmp_path / "policy.yaml").write_text("{max_wait_s: 30, max_stretch: 9}")
+    files = (tmp_path / "tasks.csv", "--cluster", tmp_path / "cluster.yaml")
+    bounds = "the policy's max_wait_s 30 and max_stretch 9"
+    for solver, said in (("auto", "no plan keeps"), ("greedy", "no plan was found that keeps")):
+        ended = run("plan", *files, "--policy", tmp_path / "policy.yaml", "--solver", solver)
+        assert ended.code == 3
+        assert f"{said} {bounds}" in ended.out
+    assert "policy's" not in run("plan", *files, "--solver", "greedy").out
+
+
 def test_an_invalid_plan_is_exit_4(run: Run, batch: Path, tmp_path: Path) -> None:
     """A script that checks a planner's answer would take a broken plan for a good one."""
     asked, answer = batch / "request.json", tmp_path / "r.json"

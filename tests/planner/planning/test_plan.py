@@ -11,6 +11,8 @@ from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import (
     Assignment,
     BadRequest,
+    Dependency,
+    DependencyKind,
     DurationEstimate,
     Finished,
     Outcome,
@@ -223,6 +225,33 @@ def test_an_impossible_hard_deadline_is_infeasible_with_the_reason() -> None:
     response = plan(request_of(tasks, {"t": 5}, policy=Policy(hard_deadlines=True)))
     assert response.status is Status.INFEASIBLE
     assert "hard deadline" in response.why["t"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        (
+            Policy(hard_deadlines=True),
+            f"deadline at {NOW + 100}: its predecessors keep it",
+        ),
+        (Policy(max_wait_s=64), "wait bound of 64 s: its predecessors keep it back for 65 s"),
+        (Policy(max_wait_s=65, max_stretch=7), "stretch within the bound of 7: its predecessors"),
+    ],
+    ids=["deadline", "wait", "stretch"],
+)
+def test_a_bound_that_predecessors_break_is_named(policy: Policy, reason: str) -> None:
+    """A search would look for a plan that cannot be, and say only that there is none."""
+    last = Task("last", {"cpu": 1}, deadline_s=NOW + 100,
+                release_s=NOW,
+                depends=(Dependency("slow", DependencyKind.AFTERANY, 60),))  # fmt: skip
+    tasks = (last, Task("slow", {"cpu": 1}, release_s=NOW))
+    seconds = {"last": 10 if policy.max_stretch else 36, "slow": 5}
+    response = plan(request_of(tasks, seconds, policy=policy))
+    assert response.status is Status.INFEASIBLE
+    assert list(response.why) == ["last"]
+    assert reason in response.why["last"]
+    relaxed = replace(policy, hard_deadlines=False, max_wait_s=None, max_stretch=None)
+    assert plan(request_of(tasks, seconds, policy=relaxed)).plan is not None
 
 
 def test_nothing_pending_is_an_optimal_empty_plan() -> None:
