@@ -51,8 +51,8 @@ class Chosen:
     engines: Mapping[str, Mapping[str, Any]]
     why: str
 
-    def told(self, budget: Budget, engines: Iterable[Any]) -> AutoChoice:
-        """The same for the response.
+    def report(self, budget: Budget, engines: Iterable[Any]) -> AutoChoice:
+        """The choice as the response states it.
 
         Parameters
         ----------

@@ -207,7 +207,7 @@ def _searched(
     if solver == "auto" and not contest.is_proven(bound):
         chosen = once_begun(chosen, problem, request.budget, first)
         engines = _made(chosen, parameters)
-        contest.auto = chosen.told(request.budget, engines)
+        contest.auto = chosen.report(request.budget, engines)
         _log.info("request %s: auto chose %s", request.request_id, contest.auto)
     elif solver == "auto":
         contest.auto = AutoChoice({}, "the bound proves the first plan")
@@ -313,8 +313,8 @@ class _Shared:
         self.end = interruption.End()
         self.lock = threading.Lock()
 
-    def told(self, cost: float, bound: float) -> bool:
-        """Hear of an engine's; whether they prove the best schedule, and all are to end.
+    def report(self, cost: float, bound: float) -> bool:
+        """Note an engine's cost and bound; whether they prove the best schedule, and all end.
 
         A bound above a schedule's cost proves nothing: one of the two is wrong.
         """
@@ -369,11 +369,11 @@ class _Contest:
                     if observe is not None:
                         observe(cost, bound)
                     proven = relative_gap(cost, max(bound, known)) <= RELATIVE_TOLERANCE
-                    return shared.told(cost, bound) or proven
+                    return shared.report(cost, bound) or proven
 
                 found = engine(report)
                 if found.claimed is not None:
-                    shared.told(found.claimed, found.lower_bound)
+                    shared.report(found.claimed, found.lower_bound)
                 return found
 
             return solve

@@ -87,7 +87,7 @@ def test_a_larger_batch_is_proved_where_few_tasks_wait(
     before = choose(problem, budget)
     chosen = once_begun(before, problem, budget, first)
     made = [SOLVERS[name](**own) for name, own in chosen.engines.items()]
-    assert chosen.told(budget, made).engines == engines
+    assert chosen.report(budget, made).engines == engines
     if len(engines) > 1:
         assert "of the tasks wait for a worker in the first plan" in chosen.why
     assert once_begun(before, problem, budget, None) is before
