@@ -428,7 +428,9 @@ def _assignment_violations(
         yield wrong(
             kind.WRONG_DURATION, f"runs for {end_s - start_s} s, its estimate says {duration} s"
         )
-    yield from _bound_violations(request, assignment, of)
+    policy = request.policy
+    if policy.hard_deadlines or policy.max_wait_s is not None or policy.max_stretch is not None:
+        yield from _bound_violations(request, assignment, of)
 
 
 def _worker_violations(
@@ -440,7 +442,7 @@ def _worker_violations(
     def wrong(what: ViolationKind, text: str) -> Violation:
         return Violation(what, f"task {task.id} {text}", task.id, worker.id)
 
-    if not meets_labels(task, worker):
+    if task.requires and not meets_labels(task, worker):
         yield wrong(
             kind.LABEL_MISSING,
             f"requires {list(task.requires)}, worker {worker.id} has {sorted(worker.labels)}",
@@ -511,9 +513,9 @@ def _capacity_violations(
     running = request.snapshot.running_by_id
     used = {name for assignment in plan.assignments for name in assignment.workers}
     for span in spans:
-        if used.isdisjoint([worker.id for worker in span.workers]):
-            continue  # what only runs is no plan's fault
         runs = span.task.id in running
+        if runs and used.isdisjoint([worker.id for worker in span.workers]):
+            continue  # what only runs is no plan's fault
         placed = int(not runs or span.task.id in plan.preempted)
         for worker in span.workers:
             changes[worker.id].append((span.start_s, 1, placed, span.task))
@@ -522,23 +524,20 @@ def _capacity_violations(
         worker = request.snapshot.worker_by_id[worker_id]
         # Ends come before starts, and what runs before what is planned for the same moment.
         steps.sort(key=itemgetter(0, 1, 2))
-        in_use: dict[str, int] = dict.fromkeys(worker.capacity, 0)
+        capacity, in_use = worker.capacity, dict.fromkeys(worker.capacity, 0)
         blamed: set[str] = set()
         for at_s, sign, placed, task in steps:
+            planned_start = sign > 0 and placed
             for resource, amount in task.demand.items():
-                in_use[resource] = in_use.get(resource, 0) + sign * amount
-            if sign < 0 or not placed:
-                continue
-            for resource, amount in task.demand.items():
-                have = worker.capacity.get(resource, 0)
-                if resource in budgets:
+                in_use[resource] = uses = in_use.get(resource, 0) + sign * amount
+                if not planned_start or uses <= (have := capacity.get(resource, 0)):
                     continue
-                if amount > 0 and in_use[resource] > have and resource not in blamed:
+                if amount > 0 and resource not in blamed and resource not in budgets:
                     blamed.add(resource)
                     yield Violation(
                         ViolationKind.OVER_CAPACITY,
                         f"worker {worker_id} has {in_words(resource, have)}, but "
-                        f"{in_words(resource, in_use[resource])} are in use at {at_s} when task "
+                        f"{in_words(resource, uses)} are in use at {at_s} when task "
                         f"{task.id} starts",
                         task.id,
                         worker_id,

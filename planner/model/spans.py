@@ -138,12 +138,13 @@ def spans_of(request: PlanRequest, plan: Plan) -> Iterator[Span]:
         task = pending.get(assignment.task)
         if task is None and assignment.task in running:
             task = running[assignment.task].task
-        if task is None or not all(w in worker_by_id for w in assignment.workers):
+        if task is None or not task.has_mode(assignment.mode):
             continue
-        if not task.has_mode(assignment.mode):
+        try:
+            workers = tuple([worker_by_id[w] for w in assignment.workers])
+        except KeyError:  # of no worker
             continue
         placed.add(task.id)
-        workers = tuple([worker_by_id[w] for w in assignment.workers])
         yield _span(
             request, task, assignment.mode, workers, assignment.start_s, assignment.end_s,
             assignment.devices,

@@ -54,11 +54,14 @@ TIMED_BOUND_S = 4.0
 """With fewer seconds than this the relaxation with a clock would take too many of them."""
 LEAST_BOUND_S = 0.1
 """The bound has so many seconds even where nothing is left of the budget."""
-BESIDE_JUDGING_TASKS = 2_000
-"""From so many tasks on the first plan is judged beside the bound and what engines begin with."""
+OVERLAP_TASKS = 2_000
+"""From so many tasks on engines make ready beside the first list schedules, and the bound is found
+beside them and the judging of the first plan."""
 INTERRUPTED = "interrupted: this is the best plan found by then"
-RESERVE, RESERVE_S = 1.5, 0.02
+RESERVE, RESERVE_S = 1.3, 0.02
 """Kept back of the budget for the response: so many times what judging a plan took, and seconds."""
+JUDGING = 3.0
+"""Judging a plan takes about so many times what encoding its request took."""
 
 
 def plan(
@@ -160,8 +163,9 @@ def plan_without_preemption(
             status=Status.INFEASIBLE,
             why=problem.infeasible,
         )
-    pace = (time.perf_counter() - began) / max(1e-9, time.thread_time() - cpu_s)
-    contest = _Contest(request, problem, max(1.0, pace))
+    encoded_s = time.perf_counter() - began
+    pace = encoded_s / max(1e-9, time.thread_time() - cpu_s)
+    contest = _Contest(request, problem, max(1.0, pace), encoded_s)
     if request.incumbent is not None:
         in_force = _restamped(request.incumbent, problem)
         fault = contest.enter("incumbent", in_force)
@@ -249,24 +253,31 @@ def _begun(
 ) -> tuple[Solution | None, float]:
     """The first plan, which nothing that follows is worse than, and a bound.
 
-    Judging a large plan takes as long as all the rest of the beginning: the bound is found
-    meanwhile, and engines make ready. With a step budget one thing comes after the other.
+    A large plan takes as long to be found and judged as all the rest of the beginning: engines
+    make ready meanwhile, and then the bound is found. With a step budget one thing comes after the
+    other.
     """
     problem, budget = contest.problem, contest.request.budget
-    found = contest.apart({"greedy": floor}, None, observe)
-    if budget.seconds is None or len(problem.tasks) < BESIDE_JUDGING_TASKS:
+    if budget.seconds is None or len(problem.tasks) < OVERLAP_TASKS:
+        found = contest.apart({"greedy": floor}, None, observe)
         contest.enter_all(found)
         return found["greedy"], _bound(problem, budget, began)
-    with ThreadPoolExecutor(1) as pool:
-        judging = pool.submit(contest.enter_all, found)
-        bound = _bound(problem, budget, began)
-        left = _left(budget, began, 0.0).seconds
-        able = [e for e in engines if hasattr(e, "prepare")]
+    # Where no time is left to search, what is made ready is judged as well.
+    left = _left(budget, began, 2 * JUDGING * contest.encoded_s).seconds
+    able = [e for e in engines if hasattr(e, "prepare")]
+    until = began + budget.seconds
+
+    def make_ready() -> float:
         if left and able and isinstance(problem, Problem):
             ready = {e.name: partial(_prepared, e, problem, left) for e in able}
-            run_apart(ready, time.perf_counter() + left)
-        judging.result()
-    return found["greedy"], bound
+            run_apart(ready, until)
+        return _bound(problem, budget, began)
+
+    with ThreadPoolExecutor(1) as pool:
+        bound = pool.submit(make_ready)
+        found = contest.apart({"greedy": floor}, None, observe)
+        contest.enter_all(found)
+    return found["greedy"], bound.result()
 
 
 def _prepared(engine: Any, problem: Problem, seconds: float, check: Callable[[], None]) -> None:
@@ -331,8 +342,10 @@ class _Shared:
 class _Contest:
     """Keeps the cheapest valid plan by the evaluator's word."""
 
-    def __init__(self, request: PlanRequest, problem: Problem | Choices, pace: float) -> None:
-        self.request = request
+    def __init__(
+        self, request: PlanRequest, problem: Problem | Choices, pace: float, encoded_s: float
+    ) -> None:
+        self.request, self.encoded_s = request, encoded_s
         self.pace = pace
         """Seconds in which this thread has one of the processor: others may want it too."""
         self.problem = problem

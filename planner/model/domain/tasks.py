@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import lru_cache
 
 from plancast.planner.model import labels
 from plancast.planner.model.domain.units import (
@@ -65,6 +66,12 @@ class Dependency:
     def __str__(self) -> str:
         lag = f"+{self.lag_s}s" if self.lag_s else ""
         return f"{self.kind.value}:{self.task}{lag}"
+
+
+@lru_cache(maxsize=1 << 14)
+def _afterok(task: str) -> Dependency:
+    """What `Task.after` means; kept, for it is looked at again and again."""
+    return Dependency(task)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +231,7 @@ class Task:
     @property
     def dependencies(self) -> tuple[Dependency, ...]:
         """The same with kinds and lags: ``afterok`` for those of `after`."""
-        return (*(Dependency(name) for name in self.after), *self.depends)
+        return (*[_afterok(name) for name in self.after], *self.depends)
 
     def has_mode(self, mode: str) -> bool:
         """Whether there is a mode of this id; a task without modes has the one called ""."""

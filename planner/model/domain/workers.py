@@ -239,11 +239,11 @@ class Worker:
 
     def dominant_share(self, demand: Mapping[str, int]) -> float:
         """Largest share of any one resource that `demand` takes here, in [0, 1] where it fits."""
-        most = 0.0
+        most, capacity = 0.0, self.capacity
         for name, amount in demand.items():
-            have = self.capacity.get(name, 0)
-            if amount > 0 and have > 0:
-                most = max(most, amount / have)
+            have = capacity.get(name, 0)
+            if amount > 0 and have > 0 and (share := amount / have) > most:
+                most = share
         return most
 
     def satisfies(self, requires: Sequence[str]) -> bool:

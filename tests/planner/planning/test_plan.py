@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -31,6 +33,8 @@ from plancast.planner.model.messages import Budget, PlanRequest, Status, to_json
 from plancast.planner.planning import plan as planning
 from plancast.planner.planning.plan import plan
 from plancast.planner.solvers import SOLVERS
+from plancast.planner.solvers.base import Solution
+from plancast.planner.solvers.greedy.greedy import Greedy
 from plancast.planner.solvers.lns.lns import LargeNeighbourhood
 from plancast.planner.worlds.simulate import execute
 from tests.conftest import cases
@@ -153,7 +157,7 @@ def test_a_plan_judged_beside_the_search_is_judged(
     prepares: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A large batch's first plan would be lost, or what engines make ready cost the answer."""
-    monkeypatch.setattr(planning, "BESIDE_JUDGING_TASKS", 1)
+    monkeypatch.setattr(planning, "OVERLAP_TASKS", 1)
 
     def fails(*_: object) -> None:
         raise RuntimeError("nothing is ready")
@@ -169,6 +173,29 @@ def test_a_plan_judged_beside_the_search_is_judged(
     assert greedy.cost is not None
     assert response.lower_bound is not None
     assert response.lower_bound <= response.cost <= greedy.cost
+
+
+def test_engines_make_ready_beside_the_first_list_schedule(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A large batch's second would be spent one thing after the other, on one thread."""
+    monkeypatch.setattr(planning, "OVERLAP_TASKS", 1)
+    ready, in_time = threading.Event(), []
+    prepare, solve = LargeNeighbourhood.prepare, Greedy.solve
+
+    def prepares(*arguments: Any) -> None:
+        prepare(*arguments)
+        ready.set()
+
+    def waits(*arguments: Any, **more: Any) -> Solution:
+        in_time.append(ready.wait(5))
+        return solve(*arguments, **more)
+
+    monkeypatch.setattr(LargeNeighbourhood, "prepare", prepares)
+    monkeypatch.setattr(Greedy, "solve", waits)
+    request = generate_batch(80, generate_cluster(5, 0), 0)
+    assert plan(replace(request, budget=Budget(2.0)), "lns").plan is not None
+    assert in_time[0]
 
 
 def test_no_time_at_all_still_gives_the_greedy_plan() -> None:
