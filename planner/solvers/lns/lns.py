@@ -36,6 +36,7 @@ from plancast.planner.solvers.lns.local_search import (
     Walk,
     fixed_arrays,
     full_cost,
+    gangs_wait,
     join,
     ranks,
     split,
@@ -63,7 +64,7 @@ FEW_TASKS = 2_000
 the relaxation steers are made; beyond it the first is the cheapest, and each takes long."""
 SECONDS_A_TASK, MOVES_A_TASK = 0.01, 200
 """It does not with a budget of less than this for each task, where waiting has a price."""
-EXCHANGE = 6
+EXCHANGE, EXCHANGE_OF_GANGS = 1, 6
 """Rounds after which the worse of two walks goes on from where the better one is."""
 NO_RENT_FROM = 0.8
 """Part of the budget after which workers' use is charged as it is."""
@@ -81,8 +82,9 @@ LEAST_TURN_S, FEWEST_TURNS = 0.04, 16
 """Where orders are searched too, a turn lasts so many seconds at least; turns of a step budget."""
 ORDER_HEAT, ROW_HEAT = 0.05, 0.5
 """Temperature of orders and of rows, as parts of that of ruin and recreate in large batches."""
-ROW_TURNS = 3.0
-"""A turn of rows that hold all tasks lasts so many times as long as one of ruin and recreate."""
+ROW_TURNS, SHORT_ROW_TURNS = 3.0, 0.35
+"""A turn of rows that hold all tasks lasts so many times as long as one of ruin and recreate; of
+rows that hold a part of them."""
 ROW_SECONDS_A_TASK, ROW_MOVES_A_TASK = 0.002, 100
 """With less than this for each task orders alone are searched, where these are enough."""
 GUIDED_HANDICAP = 1.03
@@ -467,15 +469,15 @@ class _Search:
     def _apart(
         self, run: Callable[[list[Walk], float], None], until: float, length: float, threads: int
     ) -> None:
-        """Walks of their own; now and then the worse one goes on from where the better one is."""
+        """Walks of their own; after some rounds the worse goes on from where the better one is."""
         walks = [self.walk(self.fixed, self.first) for _ in range(threads)]
-        rounds = 0
+        rounds, exchange = 0, EXCHANGE_OF_GANGS if gangs_wait(self.problem) else EXCHANGE
         while (clock := time.perf_counter()) < until and not self.record.ended():
             run(walks, min(until, clock + length))
             rounds += 1
             for walk in walks:
                 self.record.offer(walk.best)
-            if threads > 1 and rounds % EXCHANGE == 0:
+            if threads > 1 and rounds % exchange == 0:
                 walks.sort(key=lambda walk: full_cost(self.problem, walk.now()))
                 walks[-1].restart(walks[0].now())
         self.moves = sum(walk.moves for walk in walks)
@@ -493,6 +495,6 @@ class _Search:
             slice_s = max(slice_s, LEAST_TURN_S)
             walk.step_until(min(end, clock + slice_s), heat, rent, self.shape)
             half = time.perf_counter()
-            if isinstance(orders, Rows) and orders.hold_all:
-                slice_s *= ROW_TURNS
+            if isinstance(orders, Rows):
+                slice_s *= ROW_TURNS if orders.hold_all else SHORT_ROW_TURNS
             orders.step_until(min(end, half + slice_s), self._cooler(heat))
