@@ -8,17 +8,10 @@ share a folder, wherever they are installed.
 The folder is ``$NUMBA_CACHE_DIR/planner-<digest>``, or lies in the user's cache folder. Kernels
 are kept as pickles, so it must belong to the user and to nobody else; where no such folder can be
 made nothing is kept, and one line says so.
-
-What a kernel calls becomes part of it. On its own no machine code is made of it, nor kept, unless
-Python calls it too: that took a quarter of the time. LLVM optimises each such part once; where
-short, it is there for its callers to be inlined, where long it joins the kernel at the end. numba
-hands all of it to each caller, to be optimised again. A part that makes no arrays counts no
-references to them: its callers hold them meanwhile.
 """
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import logging
 import os
@@ -32,25 +25,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property, update_wrapper
-from operator import itemgetter
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any
 
-import llvmlite.binding as llvm
 import numba
-from numba import types
-from numba.core import config, ir
-from numba.core.codegen import JITCodeLibrary, _parse_refprune_flags
-from numba.core.compiler import Compiler, Flags
-from numba.core.compiler_machinery import register_pass
-from numba.core.typed_passes import NativeLowering
+from numba.core import config
+
+from plancast import jit_compiler
+from plancast.jit_compiler import EntryCompiler, PartCompiler, compiled
 
 KEPT, KEPT_S = 4, 86_400
 """So many digests are kept, the latest used, and all that were used within so many seconds."""
 SMALL = 10_000
 """Arrays that together hold up to so many numbers are small."""
-LONG = 100
-"""A part of more lines of LLVM's code than that, less its arguments, is not inlined."""
 NOTED = "PLANCAST_KERNEL_CACHE_NOTED"
 """Set once the user knows that nothing is kept, so that child processes do not repeat it."""
 
@@ -109,7 +96,8 @@ class Kernels:
     def digest(self) -> str:
         """Digest of all files with kernels, and of what compiles them."""
         found = hashlib.sha256(f"{numba.__version__} {sys.version}".encode())
-        found.update(Path(__file__).read_bytes())
+        for file in (__file__, jit_compiler.__file__):
+            found.update(Path(file).read_bytes())
         for path in self.files:
             found.update(f"\0{path.relative_to(self.package).as_posix()}\0".encode())
             found.update(path.read_bytes())
@@ -174,7 +162,7 @@ class _Inner:
     @cached_property
     def part(self) -> Any:
         """What numba compiles where a kernel calls it."""
-        return _compiled(self.function, _PartCompiler)
+        return compiled(self.function, PartCompiler)
 
     def __call__(self, *args: Any) -> Any:
         return self.function(*args)
@@ -188,7 +176,8 @@ class _Kernel(_Inner):
         self.kernels = kernels
         with kernels.caching():
             keep = kernels.cache_folder() is not None
-            self.compiled = _compiled(function, _Compiler, cache=keep)
+            entry = type("_Entry", (EntryCompiler,), {"kernel": self})
+            self.compiled = compiled(function, entry, cache=keep)
 
     def __call__(self, *args: Any) -> Any:
         return self.compiled(*args)
@@ -207,248 +196,6 @@ class Brief(_Kernel):
 def _numbers(args: tuple[Any, ...]) -> int:
     """How many numbers the arrays among some arguments hold."""
     return sum(_numbers(a) if isinstance(a, tuple) else getattr(a, "size", 1) for a in args)
-
-
-def _compiled(function: Callable[..., Any], compiler: type, **options: Any) -> Any:
-    if config.DISABLE_JIT:  # to look into a kernel: it runs as it stands
-        return function
-    made = numba.njit(nogil=True, no_cfunc_wrapper=True, pipeline_class=compiler, **options)(
-        function
-    )
-    typed = made.get_call_template
-
-    def typed_without_literals(args: Any, kws: Any) -> Any:
-        # Else numba would compile a function once more for each number that it is handed.
-        named = {name: types.unliteral(one) for name, one in kws.items()}
-        return typed(tuple(types.unliteral(one) for one in args), named)
-
-    made.get_call_template = typed_without_literals
-    return made
-
-
-class _Flags(Flags):
-    """What a function is compiled with."""
-
-    __slots__ = ()
-
-    def copy(self) -> _Shared:
-        """What numba looks up its own functions by, at each operation: equal ones are the same."""
-        # A key of their own: numba compares flags by all options, one by one.
-        key = tuple(sorted(self._values.items(), key=itemgetter(0)))
-        for known, flags in _Shared.known:
-            if known == key:
-                return flags
-        _Shared.known.append((key, _Shared(self)))
-        return _Shared.known[-1][1]
-
-
-class _Shared(Flags):
-    """Flags that stay as they are: compared by identity first, and hashed in no time."""
-
-    __slots__ = ()
-    known: ClassVar[list[tuple[Any, _Shared]]] = []
-
-    def copy(self) -> Flags:
-        """Flags of their own, which numba changes."""
-        return Flags(self)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or super().__eq__(other)
-
-    def __hash__(self) -> int:
-        return _HASH
-
-
-_HASH = hash(Flags())
-"""numba hashes the names of flags, not their values."""
-
-
-class _Compiler(Compiler):
-    def __init__(
-        self,
-        typing: Any,
-        target: Any,
-        library: Any,
-        args: Any,
-        returns: Any,
-        flags: Any,
-        locals_: Any,
-    ) -> None:
-        super().__init__(typing, target, library, args, returns, _Flags(flags), locals_)
-
-    def compile_extra(self, function: Callable[..., Any]) -> Any:
-        """Compile without the collector of cycles, which took a tenth of the time."""
-        was_on = gc.isenabled()
-        gc.disable()
-        try:
-            return super().compile_extra(function)
-        finally:
-            if was_on:
-                gc.enable()
-
-    def define_pipelines(self) -> Any:
-        if self.state.library is None:
-            self.state.library = _Whole(
-                self.state.targetctx.codegen(), self.state.func_id.func_name
-            )
-            self.state.library.enable_object_caching()
-        return super().define_pipelines()
-
-
-class _PartCompiler(_Compiler):
-    """Compiles what only kernels call, up to what is linked into theirs."""
-
-    def define_pipelines(self) -> Any:
-        self.state.flags.no_cpython_wrapper = True
-        if self.state.library is None:
-            self.state.library = _Part(self.state.targetctx.codegen(), self.state.func_id.func_name)
-        pipelines = super().define_pipelines()
-        for made in pipelines:
-            made.passes = [
-                (_Lowering if p is NativeLowering else p, said) for p, said in made.passes
-            ]
-        return pipelines
-
-
-@register_pass(mutates_CFG=True, analysis_only=False)
-class _Lowering(NativeLowering):
-    """Lowers a part; without counts of references where it borrows all that it meets."""
-
-    def run_pass(self, state: Any) -> bool:
-        if _borrows(state):
-            state.targetctx = state.targetctx.subtarget(enable_nrt=False)
-        return cast(bool, super().run_pass(state))
-
-
-_LENT = {
-    "build_tuple", "cast", "exhaust_iter", "getattr", "getitem", "getiter", "iternext",
-    "pair_first", "pair_second", "phi", "static_getitem",
-}  # fmt: skip
-"""Expressions of numba whose value lives as long as what it is taken from."""
-_PLAIN = (ir.Assign, ir.Branch, ir.Del, ir.Jump, ir.Return, ir.StaticRaise)
-
-
-def _borrows(state: Any) -> bool:
-    """Whether a typed function makes no array or the like and hands none back."""
-
-    def counted(value: Any) -> bool:
-        # An index that is a constant is no variable, hence no array.
-        return isinstance(value, ir.Var) and _is_counted(state, state.typemap[value.name])
-
-    if state.func_ir.generator_info is not None or _is_counted(state, state.return_type):
-        return False
-    for block in state.func_ir.blocks.values():
-        for one in block.body:
-            value = getattr(one, "value", None)
-            if isinstance(one, ir.SetItem | ir.StaticSetItem):
-                if counted(value) or counted(getattr(one, "index", None)):
-                    return False
-            elif not isinstance(one, _PLAIN):
-                return False
-            elif isinstance(one, ir.Assign) and isinstance(value, ir.Expr):
-                picked = value.op == "getitem" and counted(value.index)
-                if picked or (counted(one.target) and value.op not in _LENT):
-                    return False
-    return True
-
-
-def _is_counted(state: Any, type_: Any) -> bool:
-    """Whether references to values of a type are counted."""
-    return cast(bool, state.targetctx.data_model_manager[type_].contains_nrt_meminfo())
-
-
-class _Linked(JITCodeLibrary):
-    """LLVM's form of a function and of what it calls."""
-
-    later: dict[_Part, None]
-    """The long parts that it calls, and that those call; what is called comes first."""
-
-    def _optimize_functions(self, module: Any) -> None:
-        # All is optimised once it is linked; before that as well took a tenth of the time.
-        module.data_layout = self._codegen._data_layout
-
-    def _optimize_linked(self) -> None:
-        """Link what is called, but for long parts, and optimise."""
-        self._raise_if_finalized()
-        self.later = {}
-        for library in dict.fromkeys(self._linking_libraries):
-            self._reload_init.update(library._reload_init)
-            if isinstance(library, _Part):
-                self.later.update(library.later)
-                if library.is_long:
-                    self.later[library] = None
-                    continue
-                module = library.alone()
-            else:
-                module = library._get_module_for_linking()
-            self._final_module.link_in(module, preserve=True)
-        self._optimize_final_module()
-
-    def _optimize_final_module(self) -> None:
-        # As numba does it, but loops are neither unrolled nor made vectors: most of ours are
-        # short, and made moves a few per cent slower so, and a fifth more machine code.
-        codegen = self._codegen
-        passes, builder = codegen._module_pass_manager(loop_vectorize=False, opt=0, cost="cheap")
-        passes.run(self._final_module, builder)
-        wanted = llvm.create_pipeline_tuning_options(speed_level=2)
-        wanted.loop_vectorization = wanted.loop_unrolling = wanted.loop_interleaving = False
-        builder = llvm.create_pass_builder(codegen._tm, wanted)
-        passes = builder.getModulePassManager()
-        passes.add_refprune_pass(_parse_refprune_flags())
-        passes.run(self._final_module, builder)
-
-    def _link_later(self, module: Any) -> None:
-        for part in reversed(self.later):  # callers first: what nothing calls is not linked
-            module.link_in(part.alone(), preserve=True)
-
-
-class _Whole(_Linked):
-    """What Python calls, with all parts."""
-
-    def finalize(self) -> None:
-        self._optimize_linked()
-        self._link_later(self._final_module)
-        self._final_module.verify()
-        self._finalize_final_module()
-
-
-class _Part(_Linked):
-    """LLVM's form of a function, optimised: unless it is, kernels were a tenth slower."""
-
-    is_long: bool
-
-    @property
-    def codegen(self) -> type[_Part]:
-        """Where numba sets what machine code needs of Python; there is none."""
-        return _Part
-
-    @staticmethod
-    def set_env(name: str, env: Any) -> None:
-        """Nothing runs here."""
-
-    def finalize(self) -> None:
-        self._optimize_linked()
-        self._finalize_dynamic_globals()
-        self.is_long = any(
-            str(one).count("\n") - len(list(one.arguments)) > LONG
-            for one in self._final_module.functions
-            if not one.is_declaration and one.linkage.name == "external"
-        )
-        self._finalized = True
-
-    def alone(self) -> Any:
-        """The module without long parts."""
-        return super()._get_module_for_linking()
-
-    def _get_module_for_linking(self) -> Any:
-        # For a function that is not of ours.
-        module = self.alone().clone()
-        self._link_later(module)
-        return module
-
-    def get_pointer_to_function(self, name: str) -> int:
-        self._ensure_finalized()
-        return 0
 
 
 class _Locator:

@@ -356,6 +356,75 @@ def test_long_parts_join_every_kernel_and_leave_no_array_behind(toy: Path, tmp_p
         assert run(toy, code, **environ).stdout.split() == ["True"] * 6
 
 
+REUSED = """
+import numpy as np
+from {package}.jit import inner, kernel
+
+@kernel
+def ranked(row):
+    if row.shape[0] == 0:
+        raise ValueError("nothing", row.shape[0])
+    return np.argsort(row)[::-1].copy()
+
+@kernel
+def last_ranked(row):
+    return ranked(np.sort(row))[0] + row.sum()
+"""
+
+
+def test_a_kernel_that_kernels_call_is_compiled_once_for_python_too(
+    toy: Path, tmp_path: Path
+) -> None:
+    """Seventeen kernels were compiled twice; or Python's way into such a one leads elsewhere."""
+    (toy / "planner" / "reused.py").write_text(REUSED.format(package="planner"))
+    code = """
+    import sys
+    from planner.reused import last_ranked, np, ranked
+    row = np.array([3, 1, 2])
+    held = sys.getrefcount(row)
+    print(last_ranked(row) == 8, (ranked(row) == [0, 2, 1]).all(), sys.getrefcount(row) == held)
+    (entry,) = ranked.compiled.overloads.values()
+    print(sum(part.fndesc.uid == entry.fndesc.uid for part in ranked.part.overloads.values()))
+    try:
+        ranked(row[:0])
+    except ValueError as error:
+        print(error.args == ("nothing", 0))
+    """
+    for shared in "10":  # compiled, then kept
+        found = run(toy, code, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+        assert found.stdout.split() == ["True", "True", "True", shared, "True"]
+
+
+def test_numba_is_left_as_it_was_and_its_functions_of_use_to_others(
+    toy: Path, tmp_path: Path
+) -> None:
+    """Another library's functions would be compiled as parts of kernels, or not at all."""
+    (toy / "planner" / "reused.py").write_text(REUSED.format(package="planner"))
+    code = """
+    import gc
+    import numba
+    from numba import types
+    from numba.core import errors
+    from numba.core.compiler import Compiler
+    def patched():
+        seen = vars(errors.termcolor()), vars(types.Function).get("get_call_type"), gc.isenabled()
+        return (*map(repr, seen), Compiler.define_pipelines)
+    before = patched()
+    from planner.reused import last_ranked, np
+    row = np.array([3, 1, 2])
+    print(last_ranked(row) == 8, patched() == before)
+    try:
+        last_ranked(None)
+    except numba.TypingError:
+        print(patched() == before)
+    sort, total = numba.njit(lambda row: np.sort(row)), numba.njit(lambda row: row.sum() * 2.5)
+    print((sort(row) == [1, 2, 3]).all(), total(row) == 15.0)
+    print((numba.njit(lambda row: [k * 2 for k in np.argsort(row)])(row)) == [2, 4, 0])
+    """
+    found = run(toy, code, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+    assert found.stdout.split() == ["True"] * 6
+
+
 def test_brief_kernels_run_small_arrays_uncompiled_only_when_asked(
     toy: Path, tmp_path: Path
 ) -> None:
