@@ -151,6 +151,7 @@ TESTED_IN = {
     "predictor/remaining": "predictor/test_walk",
     "predictor/state/experts": "predictor/test_runtime",
     "predictor/state/keys": "predictor/state/test_history",
+    "predictor/state/learned": "predictor/state/test_online",
     "predictor/state/mixture": "predictor/state/test_online",
     "predictor/state/run_statistics": "predictor/state/test_history",
 }

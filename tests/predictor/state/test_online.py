@@ -11,12 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plancast.predictor.metrics import coverage
-from plancast.predictor.state.mixture import Settings
+from plancast.predictor.state.learned import Settings
 from plancast.predictor.state.online import OnlineCorrection
 
 LEVELS = (0.5, 0.8, 0.95)
-WIDE = (0.1, *LEVELS)
 
 
 def stream(n: int, seed: int = 0, delay_s: float = 50.0) -> dict[str, np.ndarray]:
@@ -167,104 +165,3 @@ def test_correction_survives_its_frame() -> None:
     assert replayed(copy, later).tobytes() != replayed(OnlineCorrection(LEVELS, 2), later).tobytes()
     with pytest.raises(ValueError, match="reshape"):
         OnlineCorrection(LEVELS, 3).take(correction.frame())
-
-
-def repeating(n: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Jobs of which half run for exactly as long as the last ones, and say so."""
-    jobs = stream(n, seed)
-    rng = np.random.default_rng(seed + 1)
-    low = jobs["logs"][:, :, :1] - 0.7
-    jobs["logs"] = np.concatenate([low, jobs["logs"]], axis=2)
-    jobs["same"] = np.log(100.0) + rng.normal(0.0, 2.0, n)
-    jobs["gap"] = np.where(rng.random(n) < 0.5, 0.05, 3.0)
-    agree = jobs["gap"] < 1.0
-    jobs["same"][agree] = np.log(100.0) + rng.normal(0.0, 0.4, agree.sum())
-    exact = agree & (rng.random(n) < 0.6)
-    jobs["log_run"] = np.where(exact, jobs["same"], rng.normal(np.log(100.0), 0.6, n))
-    return jobs
-
-
-def with_repeats(correction: OnlineCorrection, jobs: dict[str, np.ndarray]) -> np.ndarray:
-    """The corrected log quantiles of a stream with repeats."""
-    names = ("logs", "log_run", "issue", "end")
-    return correction.replay(
-        *(jobs[name] for name in names),
-        jobs["owner"].tolist(),
-        jobs["cohort"],
-        jobs["limit"],
-        (jobs["same"], jobs["gap"]),
-    )[0]
-
-
-def test_a_repeated_run_time_is_the_median() -> None:
-    """Mixing and calibrating would move the median off the value that the last two agree on."""
-    jobs = repeating(4000)
-    found = with_repeats(OnlineCorrection(WIDE, 2), jobs)
-    known = jobs["gap"] < 1.0
-    late = np.arange(4000) > 1000
-    np.testing.assert_array_equal(found[known & late, 1], jobs["same"][known & late])
-    assert (np.diff(found[late], axis=1) >= 0).all()
-    covered = coverage(np.exp(jobs["log_run"][late]), np.exp(found[late]), WIDE)
-    np.testing.assert_allclose(covered[[0, 2, 3]], (0.1, 0.8, 0.95), atol=0.03)
-    # Where run times do not repeat the median still keeps half of the jobs.
-    rest = late & ~known
-    assert abs((jobs["log_run"][rest] <= found[rest, 1]).mean() - 0.5) < 0.05
-
-
-def test_repeats_one_by_one_are_the_replay() -> None:
-    """A repeated run time would be forecast otherwise online than in the evaluation."""
-    jobs = repeating(300)
-    together = with_repeats(OnlineCorrection(WIDE, 2), jobs)
-    correction = OnlineCorrection(WIDE, 2)
-    ends: list[tuple[float, int, int]] = []
-    for i in range(300):
-        while ends and ends[0][0] <= jobs["issue"][i]:
-            _, j, number = heapq.heappop(ends)
-            correction.ended(number, float(jobs["log_run"][j]))
-        found, slip = correction.issue(
-            jobs["logs"][i],
-            str(jobs["owner"][i]),
-            int(jobs["cohort"][i]),
-            np.inf,
-            (jobs["same"][i], jobs["gap"][i]),
-        )
-        assert found.tobytes() == together[i].tobytes()
-        heapq.heappush(ends, (float(jobs["end"][i]), i, correction.submitted(slip)))
-
-
-def test_the_last_run_is_the_median_of_whoever_repeats() -> None:
-    """An owner whose runs repeat, though not twice in a row, would be forecast by the mixture."""
-    n = 4000
-    jobs = repeating(n)
-    rng = np.random.default_rng(5)
-    jobs["gap"] = np.full(n, np.inf)
-    jobs["same"] = rng.normal(6.0, 0.6, n)
-    mine = jobs["owner"] == "u1"
-    jobs["log_run"] = np.where(
-        mine, jobs["same"] + rng.normal(0.0, 0.05, n), rng.normal(6.0, 0.6, n)
-    )
-    found = with_repeats(OnlineCorrection(WIDE, 2), jobs)
-    taken = found[:, 1] == jobs["same"]
-    late = np.arange(n) > 1500
-    assert taken[late & mine].all()
-    assert taken[late & ~mine].mean() < 0.01
-
-
-@pytest.mark.parametrize(("middle", "taken"), [(5.0, True), (10.0, False)])
-def test_a_repeat_that_often_errs_by_factors_is_for_short_jobs_alone(
-    middle: float, taken: bool
-) -> None:
-    """Hours would be forecast as minutes, or the run time that most short jobs repeat be missed."""
-    n = 3000
-    jobs = repeating(n)
-    rng = np.random.default_rng(6)
-    jobs["gap"] = np.full(n, np.inf)
-    jobs["logs"] = jobs["logs"] - np.log(100.0) + middle
-    jobs["log_run"] = rng.normal(middle, 0.6, n)
-    often = rng.random(n) < 0.6
-    jobs["same"] = np.where(often, jobs["log_run"], middle + rng.choice([-2.5, 2.5], n))
-    found = with_repeats(OnlineCorrection(WIDE, 2), jobs)
-    late = np.arange(n) > 1500
-    assert float((found[late, 1] == jobs["same"][late]).mean()) == pytest.approx(
-        float(taken), abs=0.02
-    )
