@@ -188,9 +188,8 @@ def list_schedule(
     Returns
     -------
     start, end : int64 (tasks,)
+        ``FAR`` for a task for which no place was found: it takes none from the others.
     worker : int64 (pieces,)
-    failed : int
-        -1, or the first task for which no place was found.
     """
     tasks, workers = kind.shape[0], worker_class.shape[0]
     start = np.full(tasks, FAR, np.int64)
@@ -209,7 +208,7 @@ def list_schedule(
             since = end[link[p, BEFORE]] if link[p, SINCE] == 1 else start[link[p, BEFORE]]
             not_before = max(not_before, since + link[p, LAG])
         if not_before >= FAR:
-            return start, end, worker, i
+            continue
         row = kind[i]
         if shards[i] > 1:
             for w in range(workers):
@@ -221,7 +220,7 @@ def list_schedule(
                 counted, i,
             )  # fmt: skip
             if begin >= FAR:
-                return start, end, worker, i
+                continue
         else:
             best_score, begin, finish, best_w = np.inf, FAR, FAR, -1
             last_end_s, last_start_s, due_s = hard_end[i], last_start[i], deadline[i]
@@ -270,7 +269,7 @@ def list_schedule(
                 if better:
                     best_score, begin, finish, best_w = score, s, e, w
             if best_w < 0:
-                return start, end, worker, i
+                continue
             worker[shard_ptr[i]] = best_w
         start[i], end[i] = begin, finish
         makespan = max(makespan, finish)
@@ -292,4 +291,4 @@ def list_schedule(
             on[w] = True
             load_h[w] += share[row, w] * (finish - begin) / 3600.0
             most_load = max(most_load, load_h[w])
-    return start, end, worker, -1
+    return start, end, worker

@@ -53,14 +53,6 @@ class Room:
     devices: DeviceUse | None
 
     @cached_property
-    def is_bounded(self) -> bool:
-        """Whether a task may be refused for the time that is left to it."""
-        policy = self.request.policy
-        return (
-            policy.hard_deadlines or policy.max_wait_s is not None or policy.max_stretch is not None
-        )
-
-    @cached_property
     def head(self) -> Ints:
         """Before when no task can start for its release and its predecessors. Shape (tasks,)."""
         pending = self.request.snapshot.pending
@@ -156,7 +148,7 @@ class Room:
             return False, short
         if (most := self.most_together(i, task, may)) < task.shards:
             return False, _why_not_together(task, most)
-        if not self.is_bounded and self.has_enough_counted[i]:
+        if not self.request.policy.has_hard_bounds and self.has_enough_counted[i]:
             lasting = self.most_together(i, task, may & self.never_drains, task.shards)
             if lasting >= task.shards:
                 return None  # some time, everything else has ended
@@ -176,18 +168,18 @@ def unplaceable(room: Room, left_out: Mapping[str, str]) -> tuple[dict[str, str]
     unplanned: dict[str, str] = {}
     infeasible: dict[str, str] = {}
     failed = {f.id: f.outcome for f in snapshot.finished if f.outcome is not Outcome.COMPLETED}
-    at_ease = room.placed_some_time()
+    at_ease, has_bounds = room.placed_some_time(), room.request.policy.has_hard_bounds
     for i, task in enumerate(snapshot.pending):
         may_start = not task.depends and failed.keys().isdisjoint(task.after)
-        if may_start and at_ease[i] and task.shards == 1 and not room.is_bounded:
+        if may_start and at_ease[i] and task.shards == 1 and not has_bounds:
             continue
         if (fault := room.fault_of(i, task)) is not None:
             hard, reason = fault
             (infeasible if hard else unplanned)[task.id] = reason
-    _drop_successors(snapshot.pending, unplanned)
+    drop_successors(snapshot.pending, unplanned)
     if left_out:
         unplanned = {**left_out, **unplanned}
-        _drop_successors(snapshot.pending, unplanned)
+        drop_successors(snapshot.pending, unplanned)
     return unplanned, {t: why for t, why in infeasible.items() if t not in unplanned}
 
 
@@ -256,7 +248,7 @@ def _why_no_time(
     """Why a task finds no time even alone on the cluster; (whether a hard bound is why, text)."""
     held, tasks, policy = room.held, room.tasks, room.request.policy
     release = int(tasks["release"][i])
-    head = int(room.head[i]) if room.is_bounded else release
+    head = int(room.head[i]) if room.request.policy.has_hard_bounds else release
     first, lasts_s, is_open = FAR, 0, False
     for w in np.flatnonzero(may):
         d = int(durations[w])
@@ -298,7 +290,7 @@ def _why_no_time(
     )
 
 
-def _drop_successors(tasks: Sequence[Task], unplanned: dict[str, str]) -> None:
+def drop_successors(tasks: Sequence[Task], unplanned: dict[str, str]) -> None:
     """Add to `unplanned` every task that follows one of its tasks, at any distance."""
     if not unplanned:
         return

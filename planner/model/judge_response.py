@@ -113,8 +113,7 @@ def _planless_violations(request: PlanRequest, response: PlanResponse) -> Iterat
     if response.status is not Status.INFEASIBLE:
         return
     snapshot, policy = request.snapshot, request.policy
-    bounded = policy.hard_deadlines or policy.max_wait_s is not None
-    if bounded or policy.max_stretch is not None or snapshot.budgets:
+    if policy.has_hard_bounds or snapshot.budgets:
         return
     if any(worker.until_s is not None for worker in snapshot.workers):
         return

@@ -289,7 +289,8 @@ class PlanResponse:
     moved : tuple of str
         Pending tasks whose worker or start changed against the incumbent.
     unplanned : mapping of str to str
-        Tasks proven unplaceable, each with its reason.
+        Tasks proven unplaceable, each with its reason; where workers drain before all can end,
+        those too for which no room was found before.
     why : mapping of str to str
         For each task that waits: the constraint that holds it back.
     solver : str

@@ -255,7 +255,7 @@ class Controller:
     def _timed_anew(self, request: PlanRequest) -> Plan | None:
         if self.plan is None:
             return None
-        problem = encode(request.evolved(incumbent=self.plan))
+        problem = encode(request.evolved(incumbent=self.plan), self.unplanned)
         if problem.infeasible:
             return None
         snapshot = request.snapshot
@@ -347,7 +347,9 @@ class Controller:
         if made is None:
             return None
         left_out = {
-            task: reason for task, reason in self.hopeless().items() if task not in made.by_task
+            task: reason
+            for task, reason in {**self.unplanned, **self.hopeless()}.items()
+            if task not in made.by_task
         }
         found = evaluate(asked, made, unplanned=left_out)
         if not found.valid:

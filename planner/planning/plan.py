@@ -26,6 +26,7 @@ from plancast.planner.model.domain import RELATIVE_TOLERANCE, BadRequest, Plan
 from plancast.planner.model.evaluate import evaluate, relative_gap
 from plancast.planner.model.messages import AutoChoice, Budget, PlanRequest, PlanResponse, Status
 from plancast.planner.planning.choice import ASTAR_TASKS, CPSAT_TASKS, Chosen, choose, once_begun
+from plancast.planner.planning.in_part import may_be_planned_in_part, planned_in_part
 from plancast.planner.planning.isolation import OVERDUE_S, run_apart
 from plancast.planner.planning.preempt import preemptible, with_preemption
 from plancast.planner.planning.response import judged, respond
@@ -108,13 +109,29 @@ def plan(
             return plan_in_scenarios(
                 request, lambda r: plan(r, solver, observe=observe, **parameters)
             )
-        if preemptible(request):
-            return with_preemption(
-                request,
-                lambda r, out, o: plan_without_preemption(r, solver, o, parameters, left_out=out),
-                observe,
-            )
-        return plan_without_preemption(request, solver, observe, parameters)
+        began = time.perf_counter()
+        response = _whole(request, solver, observe, parameters)
+        if not may_be_planned_in_part(request, response):
+            return response
+
+        def search(part: PlanRequest, reserve_s: float) -> PlanResponse:
+            left = _left(request.budget, began, RESERVE_S + reserve_s)
+            return _whole(replace(part, budget=left), solver, observe, parameters)
+
+        return planned_in_part(request, response, search, began)
+
+
+def _whole(
+    request: PlanRequest, solver: str, observe: Observe | None, parameters: Mapping[str, Any]
+) -> PlanResponse:
+    """Plan all tasks of a request, and stop running ones where that is cheaper."""
+    if preemptible(request):
+        return with_preemption(
+            request,
+            lambda r, out, o: plan_without_preemption(r, solver, o, parameters, left_out=out),
+            observe,
+        )
+    return plan_without_preemption(request, solver, observe, parameters)
 
 
 def _refuse_with_modes(request: PlanRequest, solver: str) -> None:
@@ -218,6 +235,9 @@ def _searched(
     if not engines or contest.is_proven(bound) or interruption.asked():
         return status, bound, began
     budget = _left(request.budget, began, RESERVE * contest.slowest_s + RESERVE_S)
+    if first is None and budget.seconds is not None:
+        # What is left plans a part of the tasks, where that may be had.
+        budget = replace(budget, seconds=budget.seconds / 2.0)
     overdue = None
     if budget.seconds is not None:
         overdue = time.perf_counter() + budget.seconds + OVERDUE_S

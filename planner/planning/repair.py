@@ -25,6 +25,7 @@ from plancast.planner.model.evaluate import (
     moved_tasks,
 )
 from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse, Status
+from plancast.planner.planning.in_part import may_be_planned_in_part
 from plancast.planner.planning.plan import plan, plan_without_preemption, with_known_devices
 from plancast.planner.planning.preempt import preemptible, with_preemption
 from plancast.planner.planning.response import judged, respond
@@ -81,8 +82,10 @@ def repair(request: PlanRequest, *, judge: bool = True, **parameters: Any) -> Pl
         return _repaired_in_modes(request, parameters)
     warm(for_request(request, (LISTS, *NEEDS["repair"])))
     if preemptible(request):
-        return with_preemption(request, lambda asked, out, _: _repaired(asked, parameters, out))
-    return _repaired(request, parameters, judge=judge)
+        found = with_preemption(request, lambda asked, out, _: _repaired(asked, parameters, out))
+    else:
+        found = _repaired(request, parameters, judge=judge)
+    return plan(request) if may_be_planned_in_part(request, found) else found
 
 
 def _repaired_in_modes(request: PlanRequest, parameters: dict[str, Any]) -> PlanResponse:

@@ -110,3 +110,8 @@ class Policy:
             f"policy: move_tolerance_s is {self.move_tolerance_s}; it must be 0 or more",
         )
         check_times("policy", max_wait_s=self.max_wait_s, move_tolerance_s=self.move_tolerance_s)
+
+    @property
+    def has_hard_bounds(self) -> bool:
+        """Whether a plan may be refused for what a task's start or end would be."""
+        return self.hard_deadlines or self.max_wait_s is not None or self.max_stretch is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -19,6 +20,7 @@ from plancast.planner.arrays.list_schedule import (
 )
 from plancast.planner.arrays.modes import Choices
 from plancast.planner.arrays.problem import Ints, Problem, Schedule
+from plancast.planner.arrays.schedule import FAR
 from plancast.planner.model.domain import HOUR_S
 from plancast.planner.model.messages import Budget, Status
 from plancast.planner.solvers.base import Observe, Solution, at_least
@@ -73,30 +75,34 @@ class Greedy:
     ) -> Solution:
         """See ``Solver.solve``; `rng` and `incumbent` are not needed."""
         began = time.perf_counter()
-        pairs = max(1, len(problem.tasks) * len(problem.workers))
-        passes = [p for p in PASSES if p[0] != "smith" or waiting_costs(problem)]
-        if waiting_costs(problem):
-            for place, learned in LEARNED_PASSES.items():
-                passes.insert(place, learned)
-        passes = passes[: max(1 + waiting_costs(problem), self.work // pairs)]
-        keys = priorities(problem)
         best: Schedule | None = None
-        best_cost = float("inf")
-        for name, rule in passes:
+        best_cost, steps = float("inf"), 0
+        for order, rule in self.passes(problem):
             late = budget.seconds is not None and time.perf_counter() - began > budget.seconds
             if late and best is not None:
                 break
-            if name == LEARNED and name not in keys:
-                keys[name] = learned_priority(problem, WAITING)
-            order = priority_order(keys[name], problem.link_ptr, problem.before)
+            steps += 1
             schedule = schedule_in_order(problem, order, rule)
             if schedule is not None and (cost := problem.cost(schedule)) < best_cost:
                 best, best_cost = schedule, cost
                 if observe is not None:
                     observe(cost, float("-inf"))
         if best is None:
-            return Solution(Status.NO_PLAN_IN_TIME, steps=len(passes))
-        return Solution(Status.FEASIBLE, best, claimed=best_cost, steps=len(passes))
+            return Solution(Status.NO_PLAN_IN_TIME, steps=steps)
+        return Solution(Status.FEASIBLE, best, claimed=best_cost, steps=steps)
+
+    def passes(self, problem: Problem) -> Iterator[tuple[Ints, int]]:
+        """Orders in which the tasks are placed, each with the rule for the worker."""
+        pairs = max(1, len(problem.tasks) * len(problem.workers))
+        passes = [p for p in PASSES if p[0] != "smith" or waiting_costs(problem)]
+        if waiting_costs(problem):
+            for place, learned in LEARNED_PASSES.items():
+                passes.insert(place, learned)
+        keys = priorities(problem)
+        for name, rule in passes[: max(1 + waiting_costs(problem), self.work // pairs)]:
+            if name == LEARNED and name not in keys:
+                keys[name] = learned_priority(problem, WAITING)
+            yield priority_order(keys[name], problem.link_ptr, problem.before), rule
 
     def solve_modes(
         self,
@@ -134,11 +140,17 @@ class Greedy:
 
 def schedule_in_order(problem: Problem, order: Ints, rule: int) -> Schedule | None:
     """The list schedule of a topological order, or None where a task finds no place."""
+    schedule = place_in_order(problem, order, rule)
+    return None if (schedule.start >= FAR).any() else schedule
+
+
+def place_in_order(problem: Problem, order: Ints, rule: int) -> Schedule:
+    """The same with the tasks that find a place; ``FAR`` is the start of the others."""
     # An hour of end time costs a worker's part of an hour of everything that is priced
     # by time, so that a free worker is not filled forever.
     tie = HOUR_S * (problem.rates.end + problem.rates.wait) / len(problem.workers) + 1e-6
     spare = problem.spare_profile()
-    start, end, worker, failed = list_schedule(
+    start, end, worker = list_schedule(
         order, rule, tie, *problem.profile(), problem.demand, problem.release,
         problem.raw_release, problem.deadline, problem.hard_end, problem.last_start,
         problem.max_stretch, problem.weight, problem.shards, problem.shard_ptr, problem.gang,
@@ -147,8 +159,6 @@ def schedule_in_order(problem: Problem, order: Ints, rule: int) -> Schedule | No
         problem.last_end.copy(), problem.on.copy(), problem.load_h.copy(), problem.rates,
         spare, _fits(problem),
     )  # fmt: skip
-    if failed >= 0:
-        return None
     held = None
     if spare is not None and problem.tells_apart:
         held = spare.devices.held[: len(worker), HELD]

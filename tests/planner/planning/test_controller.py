@@ -348,6 +348,22 @@ def test_a_new_task_is_planned_in_and_an_impossible_one_not_asked_for_again() ->
     assert "huge" not in mind.plan.by_task
 
 
+@pytest.mark.parametrize(("runs_s", "ran"), [(50, 2), (25, 3)], ids=["as said", "half"])
+def test_what_had_no_room_before_the_drain_runs_once_there_is(runs_s: int, ran: int) -> None:
+    """One task too many would leave a worker idle that has time for the others."""
+    worker = Worker("a", {"cpu": 1000}, until_s=100)
+    tasks = tuple(Task(f"t{k}", {"cpu": 1000}) for k in range(6))
+    estimates = {t.id: {"*": DurationEstimate.certain(50)} for t in tasks}
+    mind = Controller(PlanRequest("r", Snapshot(1, 0, (worker,), tasks), estimates), STEPS)
+    assert think(mind) is Choice.REPLAN
+    assert len(mind.unplanned) == 4
+    assert think(mind) is Choice.KEEP
+    assert mind.kept() is not None
+    done = carry_out(mind, {t.id: runs_s for t in tasks}, {})
+    assert len(done) == ran  # the last one needs the 50 s that it was expected to take
+    assert max(row.end_s for row in done) <= 100
+
+
 def test_a_failed_predecessor_holds_its_successors_back_for_good() -> None:
     """A task could start although what it needs was never made."""
     worker = Worker("a", {"cpu": 1000})
