@@ -428,8 +428,7 @@ def _assignment_violations(
         yield wrong(
             kind.WRONG_DURATION, f"runs for {end_s - start_s} s, its estimate says {duration} s"
         )
-    policy = request.policy
-    if policy.hard_deadlines or policy.max_wait_s is not None or policy.max_stretch is not None:
+    if request.policy.has_hard_bounds:
         yield from _bound_violations(request, assignment, of)
 
 
