@@ -54,7 +54,7 @@ def require_open(problem: Problem) -> None:
         raise NotSuited("has gangs")
     if len(problem.busy_worker) or len(problem.shut_worker):
         raise NotSuited("has running tasks, or workers that are not always open")
-    if policy.hard_deadlines or policy.max_wait_s is not None or policy.max_stretch is not None:
+    if policy.has_hard_bounds:
         raise NotSuited("has hard bounds")
 
 
