@@ -1,9 +1,9 @@
 """The decorators of kernels, and where their machine code is kept; one ``Kernels`` a package.
 
 numba's cache does not notice that a function of another file has changed. So the machine code
-lies in a folder named by a digest of all files with kernels: whatever changes in one of them,
-everything is compiled anew, once, and kernels may call kernels of other files. Equal sources
-share a folder, wherever they are installed.
+lies in a folder named by a digest of all files with kernels, or with records that kernels may
+take: whatever changes in one of them, everything is compiled anew, once, and kernels may call
+kernels of other files. Equal sources share a folder, wherever they are installed.
 
 The folder is ``$NUMBA_CACHE_DIR/planner-<digest>``, or lies in the user's cache folder. Kernels
 are kept as pickles, so it must belong to the user and to nobody else; where no such folder can be
@@ -41,7 +41,10 @@ SMALL = 10_000
 NOTED = "PLANCAST_KERNEL_CACHE_NOTED"
 """Set once the user knows that nothing is kept, so that child processes do not repeat it."""
 
-_HAS_KERNELS = re.compile(r"^from \S*\bjit import .*\b(?:brief|inner|kernel)\b", re.MULTILINE)
+_HAS_KERNELS = re.compile(
+    r"^from \S*\bjit import .*\b(?:brief|inner|kernel)\b|^class \w+\(NamedTuple\)", re.MULTILINE
+)
+"""Of a file that defines kernels, or records: a kernel reads their fields by place, not by name."""
 _lock = threading.Lock()
 
 
@@ -88,13 +91,13 @@ class Kernels:
 
     @cached_property
     def files(self) -> list[Path]:
-        """The files of the package that define kernels, sorted."""
+        """The files of the package that define kernels or records, sorted."""
         files = sorted(self.package.rglob("*.py"))
         return [path for path in files if _HAS_KERNELS.search(path.read_text(encoding="utf-8"))]
 
     @cached_property
     def digest(self) -> str:
-        """Digest of all files with kernels, and of what compiles them."""
+        """Digest of all files with kernels or records, and of what compiles them."""
         found = hashlib.sha256(f"{numba.__version__} {sys.version}".encode())
         for file in (__file__, jit_compiler.__file__):
             found.update(Path(file).read_bytes())

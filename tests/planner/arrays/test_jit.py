@@ -81,6 +81,22 @@ def test_a_changed_helper_in_another_file_is_seen(toy: Path, tmp_path: Path) -> 
     assert all(f.stat().st_mode & 0o777 == 0o700 for f in folders)
 
 
+def test_a_changed_record_in_another_file_is_seen(toy: Path, tmp_path: Path) -> None:
+    """A kernel would read one field of a record in the place of another."""
+    cache, record = str(tmp_path / "cache"), toy / "planner" / "record.py"
+    text = "from typing import NamedTuple\n\n\nclass Pair(NamedTuple):\n    {}: int\n    {}: int\n"
+    record.write_text(text.format("first", "second"))
+    caller = toy / "planner" / "caller.py"
+    caller.write_text(
+        "from planner.jit import kernel\nfrom planner.record import Pair\n\n\n"
+        "@kernel\ndef called(pair):\n    return pair.first\n"
+    )
+    ask = "from planner.caller import Pair, called; print(called(Pair(1, 2)))"
+    assert run(toy, ask, NUMBA_CACHE_DIR=cache).stdout == "1\n"
+    record.write_text(text.format("second", "first"))
+    assert run(toy, ask, NUMBA_CACHE_DIR=cache).stdout == "2\n"
+
+
 def test_without_a_safe_folder_nothing_is_kept_and_one_line_says_so(
     toy: Path, tmp_path: Path
 ) -> None:
