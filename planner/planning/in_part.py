@@ -27,10 +27,10 @@ ENCODINGS = 4.0
 """So many times what arrays of the request take is kept for what fits beside a plan."""
 
 
-def may_be_planned_in_part(request: PlanRequest, response: PlanResponse) -> bool:
-    """Whether there is no plan, and that workers drain may be why."""
+def may_be_planned_in_part(request: PlanRequest) -> bool:
+    """Whether that workers drain may be why there is no plan of all tasks."""
     snapshot = request.snapshot
-    if response.plan is not None or request.policy.has_hard_bounds or snapshot.has_modes:
+    if request.policy.has_hard_bounds or snapshot.has_modes:
         return False
     return any(worker.until_s is not None for worker in snapshot.workers)
 

@@ -109,10 +109,10 @@ def plan(
             return plan_in_scenarios(
                 request, lambda r: plan(r, solver, observe=observe, **parameters)
             )
-        began = time.perf_counter()
         response = _whole(request, solver, observe, parameters)
-        if not may_be_planned_in_part(request, response):
+        if response.plan is not None or not may_be_planned_in_part(request):
             return response
+        began = time.perf_counter() - response.wall_s  # without what was compiled
 
         def search(part: PlanRequest, reserve_s: float) -> PlanResponse:
             left = _left(request.budget, began, RESERVE_S + reserve_s)
@@ -235,8 +235,8 @@ def _searched(
     if not engines or contest.is_proven(bound) or interruption.asked():
         return status, bound, began
     budget = _left(request.budget, began, RESERVE * contest.slowest_s + RESERVE_S)
-    if first is None and budget.seconds is not None:
-        # What is left plans a part of the tasks, where that may be had.
+    if first is None and budget.seconds is not None and may_be_planned_in_part(request):
+        # The other half is for a plan of a part of the tasks.
         budget = replace(budget, seconds=budget.seconds / 2.0)
     overdue = None
     if budget.seconds is not None:

@@ -85,7 +85,9 @@ def repair(request: PlanRequest, *, judge: bool = True, **parameters: Any) -> Pl
         found = with_preemption(request, lambda asked, out, _: _repaired(asked, parameters, out))
     else:
         found = _repaired(request, parameters, judge=judge)
-    return plan(request) if may_be_planned_in_part(request, found) else found
+    if found.plan is None and may_be_planned_in_part(request):
+        return plan(request)
+    return found
 
 
 def _repaired_in_modes(request: PlanRequest, parameters: dict[str, Any]) -> PlanResponse:

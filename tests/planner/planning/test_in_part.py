@@ -13,6 +13,9 @@ from plancast.planner.model.judge_response import validate_response
 from plancast.planner.model.messages import Budget, PlanRequest, Status
 from plancast.planner.planning.in_part import NO_ROOM
 from plancast.planner.planning.plan import plan
+from plancast.planner.solvers.base import Solution
+from plancast.planner.solvers.greedy.greedy import Greedy
+from plancast.planner.solvers.lns.lns import LargeNeighbourhood
 from tests.conftest import spans
 from tests.oracles.brute_force import optimum
 from tests.oracles.random_requests import random_request
@@ -48,6 +51,38 @@ def test_what_finds_room_is_planned_and_nothing_else_would(seeds: range) -> None
         elif response.plan is None and len(response.unplanned) < len(request.snapshot.pending):
             assert optimum(request, response.unplanned) is None, seed
     assert in_part > len(seeds) / 20
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_part_is_planned_over_scenarios_too(seed: int) -> None:
+    """Plans with a model are made so; each level of the forecasts might leave out another part."""
+    request = generate_batch(12, generate_cluster(2, seed), seed, gang_share=0.1)
+    policy = replace(request.policy, scenarios=(0.3, 0.5, 0.9))
+    request = draining(replace(request, policy=policy, budget=Budget(None, 30)), 1_500)
+    response = plan(request)
+    assert response.plan is not None
+    assert validate_response(request, response) == []
+
+
+@pytest.mark.parametrize(("drains", "bounded"), [(True, False), (True, True), (False, True)])
+def test_half_of_the_budget_is_kept_where_a_part_may_be_planned(
+    drains: bool, bounded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a hard bound is in the way, an engine that finds a plan would have half as long."""
+    given = []
+
+    def nothing(*_: object, budget: Budget, **__: object) -> Solution:
+        given.append(budget.seconds)
+        return Solution(Status.NO_PLAN_IN_TIME)
+
+    monkeypatch.setattr(Greedy, "solve", nothing)
+    monkeypatch.setattr(LargeNeighbourhood, "solve", nothing)
+    request = generate_batch(40, generate_cluster(4, 0), 0)
+    policy = Policy(max_wait_s=10**6) if bounded else Policy()
+    request = replace(request, policy=policy, budget=Budget(8.0))
+    plan(draining(request, 10**6) if drains else request, "lns")
+    halved = given[1] is not None and given[1] < 4.0
+    assert halved == (drains and not bounded)
 
 
 def test_the_tasks_that_matter_more_are_planned() -> None:
