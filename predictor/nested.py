@@ -1,8 +1,9 @@
-"""JSON and YAML as values, from files that nobody vouches for: too deep a nesting is a fault."""
+"""JSON and YAML as values, from files that nobody vouches for."""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import yaml
@@ -10,9 +11,11 @@ import yaml
 DEEPEST = 100
 """Levels of lists and mappings that a YAML file may have; ours have 10."""
 
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
 
 def json_value(text: str | bytes) -> Any:
-    """What a JSON text says.
+    """What a JSON text says; half of a character, which UTF-8 cannot write, reads as U+FFFD.
 
     Parameters
     ----------
@@ -24,7 +27,11 @@ def json_value(text: str | bytes) -> Any:
         Where it is no JSON (``json.JSONDecodeError``), or nested too deeply to be read.
     """
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        if _ESCAPED_SURROGATE.search(text if isinstance(text, str) else text.decode()):
+            units = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass")
+            value = json.loads(units.decode("utf-16", "replace"))
+        return value
     except RecursionError:
         raise ValueError("its lists and objects are nested too deeply") from None
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from rich.table import Table
 
 from plancast.planner.model.domain import BadRequest
@@ -32,8 +33,24 @@ Seed = Annotated[int, typer.Option(help="Seed of all that is left to chance.", m
 PIPED_WIDTH = 110
 """Columns of a table that goes into a pipe or a file, where there is no screen to fit."""
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
-stderr = Console(stderr=True, highlight=False)
+
+class _Console(Console):
+    """Sends a terminal nothing but text: names of tasks and users are other people's."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Pieces of text to be shown."""
+        for segment in super().render(renderable, options):
+            if not segment.control and not segment.text.isprintable():
+                text = "".join(c for c in segment.text if c.isprintable() or c == "\n")
+                yield segment._replace(text=text)
+            else:
+                yield segment
+
+
+console = _Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+stderr = _Console(stderr=True, highlight=False)
 
 
 def print_json(facts: Any) -> None:

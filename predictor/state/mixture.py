@@ -25,6 +25,7 @@ from plancast.predictor.state.repeats import (
     costly,
     learn_cost,
     learn_gain,
+    part_of_way,
     repeats,
     within,
 )
@@ -107,8 +108,7 @@ def _blend(
 def _doubt(state: State, settings: Settings, k: int) -> float:
     """How far level k is left uncalibrated, from 0 to 1."""
     cost = 1.0 - state.plain_loss[0, k] / max(state.plain_loss[1, k], 1e-9)
-    share = (cost - settings.doubt_from) / (settings.doubt_to - settings.doubt_from)
-    return min(max(share, 0.0), 1.0)
+    return part_of_way(cost, settings.doubt_from, settings.doubt_to)
 
 
 @kernel

@@ -28,6 +28,12 @@ TAKEN, IDLE = 1, 2
 
 
 @inner
+def part_of_way(value: float, begin: float, end: float) -> float:
+    """How far a value is on the way from one to another, from 0 to 1."""
+    return min(max((value - begin) / (end - begin), 0.0), 1.0)
+
+
+@inner
 def _gain(state: State, settings: Settings, owner: int, kind: int) -> float:
     """By how much the last run time of the same beats the median for an owner, log seconds."""
     gain, weight = settings.gain_prior * state.gain[kind], settings.gain_prior
@@ -92,8 +98,7 @@ def costly(
     without, loss = state.repeat_loss[side, length]
     known = min(state.repeat_count[side, length], settings.memory)
     cost = (1.0 - without / max(loss, 1e-9)) * known / (known + MIN_COHORT)
-    share = (cost - settings.cost_from) / (settings.cost_to - settings.cost_from)
-    return min(max(share, 0.0), 1.0)
+    return part_of_way(cost, settings.cost_from, settings.cost_to)
 
 
 @inner

@@ -112,3 +112,18 @@ def test_harmed_files_are_planned_or_refused_in_one_sentence(
         elif codes[-1] == 0:
             assert call("validate", *asked, "plan.json") == 0, (seed, capsys.readouterr())
     assert min(codes.count(0), codes.count(2)) > len(codes) / 20
+
+
+def test_names_reach_a_terminal_as_text_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever names a task could clear the screen of who plans it, or write what is not so."""
+    monkeypatch.chdir(tmp_path)
+    names = ["\x1b[2Ja", "\u202eb", "\x9bc", "d\ud800"]
+    tasks = [{"id": name, "cpus": 1 + 9 * k % 2, "requested_s": 60} for k, name in enumerate(names)]
+    write({"tasks.json": tasks, "cluster.yaml": {"workers": [{"id": "w", "cpus": 4}]}}, tmp_path)
+    asked = ("plan", "tasks.json", "--cluster", "cluster.yaml", "--solver", "greedy")
+    assert call(*asked, "-o", "plan.csv") == 0
+    shown, said = capsys.readouterr()
+    assert "[2Ja" in shown
+    assert (shown + said).replace("\n", "").isprintable()

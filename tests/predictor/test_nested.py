@@ -36,6 +36,15 @@ def test_yaml_may_be_nested_so_deep_and_no_deeper(loader: type[object]) -> None:
             yaml_value(text, loader)
 
 
+def test_half_of_a_character_is_read_as_what_utf_8_can_write() -> None:
+    """One name of a log could not be written to any file, nor any plan with that task."""
+    text = r'{"half \ud800": ["\ude00\ud83d", "\ud83d\ude00", "\\ud800", 1.5, NaN, null, true]}'
+    for written in (text, text.encode()):
+        ((name, found),) = json_value(written).items()
+        assert (name, found[:4]) == ("half \ufffd", ["\ufffd\ufffd", "\U0001f600", "\\ud800", 1.5])
+        assert found[5:] == [None, True]
+
+
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "9" * 5_000, "[1", b"\xff"])
 def test_json_that_cannot_be_read_is_a_value_error(text: str | bytes) -> None:
     """A RecursionError would pass by whoever expects bad JSON."""
