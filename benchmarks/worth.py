@@ -4,6 +4,8 @@ Run with ``make bench-worth`` or ``python -m benchmarks.worth [LOG ...]``. Write
 ``docs/benchmarks/worth.json``, ``worth_costs.json`` (what each batch cost) and ``worth.md``; a log
 that stands in the first is not run again unless it is named. What is interrupted goes on where it
 was: the model and each batch are kept in ``data/interim/bench-worth`` until their log is done.
+``--seed`` learns other models: what batches cost with them goes into ``worth_seeds.json``, and
+the pooled figures onto the page.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ DATA = ROOT.parent / "shared" / "data"
 COLUMNS = ROOT / "data" / "columns"
 KEPT = ROOT / "docs" / "benchmarks" / "worth.json"
 COSTS = ROOT / "docs" / "benchmarks" / "worth_costs.json"
+SEEDS = ROOT / "docs" / "benchmarks" / "worth_seeds.json"
 CELLS = ROOT / "data" / "interim" / "bench-worth"
 PAGE = ROOT / "docs" / "benchmarks" / "worth.md"
 
@@ -168,8 +171,8 @@ class Kept(MutableMapping[str, Any]):
         return len(self.cells)
 
 
-def run(name: str, log: Log, batches: int, seconds: float) -> dict[str, Any]:
-    """The facts of one log, with the processor time that they took.
+def run(name: str, log: Log, batches: int, seconds: float, seed: int) -> dict[str, Any]:
+    """The facts of one log with a model of a seed, and the processor time that they took.
 
     Raises
     ------
@@ -183,13 +186,13 @@ def run(name: str, log: Log, batches: int, seconds: float) -> dict[str, Any]:
         read = read.iloc[-log.rows :].reset_index(drop=True)
         read.attrs = attrs
     found = material(name, replayed_ends(read), waits=has_waits(read), procs=None, batches=batches)
-    folder = CELLS / name
+    folder = CELLS / f"{name}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     kept = Kept(folder / f"{batches}.jsonl")
     model = None
     if found.queues:
         if not (folder / "model").exists():
-            RuntimePredictor(LEVELS, seed=0).fit(found.train).save(folder / "model")
+            RuntimePredictor(LEVELS, seed=seed).fit(found.train).save(folder / "model")
         model = RuntimePredictor.load(folder / "model")
 
     def tell(done: float, text: str) -> None:
@@ -291,7 +294,24 @@ def targets(kept: dict[str, dict[str, Any]], costs: dict[str, dict[str, list[flo
     return [*lines, "", said, ""]
 
 
-def page(kept: dict[str, dict[str, Any]], costs: dict[str, dict[str, list[float]]]) -> str:
+def other_seeds(costs: dict[str, dict[str, dict[str, list[float]]]]) -> list[str]:
+    """Lines of the page: the pooled figures with models of other seeds."""
+    asked = TARGETS[:2]
+    lines = ["| seed of the models | logs | " + " | ".join(t.text for t in asked) + " |"]
+    lines.append("|---" * (2 + len(asked)) + "|")
+    for seed, found in costs.items():
+        figures = [figure for t in asked if (figure := pooled(t, found)) is not None]
+        if len(figures) == len(asked):
+            cells = " | ".join(_interval(figure) for figure in figures)
+            lines.append(f"| {seed} | {figures[0]['logs']} | {cells} |")
+    return [*lines, ""]
+
+
+def page(
+    kept: dict[str, dict[str, Any]],
+    costs: dict[str, dict[str, list[float]]],
+    seeds: dict[str, dict[str, dict[str, list[float]]]],
+) -> str:
     """The page, logs sorted by what ``auto`` wins."""
     found = {name: f for name, f in kept.items() if f["queues"]}
     order = sorted(found, key=lambda n: found[n]["auto_against_best_rule"]["mean"])
@@ -324,6 +344,7 @@ def page(kept: dict[str, dict[str, Any]], costs: dict[str, dict[str, list[float]
         "",
     ]
     lines += targets(found, costs)
+    lines += other_seeds({"0": costs, **seeds}) if seeds else []
     lines += [
         "## Against the baseline",
         "",
@@ -375,6 +396,7 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=float("inf"), help="of processor time; then it stops"
     )
+    parser.add_argument("--seed", type=int, default=0, help="of the models")
     asked = parser.parse_args()
     kept = _read(KEPT)
     for name, log in LOGS.items():
@@ -385,18 +407,28 @@ def main() -> None:
             continue
         print(name, flush=True)
         try:
-            facts = run(name, log, asked.batches or log.batches, asked.seconds)
+            facts = run(name, log, asked.batches or log.batches, asked.seconds, asked.seed)
         except TimeUp:
             print(f"{name}: time is up; run again to go on")
             return
         print(facts["verdict"], flush=True)
         # Another run may have written meanwhile.
+        if asked.seed:
+            seeds = _read(SEEDS)
+            seeds.setdefault(str(asked.seed), {})[name] = costs_of(facts)
+            write_text_atomic(SEEDS, _costs_text(seeds))
+            continue
         costs = _read(COSTS) | {name: costs_of(facts)}
         kept = _read(KEPT) | {name: facts}
-        lines = ",\n".join(f"{json.dumps(n)}: {json.dumps(costs[n])}" for n in LOGS if n in costs)
-        write_text_atomic(COSTS, f"{{\n{lines}\n}}\n")
+        write_text_atomic(COSTS, _costs_text({n: costs[n] for n in LOGS if n in costs}))
         write_text_atomic(KEPT, json.dumps(kept, indent=1, sort_keys=True) + "\n")
-    write_text_atomic(PAGE, page({n: kept[n] for n in LOGS if n in kept}, _read(COSTS)))
+    found = {n: kept[n] for n in LOGS if n in kept}
+    write_text_atomic(PAGE, page(found, _read(COSTS), _read(SEEDS)))
+
+
+def _costs_text(costs: dict[str, Any]) -> str:
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(costs[name])}" for name in costs)
+    return f"{{\n{lines}\n}}\n"
 
 
 def _read(path: Path) -> dict[str, Any]:
