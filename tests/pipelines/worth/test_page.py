@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.worth import COSTS, KEPT, LOGS, PAGE, Kept, Target, page, pooled
+from benchmarks.worth import COSTS, KEPT, LOGS, PAGE, SEEDS, Kept, Target, page, pooled
 
 AUTO = Target("auto against requests", "auto", "open_requested", -0.08)
 
@@ -37,8 +37,9 @@ def test_batches_are_drawn_in_pairs() -> None:
 
 def test_the_page_is_of_the_kept_figures() -> None:
     """The page would show other figures than were found, or one that was written by hand."""
-    kept, costs = (json.loads(path.read_text()) for path in (KEPT, COSTS))
-    assert page({name: kept[name] for name in LOGS if name in kept}, costs) == PAGE.read_text()
+    kept, costs, seeds = (json.loads(path.read_text()) for path in (KEPT, COSTS, SEEDS))
+    shown = {name: kept[name] for name in LOGS if name in kept}
+    assert page(shown, costs, seeds) == PAGE.read_text()
     for name, facts in kept.items():
         if facts["queues"]:
             assert {len(c) for c in costs[name].values()} == {facts["n"]}
