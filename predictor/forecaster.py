@@ -87,9 +87,9 @@ class Questions:
         """Number of jobs."""
         return len(self.requested_s)
 
-    def part(self, rows: NDArray[np.int64]) -> Questions:
-        """Some of the jobs, in the order of `rows`."""
-        places = rows.tolist()
+    def part(self, rows: NDArray[np.int64] | slice) -> Questions:
+        """Some of the jobs, in the order of `rows`; of a slice, without a copy of the arrays."""
+        places = range(len(self))[rows] if isinstance(rows, slice) else rows.tolist()
         return Questions(
             self.matrix[rows],
             self.ladders_s[rows],

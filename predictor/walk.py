@@ -154,17 +154,17 @@ def walk_forward(
         forecaster, questions, timeline, warm, rows, progress
     )
     began = time.perf_counter()
-    after = np.arange(warm, len(jobs))
+    # By slices: a copy of what was asked would be as large as all else.
     corrected = forecaster.replay(
-        questions.part(after),
-        logs[after],
-        limits[after],
-        timeline.log_run[after],
-        timeline.submit[after],
-        np.where(timeline.usable, timeline.known, np.nan)[after],
+        questions.part(slice(warm, None)),
+        logs[warm:],
+        limits[warm:],
+        timeline.log_run[warm:],
+        timeline.submit[warm:],
+        np.where(timeline.usable, timeline.known, np.nan)[warm:],
     )
     quantiles = np.full((len(jobs), len(inner)), np.nan)
-    quantiles[after] = np.exp(corrected)
+    quantiles[warm:] = np.exp(corrected)
     predict_s += time.perf_counter() - began
     survivors = forecaster.remaining.replay(
         quantiles,

@@ -76,6 +76,18 @@ def test_row_by_row_is_the_walk() -> None:
     np.testing.assert_allclose(found[known], walk.quantiles_s[known], rtol=1e-4)
 
 
+def test_jobs_in_a_row_are_not_copied() -> None:
+    """A walk over a large log would hold all that is asked twice."""
+    log = toy_log(60)
+    made = OnlineForecaster(LEVELS, FeatureBuilder().fit(log), trees=TREES)
+    asked = made.questions(log, made.builder.new_history())
+    taken, copied = asked.part(slice(20, None)), asked.part(np.arange(20, 60))
+    assert np.shares_memory(taken.matrix, asked.matrix)
+    assert np.shares_memory(taken.ladders_s, asked.ladders_s)
+    for name in ("matrix", "ladders_s", "requested_s", "queues", "owners", "cold"):
+        np.testing.assert_array_equal(getattr(taken, name), getattr(copied, name))
+
+
 def test_drift_is_seen_at_the_same_submission(monkeypatch: pytest.MonkeyPatch) -> None:
     """The walk would refit on drift sooner or later than production does."""
     monkeypatch.setattr(module, "DRIFT_JOBS", 25)
