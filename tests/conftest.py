@@ -44,6 +44,15 @@ def spans(few: range, many: range) -> list[Any]:
     return [pytest.param(few, id="few"), pytest.param(many, id="many", marks=slow)]
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits comes first: one test process waits then, while the others keep the cores busy.
+
+    Each process begins with tests that lie side by side, and takes others' last ones when done.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("waits") is None)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Callable[[str], Path]:
     """Path of a third-party file under ../shared/data, or a skip that names it."""

@@ -116,8 +116,11 @@ def energy_price(prices: Prices, worker: Worker, at_s: int) -> float:
 
 
 def energy_paid(prices: Prices, worker: Worker, watts: float, start_s: int, end_s: int) -> float:
-    """What so many watts cost, second by second."""
-    per_kwh = sum(energy_price(prices, worker, second) for second in range(start_s, end_s))
+    """What so many watts cost, second by second where rates go by the hour."""
+    if isinstance(worker.carbon_kg_per_kwh, Hourly) or isinstance(worker.price_per_kwh, Hourly):
+        per_kwh = sum(energy_price(prices, worker, second) for second in range(start_s, end_s))
+    else:
+        per_kwh = max(0, end_s - start_s) * energy_price(prices, worker, start_s)
     return watts * per_kwh / WATT_SECONDS_PER_KWH
 
 

@@ -21,6 +21,7 @@ from plancast.pipelines.cli import main
 from plancast.pipelines.inputs.config import Config, Paths, load_config
 from tests.conftest import ROOT, made_once
 from tests.pipelines.charts.opened import Opened
+from tests.pipelines.engines.inside import Inside, running_slurm
 
 PARAMS = """
 name: tiny
@@ -100,6 +101,13 @@ def store_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_store: Pa
     shutil.copy(mlflow_store, target)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Inside]:
+    """A real Slurm, which every test leaves with its nodes up and no job of its own."""
+    with running_slurm() as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,7 @@ from plancast.planner.model.domain import DurationEstimate, Outcome, Snapshot, T
 from plancast.planner.model.messages import Budget, PlanRequest
 from plancast.planner.planning.controller import ControlPolicy
 
-pytestmark = [pytest.mark.xdist_group("dask"), pytest.mark.timeout(1_800)]
+pytestmark = [pytest.mark.waits, pytest.mark.timeout(1_800)]
 TWO = (Worker("w0", {"cpu": 2000}), Worker("w1", {"cpu": 2000}))
 QUICK = ControlPolicy(repair_budget=Budget(None, 20), replan_budget=Budget(None, 20))
 
@@ -452,6 +452,7 @@ def stop_left_over(folder: Path) -> None:
             process.kill()
 
 
+@pytest.mark.slow
 def test_a_master_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     """A kill between two writes could lose a task, or run it twice."""
     try:

@@ -18,7 +18,7 @@ import pytest
 from plancast.pipelines.engines.dask import DaskEngine, local_cluster, wait_for
 from plancast.planner.model.domain import Worker
 
-pytestmark = pytest.mark.xdist_group("dask")
+pytestmark = pytest.mark.waits
 ONE = (Worker("w0", {"cpu": 1000}),)
 
 

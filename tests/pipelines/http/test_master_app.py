@@ -64,7 +64,7 @@ class Running:
 
 
 @contextmanager
-def staying(state: Path, speed: float = 60.0) -> Iterator[Running]:
+def staying(state: Path, speed: float = 60.0, ends_s: int = 5) -> Iterator[Running]:
     """A master before a simulated cluster on a fast clock."""
     request = PlanRequest("m", Snapshot(0, 0, WORKERS), {}, Policy())
     service = Service(State(state), Settings(request, "sim", ENGINES["sim"], QUICK, speed=speed),
@@ -72,7 +72,7 @@ def staying(state: Path, speed: float = 60.0) -> Iterator[Running]:
     servers: list[uvicorn.Server] = []
     served = create_master_app(service, token=TOKEN, ending=lambda: servers[0].should_exit)
     config = uvicorn.Config(served, port=0, log_level="error", lifespan="on", http=TimedProtocol,
-                            timeout_graceful_shutdown=5)  # fmt: skip
+                            timeout_graceful_shutdown=ends_s)  # fmt: skip
     server = uvicorn.Server(config)
     servers.append(server)
     thread = threading.Thread(target=server.run)
@@ -471,7 +471,7 @@ def test_what_is_not_written_down_when_the_server_ends_may_be_sent_again(
         return Future()
 
     monkeypatch.setattr(Desk, "put", never)
-    with staying(tmp_path / "m.db") as found:
+    with staying(tmp_path / "m.db", ends_s=1) as found:
         asks = threading.Thread(target=submit, args=(found,))
         asks.start()
         waits.wait()

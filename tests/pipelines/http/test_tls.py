@@ -75,6 +75,14 @@ def test_what_cannot_be_shown_is_refused_before_anything_listens(tmp_path: Path)
             Certificate.of(*wrong)
 
 
+QUICK = """
+from plancast.pipelines.cli import main
+from plancast.pipelines.http import connections
+connections.HEADER_S = 3.0
+main()
+"""
+
+
 class Master:
     """A master that speaks HTTPS, in a process of its own."""
 
@@ -83,7 +91,7 @@ class Master:
         self.certificate, key = pair(folder, "master")
         write_cluster(ClusterFile((Worker("w", {"cpu": 1000}),)), folder / "cluster.yaml")
         command = [
-            sys.executable, "-m", "plancast.pipelines.cli", "master", "serve", "--cluster",
+            sys.executable, "-c", QUICK, "master", "serve", "--cluster",
             str(folder / "cluster.yaml"), "--state", str(self.state), "--json", "--speed", "60",
             "--tls-cert", str(self.certificate), "--tls-key", str(key),
         ]  # fmt: skip
@@ -156,7 +164,7 @@ def test_a_note_trusts_one_certificate_alone(master: Master, tmp_path: Path) -> 
 def test_a_handshake_that_does_not_come_is_not_waited_for(master: Master) -> None:
     """Connections that say nothing would be open files for a minute each."""
     address = urllib.parse.urlsplit(master.url)
-    with socket.create_connection((address.hostname, address.port), timeout=40) as silent:
+    with socket.create_connection((address.hostname, address.port), timeout=30) as silent:
         assert silent.recv(1) == b""
 
 

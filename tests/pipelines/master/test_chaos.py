@@ -20,11 +20,9 @@ from plancast.pipelines.master.desk import Clash
 from plancast.pipelines.master.state import OPEN
 from plancast.pipelines.master.tables import tasks
 from tests.conftest import ROOT, cases
-from tests.pipelines.engines.test_slurm_real import Inside, slurm
+from tests.pipelines.engines.inside import Inside
 from tests.pipelines.master.postgres import HOMES
 from tests.pipelines.master.test_living import QUICK, START_S, WORKERS, Town
-
-__all__ = ["slurm"]  # a fixture
 
 SECONDS = float(os.environ.get("PLANCAST_CHAOS_SECONDS", "3600"))
 """How long faults befall the real engines in the slow tests; an hour for all three of them."""
@@ -253,7 +251,7 @@ def chaos(engine: str, share: float, *more: str, before: tuple[str, ...] = ()) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 1_800)
-@pytest.mark.xdist_group("dask")
+@pytest.mark.waits
 def test_chaos_on_dask() -> None:
     """Masters, workers and schedulers are killed and stopped, the disk is full, clocks step."""
     chaos("dask", 0.3)
@@ -261,7 +259,7 @@ def test_chaos_on_dask() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 1_800)
-@pytest.mark.xdist_group("dask")
+@pytest.mark.waits
 def test_chaos_on_dask_with_two_masters_on_postgresql() -> None:
     """The same where one takes over from the other, and their database crashes."""
     if not any((home / "initdb").exists() for home in HOMES):
@@ -271,7 +269,7 @@ def test_chaos_on_dask_with_two_masters_on_postgresql() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 1_800)
-@pytest.mark.xdist_group("slurm")
+@pytest.mark.waits
 def test_chaos_on_slurm(slurm: Inside) -> None:
     """The same where slurmctld and slurmd are killed and come back."""
     net, conf = f"--net={slurm.folder}/net", f"SLURM_CONF={slurm.folder}/slurm.conf"

@@ -8,10 +8,7 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
-from tests.pipelines.engines.test_slurm_real import Inside, slurm
-
-__all__ = ["slurm"]  # a fixture
-
+from tests.pipelines.engines.inside import Inside
 
 SMALL = ("--tasks", "12", "--waves", "1", "--kills", "1")
 
@@ -25,15 +22,16 @@ def shown_by(*command: str) -> str:
 
 
 @pytest.mark.timeout(1_800)
-@pytest.mark.xdist_group("dask")
+@pytest.mark.waits
 def test_waves_a_drain_and_kills_on_dask() -> None:
     """A task could be lost or run twice where master and worker are killed under it."""
     demo = (sys.executable, "-m", "benchmarks.demo_live", "dask", "--nodes", "w0,w1", *SMALL)
     assert "worker w1 killed" in shown_by(*demo)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1_800)
-@pytest.mark.xdist_group("slurm")
+@pytest.mark.waits
 def test_waves_a_drain_and_kills_on_slurm(slurm: Inside) -> None:
     """The same where a node goes down and comes back."""
     inside = (

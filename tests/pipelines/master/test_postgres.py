@@ -175,6 +175,7 @@ def test_who_stands_still_is_succeeded_and_fenced(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped for a minute and continued, it would go on as if it led still."""
+    monkeypatch.setattr(leading, "LEASE_S", 2.0)
     state = State(place)
     state.begin(request("a"))
     assert state._lease is not None
@@ -250,8 +251,10 @@ def test_a_connection_that_dies_alone_is_made_anew(postgres: Server, tmp_path: P
     town.kill()
 
 
-def test_a_leader_that_renews_is_left_alone(place: Place) -> None:
+def test_a_leader_that_renews_is_left_alone(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy one would be thrown over again and again."""
+    monkeypatch.setattr(leading, "BEAT_S", 0.4)
+    monkeypatch.setattr(leading, "LEASE_S", 2.0)
     state = State(place)
     state.begin(request("a"))
     other = Lease(place)

@@ -26,7 +26,7 @@ from tests.pipelines.master.postgres import Server, postgres
 __all__ = ["postgres"]  # a fixture
 
 TAKEOVER_S = 10.0
-TASKS = 24
+TASKS = 10
 
 
 @dataclass
@@ -99,14 +99,14 @@ def until(true: Callable[[], Any], what: str, most_s: float = 600.0) -> None:
 
 
 @pytest.mark.timeout(1_800)
-@pytest.mark.xdist_group("dask")
+@pytest.mark.waits
 def test_the_one_that_stands_by_takes_over(postgres: Server, tmp_path: Path) -> None:
     """A task would be lost or run twice, or a master that was stopped end what another runs."""
     take_over(postgres, tmp_path, kills=False)
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("dask")
+@pytest.mark.waits
 def test_it_takes_over_within_ten_seconds(postgres: Server, tmp_path: Path) -> None:
     """The cluster would stand idle while nobody leads; on a machine that does little else."""
     waited = take_over(postgres, tmp_path, kills=True)

@@ -12,9 +12,9 @@ import pytest
 from plancast.pipelines.kernels import warm_all
 from plancast.pipelines.operators.slurm_nice import nice_of_site, set_nice
 from plancast.predictor import RuntimePredictor
-from tests.pipelines.engines.test_slurm_real import Inside, slurm  # noqa: F401
+from tests.pipelines.engines.inside import Inside
 
-pytestmark = pytest.mark.xdist_group("slurm")
+pytestmark = pytest.mark.waits
 KINDS = {"quick": 1, "middle": 4, "slow": 12}
 BUSY_S = 60
 BOUND_S = 1.0
@@ -34,7 +34,7 @@ def history() -> pd.DataFrame:
     )  # fmt: skip
 
 
-def mean_slowdown(slurm: Inside, jobs: int, seed: int, model: Path | None) -> float:  # noqa: F811
+def mean_slowdown(slurm: Inside, jobs: int, seed: int, model: Path | None) -> float:
     """Submit jobs to a busy cluster, order them by a model where there is one, wait for them.
 
     Slowdowns count from when the cluster comes free: until then nothing starts anyway.
@@ -74,7 +74,7 @@ def mean_slowdown(slurm: Inside, jobs: int, seed: int, model: Path | None) -> fl
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_sixty_jobs_wait_less_by_the_planner_s_order(
-    slurm: Inside,  # noqa: F811
+    slurm: Inside,
     tmp_path: Path,
 ) -> None:
     """The order would reach Slurm and shorten nothing, or nice values be turned around."""
