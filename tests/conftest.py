@@ -19,8 +19,11 @@ from filelock import FileLock
 from hypothesis import settings
 
 # A kernel compiles during the first example: no deadline. CI draws the same examples each time.
-settings.register_profile("house", deadline=None, derandomize="CI" in os.environ)
-settings.load_profile("house")
+for profile, examples in (("house", 40), ("long", 400)):
+    settings.register_profile(
+        profile, deadline=None, derandomize="CI" in os.environ, max_examples=examples
+    )
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))
 
 # A shell that runs the tests in the background lets them, and what they start, ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

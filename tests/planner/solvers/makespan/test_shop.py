@@ -196,7 +196,7 @@ def test_a_large_job_shop_has_two_walks(monkeypatch: pytest.MonkeyPatch) -> None
     request = job_shop(15, 15)
     problem = encode(request)
     search = search_of(problem)
-    search.run(Budget(2.0), time.perf_counter())
+    search.run(Budget(1.0), time.perf_counter())
     assert search.other is not None
     assert search.walk.made > 0
     assert search.other.made > 0
@@ -206,7 +206,7 @@ def test_a_large_job_shop_has_two_walks(monkeypatch: pytest.MonkeyPatch) -> None
     # A better schedule of the second alone is the answer.
     alone = search_of(problem)
     monkeypatch.setattr(alone.walk, "search", lambda *_: time.sleep(0.05))
-    alone.run(Budget(2.0), time.perf_counter())
+    alone.run(Budget(1.0), time.perf_counter())
     assert alone.walk.made == 0
     assert alone.upper_s < min(
         alone.walk.makespan(x) for x in (alone.walk.listed(), alone.walk.inserted(0.0))
