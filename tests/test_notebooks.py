@@ -14,7 +14,7 @@ from nbconvert.preprocessors import ExecutePreprocessor
 from tests.conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
-QUICK = ("01_your_log", "03_plan_your_csv")
+QUICK = ("01_your_log",)
 """Run in every test run; the others are slow."""
 SECONDS = 300
 """Longest that a cell may take."""

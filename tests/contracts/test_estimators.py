@@ -13,10 +13,10 @@ from plancast.predictor.baselines import ESTIMATORS, Forecaster
 from tests.oracles.toy_logs import toy_log
 
 LEVELS = (0.1, 0.5, 0.9)
-CUT = 700
-ONE_BY_ONE = 30
+CUT = 420
+ONE_BY_ONE = 12
 """Jobs that are told one at a time."""
-LOG = toy_log(1000)
+LOG = toy_log(600)
 TRAIN, TEST = LOG.iloc[:CUT], LOG.iloc[CUT:]
 
 

@@ -42,7 +42,9 @@ def changed_after(log: pd.DataFrame, moment_s: float) -> pd.DataFrame:
     return log.assign(run_s=run, end_s=log["start_s"] + run)
 
 
-@pytest.mark.parametrize("share", [0.35, 0.6, 0.85])
+@pytest.mark.parametrize(
+    "share", [0.6, *(pytest.param(x, marks=pytest.mark.slow) for x in (0.35, 0.85))]
+)
 def test_no_forecast_knows_the_future(log: pd.DataFrame, walk: Walk, share: float) -> None:
     """Features, refits, their schedule, weights of experts or calibration would look ahead."""
     moment = float(log["submit_s"].quantile(share))

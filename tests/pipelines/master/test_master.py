@@ -30,6 +30,7 @@ from plancast.planner.model.messages import (
 from plancast.planner.planning.controller import Choice, ControlPolicy
 from plancast.planner.planning.plan import plan
 from plancast.predictor.logs.table import read_jobs
+from tests.conftest import cases
 
 QUICK = ControlPolicy(repair_budget=Budget(None, 20), replan_budget=Budget(None, 20))
 FAULTY = Faults(lost=0.1, twice=0.1, late=0.2, deaf=0.1, clock_s=5)
@@ -181,7 +182,7 @@ def fresh(path: Path, engine: SimEngine, request: PlanRequest) -> Master:
     return master_of(reopened(path), engine, request, QUICK, ask=quick_plan, options=options)
 
 
-@pytest.mark.parametrize("part", range(3))
+@pytest.mark.parametrize("part", cases(1, 3))
 def test_nothing_is_lost_under_random_faults(part: int, tmp_path: Path) -> None:
     """Losses, doubles, delays, clock steps, deaths and kills together could lose or repeat work."""
     # 3127: the clock steps back between the news of a death and what is made of it.

@@ -20,6 +20,7 @@ from plancast.pipelines.master.leading import Fenced, Lease
 from plancast.pipelines.master.places import Place, place_of
 from plancast.pipelines.master.state import OrderRow, State
 from plancast.planner.model.domain import BadRequest
+from tests.conftest import cases
 from tests.pipelines.master.postgres import Server, postgres
 from tests.pipelines.master.test_living import Town, random_life
 from tests.pipelines.master.test_state import request
@@ -112,7 +113,7 @@ def test_a_database_that_is_away_is_the_environments_fault(tmp_path: Path) -> No
         State(place_of("postgresql://u@127.0.0.1:9/nowhere", tmp_path / "m"))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", cases(2, 4))
 def test_lives_in_postgres_are_as_lives_in_a_file(
     seed: int, postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,7 +96,7 @@ def test_a_master_takes_its_workers_from_slurm(slurm: Inside, tmp_path: Path) ->
             status: dict[str, Any] = {}
             until = time.monotonic() + 120
             while status.get("ended") != {"completed": 3} and time.monotonic() < until:
-                time.sleep(0.5)
+                time.sleep(2.0)  # asking takes a second of a core
                 status = json.loads(said(slurm, "status", "--json", "--master", state))
         finally:
             master.terminate()

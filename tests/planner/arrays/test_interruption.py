@@ -109,7 +109,7 @@ def test_every_solver_hands_over_what_it_has(name: str) -> None:
     request = {"shop": shop, "project": project}.get(name, batch)()
     greedy = plan(request, "greedy").cost
     with interruption.keeps_the_best():
-        timer = ctrl_c_after(0.6)
+        timer = ctrl_c_after(0.3)
         found = plan(request, name)
         ended = time.perf_counter()
         timer.join()

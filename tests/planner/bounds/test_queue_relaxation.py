@@ -90,7 +90,7 @@ def test_prices_are_paid_as_second_by_second(seed: int) -> None:
 def test_no_plan_costs_less() -> None:
     """A gap would be called closed, or a plan optimal, that a better one refutes."""
     seen = better = 0
-    for seed in range(3_000, 3_150):
+    for seed in range(3_000, 3_090):
         request = random_request(seed, max_tasks=3, max_workers=2)
         problem = encode(request)
         if not problem.tasks or problem.infeasible:
@@ -109,8 +109,8 @@ def test_no_plan_costs_less() -> None:
         each = cost_bounds(problem)
         better += queue_cost(problem) > (each.wait + each.slowdown + each.late + each.miss + 1e-9)
         seen += rates.wait > 0
-    assert seen > 40
-    assert better > 10
+    assert seen > 24
+    assert better > 6
 
 
 @pytest.mark.parametrize("weight", [1.0, 2.0])

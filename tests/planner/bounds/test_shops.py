@@ -96,7 +96,7 @@ def test_tasks_that_are_joined_are_counted() -> None:
 def test_no_bound_is_above_the_optimum() -> None:
     """A bound that is too high is a proof of what is false."""
     tight = 0
-    for seed in range(120):
+    for seed in range(60):
         request = layered_shop(seed)
         best = plan(replace(request, budget=Budget(10.0)), "cpsat")
         assert best.status is Status.OPTIMAL
@@ -104,7 +104,7 @@ def test_no_bound_is_above_the_optimum() -> None:
         bound = shop_makespan_s(*arrays(encode(request)))
         assert bound <= best.cost + 1e-9
         tight += bound == best.cost
-    assert tight > 80
+    assert tight > 40
 
 
 @pytest.mark.parametrize("seed", range(40))

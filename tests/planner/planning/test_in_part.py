@@ -112,7 +112,7 @@ def test_hard_bounds_are_no_reason_to_leave_out() -> None:
 
 def test_a_batch_larger_than_its_allocation_is_planned_within_the_budget() -> None:
     """Pilot jobs end: what does not fit would take a search's whole budget, and then some."""
-    request = draining(generate_batch(300, generate_cluster(6, 3), 3), 4_000)
+    request = draining(generate_batch(180, generate_cluster(4, 3), 3), 4_000)
     request = replace(request, budget=Budget(1.0))
     found = []
     assert some_try_ends_within(1.0, lambda: found.append(plan(request)))

@@ -194,7 +194,7 @@ def test_engines_make_ready_beside_the_first_list_schedule(
     monkeypatch.setattr(LargeNeighbourhood, "prepare", prepares)
     monkeypatch.setattr(Greedy, "solve", waits)
     request = generate_batch(80, generate_cluster(5, 0), 0)
-    assert plan(replace(request, budget=Budget(2.0)), "lns").plan is not None
+    assert plan(replace(request, budget=Budget(1.0)), "lns").plan is not None
     assert in_time[0]
 
 

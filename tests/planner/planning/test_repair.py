@@ -149,7 +149,7 @@ def test_every_repaired_plan_is_valid_and_honest(seed: int) -> None:
 def test_tiny_requests_are_repaired_under_every_rule() -> None:
     """Labels, hard deadlines, windows, gangs, wait bounds: a case that batches do not have."""
     repaired = 0
-    for seed in range(300, 380):
+    for seed in range(300, 340):
         request = random_request(np.random.default_rng(seed), max_tasks=6)
         first = plan(replace(request, incumbent=None, budget=FEW), "greedy")
         if first.plan is None or len(request.snapshot.workers) < 2:
@@ -163,7 +163,7 @@ def test_tiny_requests_are_repaired_under_every_rule() -> None:
         response = repair(changed)
         assert validate_response(changed, response) == [], seed
         repaired += response.solver == "repair"
-    assert repaired > 20
+    assert repaired > 10
 
 
 def test_nothing_has_happened_and_nothing_changes() -> None:

@@ -131,14 +131,14 @@ def test_few_tasks_have_the_best_of_all_orders_at_once() -> None:
 def test_random_requests_are_planned_over_scenarios() -> None:
     """A gang, a drain, a hard bound or an incumbent would end in a traceback or a bad plan."""
     planned = 0
-    for seed in range(40):
+    for seed in range(20):
         request = random_request(seed, preemption=False)
         policy = replace(request.policy, scenarios=(0.3, 0.7, LIMIT))
         asked = replace(request, policy=policy, budget=Budget(None, 60))
         found = plan(asked)
         assert validate_response(asked, found) == [], seed
         planned += found.status in (Status.FEASIBLE, Status.OPTIMAL)
-    assert planned > 20
+    assert planned > 10
 
 
 def test_unlike_workers_are_planned_over_scenarios_too() -> None:

@@ -106,7 +106,7 @@ def check_capacity(nodes: NodeLog, found: NodeReplay) -> int:
     return len(ran)
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(
     st.integers(0, 1 << 30),
     st.sampled_from(sorted(NODE_DISPATCHERS)),

@@ -61,7 +61,7 @@ def printed(rows: list[dict[str, str]], order: list[str], mark: str = "|", end: 
 
 
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     st.lists(job, min_size=1, max_size=6),

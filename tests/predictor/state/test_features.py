@@ -35,7 +35,7 @@ def changed_after(log: pd.DataFrame, moment_s: float, factors: np.ndarray) -> pd
     return result
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(log=wild_logs(texts=True), moment=st.integers(0, 25), data=st.data())
 def test_no_feature_knows_the_future(log: pd.DataFrame, moment: int, data: st.DataObject) -> None:
     """A feature would use a run time that nobody could know when the job was submitted."""

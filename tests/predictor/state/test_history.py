@@ -60,7 +60,7 @@ def distinct(log: pd.DataFrame) -> pd.DataFrame:
     return log.assign(job_id=[str(i) for i in range(len(log))])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(log=wild_logs(texts=True), window=st.integers(1, 5), shift=st.floats(-5, 20), layout=LAYOUTS)
 def test_fast_form_equals_slow_twin(
     log: pd.DataFrame, window: int, shift: float, layout: Layout
@@ -75,7 +75,7 @@ def test_fast_form_equals_slow_twin(
         np.testing.assert_array_equal(fast, np.array(slow))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(log=wild_logs(texts=True), window=st.integers(1, 5), layout=LAYOUTS)
 def test_online_form_equals_fast_form(log: pd.DataFrame, window: int, layout: Layout) -> None:
     """A forecast served online would differ from the one the model was trained on."""
@@ -84,7 +84,7 @@ def test_online_form_equals_fast_form(log: pd.DataFrame, window: int, layout: La
     np.testing.assert_array_equal(ask_online(log, window, layout), fast)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(log=wild_logs(texts=True), cut=st.integers(0, 14), layout=LAYOUTS, data=st.data())
 def test_stored_rows_and_own_rows_are_one_history(
     log: pd.DataFrame, cut: int, layout: Layout, data: st.DataObject

@@ -23,7 +23,7 @@ from tests.oracles.random_requests import random_request
 Guide = Callable[[np.ndarray], np.ndarray] | None
 
 CHUNKS, CHUNK = 20, 5_000
-A_FEW = 400
+A_FEW = 200
 """Instances for every run of the tests; the chunks are for `pytest -m slow`."""
 WEIGHTS = (1.0, 1.1, 1.5)
 UNLIMITED = Budget(seconds=None, steps=1_000_000)

@@ -71,7 +71,7 @@ def test_costs_kept_by_differences_are_the_costs_of_the_whole(
 ) -> None:
     """The search would climb on a cost that drifts away from the evaluator's."""
     moved = 0
-    for problem in plannable(range(7000, 7100), max_tasks=8, hours=hours):
+    for problem in plannable(range(7000, 7050), max_tasks=8, hours=hours):
         first = greedy(problem)
         if first is None:
             continue
@@ -99,7 +99,7 @@ def test_costs_kept_by_differences_are_the_costs_of_the_whole(
         assert best.cost == pytest.approx(walk.best_cost, rel=1e-9, abs=1e-9)
         check_state(problem, walk)
         moved += bool((now.start != first.start).any())
-    assert moved > 10
+    assert moved > 5
 
 
 def check_state(problem: Problem, walk: Walk) -> None:
@@ -158,7 +158,10 @@ def test_the_workers_that_end_last_are_charged_for_it() -> None:
     assert walk.fixed.wf[:, ruin.OVER] == pytest.approx(np.full(20, price / 2))
 
 
-@pytest.mark.parametrize("name", ["1000x50-0", "1000x50-2", "5000x200-0"])
+@pytest.mark.parametrize(
+    "name",
+    ["1000x50-0", *(pytest.param(x, marks=pytest.mark.slow) for x in ("1000x50-2", "5000x200-0"))],
+)
 def test_levelling_makes_plans_cheaper_where_work_sets_the_makespan(
     name: str, shared_data: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,7 +89,7 @@ def test_the_kernel_lays_out_as_its_slow_twin_and_prices_as_the_evaluator(block:
 def test_costs_by_differences_are_those_of_laying_out_anew() -> None:
     """What a move before left in a stage, or a pruned move in an end, would be priced again."""
     compared = 0
-    for seed in range(120):
+    for seed in range(60):
         found = problems(seed)
         if not found:
             continue
@@ -106,7 +106,7 @@ def test_costs_by_differences_are_those_of_laying_out_anew() -> None:
             for i in range(len(problem.tasks)):
                 assert all(place[b] < place[i] for b in problem.predecessors(i))
         compared += 1
-    assert compared > 50
+    assert compared > 25
 
 
 def test_differences_hold_over_many_stages() -> None:

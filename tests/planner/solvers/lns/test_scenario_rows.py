@@ -130,13 +130,13 @@ def test_the_kernel_prices_a_plan_as_the_evaluator_does(
 def test_it_does_of_awkward_requests(in_turn: bool) -> None:
     """A boot, a gang on one worker, or a plan in force would be priced by a rule of its own."""
     agreed = 0
-    for seed in range(120):
+    for seed in range(60):
         request = random_request(
             seed, 8, 4, drains=False, blocked=False, bounds=False, preemption=False, misfits=False
         )
         policy = replace(request.policy, scenarios=LEVELS)
         agreed += agrees(replace(request, policy=policy), in_turn)
-    assert agreed > 40
+    assert agreed > 20
 
 
 @pytest.mark.parametrize("seed", range(4))
