@@ -84,18 +84,22 @@ def serial(order, project, pred_ptr, pred, release, room):
         t = release[i]
         for k in range(pred_ptr[i], pred_ptr[i + 1]):
             t = max(t, end[pred[k]])
-        d, need = duration[i], demand[i]
-        run = 0
-        while run < d:
-            if (free[t] - need) & guards == guards:
-                run += 1
+        need = demand[i]
+        # From the end of the window back to what is known to fit: where a second does not, no
+        # start up to it will do, and what lies between has been seen to fit.
+        known, stop = t, t + duration[i]
+        s = stop - 1
+        while s >= known:
+            if (free[s] - need) & guards == guards:
+                s -= 1
             else:
-                run = 0
-            t += 1
-        for s in range(t - d, t):
+                known, t = stop, s + 1
+                stop = t + duration[i]
+                s = stop - 1
+        for s in range(t, stop):
             free[s] -= need
-        end[i] = t
-        makespan = max(makespan, t)
+        end[i] = stop
+        makespan = max(makespan, stop)
     free[:makespan] = project.full
     return makespan
 
