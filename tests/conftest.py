@@ -18,12 +18,19 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+IS_LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+
+
+def scaled(cases: int) -> int:
+    """So many cases of a test that draws them, ten times as many in the long profile."""
+    return 10 * cases if IS_LONG else cases
+
+
 # A kernel compiles during the first example: no deadline. CI draws the same examples each time.
-for profile, examples in (("house", 40), ("long", 400)):
-    settings.register_profile(
-        profile, deadline=None, derandomize="CI" in os.environ, max_examples=examples
-    )
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))
+settings.register_profile(
+    "house", deadline=None, derandomize="CI" in os.environ, max_examples=scaled(40)
+)
+settings.load_profile("house")
 
 # A shell that runs the tests in the background lets them, and what they start, ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -38,7 +38,7 @@ from plancast.planner.solvers import SOLVERS
 from plancast.planner.solvers.cpsat.cpsat import device_pairs
 from plancast.planner.worlds.executors import static
 from plancast.planner.worlds.simulate import execute
-from tests.conftest import cases, spans
+from tests.conftest import cases, scaled, spans
 from tests.oracles.brute_force import optimum, without_moves
 from tests.oracles.plain_devices import device_request
 from tests.oracles.random_requests import related
@@ -446,7 +446,7 @@ def unplanned_of(request: PlanRequest, done: Plan) -> set[str]:
 def test_an_execution_of_exact_run_times_is_never_later_than_its_plan() -> None:
     """Devices that are counted too often would hold tasks back that the plan starts."""
     compared = 0
-    for seed in range(7000, 7030):
+    for seed in range(7000, 7000 + scaled(30)):
         request = replace(
             device_request(seed, drains=False, preemption=False, hours=False), budget=A_WHILE
         )

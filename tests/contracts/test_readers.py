@@ -25,7 +25,7 @@ from plancast.predictor.schema import (
     check_log,
     extra_columns,
 )
-from tests.conftest import ROOT
+from tests.conftest import ROOT, scaled
 
 DATA = ROOT / "tests" / "data" / "logs"
 
@@ -214,7 +214,7 @@ def test_harmed_logs_are_read_or_refused_in_one_sentence(
     path = tmp_path / f"harmed{source.suffix}"
     rng = random.Random(name + form)
     noticed = 0
-    for _ in range(20):
+    for _ in range(scaled(20)):
         path.write_bytes(harm(content, rng))
         noticed += read_or_refused(path, read_as, options)
     assert noticed > 5

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, scaled
 from tests.integrations.fake_snakemake import Dag, Job, input_first, makespan_s
 
 PLUGIN = ROOT / "integrations" / "snakemake"
@@ -47,7 +47,7 @@ def workflows(draw: st.DrawFn) -> list[Job]:
     return jobs
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60), deadline=None)
 @given(workflows(), st.integers(2, 4))
 def test_every_job_runs_and_nothing_is_overbooked(jobs: list[Job], cores: int) -> None:
     """A job would be lost or run twice, or more cores be used than there are."""
@@ -68,7 +68,7 @@ def test_every_job_runs_and_nothing_is_overbooked(jobs: list[Job], cores: int) -
     assert dag.ended == set(jobs)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60), deadline=None)
 @given(workflows())
 def test_ranks_are_the_longest_chains(jobs: list[Job]) -> None:
     """The plugin would start a short chain before a long one."""
@@ -174,7 +174,7 @@ def test_what_was_learned_is_kept(tmp_path: Path) -> None:
     assert records.benchmark_of(SimpleNamespace(benchmark=str(tmp_path / "none"))) is None
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=scaled(30), deadline=None)
 @given(workflows(), st.integers(1, 4))
 def test_the_benchmark_compares_with_snakemake_s_greedy(jobs: list[Job], cores: int) -> None:
     """The benchmark would compare with something else than Snakemake's own scheduler."""

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from plancast.predictor.limits import LimitSettings, advise_limits, rule_limits
 from plancast.predictor.schema import BadLog, canonical
 from plancast.predictor.splits import known_at_s
+from tests.conftest import scaled
 from tests.oracles.plain_limits import nearly, plain_limits
 from tests.oracles.toy_logs import toy_log, wild_logs
 
 SMALL = LimitSettings(window=4, prior=2.0, price_jobs=8, price_every=2, round_s=2, loss=1.0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=scaled(25), deadline=None)
 @given(
     log=wild_logs(30),
     risk=st.sampled_from([0.0107, 0.2113, 0.4719]),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from plancast.predictor.memory import MemorySettings, advise_memory, judged, waste_of
 from plancast.predictor.memory_baselines import METHODS, TIMES, tuned
 from plancast.predictor.schema import canonical
+from tests.conftest import scaled
 from tests.predictor.test_target import tasks
 
 LEVELS = (0.1, 0.5, 0.75, 0.95, 0.995)
@@ -46,7 +47,7 @@ def test_wrong_forecasts_are_paid_from_an_allowance() -> None:
     assert 0 < waste_of(log, found.amount_mib, judged(log)).failures <= 0.01
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=scaled(10), deadline=None)
 @given(st.integers(20, 150), st.integers(0, 1000))
 def test_an_amount_knows_nothing_that_came_later(place: int, seed: int) -> None:
     """Advice would look at peaks of tasks that had not ended."""

@@ -21,6 +21,7 @@ from plancast.predictor.schema import (
     replayed_ends,
     usable,
 )
+from tests.conftest import scaled
 from tests.oracles.speed import least_cpu_s
 
 
@@ -256,7 +257,7 @@ jobs = st.lists(
 
 
 @given(jobs)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=scaled(40), deadline=None)
 def test_filled_requests_equal_a_plain_walk_through_the_log(rows: list[tuple]) -> None:
     """An unknown request would come from a later row, another queue or the run time."""
     frame = canonical(
@@ -279,7 +280,7 @@ def test_filled_requests_equal_a_plain_walk_through_the_log(rows: list[tuple]) -
 
 
 @given(jobs, st.integers(1, 6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=scaled(40), deadline=None)
 def test_replayed_starts_equal_a_second_by_second_replay(rows: list[tuple], procs: int) -> None:
     """The fast replay would start jobs too early, out of turn, or above the machine's size."""
     submit = np.cumsum([gap for *_, gap in rows])

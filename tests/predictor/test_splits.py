@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plancast.predictor.splits import known_at_s, rolling_origin, split_at, split_by_share
+from tests.conftest import scaled
 from tests.oracles.toy_logs import toy_log, wild_logs
 
 SHARES = st.floats(0.0, 0.5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=scaled(40), deadline=None)
 @given(log=wild_logs(), train=SHARES, calibration=SHARES)
 def test_parts_are_in_order_and_embargoed(
     log: pd.DataFrame, train: float, calibration: float
@@ -37,7 +38,7 @@ def test_parts_are_in_order_and_embargoed(
     assert ((known > moment) | ~np.isfinite(known))[left_out].all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=scaled(40), deadline=None)
 @given(log=wild_logs(), folds=st.integers(1, 4), first=st.floats(0.1, 0.9))
 def test_rolling_origin_walks_forward(log: pd.DataFrame, folds: int, first: float) -> None:
     """A test stretch would be tested twice, left out, or have trained its own model."""

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 
 from plancast.planner.model.messages import to_json
+from tests.conftest import scaled
 from tests.pipelines.http.service import SMALL, Client, planned, serve
 
 MINUTES = float(os.environ.get("PLANCAST_FUZZ_MINUTES", "10"))
@@ -159,7 +160,7 @@ def fuzzed(client: Client, until: float) -> int:
     count = 0
 
     def send_some(operation: schemathesis.APIOperation, mode: GenerationMode) -> None:
-        @settings(max_examples=10, deadline=None, database=None,
+        @settings(max_examples=scaled(10), deadline=None, database=None,
                   suppress_health_check=list(HealthCheck))  # fmt: skip
         @given(operation.as_strategy(generation_mode=mode))
         def send(case: schemathesis.Case) -> None:

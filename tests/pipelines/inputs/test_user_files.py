@@ -46,7 +46,7 @@ from plancast.planner.model.domain import (
     Window,
     Worker,
 )
-from tests.conftest import ROOT
+from tests.conftest import ROOT, scaled
 from tests.oracles.random_requests import random_request
 from tests.oracles.speed import least_cpu_s
 
@@ -548,7 +548,7 @@ def test_a_batch_reads_back_as_it_was(tmp_path: Path, seed: int) -> None:
 names = st.text("ab 1-_.:#'\"\\é[{&*!%@`,?|>=~", min_size=1, max_size=6)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scaled(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(names.filter(lambda s: s == s.strip()), min_size=1, max_size=4, unique=True))
 def test_awkward_names_survive(tmp_path: Path, ids: list[str]) -> None:
     """Would fail if an id that YAML, CSV or JSON has a meaning for were read as something else."""

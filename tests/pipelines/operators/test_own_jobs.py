@@ -30,6 +30,7 @@ from plancast.pipelines.operators.own_jobs import (
 )
 from plancast.pipelines.operators.slurm_nice import PRICES
 from plancast.planner.model.domain import BadRequest, Policy, Task
+from tests.conftest import scaled
 
 NOW = 1_700_000_000
 NODES = "".join(
@@ -229,7 +230,7 @@ def test_hints_are_known_words() -> None:
 HOSTILE = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=scaled(25), deadline=None)
 @given(st.lists(HOSTILE, min_size=2, max_size=3, unique=True))
 def test_the_script_says_to_sbatch_what_would_be_said_to_it(names: list[str]) -> None:
     """An id such as ``$(rm -rf ~)`` would be carried out by whoever runs the advice."""

@@ -23,6 +23,7 @@ from plancast.planner.bounds.lower_bound import lower_bound
 from plancast.planner.model.domain import DAY_S, BadRequest, Hourly, Prices, Worker
 from plancast.planner.model.evaluate import evaluate
 from plancast.planner.planning.risk import RiskMeasure, plan_under_risk
+from tests.conftest import scaled
 from tests.oracles.brute_force import optimum, without_moves
 from tests.oracles.random_requests import random_request
 from tests.oracles.slow_energy import value
@@ -49,7 +50,7 @@ def workers_by_hour(draw: st.DrawFn) -> list[Worker]:
     ]  # fmt: skip
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(workers_by_hour(), st.integers(0, 10**9), st.integers(0, 3 * DAY_S), st.integers(1, 5000))
 def test_least_price_and_extra_are_the_sum_over_seconds(
     workers: list[Worker], now: int, start: int, lasts: int
@@ -73,7 +74,7 @@ def test_least_price_and_extra_are_the_sum_over_seconds(
         assert found == pytest.approx(10.0 * 60 * slow / 3.6e6, rel=1e-9, abs=1e-12)
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(workers_by_hour(), st.integers(0, 10**6), st.integers(0, 2 * DAY_S))
 def test_between_changes_the_price_stays(workers: list[Worker], now: int, moment: int) -> None:
     """A start that costs less would lie between those that are tried."""

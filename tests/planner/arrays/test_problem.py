@@ -26,7 +26,7 @@ from plancast.planner.model.domain import (
 )
 from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import PlanRequest
-from tests.conftest import spans
+from tests.conftest import scaled, spans
 from tests.oracles.brute_force import optimum, without_moves
 from tests.oracles.random_requests import random_request
 from tests.oracles.valid_schedules import plannable, priced_alone, random_schedules
@@ -63,7 +63,7 @@ def alone(request: PlanRequest, task: Task) -> PlanRequest:
 def test_what_is_called_unplaceable_is() -> None:
     """A task that could run would be dropped from every plan."""
     causes: Counter[str] = Counter()
-    for seed in range(300):
+    for seed in range(scaled(300)):
         request = random_request(seed)
         problem = encode(request)
         for task_id, reason in {**problem.unplanned, **problem.infeasible}.items():

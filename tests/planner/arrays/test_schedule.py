@@ -30,6 +30,7 @@ from plancast.planner.arrays.schedule import (
     with_room,
 )
 from plancast.planner.instances.generate import generate_batch, generate_cluster
+from tests.conftest import scaled
 from tests.oracles.random_requests import random_request
 
 CALM = 40
@@ -310,7 +311,7 @@ def compressed(preds: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
     return pointer, np.array([p for row in preds for p in row], np.int64)
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(preds=precedences(), data=st.data())
 def test_orders_and_chains(preds: list[list[int]], data: st.DataObject) -> None:
     """A task could come before its predecessor, or a chain be counted longer than it is."""

@@ -19,6 +19,7 @@ from plancast.planner.instances.dag import dag_set
 from plancast.planner.model.domain import DurationEstimate, Snapshot, Task, Worker
 from plancast.planner.model.messages import Budget, PlanRequest, Status
 from plancast.planner.planning.plan import plan
+from tests.conftest import scaled
 from tests.oracles import shop_levels
 
 Shop = tuple[Ints, Ints, Ints, Ints]
@@ -96,7 +97,7 @@ def test_tasks_that_are_joined_are_counted() -> None:
 def test_no_bound_is_above_the_optimum() -> None:
     """A bound that is too high is a proof of what is false."""
     tight = 0
-    for seed in range(60):
+    for seed in range(scaled(60)):
         request = layered_shop(seed)
         best = plan(replace(request, budget=Budget(10.0)), "cpsat")
         assert best.status is Status.OPTIMAL

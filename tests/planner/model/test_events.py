@@ -39,6 +39,7 @@ from plancast.planner.model.messages import (
     from_json,
     to_json,
 )
+from tests.conftest import scaled
 
 CPU = {"cpu": 1000}
 W1, W2, W3 = (Worker(name, {"cpu": 4000}) for name in ("w1", "w2", "w3"))
@@ -294,7 +295,7 @@ def histories(draw: st.DrawFn) -> list[tuple[int, Any]]:
     return draw(st.lists(st.tuples(st.integers(-1, 4), event), max_size=30))
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(histories())
 def test_random_histories_keep_every_task_in_one_place(history: list[tuple[int, Any]]) -> None:
     """Would fail if a task were lost, doubled or left on a worker that is gone."""

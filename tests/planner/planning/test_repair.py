@@ -45,6 +45,7 @@ from plancast.planner.solvers.lns.local_search import fixed_arrays, full_cost, r
 from plancast.planner.solvers.lns.reinsertion import reinserted, standing
 from plancast.planner.solvers.lns.subproblem import rest_of
 from plancast.planner.solvers.repair.repair import Repair
+from tests.conftest import scaled
 from tests.oracles.random_requests import random_request
 
 FEW = Budget(None, 60)
@@ -149,7 +150,7 @@ def test_every_repaired_plan_is_valid_and_honest(seed: int) -> None:
 def test_tiny_requests_are_repaired_under_every_rule() -> None:
     """Labels, hard deadlines, windows, gangs, wait bounds: a case that batches do not have."""
     repaired = 0
-    for seed in range(300, 340):
+    for seed in range(300, 300 + scaled(40)):
         request = random_request(np.random.default_rng(seed), max_tasks=6)
         first = plan(replace(request, incumbent=None, budget=FEW), "greedy")
         if first.plan is None or len(request.snapshot.workers) < 2:

@@ -37,6 +37,7 @@ from plancast.planner.worlds.dispatch_arrays import arena_of
 from plancast.planner.worlds.executors import ClosedLoop
 from plancast.planner.worlds.pool_loop import PoolLoop, Search
 from plancast.planner.worlds.simulate import execute
+from tests.conftest import scaled
 from tests.oracles.random_requests import random_request
 
 LEVELS = (0.1, 0.5, 0.8, 0.95)
@@ -131,7 +132,7 @@ def test_few_tasks_have_the_best_of_all_orders_at_once() -> None:
 def test_random_requests_are_planned_over_scenarios() -> None:
     """A gang, a drain, a hard bound or an incumbent would end in a traceback or a bad plan."""
     planned = 0
-    for seed in range(20):
+    for seed in range(scaled(20)):
         request = random_request(seed, preemption=False)
         policy = replace(request.policy, scenarios=(0.3, 0.7, LIMIT))
         asked = replace(request, policy=policy, budget=Budget(None, 60))

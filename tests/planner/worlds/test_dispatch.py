@@ -14,6 +14,7 @@ from plancast.planner.model.messages import PlanRequest
 from plancast.planner.planning.plan import plan
 from plancast.planner.worlds.dispatch import ENDED, FAR, Rules, copy_of
 from plancast.planner.worlds.dispatch_arrays import Arena, Outage, arena_of, rules
+from tests.conftest import scaled
 from tests.oracles.plain_dispatch import PlainDispatch
 from tests.oracles.random_requests import random_request
 
@@ -55,7 +56,7 @@ def random_rules(arena: Arena, rng: np.random.Generator) -> Rules:
     )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=scaled(40), deadline=None, derandomize=True)
 @given(st.integers(0, 1 << 30))
 def test_every_start_is_that_of_the_plain_twin(seed: int) -> None:
     """A short cut of the kernel would start something else, or at another time."""

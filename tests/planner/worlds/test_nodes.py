@@ -23,6 +23,7 @@ from plancast.planner.worlds.node_replay import (
     replay_nodes,
 )
 from plancast.planner.worlds.replay import ReplayLog
+from tests.conftest import scaled
 from tests.oracles.plain_nodes import PlainNodes
 
 
@@ -106,7 +107,7 @@ def check_capacity(nodes: NodeLog, found: NodeReplay) -> int:
     return len(ran)
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=scaled(50), deadline=None, derandomize=True)
 @given(
     st.integers(0, 1 << 30),
     st.sampled_from(sorted(NODE_DISPATCHERS)),

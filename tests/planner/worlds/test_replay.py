@@ -20,7 +20,7 @@ from plancast.planner.worlds.replay import (
     replay,
     seeded_outages,
 )
-from tests.conftest import SHARED_DATA
+from tests.conftest import SHARED_DATA, scaled
 from tests.oracles.plain_replay import PlainReplay
 
 LOGS = SHARED_DATA / "logs"
@@ -59,7 +59,7 @@ def _same(log: ReplayLog, dispatcher: Dispatcher, estimates: list[int] | str) ->
 
 
 @pytest.mark.parametrize("name", sorted(DISPATCHERS))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=scaled(12), deadline=None)
 @given(log=toy_logs(), data=st.data())
 def test_twin(name: str, log: ReplayLog, data: st.DataObject) -> None:
     """The kernel starts each job when the plain twin does, and promises the same."""
@@ -73,7 +73,7 @@ def test_twin(name: str, log: ReplayLog, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", ["easy", "easy-sjbf", "conservative", "sjf-easy", "fcfs"])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=scaled(20), deadline=None)
 @given(log=toy_logs(), data=st.data())
 def test_twin_with_limits(name: str, log: ReplayLog, data: st.DataObject) -> None:
     """A job cut at its limit would run on, lose its place, or keep its limit afterwards."""
@@ -99,7 +99,7 @@ def test_limits_need_sense() -> None:
 
 
 @pytest.mark.parametrize("name", ["planner", "planner-search"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=scaled(30), deadline=None)
 @given(log=toy_logs(), data=st.data())
 def test_twin_of_the_planner(name: str, log: ReplayLog, data: st.DataObject) -> None:
     """With distributions, few places searched and impatience: the same starts and promises."""
@@ -164,7 +164,7 @@ def test_a_renewed_forecast_counts(name: str) -> None:
     assert changed.estimate_s[3] <= 5
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=scaled(30), deadline=None)
 @given(
     log=toy_logs(),
     data=st.data(),
@@ -194,7 +194,7 @@ def test_twin_with_outages(log: ReplayLog, data: st.DataObject, name: str) -> No
     assert fast.start_s.tolist() == slow.start
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=scaled(20), deadline=None)
 @given(log=toy_logs())
 def test_promises_are_kept(log: ReplayLog) -> None:
     """Where no run outlasts what was believed, no job starts after the start it was promised."""

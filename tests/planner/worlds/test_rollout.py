@@ -13,6 +13,7 @@ from plancast.planner.model.domain import BadRequest
 from plancast.planner.worlds.dispatchers import DISPATCHERS
 from plancast.planner.worlds.replay import ReplayLog, replay
 from plancast.planner.worlds.rollout import DISCIPLINES, QueueState, roll
+from tests.conftest import scaled
 from tests.oracles.plain_rollout import plain_roll
 from tests.oracles.speed import least_cpu_s
 
@@ -58,7 +59,7 @@ def test_twin(case: tuple[QueueState, np.ndarray, np.ndarray], discipline: str) 
             assert alone[0, job] == plain[job]
 
 
-@settings(max_examples=25)
+@settings(max_examples=scaled(25))
 @given(st.integers(0, 10_000), st.sampled_from(sorted(DISCIPLINES)))
 def test_the_replay_says_the_same(seed: int, discipline: str) -> None:
     """A queue that is rolled forward would start otherwise than when a log is replayed."""

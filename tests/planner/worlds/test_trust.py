@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from plancast.planner.worlds.dispatchers import DISPATCHERS, LookAhead
 from plancast.planner.worlds.replay import ReplayLog, bounded_slowdown, replay
 from plancast.planner.worlds.trust import LEAST_JOBS, Trusted
+from tests.conftest import scaled
 
 
 def queueing_log(n: int, seed: int, procs: int = 16) -> ReplayLog:
@@ -55,7 +56,7 @@ def earliest_start(
     raise AssertionError("a job fits an empty machine")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=scaled(25), deadline=None)
 @given(seed=st.integers(0, 10_000), wild=st.floats(0.0, 4.0))
 def test_no_job_starts_later_than_conservative_backfilling_by_limits_gives(
     seed: int, wild: float

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from plancast.predictor.logs import read_log
 from plancast.predictor.schema import BadLog
+from tests.conftest import scaled
 
 USERS, ACCOUNTS, PARTITIONS = ("ann", "bob", "eve"), ("phys", "bio"), ("short", "long")
 READ = {"user": "User", "group": "Account", "partition": "Partition", "app": "JobName"}
@@ -61,7 +62,9 @@ def printed(rows: list[dict[str, str]], order: list[str], mark: str = "|", end: 
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=scaled(40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     st.lists(job, min_size=1, max_size=6),

@@ -16,6 +16,7 @@ from plancast.predictor.logs import read_log
 from plancast.predictor.schema import canonical
 from plancast.predictor.state.features import NO_ANCHOR, FeatureBuilder
 from plancast.predictor.state.history import History
+from tests.conftest import scaled
 from tests.oracles.history_replay import history_of
 from tests.oracles.toy_logs import toy_log, wild_logs
 
@@ -35,7 +36,7 @@ def changed_after(log: pd.DataFrame, moment_s: float, factors: np.ndarray) -> pd
     return result
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=scaled(30), deadline=None)
 @given(log=wild_logs(texts=True), moment=st.integers(0, 25), data=st.data())
 def test_no_feature_knows_the_future(log: pd.DataFrame, moment: int, data: st.DataObject) -> None:
     """A feature would use a run time that nobody could know when the job was submitted."""

@@ -18,6 +18,7 @@ from plancast.predictor.state.history import HISTORY_NAMES, History
 from plancast.predictor.state.keys import PLAIN, Layout, layout_of
 from plancast.predictor.state.run_statistics import BEFORE, LAST, LONG, LONG_WINDOW, Ladder
 from plancast.predictor.texts import FREE_TEXTS
+from tests.conftest import scaled
 from tests.oracles.history_replay import answer_slowly, history_of
 from tests.oracles.speed import least_cpu_s
 from tests.oracles.toy_logs import toy_log, wild_logs
@@ -60,7 +61,7 @@ def distinct(log: pd.DataFrame) -> pd.DataFrame:
     return log.assign(job_id=[str(i) for i in range(len(log))])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=scaled(25), deadline=None)
 @given(log=wild_logs(texts=True), window=st.integers(1, 5), shift=st.floats(-5, 20), layout=LAYOUTS)
 def test_fast_form_equals_slow_twin(
     log: pd.DataFrame, window: int, shift: float, layout: Layout
@@ -75,7 +76,7 @@ def test_fast_form_equals_slow_twin(
         np.testing.assert_array_equal(fast, np.array(slow))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=scaled(25), deadline=None)
 @given(log=wild_logs(texts=True), window=st.integers(1, 5), layout=LAYOUTS)
 def test_online_form_equals_fast_form(log: pd.DataFrame, window: int, layout: Layout) -> None:
     """A forecast served online would differ from the one the model was trained on."""
@@ -84,7 +85,7 @@ def test_online_form_equals_fast_form(log: pd.DataFrame, window: int, layout: La
     np.testing.assert_array_equal(ask_online(log, window, layout), fast)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=scaled(25), deadline=None)
 @given(log=wild_logs(texts=True), cut=st.integers(0, 14), layout=LAYOUTS, data=st.data())
 def test_stored_rows_and_own_rows_are_one_history(
     log: pd.DataFrame, cut: int, layout: Layout, data: st.DataObject

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from plancast.predictor.state.learned import Settings
 from plancast.predictor.state.online import OnlineCorrection
+from tests.conftest import scaled
 
 LEVELS = (0.5, 0.8, 0.95)
 
@@ -106,7 +107,7 @@ def test_one_by_one_is_the_replay() -> None:
         heapq.heappush(ends, (float(jobs["end"][i]), i, correction.submitted(slip)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=scaled(40), deadline=None)
 @given(seed=st.integers(0, 99), wild=st.floats(0.1, 5.0))
 def test_quantiles_never_cross_nor_pass_the_limit(seed: int, wild: float) -> None:
     """A higher level would reserve less than a lower one, or more than the kill limit."""

@@ -24,11 +24,12 @@ from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import Budget, PlanRequest, Status
 from plancast.planner.solvers import SOLVERS
 from plancast.planner.solvers.cpsat.tariffs import steps_of
+from tests.conftest import scaled
 
 ENERGY = Prices(makespan_h=0, late_h=0, misses=0, wait_h=0, energy_cost=1)
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(
     st.sets(st.integers(1, DAY_S - 1), max_size=5),
     st.lists(st.floats(0, 5) | st.integers(0, 40).map(lambda k: k / 100), min_size=6, max_size=6),

@@ -44,6 +44,7 @@ from plancast.planner.solvers.lns.local_search import (
     with_pool,
 )
 from plancast.planner.solvers.lns.ruin import load, total_cost
+from tests.conftest import scaled
 from tests.oracles.valid_schedules import plannable
 
 TINY = Shape(most=4, looked_at=3, blink=0.1, tie=1e-12)
@@ -71,7 +72,7 @@ def test_costs_kept_by_differences_are_the_costs_of_the_whole(
 ) -> None:
     """The search would climb on a cost that drifts away from the evaluator's."""
     moved = 0
-    for problem in plannable(range(7000, 7050), max_tasks=8, hours=hours):
+    for problem in plannable(range(7000, 7000 + scaled(50)), max_tasks=8, hours=hours):
         first = greedy(problem)
         if first is None:
             continue

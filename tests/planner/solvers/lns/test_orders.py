@@ -24,6 +24,7 @@ from plancast.planner.solvers.lns.orders import (
     nowhere,
     schedule_in,
 )
+from tests.conftest import scaled
 from tests.oracles.plain_orders import PlainSerial
 from tests.oracles.random_requests import random_request
 
@@ -89,7 +90,7 @@ def test_the_kernel_lays_out_as_its_slow_twin_and_prices_as_the_evaluator(block:
 def test_costs_by_differences_are_those_of_laying_out_anew() -> None:
     """What a move before left in a stage, or a pruned move in an end, would be priced again."""
     compared = 0
-    for seed in range(60):
+    for seed in range(scaled(60)):
         found = problems(seed)
         if not found:
             continue

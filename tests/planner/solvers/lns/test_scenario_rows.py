@@ -34,6 +34,7 @@ from plancast.planner.solvers.lns.scenario_rows import (
     scenarios_of,
     suits_scenarios,
 )
+from tests.conftest import scaled
 from tests.oracles.plain_courses import cost_in, least_cost
 from tests.oracles.random_requests import random_request
 
@@ -130,7 +131,7 @@ def test_the_kernel_prices_a_plan_as_the_evaluator_does(
 def test_it_does_of_awkward_requests(in_turn: bool) -> None:
     """A boot, a gang on one worker, or a plan in force would be priced by a rule of its own."""
     agreed = 0
-    for seed in range(60):
+    for seed in range(scaled(60)):
         request = random_request(
             seed, 8, 4, drains=False, blocked=False, bounds=False, preemption=False, misfits=False
         )
