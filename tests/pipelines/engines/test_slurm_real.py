@@ -67,8 +67,8 @@ def test_what_slurm_says_is_understood(slurm: Inside) -> None:
     rows: list[str] = []
     until = time.monotonic() + 600
     while len(rows) < len(orders) and time.monotonic() < until:
-        told = slurm(["sacct", "-X", "-P", "-n", "-o", "JobName,NodeList"]).splitlines()
-        rows = [row for row in told if row.startswith("plancast-first-")]
+        jobs = slurm(["sacct", "-X", "-P", "-n", "-o", "JobName,NodeList"]).splitlines()
+        rows = [row for row in jobs if row.startswith("plancast-first-")]
         time.sleep(0.2)
     assert sorted(r.split("|")[0] for r in rows) == [
         f"plancast-first-1-{n}" for n in sorted(orders)

@@ -75,7 +75,7 @@ def test_what_is_called_unplaceable_is() -> None:
         if problem.infeasible:
             assert optimum(request, problem.unplanned) is None
     assert len(causes) >= 4
-    assert sum(causes.values()) > 30
+    assert sum(causes.values()) > scaled(30)
 
 
 def test_what_has_a_place_is_kept() -> None:

@@ -105,7 +105,7 @@ def test_no_bound_is_above_the_optimum() -> None:
         bound = shop_makespan_s(*arrays(encode(request)))
         assert bound <= best.cost + 1e-9
         tight += bound == best.cost
-    assert tight > 40
+    assert tight > scaled(40)
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -100,7 +100,7 @@ def test_costs_kept_by_differences_are_the_costs_of_the_whole(
         assert best.cost == pytest.approx(walk.best_cost, rel=1e-9, abs=1e-9)
         check_state(problem, walk)
         moved += bool((now.start != first.start).any())
-    assert moved > 5
+    assert moved > scaled(5)
 
 
 def check_state(problem: Problem, walk: Walk) -> None:
