@@ -97,6 +97,7 @@ def with_relations(seed: int) -> PlanRequest:
     return related(device_request(seed, max_tasks=4), seed)
 
 
+@pytest.mark.slow
 def test_brute_force_meets_three_hundred_instances() -> None:
     """The comparison would shrink with how instances are drawn, and nobody see it."""
     problems = [encode(device_request(seed)) for seed in range(CHUNKS * CHUNK)]
@@ -210,6 +211,7 @@ def test_plans_are_those_of_amounts_where_devices_need_no_telling_apart() -> Non
         assert all(a.devices for a in with_devices.assignments)
 
 
+@pytest.mark.slow
 def test_a_model_that_would_be_too_large_gives_a_bound_alone() -> None:
     """CP-SAT would build a literal for each of a million pairs, and its clock run out."""
     request = large(40, 100, 1, (300, 1000))

@@ -90,6 +90,7 @@ def test_presolve_loses_no_schedule_that_waits_for_an_hour() -> None:
     compare(range(193, 194))
 
 
+@pytest.mark.slow
 def test_brute_force_meets_three_hundred_tariffs() -> None:
     """The comparison would shrink with how instances are drawn, and nobody see it."""
     problems = [p for s in range(CHUNKS * CHUNK) if is_compared(p := encode(tariff_request(s)))]

@@ -79,7 +79,10 @@ def test_waste_is_what_attempts_hold_beyond_the_peak() -> None:
     assert found.failures == 0.5
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(m, marks=pytest.mark.slow) if m == "sizey" else m for m in METHODS],
+)
 def test_methods_look_back_only(name: str) -> None:
     """A method to compare with would see the future, or nothing at all."""
     log = tasks(60)

@@ -383,6 +383,7 @@ def test_importing_the_package_is_cheap() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_model_beats_the_rules_on_kth(shared_data: Callable[[str], Path]) -> None:
     """On a real log the model would be no better than a rule of thumb."""
     log = read_log(shared_data("logs/KTH-SP2-1996-2.swf.gz"))

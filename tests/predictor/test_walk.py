@@ -56,6 +56,7 @@ def test_no_forecast_knows_the_future(log: pd.DataFrame, walk: Walk, share: floa
     assert before == [refit for refit in other.refits if refit[0] <= moment]
 
 
+@pytest.mark.slow
 def test_drift_brings_a_refit_forward() -> None:
     """Trees of another time would go on until the schedule; or drift be seen before it came."""
     log = toy_log(3000)
@@ -135,6 +136,7 @@ def test_report_has_its_form(log: pd.DataFrame) -> None:
     json.dumps(report, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_useless_features_do_no_harm() -> None:
     """Without users, requests or anything to tell jobs apart, trees would chase noise."""
     rng = np.random.default_rng(0)

@@ -301,6 +301,7 @@ def test_window_teaches(swf: Path) -> None:
     assert (found.estimate_s[:50] != part.log.requested_s[:50]).any()
 
 
+@pytest.mark.slow
 def test_contest(test: Backtest) -> None:
     """Without a rival the challenger wins; a worse one never does, and it is said why."""
     best = SimpleNamespace(version="2", trees=TREES, levels=(0.1, 0.5, 0.9), seed=0)

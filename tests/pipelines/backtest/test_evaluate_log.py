@@ -39,6 +39,7 @@ def test_evaluate_writes_its_report(store_here: Path, capsys: pytest.CaptureFixt
         pass  # refused if the store did not know it
 
 
+@pytest.mark.slow
 def test_an_evaluation_need_not_be_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -397,6 +397,7 @@ def test_shapes_are_compared_with_themselves_after_a_minute() -> None:
     assert "\n4 of 30 instances, 1 CPU s each" in page(parts)
 
 
+@pytest.mark.slow
 def test_a_row_is_stale_when_its_clock_has_changed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

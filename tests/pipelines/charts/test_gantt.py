@@ -211,6 +211,7 @@ def test_a_bar_tells_the_mode_and_what_it_takes() -> None:
     assert bar["takes"] == "4 cores, in mode large"
 
 
+@pytest.mark.slow
 def test_an_image_is_the_same_each_time_and_shares_no_names() -> None:
     """Two images on a page would be cut to each other's frames, or a file change with no reason."""
     once, again, other = (gantt_svg(*batch_plan(tasks, 3)) for tasks in (9, 9, 10))
@@ -277,6 +278,7 @@ def test_names_are_text_and_no_markup() -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_ending_says_the_form(tmp_path: Path) -> None:
     """A picture would be a page under another name, or a wrong ending leave a file."""
     request, plan = example()

@@ -86,6 +86,7 @@ def test_no_command_at_all_shows_the_help(run: Run) -> None:
 # ------------------------------------------------------------------ from a log to estimates
 
 
+@pytest.mark.slow
 def test_from_a_generated_log_to_estimates(run: Run, tmp_path: Path) -> None:
     """The way from a log to estimates would break at one of its commands."""
     log, jobs, model = tmp_path / "log.swf.gz", tmp_path / "jobs.parquet", tmp_path / "model"
@@ -153,6 +154,7 @@ def test_a_generated_batch_is_read_back(run: Run, tmp_path: Path) -> None:
 # ------------------------------------------------------------------ trial, report, run
 
 
+@pytest.mark.slow
 def test_the_trial_of_a_log(run: Run, small_run: SmallRun, tmp_path: Path) -> None:
     """The comparison of estimates could not be made outside of the pipeline."""
     out = tmp_path / "trial.json"

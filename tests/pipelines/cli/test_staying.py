@@ -63,6 +63,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_once_it_listens_is_one_sentence(tmp_path: Path) -> None:
     """The server would end half-way, with a traceback for each part of it."""
     write_cluster(ClusterFile((Worker("w", {"cpu": 1000}),)), tmp_path / "cluster.yaml")

@@ -328,6 +328,7 @@ def test_a_batch_survives_the_kill_of_a_worker(tmp_path: Path) -> None:
     assert sorted(done) == sorted(t.id for t in request.snapshot.pending)
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_stands_still_is_waited_for_and_a_dead_one_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -357,6 +358,7 @@ def test_a_scheduler_that_stands_still_is_waited_for_and_a_dead_one_is_not(
         end_left_over(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_dies_as_it_is_brought_up_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -374,6 +376,7 @@ def test_a_scheduler_that_dies_as_it_is_brought_up_is_one_sentence(
         started(PlanRequest("r", Snapshot(0, int(time.time()), TWO), {}), [], tmp_path, "b")
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_dies_ends_the_batch_in_one_sentence(tmp_path: Path) -> None:
     """A traceback of the messaging layer would be all that is left, and the state be in doubt."""
     request, command = tasks_of(6, tmp_path, 0.5)

@@ -40,6 +40,7 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_labels_are_what_an_exact_search_finds(collected: Path) -> None:
     """A guide would be taught other costs than those of the best plans."""
     states, _ = read_states(collected)

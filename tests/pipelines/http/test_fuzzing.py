@@ -27,7 +27,7 @@ def test_fuzzing_finds_no_fault(forecasts: ModelForecasts) -> None:
     """A strange request would end in a 500, or in an answer that the schema does not know."""
     with serving(most_s=0.05, grace_s=60.0, forecast=forecasts) as client:
         planned(client, SMALL, "/v1/plan?hold=true")
-        fuzz(client, 5)
+        fuzz(client, 2)
 
 
 @pytest.mark.slow

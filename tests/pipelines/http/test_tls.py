@@ -161,6 +161,7 @@ def test_a_note_trusts_one_certificate_alone(master: Master, tmp_path: Path) -> 
         Client.to(str(tmp_path / "m.db")).get("/v1/status")
 
 
+@pytest.mark.slow
 def test_a_handshake_that_does_not_come_is_not_waited_for(master: Master) -> None:
     """Connections that say nothing would be open files for a minute each."""
     address = urllib.parse.urlsplit(master.url)
@@ -168,6 +169,7 @@ def test_a_handshake_that_does_not_come_is_not_waited_for(master: Master) -> Non
         assert silent.recv(1) == b""
 
 
+@pytest.mark.slow
 def test_a_server_may_open_as_many_files_as_its_limit_allows() -> None:
     """A few hundred idle connections would use up what a shell gives by default."""
     code = (

@@ -236,6 +236,7 @@ def test_where_nothing_queues_the_model_counts(
     assert (choice.way, choice.known) == ("closed_scenarios", 0)
 
 
+@pytest.mark.slow
 def test_mlflow_keeps_the_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody could tell later by what a plan's source was chosen."""
     import mlflow

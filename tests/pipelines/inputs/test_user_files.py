@@ -568,6 +568,7 @@ def test_policy_round_trip(tmp_path: Path) -> None:
     assert read_policy(tmp_path / "p.yaml") == policy
 
 
+@pytest.mark.slow
 def test_large_files_are_read_in_proportion(tmp_path: Path) -> None:
     """Would fail if reading took a large share of the six seconds that planning may take."""
     took: dict[str, list[float]] = {"tasks": [], "cluster": []}

@@ -15,6 +15,7 @@ def month(folder: Path, *arguments: str) -> dict[str, Any]:
     return Month(options([*arguments]), folder).run()
 
 
+@pytest.mark.slow
 def test_a_short_month_ends_with_all_that_came(tmp_path: Path) -> None:
     """The benchmark could measure a master that does nothing."""
     found = month(

@@ -98,6 +98,7 @@ def until(true: Callable[[], Any], what: str, most_s: float = 600.0) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1_800)
 @pytest.mark.waits
 def test_the_one_that_stands_by_takes_over(postgres: Server, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ def history() -> pd.DataFrame:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_starts_of_a_real_queue(slurm: Inside, tmp_path: Path) -> None:
     """A dozen jobs wait: the shape of the answers, or the order of the queue, would be misread."""
     RuntimePredictor(trees={"n_estimators": 30}).fit(history()).save(tmp_path / "m")

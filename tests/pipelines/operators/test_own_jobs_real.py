@@ -74,6 +74,7 @@ def test_tasks_become_jobs_of_who_asks(slurm: Inside, tmp_path: Path) -> None:
     assert {job["task"]: job["job"] for job in again["jobs"]} == number
 
 
+@pytest.mark.slow
 def test_a_master_takes_its_workers_from_slurm(slurm: Inside, tmp_path: Path) -> None:
     """A site would have to write down what Slurm knows of features, partitions and GRES."""
     path, state = tmp_path / "tasks.csv", tmp_path / "master.db"

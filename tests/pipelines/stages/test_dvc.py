@@ -69,6 +69,7 @@ def copy_of_the_source(home: Path) -> Path:
     return home
 
 
+@pytest.mark.slow
 def test_dvc_reads_the_file_in_a_source_archive(tmp_path: Path) -> None:
     """`dvc repro` would refuse to start, or ask for git."""
     home = copy_of_the_source(tmp_path)

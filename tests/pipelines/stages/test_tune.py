@@ -162,6 +162,7 @@ def test_what_is_chosen_wins_on_every_fold(
     assert found["best_trial"] == chosen
 
 
+@pytest.mark.slow
 def test_what_is_written_is_what_trains(jobs: Any, facts: dict[str, Any], tmp_path: Path) -> None:
     """The pipeline would train with other settings than were found."""
     drawn = facts["trials"][1]["settings"]

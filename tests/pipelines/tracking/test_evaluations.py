@@ -56,6 +56,7 @@ def test_an_evaluation_is_a_run_with_its_model(store_here: Path) -> None:
     np.testing.assert_allclose(loaded.predict(known).to_numpy(), wanted)
 
 
+@pytest.mark.slow
 def test_a_second_evaluation_does_not_move_the_champion(
     store_here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -83,6 +83,7 @@ def test_a_changed_helper_in_another_file_is_seen(toy: Path, tmp_path: Path) -> 
     assert all(f.stat().st_mode & 0o777 == 0o700 for f in folders)
 
 
+@pytest.mark.slow
 def test_a_changed_record_in_another_file_is_seen(toy: Path, tmp_path: Path) -> None:
     """A kernel would read one field of a record in the place of another."""
     cache, record = str(tmp_path / "cache"), toy / "planner" / "record.py"
@@ -129,6 +130,7 @@ def test_other_libraries_keep_their_own_place(toy: Path, tmp_path: Path) -> None
     assert run(toy, code, HOME=str(tmp_path)).stdout == "True True\n"
 
 
+@pytest.mark.slow
 def test_the_users_cache_folder_is_used_and_never_a_shared_one(toy: Path, tmp_path: Path) -> None:
     """Machine code would lie in /tmp, where anybody can put some."""
     home = tmp_path / "home"
@@ -139,6 +141,7 @@ def test_the_users_cache_folder_is_used_and_never_a_shared_one(toy: Path, tmp_pa
     assert list((tmp_path / "xdg" / "plancast" / "kernels").iterdir())
 
 
+@pytest.mark.slow
 def test_old_digests_are_removed_and_the_latest_are_kept(toy: Path, tmp_path: Path) -> None:
     """Every version ever used would stay on the disk; or two versions in use remove each other."""
     cache = tmp_path / "cache"
@@ -338,6 +341,7 @@ def total(row):
 """
 
 
+@pytest.mark.slow
 def test_what_kernels_call_is_compiled_once_and_kept_with_them(toy: Path, tmp_path: Path) -> None:
     """Each number handed on would compile a function anew; a part that Python calls, end it all."""
     (toy / "planner" / "parts.py").write_text(PARTS.format(package="planner"))
@@ -351,6 +355,7 @@ def test_what_kernels_call_is_compiled_once_and_kept_with_them(toy: Path, tmp_pa
     assert kept.name.startswith("parts.fifth")
 
 
+@pytest.mark.slow
 def test_long_parts_join_every_kernel_and_leave_no_array_behind(toy: Path, tmp_path: Path) -> None:
     """A part would be missing from a kernel, or borrowed arrays be freed early or never."""
     (toy / "planner" / "parts.py").write_text(PARTS.format(package="planner"))
@@ -390,6 +395,7 @@ def last_ranked(row):
 """
 
 
+@pytest.mark.slow
 def test_a_kernel_that_kernels_call_is_compiled_once_for_python_too(
     toy: Path, tmp_path: Path
 ) -> None:
@@ -413,6 +419,7 @@ def test_a_kernel_that_kernels_call_is_compiled_once_for_python_too(
         assert found.stdout.split() == ["True", "True", "True", shared, "True"]
 
 
+@pytest.mark.slow
 def test_numba_is_left_as_it_was_and_its_functions_of_use_to_others(
     toy: Path, tmp_path: Path
 ) -> None:
@@ -443,6 +450,7 @@ def test_numba_is_left_as_it_was_and_its_functions_of_use_to_others(
     assert found.stdout.split() == ["True"] * 6
 
 
+@pytest.mark.slow
 def test_brief_kernels_run_small_arrays_uncompiled_only_when_asked(
     toy: Path, tmp_path: Path
 ) -> None:
@@ -461,6 +469,7 @@ def test_brief_kernels_run_small_arrays_uncompiled_only_when_asked(
     assert found.stdout.split() == ["30", "0", "True", "1", "30", "1"]
 
 
+@pytest.mark.slow
 def test_kernels_run_as_they_stand_where_numba_is_off() -> None:
     """Nobody could step through a kernel: importing one would end in a traceback."""
     code = (

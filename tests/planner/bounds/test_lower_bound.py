@@ -65,7 +65,7 @@ def test_no_schedule_beats_a_bound(seeds: range) -> None:
     assert seen > 1.6 * len(seeds)
 
 
-@pytest.mark.parametrize("seeds", spans(range(1000, 1025), range(1000, 1100)))
+@pytest.mark.parametrize("seeds", spans(range(1000, 1020), range(1000, 1100)))
 def test_the_optimum_does_not_beat_a_bound(seeds: range) -> None:
     """A bound could exceed the least cost, and a worse plan be called optimal."""
     tight, seen, timed = 0, 0, 0
@@ -135,6 +135,7 @@ class Looks:
         return begin
 
 
+@pytest.mark.slow
 def test_a_bound_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a large batch the bound would be looked for long after the plan is due.
 

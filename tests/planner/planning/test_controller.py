@@ -278,6 +278,7 @@ def test_the_first_outlooks_are_those_of_all(seed: int) -> None:
             assert outlook.sure_s >= max(outlook.start_s, outlook.half_s)
 
 
+@pytest.mark.slow
 def test_the_rows_shown_cost_little_and_all_of_them_no_more_than_in_proportion() -> None:
     """A master of 10,000 tasks would spend 40 s on each look at a table of twelve rows."""
     took: dict[tuple[int, int | None], float] = {}

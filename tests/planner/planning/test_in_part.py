@@ -110,6 +110,7 @@ def test_hard_bounds_are_no_reason_to_leave_out() -> None:
     assert response.status is Status.INFEASIBLE
 
 
+@pytest.mark.slow
 def test_a_batch_larger_than_its_allocation_is_planned_within_the_budget() -> None:
     """Pilot jobs end: what does not fit would take a search's whole budget, and then some."""
     request = draining(generate_batch(180, generate_cluster(4, 3), 3), 4_000)

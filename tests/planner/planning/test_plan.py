@@ -175,6 +175,7 @@ def test_a_plan_judged_beside_the_search_is_judged(
     assert response.lower_bound <= response.cost <= greedy.cost
 
 
+@pytest.mark.slow
 def test_engines_make_ready_beside_the_first_list_schedule(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

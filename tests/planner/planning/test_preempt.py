@@ -216,6 +216,7 @@ def test_a_hard_deadline_that_only_preemption_can_keep() -> None:
     assert plan(replace(request, snapshot=replace(request.snapshot, running=(held,)))).plan is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["greedy", "lns", "astar"])
 def test_many_preemptible_tasks(solver: str) -> None:
     """With more than a few, sets would be tried forever, or none at all."""

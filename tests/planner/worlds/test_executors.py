@@ -101,6 +101,7 @@ def test_the_closed_loop_repeats_itself() -> None:
     assert loop(noisy, planned(noisy), truth) == loop(noisy, planned(noisy), truth)
 
 
+@pytest.mark.slow
 def test_thinking_anew_beats_a_plan_under_great_errors_and_keeps_it_under_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

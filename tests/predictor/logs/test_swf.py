@@ -186,6 +186,7 @@ def by_pandas(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, sep=r"\s+", comment=";", header=None)
 
 
+@pytest.mark.slow
 def test_kth_is_read_about_as_fast_as_by_pandas(shared_data: Callable[[str], Path]) -> None:
     """Starting the pipeline on a real log would feel slow."""
     path = shared_data("logs/KTH-SP2-1996-2.swf.gz")

@@ -182,6 +182,7 @@ def test_scripts_and_arguments_are_learned(log: pd.DataFrame, trained: RuntimePr
     assert errors[1] > 1.2
 
 
+@pytest.mark.slow
 def test_texts_that_say_nothing_do_no_harm() -> None:
     """Random directories and command lines would take the place of what is known."""
     log = toy_log(2000)

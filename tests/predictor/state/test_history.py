@@ -104,6 +104,7 @@ def test_stored_rows_and_own_rows_are_one_history(
         np.testing.assert_array_equal(late.ask(log.iloc[i].to_dict()), whole[i])
 
 
+@pytest.mark.slow
 def test_kth_online_equals_fast_form(shared_data: Callable[[str], Path]) -> None:
     """Rounding or ties of a real log would make the two forms drift apart."""
     log = read_log(shared_data(KTH)).iloc[:3000].reset_index(drop=True)

@@ -115,6 +115,7 @@ def test_as_much_in_two_pieces_as_another_has_in_one() -> None:
     assert check(5_345, 345)  # three pieces of a gang, two of which fit side by side
 
 
+@pytest.mark.slow
 def test_a_few_small_instances() -> None:
     """A bound could be too high, a plan invalid, or a promise broken by a guide."""
     check_many(30_000_000, A_FEW)

@@ -220,6 +220,7 @@ def test_coarse_time_leads_back_to_valid_plans_that_cost_no_more() -> None:
     assert timed > 15
 
 
+@pytest.mark.slow
 def test_a_long_horizon_is_planned_in_ticks() -> None:
     """Days by the second would be searched second by second."""
     problem = alike(24, 4)

@@ -239,6 +239,7 @@ sys.stdout.buffer.write(to_json(replace(response, wall_s=0.0)))
 """
 
 
+@pytest.mark.slow
 def test_another_process_makes_the_same_plan_with_the_same_steps() -> None:
     """Hash seeds, thread timing or the order of a set would reach the plan."""
     request = generate_batch(60, generate_cluster(8, seed=4), seed=4)

@@ -76,6 +76,7 @@ def test_calls_of_the_kernel_are_long_enough_for_their_start(
     assert clock.now < 1.05
 
 
+@pytest.mark.slow
 def test_small_tasks_that_are_due_go_sooner_in_large_batches(
     shared_data: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

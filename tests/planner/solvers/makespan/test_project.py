@@ -161,6 +161,7 @@ def test_what_is_no_project_goes_to_the_inner_solver() -> None:
     assert evaluate(request, decode(problem, solution.schedule)).valid
 
 
+@pytest.mark.slow
 def test_published_optima(shared_data: Callable[[str], Path]) -> None:
     """The solver would miss, or wrongly beat, what is proved of published projects."""
     instances = psplib_set(shared_data("benchmarks/psplib_j30_j60.tar.xz"))

@@ -191,6 +191,7 @@ def job_shop(jobs: int, machines: int) -> PlanRequest:
     return PlanRequest("job-shop", snapshot, estimates, MAKESPAN_SECONDS)
 
 
+@pytest.mark.slow
 def test_a_large_job_shop_has_two_walks(monkeypatch: pytest.MonkeyPatch) -> None:
     """One core would be left idle, or what the second finds or fails at be lost."""
     request = job_shop(15, 15)
