@@ -42,11 +42,9 @@ def rate_cell(cell: Any) -> float | Hourly:
 
 
 def _seconds(cell: Any, *, signed: bool = False) -> int:
-    """Seconds after midnight, or from UTC; YAML reads ``17:00`` as a number of minutes."""
-    if isinstance(cell, int) and not isinstance(cell, bool) and abs(cell) < 24 * 60:
-        if 24 <= abs(cell) < 60:
-            raise BadCell(f"{cell!r} is no time of the day; write it as 07:30")
-        return cell * 60 if abs(cell) >= 60 else cell * 3600
+    """Seconds after midnight, or from UTC; a number is of hours."""
+    if type(cell) is int and (-24 if signed else -1) < cell < 24:
+        return cell * 3600
     found = _CLOCK.fullmatch(str(cell))
     if found is None or (found[1] and not signed) or int(found[2]) > 23 or int(found[3]) > 59:
         like = "+01:00" if signed else "07:30"

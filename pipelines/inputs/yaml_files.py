@@ -40,8 +40,30 @@ def _mapping(loader: Any, node: Any) -> Any:
     return loader.construct_mapping(node, deep=True)
 
 
-# YAML 1.1 reads 7_1, the first task of array 7, as 71.
-_WHOLE = re.compile(r"[-+]?(?:0b[01]+|0[0-7]*|[1-9][0-9]*(?::[0-5]?[0-9])*|0x[0-9a-fA-F]+)")
+class _Written(float):
+    """A number that is written as a float would not be: as a name it keeps its digits."""
+
+    def __new__(cls, value: float, text: str) -> _Written:
+        """The number, and what stands in the file."""
+        number = super().__new__(cls, value)
+        number.text = text
+        return number
+
+    text: str
+
+    def __str__(self) -> str:
+        """As in the file: version 1.10 is not 1.1."""
+        return self.text
+
+
+def _float(loader: Any, node: Any) -> float:
+    value = float(loader.construct_yaml_float(node))
+    return value if str(value) == node.value else _Written(value, node.value)
+
+
+# YAML 1.1 reads 7_1 as 71, node 010 as 8, 0x10 as 16 and the time 12:30 as 750: all of them are
+# text, which the cells of times and amounts read as they do in a table.
+_WHOLE = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _Loader.yaml_implicit_resolvers = {
     first: [
         (tag, re.compile(_WHOLE.pattern + "$") if tag.endswith(":int") else pattern)
@@ -49,6 +71,7 @@ _Loader.yaml_implicit_resolvers = {
     ]
     for first, resolvers in _Loader.yaml_implicit_resolvers.items()
 }
+_Loader.add_constructor("tag:yaml.org,2002:float", _float)
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
