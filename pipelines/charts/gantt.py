@@ -519,10 +519,9 @@ def write_gantt(
     BadRequest
         Where it ends otherwise.
     """
+    check_gantt_path(path)
     target = Path(path)
     ending = target.suffix.lower()
-    if ending not in ENDINGS:
-        raise BadRequest(f"{path}: a Gantt chart ends in {', '.join(ENDINGS)}; name it so")
     if ending == ".html":
         content: str | bytes = gantt_html(request, plan, executed=executed, title=title)
     else:
@@ -530,3 +529,9 @@ def write_gantt(
         content = (image.svg if ending == ".svg" else image.png)(width=IMAGE_WIDTH)
     write_text_atomic(target, content)
     return target
+
+
+def check_gantt_path(path: str | Path) -> None:
+    """Refuse a name for a chart whose ending says no form, before anything is planned."""
+    if Path(path).suffix.lower() not in ENDINGS:
+        raise BadRequest(f"{path}: a Gantt chart ends in {', '.join(ENDINGS)}; name it so")

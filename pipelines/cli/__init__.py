@@ -37,7 +37,7 @@ from plancast.pipelines.cli import (
     tuning,
     worth,
 )
-from plancast.pipelines.cli.common import INTERRUPTED
+from plancast.pipelines.cli.common import INTERRUPTED, Command
 from plancast.pipelines.inputs.shell import for_this_shell
 from plancast.pipelines.stages.stage import BAD_INPUT, fault_of
 
@@ -120,12 +120,12 @@ def _add(command: str, function: Any) -> None:
     panel = _PANEL_OF.get(command, STUDY)
     below = mastering.GROUPS.get(command)
     if below is None:
-        app.command(command, rich_help_panel=panel, **words(function))(function)
+        app.command(command, cls=Command, rich_help_panel=panel, **words(function))(function)
         return
     group = typer.Typer(invoke_without_command=True, **words(function))
     group.callback()(function)
     for name, inner in below.items():
-        group.command(name, **words(inner))(inner)
+        group.command(name, cls=Command, **words(inner))(inner)
     app.add_typer(group, name=command, rich_help_panel=panel)
 
 
@@ -135,6 +135,7 @@ for name, group in (
     ("generate", generating.app), ("export", exporting.app), ("guide", guiding.app),
 ):  # fmt: skip
     for known in group.registered_commands:
+        known.cls = Command
         known.help = _flowing(inspect.cleandoc(getattr(known.callback, "__doc__", None) or ""))
     app.add_typer(group, name=name, rich_help_panel=_PANEL_OF[name])
 

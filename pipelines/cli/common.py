@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -30,8 +32,45 @@ INTERRUPTED = 130
 Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 Seed = Annotated[int, typer.Option(help="Seed of all that is left to chance.", min=0)]
 
+OUTPUTS = ("output", "json", "csv", "gantt", "save_request")
+"""Parameters by which a command is told where to write."""
+
 PIPED_WIDTH = 110
 """Columns of a table that goes into a pipe or a file, where there is no screen to fit."""
+
+
+class Command(typer.core.TyperCommand):
+    """A command that looks at where it is to write before it does anything else."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it, where no output is a file that it reads, or writes besides."""
+        given = [
+            (max(parameter.opts, key=len), parameter.name in OUTPUTS, Path(value))
+            for parameter in self.params
+            for value in _each(ctx.params.get(parameter.name))
+            if isinstance(value, str | Path) and str(value) != "-"
+        ]
+        taken = {os.path.realpath(path): option for option, out, path in given if not out}
+        for option, out, path in given:
+            if out and (path.is_file() or path.is_dir() or not path.exists()):
+                _check_folder(path)
+                other = taken.setdefault(os.path.realpath(path), option)
+                if other is not option:
+                    raise BadRequest(f"{option} {path}: is the file of {other} too; name another")
+        return super().invoke(ctx)
+
+
+def _each(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def _check_folder(path: Path) -> None:
+    """Refuse an output that could not be written once it is there."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise BadRequest(f"{path}: cannot be written: {folder} is no folder")
+    if not os.access(folder, os.W_OK):
+        raise BadRequest(f"{path}: cannot be written: nothing may be written to {folder}")
 
 
 class _Console(Console):

@@ -86,7 +86,9 @@ def plan(
         Path | None,
         typer.Option(help="Write what is asked as one JSON file, too.", rich_help_panel=FILES),
     ] = None,
-    solver: Annotated[str, typer.Option(help="auto, greedy, lns, astar or cpsat.")] = "auto",
+    solver: Annotated[
+        str, typer.Option(help="auto, greedy, lns, astar, cpsat, project, shop or repair.")
+    ] = "auto",
     budget: Annotated[
         str | None, typer.Option(help="Time: 30s, 2min (default: the request's, or 10 s).")
     ] = None,
@@ -134,6 +136,10 @@ def plan(
 
     if output is not None:
         check_plan_path(output)
+    if gantt is not None:
+        from plancast.pipelines.charts.gantt import check_gantt_path
+
+        check_gantt_path(gantt)
     measure = None if risk is None else RiskMeasure.parse(risk)
     if cluster is not None and tasks is None:
         request, tasks = None, request  # A request names its cluster itself.

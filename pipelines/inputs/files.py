@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 import zlib
 from pathlib import Path
 
@@ -66,22 +67,36 @@ def write_text_atomic(path: str | os.PathLike[str], content: str | bytes) -> Non
 
     Notes
     -----
-    A temporary file in the same folder, so that the rename stays within one file system.
+    A temporary file in the same folder, so that the rename stays within one file system. A link
+    stays one and a file keeps its permissions; a device or pipe (``/dev/stdout``) is written to.
     """
     target = Path(path)
     data = content.encode("utf-8") if isinstance(content, str) else content
     if target.suffix == ".gz":
         data = gzip.compress(data, mtime=0)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
+        if _is_stream(target):
+            with target.open("ab") as stream:
+                stream.write(data)
+            return
+        target = Path(os.path.realpath(target))
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with part.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            if target.is_file():
+                shutil.copymode(target, part)
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise BadRequest(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether a rename would put a file where a device or a pipe is."""
+    known = path.exists() and not path.is_dir()
+    return known and (not path.is_file() or path.absolute().parts[:2] == ("/", "dev"))

@@ -13,7 +13,6 @@ _PLAIN = {
     "string_too_short": "is empty; give it a name",
     "too_short": "is empty; list at least one",
     "list_type": "must be a list",
-    "tuple_type": "must be a pair [start, end]",
     "dict_type": "must be a mapping of names to values",
     "model_type": "must be a mapping of fields",
     "dataclass_type": "must be an object with fields",
@@ -42,6 +41,9 @@ def in_words(fault: Any) -> str:
         text = "must be a whole number"
     elif what.startswith("float_"):
         text = "must be a number"
+    elif what == "tuple_type":
+        # In a list stands a window; a field holds a list itself.
+        text = "must be a " + ("pair [start, end]" if isinstance(fault["loc"][-1], int) else "list")
     else:
         text = _PLAIN.get(what) or re.sub(r"^Input should be", "must be", fault["msg"])
     short = isinstance(value, str | int | float) and what != "missing"

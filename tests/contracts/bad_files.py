@@ -391,3 +391,27 @@ def _estimates_that_are_no_parquet(home: Path) -> Arguments:
 @case("--model or --estimates, not both")
 def _a_model_and_estimates(home: Path) -> Arguments:
     return [*PLAN, "--model", "model", "--estimates", "estimates.csv"]
+
+
+# --------------------------------------------------------------------------- outputs
+
+
+@case("--output tasks.csv", "is the file of --tasks too")
+def _an_output_that_is_the_input(home: Path) -> Arguments:
+    return ["plan", "--tasks", "tasks.csv", "--cluster", "cluster.yaml", "-o", "tasks.csv"]
+
+
+@case("--save-request out.json", "is the file of --output too")
+def _two_outputs_of_one_name(home: Path) -> Arguments:
+    return [*PLAN, "--save-request", "./out.json"]
+
+
+@case("out.pdf", "a Gantt chart ends in .html")
+def _a_chart_of_another_kind(home: Path) -> Arguments:
+    return ["out.pdf" if word == "out.html" else word for word in PLAN]
+
+
+@case("policy.yaml", "scenarios: must be a list (it is 0.5)")
+def _one_scenario_that_is_no_list(home: Path) -> Arguments:
+    (home / "policy.yaml").write_text("scenarios: 0.5\n")
+    return [*PLAN, "--policy", "policy.yaml"]

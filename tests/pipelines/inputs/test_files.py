@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,24 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
         write_text_atomic(path, "new")
     assert read_text(path) == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_links_permissions_and_pipes_stay_what_they_are(tmp_path: Path) -> None:
+    """A link would become a file, a secret readable, and /dev/stdout a file named so."""
+    private, link, pipe = tmp_path / "private", tmp_path / "link", tmp_path / "pipe"
+    private.write_text("old")
+    private.chmod(0o600)
+    link.symlink_to(private)
+    write_text_atomic(link, "new")
+    assert link.is_symlink()
+    assert private.read_text() == "new"
+    assert private.stat().st_mode & 0o777 == 0o600
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_text_atomic(pipe, "heard")
+    assert os.read(end, 9) == b"heard"
+    os.close(end)
+    assert pipe.is_fifo()
 
 
 def test_readers_never_see_half_a_file(tmp_path: Path) -> None:
