@@ -8,9 +8,12 @@ loads no solver.
 from __future__ import annotations
 
 import math
+import operator
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, SupportsFloat, TypeAlias
 
 from plancast.planner.model.domain import BadRequest
 
@@ -41,7 +44,7 @@ def read_log(
     *,
     format: str = "auto",
     timezone: str | None = None,
-    max_bad: float | None = None,
+    max_bad: float | str | None = None,
     strict: bool = False,
 ) -> JobLog:
     """Read a job log.
@@ -75,6 +78,7 @@ def read_log(
     """
     import pandas as pd
 
+    from plancast.pipelines.inputs.reading import parse_share
     from plancast.pipelines.results import JobLog
     from plancast.predictor.logs import read_log as read
     from plancast.predictor.logs.rows import Rows
@@ -82,11 +86,16 @@ def read_log(
 
     if isinstance(log, JobLog):
         return log
+    if isinstance(max_bad, str):
+        max_bad = parse_share(max_bad)
+    if columns is not None:
+        columns = _map(columns)
     if isinstance(log, pd.DataFrame):
         rows = Rows("the table", max_bad, strict)
-        found = read_frame(log, columns, timezone=timezone, rows=rows)
+        found = read_frame(_named(log), columns, timezone=timezone, rows=rows)
         found.attrs = log.attrs | found.attrs
     else:
+        _one_of(log, "log", "a path or a frame", str, Path)
         zone = {} if timezone is None else {"timezone": timezone}
         found = read(log, format, columns, max_bad=max_bad, strict=strict, **zone)
     result = JobLog(found)
@@ -129,7 +138,8 @@ def train(
     from plancast.predictor.schema import replayed_ends
 
     jobs = replayed_ends(_plain(read_log(log, columns)))
-    return RuntimePredictor(levels or LEVELS, seed=seed, **settings).fit(jobs)
+    asked = LEVELS if levels is None else tuple(levels)
+    return RuntimePredictor(asked, seed=seed, **settings).fit(jobs)
 
 
 def plan(
@@ -139,7 +149,7 @@ def plan(
     model: Model | None = None,
     estimates: Mapping[str, Any] | str | Path | None = None,
     policy: Policy | Mapping[str, Any] | str | Path | None = None,
-    budget: Budget | float | str | None = None,
+    budget: Budget | float | str | timedelta | None = None,
     solver: str = "auto",
     steps: int | None = None,
     seed: int = 0,
@@ -164,7 +174,7 @@ def plan(
         both a task's requested time is its estimate.
     policy : Policy, mapping or path, optional
         Prices and promises; the default prices without one.
-    budget : float, str or Budget, optional
+    budget : float, str, timedelta or Budget, optional
         Seconds, or ``"30s"``, ``"2min"``; 10 seconds without one.
     solver : str
         ``auto``, or a name of ``plancast.SOLVERS``.
@@ -202,6 +212,8 @@ def plan(
             raise BadRequest("give model or estimates, not both")
         rows, machines = _tasks(tasks, columns), _cluster(cluster)
         wanted = _policy(policy, model is not None)
+        if model is not None and not hasattr(model, "predict_quantiles"):
+            _one_of(model, "model", "a path or a RuntimePredictor", str, Path)
         model = Path(model) if isinstance(model, str) else model
         request = request_from_files(
             rows,
@@ -211,11 +223,15 @@ def plan(
             estimates=_estimates(estimates),
             choice=chosen_way(rows, machines, model, wanted) if isinstance(model, Path) else None,
         )
-        request = replace(request, seed=seed)
+        request = replace(request, seed=_whole(seed, "seed"))
     if budget is not None or steps is not None or not isinstance(tasks, PlanRequest):
         request = replace(request, budget=_budget(budget, steps))
     with interruption.keeps_the_best():
-        return PlannedBatch(request, plan_request(request, solver), solver)
+        response = plan_request(request, solver)
+    if response.unplanned:
+        count, all_ = len(response.unplanned), len(request.snapshot.pending)
+        warnings.warn(f"{count:,} of {all_:,} tasks cannot be placed; see .unplanned", stacklevel=2)
+    return PlannedBatch(request, response, solver)
 
 
 def replay(
@@ -225,7 +241,7 @@ def replay(
     *,
     columns: Columns = None,
     procs: int | None = None,
-    window: tuple[float, float] | None = None,
+    window: tuple[float, float] | str | None = None,
     cut_to_request: bool = False,
     jobs: int = 1,
 ) -> Replayed:
@@ -243,8 +259,8 @@ def replay(
         so that no forecast knows the future.
     procs : int, optional
         Processors of the machine; the log's by default.
-    window : pair of float, optional
-        The part of the jobs that is replayed, as shares.
+    window : pair of float, or str, optional
+        The part of the jobs that is replayed, as shares: ``(0.5, 1)`` or ``"0.5:1"``.
     cut_to_request : bool
         Whether jobs are killed at their requested time.
     jobs : int
@@ -254,6 +270,13 @@ def replay(
     from plancast.pipelines.backtest.estimates import cells_of, parse_estimates
     from plancast.pipelines.results import Replayed
 
+    dispatchers = [dispatchers] if isinstance(dispatchers, str) else dispatchers
+    if isinstance(estimates, str) or not isinstance(estimates, Iterable):
+        estimates = [estimates]
+    if procs is not None and procs < 1:
+        raise BadRequest(f"procs: {procs}: a machine has 1 processor or more")
+    if window is not None and not isinstance(window, str):
+        window = ":".join(f"{share:f}" for share in window)
     words = [found if isinstance(found, str) else "model" for found in estimates]
     models = [found for found in estimates if not isinstance(found, str)]
     if len(models) > 1 or (models and words.count("model") > 1):
@@ -269,7 +292,7 @@ def replay(
         _plain(read_log(log, columns)),
         cut_to_request=cut_to_request,
         procs=procs,
-        window=None if window is None else f"{window[0]:f}:{window[1]:f}",
+        window=window,
     )
     cells = cells_of(list(dispatchers), [parse_estimates(word) for word in words], [0])
     return Replayed(backtest(test, cells, jobs=jobs, settings=settings))
@@ -306,7 +329,7 @@ def advise(
         _plain(read_log(log, columns)),
         risk=risk,
         worst=LimitSettings.worst if worst is None else worst,
-        dispatchers=dispatchers,
+        dispatchers=[dispatchers] if isinstance(dispatchers, str) else dispatchers,
         procs=procs,
     )
 
@@ -335,7 +358,7 @@ def evaluate(
     from plancast.pipelines.results import Evaluated
 
     report, _ = evaluate_file(
-        _plain(read_log(log, columns)), levels=levels, refit_s=parse_span(refit), seed=seed
+        _plain(read_log(log, columns)), levels=levels, refit_s=parse_span(str(refit)), seed=seed
     )
     return Evaluated(report)
 
@@ -350,30 +373,66 @@ def _plain(log: JobLog) -> pd.DataFrame:
     return plain
 
 
+def _one_of(given: Any, name: str, wanted: str, *kinds: type) -> None:
+    if not isinstance(given, kinds):
+        raise BadRequest(f"{name}: give {wanted}, not {type(given).__name__}")
+
+
+def _whole(given: Any, name: str) -> int:
+    if isinstance(given, bool) or not hasattr(given, "__index__"):
+        raise BadRequest(f"{name} is {given!r}; it must be a whole number")
+    return operator.index(given)
+
+
+def _map(columns: Any) -> Any:
+    """A column map with its names as text, as those of a frame become."""
+    _one_of(columns, "columns", "a mapping of our names to yours, or a path", str, Path, Mapping)
+    if not isinstance(columns, Mapping):
+        return columns
+    return {name: str(own) if isinstance(own, int) else own for name, own in columns.items()}
+
+
+def _named(frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame whose columns have text for names, an index with a name among them."""
+    import pandas as pd
+
+    names = frame.index.names
+    if None not in names and not set(names) & set(frame.columns):
+        frame = frame.reset_index()
+    frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
+    for place, dtype in enumerate(frame.dtypes):
+        if isinstance(dtype, pd.ArrowDtype):
+            column = frame.iloc[:, place]
+            plain = column.astype(object).where(column.notna(), None).infer_objects()
+            frame = frame.assign(**{str(frame.columns[place]): plain})
+    return frame
+
+
 def _tasks(tasks: Any, columns: Mapping[str, str] | None) -> Path | Table:
     import pandas as pd
 
     from plancast.pipelines.inputs.tables import Table, frame_table, object_table, read_table
     from plancast.pipelines.inputs.user_files import task_rows_table
 
+    if columns is not None:
+        _one_of(columns, "columns", "a mapping of our names to yours", Mapping)
     if isinstance(tasks, str | Path):
         if columns is None:
             return Path(tasks)
         read = read_table(tasks)
         table = read if isinstance(read, Table) else object_table(read, str(tasks))
         return _renamed(table, columns)
-    if not isinstance(tasks, pd.DataFrame):
-        return task_rows_table(list(tasks), "tasks")
-    frame = tasks.copy(deep=False)
-    for name in frame.columns:
-        if pd.api.types.is_timedelta64_dtype(frame[name].dtype):
-            frame[name] = frame[name].dt.total_seconds()
-    cells = frame.astype(object)
-    table = frame_table(cells.where(frame.notna(), None), "tasks")
+    wanted = "a path, a frame, or a list with a mapping or Task for each task"
+    _one_of(tasks, "tasks", wanted, Iterable)
+    if isinstance(tasks, pd.DataFrame):
+        table = frame_table(tasks, "tasks")
+    else:
+        rows = [row.to_dict() if isinstance(row, pd.Series) else row for row in tasks]
+        table = task_rows_table(rows, "tasks")
     if columns:
         table = _renamed(table, columns)
-    if "id" not in table.columns:
-        table.columns["id"] = [str(name) for name in frame.index]
+    if "id" not in table.columns and isinstance(tasks, pd.DataFrame):
+        table.columns["id"] = [str(name) for name in tasks.index]
     return table
 
 
@@ -387,6 +446,7 @@ def _renamed(table: Table, columns: Mapping[str, str]) -> Table:
     unknown = [ours for ours in columns if cell_of(ours) is None]
     if unknown:
         raise BadRequest(f"columns: {unknown_columns(unknown)}")
+    columns = {ours: str(own) for ours, own in columns.items()}
     for ours, own in columns.items():
         if own not in table.columns:
             near = nearest(str(own), list(table.columns))
@@ -401,13 +461,21 @@ def _cluster(cluster: Any) -> Path | ClusterFile:
     from plancast.pipelines.inputs.models import ClusterSection
     from plancast.pipelines.inputs.user_files import ClusterFile, cluster_of
     from plancast.pipelines.inputs.yaml_files import validated
+    from plancast.planner.model.domain import Worker
 
     if isinstance(cluster, str | Path):
         return Path(cluster)
     if isinstance(cluster, ClusterFile):
         return cluster
+    if hasattr(cluster, "to_dict"):
+        cluster = cluster.to_dict("records")
+    wanted = "a path, {'nodes': 8, 'cpus': 64}, or a list of workers"
+    _one_of(cluster, "cluster", wanted, Iterable)
     if not isinstance(cluster, Mapping):
-        return ClusterFile(tuple(cluster))
+        workers = tuple(cluster)
+        if all(isinstance(worker, Worker) for worker in workers):
+            return ClusterFile(workers)
+        cluster = {"workers": list(workers)}
     content = dict(cluster)
     if "workers" not in content:
         if "nodes" not in content:
@@ -420,14 +488,16 @@ def _cluster(cluster: Any) -> Path | ClusterFile:
 
 
 def _policy(policy: Any, forecast: bool) -> Path | Policy | None:
-    if policy is None or not isinstance(policy, str | Path | Mapping):
+    from plancast.planner.model.domain import SCENARIOS, Policy
+
+    if policy is None or isinstance(policy, Policy):
         return policy
+    _one_of(policy, "policy", "a path, a mapping or a Policy", str, Path, Mapping)
     if not isinstance(policy, Mapping):
         return Path(policy)
     from plancast.pipelines.inputs.models import PolicySection
     from plancast.pipelines.inputs.policy_files import policy_of
     from plancast.pipelines.inputs.yaml_files import validated
-    from plancast.planner.model.domain import SCENARIOS
 
     section = validated(PolicySection, dict(policy), "policy")
     return policy_of(section, "policy", SCENARIOS if forecast else ())
@@ -437,14 +507,25 @@ def _estimates(estimates: Any) -> Path | Estimates | None:
     if estimates is None or isinstance(estimates, str | Path):
         return None if estimates is None else Path(estimates)
     from plancast.pipelines.inputs.cells import BadCell, seconds_cell
+    from plancast.pipelines.inputs.estimate_files import estimates_of
+    from plancast.pipelines.inputs.tables import frame_table
     from plancast.planner.model.domain import ANY_CLASS, DurationEstimate
+    from plancast.planner.model.messages import EstimatesForm, from_mapping
 
-    found: dict[str, Mapping[str, DurationEstimate]] = {}
+    if hasattr(estimates, "columns"):
+        return estimates_of(frame_table(estimates, "estimates"), "estimates")
+    estimates = estimates.to_dict() if hasattr(estimates, "to_dict") else estimates
+    _one_of(estimates, "estimates", "a path, a frame, or a run time by task", Mapping)
+    found: dict[str, Any] = {}
     for task, known in estimates.items():
-        if isinstance(known, Mapping):
-            found[str(task)] = known
-        elif isinstance(known, DurationEstimate):
+        if isinstance(known, DurationEstimate):
             found[str(task)] = {ANY_CLASS: known}
+        elif isinstance(known, Mapping):
+            ready = all(isinstance(one, DurationEstimate | Mapping) for one in known.values())
+            plain = any(isinstance(one, Mapping) and "levels" in one for one in known.values())
+            if plain or not ready:
+                known = from_mapping(EstimatesForm, {str(task): known}, source="estimates")[task]
+            found[str(task)] = known
         else:
             try:
                 seconds = max(1, seconds_cell(known))
@@ -454,15 +535,20 @@ def _estimates(estimates: Any) -> Path | Estimates | None:
     return found
 
 
-def _budget(budget: Budget | float | str | None, steps: int | None) -> Budget:
+def _budget(budget: Budget | float | str | timedelta | None, steps: int | None) -> Budget:
     from plancast.planner.model.messages import Budget
     from plancast.predictor.units import duration_s
 
     if isinstance(budget, Budget):
         return budget
+    steps = None if steps is None else _whole(steps, "steps")
     if budget is None:
         return Budget(DEFAULT_BUDGET_S if steps is None else None, steps)
+    if isinstance(budget, timedelta):
+        return Budget(budget.total_seconds(), steps)
     if not isinstance(budget, str):
+        wanted = "seconds, a text like '30s', or a Budget"
+        _one_of(budget, "budget", wanted, SupportsFloat)
         return Budget(float(budget), steps)
     try:
         seconds = duration_s(budget)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeAlias
 
 from plancast.predictor import units
@@ -99,10 +99,17 @@ def instant_cell(cell: Any) -> int:
     return _whole(cell, moment_cell(cell))
 
 
+def _duration(cell: Any) -> float:
+    if isinstance(cell, timedelta):
+        return cell.total_seconds()
+    return _number(cell, units.duration_s)
+
+
 def duration_cell(cell: Any) -> int:
     """Whole seconds: a number, ``2h``, ``00:30:00``; what has a unit is rounded up."""
-    value = _limited(cell, _number(cell, units.duration_s))
-    if isinstance(cell, str) and units.plain_number(cell.strip()) is None:
+    value = _limited(cell, _duration(cell))
+    plain = not isinstance(cell, str) or units.plain_number(cell.strip()) is not None
+    if not plain or isinstance(cell, timedelta):
         return math.ceil(value - ROUNDING)
     return _whole(cell, value)
 
@@ -129,7 +136,7 @@ def round_up_cell(cell: Any) -> int:
 
 def seconds_cell(cell: Any) -> int:
     """A duration of 0 or more, rounded up to whole seconds."""
-    return math.ceil(_amount(cell, _number(cell, units.duration_s)) - ROUNDING)
+    return math.ceil(_amount(cell, _duration(cell)) - ROUNDING)
 
 
 def names_cell(cell: Any) -> tuple[str, ...]:

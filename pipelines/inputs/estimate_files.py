@@ -44,6 +44,11 @@ def read_estimates(path: PathLike) -> Estimates:
     if isinstance(content, dict):
         return from_mapping(EstimatesForm, content, source=str(path))
     table = content if isinstance(content, Table) else object_table(content, str(path))
+    return estimates_of(table, str(path))
+
+
+def estimates_of(table: Table, path: str) -> Estimates:
+    """Run-time estimates of a table that `path` names, as ``read_estimates``."""
     for column in table.columns:
         if column not in ESTIMATE_COLUMNS:
             raise BadRequest(

@@ -140,14 +140,41 @@ def object_table(items: Any, source: str, section: str = "") -> Table:
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise BadRequest(f"{source}: must hold a list of objects, one for each row")
     names = dict.fromkeys(str(name) for item in items for name in item)
-    columns = {name: [item.get(name) for item in items] for name in names}
+    columns = {name: _plain([item.get(name) for item in items]) for name in names}
     return Table(source, columns, len(items), section)
 
 
 def frame_table(frame: pd.DataFrame, source: str) -> Table:
-    """A pandas frame as a table."""
-    columns = {str(name): frame[name].tolist() for name in frame.columns}
+    """A pandas frame as a table.
+
+    Raises
+    ------
+    BadRequest
+        Where two of its columns have one name.
+    """
+    names = [str(name) for name in frame.columns]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadRequest(f"{source}: column {twice!r} is there twice; remove one")
+    columns = {name: _plain(frame.iloc[:, i].tolist()) for i, name in enumerate(names)}
     return Table(source, columns, len(frame))
+
+
+def _plain(cells: list[Any]) -> list[Any]:
+    """Cells of pandas and numpy as Python's own, missing ones as None."""
+    if all(kind.__module__ == "builtins" for kind in set(map(type, cells))):
+        return cells
+    import numpy as np
+    import pandas as pd
+
+    def plain(cell: Any) -> Any:
+        if cell is pd.NA or cell is pd.NaT:
+            return None
+        if isinstance(cell, np.datetime64 | np.timedelta64):
+            return _plain([pd.Series([cell]).iloc[0]])[0]
+        return cell.tolist() if isinstance(cell, np.ndarray) else cell
+
+    return [plain(cell) for cell in cells]
 
 
 def write_table(rows: list[dict[str, Any]], header: list[str], path: PathLike) -> None:
