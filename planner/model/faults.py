@@ -20,6 +20,8 @@ _PLAIN = {
     "bool_type": "must be true or false",
     "finite_number": "must be a finite number",
 }
+_WORDS = re.compile(r"\^\(([\w|-]+)\)\$")
+"""A pattern that is a choice of words."""
 
 
 def in_words(fault: Any) -> str:
@@ -41,6 +43,14 @@ def in_words(fault: Any) -> str:
         text = "must be a whole number"
     elif what.startswith("float_"):
         text = "must be a number"
+    elif what == "string_pattern_mismatch" and (words := _WORDS.fullmatch(context["pattern"])):
+        text = f"must be {words[1].replace('|', ', ')}"
+    elif what in ("union_tag_invalid", "union_tag_not_found"):
+        name = context["discriminator"].strip("'")
+        if what == "union_tag_not_found":
+            return f"{name} is missing; add it"
+        known = context["expected_tags"].replace("'", "")
+        return f"{name} is {context['tag']!r}; it must be {known}"
     elif what == "tuple_type":
         # In a list stands a window; a field holds a list itself.
         text = "must be a " + ("pair [start, end]" if isinstance(fault["loc"][-1], int) else "list")
