@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from plancast.pipelines.http import bodies
 from plancast.pipelines.http.board import Board, Conflict, control_of
 from plancast.pipelines.http.extender import ExtenderArgs, filter_nodes, prioritize_nodes
-from plancast.pipelines.http.faults import add_faults
+from plancast.pipelines.http.faults import add_faults, known_parameters
 from plancast.pipelines.http.guards import BODY_S, Guard
 from plancast.pipelines.http.limits import BodyLimits
 from plancast.pipelines.http.metrics import CONTENT_TYPE, Metrics
@@ -88,6 +88,7 @@ def create_app(
         lifespan=service.lifespan,
         docs_url=None,
         redoc_url=None,
+        dependencies=[Depends(known_parameters)],
     )
     service.add_routes(app)
     add_faults(app, {Conflict: 409, QueueFull: 429, PlannerLost: 503})

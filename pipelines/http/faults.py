@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from plancast.pipelines.http.limits import TooLarge
+from plancast.pipelines.inputs.foreign import nearest
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.faults import in_words
 
@@ -46,3 +47,16 @@ async def _parameter_fault(request: Request, error: Any) -> Response:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     return JSONResponse({"error": f"{where}: {in_words(first)}"}, 422)
+
+
+async def known_parameters(request: Request) -> None:
+    """Refuse a parameter of the URL that its route does not know, as a field of a body is.
+
+    A route's dependency. Paths of others' conventions (``/metrics``, ``/healthz``, ``/k8s``) take
+    what comes.
+    """
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known and request.url.path.startswith("/v1/"):
+            hint = nearest(name, known) if known else "it takes none"
+            raise BadRequest(f"query.{name}: is no parameter of this path; {hint}")

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, TypeVar
 
-from fastapi import FastAPI, Header, Query, Request, Response
+from fastapi import Depends, FastAPI, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from plancast.pipelines.engines.base import EnvironmentFailed
 from plancast.pipelines.http import master_bodies as bodies
 from plancast.pipelines.http.bodies import read_body, schemas
-from plancast.pipelines.http.faults import add_faults
+from plancast.pipelines.http.faults import add_faults, known_parameters
 from plancast.pipelines.http.guards import BODY_S, Guard
 from plancast.pipelines.http.limits import BodyLimits
 from plancast.pipelines.http.master_metrics import MasterMetrics
@@ -74,6 +74,7 @@ def create_master_app(
         lifespan=routes.lifespan,
         docs_url=None,
         redoc_url=None,
+        dependencies=[Depends(known_parameters)],
     )
     routes.add(app)
     add_faults(app, {Clash: 409, Unknown: 404, Flooded: 429, EnvironmentFailed: 503})

@@ -50,5 +50,5 @@ def nearest(name: str, names: Collection[str]) -> str:
     word = name.lower().strip()
     found = _FOREIGN.get(word) or _FOREIGN.get(_UNIT.sub("", word), [])
     known = [right for right in found if right in names]
-    near = known or difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    near = known or difflib.get_close_matches(word, names, n=1, cutoff=0.4)
     return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"

@@ -213,10 +213,15 @@ def cell_of(column: str) -> Cell | None:
 
 def unknown_columns(columns: Sequence[str]) -> str:
     """The sentence about columns that no task table has: all of them, to be renamed at once."""
-    hints = [f"{column!r}; {nearest(column, TASK_CELLS)}" for column in columns]
+    hints = {column: nearest(column, TASK_CELLS) for column in columns}
+    index = "remove it (index=False leaves out the index of a frame)"
+    hints |= {c: index for c in columns if not c or c.startswith("Unnamed: ")}
+    near = [f"{column!r}; {hint}" for column, hint in hints.items() if "there are" not in hint]
+    far = [repr(column) for column, hint in hints.items() if "there are" in hint]
+    known = f"; there are {', '.join(TASK_CELLS)}" if far else ""
     return (
-        f"unknown column{'s' if len(columns) > 1 else ''} {', '.join(hints)} (res_, num_ and "
-        "cat_ begin columns of your own)"
+        f"unknown column{'s' if len(columns) > 1 else ''} {', '.join(near + far)}{known} (res_, "
+        "num_ and cat_ begin columns of your own)"
     )
 
 

@@ -85,7 +85,7 @@ class Table:
 
 def read_table(path: PathLike) -> Table | Any:
     """A CSV or Parquet file as a table, a JSON file as the value it holds."""
-    name = str(path).removesuffix(".gz")
+    name = str(path).lower().removesuffix(".gz")
     if name.endswith(".csv"):
         return _csv_table(read_text(path), str(path))
     if name.endswith(".parquet"):
@@ -180,13 +180,13 @@ def _plain(cells: list[Any]) -> list[Any]:
 def write_table(rows: list[dict[str, Any]], header: list[str], path: PathLike) -> None:
     """Write rows as CSV or Parquet by suffix; columns are `header`, then others as they come up."""
     columns = list(dict.fromkeys([*header, *(name for row in rows for name in row)]))
-    if str(path).endswith(".csv"):
+    if str(path).lower().endswith(".csv"):
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_text_atomic(path, text.getvalue())
-    elif str(path).endswith(".parquet"):
+    elif str(path).lower().endswith(".parquet"):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
