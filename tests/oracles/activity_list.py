@@ -36,9 +36,14 @@ def justified(problem: Problem, order: Sequence[int]) -> tuple[list[int], list[i
     """Ends after justifying a list to the right and to the left, and the list in start order."""
     first = serial_ends(problem, order)
     right = sorted(order, key=lambda i: -first[i])
-    mirrored = serial_ends(problem, right, backwards=True)
+    mirrored, ends = back_and_forth_ends(problem, right)
     left = sorted(right, key=lambda i: -mirrored[i])
-    ends = serial_ends(problem, left)
     # Equal starts: as in the kernel, which sorts by falling start and turns that round.
     falling = sorted(left, key=lambda i: -(ends[i] - int(problem.shortest[i])))
     return ends, falling[::-1]
+
+
+def back_and_forth_ends(problem: Problem, order: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Ends of a list scheduled backwards (there time runs backwards), then of that forwards."""
+    mirrored = serial_ends(problem, order, backwards=True)
+    return mirrored, serial_ends(problem, sorted(order, key=lambda i: -mirrored[i]))

@@ -144,12 +144,24 @@ def justify(project, room, order):
     p = project
     serial(order, p, p.pred_ptr, p.pred, p.release, room)
     latest_first(room.end, order, room.tally, room.spare)
-    serial(order, p, p.succ_ptr, p.succ, np.zeros_like(p.release), room)
-    # Time ran backwards: what ended last there starts first here.
-    latest_first(room.end, order, room.tally, room.spare)
-    makespan = serial(order, p, p.pred_ptr, p.pred, p.release, room)
+    makespan = back_and_forth(p, room, order, np.inf)
     start_order(p.duration, room, order)
     return makespan
+
+
+@kernel
+def back_and_forth(project, room, order, limit):
+    """Schedule a list whose last task comes first backwards, then what that leaves forwards.
+
+    Returns the makespan, or -1 where the list takes longer than `limit` backwards: it is given
+    up then. `order` becomes the list that is scheduled forwards; ``room.end`` holds its ends.
+    """
+    p = project
+    if serial(order, p, p.succ_ptr, p.succ, np.zeros_like(p.release), room) > limit:
+        return -1
+    # Time ran backwards: what ended last there starts first here.
+    latest_first(room.end, order, room.tally, room.spare)
+    return serial(order, p, p.pred_ptr, p.pred, p.release, room)
 
 
 @inner
@@ -195,42 +207,54 @@ def shift(project, room, order, moves):
 
 
 @kernel
-def anneal(project, room, order, current, best, lists, strength, spread, heat, seed):
-    """Try `lists` neighbours of a list by simulated annealing; returns the best makespan.
+def anneal(project, room, order, current, best, lists, strength, spread, heat, longer, seed):
+    """Try `lists` neighbours of a schedule by simulated annealing; returns the best makespan.
 
     Parameters
     ----------
     order : int64 (n,)
-        The list to go on from; left as the one to go on from next.
-    current : float64 (2,)
-        Cost of `order` and makespan of `best`; infinite at first.
+        The schedule to go on from, as the list of its tasks by falling end; left as the one to
+        go on from next.
+    current : float64 (3,)
+        Cost of that schedule, makespan of `best`, makespan of that schedule; the first and the
+        last infinite at first.
     best : int64 (n,)
-        The list of least makespan so far.
+        The list of least makespan so far, to be scheduled forwards.
     lists : int
-        Neighbours to try: up to `strength` random shifts each, then justified.
+        Neighbours to try: up to `strength` random shifts of `order` each, which is then
+        scheduled backwards and what that leaves forwards.
     spread : float
         The cost is the makespan plus this times the mean end: of two schedules as long, the
         one that has done more earlier leaves more room at its end.
     heat : float
         Temperature, seconds.
+    longer : float
+        A neighbour that takes so many seconds more backwards is given up.
     seed : int
     """
     np.random.seed(seed)
+    p = project
+    backwards = Project(
+        p.duration, p.release, p.demand, p.succ_ptr, p.succ, p.pred_ptr, p.pred, p.full, p.guards
+    )
     n = order.shape[0]
     trial = np.empty_like(order)
     for _ in range(lists):
         copy_into(trial, order)
-        shift(project, room, trial, 1 + np.random.randint(strength))
-        makespan = justify(project, room, trial)
+        shift(backwards, room, trial, 1 + np.random.randint(strength))
+        makespan = back_and_forth(p, room, trial, current[2] + longer)
+        if makespan < 0:
+            continue
         total = 0
         for i in range(n):
             total += room.end[i]
         cost = makespan + spread * total / n
         worse = cost - current[0]
-        if worse <= 0.0 or np.random.random() < np.exp(-worse / heat):
-            copy_into(order, trial)
-            current[0] = cost
         if makespan < current[1]:
             current[1] = makespan
             copy_into(best, trial)
+        if worse <= 0.0 or np.random.random() < np.exp(-worse / heat):
+            latest_first(room.end, trial, room.tally, room.spare)
+            copy_into(order, trial)
+            current[0], current[2] = cost, makespan
     return current[1]

@@ -49,6 +49,8 @@ class ModeSearch(ListSearch):
     rules fail by an exact choice of modes alone.
     """
 
+    growth, walks_beside = 1.5, False
+
     def __init__(
         self,
         settings: Settings,
@@ -95,6 +97,9 @@ class ModeSearch(ListSearch):
 
     def _prover(self, decide: bool) -> Prover:
         return Prover(self.choices.base, self.lower_s, self.seed(), decide, self.choices)
+
+    def _round_s(self, limit_s: float) -> float:
+        return self.settings.round_s
 
     def _begin_round(self, bias: float) -> None:
         """A new list by longest tail, in modes by rule; both by chance with a bias."""

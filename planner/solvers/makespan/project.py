@@ -42,14 +42,16 @@ class Project:
     hot, cold : float
         First and last temperature of a round, as shares of the mean duration.
     round_s : float
-        Length of a round, after which the search starts anew from a random list.
+        Length of a round of 60 tasks, in proportion to their number, after which the search
+        starts anew from a random list; where tasks have modes, of the first round of any.
     settled : int
         Up to so many tasks, all that is left after a second is the proof: both cores prove.
 
     Notes
     -----
-    Simulated annealing over activity lists, each justified to both sides, in one thread;
-    CP-SAT asked for something shorter in another, with the bounds of both shared. With a
+    Simulated annealing over activity lists, each scheduled backwards and forwards, in one thread;
+    CP-SAT asked for something shorter in another, with the bounds of both shared. Where its
+    bound is far after a quarter of the time, a second walk has its thread. With a
     step budget (a step is a list) there is no prover, for its thread is not repeatable.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.graph import priority_order
-from plancast.planner.arrays.problem import Problem, decode
+from plancast.planner.arrays.problem import Problem, Schedule, decode
 from plancast.planner.instances.base import MAKESPAN_SECONDS
 from plancast.planner.instances.psplib import psplib_set
 from plancast.planner.model.domain import DurationEstimate, Running, Snapshot, Task, Window, Worker
@@ -20,12 +21,19 @@ from plancast.planner.model.messages import Budget, PlanRequest, Status
 from plancast.planner.planning.plan import plan
 from plancast.planner.solvers import SOLVERS
 from plancast.planner.solvers.greedy.greedy import Greedy
-from plancast.planner.solvers.makespan.activity_lists import justify, serial, shift
-from plancast.planner.solvers.makespan.list_search import ListSearch
+from plancast.planner.solvers.makespan.activity_lists import (
+    anneal,
+    back_and_forth,
+    justify,
+    serial,
+    shift,
+)
+from plancast.planner.solvers.makespan.list_search import Beside, ListSearch
 from plancast.planner.solvers.makespan.project import Project as ProjectSolver
+from plancast.planner.solvers.makespan.prover import Prover
 from plancast.planner.solvers.makespan.recognise import is_project
 from plancast.planner.solvers.makespan.shared import activities_of
-from tests.oracles.activity_list import justified, serial_ends
+from tests.oracles.activity_list import back_and_forth_ends, justified, serial_ends
 
 
 def random_project(seed: int, tasks: int = 8, scale: int = 1) -> PlanRequest:
@@ -72,6 +80,102 @@ def test_the_kernel_and_its_slow_twin_agree(seed: int) -> None:
         assert justify(p, room, order) == max(ends)
         assert room.end.tolist() == ends
         assert order.tolist() == in_order
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_list_is_given_up_where_it_takes_too_long_backwards(seed: int) -> None:
+    """Given up too early, a search would miss what the forward pass makes shorter."""
+    problem = encode(random_project(seed))
+    p, room = parts(problem)
+    rng = np.random.default_rng(seed)
+    order = priority_order(rng.random(len(problem.tasks)), problem.pred_ptr, problem.pred)[
+        ::-1
+    ].copy()
+    backwards, ends = back_and_forth_ends(problem, order.tolist())
+    assert back_and_forth(p, room, order.copy(), max(backwards) - 1) == -1
+    assert (room.free == p.full).all()
+    assert back_and_forth(p, room, order, max(backwards)) == max(ends)
+    assert room.end.tolist() == ends
+    assert serial_ends(problem, order.tolist()) == ends
+
+
+def test_the_annealer_keeps_the_best_list_and_one_to_go_on_from() -> None:
+    """A makespan that its list does not have, or a list against precedence, would be planned."""
+    shorter = 0
+    for seed in range(20):
+        problem = encode(random_project(seed, 14))
+        p, room = parts(problem)
+        rng = np.random.default_rng(seed)
+        best = priority_order(rng.random(len(problem.tasks)), problem.pred_ptr, problem.pred)
+        justify(p, room, best)
+        first, order = room.end.max(), np.argsort(-room.end, kind="stable")
+        current = np.array([np.inf, first, np.inf])
+        for heat in (2.0, 0.1):
+            least = anneal(p, room, order, current, best, 200, 2, 0.2, heat, 4.0, seed)
+            assert least == current[1] == max(serial_ends(problem, best.tolist())) <= first
+            assert current[2] >= least
+            place = np.argsort(order)
+            for i in range(len(order)):
+                assert all(place[b] > place[i] for b in problem.predecessors(i))
+        shorter += least < first
+    assert shorter >= 3
+
+
+def test_a_second_walk_takes_over_from_a_prover_that_is_far(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it finds would be lost, or what goes wrong in its thread be heard of nowhere."""
+    problem = encode(random_project(3, 60))
+    activities = activities_of(problem)
+    assert activities is not None
+    shorter = Schedule(*np.array([[0, 2, 0]] * 60).T)
+    monkeypatch.setattr(Prover, "start", lambda *_: None)  # proves nothing
+
+    def searched(walk: Callable[[ListSearch, float], None]) -> ListSearch:
+        search, other = (
+            ListSearch(
+                ProjectSolver(Greedy()), problem, activities, np.random.default_rng(0), None, None
+            )
+            for _ in range(2)
+        )
+        search.lower_s = 1
+        monkeypatch.setattr(search, "_another", lambda: other)
+        monkeypatch.setattr(other, "search_on", lambda limit_s: walk(other, limit_s))
+        search.run(Budget(0.5), time.perf_counter())
+        return search
+
+    def finds(walk: ListSearch, limit_s: float) -> None:
+        assert 0 < limit_s < 0.4
+        walk.enter(shorter)
+
+    assert searched(finds).best is shorter
+
+    def fails(walk: ListSearch, limit_s: float) -> None:
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        searched(fails)
+
+
+def test_the_second_walk_searches_until_it_is_ended() -> None:
+    """One that does not hear of the end would keep the plan waiting; one that idles is no use."""
+    problem = encode(random_project(3, 60))
+    activities = activities_of(problem)
+    assert activities is not None
+    walk = ListSearch(
+        ProjectSolver(Greedy()), problem, activities, np.random.default_rng(0), None, None
+    )
+    walk.lower_s = 1
+    beside = Beside(walk, 60.0)
+    began = time.perf_counter()
+    while walk.steps < 1000 and time.perf_counter() - began < 30:
+        time.sleep(0.01)
+    began = time.perf_counter()
+    beside.stop()
+    assert time.perf_counter() - began < 5
+    assert walk.steps >= 1000
+    assert walk.best is not None
+    assert evaluate(random_project(3, 60), decode(problem, walk.best)).valid
 
 
 def test_shifted_lists_keep_precedence() -> None:
