@@ -135,14 +135,16 @@ def backtest(
             dask=dask,
             progress=lambda done, of, text: tell(done, of, text),
         )
-        if mlflow:
-            tell(text="MLflow")
-            # Imported only now: MLflow takes seconds to load.
-            from plancast.pipelines.tracking.backtests import log_backtest
+    # Before MLflow: a store that cannot be used takes the record, not the result.
+    shown = hand_over(report, cell_table(report), json)
+    if mlflow:
+        # Imported only now: MLflow takes seconds to load.
+        from plancast.pipelines.tracking.backtests import log_backtest
 
+        with progress("MLflow"):
             run_id = log_backtest(report, test.jobs)
-    if hand_over(report, cell_table(report), json) and mlflow:
-        console.print(f"tracking: run {run_id}")
+        if shown:
+            console.print(f"tracking: run {run_id}")
 
 
 def _words(text: str, option: str) -> list[str]:

@@ -51,11 +51,13 @@ def evaluate(
             seed=seed,
             progress=lambda text, share: tell(share, 1.0, text),
         )
-        if track:
-            tell(text="MLflow")
+    # Before MLflow: a store that cannot be used takes the record, not the result.
+    shown = hand_over(report, estimator_table(report), json)
+    if track:
+        with progress("MLflow"):
             run_id = _tracked(report, walk, {"refit": refit, "levels": levels, "seed": seed})
-    if hand_over(report, estimator_table(report), json) and track:
-        console.print(f"tracking: run {run_id}")
+        if shown:
+            console.print(f"tracking: run {run_id}")
 
 
 def _tracked(report: dict[str, Any], walk: Any, parameters: dict[str, Any]) -> str:

@@ -120,10 +120,10 @@ def train_command(
             seed=seed, progress=tell,
         )  # fmt: skip
     facts = trained.facts
-    facts["mlflow_run"] = log_guides(facts, lessons.name)
     if output is not None:
         write_text_atomic(output, trained.guide.to_text())
         facts["written"] = str(output)
+    facts["mlflow_run"] = log_guides(facts, lessons.name)
     if json:
         print_json(facts)
         return

@@ -61,10 +61,10 @@ def tune(
             processes=processes,
             progress=lambda done, all_: tell(done, all_, f"{done} of {all_} folds"),
         )
-    facts["mlflow_run"] = log_tuning(facts, name_of_log(facts["log"] or str(jobs)))
     if output is not None:
         write_text_atomic(output, params_text(facts))
         facts["written"] = str(output)
+    facts["mlflow_run"] = log_tuning(facts, name_of_log(facts["log"] or str(jobs)))
     if json:
         print_json(facts)
         return

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plancast.pipelines.cli.common import console, progress, table
+from plancast.pipelines.cli.common import console, print_json, progress, table
 from plancast.pipelines.cli.log_options import reads_log
 from plancast.pipelines.inputs.reading import Reading
 
@@ -18,7 +18,10 @@ def worth(
     log: Annotated[str, typer.Argument(help="A job log in any form that ingest reads.")],
     procs: Annotated[float | None, typer.Option(min=1, help="Processors of the machine.")] = None,
     batches: Annotated[int, typer.Option(min=5, help="Most batches that are cut.")] = 60,
-    json: Annotated[Path | None, typer.Option("--json", help="Write the facts here.")] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option("--json", help="Where to write the facts as JSON (- prints them)."),
+    ] = None,
     model: Annotated[
         Path | None,
         typer.Option(help="Model whose plans go by what is found here (plan --model)."),
@@ -45,16 +48,21 @@ def worth(
         tell(text=f"reading {Path(log).name}")
         found = material_of(log, reading=reading, procs=procs, batches=batches)
         facts = found_worth(found, seed=seed, tell=lambda done, text: tell(done, 1, text))
-    if json is not None:
+    alone = str(json) == "-"
+    if alone:
+        print_json(facts)
+    elif json is not None:
         write_facts(json, facts)
-    print_worth(facts)
+    if not alone:
+        print_worth(facts)
     if model is not None:
         kept = past_plans_file(model)
         write_past_plans(kept, past_of(found, facts))
         if facts["queues"]:
             _track(facts, kept)
-        console.print(f"plancast plan --model {model} goes by it: wrote {kept}", soft_wrap=True)
-    if json is not None:
+        if not alone:
+            console.print(f"plancast plan --model {model} goes by it: wrote {kept}", soft_wrap=True)
+    if json is not None and not alone:
         console.print(f"wrote {json}", soft_wrap=True)
 
 

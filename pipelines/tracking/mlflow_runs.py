@@ -36,6 +36,7 @@ from plancast.pipelines.tracking.store import (
     EXPERIMENT,
     STORE,
     URI_VARIABLE,
+    alone,
     given_uri,
     store_name,
     take_own,
@@ -58,10 +59,11 @@ def _connect() -> None:
     uri = given or take_own()
     artifacts = None if given else (STORE / "artifacts").resolve().as_uri()
     try:
-        mlflow.set_tracking_uri(uri)
-        if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-            mlflow.create_experiment(EXPERIMENT, artifact_location=artifacts)
-        mlflow.set_experiment(EXPERIMENT)
+        with alone():
+            mlflow.set_tracking_uri(uri)
+            if mlflow.get_experiment_by_name(EXPERIMENT) is None:
+                mlflow.create_experiment(EXPERIMENT, artifact_location=artifacts)
+            mlflow.set_experiment(EXPERIMENT)
     except (MlflowException, SQLAlchemyError) as error:
         reason = re.split(r"\.?\s*\n|\.\s+(?=[A-Z])", str(error).strip())[0].rstrip(".")
         remedy = f"correct {URI_VARIABLE}" if given else "repair it, or move it away"

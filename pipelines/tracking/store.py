@@ -7,9 +7,12 @@ directory.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from plancast.pipelines.inputs.shell import command
@@ -47,6 +50,18 @@ def take_own() -> str:
     STORE.mkdir(parents=True, exist_ok=True)
     _own_uris.add(own_uri())
     return own_uri()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Hold our own store alone: two that make its tables at once trip over each other's."""
+    if given_uri():
+        yield
+        return
+    STORE.mkdir(parents=True, exist_ok=True)
+    with (STORE / "mlflow.db.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def ui_command() -> str:

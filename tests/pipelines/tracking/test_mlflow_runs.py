@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from plancast.pipelines.stages import report
 from plancast.pipelines.tracking import mlflow_runs as tracking
 from plancast.pipelines.tracking.headline import HEADLINE, MOST_METRICS
-from plancast.pipelines.tracking.store import EXPERIMENT, store_uri, take_own
+from plancast.pipelines.tracking.store import EXPERIMENT, STORE, store_uri, take_own
 from plancast.planner.model.domain import BadRequest
 from plancast.predictor import RuntimePredictor
 from plancast.predictor.logs.table import read_jobs
@@ -178,3 +179,26 @@ def test_a_failing_stage_marks_the_run_as_failed(store: SmallRun) -> None:
         raise ValueError("broken")
     assert mlflow.get_run(run_id).info.status == "FAILED"
     mlflow.delete_run(run_id)
+
+
+def test_one_process_at_a_time_makes_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two first runs in a folder one ended with a table that exists already."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    held = []
+
+    def asked(_: str) -> Any:
+        with (tmp_path / STORE / "mlflow.db.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.append(True)
+        raise mlflow.exceptions.MlflowException("enough")
+
+    monkeypatch.setattr(mlflow, "set_tracking_uri", lambda _: None)
+    monkeypatch.setattr(mlflow, "get_experiment_by_name", asked)
+    with pytest.raises(BadRequest, match="enough"):
+        tracking.open_run("x", {})
+    assert held == [True]
