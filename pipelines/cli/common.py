@@ -125,8 +125,11 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         padding=(0, 2, 0, 0),
     )
     for place, column in enumerate(columns):
-        # A number that is cut off would be another number.
-        result.add_column(column, justify="left" if place == 0 else "right", no_wrap=True)
+        # A number that is cut off would be another number, a name goes on in the next line.
+        if place == 0:
+            result.add_column(column, overflow="fold")
+        else:
+            result.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         result.add_row(*map(escape, row))
     return result

@@ -99,7 +99,9 @@ def plan(
     risk: Annotated[
         str | None, typer.Option(help="Plan against sampled run times: mean or cvar:0.9.")
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Samples of run times for --risk.")] = 200,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Samples of run times for --risk; 200 if not given.")
+    ] = None,
     guide: Annotated[
         Path | None,
         typer.Option(help="Search with this guide (plancast guide train)."),
@@ -141,6 +143,8 @@ def plan(
 
         check_gantt_path(gantt)
     measure = None if risk is None else RiskMeasure.parse(risk)
+    if measure is None and samples is not None:
+        raise BadRequest("--samples: only --risk takes samples; add --risk mean")
     if cluster is not None and tasks is None:
         request, tasks = None, request  # A request names its cluster itself.
     search = _search_options(solver, guide, weight, risk)
@@ -163,7 +167,7 @@ def plan(
             response = plan_request(asked, solver, observe=observe, **search)
         else:
             response = plan_under_risk(
-                asked, measure, samples=samples, solver=solver, observe=observe
+                asked, measure, samples=samples or 200, solver=solver, observe=observe
             )
         stopped = interruption.asked()
         written = _write(response, output, gantt, asked)

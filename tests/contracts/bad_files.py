@@ -415,3 +415,8 @@ def _a_chart_of_another_kind(home: Path) -> Arguments:
 def _one_scenario_that_is_no_list(home: Path) -> Arguments:
     (home / "policy.yaml").write_text("scenarios: 0.5\n")
     return [*PLAN, "--policy", "policy.yaml"]
+
+
+@case("--samples", "add --risk mean")
+def _samples_of_nothing(home: Path) -> Arguments:
+    return [*PLAN, "--samples", "5"]
