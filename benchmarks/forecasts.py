@@ -18,10 +18,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from plancast.pipelines.backtest.evaluate_log import evaluate_file
 from plancast.pipelines.inputs.files import write_text_atomic
 from plancast.pipelines.inputs.reading import Reading
+from plancast.pipelines.stages.ingest import ingest_log
 from plancast.predictor.evaluation import MIN_GROUP
+from plancast.predictor.rows import plausible
+from plancast.predictor.schema import canonical
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data"
@@ -58,23 +63,42 @@ def run(name: str) -> dict[str, Any]:
     file, columns = LOGS.get(name, (Path(name).resolve(), None))
     made_with = code()
     began, cpu = time.perf_counter(), time.process_time()
-    report, _ = evaluate_file(
-        DATA / file,
-        reading=Reading(columns=str(ROOT / "data" / "columns" / columns) if columns else None),
-    )
+    report, walk = evaluate_file(DATA / file, reading=_reading(columns))
     report["seconds"] = time.perf_counter() - began
     report["cpu_s"] = time.process_time() - cpu
-    report["code"] = made_with
     report["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    report["code"], report["rows"] = made_with, rows_of(walk.jobs)
     return short(report)
 
 
+def _reading(columns: str | None) -> Reading:
+    return Reading(columns=str(ROOT / "data" / "columns" / columns) if columns else None)
+
+
 def code() -> str:
-    """The state of the predictor's sources that a report was made with, as a short digest."""
+    """The state of the sources that turn rows into forecasts, as a short digest.
+
+    Readers are left out: what they read of a log has a digest of its own (`rows_of`).
+    """
     digest = hashlib.sha256()
-    for path in sorted((ROOT / "predictor").rglob("*.py")):
-        digest.update(path.read_bytes())
+    predictor = ROOT / "predictor"
+    for path in sorted(predictor.rglob("*.py")):
+        if not path.is_relative_to(predictor / "logs"):
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def rows_of(jobs: pd.DataFrame) -> str:
+    """A short digest of the jobs that were forecast: names and cells of all columns, in order."""
+    cells = pd.util.hash_pandas_object(jobs, index=False).to_numpy().tobytes()
+    return hashlib.sha256(json.dumps(list(jobs.columns)).encode() + cells).hexdigest()[:12]
+
+
+def rows_now(name: str) -> str:
+    """The digest of a log as it is read now."""
+    file, columns = LOGS[name]
+    jobs, _ = ingest_log(str(DATA / file), _reading(columns))
+    return rows_of(plausible(canonical(jobs))[0])
 
 
 def short(report: dict[str, Any]) -> dict[str, Any]:

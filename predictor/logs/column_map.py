@@ -51,6 +51,20 @@ QUANTITY = {
 }
 """Canonical column to what it measures."""
 
+_WANTED = {
+    "time": "a number or a duration like 2h or 00:30:00",
+    "memory": "a number or an amount like 4Gi",
+    "count": "a number like 2 or 500m",
+}
+
+
+def wanted(target: str) -> str:
+    """What a cell of a canonical column of numbers must be, for people."""
+    if target in TIME_COLUMNS:
+        return "a number or a time like 2024-05-01T12:00:00"
+    return _WANTED.get(QUANTITY.get(target, ""), "a number")
+
+
 FOREIGN = {
     foreign: name
     for name, words in {

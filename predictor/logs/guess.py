@@ -8,8 +8,9 @@ what its name says is not taken.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import islice
+from textwrap import shorten
 from typing import Any
 
 import pandas as pd
@@ -17,11 +18,13 @@ import pandas as pd
 from plancast.predictor import units as unit_texts
 from plancast.predictor.logs.column_map import (
     FOREIGN,
+    MOST_LETTERS,
     QUANTITY,
     TIME_COLUMNS,
     ColumnMap,
     listed,
     nearest,
+    wanted,
 )
 from plancast.predictor.logs.source import epoch_seconds
 from plancast.predictor.schema import COLUMNS, OUTCOMES, BadLog
@@ -30,6 +33,10 @@ SAMPLE = 200
 """Cells of a column that are looked at."""
 FITS = 0.8
 """Share of them that must be readable as what the name says."""
+_SURE = 80
+"""From this score on a name says what a column holds, though its cells may not be so."""
+_MOST_UNREADABLE = 3
+"""So many of them are named."""
 MOST_OUTCOMES = 50
 
 _WORDS_OF_UNIT = {
@@ -81,10 +88,11 @@ def guessed_map(
     """
     columns = _columns_beside(cells, name, dict(given or {}))
     if "run_s" not in columns and not {"start_s", "end_s"} <= columns.keys():
+        why = _in_words(_unreadable(cells, columns))
         raise BadLog(
-            f"{name}: none of its columns ({listed(cells)}) is recognised as the run "
-            "time, or start and end; write a column map, a file with a line 'columns:' and below "
-            "it lines such as '  submit_s: COLUMN' and '  run_s: COLUMN', and name it by --columns"
+            f"{name}: none of its columns ({listed(cells)}) is recognised as the run time, or "
+            f"start and end{why}; write a column map, a file with a line 'columns:' and below it "
+            "lines such as '  submit_s: COLUMN' and '  run_s: COLUMN', and name it by --columns"
         )
     if "submit_s" not in columns and "start_s" in columns:
         columns["submit_s"] = columns["start_s"]
@@ -116,7 +124,7 @@ def _columns_beside(
     return {target: known[target] for target in COLUMNS if target in known}
 
 
-def sentence(mapping: ColumnMap, names: Sequence[str]) -> str:
+def sentence(mapping: ColumnMap, cells: Mapping[str, Iterable[Any]]) -> str:
     """What was guessed, for people."""
     taken = [
         f"{target} from {listed([source])}"
@@ -131,10 +139,35 @@ def sentence(mapping: ColumnMap, names: Sequence[str]) -> str:
     if mapping.submission == "in_turn":
         text += "; no column tells when jobs came, so rows count as run one after the other"
     read = {source for _, source in mapping.keys_by_source()}
-    unread = [name for name in names if name not in read]
+    unread = [name for name in cells if name not in read]
     if unread:
         text += f"; not read: {listed(unread)}"
+    text += _in_words(_unreadable(cells, mapping.columns))
     return text + "; if that is wrong write a column map (--columns)"
+
+
+def _unreadable(
+    cells: Mapping[str, Iterable[Any]], columns: Mapping[str, str]
+) -> dict[str, tuple[str, str]]:
+    """Columns whose names say what is missing: what that is, and a cell that is none."""
+    found: dict[str, tuple[str, str]] = {}
+    for source in cells:
+        targets = [target for score, target in _targets(str(source)) if score >= _SURE]
+        for target in targets:
+            sample = [str(cell) for cell in _sample(cells[source])]
+            if target in QUANTITY and target not in columns and not _fits(target, sample):
+                wrong = [text for text in sample if not _fits(target, [text])]
+                found[str(source)] = (target, wrong[0])
+    return found
+
+
+def _in_words(unreadable: Mapping[str, tuple[str, str]]) -> str:
+    """For people, from a semicolon on; nothing where there is none."""
+    return "".join(
+        f"; column {listed([source])} cannot be read as {target}: {shorten(text, MOST_LETTERS)!r} "
+        f"is not {wanted(target)}"
+        for source, (target, text) in list(unreadable.items())[:_MOST_UNREADABLE]
+    )
 
 
 def _without_moments(columns: dict[str, str]) -> dict[str, str]:
@@ -226,15 +259,22 @@ def _units(columns: dict[str, str], cells: Mapping[str, Iterable[Any]]) -> dict[
             continue
         if target in TIME_COLUMNS:
             numbers = pd.to_numeric(pd.Series(_sample(cells[source]), dtype=object), "coerce")
-            if numbers.notna().any():
-                middle = float(numbers.abs().median())
-                units |= next(({target: u} for least, u in _EPOCH_UNITS if middle > least), {})
+            if (unit := unit_of_moments(numbers)) is not None:
+                units[target] = unit
             continue
         words = _words(source)
         unit = _WORDS_OF_UNIT[quantity].get(words[-1]) if len(words) > 1 else None
         if unit is not None and unit not in ("s", "MiB"):
             units[target] = unit
     return units
+
+
+def unit_of_moments(numbers: pd.Series) -> str | None:
+    """The unit of moments that cannot be seconds since the epoch, None where they can."""
+    if not numbers.notna().any():
+        return None
+    middle = float(numbers.abs().median())
+    return next((unit for least, unit in _EPOCH_UNITS if middle > least), None)
 
 
 def _outcomes(columns: dict[str, str], cells: Mapping[str, Iterable[Any]]) -> dict[str, Any]:

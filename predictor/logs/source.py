@@ -16,6 +16,14 @@ from plancast.predictor.logs.rows import Rows
 from plancast.predictor.schema import BadLog
 
 _GZIP = b"\x1f\x8b"
+_PACKED = {
+    b"\xfd7zXZ\0": "xz",
+    b"BZh": "bzip2",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\3\4": "zip",
+    b"7z\xbc\xaf\x27\x1c": "7z",
+}
+"""First bytes of what gzip has not packed."""
 _HEAD_BYTES = 65_536
 _REPLACED = re.compile("[^|,;\t\r\n]*\ufffd[^|,;\t\r\n]*")
 
@@ -39,9 +47,17 @@ def read_bytes(path: Path) -> bytes:
             raw = gzip.decompress(raw)
         except (EOFError, OSError, zlib.error):
             raise BadLog(f"{path.name} is cut short or damaged (gzip): fetch it again") from None
+    refuse_packed(raw, path.name)
     if not raw.strip():
         raise BadLog(f"{path.name} is empty; give a log with at least one job")
     return raw
+
+
+def refuse_packed(raw: bytes, name: str) -> None:
+    """Raise a BadLog where the first bytes are those of an archive that is not read."""
+    for first, kind in _PACKED.items():
+        if raw.startswith(first):
+            raise BadLog(f"{name} is packed with {kind}; unpack it, or pack it with gzip")
 
 
 def decoded(raw: bytes, rows: Rows) -> str:

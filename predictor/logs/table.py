@@ -30,8 +30,9 @@ from plancast.predictor.logs.column_map import (
     Columns,
     listed,
     nearest,
+    wanted,
 )
-from plancast.predictor.logs.guess import guessed_map
+from plancast.predictor.logs.guess import guessed_map, unit_of_moments
 from plancast.predictor.logs.guess import sentence as guess_told
 from plancast.predictor.logs.rows import Rows, finish
 from plancast.predictor.logs.source import (
@@ -50,11 +51,6 @@ _PARQUET = b"PAR1"
 _METADATA_KEY = b"plancast_jobs"
 _SHUFFLE_SEED = 0
 _SEPARATORS = (",", "\t", ";", "|")
-_IN_WORDS = {
-    "time": "a number or a duration like 2h or 00:30:00",
-    "memory": "a number or an amount like 4Gi",
-    "count": "a number like 2 or 500m",
-}
 
 
 class TableReader:
@@ -213,7 +209,7 @@ def _canonical(
             mapping = _canonical_map(names, rows)
         else:
             mapping = guessed_map(cells, rows.name, named.given)
-            rows.note(guess_told(mapping, names))
+            rows.note(guess_told(mapping, cells))
     if timezone is not None:
         mapping = mapping.model_copy(update={"timezone": timezone})
     _require_columns(mapping, named.name, names, rows.name)
@@ -380,16 +376,14 @@ def _mapped(
             values, fault = _values(cells, target, mapping, label)
             if fault is not None:
                 row = numbers_of_rows[keep][first_bad(fault) or 0]
-                what = _IN_WORDS.get(QUANTITY.get(target, ""), "a number")
-                if target in TIME_COLUMNS:
-                    what = "a number or a time like 2024-05-01T12:00:00"
                 text = cells[fault].iloc[0]
-                bad[label] = fault, f"row {row}, column {label}: {text!r} is not {what}"
+                bad[label] = fault, f"row {row}, column {label}: {text!r} is not {wanted(target)}"
             frame[target] = values
         elif target == "outcome":
             frame[target] = cells.map(mapping.outcomes).astype(object).fillna("unknown")
         else:
-            frame[target] = _extracted(cells, mapping.extract.get(target))
+            frame[target] = _extracted(_flat(cells), mapping.extract.get(target))
+    _check_epoch(frame, mapping, rows.name)
     for target, constant in mapping.constants.items():
         frame[target] = constant
     frame = frame[~_lost(frame, bad, numbers_of_rows[keep], rows)]
@@ -405,6 +399,31 @@ def _mapped(
     elif mapping.submission == "at_once":
         frame["submit_s"] = 0.0
     return frame
+
+
+def _flat(cells: pd.Series) -> pd.Series:
+    """Lists and mappings in cells, which Parquet may hold, as texts."""
+    if not pd.api.types.infer_dtype(cells, skipna=True).startswith("mixed"):
+        return cells
+
+    def flat(cell: Any) -> Any:
+        if isinstance(cell, np.ndarray):
+            cell = cell.tolist()
+        return json.dumps(cell, default=str) if isinstance(cell, list | tuple | dict) else cell
+
+    return cells.map(flat)
+
+
+def _check_epoch(frame: pd.DataFrame, mapping: ColumnMap, name: str) -> None:
+    """Raise a BadLog where moments would lie thousands of years ahead: they are no seconds."""
+    for target in TIME_COLUMNS:
+        if target in frame.columns and (unit := unit_of_moments(frame[target])) is not None:
+            source = mapping.columns[target]
+            raise BadLog(
+                f"{name}, column {source}: as seconds these moments are thousands of years ahead, "
+                f"and they look like {unit}; write 'units:' and below it '  {target}: {unit}' in a "
+                "column map (--columns), or divide them"
+            )
 
 
 def _lost(
@@ -502,7 +521,7 @@ def write_jobs(frame: pd.DataFrame, path: str | PathLike[str]) -> None:
     table = pa.Table.from_pandas(bare, preserve_index=False)
     attrs = json.dumps(frame.attrs).encode()
     table = table.replace_schema_metadata({**table.schema.metadata, _METADATA_KEY: attrs})
-    target = Path(path)
+    target = Path(os.path.realpath(path))  # a link stays one
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:

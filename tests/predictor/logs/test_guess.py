@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from pathlib import Path
 
@@ -107,3 +108,50 @@ def test_a_header_with_line_breaks_is_refused_in_one_line(tmp_path: Path) -> Non
             read_log(path, columns=columns)
         assert "\n" not in str(refused.value)
         assert len(str(refused.value)) < 400
+
+
+def test_a_column_that_says_what_it_is_and_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """A user would look for the fault in the names, or not see that no row has a submission."""
+    path = written(tmp_path, "Submit;Runtime\n2024-01-01 10:00;12,5\n2024-01-01 10:01;13,5\n")
+    with pytest.raises(BadLog, match="column Runtime cannot be read as run_s: '12,5' is not a num"):
+        read_log(path)
+    path = written(tmp_path, "Submit,Runtime\n05/01/2024 10:00,12\n05/01/2024 10:01,13\n")
+    note = read_log(path).attrs["notes"][0]
+    assert "column Submit cannot be read as submit_s: '05/01/2024 10:00' is not a number or" in note
+
+
+@pytest.mark.parametrize(("factor", "unit"), [(1e3, "ms"), (1e6, "us"), (1e9, "ns")])
+@pytest.mark.parametrize("columns", [None, {"submit_s": "submit_s", "run_s": "run_s"}])
+def test_moments_of_another_unit_are_no_seconds(
+    columns: dict[str, str] | None, factor: float, unit: str
+) -> None:
+    """Jobs would come in the year 55,840, a thousand times as far apart as they did."""
+    frame = pd.DataFrame({"submit_s": factor * (1.7e9 + pd.Series(range(3))), "run_s": 5.0})
+    whole = None if columns is None else {"columns": columns}
+    with pytest.raises(BadLog, match=rf"column submit_s: as seconds .* {unit}; .*submit_s: {unit}"):
+        read_frame(frame, whole)
+    read = read_frame(
+        frame, {"columns": dict(frame.columns.to_series()), "units": {"submit_s": unit}}
+    )
+    assert read["submit_s"].tolist() == pytest.approx([1.7e9, 1.7e9 + 1, 1.7e9 + 2])
+    one = frame.assign(submit_s=[1.7e9, 1.7e9 + 1, 1.7e9 * factor])
+    assert len(read_frame(one, whole)) == 3, "one bad row costs no log"
+
+
+def test_lists_in_cells_are_texts(tmp_path: Path) -> None:
+    """A log of nested records would end in a traceback."""
+    path = tmp_path / "nested.parquet"
+    cells = {"submit_s": [1.0, 2.0], "run_s": [3.0, 4.0], "user": [["a"], ["b", "c"]]}
+    pd.DataFrame(cells | {"cat_x": [{"k": 1.0}, None]}).to_parquet(path)
+    read = read_log(path)
+    assert read["user"].tolist() == ['["a"]', '["b", "c"]']
+    assert read["cat_x"].tolist() == ['{"k": 1.0}', ""]
+
+
+@pytest.mark.parametrize(("module", "kind"), [("lzma", "xz"), ("bz2", "bzip2")])
+def test_what_gzip_has_not_packed_is_named(tmp_path: Path, module: str, kind: str) -> None:
+    """The sentence would ask for a format, which does not help."""
+    path = tmp_path / "log.csv.packed"
+    path.write_bytes(importlib.import_module(module).compress(b"submit_s,run_s\n1,2\n"))
+    with pytest.raises(BadLog, match=f"log.csv.packed is packed with {kind}; unpack it"):
+        read_log(path)

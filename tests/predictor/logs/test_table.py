@@ -383,3 +383,12 @@ def test_our_column_maps_are_called_by_name() -> None:
         assert ColumnMap.load(path.stem) == ColumnMap.load(path)
     with pytest.raises(BadLog, match="no such column map"):
         ColumnMap.load("none-of-ours")
+
+
+def test_a_link_to_a_log_stays_one(tmp_path: Path) -> None:
+    """A log in a store of its own would be left behind, and another be written beside it."""
+    store, link = tmp_path / "store.parquet", tmp_path / "jobs.parquet"
+    link.symlink_to(store)
+    write_jobs(canonical(pd.DataFrame({"submit_s": [1.0], "run_s": [2.0]})), link)
+    assert link.is_symlink()
+    assert len(read_jobs(store)) == 1
