@@ -93,7 +93,8 @@ PARTS: dict[str, Part] = {
         sample=J60_SAMPLE,
     ),
     "rg300": _part(
-        "RG300", f"{PUBLISHED}/rcpsp_rg300_dev.tar.xz", "rg300", "24", "auto", 10.0
+        "RG300", f"{PUBLISHED}/rcpsp_rg300_dev.tar.xz", "rg300", "24", "auto,pyjobshop", 10.0,
+        BESIDE,
     ),
     "j120": _part(
         "PSPLIB j120", f"{PUBLISHED}/psplib_j120_dev.tar.xz", "rcpsp", "300", "auto,pyjobshop",
