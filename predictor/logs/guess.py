@@ -152,11 +152,12 @@ def _unreadable(
     """Columns whose names say what is missing: what that is, and a cell that is none."""
     found: dict[str, tuple[str, str]] = {}
     for source in cells:
-        targets = [target for score, target in _targets(str(source)) if score >= _SURE]
-        for target in targets:
+        for score, target in _targets(str(source)):
+            if score < _SURE or target not in QUANTITY or target in columns:
+                continue
             sample = [str(cell) for cell in _sample(cells[source])]
-            if target in QUANTITY and target not in columns and not _fits(target, sample):
-                wrong = [text for text in sample if not _fits(target, [text])]
+            wrong = [text for text in sample if not _fits(target, [text])]
+            if len(wrong) > (1 - FITS) * len(sample):
                 found[str(source)] = (target, wrong[0])
     return found
 

@@ -118,6 +118,8 @@ def test_a_column_that_says_what_it_is_and_cannot_be_read_is_named(tmp_path: Pat
     path = written(tmp_path, "Submit,Runtime\n05/01/2024 10:00,12\n05/01/2024 10:01,13\n")
     note = read_log(path).attrs["notes"][0]
     assert "column Submit cannot be read as submit_s: '05/01/2024 10:00' is not a number or" in note
+    path = written(tmp_path, "id,runtime,End\n7,12,\n8,13,\n")
+    assert "cannot be read" not in read_log(path).attrs["notes"][0], "it is empty"
 
 
 @pytest.mark.parametrize(("factor", "unit"), [(1e3, "ms"), (1e6, "us"), (1e9, "ns")])
