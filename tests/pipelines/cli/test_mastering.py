@@ -96,7 +96,9 @@ def test_a_planner_that_is_no_good_does_not_stop_the_command(
     found = json.loads(capsys.readouterr().out)
     assert found["completed"] + len(found["unplanned"]) == 10
     assert sentence in found["refused"][0]
-    assert all(sentence in why or "is not ready yet" in why for why in found["refused"])
+    # On a busy machine the next planner may be late to start, or to be seen to have died.
+    known = (sentence, "is not ready yet", "gave no answer within")
+    assert all(any(text in why for text in known) for why in found["refused"])
 
 
 def test_a_planner_that_loads_in_the_place_of_another_is_not_waited_for() -> None:
