@@ -33,7 +33,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 Seed = Annotated[int, typer.Option(help="Seed of all that is left to chance.", min=0)]
 
 OUTPUTS = ("output", "json", "csv", "gantt", "save_request")
-"""Parameters by which a command is told where to write."""
+"""Parameters that say where a command writes."""
 
 PIPED_WIDTH = 110
 """Columns of a table that goes into a pipe or a file, where there is no screen to fit."""

@@ -92,13 +92,13 @@ def test_a_planner_that_is_no_good_does_not_stop_the_command(
     warm_up_s = 0.3 if work is hang else 60.0
     planner = partial(PatientPlanner, work=work, warm_up_s=warm_up_s)
     monkeypatch.setattr("plancast.pipelines.master.planner_link.PatientPlanner", planner)
-    assert run("master", *files, "--patience", "0", "--lose", "w1@100", "--json") == 0
+    # A busy machine may take longer than the budget to see that a planner has died.
+    patience = "30" if work is die_after_first else "0"
+    assert run("master", *files, "--patience", patience, "--lose", "w1@100", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["completed"] + len(found["unplanned"]) == 10
     assert sentence in found["refused"][0]
-    # On a busy machine the next planner may be late to start, or to be seen to have died.
-    known = (sentence, "is not ready yet", "gave no answer within")
-    assert all(any(text in why for text in known) for why in found["refused"])
+    assert all(sentence in why or "is not ready yet" in why for why in found["refused"])
 
 
 def test_a_planner_that_loads_in_the_place_of_another_is_not_waited_for() -> None:
