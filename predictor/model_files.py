@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from plancast.predictor.nested import json_value
+from plancast.json_text import json_value
 from plancast.predictor.schema import COLUMNS, extra_columns
 from plancast.predictor.texts import FREE_TEXTS
 
@@ -52,7 +52,7 @@ def read_card(source: Path) -> dict[str, Any]:
     if not path.is_file():
         raise BadModel(f"{source}: card.json is missing; train the model again")
     try:
-        card = json_value(path.read_text(encoding="utf-8"))
+        card = json_value(path.read_bytes())
     except ValueError as error:
         raise BadModel(f"{source}: card.json is no JSON: {error}; train again") from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:

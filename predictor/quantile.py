@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from plancast.json_text import json_value
 from plancast.predictor.distribution import between_levels
 
 Floats = NDArray[np.float64]
@@ -178,7 +179,7 @@ class QuantileGBM(RegressorMixin, BaseEstimator):
     @classmethod
     def load(cls, folder: Path) -> QuantileGBM:
         """The regressor that ``save`` wrote to `folder`."""
-        card = json.loads((folder / "quantile.json").read_text(encoding="utf-8"))
+        card = json_value((folder / "quantile.json").read_bytes())
         regressor = cls(**card["parameters"])
         regressor.levels_ = check_levels(card["parameters"]["levels"])
         regressor.n_features_in_ = int(card["features"])

@@ -325,10 +325,10 @@ def _search_options(
         raise BadRequest(f"{asked}: plans against samples are made without; leave out --risk")
     learned: Any = None
     if guide is not None:
-        from plancast.pipelines.inputs.files import read_bytes
+        from plancast.pipelines.inputs.files import read_text
         from plancast.planner.solvers.astar.guides import guide_from_text
 
-        learned = guide_from_text(read_bytes(guide), str(guide))
+        learned = guide_from_text(read_text(guide), str(guide))
     if solver != "astar":
         raise BadRequest(f"{asked}: only astar searches so; add --solver astar")
     return {"form": "guided", "weight": weight} | ({"guide": learned} if learned else {})

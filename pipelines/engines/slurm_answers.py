@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from plancast.json_text import json_value
 from plancast.pipelines.engines.base import Standing, Unreachable
 from plancast.planner.model.domain import Outcome
-from plancast.predictor.nested import json_value
 
 OUTCOMES = {
     "COMPLETED": Outcome.COMPLETED,

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
+from plancast.json_text import json_value
 from plancast.pipelines.guide.problems import Source, must_be_span
 from plancast.pipelines.inputs.files import read_bytes, read_text, write_text_atomic
 from plancast.planner.arrays.encode import encode
@@ -21,7 +22,6 @@ from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.messages import PlanRequest, from_json, to_json
 from plancast.planner.solvers.astar.cost_to_go import COSTLIEST, states_of
 from plancast.planner.solvers.astar.space import FEATURES
-from plancast.predictor.nested import json_value
 
 Progress = Callable[[int, int], None]
 STATES, CARD = "states.parquet", "card.json"

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import SchemaValidator
 
+from plancast.json_text import plain_text, refuse_repeated_keys
 from plancast.pipelines.http.extender import ExtenderArgs
 from plancast.pipelines.inputs.models import TaskRow
 from plancast.planner.model.domain import BadRequest
@@ -179,9 +180,16 @@ def read_body(kind: type[Body], text: bytes) -> Body:
     if kind not in _VALIDATORS:
         _VALIDATORS[kind] = _validator(kind)
     try:
-        value: Body = _VALIDATORS[kind].validate_json(text, strict=True)
+        plain = plain_text(text)
+    except ValueError as error:
+        raise BadRequest(f"the body {error}") from None
+    try:
+        value: Body = _VALIDATORS[kind].validate_json(plain, strict=True)
+        refuse_repeated_keys(plain)
     except ValidationError as error:
         raise BadRequest(first_fault(error)) from None
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
     return value
 
 

@@ -8,6 +8,7 @@ import shutil
 import zlib
 from pathlib import Path
 
+from plancast.json_text import plain_text
 from plancast.planner.model.domain import BadRequest
 
 
@@ -43,12 +44,11 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 def read_text(path: str | os.PathLike[str]) -> str:
     """The whole content of a UTF-8 text file, without a byte-order mark; as ``read_bytes``."""
+    content = read_bytes(path)
     try:
-        return read_bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadRequest(
-            f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8"
-        ) from None
+        return plain_text(content)
+    except ValueError as error:
+        raise BadRequest(f"{path}: {error}") from None
 
 
 def write_text_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from plancast.json_text import json_value
 from plancast.pipelines.inputs.files import read_bytes, write_text_atomic
 from plancast.planner.model.domain import SCENARIOS, BadRequest
-from plancast.predictor.nested import json_value
 
 FORMAT = 1
 LEAST_PAST = 10

@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from plancast.json_text import json_value
 from plancast.pipelines.inputs.cells import (
     LARGEST,
     BadCell,
@@ -29,7 +30,6 @@ from plancast.pipelines.inputs.cells import (
 )
 from plancast.pipelines.inputs.files import read_bytes, read_text, write_text_atomic
 from plancast.planner.model.domain import BadRequest
-from plancast.predictor.nested import json_value
 
 if TYPE_CHECKING:
     import pandas as pd

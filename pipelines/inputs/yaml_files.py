@@ -14,7 +14,7 @@ from plancast.pipelines.inputs.foreign import nearest
 from plancast.pipelines.inputs.tables import PathLike
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.faults import in_words
-from plancast.predictor.nested import yaml_value
+from plancast.predictor.nested import Loader, yaml_value
 
 File = TypeVar("File", bound=BaseModel)
 
@@ -25,19 +25,8 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """The safe loader, in C where there is one, that refuses a key said twice."""
-
-
-def _mapping(loader: Any, node: Any) -> Any:
-    seen = set()
-    for key, _ in node.value:
-        if key.value in seen and key.value != "<<":
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{key.value!r} is there twice", key.start_mark
-            )
-        seen.add(key.value if isinstance(key.value, str) else id(key))
-    return loader.construct_mapping(node, deep=True)
+class _Loader(Loader):
+    """Numbers are what a table reads, and names what is written."""
 
 
 class _Written(float):
@@ -72,7 +61,6 @@ _Loader.yaml_implicit_resolvers = {
     for first, resolvers in _Loader.yaml_implicit_resolvers.items()
 }
 _Loader.add_constructor("tag:yaml.org,2002:float", _float)
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
 def read_yaml(path: PathLike) -> Any:

@@ -16,12 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from plancast.json_text import json_value
 from plancast.pipelines.engines.slurm import CommandFailed, Run, run_command
 from plancast.pipelines.engines.slurm_answers import CLOSED_FLAGS
 from plancast.pipelines.inputs.files import read_text
 from plancast.pipelines.operators.live_queue import NO_LIMIT_S, LiveJob, LiveQueue, Node
 from plancast.planner.model.domain import BadRequest
-from plancast.predictor.nested import json_value
 
 ACTIVE = frozenset(("RUNNING", "COMPLETING", "SUSPENDED", "CONFIGURING", "STOPPED", "SIGNALING"))
 FREE_TO_START = frozenset(("", "None", "Priority", "Resources", "Cleaning", "Prolog", "(null)"))

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from plancast.json_text import json_value
 from plancast.pipelines.inputs.config import Config, load_config
 from plancast.pipelines.inputs.files import read_text, write_text_atomic
 from plancast.planner.model.domain import BadRequest
-from plancast.predictor.nested import json_value
 
 BAD_INPUT = 2
 """Exit code."""

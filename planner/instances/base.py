@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import lzma
 import tarfile
 import zlib
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
+from plancast.json_text import json_value
 from plancast.planner.model.domain import BadRequest, Policy, Prices
 from plancast.planner.model.messages import PlanRequest
 
@@ -177,14 +177,14 @@ def _known(source: str, table: str, text: str) -> dict[str, Known]:
         if table.endswith(".json"):
             return {
                 row["instance"]: (float(row["upper_bound"]), float(row["lower_bound"]))
-                for row in json.loads(text)
+                for row in json_value(text)
             }
         rows = [row for row in list(csv.reader(io.StringIO(text)))[1:] if row]
         if table == "bks.csv":
             return {PurePosixPath(row[2]).stem: _best(row[3]) for row in rows}
         of = _optimum if table == "optimum.csv" else _best
         return {PurePosixPath(row[0]).stem: of(row[1]) for row in rows}
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise BadRequest(
             f"{source}: is no table of best known costs ({type(error).__name__}: {error}); "
             "write an instance and a number a row"

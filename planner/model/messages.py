@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
+from plancast.json_text import plain_text, refuse_repeated_keys
 from plancast.planner.model.domain import (
     AmountWindow,
     BadRequest,
@@ -535,9 +536,16 @@ def from_json(kind: type[Message], text: bytes | str, *, source: str = "message"
         One sentence with the source, the path of the first wrong field, and what is wrong.
     """
     try:
+        text = plain_text(text)
+    except ValueError as error:
+        raise BadRequest(f"{source}: {error}") from None
+    try:
         message: Message = _adapter(kind).validate_json(text)
+        refuse_repeated_keys(text)
     except ValidationError as error:
         raise BadRequest(f"{source}: {first_fault(error)}") from None
+    except ValueError as error:
+        raise BadRequest(f"{source}: {error}") from None
     return message
 
 

@@ -16,7 +16,7 @@ from plancast.predictor.logs.column_map import ColumnMap, Columns
 from plancast.predictor.logs.pbs import PbsReader
 from plancast.predictor.logs.rows import Rows
 from plancast.predictor.logs.sacct import SacctReader
-from plancast.predictor.logs.source import read_bytes
+from plancast.predictor.logs.source import read_bytes, refuse_binary
 from plancast.predictor.logs.swf import SwfReader
 from plancast.predictor.logs.table import TableReader, read_jobs, write_jobs
 from plancast.predictor.logs.wfformat import WfFormatReader
@@ -116,7 +116,7 @@ def _reader(log: Path, format: str, *, has_map: bool) -> Reader:
     for reader in READERS.values():
         if reader.sniff(log):
             return reader
-    read_bytes(log)
+    refuse_binary(read_bytes(log), log.name)
     raise BadLog(
         f"{log.name}: its format cannot be recognised; give --format, one of {', '.join(READERS)}"
     )

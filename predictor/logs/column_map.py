@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from plancast.json_text import plain_text
 from plancast.predictor import units as unit_texts
 from plancast.predictor.nested import yaml_value
 from plancast.predictor.schema import COLUMNS, BadLog
@@ -250,15 +251,20 @@ class ColumnMap(BaseModel):
         if not file.exists() and str(path).replace("-", "").isalnum() and known.is_file():
             file = known
         try:
-            content = yaml_value(file.read_text(encoding="utf-8"))
+            content = yaml_value(plain_text(file.read_bytes()))
         except FileNotFoundError:
             raise BadLog(f"{file}: there is no such column map; check the path") from None
-        except (OSError, UnicodeDecodeError):
+        except OSError:
             raise BadLog(f"{file} cannot be read; give a column map in YAML") from None
+        except yaml.MarkedYAMLError as error:
+            line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+            raise BadLog(
+                f"column map {file.name}{line}: this is not YAML: {error.problem}; repair it"
+            ) from None
         except (yaml.YAMLError, ValueError) as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f", line {mark.line + 1}" if mark else ""
-            raise BadLog(f"column map {file.name}{line}: this is not YAML; repair it") from None
+            raise BadLog(
+                f"column map {file.name}: this is not YAML: {str(error).splitlines()[0]}; repair it"
+            ) from None
         if not isinstance(content, dict):
             raise BadLog(f"column map {file.name} is not a mapping; begin it with 'columns:'")
         return cls.of(content, f"column map {file.name}")

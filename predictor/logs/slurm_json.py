@@ -11,9 +11,9 @@ import json
 import math
 from typing import Any
 
+from plancast.json_text import json_value
 from plancast.predictor.logs.rows import Rows
 from plancast.predictor.logs.sacct_text import Records
-from plancast.predictor.nested import json_value
 from plancast.predictor.schema import BadLog
 
 _FIELDS = (
@@ -74,8 +74,8 @@ def records(text: str, rows: Rows) -> Records:
         raise BadLog(
             f"{rows.name}, line {error.lineno}: this is not JSON ({error.msg}); correct it"
         ) from None
-    except ValueError:
-        raise BadLog(f"{rows.name} holds what no JSON number or nesting may be") from None
+    except ValueError as error:
+        raise BadLog(f"{rows.name}: this is not JSON: {error}") from None
     jobs = content.get("jobs") if isinstance(content, dict) else None
     if not isinstance(jobs, list):
         raise BadLog(f"{rows.name} has no list of jobs; give what sacct --json prints")

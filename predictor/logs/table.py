@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from plancast.json_text import json_value
 from plancast.predictor import units as unit_texts
 from plancast.predictor.logs import builtin_maps
 from plancast.predictor.logs.column_map import (
@@ -43,7 +44,6 @@ from plancast.predictor.logs.source import (
     head,
     read_bytes,
 )
-from plancast.predictor.nested import json_value
 from plancast.predictor.schema import COLUMNS, OUTCOMES, BadLog, canonical, extra_columns, numbers
 from plancast.predictor.texts import FREE_TEXTS
 

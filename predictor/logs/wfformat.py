@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from plancast.json_text import json_value
 from plancast.predictor.logs.rows import Rows, finish
 from plancast.predictor.logs.source import decoded, epoch_seconds, head, read_bytes
-from plancast.predictor.nested import json_value
 from plancast.predictor.schema import BadLog
 
 VERSIONS = ("1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6")
@@ -99,8 +99,8 @@ def _parsed(raw: bytes, rows: Rows) -> dict[str, Any]:
         raise BadLog(
             f"{name}, line {error.lineno}: this is not JSON ({error.msg}); repair it"
         ) from None
-    except ValueError:
-        raise BadLog(f"{name} holds what no JSON number or nesting may be; repair it") from None
+    except ValueError as error:
+        raise BadLog(f"{name}: this is not JSON: {error}") from None
     if not isinstance(content, dict):
         raise BadLog(f"{name} is no JSON object; give a WfFormat instance")
     return content

@@ -286,7 +286,7 @@ def test_every_frame_survives_its_file(name: str, tmp_path: Path) -> None:
     [
         (b"just some words\n", "its format cannot be recognised"),
         (b"", "is empty"),
-        (noise(), "format"),
+        (noise(), "this is not UTF-8 text"),
     ],
 )
 def test_auto_refuses_what_nobody_knows(content: bytes, message: str, tmp_path: Path) -> None:

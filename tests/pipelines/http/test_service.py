@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import signal
@@ -95,6 +96,8 @@ def test_no_request_of_a_burst_is_lost(client: Client) -> None:
         (b"{}", "request_id: is missing; add it"),
         (re.sub(rb'"level":[0-9.]+', b'"level":7', to_json(SMALL)), "level is 7"),
         (to_json(SMALL).replace(b'"seed"', b'"sede"'), "sede"),
+        (to_json(SMALL).replace(b'"seed"', b'"seed":1,"seed"'), "'seed' is there twice in one"),
+        (to_json(SMALL).decode().encode("utf-16"), "the body is UTF-16 text; save it as UTF-8"),
     ],
 )
 def test_a_bad_request_is_told_in_one_sentence(client: Client, body: bytes, sentence: str) -> None:
@@ -103,6 +106,12 @@ def test_a_bad_request_is_told_in_one_sentence(client: Client, body: bytes, sent
     assert status == 422
     assert sentence in answered["error"]
     assert "\n" not in answered["error"]
+
+
+def test_a_byte_order_mark_is_no_fault(client: Client) -> None:
+    """What a tool of Windows sends was 'not JSON'."""
+    status, answered = client.post("/v1/plan", codecs.BOM_UTF8 + to_json(SMALL))
+    assert (status, answered["request_id"]) == (200, SMALL.request_id)
 
 
 # --------------------------------------------------------------------------- what is held

@@ -160,7 +160,8 @@ def test_a_wrong_map_is_named_by_file_and_key(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("columns: [", "line 1: this is not YAML"),
+        ("columns: [", "line 2: this is not YAML"),
+        ("columns: {submit_s: a, submit_s: b}", "line 1: this is not YAML: 'submit_s' is there"),
         ("- a", "is not a mapping"),
         ("", "is not a mapping"),
     ],
