@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from plancast.planner.model.messages import Budget, PlanRequest
     from plancast.predictor import RuntimePredictor
 
-    Log: TypeAlias = str | Path | pd.DataFrame
+    Log: TypeAlias = str | Path | pd.DataFrame | Iterable[Mapping[str, Any]]
     Tasks: TypeAlias = str | Path | pd.DataFrame | Iterable[Mapping[str, Any] | Task] | PlanRequest
     Cluster: TypeAlias = str | Path | Mapping[str, Any] | Iterable[Worker] | ClusterFile
     Columns: TypeAlias = str | Path | Mapping[str, Any] | None
@@ -51,8 +51,9 @@ def read_log(
 
     Parameters
     ----------
-    log : path-like or DataFrame
-        SWF, Slurm's sacct, PBS, WfFormat, CSV or Parquet; or a table in memory.
+    log : path-like, DataFrame or list
+        SWF, Slurm's sacct, PBS, WfFormat, CSV or Parquet; a table in memory, of pandas or of
+        what hands out Arrow streams (polars, pyarrow); or a mapping for each job.
     columns : mapping or path, optional
         Canonical column to the table's own (``{"submit_s": "Submitted", "run_s": "Elapsed"}``);
         those not named are guessed, and a note says how. Or a column map: its file, or what one
@@ -80,6 +81,7 @@ def read_log(
 
     from plancast.pipelines.inputs.reading import parse_share
     from plancast.pipelines.results import JobLog
+    from plancast.predictor.frames import frame_of
     from plancast.predictor.logs import read_log as read
     from plancast.predictor.logs.rows import Rows
     from plancast.predictor.logs.table import read_frame
@@ -90,12 +92,12 @@ def read_log(
         max_bad = parse_share(max_bad)
     if columns is not None:
         columns = _map(columns)
-    if isinstance(log, pd.DataFrame):
+    if not isinstance(log, str | Path):
+        frame = log if isinstance(log, pd.DataFrame) else frame_of(log, "log")
         rows = Rows("the table", max_bad, strict)
-        found = read_frame(_named(log), columns, timezone=timezone, rows=rows)
-        found.attrs = log.attrs | found.attrs
+        found = read_frame(_named(frame), columns, timezone=timezone, rows=rows)
+        found.attrs = frame.attrs | found.attrs
     else:
-        _one_of(log, "log", "a path or a frame", str, Path)
         zone = {} if timezone is None else {"timezone": timezone}
         found = read(log, format, columns, max_bad=max_bad, strict=strict, **zone)
     result = JobLog(found)
@@ -413,6 +415,7 @@ def _tasks(tasks: Any, columns: Mapping[str, str] | None) -> Path | Table:
 
     from plancast.pipelines.inputs.tables import Table, frame_table, object_table, read_table
     from plancast.pipelines.inputs.user_files import task_rows_table
+    from plancast.predictor.frames import frame_of, is_table
 
     if columns is not None:
         _one_of(columns, "columns", "a mapping of our names to yours", Mapping)
@@ -422,6 +425,8 @@ def _tasks(tasks: Any, columns: Mapping[str, str] | None) -> Path | Table:
         read = read_table(tasks)
         table = read if isinstance(read, Table) else object_table(read, str(tasks))
         return _renamed(table, columns)
+    if not isinstance(tasks, pd.DataFrame) and (is_table(tasks) or isinstance(tasks, Mapping)):
+        tasks = frame_of(tasks, "tasks")
     wanted = "a path, a frame, or a list with a mapping or Task for each task"
     _one_of(tasks, "tasks", wanted, Iterable)
     if isinstance(tasks, pd.DataFrame):
@@ -462,13 +467,14 @@ def _cluster(cluster: Any) -> Path | ClusterFile:
     from plancast.pipelines.inputs.user_files import ClusterFile, cluster_of
     from plancast.pipelines.inputs.yaml_files import validated
     from plancast.planner.model.domain import Worker
+    from plancast.predictor.frames import frame_of, is_table
 
     if isinstance(cluster, str | Path):
         return Path(cluster)
     if isinstance(cluster, ClusterFile):
         return cluster
-    if hasattr(cluster, "to_dict"):
-        cluster = cluster.to_dict("records")
+    if is_table(cluster):
+        cluster = frame_of(cluster, "cluster").to_dict("records")
     wanted = "a path, {'nodes': 8, 'cpus': 64}, or a list of workers"
     _one_of(cluster, "cluster", wanted, Iterable)
     if not isinstance(cluster, Mapping):
@@ -511,9 +517,10 @@ def _estimates(estimates: Any) -> Path | Estimates | None:
     from plancast.pipelines.inputs.tables import frame_table
     from plancast.planner.model.domain import ANY_CLASS, DurationEstimate
     from plancast.planner.model.messages import EstimatesForm, from_mapping
+    from plancast.predictor.frames import frame_of, is_table
 
-    if hasattr(estimates, "columns"):
-        return estimates_of(frame_table(estimates, "estimates"), "estimates")
+    if is_table(estimates):
+        return estimates_of(frame_table(frame_of(estimates, "estimates"), "estimates"), "estimates")
     estimates = estimates.to_dict() if hasattr(estimates, "to_dict") else estimates
     _one_of(estimates, "estimates", "a path, a frame, or a run time by task", Mapping)
     found: dict[str, Any] = {}

@@ -41,27 +41,27 @@ class Forecaster(Protocol):
     name: str
     levels: tuple[float, ...]
 
-    def fit(self, log: pd.DataFrame) -> Any:
+    def fit(self, log: Any) -> Any:
         """Learn from a job log."""
 
-    def update(self, rows: pd.DataFrame) -> None:
+    def update(self, rows: Any) -> None:
         """Fold in finished, waiting and running jobs."""
 
-    def predict(self, jobs: pd.DataFrame, as_of_s: Floats | float | None = None) -> Floats:
+    def predict(self, jobs: Any, as_of_s: Any = None) -> Floats:
         """Point forecasts, seconds, shape (n,)."""
 
     def predict_quantiles(
         self,
-        jobs: pd.DataFrame,
+        jobs: Any,
         levels: Sequence[float] | None = None,
-        as_of_s: Floats | float | None = None,
+        as_of_s: Any = None,
     ) -> Floats:
         """Quantiles, seconds, shape (n, levels)."""
 
     def forecast_log(
         self,
-        log: pd.DataFrame,
-        as_of_s: Floats | float | None = None,
+        log: Any,
+        as_of_s: Any = None,
         levels: Sequence[float] | None = None,
     ) -> Floats:
         """Quantiles in a replay of the log, seconds, shape (n, levels)."""
@@ -88,15 +88,15 @@ class _PointForecaster:
         self.levels = check_levels(levels)
         self._spread = _Spread()
 
-    def predict(self, jobs: pd.DataFrame, as_of_s: Floats | float | None = None) -> Floats:
+    def predict(self, jobs: Any, as_of_s: Any = None) -> Floats:
         """Point forecasts, seconds, shape (n,), in the order of `jobs`."""
         return self._in_order(jobs, as_of_s, see_ends=False)
 
     def predict_quantiles(
         self,
-        jobs: pd.DataFrame,
+        jobs: Any,
         levels: Sequence[float] | None = None,
-        as_of_s: Floats | float | None = None,
+        as_of_s: Any = None,
     ) -> Floats:
         """Quantiles at any levels in (0, 1), seconds, shape (n, levels)."""
         wanted = self.levels if levels is None else check_levels(levels)
@@ -104,17 +104,15 @@ class _PointForecaster:
 
     def forecast_log(
         self,
-        log: pd.DataFrame,
-        as_of_s: Floats | float | None = None,
+        log: Any,
+        as_of_s: Any = None,
         levels: Sequence[float] | None = None,
     ) -> Floats:
         """Quantiles in a replay of the log, its own ended jobs included, seconds."""
         wanted = self.levels if levels is None else check_levels(levels)
         return self._spread.around(self._in_order(log, as_of_s, see_ends=True), wanted)
 
-    def _in_order(
-        self, frame: pd.DataFrame, as_of_s: Floats | float | None, *, see_ends: bool
-    ) -> Floats:
+    def _in_order(self, frame: Any, as_of_s: Any, *, see_ends: bool) -> Floats:
         jobs, as_of, order = in_submission_order(frame, as_of_s)
         result = np.empty(len(jobs))
         result[order] = self._points(jobs, moments(jobs, as_of), see_ends=see_ends)
@@ -200,7 +198,7 @@ class _Rule(_PointForecaster):
         super().__init__(levels)
         self._forget()
 
-    def fit(self, log: pd.DataFrame) -> _Rule:
+    def fit(self, log: Any) -> _Rule:
         """Remember a job log, and measure the rule's errors on it where it spreads."""
         self._forget()
         jobs = canonical(log)
@@ -212,7 +210,7 @@ class _Rule(_PointForecaster):
         self.update(jobs)
         return self
 
-    def update(self, rows: pd.DataFrame) -> None:
+    def update(self, rows: Any) -> None:
         """Fold in jobs that have ended, or that wait or run (without an end)."""
         for job in _jobs(canonical(rows)):
             self._note(job)
@@ -364,13 +362,13 @@ class LastSame(_PointForecaster):
         super().__init__(levels)
         self._history = History()
 
-    def fit(self, log: pd.DataFrame) -> LastSame:
+    def fit(self, log: Any) -> LastSame:
         """Remember a job log."""
         self._history = History()
         self.update(log)
         return self
 
-    def update(self, rows: pd.DataFrame) -> None:
+    def update(self, rows: Any) -> None:
         """Fold in jobs that have ended."""
         self._history.see_log(canonical(rows))
 
@@ -424,7 +422,7 @@ class SklearnRegressor(_PointForecaster):
         self.history = History()
         self._regressor: Any = None
 
-    def fit(self, log: pd.DataFrame) -> SklearnRegressor:
+    def fit(self, log: Any) -> SklearnRegressor:
         """Learn from a job log, and measure the errors on its end."""
         jobs = canonical(log)
         usable = trainable(jobs)
@@ -447,7 +445,7 @@ class SklearnRegressor(_PointForecaster):
         self.history.see_log(jobs)
         return self
 
-    def update(self, rows: pd.DataFrame) -> None:
+    def update(self, rows: Any) -> None:
         """Fold jobs into the history; the regressor stays as it is."""
         self.history.see_log(canonical(rows))
 

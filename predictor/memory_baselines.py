@@ -20,6 +20,7 @@ from sklearn.neural_network import MLPRegressor
 
 from plancast.predictor.memory import TaskTypes, waste_of
 from plancast.predictor.schema import extra_columns
+from plancast.wording import counted
 
 Floats = NDArray[np.float64]
 
@@ -67,7 +68,7 @@ def tuned(
                 kept = waste.failures <= risk
                 rank = (not kept, waste.waste_gib_h if kept else waste.failures)
                 if best is None or rank < best[0]:
-                    best = rank, f"{name} x {times:g}, from {least} tasks on", amount
+                    best = rank, f"{name} x {times:g}, from {counted(least, 'task')} on", amount
     if best is None:
         return "request", request
     return best[1], best[2]

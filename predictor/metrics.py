@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from plancast.wording import counted
+
 Floats = NDArray[np.float64]
 
 EQUAL = 1e-9
@@ -22,8 +24,8 @@ def _pair(true_s: ArrayLike, forecast_s: ArrayLike) -> tuple[Floats, Floats]:
     forecast = np.asarray(forecast_s, dtype=np.float64)
     if len(true) == 0 or len(true) != len(forecast):
         raise ValueError(
-            f"{len(true)} run times and {len(forecast)} forecasts; a metric needs as many of one "
-            "as of the other, and at least one"
+            f"{counted(len(true), 'run time')} and {counted(len(forecast), 'forecast')}; a metric "
+            "needs as many of one as of the other, and at least one"
         )
     return true, forecast
 

@@ -17,6 +17,7 @@ from plancast.predictor.censoring import CENSORED
 from plancast.predictor.model_files import data_digest
 from plancast.predictor.schema import OUTCOMES
 from plancast.predictor.state.history import History
+from plancast.wording import counted
 
 
 def card_of_log(
@@ -112,7 +113,7 @@ def card_html(card: Mapping[str, Any]) -> str:
     counts, data = card["counts"], card["data"]
     levels = ", ".join(f"{100 * level:g}%" for level in card["levels"])
     lines = [
-        f"learned from {counts['trained']:,} of {data['rows']:,} jobs, calibrated on "
+        f"learned from {counts['trained']:,} of {counted(data['rows'], 'job')}, calibrated on "
         f"{counts['calibrated']:,}; quantiles at {levels}",
         *card["known_weaknesses"],
     ]

@@ -22,9 +22,10 @@ Floats = NDArray[np.float64]
 LEVELS: tuple[float, ...] = (0.1, 0.5, 0.8, 0.9, 0.95)
 
 
-def check_levels(levels: Sequence[float]) -> tuple[float, ...]:
-    """The levels as a tuple, or a ValueError where they are not increasing within (0, 1)."""
-    result = tuple(float(level) for level in levels)
+def check_levels(levels: Sequence[float] | float) -> tuple[float, ...]:
+    """Levels (or one) as a tuple, or a ValueError where they are not increasing within (0, 1)."""
+    given = [levels] if isinstance(levels, float) else levels
+    result = tuple(float(level) for level in given)
     if not result or any(low >= high for low, high in pairwise((0.0, *result, 1.0))):
         raise ValueError(f"levels {result} must be strictly increasing within (0, 1)")
     return result

@@ -7,14 +7,15 @@ user "4", NaN is nobody, and an infinite request is an unknown one.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from plancast.predictor.schema import COLUMNS, OUTCOMES, BadLog, canonical
+from plancast.predictor.frames import frame_of
+from plancast.predictor.schema import COLUMNS, OUTCOMES, BadLog, canonical, numbers
 from plancast.predictor.texts import text_of
 
 Floats = NDArray[np.float64]
@@ -31,24 +32,76 @@ def clean_row(row: Mapping[str, Any]) -> dict[str, Any]:
     row : mapping
         Any of the canonical columns; extra features are kept.
     """
-    result = {name: value for name, value in row.items() if name not in COLUMNS}
+    result = {str(name): value for name, value in row.items() if name not in COLUMNS}
     for name, value in result.items():
         if name.startswith("num_"):
-            result[name] = _number(value)
+            result[name] = _number(value, name)
         elif name.startswith("cat_"):
             result[name] = text_of(value)
     for name, column in COLUMNS.items():
         value = row.get(name)
-        result[name] = _number(value) if column.dtype == "float64" else text_of(value)
+        result[name] = _number(value, name) if column.dtype == "float64" else text_of(value)
     if result["outcome"] not in OUTCOMES:
         result["outcome"] = "unknown"
     return result
 
 
-def _number(value: Any) -> float:
+def asked_row(job: Any, as_of_s: Any) -> tuple[dict[str, Any], float | None]:
+    """One job that is asked about, clean, and the moment as of which.
+
+    Parameters
+    ----------
+    job : mapping, or a Series, list or frame of one row
+    as_of_s : float, optional
+        When a job was submitted that does not say so.
+
+    Raises
+    ------
+    BadLog
+        Where it is no job or several, or neither moment is known.
+    """
+    if not isinstance(job, Mapping):
+        frame = frame_of(job, "the job")
+        if len(frame) != 1:
+            raise BadLog(f"the job: give one, not {len(frame)}; predict_quantiles takes many")
+        job = frame.iloc[0].to_dict()
+    row = clean_row(job)
+    as_of = None if as_of_s is None else float(seconds_of_jobs(as_of_s, "as_of_s", 1)[0])
+    if math.isnan(row["submit_s"]):
+        if as_of is None:
+            raise BadLog("the job has no submit_s; add it, or give as_of_s")
+        row["submit_s"] = as_of
+    return row, as_of
+
+
+def seconds_of_jobs(given: Any, name: str, rows: int) -> Floats:
+    """A number of seconds (or a moment) for each job, shape (rows,), from one or as many.
+
+    Raises
+    ------
+    BadLog
+        Where it is no number, or not as many as jobs.
+    """
+    if isinstance(given, float | int):
+        given = np.array(float(given))
+    if not isinstance(given, np.ndarray) or given.dtype.kind not in "iuf":
+        listed = isinstance(given, Iterable) and not isinstance(given, str)
+        given = numbers(pd.Series(list(given) if listed else [given]), name)
+    if given.shape not in ((), (1,), (rows,)):
+        raise BadLog(f"{name}: give one number, or {rows}, one for each job, not {given.size}")
+    if np.isnan(given).any():
+        raise BadLog(f"{name}: is NaN; give a number for each job")
+    return np.array(np.broadcast_to(given.astype(np.float64), rows))
+
+
+def _number(value: Any, name: str) -> float:
     if value is None or value is pd.NaT or value is pd.NA:
         return math.nan
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        # Times, spans and texts, by the rules of a frame.
+        number = float(numbers(pd.Series([value]), name)[0])
     return number if math.isfinite(number) else math.nan
 
 
@@ -97,7 +150,7 @@ def plausible(jobs: pd.DataFrame) -> tuple[pd.DataFrame, int, int]:
 
 
 def in_submission_order(
-    frame: pd.DataFrame, as_of_s: Floats | float | None
+    frame: Any, as_of_s: Any
 ) -> tuple[pd.DataFrame, Floats | None, NDArray[np.int64]]:
     """Canonical jobs, their as-of moments, and the place of each in `frame`.
 
@@ -109,13 +162,16 @@ def in_submission_order(
         Where neither is known.
     """
     as_of: Floats | None = None
-    frame = frame.reset_index(drop=True)
+    frame = frame_of(frame, "the jobs").reset_index(drop=True)
     if as_of_s is not None:
-        as_of = np.array(np.broadcast_to(np.asarray(as_of_s, dtype=np.float64), len(frame)))
-        if "submit_s" not in frame.columns:
-            frame = frame.assign(submit_s=as_of)
-        else:
-            frame = frame.assign(submit_s=frame["submit_s"].where(frame["submit_s"].notna(), as_of))
+        as_of = seconds_of_jobs(as_of_s, "as_of_s", len(frame))
+    if "submit_s" not in frame.columns:
+        if as_of is None:
+            raise BadLog("the jobs have no column submit_s; add it, or give as_of_s")
+        frame = frame.assign(submit_s=as_of)
+    elif as_of is not None:
+        submit = numbers(frame["submit_s"], "submit_s")
+        frame = frame.assign(submit_s=np.where(np.isnan(submit), as_of, submit))
     numbered = frame.assign(num_place=np.arange(len(frame), dtype=np.float64))
     jobs = finite_requests(canonical(numbered))
     order = np.array(jobs["num_place"], dtype=np.int64)

@@ -21,11 +21,18 @@ from plancast.predictor.forecaster import (
     Questions,
     seconds_of,
 )
+from plancast.predictor.frames import frame_of
 from plancast.predictor.metrics import score
 from plancast.predictor.model_card import card_html, card_of_log
 from plancast.predictor.model_files import FORMAT, BadModel, checked_card, write_folder
 from plancast.predictor.quantile import LEVELS, QuantileGBM, check_levels
-from plancast.predictor.rows import clean_row, in_submission_order, plausible
+from plancast.predictor.rows import (
+    asked_row,
+    clean_row,
+    in_submission_order,
+    plausible,
+    seconds_of_jobs,
+)
 from plancast.predictor.schema import OUTCOMES, canonical
 from plancast.predictor.splits import known_at_s
 from plancast.predictor.state.experts import TRAINING_ROWS, owner_of
@@ -158,12 +165,12 @@ class RuntimePredictor(BaseEstimator):
 
     # -- learning ----------------------------------------------------------------------
 
-    def fit(self, log: pd.DataFrame, y: None = None) -> RuntimePredictor:
+    def fit(self, log: Any, y: None = None) -> RuntimePredictor:
         """Learn from a job log; what was learned before is forgotten.
 
         Parameters
         ----------
-        log : DataFrame
+        log : DataFrame, or what ``frame_of`` takes
             Any subset of the canonical columns and extra features.
         y : None
             Not used: run times are a column of the log. There for scikit-learn's tools.
@@ -203,7 +210,7 @@ class RuntimePredictor(BaseEstimator):
         self._remember(jobs, Training.of(past_of(questions, ended, run, np.empty(0))))
         # The next refit is counted from the end of this log, not of its training part.
         self.forecaster.schedule.fitted(latest_s(jobs), self._ended())
-        self.card = self._new_card(log, jobs, usable, metrics)
+        self.card = self._new_card(jobs, usable, metrics)
         self.card["counts"] |= {
             "trained": len(train),
             "calibrated": len(held_out),
@@ -233,7 +240,7 @@ class RuntimePredictor(BaseEstimator):
         model.forecaster = forecaster
         model._remember(walk.jobs, Training.of(walk.training))
         usable = trainable(walk.jobs, model.outcomes)
-        model.card = model._new_card(walk.jobs, walk.jobs, usable, {})
+        model.card = model._new_card(walk.jobs, usable, {})
         model.card["counts"] |= {
             "trained": walk.refits[-1][1],
             "calibrated": forecaster.correction.settled,
@@ -248,12 +255,12 @@ class RuntimePredictor(BaseEstimator):
         self.history.see_log(jobs)
         self._unnamed, self._training, self._running = UnnamedRows(jobs), training, {}
 
-    def update(self, rows: pd.DataFrame) -> None:
+    def update(self, rows: Any) -> None:
         """Fold jobs into the history and the calibration at once; refit where that is due.
 
         Parameters
         ----------
-        rows : DataFrame
+        rows : DataFrame, or what ``frame_of`` takes
             Canonical fields. Rows with an end are finished jobs; rows without one and with
             outcome ``unknown`` are jobs that wait or run (they need a ``job_id``; one with a
             start runs).
@@ -346,7 +353,7 @@ class RuntimePredictor(BaseEstimator):
 
     # -- forecasting -------------------------------------------------------------------
 
-    def predict(self, jobs: pd.DataFrame, as_of_s: Floats | float | None = None) -> Floats:
+    def predict(self, jobs: Any, as_of_s: Any = None) -> Floats:
         """Median run time of each job, seconds, shape (n,), in the order of `jobs`.
 
         Where 0.5 lies outside the levels, the level nearest to it is given.
@@ -355,17 +362,17 @@ class RuntimePredictor(BaseEstimator):
 
     def predict_quantiles(
         self,
-        jobs: pd.DataFrame,
-        levels: Sequence[float] | None = None,
-        as_of_s: Floats | float | None = None,
+        jobs: Any,
+        levels: Sequence[float] | float | None = None,
+        as_of_s: Any = None,
     ) -> Floats:
         """Quantiles of the run time of jobs that have not ended.
 
         Parameters
         ----------
-        jobs : DataFrame
+        jobs : DataFrame, or what ``frame_of`` takes
             Canonical fields; everything that is known only after submission is ignored.
-        levels : sequence of float, optional
+        levels : sequence of float or float, optional
             Within the trained ones; between them quantiles are interpolated. All by default.
         as_of_s : float or array of shape (n,), optional
             Only what had ended by then is known, seconds; each job's ``submit_s`` by default.
@@ -378,10 +385,7 @@ class RuntimePredictor(BaseEstimator):
         return self._forecast(jobs, levels, as_of_s, see_ends=False)
 
     def forecast_log(
-        self,
-        log: pd.DataFrame,
-        as_of_s: Floats | float | None = None,
-        levels: Sequence[float] | None = None,
+        self, log: Any, as_of_s: Any = None, levels: Sequence[float] | None = None
     ) -> Floats:
         """Replay a log: each job's quantiles with what had ended by then, its own jobs included.
 
@@ -390,47 +394,49 @@ class RuntimePredictor(BaseEstimator):
         """
         return self._forecast(log, levels, as_of_s, see_ends=True)
 
-    def predict_row(self, job: Mapping[str, Any], as_of_s: float | None = None) -> Floats:
+    def predict_row(self, job: Any, as_of_s: Any = None) -> Floats:
         """Quantiles of one job, seconds, shape (levels,): the fast way online.
-
-        Equal bit for bit to ``predict_quantiles`` where the history knows the user's other
-        jobs that wait or run.
-        """
-        self._fitted()
-        return seconds_of(self._issued(self._row(job), as_of_s)[1].logs)
-
-    def remaining_quantiles(
-        self, job: Mapping[str, Any], elapsed_s: float, as_of_s: float | None = None
-    ) -> Floats:
-        """Quantiles of the time that a running job still needs, seconds, shape (levels,).
 
         Parameters
         ----------
-        job : mapping
+        job : mapping, or a Series, list or frame of one row
             Canonical fields.
-        elapsed_s : float
-            How long it has run, seconds.
         as_of_s : float, optional
             Only what had ended by then is known; the job's ``submit_s`` by default.
 
         Notes
         -----
+        Equal bit for bit to ``predict_quantiles`` where the history knows the user's other
+        jobs that wait or run.
+        """
+        return seconds_of(self._forecast_of(job, as_of_s).logs)
+
+    def remaining_quantiles(self, job: Any, elapsed_s: float, as_of_s: Any = None) -> Floats:
+        """Quantiles of the time that a running job still needs, seconds, shape (levels,).
+
+        Parameters
+        ----------
+        job, as_of_s
+            As of ``predict_row``.
+        elapsed_s : float
+            How long it has run, seconds.
+
+        Notes
+        -----
         See ``RemainingCorrection``.
         """
-        forecast = self._issued(self._row(job), as_of_s)[1]
-        logs, owner = forecast.logs, forecast.owner
-        return self.forecaster.remaining.quantiles(seconds_of(logs), elapsed_s, owner)
+        known = self._forecast_of(job, as_of_s)
+        elapsed = float(seconds_of_jobs(elapsed_s, "elapsed_s", 1)[0])
+        return self.forecaster.remaining.quantiles(seconds_of(known.logs), elapsed, known.owner)
 
-    def predict_elapsed(
-        self, jobs: pd.DataFrame, elapsed_s: Floats | None, as_of_s: Floats | float | None = None
-    ) -> Floats:
+    def predict_elapsed(self, jobs: Any, elapsed_s: Any = None, as_of_s: Any = None) -> Floats:
         """Quantiles of whole run times given what has elapsed, seconds, shape (n, levels).
 
         Parameters
         ----------
         jobs, as_of_s
             As of ``predict_quantiles``.
-        elapsed_s : array of float, shape (n,), optional
+        elapsed_s : float or array of shape (n,), optional
             How long each job has run, seconds; 0: it waits.
 
         Notes
@@ -438,8 +444,10 @@ class RuntimePredictor(BaseEstimator):
         Of a running job the elapsed time and its calibrated ``remaining_quantiles``, which
         leaves every quantile above what has elapsed.
         """
+        jobs = frame_of(jobs, "the jobs")
         quantiles = self.predict_quantiles(jobs, as_of_s=as_of_s)
-        if elapsed_s is None or not (elapsed_s > 0).any():
+        elapsed_s = seconds_of_jobs(0 if elapsed_s is None else elapsed_s, "elapsed_s", len(jobs))
+        if not (elapsed_s > 0).any():
             return quantiles
         rows = (clean_row(job) for job in jobs.to_dict("records"))
         owners = [owner_of(row["user"], row["queue"]) for row in rows]
@@ -531,14 +539,7 @@ class RuntimePredictor(BaseEstimator):
             raise BadModel("the model has learned nothing yet; call fit or load first")
         return self.forecaster.experts.regressor
 
-    def _forecast(
-        self,
-        frame: pd.DataFrame,
-        levels: Sequence[float] | None,
-        as_of_s: Floats | float | None,
-        *,
-        see_ends: bool,
-    ) -> Floats:
+    def _forecast(self, frame: Any, levels: Any, as_of_s: Any, *, see_ends: bool) -> Floats:
         self._fitted()
         jobs, as_of, order = in_submission_order(frame, as_of_s)
         jobs = as_target(jobs, self.target)
@@ -560,8 +561,11 @@ class RuntimePredictor(BaseEstimator):
             result if levels is None else between_levels(result, self.levels, check_levels(levels))
         )
 
-    def _row(self, job: Mapping[str, Any]) -> dict[str, Any]:
-        return row_as_target(clean_row(job), self.target)
+    def _forecast_of(self, job: Any, as_of_s: Any) -> Forecast:
+        """The forecast of one job."""
+        self._fitted()
+        row, as_of = asked_row(job, as_of_s)
+        return self._issued(row_as_target(row, self.target), as_of)[1]
 
     def _issued(self, job: Mapping[str, Any], as_of_s: float | None) -> tuple[Questions, Forecast]:
         """One clean row as it is asked about, and its forecast."""
@@ -569,11 +573,7 @@ class RuntimePredictor(BaseEstimator):
         return asked, self.forecaster.issue(asked)
 
     def _new_card(
-        self,
-        log: pd.DataFrame,
-        jobs: pd.DataFrame,
-        usable: NDArray[np.bool_],
-        metrics: dict[str, float],
+        self, jobs: pd.DataFrame, usable: NDArray[np.bool_], metrics: dict[str, float]
     ) -> dict[str, Any]:
         settings = self.get_params()
         settings["outcomes"] = list(self.outcomes)
@@ -587,6 +587,6 @@ class RuntimePredictor(BaseEstimator):
             "levels": list(self.levels),
             "settings": settings,
             **self.forecaster.card(),
-            **card_of_log(jobs, log.attrs, usable, self.history, self.forecaster.grace_s),
+            **card_of_log(jobs, jobs.attrs, usable, self.history, self.forecaster.grace_s),
             "metrics_before_correction": metrics,
         }

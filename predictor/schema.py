@@ -21,11 +21,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from plancast.predictor.frames import BadLog as BadLog
+from plancast.predictor.frames import frame_of
 from plancast.predictor.texts import FREE_TEXTS, LONGEST_TEXT, texts_of
-
-
-class BadLog(ValueError):
-    """A log that cannot be used; the text names the file, the row or field and the repair."""
+from plancast.wording import counted
 
 
 @dataclass(frozen=True)
@@ -70,12 +69,12 @@ def extra_columns(frame: pd.DataFrame) -> list[str]:
     return [c for c in frame.columns if c.startswith(("num_", "cat_"))]
 
 
-def canonical(frame: pd.DataFrame) -> pd.DataFrame:
+def canonical(frame: Any) -> pd.DataFrame:
     """A canonical copy of `frame`: missing columns filled, dtypes set, rows in submission order.
 
     Parameters
     ----------
-    frame : DataFrame
+    frame : DataFrame, or what ``frame_of`` takes
         Any subset of the canonical columns (``submit_s`` at least) and extra features.
 
     Returns
@@ -94,11 +93,9 @@ def canonical(frame: pd.DataFrame) -> pd.DataFrame:
     Of start, end and run time the third follows where two are known: ``end = start + run``.
     A datetime column becomes seconds since the epoch (one without a zone is taken as UTC).
     """
+    frame = frame_of(frame, "the log")
     if "submit_s" not in frame.columns:
         raise BadLog("the log has no column submit_s; name the submission time in the column map")
-    twice = frame.columns[frame.columns.duplicated()]
-    if len(twice):
-        raise BadLog(f"the log has two columns named {twice[0]}; leave one of them out")
     columns: dict[str, np.ndarray] = {}
     for name, column in COLUMNS.items():
         if name not in frame.columns:
@@ -293,7 +290,7 @@ class Finding:
         first = ", ".join(
             f"row {row + 1} (job {job})" for row, job in zip(self.rows, self.job_ids, strict=True)
         )
-        where = f" in {self.count} rows, first {first}" if first else ""
+        where = f" in {counted(self.count, 'row')}, first {first}" if first else ""
         return f"{self.kind}{where}; {self.remedy}"
 
 
@@ -322,7 +319,11 @@ class LogReport:
     def raise_errors(self, source: str = "the log") -> None:
         """Raise a BadLog that names the first error, if there is one."""
         if self.errors:
-            more = f" (and {len(self.errors) - 1} more kinds)" if len(self.errors) > 1 else ""
+            more = (
+                f" (and {counted(len(self.errors) - 1, 'more kind')})"
+                if len(self.errors) > 1
+                else ""
+            )
             raise BadLog(f"{source}: {self.errors[0]}{more}")
 
 

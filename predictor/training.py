@@ -15,6 +15,7 @@ from plancast.predictor.schema import OUTCOMES, BadLog
 from plancast.predictor.splits import known_at_s, split_by_share
 from plancast.predictor.state.experts import TRAINING_ROWS
 from plancast.predictor.state.keys import ROW
+from plancast.wording import counted
 
 Floats = NDArray[np.float64]
 
@@ -159,7 +160,7 @@ def split_to_train(
     train = split.train[usable[split.train]]
     if len(train) < FIRST_ROWS:
         raise BadLog(
-            f"the log has {len(train)} jobs to train on with a positive {what}; "
+            f"the log has {counted(len(train), 'job')} to train on with a positive {what}; "
             f"give at least {FIRST_ROWS}"
         )
     return train, split.calibration[usable[split.calibration]], split.calibration_from_s

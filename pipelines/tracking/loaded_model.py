@@ -17,6 +17,9 @@ class LoadedModel:
         """Quantiles in seconds, a column for each level, in the order of `jobs`."""
         import pandas as pd
 
+        from plancast.predictor.frames import frame_of
+
+        jobs = frame_of(jobs, "the jobs")
         names = [f"p{100 * level:g}" for level in self.model.levels]
         return pd.DataFrame(self.model.predict_quantiles(jobs), columns=names, index=jobs.index)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from plancast.predictor import BadLog
 from plancast.predictor.baselines import ESTIMATORS, Forecaster
 from tests.oracles.toy_logs import toy_log
 
@@ -55,6 +56,22 @@ def test_shapes_and_seconds(estimator: Forecaster) -> None:
     assert estimator.predict_quantiles(TEST.iloc[:0]).shape == (0, 3)
     assert estimator.predict_quantiles(TEST, (0.25, 0.75)).shape == (len(TEST), 2)
     assert estimator.forecast_log(TEST, None, (0.5,)).shape == (len(TEST), 1)
+
+
+def test_jobs_come_as_rows_as_well(estimator: Forecaster) -> None:
+    """One estimator would take what another ends at with an AttributeError."""
+    rows = TEST.head(3).to_dict("records")
+    expected = estimator.predict_quantiles(TEST.head(3))
+    np.testing.assert_array_equal(estimator.predict_quantiles(rows), expected)
+    # A product of one row may be summed in another order than one of three.
+    np.testing.assert_allclose(estimator.predict_quantiles(rows[0]), expected[:1], 1e-12)
+    made = ESTIMATORS[estimator.name](LEVELS)
+    made.fit(TRAIN.to_dict("records"))
+    made.update(rows)
+    assert usable(made.predict_quantiles(TEST))
+    for ask in (made.predict, made.predict_quantiles, made.forecast_log, made.update):
+        with pytest.raises(BadLog, match="give a frame, or a list with a mapping for each job"):
+            ask(5)
 
 
 def test_jobs_of_which_nothing_is_known(estimator: Forecaster) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 import plancast as pc
@@ -41,6 +42,8 @@ FRAMES: dict[str, Any] = {
         requested_s=pd.array(SPANS, dtype="duration[ms][pyarrow]")
     ),
     "lists": FRAME.assign(after=[[], ["1"]]),
+    "another library": pa.Table.from_pandas(FRAME),
+    "columns": FRAME.to_dict("list"),
     "arrays": FRAME.assign(after=[np.array([]), np.array(["1"])]),
     "an index of its own": FRAME.set_axis(["x", "x"]),
     "names in the index": FRAME.set_index("id"),
@@ -72,6 +75,7 @@ def test_estimates_come_as_the_forms_that_are_written() -> None:
     table = pd.DataFrame({"task": ["1", "2"], "level": 0.5, "seconds": [60, 5400]})
     for given in (
         table,
+        pa.Table.from_pandas(table),
         pd.Series({"1": 60, "2": 5400}),
         {"1": SPANS[0], "2": SPANS[1]},
         {"1": {"*": levels}, "2": 5400},
@@ -82,7 +86,7 @@ def test_estimates_come_as_the_forms_that_are_written() -> None:
 def test_workers_come_as_rows() -> None:
     """A list of mappings, or a frame, had no attribute of a worker."""
     rows = [{"id": "w", "cpus": 4}]
-    for given in (rows, pd.DataFrame(rows)):
+    for given in (rows, pd.DataFrame(rows), pa.Table.from_pylist(rows)):
         assert pc.plan(FRAME, given, steps=1).to_frame()["worker"].tolist() == ["w", "w"]
 
 
@@ -123,6 +127,8 @@ LOGS: dict[str, Any] = {
     "arrow": JOBS.convert_dtypes(dtype_backend="pyarrow"),
     "categories": JOBS.astype({"User": "category", "Runtime": "category"}),
     "spans": JOBS.assign(Runtime=pd.to_timedelta([60, 90], unit="s")),
+    "mappings": JOBS.to_dict("records"),
+    "another library": pa.Table.from_pandas(JOBS),
     "times in the index": JOBS.set_index("Submit"),
 }
 
@@ -141,9 +147,9 @@ def test_a_log_of_numbered_columns_is_read_by_its_map() -> None:
     read = pc.read_log(JOBS.set_axis(range(3), axis=1), columns={"submit_s": 0, "run_s": 1})
     assert read["run_s"].tolist() == [60, 90]
     for given, sentence in (
-        ({"log": [1]}, "log: give a path or a frame, not list"),
+        ({"log": [1]}, "log: give a frame, or a list with a mapping for each job, not list of int"),
         ({"columns": ["a"]}, "columns: give a mapping of our names to yours, or a path, not list"),
         ({"max_bad": "half"}, "'half': write a share such as 5% or 0.05"),
     ):
-        with pytest.raises(BadRequest, match=sentence):
+        with pytest.raises(ValueError, match=sentence):
             pc.read_log(**{"log": JOBS} | given)
