@@ -74,8 +74,6 @@ class ListSearch(MakespanSearch):
 
     growth: ClassVar[float] = 1.0
     """By how much a round is longer than the one before."""
-    walks_beside: ClassVar[bool] = True
-    """Whether a prover that is far from a proof makes room for a second walk."""
 
     def __init__(
         self,
@@ -108,7 +106,7 @@ class ListSearch(MakespanSearch):
         self._begin_round(bias=0.0)
         is_small = len(self.problem.tasks) <= self.settings.settled
         provers = []
-        if self.walks_beside and not is_small and budget.steps is None:
+        if not is_small and budget.steps is None:
             self.walk_from_s = PROVE_SHARE * limit_s
         if budget.seconds is not None:
             ways = (False, True) if is_small else (False,)

@@ -1,4 +1,4 @@
-"""Activity lists with a mode for each activity: decode, justify and search both together.
+"""Activity lists with a mode for each activity: decode and search both together.
 
 As ``activity_lists``, where ``Project.duration`` and ``Project.demand`` are those of the modes
 chosen, kept up to date here.
@@ -13,11 +13,11 @@ import numpy as np
 from plancast.planner.arrays.jit import inner, kernel
 from plancast.planner.arrays.rows import copy_into
 from plancast.planner.solvers.makespan.activity_lists import (
-    justify,
+    Project,
+    back_and_forth,
     latest_first,
     serial,
     shift,
-    start_order,
 )
 
 FLIPPED = 0.5
@@ -130,28 +130,24 @@ def serial_in_modes(order, project, ways, used, chosen, flagged, pred_ptr, pred,
     return makespan
 
 
-@kernel
-def justify_in_modes(project, ways, room, used, chosen, flagged, backward, order):
-    """As ``activity_lists.justify``; the modes of flagged activities are chosen on the way.
+@inner
+def _back_and_forth(project, ways, room, used, chosen, flagged, backward, order):
+    """As ``activity_lists.back_and_forth``; the modes of flagged activities are chosen on the way.
 
     `backward` says whether that is so where time runs backwards as well.
     """
     p = project
-    serial_in_modes(
-        order, p, ways, used, chosen, flagged, p.pred_ptr, p.pred, p.release, room
-    )  # fmt: skip
-    latest_first(room.end, order, room.tally, room.spare)
+    beginning = np.zeros_like(p.release)
     if backward:
         serial_in_modes(
-            order, p, ways, used, chosen, flagged, p.succ_ptr, p.succ, np.zeros_like(p.release),
-            room,
+            order, p, ways, used, chosen, flagged, p.succ_ptr, p.succ, beginning, room
         )  # fmt: skip
     else:
-        serial(order, p, p.succ_ptr, p.succ, np.zeros_like(p.release), room)
+        serial(order, p, p.succ_ptr, p.succ, beginning, room)
     latest_first(room.end, order, room.tally, room.spare)
-    makespan = serial(order, p, p.pred_ptr, p.pred, p.release, room)
-    start_order(p.duration, room, order)
-    return makespan
+    return serial_in_modes(
+        order, p, ways, used, chosen, flagged, p.pred_ptr, p.pred, p.release, room
+    )  # fmt: skip
 
 
 @inner
@@ -186,7 +182,7 @@ def _flag(flagged):
 
 @kernel
 def cost_of(room, tail, makespan, least):
-    """What a justified list counts, budgets aside: see ``anneal_in_modes``."""
+    """What a schedule counts, budgets aside: see ``anneal_in_modes``."""
     n = tail.shape[0]
     total, late = 0, 0
     for i in range(n):
@@ -199,7 +195,7 @@ def cost_of(room, tail, makespan, least):
 def anneal_in_modes(
     project, ways, room, tail, order, chosen, current, best, best_chosen, lists, heat, seed
 ):
-    """Try `lists` neighbours of a list and its modes by simulated annealing.
+    """Try `lists` neighbours of a schedule and its modes by simulated annealing.
 
     Parameters
     ----------
@@ -207,13 +203,15 @@ def anneal_in_modes(
     tail : int64 (n,)
         The least that follows the end of each activity, seconds.
     order, chosen : int64 (n,)
-        The list to go on from and the row of each activity; left as those to go on from next,
-        which may take more of a budget than there is.
+        The schedule to go on from, as the list of its activities by falling end, and the row
+        of each activity; left as those to go on from next, which may take more of a budget than
+        there is.
     current : float64 (4,)
-        Cost of `order`, makespan of `best`, price and amount of what `order` takes too much of
-        the budgets; cost infinite at first.
+        Cost of that schedule, makespan of `best`, price and amount of what that schedule takes
+        too much of the budgets; cost infinite at first.
     best, best_chosen : int64 (n,)
-        Those of least makespan so far that keep to the budgets.
+        The list of least makespan so far that keeps to the budgets, to be scheduled forwards,
+        and its rows.
     lists : int
         Neighbours to try.
     heat : float
@@ -227,12 +225,17 @@ def anneal_in_modes(
 
     Notes
     -----
-    A list counts its makespan, its mean end, by how much activities end too late for a makespan
-    shorter than the best, and what it takes too much of the budgets. The price of that rises and
-    falls until half of the lists keep to the budgets: the way from one good choice of modes to
-    another leads through many that do not.
+    A neighbour shifts an activity of the list, which is then scheduled backwards and what that
+    leaves forwards. It counts its makespan, its mean end, by how much activities end too late
+    for a makespan shorter than the best, and what it takes too much of the budgets. The price of
+    that rises and falls until half of the lists keep to the budgets: the way from one good choice
+    of modes to another leads through many that do not.
     """
     np.random.seed(seed)
+    p = project
+    backwards = Project(
+        p.duration, p.release, p.demand, p.succ_ptr, p.succ, p.pred_ptr, p.pred, p.full, p.guards
+    )
     n = order.shape[0]
     trial, modes = np.empty_like(order), np.empty_like(chosen)
     used, flagged = np.zeros(ways.left.shape[0], np.int64), np.zeros(n, np.bool_)
@@ -243,25 +246,26 @@ def anneal_in_modes(
         take(ways, project, used, modes)
         if np.random.random() < FLIPPED:
             _flip(ways, project, used, modes)
-            shift(project, room, trial, np.random.randint(2))
+            shift(backwards, room, trial, np.random.randint(2))
         else:
-            shift(project, room, trial, 1)
+            shift(backwards, room, trial, 1)
         if _flag(flagged):
             backward = np.random.random() < BACKWARD
-            makespan = justify_in_modes(project, ways, room, used, modes, flagged, backward, trial)
+            makespan = _back_and_forth(project, ways, room, used, modes, flagged, backward, trial)
         else:
-            makespan = justify(project, room, trial)
+            makespan = back_and_forth(project, room, trial, np.inf)
         excess = _excess(ways, used)
         cost = cost_of(room, tail, makespan, current[1]) + current[2] * excess
         worse = cost - current[0]
-        if worse <= 0.0 or np.random.random() < np.exp(-worse / heat):
-            copy_into(order, trial)
-            copy_into(chosen, modes)
-            current[0], current[3] = cost, excess
         if excess == 0.0 and makespan < current[1]:
             current[1] = makespan
             copy_into(best, trial)
             copy_into(best_chosen, modes)
+        if worse <= 0.0 or np.random.random() < np.exp(-worse / heat):
+            latest_first(room.end, trial, room.tally, room.spare)
+            copy_into(order, trial)
+            copy_into(chosen, modes)
+            current[0], current[3] = cost, excess
         within += current[3] == 0.0
         if tried % WINDOW == WINDOW - 1:
             before = current[2]

@@ -10,13 +10,9 @@ from plancast.planner.arrays.problem import Ints, Schedule
 from plancast.planner.model.messages import Budget
 from plancast.planner.solvers.base import Observe
 from plancast.planner.solvers.makespan.activity_lists import Project as Activities
+from plancast.planner.solvers.makespan.activity_lists import justify
 from plancast.planner.solvers.makespan.list_search import ListSearch, Settings
-from plancast.planner.solvers.makespan.mode_lists import (
-    Ways,
-    anneal_in_modes,
-    justify_in_modes,
-    take,
-)
+from plancast.planner.solvers.makespan.mode_lists import Ways, anneal_in_modes, take
 from plancast.planner.solvers.makespan.prover import Prover, affordable_exactly
 from plancast.planner.solvers.mode_rules import affordable, scores
 
@@ -49,7 +45,7 @@ class ModeSearch(ListSearch):
     rules fail by an exact choice of modes alone.
     """
 
-    growth, walks_beside = 1.5, False
+    growth = 1.5
 
     def __init__(
         self,
@@ -68,14 +64,13 @@ class ModeSearch(ListSearch):
             pred_ptr=base.pred_ptr, pred=base.pred, succ_ptr=succ_ptr, succ=succ,
         )  # fmt: skip
         super().__init__(settings, base, activities, rng, incumbent, observe)
-        self.choices = choices
+        self.choices, self.rows = choices, rows
         self.ways = ways_of(choices, rows)
         self.after = self.tail.astype(np.int64) - base.shortest
         self.mean_s = float(rows.duration.mean())
         self.rounds = 0
         self.chosen: Ints | None = None if incumbent is None else incumbent.mode
         self.used = np.zeros(len(choices.left), np.int64)
-        self.unflagged = np.zeros(tasks, np.bool_)
 
     def run(self, budget: Budget, began: float) -> None:
         """See ``ListSearch.run``; nothing is found where no choice within the budgets is."""
@@ -98,6 +93,10 @@ class ModeSearch(ListSearch):
     def _prover(self, decide: bool) -> Prover:
         return Prover(self.choices.base, self.lower_s, self.seed(), decide, self.choices)
 
+    def _another(self) -> ModeSearch:
+        rng = self.rng.spawn(1)[0]
+        return ModeSearch(self.settings, self.choices, self.rows, rng, self.best, None)
+
     def _round_s(self, limit_s: float) -> float:
         return self.settings.round_s
 
@@ -107,18 +106,17 @@ class ModeSearch(ListSearch):
         self.order = priority_order(
             -(self.tail + 1.0) * factor, self.problem.pred_ptr, self.problem.pred
         )
-        found = self._choose()
-        assert found is not None  # ``run`` found one
-        self.chosen = found.copy()
+        chosen = self._choose()
+        assert chosen is not None  # ``run`` found one
+        self.chosen = chosen.copy()
         self.rounds += 1
         self.current = np.array([np.inf, float(self.upper_s), FIRST_PRICE * self.mean_s, 0.0])
-        self.champion, self.champion_modes = self.order.copy(), self.chosen.copy()
         take(self.ways, self.activities, self.used, self.chosen)
-        justify_in_modes(
-            self.activities, self.ways, self.room, self.used, self.chosen, self.unflagged, False,
-            self.order,
-        )  # fmt: skip
-        self.enter(self._of_modes(self.order, self.chosen))
+        justify(self.activities, self.room, self.order)
+        found = self._of_modes(self.order, self.chosen)
+        self.enter(found)
+        self.champion, self.champion_modes = self.order.copy(), self.chosen.copy()
+        self.order = np.argsort(-found.end, kind="stable")
 
     def _anneal(self, share: float, lists: int) -> None:
         settings = self.settings

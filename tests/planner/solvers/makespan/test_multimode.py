@@ -150,8 +150,13 @@ def test_the_annealer_keeps_count_and_its_best_keeps_to_the_budgets() -> None:
                 search.activities, search.ways, search.room, search.after, search.order,
                 search.chosen, current, champion, modes, 1, 1e9, seed + calls,
             )  # fmt: skip
-            order, rows = search.order.tolist(), search.chosen
-            ends, _ = plain_ends(choices, order, rows.tolist(), [False] * len(order))
+            ends, rows = search.room.end.tolist(), search.chosen  # as hot as this, all is accepted
+            order = search.order.tolist()
+            assert [ends[i] for i in order] == sorted(ends, reverse=True)
+            starts = (search.room.end - choices.ways.shortest[rows]).tolist()
+            by_start = sorted(range(len(order)), key=starts.__getitem__)
+            again, _ = plain_ends(choices, by_start, rows.tolist(), [False] * len(order))
+            assert again == ends, seed
             over = np.maximum(choices.spent(rows) - choices.left, 0) / search.ways.usual
             beyond += over.sum() > 0
             assert current[3] == over.sum()
