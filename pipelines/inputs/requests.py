@@ -97,8 +97,8 @@ def request_from_files(
             policy=wanted,
         )
     except BadRequest as error:
-        other = next((str(p) for p in (estimates, cluster) if isinstance(p, Path)), "the cluster")
-        raise BadRequest(f"{name} with {other}: {error}") from None
+        others = [str(p) for p in (estimates, cluster) if isinstance(p, Path)] or ["the cluster"]
+        raise BadRequest(f"{name} with {' and '.join(others)}: {error}") from None
 
 
 def _estimates(

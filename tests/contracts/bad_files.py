@@ -330,6 +330,19 @@ def _a_task_that_waits_and_runs(home: Path) -> Arguments:
     return PLAN
 
 
+@case("cluster.yaml", "finished task old: end_s 9 lies after now_s 5", "list it under running")
+def _a_task_that_finished_in_the_future(home: Path) -> Arguments:
+    more = "now_s: 5\nfinished:\n  - {id: old, end_s: 9}\n"
+    (home / "cluster.yaml").write_text(CLUSTER + more)
+    return [*PLAN, "--estimates", "estimates.csv"]
+
+
+@case("cluster.yaml", "finished task old: end_s 3 lies before its start_s 4")
+def _a_task_that_finished_before_it_started(home: Path) -> Arguments:
+    (home / "cluster.yaml").write_text(CLUSTER + "finished:\n  - {id: old, start_s: 4, end_s: 3}\n")
+    return [*PLAN, "--estimates", "estimates.csv"]
+
+
 @case("cluster.yaml", "start_s 9 lies after now_s 5")
 def _a_task_that_runs_from_the_future_on(home: Path) -> Arguments:
     (home / "cluster.yaml").write_text(

@@ -67,6 +67,7 @@ class Snapshot:
                 run.start_s <= self.now_s,
                 f"running task {run.task.id}: start_s {run.start_s} lies after now_s {self.now_s}",
             )
+        self._check_finished()
         self._check_predecessors(set(task_ids))
         require_unique("counted resource", [c.id for c in self.counted])
         for name in self.counted_by_id.keys() & self.budgets.keys():
@@ -108,6 +109,19 @@ class Snapshot:
                 len(set(held)) == len(held) == takes and all(0 <= d < have for d in held),
                 f"running task {run.task.id}: holds devices {list(held)} of worker {name}, which "
                 f"has {have}; a piece takes {takes}",
+            )
+
+    def _check_finished(self) -> None:
+        for ended in self.finished:
+            require(
+                ended.end_s <= self.now_s,
+                f"finished task {ended.id}: end_s {ended.end_s} lies after now_s {self.now_s}; "
+                "list it under running, or correct the moment",
+            )
+            require(
+                ended.start_s is None or ended.start_s <= ended.end_s,
+                f"finished task {ended.id}: end_s {ended.end_s} lies before its start_s "
+                f"{ended.start_s}; correct one of them",
             )
 
     def _check_predecessors(self, known_tasks: set[str]) -> None:
