@@ -244,11 +244,15 @@ def _watcher() -> tuple[int, int]:
     end; to close it ends the group.
     """
     read, write = os.pipe()
-    # What a run sends to its own group, as ``kill 0`` does, is not meant for the watcher.
-    script = "trap '' HUP INT QUIT TERM; cat >/dev/null; kill -9 -$$"
+    # What a run sends to its own group, as ``kill 0`` does, is not meant for the watcher: no run
+    # joins before the watcher has said that it ignores that.
+    script = "trap '' HUP INT QUIT TERM; echo; exec >/dev/null; cat; kill -9 -$$"
     watcher = subprocess.Popen(
         ["/bin/sh", "-c", script], stdin=read, process_group=0, close_fds=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     os.close(read)
+    assert watcher.stdout is not None
+    with watcher.stdout as ready:
+        ready.read(1)
     return watcher.pid, write

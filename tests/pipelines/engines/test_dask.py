@@ -235,6 +235,17 @@ def test_what_a_run_leaves_behind_ends_with_it(tmp_path: Path) -> None:
     assert is_over(int(left.read_text()))
 
 
+def test_no_run_begins_before_its_watcher_ignores_signals() -> None:
+    """One that signals its own group at once would be rid of it; seen once in a busy hour."""
+    for _ in range(5):
+        group, watch = dask_plugin._watcher()
+        os.killpg(group, signal.SIGTERM)
+        time.sleep(0.02)
+        assert psutil.Process(group).status() != psutil.STATUS_ZOMBIE
+        os.close(watch)
+        assert is_over(group)
+
+
 def test_what_is_less_urgent_is_stopped_and_runs_again(engine: DaskEngine, tmp_path: Path) -> None:
     """A plan could count on a stop that leaves the process alive beside what takes its room."""
     tasks = (
