@@ -18,8 +18,9 @@ from plancast.pipelines.inputs.files import write_text_atomic
 from plancast.pipelines.inputs.foreign import nearest
 from plancast.pipelines.inputs.plan_files import plan_frame, write_plan
 from plancast.planner.model.domain import TERMS, Assignment, BadRequest, estimate_for
-from plancast.planner.model.explain import counted, moment, span
+from plancast.planner.model.explain import moment, span
 from plancast.planner.model.messages import PlanRequest, PlanResponse, Status, to_json
+from plancast.wording import counted
 
 if TYPE_CHECKING:
     from plancast.pipelines.charts.drawing import Drawing
@@ -60,9 +61,9 @@ class JobLog(pd.DataFrame):
     def _repr_html_(self) -> str:
         found = self.facts
         lines = [
-            f"{found['jobs']:,} jobs of {found['users']:,} users on {found['processors']:,g} "
-            f"processors; {found['usable']:,} can teach run times (median "
-            f"{span(found['median_run_s'])})"
+            f"{counted(found['jobs'], 'job')} of {counted(found['users'], 'user')} on "
+            f"{counted(found['processors'], 'processor')}; {found['usable']:,} can teach run "
+            f"times (median {span(found['median_run_s'])})"
         ]
         if found["first_s"] is not None:
             lines.append(f"submitted {moment(found['first_s'])} to {moment(found['last_s'])}")
@@ -231,7 +232,9 @@ class PlannedBatch:
         total = len(self.request.snapshot.pending)
         if self.response.plan is None or self.cost is None:
             reasons = "; ".join(self.response.why.values())
-            return f"{self.status}: none of {total:,} tasks planned" + (reasons and f" ({reasons})")
+            return f"{self.status}: none of {counted(total, 'task')} planned" + (
+                reasons and f" ({reasons})"
+            )
         planned = len(
             self.request.snapshot.pending_by_id.keys() & self.response.plan.by_task.keys()
         )
@@ -294,7 +297,9 @@ class Replayed:
             for c in self.report["cells"]
         ]  # fmt: skip
         header = ["dispatcher", "estimates", "mean bounded slowdown", "95%", "mean wait"]
-        lines = [f"{self.report['jobs']:,} jobs on {self.report['procs']:,} processors"]
+        lines = [
+            f"{counted(self.report['jobs'], 'job')} on {counted(self.report['procs'], 'processor')}"
+        ]
         return card(f"Replay of {self.report['log']}", lines, html_table(header, rows))
 
 
@@ -326,8 +331,8 @@ class Evaluated:
         asked = " ".join(f"{100 * p:g}" for p in levels)
         header = ["estimator", "|log2|", "within 2x", "pinball s", f"covered, of {asked}"]
         lines = [
-            f"{self.report['evaluated']:,} of {self.report['jobs']:,} jobs, "
-            f"{len(self.report['refits'])} refits"
+            f"{self.report['evaluated']:,} of {counted(self.report['jobs'], 'job')}, "
+            f"{counted(len(self.report['refits']), 'refit')}"
         ]
         return card(f"Forecasts of {self.report['log']}", lines, html_table(header, rows))
 

@@ -1,13 +1,46 @@
-"""Words for people."""
+"""Sentences for people: one task is no ``1 tasks``."""
 
 from __future__ import annotations
 
+import ast
+import itertools
+import re
+from pathlib import Path
+
 from plancast.wording import counted
 
+ROOT = Path(__file__).resolve().parents[1]
+NOUNS = re.compile(
+    r"^ (?:[a-z]+ )?(?:jobs|tasks|workers|processors|users|batches|groups|refits|violations|plans"
+    r"|actions|states|nodes|threads|challengers)\b(?! have| were| had)"
+)
+SENTENCES = ("pipelines/cli", "pipelines/charts", "pipelines/results.py", "predictor/metrics.py")
+ALWAYS_MANY = {"task.shards", "shards"}
 
-def test_one_of_a_thing_is_no_several() -> None:
-    """'1 tasks' reads as a fault of the program."""
-    assert counted(1, "task") == "1 task"
-    assert counted(0, "task") == "0 tasks"
-    assert counted(1200, "waiting job") == "1,200 waiting jobs"
-    assert counted(2.0, "process", "processes") == "2 processes"
+
+def uncounted(path: Path) -> list[str]:
+    """Places where a number stands before a plural without having been counted."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        parts = node.values if isinstance(node, ast.JoinedStr) else []
+        for number, text in itertools.pairwise(parts):
+            if isinstance(number, ast.FormattedValue) and isinstance(text, ast.Constant):
+                said = ast.unparse(number.value)
+                if NOUNS.match(str(text.value)) and said not in ALWAYS_MANY:
+                    found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {said}{text.value}")
+    return found
+
+
+def test_a_number_of_things_is_said_as_one_says_it() -> None:
+    """``0 tasks, 1 task, 1,200 tasks``."""
+    assert [counted(n, "task") for n in (0, 1, 1200)] == ["0 tasks", "1 task", "1,200 tasks"]
+    assert counted(2, "batch", "batches") == "2 batches"
+
+
+def test_no_sentence_has_one_tasks() -> None:
+    """A page of figures that cannot count would not be believed."""
+    files = [
+        p for s in SENTENCES for p in ((ROOT / s).rglob("*.py") if "." not in s else [ROOT / s])
+    ]
+    assert len(files) > 30
+    assert [line for path in files for line in uncounted(path)] == []

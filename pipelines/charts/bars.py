@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from plancast.planner.model.domain import Plan, Task, Worker
-from plancast.planner.model.explain import counted
 from plancast.planner.model.messages import PlanRequest
 from plancast.planner.model.spans import running_end_s
+from plancast.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def left_out(
     workers, bars = len(request.snapshot.workers), sum(map(len, shown.values()))
     notes = []
     if len(shown) < workers:
-        notes.append(f"showing {len(shown)} of {workers} workers, the busiest")
+        notes.append(f"showing {len(shown)} of {counted(workers, 'worker')}, the busiest")
     if bars > most_bars:
         kept = sum(map(len, longest_bars(dict(shown), most_bars).values()))
         notes.append(f"showing {kept} of their {bars} bars, the longest")

@@ -27,8 +27,9 @@ from plancast.pipelines.charts.theme import COLOURS, GREY, INK, LATE
 from plancast.pipelines.inputs.files import write_text_atomic
 from plancast.planner.model.domain import TERMS, BadRequest, Plan, Worker, in_words
 from plancast.planner.model.evaluate import evaluate
-from plancast.planner.model.explain import counted, moment, some_of, span
+from plancast.planner.model.explain import moment, some_of, span
 from plancast.planner.model.messages import PlanRequest
+from plancast.wording import counted
 
 ENDINGS = (".html", ".svg", ".png")
 MOST_WORKERS, MOST_BARS, MOST_EDGES = 80, 3000, 3000

@@ -15,10 +15,12 @@ from plancast.pipelines.cli.common import (
     console,
     progress,
     table,
+    words_of,
 )
 from plancast.pipelines.cli.log_options import reads_log
 from plancast.pipelines.inputs.reading import Reading
 from plancast.planner.model.domain import BadRequest
+from plancast.wording import counted
 
 if TYPE_CHECKING:
     from plancast.pipelines.operators.advise import Advice
@@ -71,14 +73,17 @@ def advise(
     from plancast.pipelines.operators.advise import advise as advised
     from plancast.pipelines.operators.advise import slurm_text
     from plancast.pipelines.operators.memory import advise_memory_of
+    from plancast.predictor.logs import READERS
 
     slurm = format == "slurm"
+    if format not in ("slurm", "auto", *READERS):
+        raise BadRequest(f"--format {format!r}: is none of slurm, auto, {', '.join(READERS)}")
     if output is not None and not slurm:
         raise BadRequest("-o: goes with --format slurm; use --csv or --json for the others")
     if memory and slurm:
         raise BadRequest("--format slurm: writes time limits; use --csv or --json with --memory")
     reading = replace(reading, format="auto" if slurm else format)
-    names = [] if dispatcher == "none" else [word.strip() for word in dispatcher.split(",")]
+    names = [] if dispatcher == "none" else words_of(dispatcher, "--dispatcher")
     with progress(f"advising {log.name}") as tell:
         said = lambda text: tell(text=text)  # noqa: E731
         if memory:
@@ -131,7 +136,8 @@ def show(found: Advice) -> None:
         rows.append(_curve_row(f"advised, risk {100 * point['risk']:g}%", point, share, kept))
         rows.append(_curve_row(f"  {rule['name']}", rule, share, ""))
     title = (
-        f"{facts['log']}: {facts['finishing_jobs']:,} of {facts['jobs']:,} jobs finished within "
+        f"{facts['log']}: {facts['finishing_jobs']:,} of {counted(facts['jobs'], 'job')} "
+        f"finished within "
         "their request;\nhours that limits hold beyond the runs, and the best rule of each risk"
     )
     columns = ["limits", "cut", "excess core-h", "of users'", "lost", "by month"]
@@ -172,7 +178,7 @@ def show_memory(found: Advice) -> None:
         for name, waste in facts["memory"].items()
     ]
     title = (
-        f"{facts['log']}: {facts['judged_tasks']:,} of {facts['tasks']:,} tasks, the last "
+        f"{facts['log']}: {facts['judged_tasks']:,} of {counted(facts['tasks'], 'task')}, the last "
         "70% of those for which their request was enough;\nmemory held and not used, a failed "
         "attempt lasting the full run, or half of it"
     )
@@ -201,7 +207,8 @@ def show_memory(found: Advice) -> None:
             for row in groups.head(SHOWN_GROUPS).to_dict("records")
         ]
         title = (
-            f"Amounts from now on, MiB, the {len(shown)} groups of {len(groups):,} that gained "
+            f"Amounts from now on, MiB, the {counted(len(shown), 'group')} of "
+            f"{len(groups):,} that gained "
             "most:\nchance to fail; GiB-hours freed so far"
         )
         console.print()
@@ -259,7 +266,8 @@ def _group_table(groups: Any) -> Any:
         for row in groups.head(SHOWN_GROUPS).to_dict("records")
     ]
     title = (
-        f"Limits from now on, the {min(SHOWN_GROUPS, len(groups))} groups of {len(groups):,} that "
+        f"Limits from now on, the {counted(min(SHOWN_GROUPS, len(groups)), 'group')} of "
+        f"{len(groups):,} that "
         "gained most:\nchance to be cut; core-hours freed so far, less the runs that were cut"
     )
     columns = ["user / processors / queue / job", "asks", "advised", "chance", "jobs", "core-h"]

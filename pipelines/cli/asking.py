@@ -19,6 +19,7 @@ from plancast.pipelines.cli.common import (
 from plancast.pipelines.cli.log_options import reads_log
 from plancast.pipelines.inputs.reading import Reading
 from plancast.planner.model.domain import BadRequest
+from plancast.wording import counted
 
 SHOWN_JOBS = 40
 
@@ -158,7 +159,8 @@ def _start_table(facts: dict[str, Any]) -> Any:
     more = len(facts["jobs"]) - len(rows)
     by = facts["corrected_by"]
     title = (
-        f"{len(facts['jobs'])} waiting jobs at {time.strftime('%H:%M', time.localtime(now))}"
+        f"{counted(len(facts['jobs']), 'waiting job')} at "
+        f"{time.strftime('%H:%M', time.localtime(now))}"
         + (f", {more} more not shown" if more > 0 else "")
         + (f"; corrected by {by:,} starts of the past" if by else "; not corrected by a past")
     )
@@ -184,7 +186,7 @@ def _score_table(facts: dict[str, Any]) -> Any:
     months = facts["p90_coverage_by_month"].values()
     spread = f"; by month {min(months):.1%} to {max(months):.1%}" if months else ""
     title = (
-        f"{facts['log']} under {facts['dispatcher']}: {facts['jobs']:,} jobs, "
+        f"{facts['log']} under {facts['dispatcher']}: {counted(facts['jobs'], 'job')}, "
         f"{facts['at_once_share']:.1%} start at once, {facts['scored']:,} scored;\n"
         f"p90 holds {facts['p90_coverage']:.1%}{spread}"
     )

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from plancast.pipelines.cli.common import ENVIRONMENT_FAILED, Json, console, print_json, stderr
 from plancast.planner.model.explain import clock
+from plancast.wording import counted
 
 VARIABLE = "PLANCAST_MASTER"
 Master = Annotated[
@@ -115,7 +116,7 @@ def submit(
             raise BadRequest(f"{tasks}: {why}") from None
 
     found = _asked(master, token_file, send)
-    said = f"{found['tasks']} tasks" if found["tasks"] != 1 else "1 task"
+    said = counted(found["tasks"], "task")
     _say(found, f"{said} submitted{' before, and not again' if found['again'] else ''}", json)
 
 
@@ -185,7 +186,7 @@ def _show_jobs(jobs: Sequence[Any], key: str) -> None:
         table.add_row(*map(escape, (job.task.id, job.number, planned, nodes)))
     console.print(table)
     more = f", of which {WATCH_ROWS} are shown" if len(jobs) > WATCH_ROWS else ""
-    console.print(f"{len(jobs)} jobs submitted{more}; key {escape(key)}", soft_wrap=True)
+    console.print(f"{counted(len(jobs), 'job')} submitted{more}; key {escape(key)}", soft_wrap=True)
 
 
 def cancel(
@@ -417,7 +418,7 @@ def _head(found: dict[str, Any]) -> Text:
     outcomes = ", ".join(f"{n} {name}" for name, n in sorted(ended.items())) or "none ended"
     text = Text.assemble(
         (f"{clock(now, now)} ", "bold"),
-        f"{len(found['workers'])} workers{f' ({closed} closed)' if closed else ''}, "
+        f"{counted(len(found['workers']), 'worker')}{f' ({closed} closed)' if closed else ''}, "
         f"{found['running']} running, {found['waiting']} waiting, {outside}{found['held']} held, "
         f"{outcomes}; "
         f"promises: {promises['kept']} kept, {promises['broken']} broken",
@@ -425,7 +426,9 @@ def _head(found: dict[str, Any]) -> Text:
     if found["plan"]["why"]:
         text.append(f"\nlast plan: {found['plan']['why']}")
     if model := found["model"]:
-        text.append(f"\nmodel: {model['promotions']} of {model['contests']} challengers promoted")
+        text.append(
+            f"\nmodel: {model['promotions']} of {counted(model['contests'], 'challenger')} promoted"
+        )
         text.append(f"; {model['why']}" if model["why"] else "")
     return text
 

@@ -15,10 +15,12 @@ from plancast.pipelines.cli.common import (
     print_json,
     progress,
     table,
+    words_of,
 )
 from plancast.pipelines.cli.log_options import reads_log
 from plancast.pipelines.inputs.reading import Reading
 from plancast.planner.model.domain import BadRequest
+from plancast.wording import counted
 
 KEEP = Path("data/backtests")
 ON_A_POOL = "easy,easy-sjbf,easypp,planner"
@@ -101,12 +103,13 @@ def backtest(
     from plancast.planner.worlds.node_replay import NODE_DISPATCHERS
 
     nodes = cluster is not None
-    names = _words(dispatchers or (ON_NODES if nodes else ON_A_POOL), "--dispatchers")
+    usual = ON_NODES if nodes else ON_A_POOL
+    names = words_of(usual if dispatchers is None else dispatchers, "--dispatchers")
     if names == ["list"]:
         typer.echo("\n".join(NODE_DISPATCHERS if nodes else DISPATCHERS))
         return
-    found = [parse_estimates(word) for word in _words(estimates, "--estimates")]
-    numbers = _words(seeds, "--seeds")
+    found = [parse_estimates(word) for word in words_of(estimates, "--estimates")]
+    numbers = words_of(seeds, "--seeds")
     if not all(number.isdigit() for number in numbers):
         raise BadRequest(f"--seeds {seeds!r}: write whole numbers, as in 0,1,2")
     away = Away(
@@ -147,13 +150,6 @@ def backtest(
             console.print(f"tracking: run {run_id}")
 
 
-def _words(text: str, option: str) -> list[str]:
-    words = [word.strip() for word in text.split(",")]
-    if not all(words):
-        raise BadRequest(f"{option} {text!r}: write names with commas between them")
-    return words
-
-
 def cell_table(report: dict[str, Any]) -> Any:
     """The report's cells, a row each."""
     from plancast.pipelines.results import asked_estimate
@@ -183,16 +179,16 @@ def cell_table(report: dict[str, Any]) -> Any:
             ]
         )
     nodes = report["workers"]
-    where = f"{report['procs']:,} processors" if nodes is None else f"{nodes:,} workers"
+    where = counted(report["procs"], "processor") if nodes is None else counted(nodes, "worker")
     title = (
-        f"{report['log']}: {report['jobs']:,} jobs on {where}; "
+        f"{report['log']}: {counted(report['jobs'], 'job')} on {where}; "
         "bounded slowdown,\nwaits and distance from the promised start in minutes"
     )
     if report["left_out"]:
         named = ", ".join(report["left_out_jobs"][:NAMED])
         named += ", ..." if report["left_out"] > NAMED else ""
         why = "wider than the machine" if nodes is None else "that fit no worker"
-        title += f"\nleft out: {report['left_out']:,} jobs {why} ({named})"
+        title += f"\nleft out: {counted(report['left_out'], 'job')} {why} ({named})"
     more = ["mean, jittered", "max, jittered"] if jittered else []
     columns = ["dispatcher", "mean", "95%", *more, "p95", "p99", "max", "wait", "late %", "off"]
     return table(title, [*columns, "missed", "regret"], rows)

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from plancast.pipelines.cli.common import Seed, console, progress, table
+from plancast.pipelines.cli.common import Seed, console, progress, table, words_of
+from plancast.wording import counted
 
 
 def bench(
@@ -56,9 +57,12 @@ def bench(
 
     if resume and (json is None or str(json) == "-"):
         raise BadRequest("--resume needs --json with the file of the earlier run")
-    patterns = [f"cluster-{size}-*" for size in sizes.split(",")] if sizes else only.split(",")
+    if sizes is None:
+        patterns = words_of(only, "--only")
+    else:
+        patterns = [f"cluster-{size}-*" for size in words_of(sizes, "--sizes")]
     settings = Settings(
-        solvers=tuple(solvers.split(",")),
+        solvers=tuple(words_of(solvers, "--solvers")),
         limit_s=limit_s,
         sample=sample,
         only=tuple(patterns),
@@ -105,7 +109,10 @@ def summary_table(title: str, report: dict[str, Any]) -> Any:
     ]
     settings = report["settings"]
     clock = "CPU s" if settings["cpu_normalised"] else "s"
-    title = f"{title}: {settings['limit_s']:g} {clock} an instance, {settings['threads']} threads"
+    title = (
+        f"{title}: {settings['limit_s']:g} {clock} an instance, "
+        f"{counted(settings['threads'], 'thread')}"
+    )
     columns = ["solver", "planned", "invalid", "gap", "cost", "proved", "first s", "wall s", "MB"]
     return table(title, columns, rows)
 

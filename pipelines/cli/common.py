@@ -213,6 +213,14 @@ def parse_budget(text: str | None, option: str = "--budget") -> float | None:
     return seconds
 
 
+def words_of(text: str, option: str) -> list[str]:
+    """The names of an option that takes several, with commas between them."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise BadRequest(f"{option} {text!r}: write names with commas between them")
+    return words
+
+
 def parse_levels(text: str) -> tuple[float, ...]:
     """Quantile levels from ``.1,.5,.9``."""
     try:

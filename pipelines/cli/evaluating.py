@@ -18,6 +18,7 @@ from plancast.pipelines.cli.common import (
 )
 from plancast.pipelines.cli.log_options import reads_log
 from plancast.pipelines.inputs.reading import Reading
+from plancast.wording import counted
 
 
 @reads_log()
@@ -87,8 +88,8 @@ def estimator_table(report: dict[str, Any]) -> Any:
         )
     asked = " ".join(f"{100 * p:g}" for p in levels)
     title = (
-        f"{report['log']}: {report['evaluated']:,} of {report['jobs']:,} jobs evaluated, "
-        f"{report['censored']:,} cut short, {len(report['refits'])} refits"
+        f"{report['log']}: {report['evaluated']:,} of {counted(report['jobs'], 'job')} evaluated, "
+        f"{report['censored']:,} cut short, {counted(len(report['refits']), 'refit')}"
     )
     columns = ["estimator", "|log2|", "in 2x", "min/max", "pinball s", f"covered, of {asked}"]
     return table(title, [*columns, "month", "decile"], rows)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plancast.pipelines.cli.common import Json, console, print_json, progress, table
+from plancast.pipelines.cli.common import Json, console, print_json, progress, table, words_of
 from plancast.planner.model.domain import BadRequest
 
 
@@ -32,7 +32,7 @@ def execute(
     from plancast.planner.model.messages import Budget
 
     asked = Sweep(
-        sigmas=_numbers(sigma), executors=policies(policy.split(",")), seeds=seeds,
+        sigmas=_numbers(sigma), executors=policies(words_of(policy, "--policy")), seeds=seeds,
         solver=solver, budget=Budget(seconds=None, steps=steps),
     )  # fmt: skip
     request = read_batch(batch)

@@ -16,6 +16,7 @@ from plancast.pipelines.cli.common import (
 )
 from plancast.pipelines.cli.log_options import reads_log
 from plancast.pipelines.inputs.reading import Reading
+from plancast.wording import counted
 
 app = typer.Typer(
     help="Write requests and learned durations in other tools' languages.", no_args_is_help=True
@@ -62,7 +63,8 @@ def export_pddl_command(
         print_json(facts)
         return
     console.print(
-        f"{exported.actions:,} actions over {exported.steps:,} steps of {exported.step_s:,} s"
+        f"{counted(exported.actions, 'action')} over {counted(exported.steps, 'step')} of "
+        f"{exported.step_s:,} s"
     )
     for path in written:
         console.print(f"wrote {escape(str(path))}", soft_wrap=True)
@@ -128,7 +130,9 @@ def export_slurm_nice_command(
         typer.echo(text, nl=False)
     if set_nice:
         refused = written(values)
-        console.print(f"set the nice values of {len(values) - len(refused)} waiting jobs")
+        console.print(
+            f"set the nice values of {counted(len(values) - len(refused), 'waiting job')}"
+        )
         if refused:
             raise BadRequest(f"slurm-nice: {len(refused)} were refused; {refused[0]}")
 
@@ -142,4 +146,6 @@ def export_slurm_cluster_command(output: Output) -> None:
 
     content = cluster_of_site()
     write_text_atomic(output, yaml_text(content))
-    console.print(f"wrote {len(content['workers'])} nodes to {escape(str(output))}", soft_wrap=True)
+    console.print(
+        f"wrote {counted(len(content['workers']), 'node')} to {escape(str(output))}", soft_wrap=True
+    )

@@ -21,6 +21,7 @@ from plancast.pipelines.cli.common import (
 )
 from plancast.pipelines.cli.log_options import reads_log
 from plancast.pipelines.inputs.reading import Reading
+from plancast.wording import counted
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
 
@@ -55,8 +56,9 @@ def describe_log(facts: dict[str, Any]) -> str:
     """The facts of an ingested log, in a few lines."""
     outcomes = ", ".join(f"{count:,} {name}" for name, count in facts["outcomes"].items())
     lines = [
-        f"[bold]{escape(facts['log'])}[/bold] ({facts['format']}): {facts['rows']:,} jobs of "
-        f"{facts['users']:,} users on {facts['machine_size']:g} processors",
+        f"[bold]{escape(facts['log'])}[/bold] ({facts['format']}): "
+        f"{counted(facts['rows'], 'job')} of {counted(facts['users'], 'user')} on "
+        f"{counted(facts['machine_size'], 'processor')}",
         f"  usable: {facts['kept']:,} ({outcomes})",
     ]
     lines += [f"  left out: {count:,}, {escape(why)}" for why, count in facts["excluded"].items()]
@@ -132,7 +134,7 @@ def predict(
     if json:
         print_json(facts)
     else:
-        text = f"wrote estimates of {len(estimates):,} tasks to {escape(str(output))}"
+        text = f"wrote estimates of {counted(len(estimates), 'task')} to {escape(str(output))}"
         console.print(text, soft_wrap=True)
 
 

@@ -9,10 +9,13 @@ import typer
 from rich.markup import escape
 
 from plancast.pipelines.cli.common import Json, Seed, console, print_json
+from plancast.planner.model.domain import BadRequest
 
 app = typer.Typer(
     help="Write a seeded log, cluster or batch, to try things with.", no_args_is_help=True
 )
+FORMS = (".swf", ".csv", ".tsv", ".parquet", ".json", ".yaml", ".yml")
+"""Endings that say a format."""
 Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
 
 
@@ -26,6 +29,7 @@ def generate_log_command(
     json: Json = False,
 ) -> None:
     """Write a job log of a shared machine in the Standard Workload Format."""
+    _check_ending(output, "the Standard Workload Format", (".swf",))
     from plancast.pipelines.inputs.files import write_text_atomic
     from plancast.planner.instances.generate import generate_log, swf_text
 
@@ -41,6 +45,7 @@ def generate_cluster_command(
     json: Json = False,
 ) -> None:
     """Write a cluster of eight machine types over three zones."""
+    _check_ending(output, "YAML", (".yaml", ".yml"))
     from plancast.pipelines.inputs.user_files import ClusterFile, write_cluster
     from plancast.planner.instances.generate import generate_cluster
 
@@ -58,12 +63,21 @@ def generate_batch_command(
     json: Json = False,
 ) -> None:
     """Write a batch of tasks with its cluster, policy, estimates, and all as one PlanRequest."""
-    from plancast.pipelines.inputs.user_files import read_cluster, write_batch
+    from plancast.pipelines.inputs.user_files import BATCH_FILES, read_cluster, write_batch
     from plancast.planner.instances.generate import generate_batch, generate_cluster
 
+    if cluster and any((output / n).exists() and cluster.samefile(output / n) for n in BATCH_FILES):
+        raise BadRequest(f"--cluster {cluster}: would be written over; name another folder with -o")
     machines = read_cluster(cluster).workers if cluster else generate_cluster(workers, seed)
     written = write_batch(generate_batch(tasks, machines, seed), output)
     _tell({"written": [str(p) for p in written], "tasks": tasks, "workers": len(machines)}, json)
+
+
+def _check_ending(output: Path, form: str, endings: tuple[str, ...]) -> None:
+    """Refuse a name that says another format than what is written."""
+    ending = Path(output.name.lower().removesuffix(".gz")).suffix
+    if ending in {*FORMS} - {*endings}:
+        raise BadRequest(f"{output}: this command writes {form}; name it {' or '.join(endings)}")
 
 
 def _tell(facts: dict[str, object], json: bool) -> None:

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from plancast.pipelines.cli.common import Json, Seed, console, print_json, progress, table
 from plancast.planner.model.domain import BadRequest
+from plancast.wording import counted
 
 app = typer.Typer(
     help="Learn from solved problems which states a search should look at first.",
@@ -65,7 +66,9 @@ def collect_command(
             output,
             settings,
             processes=processes,
-            progress=lambda done, total: tell(done, total, f"{done} of {total} problems"),
+            progress=lambda done, total: tell(
+                done, total, f"{done} of {counted(total, 'problem')}"
+            ),
         )
     if json:
         print_json(card)
@@ -76,7 +79,8 @@ def collect_command(
     ]
     console.print(table("Lessons", ["source", "problems", "states"], rows))
     console.print(
-        f"{card['states']:,} states, {card['exact_share']:.0%} with proven costs; a median excess "
+        f"{counted(card['states'], 'state')}, {card['exact_share']:.0%} with proven costs; "
+        f"a median excess "
         f"of {card['excess']['p50']:.1%} over the bound; {card['without_lesson']:,} problems had "
         "nothing to teach",
         soft_wrap=True,
@@ -158,7 +162,8 @@ def guides_table(facts: dict[str, Any]) -> Any:
         rows.append([*row, f"{search['score']:.3f}"])
     low, high = facts["judge_tasks"]
     title = (
-        f"Guides on {facts['judge_problems']} problems of {low} to {high} tasks they were not "
+        f"Guides on {counted(facts['judge_problems'], 'problem')} of {low} to "
+        f"{counted(high, 'task')} they were not "
         "trained on"
     )
     return table(title, [*columns, "score"], rows)

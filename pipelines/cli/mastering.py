@@ -28,6 +28,7 @@ from plancast.pipelines.cli.common import (
 from plancast.pipelines.cli.staying import serve
 from plancast.pipelines.engines import ENGINES, Beginning
 from plancast.planner.model.domain import BadRequest
+from plancast.wording import counted
 
 
 def master(
@@ -264,7 +265,7 @@ def _print(found: dict[str, Any]) -> None:
             f"cost: planned {found['planned_cost']:.6g}, realised {found['realised_cost']:.6g}"
         )
     if "logged" in found:
-        console.print(f"{found['logged']} tasks added to the log")
+        console.print(f"{counted(found['logged'], 'task')} added to the log")
 
 
 MOST_FAILURES = 20

@@ -26,6 +26,7 @@ from plancast.pipelines.cli.common import (
 from plancast.pipelines.inputs.past_plans import Choice
 from plancast.planner.model.domain import TERMS, BadRequest, Plan, Policy
 from plancast.planner.model.messages import PlanRequest, PlanResponse, Status
+from plancast.wording import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -161,7 +162,7 @@ def plan(
 
         def observe(cost: float, bound: float) -> None:
             best.append(cost)
-            tell(text=f"{len(best)} better plans, cost {cost:,.4g}")
+            tell(text=f"{counted(len(best), 'better plan')}, cost {cost:,.4g}")
 
         if measure is None:
             response = plan_request(asked, solver, observe=observe, **search)
@@ -244,7 +245,7 @@ def validate(
         for violation in found:
             kind, text = violation.kind.value, escape(violation.text)
             console.print(f"[red]{kind}[/red]: {text}", soft_wrap=True)
-        console.print(f"{len(found)} violations")
+        console.print(counted(len(found), "violation"))
     else:
         console.print(f"valid: {answer.status.value}, cost {answer.cost or 0:,.6g}")
     if found:
@@ -393,7 +394,7 @@ def _facts(response: PlanResponse, request: PlanRequest, written: list[Path]) ->
 def _print(response: PlanResponse, request: PlanRequest) -> None:
     console.print(
         f"[bold]{response.status.value}[/bold]: {_counts(response, request)} on "
-        f"{len(request.snapshot.workers):,} workers in {response.wall_s:.2f} s"
+        f"{counted(len(request.snapshot.workers), 'worker')} in {response.wall_s:.2f} s"
         + (f" (plan of {escape(response.solver)})" if response.plan else "")
     )
     if response.auto is not None:
@@ -422,10 +423,10 @@ def _print(response: PlanResponse, request: PlanRequest) -> None:
         if response.risk is not None:
             report = response.risk
             console.print(
-                f"{report.measure} of the cost over {report.samples:,} sampled run times: "
+                f"{report.measure} of the cost over {counted(report.samples, 'sampled run time')}: "
                 f"{report.value:,.6g} (plain plan {report.plain:,.6g}); mean {report.mean:,.6g}, "
                 f"costliest tenth {report.cvar_90:,.6g}, worst {report.worst:,.6g}; made at level "
-                f"{report.level:g}, the best of {report.candidates} plans",
+                f"{report.level:g}, the best of {counted(report.candidates, 'plan')}",
                 soft_wrap=True,
             )
     if response.plan is None and not response.why and (bounds := _bounds(request.policy)):
@@ -500,12 +501,15 @@ def _planned(response: PlanResponse, request: PlanRequest) -> int:
 
 def _counts(response: PlanResponse, request: PlanRequest) -> str:
     """Tasks planned, left out and preempted, in words."""
-    text = f"{_planned(response, request):,} of {len(request.snapshot.pending):,} tasks planned"
+    text = (
+        f"{_planned(response, request):,} of "
+        f"{counted(len(request.snapshot.pending), 'task')} planned"
+    )
     if response.unplanned:
         text += f", {len(response.unplanned):,} cannot be placed"
     if response.plan is not None and response.plan.preempted:
         count = len(response.plan.preempted)
-        text += f", {count:,} running {'task' if count == 1 else 'tasks'} preempted"
+        text += f", {counted(count, 'running task')} preempted"
     return text
 
 
@@ -517,7 +521,7 @@ def _warnings(response: PlanResponse, request: PlanRequest) -> list[str]:
     elif response.plan is not None and response.unplanned:
         count = len(response.unplanned)
         found.append(
-            f"{count:,} {'task' if count == 1 else 'tasks'} cannot be placed, see 'not planned' "
+            f"{counted(count, 'task')} cannot be placed, see 'not planned' "
             "(with --strict this is exit code 3)"
         )
     return found

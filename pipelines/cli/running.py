@@ -13,6 +13,7 @@ from plancast.pipelines.cli.common import Json, console, print_json, progress, t
 from plancast.pipelines.cli.log_options import Columns
 from plancast.pipelines.inputs.config import PARAMS, Config, load_config, with_trial
 from plancast.planner.model.domain import BadRequest
+from plancast.wording import counted
 
 if TYPE_CHECKING:
     from plancast.pipelines.results import PlannedBatch
@@ -182,7 +183,7 @@ def print_forecasts(facts: Mapping[str, Any]) -> None:
     ]
     columns = ["estimator", "error s", "log2", "in 2x", "min/max", *(f"<= p{p}" for p in levels)]
     title = (
-        f"Forecasts of {facts['scored_jobs']:,} later jobs, "
+        f"Forecasts of {counted(facts['scored_jobs'], 'later job')}, "
         f"learned from {facts['train_jobs']:,} earlier ones"
     )
     console.print(table(title, columns, rows))
@@ -210,7 +211,8 @@ def print_trial(facts: Mapping[str, Any]) -> None:
             ]
         )
     title = (
-        f"{facts['batches']} batches of {facts['batch_size']} jobs planned with each estimate, "
+        f"{counted(facts['batches'], 'batch', 'batches')} of "
+        f"{counted(facts['batch_size'], 'job')} planned with each estimate, "
         "executed with the truth"
     )
     columns = ["estimate", "error s", "log2", "cost", "regret", "95% interval", "wait h", "late h"]
@@ -218,7 +220,8 @@ def print_trial(facts: Mapping[str, Any]) -> None:
     console.print("cost: realised; regret: against plans that know every run time (oracle)")
     if facts["batches_that_wait"] < facts["batches"]:
         console.print(
-            f"only {facts['batches_that_wait']} of {facts['batches']} batches fill the machine: "
+            f"only {facts['batches_that_wait']} of "
+            f"{counted(facts['batches'], 'batch', 'batches')} fill the machine: "
             "raise trial.batch_size"
         )
     console.print()

@@ -17,6 +17,7 @@ from plancast.pipelines.cli.common import (
     progress,
     table,
 )
+from plancast.wording import counted
 
 SHOWN = 5
 
@@ -59,7 +60,7 @@ def tune(
             levels=asked,
             seed=seed,
             processes=processes,
-            progress=lambda done, all_: tell(done, all_, f"{done} of {all_} folds"),
+            progress=lambda done, all_: tell(done, all_, f"{done} of {counted(all_, 'fold')}"),
         )
     if output is not None:
         write_text_atomic(output, params_text(facts))
@@ -81,8 +82,8 @@ def _print(facts: dict[str, Any]) -> None:
         for trial, found in ranked[:SHOWN]
     ]
     console.print(
-        f"{len(facts['trials'])} settings on {facts['folds']} stretches of the {facts['past']:,} "
-        f"jobs that had ended before the test stretch"
+        f"{counted(len(facts['trials']), 'setting')} on {facts['folds']} stretches of the "
+        f"{counted(facts['past'], 'job')} that had ended before the test stretch"
     )
     console.print(table("The best", ["trial", "loss", "wins"], rows))
     console.print(

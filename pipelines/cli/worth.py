@@ -11,6 +11,7 @@ import typer
 from plancast.pipelines.cli.common import console, print_json, progress, table
 from plancast.pipelines.cli.log_options import reads_log
 from plancast.pipelines.inputs.reading import Reading
+from plancast.wording import counted
 
 
 @reads_log()
@@ -83,7 +84,9 @@ def print_worth(facts: Mapping[str, Any]) -> None:
                 [name, f"{entry['cost']:,.1f}", f"{against['mean']:+.1%}",
                  f"{against['lo']:+.1%} to {against['hi']:+.1%}"]
             )  # fmt: skip
-        title = f"{facts['n']} batches of {facts['log']}, executed with the truth"
+        title = (
+            f"{counted(facts['n'], 'batch', 'batches')} of {facts['log']}, executed with the truth"
+        )
         console.print(table(title, ["way", "cost", f"against {facts['baseline']}", "95%"], rows))
         lost = ", ".join(f"{name} {share:.1%}" for name, share in facts["leaks"].items())
         console.print(f"closed_scenarios above the strong oracle: {lost}", soft_wrap=True)

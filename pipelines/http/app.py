@@ -154,7 +154,7 @@ class _Service:
             ("/k8s/filter", post, self.k8s_filter, ExtenderArgs, None, ()),
             ("/k8s/prioritize", post, self.k8s_prioritize, ExtenderArgs, None, (409,)),
         ):
-            always = (401, 408, 413, 422) if takes else (401, 422)
+            always = (401, 408, 413, 415, 422) if takes else (401, 422)
             good = content_of(gives)
             if answer == self.replan:
                 good["headers"] = {CHOICE: {"required": True, "schema": CHOICES}}

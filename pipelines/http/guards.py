@@ -24,6 +24,8 @@ BODY_S = 60.0
 class Guard:
     """Answers 401 without the right token, 413 past the size limit, 408 past the time limit.
 
+    And 415 to a packed body: what it unpacks to could be of any size.
+
     A plain ASGI application: middleware that reads the body itself would hide its length.
 
     Parameters
@@ -73,10 +75,13 @@ class Guard:
 
         headers = dict(scope["headers"])
         length = headers.get(b"content-length", b"0")
+        packed = headers.get(b"content-encoding", b"").strip().lower()
         if not self._welcome(scope["path"], headers.get(b"authorization", b"")):
             await _refuse(counted, 401, "send the header 'Authorization: Bearer TOKEN'")
         elif length.isdigit() and int(length) > self.most_bytes:
             await _refuse(counted, 413, self._too_large())
+        elif packed not in (b"", b"identity"):
+            await _refuse(counted, 415, "send the body unpacked, without Content-Encoding")
         else:
             await self.app(scope, self._measured(receive), counted)
 

@@ -33,6 +33,7 @@ TAGS = [
     {"name": "looks", "description": "Where all stands."},
     {"name": "operations", "description": "Health and counters."},
 ]
+FAULTS = (401, 404, 408, 409, 413, 415, 422, 429, 503)
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 POLL_S, QUIET_S = 0.25, 15.0
 """Seconds between two looks for new events, and of silence after which a comment is sent."""
@@ -120,7 +121,7 @@ class _Routes:
             app.add_api_route(
                 path, answer, methods=["POST"], tags=[tag], response_model=None, status_code=202,
                 responses={202: {"description": "It is on the disk.", **content_of(bodies.Receipt)},
-                           **{f: fault_of(f) for f in (401, 404, 408, 409, 413, 422, 429, 503)}},
+                           **{f: fault_of(f) for f in FAULTS}},
                 openapi_extra={"requestBody": body_of(takes, bodies.EXAMPLES[takes])},
             )  # fmt: skip
         for path, look, gives, faults in (

@@ -21,6 +21,7 @@ MEANINGS = {
     408: "The body did not arrive in time.",
     409: "It does not go with what is held or served.",
     413: "The body is too long, has too many values, or is nested too deep.",
+    415: "The body is packed (Content-Encoding).",
     422: "The body or a parameter cannot be used; the sentence says what to change.",
     429: "As many requests wait as may; try again after Retry-After seconds.",
     503: "The planner was lost over the request, or the service is starting.",

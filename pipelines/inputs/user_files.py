@@ -571,30 +571,28 @@ def read_request(path: PathLike) -> PlanRequest:
     return from_json(PlanRequest, read_bytes(path), source=str(path))
 
 
+BATCH_FILES = ("tasks.csv", "cluster.yaml", "policy.yaml", "estimates.parquet", "request.json")
+
+
 def write_batch(request: PlanRequest, folder: PathLike) -> tuple[Path, ...]:
-    """Write a request as all the files that the command line reads.
+    """Write a request as all the files that the command line reads; the folder is made.
 
     Parameters
     ----------
     request : PlanRequest
     folder : path-like
-        Made where it is missing.
 
     Returns
     -------
     tuple of Path
-        ``tasks.csv``, ``cluster.yaml``, ``policy.yaml``, ``estimates.parquet`` and
-        ``request.json``, which alone also holds incumbent, budget and seed.
+        ``BATCH_FILES``, of which the last alone also holds incumbent, budget and seed.
     """
-    home, snapshot = Path(folder), request.snapshot
-    cluster = ClusterFile(
-        snapshot.workers, snapshot.now_s, snapshot.running, snapshot.finished, snapshot.budgets,
-        snapshot.counted,
-    )  # fmt: skip
-    write_tasks(snapshot.pending, home / "tasks.csv")
-    write_cluster(cluster, home / "cluster.yaml")
-    write_policy(request.policy, home / "policy.yaml")
-    write_estimates(request.estimates, home / "estimates.parquet")
-    write_text_atomic(home / "request.json", to_json(request))
-    names = ("tasks.csv", "cluster.yaml", "policy.yaml", "estimates.parquet", "request.json")
-    return tuple(home / name for name in names)
+    home, s = Path(folder), request.snapshot
+    cluster = ClusterFile(s.workers, s.now_s, s.running, s.finished, s.budgets, s.counted)
+    tasks, machines, policy, estimates, whole = written = tuple(home / n for n in BATCH_FILES)
+    write_tasks(s.pending, tasks)
+    write_cluster(cluster, machines)
+    write_policy(request.policy, policy)
+    write_estimates(request.estimates, estimates)
+    write_text_atomic(whole, to_json(request))
+    return written

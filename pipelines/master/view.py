@@ -13,6 +13,7 @@ from plancast.pipelines.master.loop import Master
 from plancast.planner.model.domain import Outcome
 from plancast.planner.model.explain import clock
 from plancast.planner.model.spans import running_end_s
+from plancast.wording import counted
 
 MOST_ROWS = 12
 """Tasks shown in each table."""
@@ -49,7 +50,8 @@ def picture(master: Master) -> Group:
     found = facts(master)
     head = Text.assemble(
         (f"{clock(now, now)} ", "bold"),
-        f"{found['workers']} workers, {found['running']} running, {found['waiting']} waiting, "
+        f"{counted(found['workers'], 'worker')}, {found['running']} running, "
+        f"{found['waiting']} waiting, "
         f"{found['completed']} completed, {found['not_completed']} not completed, "
         f"{found['runs_lost_with_their_worker']} runs lost with their worker, "
         f"{found['runs_preempted']} preempted",
@@ -58,7 +60,8 @@ def picture(master: Master) -> Group:
     if plans:
         last = plans[-1]
         head.append(
-            f"\n{len(plans)} plans; last: {last['choice']} at {clock(last['at_s'], now)}, cost "
+            f"\n{counted(len(plans), 'plan')}; last: {last['choice']} at "
+            f"{clock(last['at_s'], now)}, cost "
             f"{last['cost']:.4g}, {last['moved']} moved: {last['reason']}"
         )
     running = _table("running", ("task", "on", "since", "expected until"))

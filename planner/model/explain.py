@@ -29,11 +29,6 @@ def clock(at_s: int, now_s: int) -> str:
     return time.strftime(form, time.gmtime(at_s))
 
 
-def counted(n: int, noun: str) -> str:
-    """A number of things in words."""
-    return f"{n} {noun}" + ("" if n == 1 else "s")
-
-
 def span(seconds: float) -> str:
     """A length of time in the unit that fits it."""
     size = abs(seconds)

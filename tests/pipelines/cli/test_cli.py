@@ -134,6 +134,31 @@ def test_generating_is_seeded(run: Run, tmp_path: Path) -> None:
         assert contents[0] == contents[1] != contents[2]
 
 
+def test_what_is_generated_goes_by_the_name_of_its_format(run: Run, tmp_path: Path) -> None:
+    """A CSV file would hold SWF, and no reader would take it for either."""
+    for what, name, meant in (
+        ("log", "x.csv", ".swf"), ("log", "x.parquet.gz", ".swf"), ("log", "x.YAML", ".swf"),
+        ("cluster", "x.json", ".yaml or .yml"), ("cluster", "x.swf", ".yaml or .yml"),
+    ):  # fmt: skip
+        ended = run("generate", what, "-o", tmp_path / name)
+        assert (ended.code, ended.err.rstrip().endswith(f"name it {meant}")) == (2, True)
+        assert not list(tmp_path.iterdir())
+    for what, name in (("log", "x.swf.gz"), ("log", "x"), ("cluster", "x.YML")):
+        assert run("generate", what, "-o", tmp_path / name).code == 0
+
+
+def test_a_generated_batch_leaves_its_cluster_as_it_is(run: Run, tmp_path: Path) -> None:
+    """A site's cluster file, with what the generator does not know, would be gone."""
+    cluster = tmp_path / "cluster.yaml"
+    cluster.write_text("workers: [{id: a, cpus: 4}]  # ours\n")
+    before = cluster.read_text()
+    ended = run("generate", "batch", "--cluster", cluster, "-o", tmp_path, "--tasks", "3")
+    assert (ended.code, "would be written over" in ended.err) == (2, True)
+    assert (cluster.read_text(), len(list(tmp_path.iterdir()))) == (before, 1)
+    other = tmp_path / "other"
+    assert run("generate", "batch", "--cluster", cluster, "-o", other, "--tasks", "3").code == 0
+
+
 def test_a_generated_batch_is_read_back(run: Run, tmp_path: Path) -> None:
     """The files of a batch and its request would not be the same problem."""
     cluster, folder = tmp_path / "cluster.yaml", tmp_path / "batch"

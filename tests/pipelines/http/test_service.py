@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import gzip
 import json
 import re
 import signal
@@ -389,6 +390,19 @@ def test_a_body_past_the_limit_is_refused() -> None:
         assert link.getresponse().status == 413
         link.close()
         assert client.post("/v1/events", b" " * 999)[0] == 422
+
+
+def test_a_packed_body_is_refused() -> None:
+    """Small as it is sent, it could unpack to what fills the memory; or it would be bad JSON."""
+    with serving(slow, ready=False) as client:
+        for coding, status in (("gzip", 415), ("BR", 415), ("identity", 422)):
+            link = HTTPConnection("127.0.0.1", client.port, timeout=30)
+            head = {"Content-Encoding": coding}
+            link.request("POST", "/v1/events", gzip.compress(b"{}"), head)
+            answer = link.getresponse()
+            assert answer.status == status
+            assert ("without Content-Encoding" in answer.read().decode()) == (status == 415)
+            link.close()
 
 
 def test_forecasts_are_estimates_of_a_request(forecasts: ModelForecasts) -> None:
