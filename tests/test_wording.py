@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import itertools
 import re
 from pathlib import Path
 
@@ -16,6 +15,7 @@ NOUNS = re.compile(
 )
 SENTENCES = ("pipelines/cli", "pipelines/charts", "pipelines/results.py", "predictor/metrics.py")
 ALWAYS_MANY = {"task.shards", "shards"}
+A_WHOLE = " of "  # "1 of 1 tasks" is how one says it
 
 
 def uncounted(path: Path) -> list[str]:
@@ -23,10 +23,11 @@ def uncounted(path: Path) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         parts = node.values if isinstance(node, ast.JoinedStr) else []
-        for number, text in itertools.pairwise(parts):
+        for before, number, text in zip([None, *parts], parts, parts[1:], strict=False):
             if isinstance(number, ast.FormattedValue) and isinstance(text, ast.Constant):
                 said = ast.unparse(number.value)
-                if NOUNS.match(str(text.value)) and said not in ALWAYS_MANY:
+                whole = isinstance(before, ast.Constant) and str(before.value).endswith(A_WHOLE)
+                if NOUNS.match(str(text.value)) and not whole and said not in ALWAYS_MANY:
                     found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {said}{text.value}")
     return found
 

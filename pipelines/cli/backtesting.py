@@ -187,7 +187,8 @@ def cell_table(report: dict[str, Any]) -> Any:
     if report["left_out"]:
         named = ", ".join(report["left_out_jobs"][:NAMED])
         named += ", ..." if report["left_out"] > NAMED else ""
-        why = "wider than the machine" if nodes is None else "that fit no worker"
+        fit = f"that {'fits' if report['left_out'] == 1 else 'fit'} no worker"
+        why = "wider than the machine" if nodes is None else fit
         title += f"\nleft out: {counted(report['left_out'], 'job')} {why} ({named})"
     more = ["mean, jittered", "max, jittered"] if jittered else []
     columns = ["dispatcher", "mean", "95%", *more, "p95", "p99", "max", "wait", "late %", "off"]

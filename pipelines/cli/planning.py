@@ -501,10 +501,7 @@ def _planned(response: PlanResponse, request: PlanRequest) -> int:
 
 def _counts(response: PlanResponse, request: PlanRequest) -> str:
     """Tasks planned, left out and preempted, in words."""
-    text = (
-        f"{_planned(response, request):,} of "
-        f"{counted(len(request.snapshot.pending), 'task')} planned"
-    )
+    text = f"{_planned(response, request):,} of {len(request.snapshot.pending):,} tasks planned"
     if response.unplanned:
         text += f", {len(response.unplanned):,} cannot be placed"
     if response.plan is not None and response.plan.preempted:

@@ -124,7 +124,7 @@ def test_openb_and_philly_in_small_form(folder: Path) -> None:
     assert (found["jobs"], found["workers"], found["left_out_jobs"]) == (60, 5, ["p99"])
     assert [c["dispatcher"] for c in found["cells"]][-1] == "planner"
     assert all(c["bsld_mean"] >= 1 and c["jitter"]["n"] == 2 for c in found["cells"])
-    assert "left out: 1 jobs that fit no worker (p99)" in " ".join(
+    assert "left out: 1 job that fits no worker (p99)" in " ".join(
         run(*words, "--estimates", "oracle")[1].split()
     )
     wide = report_of(
