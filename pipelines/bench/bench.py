@@ -11,9 +11,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import mean
+from types import NoneType
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +23,7 @@ import numpy as np
 from plancast.pipelines.bench.peers import PEERS
 from plancast.pipelines.bench.worker import serve
 from plancast.pipelines.stages.stage import read_facts
-from plancast.planner.instances.base import Instance
+from plancast.planner.instances.base import Instance, in_folder
 from plancast.planner.instances.cluster import read_cluster
 from plancast.planner.instances.dag import dag_set
 from plancast.planner.instances.jobshop import flexible_set, jobshop_set
@@ -45,11 +47,19 @@ class Instances(Protocol):
         """One instance."""
         ...
 
+    def takes(self, file: Path) -> bool:
+        """Whether a file at this path is, or would be, one of what is read."""
+        ...
+
+
+CLUSTER_FILES = ("*.json", "*.json.gz")
+
 
 @dataclass(frozen=True)
 class ClusterFiles:
     """The cluster-shaped batches of a folder, or one of them."""
 
+    source: Path
     files: Mapping[str, Path]
 
     @property
@@ -64,13 +74,22 @@ class ClusterFiles:
             name, found.request, found.best_known, found.lower_bound, found.reference_10s
         )
 
+    def takes(self, file: Path) -> bool:
+        """Whether a file at this path is, or would be, one of the batches."""
+        return in_folder(self.source, CLUSTER_FILES, file)
+
 
 def cluster_set(path: Path) -> ClusterFiles:
     """Files called ``cluster-TASKSxWORKERS-SEED.json``, plain or gzipped."""
-    files = [path] if path.is_file() else sorted(path.glob("*.json*"))
+    found = [path] if path.is_file() else sorted(path.iterdir())
+    files = [f for f in found if f.is_file() and any(fnmatch(f.name, p) for p in CLUSTER_FILES)]
     if not files:
         raise BadRequest(f"{path}: holds no instance; its files should be *.json or *.json.gz")
-    return ClusterFiles({file.name.split(".")[0]: file for file in files})
+    named: dict[str, Path] = {}
+    for file in files:
+        name = file.name.removesuffix(".gz").removesuffix(".json")
+        named[file.name if name in named else name] = file
+    return ClusterFiles(path, named)
 
 
 KINDS: dict[str, Callable[[Path], Instances]] = {
@@ -84,6 +103,8 @@ KINDS: dict[str, Callable[[Path], Instances]] = {
     "request": request_set,
 }
 """Kind of instances to their reader."""
+LONGEST_S = 100_000.0
+"""Most seconds for an instance: the operating system waits no longer for an answer."""
 GRACE_S = 30.0
 """How much longer than several limits a solver may be silent before it is given up."""
 
@@ -127,8 +148,14 @@ class Settings:
                 raise BadRequest(f"--solvers: there is no {name!r}; choose from {', '.join(known)}")
         if not self.solvers or len(set(self.solvers)) < len(self.solvers):
             raise BadRequest("--solvers: name each solver once, as in auto,cpsat")
-        if not 0 < self.limit_s < float("inf"):
-            raise BadRequest(f"--limit-s is {self.limit_s}; it must be more than 0")
+        if "pyjobshop" in self.solvers and find_spec("pyjobshop") is None:
+            raise BadRequest("--solvers: pyjobshop needs pip install 'plancast[bench]'")
+        if not 0 < self.limit_s <= LONGEST_S:
+            raise BadRequest(
+                f"--limit-s is {self.limit_s:g}; write more than 0 and {LONGEST_S:,.0f} at most"
+            )
+        if not 0 <= self.seed < 2**63:
+            raise BadRequest(f"--seed is {self.seed}; it must lie in 0 to 2^63 - 1")
         if self.sample is not None and self.sample < 1:
             raise BadRequest(f"--sample is {self.sample}; it must be 1 or more")
 
@@ -186,6 +213,14 @@ def run_bench(
         ``settings``, ``rows`` and ``summary``.
     """
     names = drawn(instances.names, settings)
+    kept = kept or {}
+    total = len(names) * len(settings.solvers)
+    # What cannot be read is told before hours are spent on the others.
+    for name in names:
+        if any((name, solver) not in kept for solver in settings.solvers):
+            if tell is not None:
+                tell(0, total, f"reads {name}")
+            _read(instances, name)
     rows: list[Row] = []
     done = 0
     with _Processes(settings) as processes:
@@ -194,11 +229,11 @@ def run_bench(
                 break
             instance = None
             for solver in settings.solvers:
-                row = (kept or {}).get((name, solver))
+                row = kept.get((name, solver))
                 if tell is not None:
-                    tell(done, len(names) * len(settings.solvers), f"{name} {solver}")
+                    tell(done, total, f"{name} {solver}")
                 if row is None:
-                    instance = instance or instances.read(name)
+                    instance = instance or _read(instances, name)
                     row = processes.row(instance, solver)
                     rows.append(row)
                     if save is not None:
@@ -207,6 +242,13 @@ def run_bench(
                     rows.append(row)
                 done += 1
     return report(rows, settings)
+
+
+def _read(instances: Instances, name: str) -> Instance:
+    try:
+        return instances.read(name)
+    except BadRequest as error:
+        raise BadRequest(f"{error} (--only leaves it out)") from None
 
 
 def report(rows: Sequence[Row], settings: Settings) -> dict[str, Any]:
@@ -229,7 +271,25 @@ def kept_rows(path: Path, settings: Settings) -> dict[tuple[str, str], Row]:
                 f"{path}: was run with {name} {found.get(name)}, not {getattr(settings, name)}; "
                 "name another file"
             )
+    for number, row in enumerate(earlier["rows"], 1):
+        odd = [k for k, kinds in _KINDS_OF.items() if not isinstance(_field(row, k), kinds)]
+        if odd:
+            raise BadRequest(f"{path}, row {number}: field {odd[0]} is damaged; name another file")
     return {(row["instance"], row["solver"]): row for row in earlier["rows"]}
+
+
+_NUMBER = (int, float, NoneType)
+_KINDS_OF: dict[str, tuple[type, ...]] = {
+    "instance": (str,), "solver": (str,), "status": (str,), "proved": (bool,),
+    "valid": (bool, NoneType), "objective": _NUMBER, "gap": _NUMBER, "first_s": _NUMBER,
+    "wall_s": _NUMBER, "peak_mb": _NUMBER,
+}  # fmt: skip
+"""What is reckoned with of a row."""
+
+
+def _field(row: Any, key: str) -> Any:
+    """A field of a row; nothing of any row's kind where it is not there."""
+    return row.get(key, row) if isinstance(row, dict) else row
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Row]:

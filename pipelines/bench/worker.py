@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections.abc import Collection
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from plancast.pipelines.bench.peers import PEERS, NotSuited, Rules, in_modes
+from plancast.pipelines.bench.peers import PEERS, Rules, in_modes
 from plancast.pipelines.bench.peers.metered import cpu_seconds
 from plancast.planner.arrays.encode import encode
-from plancast.planner.arrays.modes import decode_choices, encode_choices
-from plancast.planner.arrays.problem import decode
+from plancast.planner.arrays.modes import Choices, decode_choices, encode_choices
+from plancast.planner.arrays.problem import Problem, decode
 from plancast.planner.instances.base import Instance
-from plancast.planner.model.domain import RELATIVE_TOLERANCE, Plan
+from plancast.planner.model.domain import RELATIVE_TOLERANCE, BadRequest, Plan
 from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import Budget, PlanRequest
 from plancast.planner.planning.plan import plan
@@ -28,8 +29,8 @@ TRIALS = 4
 """Most of them: a solver that compiles past its limit does not come to its last kernel."""
 
 Row = dict[str, Any]
-Found = tuple[str, Plan | None, float]
-"""Status, plan, lower bound."""
+Found = tuple[str, Plan | None, float, Collection[str]]
+"""Status, plan, lower bound, and the tasks that no plan can hold."""
 
 
 def serve(
@@ -97,8 +98,8 @@ def answer(
                 found = _of_peer(instance.request, solver, Rules(limit_s, threads, seed, observe))
             else:
                 found = _of_ours(instance.request, solver, limit_s, seed, observe)
-        except NotSuited as error:
-            found = ("not_suited", None, -math.inf)
+        except BadRequest as error:
+            found = ("not_suited", None, -math.inf, ())
             reason: str | None = str(error)
         else:
             reason = None
@@ -118,24 +119,27 @@ def _of_ours(request: PlanRequest, solver: str, limit_s: float, seed: int, obser
     asked = replace(request, budget=Budget(limit_s), seed=seed)
     response = plan(asked, solver, observe=observe)
     bound = response.lower_bound
-    return response.status.value, response.plan, -math.inf if bound is None else bound
+    bound = -math.inf if bound is None else bound
+    return response.status.value, response.plan, bound, response.unplanned
 
 
 def _of_peer(request: PlanRequest, solver: str, rules: Rules) -> Found:
+    problem: Problem | Choices
     if request.snapshot.has_modes:
-        choices = encode_choices(request)
-        found = in_modes(choices, solver, rules)
-        made = None if found.schedule is None else decode_choices(choices, found.schedule)
+        problem = encode_choices(request)
+        found = in_modes(problem, solver, rules)
+        made = None if found.schedule is None else decode_choices(problem, found.schedule)
     else:
         problem = encode(request)
         found = PEERS[solver](problem, rules)
         made = None if found.schedule is None else decode(problem, found.schedule)
-    return "feasible" if made else "no_plan_in_time", made, found.lower_bound
+    status = "feasible" if made else "no_plan_in_time"
+    return status, made, found.lower_bound, problem.unplanned
 
 
 def _judged(instance: Instance, solver: str, found: Found) -> Row:
     """The evaluator's word, whatever the solver says of itself."""
-    status, made, bound = found
+    status, made, bound, unplanned = found
     row: Row = {
         "instance": instance.name, "solver": solver, "objective": None,
         "lower_bound": _finite(bound), "best_known": instance.best_known, "gap": None,
@@ -143,15 +147,15 @@ def _judged(instance: Instance, solver: str, found: Found) -> Row:
     }  # fmt: skip
     if made is None:
         return row
-    verdict = evaluate(instance.request, made)
+    verdict = evaluate(instance.request, made, unplanned=unplanned)
     row["valid"], row["terms"] = verdict.valid, dict(verdict.terms)
     if verdict.valid:
         cost = row["objective"] = verdict.cost
-        row["proved"] = bound >= cost - RELATIVE_TOLERANCE * abs(cost)
+        row["proved"] = bool(bound >= cost - RELATIVE_TOLERANCE * abs(cost))
         if row["proved"]:
             row["status"] = "optimal"
         if instance.best_known:
-            row["gap"] = (cost - instance.best_known) / instance.best_known
+            row["gap"] = (cost - instance.best_known) / abs(instance.best_known)
     return row
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json as text_of
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,6 +56,8 @@ def bench(
     from plancast.pipelines.inputs.files import write_text_atomic
     from plancast.planner.model.domain import BadRequest
 
+    if sizes is not None and (only != "*" or kind != "cluster"):
+        raise BadRequest("--sizes is for --kind cluster, in place of --only; leave it out")
     if resume and (json is None or str(json) == "-"):
         raise BadRequest("--resume needs --json with the file of the earlier run")
     if sizes is None:
@@ -71,6 +74,10 @@ def bench(
     )
     instances = read_set(path, kind)
     to_file = json is not None and str(json) != "-"
+    if to_file and json is not None and instances.takes(json):
+        raise BadRequest(
+            f"--json {json}: would be one of the files that {path} is read for; name another"
+        )
 
     def save(report: dict[str, Any]) -> None:
         if to_file and json is not None:
@@ -83,6 +90,8 @@ def bench(
         typer.echo(text_of.dumps(report, indent=1, allow_nan=False))
         return
     console.print(summary_table(path.name, report))
+    for line in declined(report["rows"]):
+        console.print(line, soft_wrap=True, markup=False)
     if to_file:
         console.print(f"wrote {json}")
 
@@ -115,6 +124,17 @@ def summary_table(title: str, report: dict[str, Any]) -> Any:
     )
     columns = ["solver", "planned", "invalid", "gap", "cost", "proved", "first s", "wall s", "MB"]
     return table(title, columns, rows)
+
+
+def declined(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence for each solver and reason why it has no plan."""
+    said = {"no_answer": "its process gave no answer", "no_plan_in_time": "no plan in time"}
+    found = Counter(
+        (row["solver"], row.get("reason") or said.get(row["status"], row["status"]))
+        for row in rows
+        if row["objective"] is None and row["valid"] is None
+    )
+    return [f"{solver}, {counted(n, 'instance')}: {why}" for (solver, why), n in found.items()]
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"bench": bench}

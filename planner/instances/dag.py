@@ -16,6 +16,7 @@ import math
 import zlib
 from pathlib import Path
 
+from plancast.json_text import plain_text
 from plancast.planner.instances.base import InstanceSet
 from plancast.planner.model.domain import (
     BadRequest,
@@ -44,28 +45,41 @@ def dag_set(path: str | Path) -> InstanceSet:
         For a file without the columns, or a row that does not fit them.
     """
     path = Path(path)
+    if path.is_dir():
+        raise BadRequest(f"{path}: is a directory; name a table of tasks in it")
     try:
         raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        text = plain_text(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
+    except (OSError, EOFError, zlib.error) as error:
         raise BadRequest(f"{path}: cannot be read as a table of tasks: {error}") from None
+    except ValueError as error:
+        raise BadRequest(f"{path}: {error}") from None
     reader = csv.DictReader(io.StringIO(text))
+    try:
+        texts = _texts(path, reader)
+    except csv.Error as error:
+        raise BadRequest(f"{path}, line {reader.line_num}: {error}") from None
+    return InstanceSet(str(path), texts, {}, parse_dag)
+
+
+def _texts(path: Path, reader: csv.DictReader[str]) -> dict[str, str]:
+    """The rows of each instance, without its name."""
     missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
     if missing:
         raise BadRequest(f"{path}: has no column {missing[0]}; it needs {', '.join(COLUMNS)}")
-    texts: dict[str, list[str]] = {}
+    texts: dict[str, io.StringIO] = {}
     for row in reader:
-        cells = [row[name] or "" for name in COLUMNS]
-        texts.setdefault(cells[0], []).append(",".join(cells[1:]))
+        instance, *cells = [row[name] or "" for name in COLUMNS]
+        csv.writer(texts.setdefault(instance, io.StringIO())).writerow(cells)
     if not texts:
         raise BadRequest(f"{path}: has no rows")
-    return InstanceSet(str(path), {n: "\n".join(rows) for n, rows in texts.items()}, {}, parse_dag)
+    return {name: rows.getvalue() for name, rows in texts.items()}
 
 
 def parse_dag(name: str, text: str) -> PlanRequest:
     """The request of one execution: rows of task, run time in seconds, parents."""
     tasks, estimates = [], {}
-    for task_id, runtime, parents in csv.reader(text.splitlines()):
+    for task_id, runtime, parents in csv.reader(io.StringIO(text)):
         try:
             run_s = float(runtime)
         except ValueError:

@@ -21,6 +21,7 @@ from plancast.planner.model.domain import BadRequest, DurationEstimate, Snapshot
 from plancast.planner.model.messages import PlanRequest
 
 SLOT = "slot"
+MOST_MACHINES = 100_000
 Operation = dict[int, int]
 """Machine to duration."""
 
@@ -77,7 +78,7 @@ def parse_flexible(name: str, text: str) -> PlanRequest:
 def _choices(j: int, numbers: Iterator[int]) -> Operation:
     count = next(numbers)
     if count < 1:
-        raise BadRequest(f"job {j} has an operation that {count} machines can do")
+        raise BadRequest(f"job {j} has an operation that {count} machines can do; write 1 or more")
     choices: Operation = {}
     for _ in range(count):
         machine, duration = next(numbers), next(numbers)
@@ -95,6 +96,10 @@ def _lines(text: str) -> tuple[int, int, list[list[int]]]:
         jobs, machines = int(rows[0][0]), int(rows[0][1])  # a third one is an average
     except (ValueError, IndexError):
         raise BadRequest("its first line should tell the number of jobs and of machines") from None
+    if not 1 <= machines <= MOST_MACHINES:
+        raise BadRequest(
+            f"its first line tells of {machines} machines; write 1 to {MOST_MACHINES:,}"
+        )
     try:
         lines = [[int(word) for word in row] for row in rows[1:]]
     except ValueError as error:

@@ -64,7 +64,7 @@ def section(lines: list[str], title: str, skip: int, other: str | None = None) -
     titles = (title, other or title)
     place = next((k for k, line in enumerate(lines) if line.startswith(titles)), None)
     if place is None:
-        raise BadRequest(f"has no section {title}")
+        raise BadRequest(f"has no section {title}; give a file in PSPLIB's format")
     rows = []
     for line in lines[place + skip :]:
         if line.startswith("*"):

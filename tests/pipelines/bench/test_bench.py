@@ -16,20 +16,31 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plancast.pipelines.bench.bench import Settings, drawn, kept_rows, read_set, run_bench, summary
+from plancast.pipelines.bench.bench import (
+    Settings,
+    drawn,
+    kept_rows,
+    read_set,
+    report,
+    run_bench,
+    summary,
+)
 from plancast.pipelines.bench.peers import PEERS, Answer, NotSuited, Rules
 from plancast.pipelines.bench.peers.heft import heft_schedule
 from plancast.pipelines.bench.peers.metered import cpu_seconds
 from plancast.pipelines.bench.peers.reflex import reflex
 from plancast.pipelines.bench.worker import answer
 from plancast.pipelines.cli import main
+from plancast.pipelines.cli.benching import declined
 from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.problem import Problem, decode
 from plancast.planner.instances.base import Instance
 from plancast.planner.instances.generate import generate_batch, generate_cluster
+from plancast.planner.instances.multimode import parse_multimode
 from plancast.planner.model.domain import BadRequest, Policy, Prices, Running, Task
 from plancast.planner.model.evaluate import evaluate
 from tests.conftest import ROOT
+from tests.planner.instances.test_multimode import TINY
 
 DATA = ROOT / "tests" / "data" / "instances"
 KEYS = {
@@ -115,6 +126,28 @@ def test_an_invalid_plan_has_no_price(monkeypatch: pytest.MonkeyPatch) -> None:
     assert row["valid"] is False
     assert row["objective"] is row["gap"] is None
     assert not row["proved"]
+
+
+def test_a_plan_of_all_that_can_be_planned_is_valid() -> None:
+    """Who leaves out a task that fits no worker would be called a cheat."""
+    base = instance("jsp")
+    tasks = (*base.request.snapshot.pending, Task("wide", {"slot": 9}))
+    estimates = {**base.request.estimates, "wide": base.request.estimates["1.1"]}
+    snapshot = replace(base.request.snapshot, pending=tasks)
+    asked = replace(base, request=replace(base.request, snapshot=snapshot, estimates=estimates))
+    for solver in ("greedy", "auto", "heft", "kube"):
+        row = answer(asked, solver, 1.0, 1, 0, False)
+        assert row["valid"] is True, solver
+        assert row["objective"] >= 8.0
+        json.dumps(row, allow_nan=False)
+
+
+def test_a_solver_declines_like_a_peer_what_it_does_not_know() -> None:
+    """A shop on a project with modes would end in a traceback, and be a crash in the table."""
+    request = parse_multimode("tiny", TINY)
+    row = answer(Instance("tiny", request), "shop", 1.0, 1, 0, False)
+    assert row["status"] == "not_suited"
+    assert declined([row]) == [f"shop, 1 instance: {row['reason']}"]
 
 
 def test_peers_decline_what_they_have_no_word_for() -> None:
@@ -219,19 +252,70 @@ def test_a_run_is_written_and_resumed(tmp_path: Path, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as left:
         main(words)
     assert left.value.code == 0
-    report = json.loads(out.read_text())
-    assert {row["solver"] for row in report["rows"]} == {"greedy", "heft"}
-    assert all(set(row) == KEYS for row in report["rows"])
-    assert report["summary"]["greedy"]["mean_gap"] >= 0
+    written = json.loads(out.read_text())
+    assert {row["solver"] for row in written["rows"]} == {"greedy", "heft"}
+    assert all(set(row) == KEYS for row in written["rows"])
+    assert written["summary"]["greedy"]["mean_gap"] >= 0
     assert "greedy" in capsys.readouterr().out
-    report["rows"][0]["wall_s"] = 123.0
-    out.write_text(json.dumps(report))
+    written["rows"][0]["wall_s"] = 123.0
+    out.write_text(json.dumps(written))
     with pytest.raises(SystemExit) as left:
         main([*words, "--resume"])
     assert left.value.code == 0
     assert json.loads(out.read_text())["rows"][0]["wall_s"] == 123.0
     with pytest.raises(BadRequest, match="was run with limit_s"):
         kept_rows(out, Settings(("greedy",), limit_s=2.0))
+
+
+@pytest.mark.parametrize("row", [7, {}, {"instance": "i", "solver": "s"}, {"instance": []}])
+def test_a_damaged_row_of_an_earlier_run_is_told(row: object, tmp_path: Path) -> None:
+    """A run that is resumed would end in a traceback."""
+    settings = Settings(("greedy",))
+    out = tmp_path / "bench.json"
+    out.write_text(json.dumps({**report([], settings), "rows": [row]}))
+    with pytest.raises(BadRequest, match=r"bench\.json, row 1: field \w+ is damaged"):
+        kept_rows(out, settings)
+
+
+def test_what_cannot_be_read_is_told_before_any_solver_starts(tmp_path: Path) -> None:
+    """The last file of a folder would cost all rows of those before it."""
+    for name in ("a", "c"):
+        (tmp_path / f"{name}.jsp").write_text((DATA / "shops" / "tiny.jsp").read_text())
+    (tmp_path / "b.jsp").write_text("2 3\n0 3\n")
+    told: list[int] = []
+    with pytest.raises(BadRequest, match=r", b: tells of 2 jobs.* \(--only leaves it out\)"):
+        run_bench(
+            read_set(tmp_path, "jsp"),
+            Settings(("greedy",)),
+            tell=lambda done, total, text: told.append(done),
+            save=lambda report: pytest.fail("a solver ran"),
+        )
+    assert told == [0, 0]
+
+
+def test_no_report_lands_among_the_instances(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The report would replace an instance, or be taken for one the next time."""
+    for kind, name in (("jsp", "a.jsp"), ("cluster", "a.json"), ("request", "sub/new.json")):
+        folder = tmp_path / kind
+        (folder / "sub").mkdir(parents=True)
+        (folder / ("a.jsp" if kind == "jsp" else "a.json")).write_text("mine")
+        with pytest.raises(SystemExit) as left:
+            main(["bench", str(folder), "--kind", kind, "--json", str(folder / name)])
+        assert left.value.code == 2
+        assert "is read for" in capsys.readouterr().err
+        assert len(list(folder.rglob("*.js*"))) == 1
+
+
+def test_files_of_one_name_are_instances_each(tmp_path: Path) -> None:
+    """Half of a folder would be left out, without a word."""
+    for name in ("a.v1.json", "a.v2.json", "a.v2.json.gz"):
+        (tmp_path / name).write_text("")
+    assert set(read_set(tmp_path, "cluster").names) == {"a.v1", "a.v2", "a.v2.json.gz"}
+    for name in ("b.txt", "b.jsp"):
+        (tmp_path / name).write_text("")
+    assert set(read_set(tmp_path, "jsp").names) == {"b", "b.txt"}
 
 
 def test_a_solver_that_dies_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,6 +383,9 @@ def test_two_threads_side_by_side_use_up_a_limit_no_faster_than_one() -> None:
         (["--kind", "jsp", "--limit-s", "0"], "--limit-s is 0"),
         (["--kind", "jsp", "--sample", "0"], "--sample is 0"),
         (["--kind", "jsp", "--resume"], "--resume needs --json"),
+        (["--kind", "jsp", "--limit-s", "1e9"], "--limit-s is 1e+09"),
+        (["--kind", "jsp", "--seed", "9" * 30], "--seed is 9"),
+        (["--kind", "jsp", "--sizes", "50x10"], "--sizes is for --kind cluster"),
         (["--kind", "jsp", "--only", "nothing"], "no instance is called like nothing"),
         (["--kind", "rcpsp"], "holds no instance"),
     ],

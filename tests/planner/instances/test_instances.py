@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -280,6 +281,32 @@ def test_bad_places_are_told_in_a_sentence(
         assert "\n" not in str(caught.value)
 
 
+def test_a_zip_archive_is_read_as_its_folder_is(tmp_path: Path) -> None:
+    """PSPLIB's archives would have to be unpacked first."""
+    with zipfile.ZipFile(tmp_path / "set.ZIP", "w") as out:
+        for name in ("tiny.sm", "optimum.csv"):
+            out.write(DATA / "projects" / name, f"deep/{name}")
+    found = psplib_set(tmp_path / "set.ZIP").read("tiny")
+    assert found == psplib_set(DATA / "projects").read("tiny")
+    (tmp_path / "set.ZIP").write_bytes((tmp_path / "set.ZIP").read_bytes()[:-40])
+    with pytest.raises(BadRequest, match="no archive, or a damaged one"):
+        psplib_set(tmp_path / "set.ZIP")
+
+
+def test_only_instances_of_a_folder_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A home folder with one project in it would be loaded into memory whole."""
+    (tmp_path / "tiny.sm").write_text((DATA / "projects" / "tiny.sm").read_text())
+    (tmp_path / "film.mkv").write_text("")
+    (tmp_path / "bks.csv").mkdir()
+    opened: list[str] = []
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda p: opened.append(p.name) or read(p))
+    assert psplib_set(tmp_path).names == psplib_set(tmp_path / "tiny.sm").names == ("tiny",)
+    assert opened == ["tiny.sm", "tiny.sm"]
+
+
 def test_a_damaged_table_of_bests_is_told(tmp_path: Path) -> None:
     """Gaps would be to a number that nobody published."""
     (tmp_path / "a.txt").write_text(RCP)
@@ -290,7 +317,7 @@ def test_a_damaged_table_of_bests_is_told(tmp_path: Path) -> None:
         ("rg_best_known.json", "[{"),
     ):
         (tmp_path / name).write_text(text)
-        with pytest.raises(BadRequest, match="no table of best known costs"):
+        with pytest.raises(BadRequest, match=r"best_known\.\w+(, row 2)?: .*best known|is no list"):
             patterson_set(tmp_path)
         (tmp_path / name).unlink()
 
