@@ -23,6 +23,8 @@ from plancast.predictor.logs.source import decoded, epoch_seconds, first_lines, 
 from plancast.predictor.schema import BadLog
 
 _RECORD = re.compile(r"(\d\d/\d\d/\d{4} \d\d:\d\d:\d\d)(?:\.\d+)?;(\w+);([^;]*);(.*)", re.DOTALL)
+_BEGIN = re.compile(r"\d\d/\d\d/\d{4} |[^;]*;\w;[^;=]*;")
+"""Of a record, even one with a damaged date."""
 _KEY = re.compile(r"(?:^|\s)([A-Za-z_][\w.]*)=(?:\"[^\"]*\"(?=\s|$)|'[^']*'(?=\s|$))?")
 """A key, and its value where that is quoted as a whole: what looks like a key in it is none."""
 _OTHERS = {
@@ -126,7 +128,7 @@ def _records(text: str) -> list[tuple[int, str]]:
         if not line.strip():
             continue
         # Job names may hold line breaks.
-        if result and not re.match(r"\d\d/\d\d/\d{4} ", line):
+        if result and not _BEGIN.match(line):
             result[-1] = (result[-1][0], f"{result[-1][1]}\n{line}")
         else:
             result.append((number, line))

@@ -26,7 +26,13 @@ one is a third."""
 SHOWN = 3
 """How many rows of each reason are shown."""
 
-_REQUESTS = ("requested_s", "cpus", "mem_mib", "gpus")
+_REQUESTS = ("requested_s", "cpus", "mem_mib", "gpus", "mem_peak_mib")
+MOST = {
+    "requested_s": 1e11, "cpus": 1e9, "mem_mib": 1e13, "mem_peak_mib": 1e13, "gpus": 1e9,
+}  # fmt: skip
+"""What no job has: 3,000 years, 10 exbibytes. Such numbers are damaged, or of another unit."""
+EARLIEST_S, LATEST_S = -2.3e9, 1e11
+"""Moments of logs: the years 1897 to 5138 (some count from their own beginning); 3,000 years."""
 
 
 @dataclass
@@ -185,8 +191,9 @@ def finish(
       the row is left out.
     - An end before the start is ``start + run``, where the run time is known; else the end is
       taken as unknown, and the job as one whose run time is unknown.
-    - A request that is negative or infinite is taken as unknown.
-    - A row without a submission time, or with an infinite time, is left out.
+    - A request that is negative, infinite or beyond `MOST` is taken as unknown.
+    - A row without a submission time, or with a time that is infinite or that no log has
+      (`EARLIEST_S`, `LATEST_S`), is left out.
     """
     frame = frame.reset_index(drop=True)
     where = np.asarray(list(places), dtype=object)
@@ -216,29 +223,49 @@ def _repair_requests(frame: pd.DataFrame, where: np.ndarray, rows: Rows) -> None
         values = numbers(frame[name], name)
         infinite = np.isinf(values)
         negative = (values < 0) & ~infinite if name in _REQUESTS else np.zeros(len(frame), bool)
-        if not (infinite | negative).any():
+        vast = (values > MOST.get(name, np.inf)) & ~infinite
+        if not (infinite | negative | vast).any():
             continue
         rows.repair(f"infinite {name} taken as unknown", where[infinite])
         rows.repair(f"negative {name} taken as unknown", where[negative])
-        values[infinite | negative] = np.nan
+        rows.repair(f"{name} of more than {MOST.get(name, 0):g}, taken as unknown", where[vast])
+        values[infinite | negative | vast] = np.nan
         frame[name] = values
+
+
+_TIMES = ("submit_s", "start_s", "end_s", "run_s")
+
+
+def _beyond(frame: pd.DataFrame, where: np.ndarray, rows: Rows) -> np.ndarray:
+    """Rows with a time that is infinite, or that no log has; the account hears of them."""
+    values = {name: _column(frame, name) for name in _TIMES}
+    lost: np.ndarray = np.isinf(np.stack(list(values.values()))).any(axis=0)
+    rows.drop("infinite time", where[lost])
+    for name, column in values.items():
+        least = -np.inf if name == "run_s" else EARLIEST_S
+        found = ~lost & ((column < least) | (column > LATEST_S))
+        if found.any():
+            row = int(np.flatnonzero(found)[0])
+            fault = f"{where[row]}, {name}: {column[row]:g} s is a time that no log has"
+            rows.drop(f"{name} that no log has", where[found], fault)
+        lost = lost | found
+    return lost
 
 
 def _times_hold(frame: pd.DataFrame, where: np.ndarray, rows: Rows) -> np.ndarray:
     """Which rows stay; repairs start, end and run time in place."""
-    submit, start, end, run = (_column(frame, c) for c in ("submit_s", "start_s", "end_s", "run_s"))
-    infinite = np.isinf(np.stack([submit, start, end, run])).any(axis=0)
-    absent = np.isnan(submit) & ~infinite
-    negative = ~infinite & ~absent & (run < 0)
+    beyond = _beyond(frame, where, rows)
+    submit, start, end, run = (_column(frame, name) for name in _TIMES)
+    absent = np.isnan(submit) & ~beyond
+    negative = ~beyond & ~absent & (run < 0)
     rises = negative & (end >= start)
     lost = negative & ~rises
     run[rises] = (end - start)[rises]
-    reversed_ = ~infinite & ~absent & ~lost & (end < start)
+    reversed_ = ~beyond & ~absent & ~lost & (end < start)
     found = reversed_ & (run >= 0)
     untold = reversed_ & ~found
     end[found] = (start + run)[found]
     end[untold] = np.nan
-    rows.drop("infinite time", where[infinite])
     rows.drop("no submission time", where[absent])
     rows.drop("negative run time", where[lost])
     rows.repair("negative run time, taken from start and end", where[rises])
@@ -247,5 +274,5 @@ def _times_hold(frame: pd.DataFrame, where: np.ndarray, rows: Rows) -> np.ndarra
     for name, values, changed in (("run_s", run, rises), ("end_s", end, reversed_)):
         if changed.any():
             frame[name] = values
-    keep: np.ndarray = ~(infinite | absent | lost)
+    keep: np.ndarray = ~(beyond | absent | lost)
     return keep

@@ -26,6 +26,7 @@ from plancast.predictor.logs.source import (
     epoch_seconds,
     first_bad,
     first_lines,
+    in_turn,
     read_bytes,
 )
 from plancast.predictor.schema import BadLog
@@ -495,17 +496,15 @@ def _jobs(cells: _Cells, timezone: str) -> pd.DataFrame:
     )
 
 
+_FIELD_OF = {"start_s": "Start", "end_s": "End"}
+
+
 def _moments(cells: _Cells, timezone: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Submission, start and end; where the clock was set back, in an order that can be."""
     submit, start, end = (cells.times(name, timezone) for name in ("Submit", "Start", "End"))
-    early, late = start < submit, end < start
-    if early.any():
-        second = cells.times("Start", timezone, first=False)
-        start = np.where(early & (second >= submit), second, start)
-        late = end < start
-    if late.any():
-        second = cells.times("End", timezone, first=False)
-        end = np.where(late & (second >= start), second, end)
+    start, end = in_turn(
+        submit, start, end, lambda name: cells.times(_FIELD_OF[name], timezone, first=False)
+    )
     return submit, start, end
 
 

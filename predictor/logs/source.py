@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +157,14 @@ def epoch_seconds(texts: pd.Series, timezone: str, *, first: bool = True) -> np.
         times = pd.to_datetime(plain, format="ISO8601", errors="coerce", utc=True)
         if local:
             times = _localized(times.dt.tz_localize(None), timezone, first)
-        seconds[rows] = ((times - pd.Timestamp(0, tz="UTC")) / pd.Timedelta("1s")).to_numpy()
+        seconds[rows] = _since_epoch(times)
     return seconds[codes]
+
+
+def _since_epoch(times: pd.Series) -> np.ndarray:
+    """Moments as seconds; microseconds hold the years 1 to 9999, nanoseconds 1678 to 2261."""
+    plain = times.dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
+    return np.where(np.isnat(plain), np.nan, plain.astype("int64") / 1e6)
 
 
 def _localized(times: pd.Series, timezone: str, first: bool) -> Any:
@@ -169,6 +175,29 @@ def _localized(times: pd.Series, timezone: str, first: bool) -> Any:
     except (KeyError, ValueError):
         raise BadLog(f"time zone {timezone!r} is unknown; give one like Europe/Berlin") from None
     return local.dt.tz_convert("UTC")
+
+
+def in_turn(
+    submit: np.ndarray, start: np.ndarray, end: np.ndarray, second: Callable[[str], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Start and end of jobs, in an order that can be where the clock was set back.
+
+    Parameters
+    ----------
+    submit, start, end : ndarray of float64, shape (n,)
+        Each the first of the two moments that a local time may mean.
+    second : callable
+        ``start_s`` or ``end_s`` to the second of them.
+    """
+    early = start < submit
+    if early.any():
+        later = second("start_s")
+        start = np.where(early & (later >= submit), later, start)
+    late = end < start
+    if late.any():
+        later = second("end_s")
+        end = np.where(late & (later >= start), later, end)
+    return start, end
 
 
 def first_bad(bad: Iterable[bool]) -> int | None:

@@ -42,6 +42,7 @@ from plancast.predictor.logs.source import (
     first_bad,
     first_line,
     head,
+    in_turn,
     read_bytes,
 )
 from plancast.predictor.schema import COLUMNS, OUTCOMES, BadLog, canonical, extra_columns, numbers
@@ -368,6 +369,7 @@ def _mapped(
             keep &= ~hit
     frame = pd.DataFrame(index=np.flatnonzero(keep))
     bad: dict[str, tuple[np.ndarray, str]] = {}
+    moments: dict[str, pd.Series] = {}
     for target, source in (mapping.columns | mapping.features).items():
         cells = columns[source][keep]
         cells = cells.where(~cells.isin(mapping.unknown), None)
@@ -379,11 +381,21 @@ def _mapped(
                 text = cells[fault].iloc[0]
                 bad[label] = fault, f"row {row}, column {label}: {text!r} is not {wanted(target)}"
             frame[target] = values
+            if target in TIME_COLUMNS:
+                moments[target] = cells
         elif target == "outcome":
             frame[target] = cells.map(mapping.outcomes).astype(object).fillna("unknown")
         else:
             frame[target] = _extracted(_flat(cells), mapping.extract.get(target))
     _check_epoch(frame, mapping, rows.name)
+    if set(TIME_COLUMNS) <= set(moments):
+        submit, start, end = (frame[name].to_numpy(copy=True) for name in TIME_COLUMNS)
+        frame["start_s"], frame["end_s"] = in_turn(
+            submit,
+            start,
+            end,
+            lambda name: _values(moments[name], name, mapping, name, first=False)[0],
+        )
     for target, constant in mapping.constants.items():
         frame[target] = constant
     frame = frame[~_lost(frame, bad, numbers_of_rows[keep], rows)]
@@ -465,9 +477,12 @@ def _extracted(cells: pd.Series, pattern: str | None) -> pd.Series:
 
 
 def _values(
-    cells: pd.Series, target: str, mapping: ColumnMap, label: str
+    cells: pd.Series, target: str, mapping: ColumnMap, label: str, *, first: bool = True
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """A column of numbers, and which cells are none (None where all are)."""
+    """A column of numbers, and which cells are none (None where all are).
+
+    `first` of the two moments that a local time may mean.
+    """
     quantity = QUANTITY.get(target)
     unit = UNITS[quantity][mapping.units[target]] if quantity and target in mapping.units else 1.0
     scale = mapping.scale.get(target, 1.0)
@@ -483,7 +498,7 @@ def _values(
     blank = texts.astype(str).str.strip().eq("").to_numpy(dtype=bool)
     rest = np.isnan(found) & ~blank & ~texts.astype(str).str.lower().eq("nan").to_numpy(dtype=bool)
     if rest.any() and target in TIME_COLUMNS:
-        found[rest] = epoch_seconds(texts[rest], mapping.timezone)
+        found[rest] = epoch_seconds(texts[rest], mapping.timezone, first=first)
     elif rest.any() and quantity:
         found[rest] = [_read(unit_texts.PARSERS[quantity], text) for text in texts[rest]]
     fine = np.append(~(rest & np.isnan(found)), True)

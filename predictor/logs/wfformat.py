@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from plancast.json_text import json_value
-from plancast.predictor.logs.rows import Rows, finish
+from plancast.predictor.logs.rows import EARLIEST_S, LATEST_S, Rows, finish
 from plancast.predictor.logs.source import decoded, epoch_seconds, head, read_bytes
 from plancast.predictor.schema import BadLog
 
@@ -175,7 +175,7 @@ class _Instance:
         result: dict[str, dict[str, None]] = {task: {} for task in self.tasks}
         for task, facts in self.tasks.items():
             for key in ("parents", "children"):
-                for other in self._list(facts, key, f"task {task!r}"):
+                for other in self._entries(facts, key, f"task {task!r}"):
                     if not isinstance(other, str) or other not in known:
                         self._odd(f"task {task!r}", key, f"names {other!r}, which is no task")
                         continue
@@ -238,7 +238,7 @@ class _Instance:
 
     def _row(self, task: str, facts: dict[str, Any]) -> dict[str, Any]:
         place = f"task {task!r}"
-        run_s = self._number(facts, ("runtimeInSeconds", "runtime"), place)
+        run_s = self._number(facts, ("runtimeInSeconds", "runtime"), place, LATEST_S)
         machines = facts.get("machines", facts.get("machine", ""))
         name = facts.get("category") or _ITS_OWN.sub("", str(facts.get("name", task)))
         return {
@@ -259,12 +259,15 @@ class _Instance:
     def _input_bytes(self, facts: dict[str, Any], place: str) -> float:
         """Bytes of all input files; NaN where no files, or not all of their sizes, are given."""
         if "inputFiles" in facts:
-            names = [str(name) for name in self._list(facts, "inputFiles", place)]
+            given = self._entries(facts, "inputFiles", place)
+            if not isinstance(facts["inputFiles"] or [], list):
+                return math.nan
+            names = [str(name) for name in given]
             return float(sum(self.sizes.get(name, math.nan) for name in dict.fromkeys(names)))
         if "files" not in facts:
             return math.nan
         total = 0.0
-        for file in self._list(facts, "files", place):
+        for file in self._entries(facts, "files", place):
             if not isinstance(file, dict):
                 self._odd(place, "files", f"holds {file!r}, which is no object")
                 return math.nan
@@ -331,14 +334,24 @@ class _Instance:
             raise self._bad(f"{where}: {key} is no list; give it as one")
         return value
 
-    def _number(self, holder: dict[str, Any], keys: tuple[str, ...], place: str) -> float:
+    def _entries(self, holder: Mapping[str, Any], key: str, place: str) -> list[Any]:
+        """A list of a task; none where it is something else, which is told."""
+        value = holder.get(key) or []
+        if isinstance(value, list):
+            return value
+        self._odd(place, key, "is no list")
+        return []
+
+    def _number(
+        self, holder: dict[str, Any], keys: tuple[str, ...], place: str, most: float = 1e300
+    ) -> float:
         """The first of `keys` that is there, as a number of 0 or more; NaN where none is."""
         for key in keys:
             value = holder.get(key)
             if value is None:
                 continue
             known = isinstance(value, int | float) and not isinstance(value, bool)
-            if not known or not 0 <= value < 1e300:
+            if not known or not 0 <= value < most:
                 self._odd(place, key, f"{value!r} is not a number of 0 or more")
                 continue
             return float(value)
@@ -350,7 +363,7 @@ class _Instance:
         if value is None or value == "":
             return math.nan
         seconds = _seconds(value, self.timezone)
-        if not np.isfinite(seconds):
+        if not EARLIEST_S <= seconds <= LATEST_S:
             self._odd(place, key, f"{str(value)!r} is not a time like 2024-05-01T12:00:00Z")
             return math.nan
         return seconds

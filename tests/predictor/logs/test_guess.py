@@ -137,7 +137,7 @@ def test_moments_of_another_unit_are_no_seconds(
     )
     assert read["submit_s"].tolist() == pytest.approx([1.7e9, 1.7e9 + 1, 1.7e9 + 2])
     one = frame.assign(submit_s=[1.7e9, 1.7e9 + 1, 1.7e9 * factor])
-    assert len(read_frame(one, whole)) == 3, "one bad row costs no log"
+    assert len(read_frame(one, whole)) == 2, "one bad row costs no log"
 
 
 def test_lists_in_cells_are_texts(tmp_path: Path) -> None:
