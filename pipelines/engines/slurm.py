@@ -97,6 +97,8 @@ class CommandFailed(Exception):
 
 def run_command(arguments: Sequence[str]) -> str:
     """Run a command of Slurm, with times in seconds since the epoch."""
+    if any("\0" in word for word in arguments):
+        raise Rejected(f"{arguments[0]}: an option has a zero byte, which no argument can hold")
     environ = dict(os.environ)
     environ.pop("SLURM_TIME_FORMAT", None)  # with --json, sacct cannot read its own times by it
     if "--json" not in arguments:

@@ -192,6 +192,10 @@ def own_jobs(
         start_s = None if at is None else at.start_s
         hints = _hinted(wishes.hints, len(found), start_s, nodes, task, now_s)
         arguments = (*_asked(task, charged[task.id], wishes), *hints)
+        if odd := next((word for word in arguments if "\0" in word), None):
+            raise BadRequest(
+                f"{table.source}: task {task.id}: {odd!r}: no option holds a zero byte; take it out"
+            )
         found.append(OwnJob(task, start_s, nodes, arguments, tuple(program(task))))
     return found
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from plancast.pipelines.cli import main
 from plancast.pipelines.engines import slurm as slurm_engine
-from plancast.pipelines.engines.base import Unreachable
+from plancast.pipelines.engines.base import Rejected, Unreachable
 from plancast.pipelines.engines.slurm import CommandFailed
 from plancast.pipelines.inputs.tables import Table, object_table
 from plancast.pipelines.operators.own_jobs import (
@@ -250,6 +250,17 @@ def test_the_script_says_to_sbatch_what_would_be_said_to_it(names: list[str]) ->
     )
     said = done.stderr.decode().split("\0")[:-1]
     assert said == [word for job in jobs for word in job.command({names[0]: "17"})[1:]]
+
+
+@pytest.mark.parametrize("column", ["account", "qos", "requires"])
+def test_an_option_with_a_zero_byte_is_refused_before_anything_is_submitted(column: str) -> None:
+    """The last of a hundred tasks would end in a traceback, with 99 submitted."""
+    site = Site()
+    with pytest.raises(BadRequest, match=r"tasks\.csv: task t: '.*a\\x00b': .* zero byte"):
+        made(site, {"id": "u"}, {"id": "t", column: "a\0b"})
+    assert site.submitted == []
+    with pytest.raises(Rejected, match="zero byte"):  # a master that stays would have died of it
+        slurm_engine.run_command(["true", "--account=a\0b"])
 
 
 def code_of(*arguments: object) -> object:
