@@ -115,7 +115,8 @@ def predict(
     model: Annotated[Path, typer.Option(help="Folder of a trained model.")],
     output: Output,
     cluster: Annotated[
-        Path | None, typer.Option(help="Cluster (YAML): an estimate for each machine class.")
+        Path | None,
+        typer.Option(help="Cluster (YAML): estimates for each machine class, and of what runs."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -125,10 +126,17 @@ def predict(
     """
     from plancast.pipelines.inputs.estimate_files import write_estimates
     from plancast.pipelines.inputs.forecast import forecast_tasks
-    from plancast.pipelines.inputs.user_files import read_cluster
+    from plancast.pipelines.inputs.requests import planning_time_s
+    from plancast.pipelines.inputs.user_files import ClusterFile, read_cluster
 
-    workers = read_cluster(cluster).workers if cluster is not None else ()
-    estimates = forecast_tasks(tasks, model, classes=[w.machine_class for w in workers])
+    machines = ClusterFile(()) if cluster is None else read_cluster(cluster)
+    estimates = forecast_tasks(
+        tasks,
+        model,
+        now_s=None if cluster is None else planning_time_s(tasks, machines) or None,
+        running=machines.running,
+        classes=[worker.machine_class for worker in machines.workers],
+    )
     write_estimates(estimates, output)
     facts = {"written": str(output), "tasks": len(estimates)}
     if json:

@@ -71,7 +71,7 @@ def request_from_files(
     machines = cluster if isinstance(cluster, ClusterFile) else read_cluster(cluster)
     name = tasks.source if isinstance(tasks, Table) else str(tasks)
     known = [run.task.id for run in machines.running] + [end.id for end in machines.finished]
-    now_s = latest_known_s(tasks, machines) if machines.now_s is None else machines.now_s
+    now_s = planning_time_s(tasks, machines)
     pending, asked = read_tasks_and_limits(tasks, now_s=now_s, known=known)
     found = _estimates(tasks, machines, pending, now_s, (model, estimates, choice))
     # A model's forecasts are distributions: a plan is priced over common levels of them.
@@ -166,7 +166,7 @@ def chosen_way(
     from plancast.pipelines.inputs.forecast import known_until_s
 
     machines = cluster if isinstance(cluster, ClusterFile) else read_cluster(cluster)
-    now_s = latest_known_s(tasks, machines) if machines.now_s is None else machines.now_s
+    now_s = planning_time_s(tasks, machines)
     own_clock = now_s < known_until_s(model)
     return read_past_plans(kept).choose(math.inf if own_clock else float(now_s))
 
@@ -178,6 +178,11 @@ def _scenarios(
     if machines.budgets or any(task.modes for task in pending):
         return ()
     return SCENARIOS if choice is None else choice.scenarios
+
+
+def planning_time_s(tasks: Path | Table, machines: ClusterFile) -> int:
+    """The time of planning: the cluster file's ``now_s``, else ``latest_known_s``."""
+    return latest_known_s(tasks, machines) if machines.now_s is None else machines.now_s
 
 
 def latest_known_s(tasks: Path | Table, machines: ClusterFile) -> int:

@@ -160,7 +160,7 @@ class PlanRequest:
             where = f" in its mode {run.mode}" if run.mode else ""
             raise BadRequest(
                 f"running task {run.task.id} has no estimate{where}; "
-                "the planner must know when its resources come free"
+                "the planner must know when its resources come free; give it one"
             )
 
     def _check_form(self, task: Task) -> None:

@@ -185,6 +185,31 @@ def test_plan_and_predict_take_the_classes_of_the_cluster(
     assert set(pd.read_csv(estimates)["machine_class"]) == {"slow", "fast"}
 
 
+def test_estimates_of_a_cluster_are_those_that_a_plan_with_the_model_takes(
+    model_folder: Path, tasks: Path, tmp_path: Path
+) -> None:
+    """Where something runs, ``plan --estimates`` refused what ``predict`` had written."""
+    cluster = write_cluster(tmp_path, "slow", "fast")
+    with cluster.open("a") as file:
+        run = "{id: r, cpus: 1, owner: ann, workers: [w-slow], start_s: 40, requested_s: 900}"
+        file.write(f"\nnow_s: 100\nrunning: [{run}]\n")
+    common = ["--cluster", str(cluster)]
+    estimates, requests = tmp_path / "estimates.json", [tmp_path / "a.json", tmp_path / "b.json"]
+    asked = ["predict", str(tasks), "--model", str(model_folder), *common, "-o", str(estimates)]
+    plain = ["plan", str(tasks), *common, "--solver", "greedy", "--save-request"]
+    for words in (
+        asked,
+        [*plain, str(requests[0]), "--estimates", str(estimates)],
+        [*plain, str(requests[1]), "--model", str(model_folder), "--source", "model"],
+    ):
+        with pytest.raises(SystemExit) as left:
+            main(words)
+        assert left.value.code == 0
+    found = [json.loads(path.read_text())["estimates"] for path in requests]
+    assert found[0] == found[1]
+    assert set(found[0]) >= {"r"}
+
+
 def lotaru(shared_data: Callable[[str], Path]) -> tuple[Any, Any]:
     """Four fifths of the Lotaru tasks to learn from, and the rest."""
     jobs = read_log(
