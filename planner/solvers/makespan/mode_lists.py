@@ -22,11 +22,11 @@ from plancast.planner.solvers.makespan.activity_lists import (
 
 FLIPPED = 0.5
 """Share of neighbours in which an activity takes a random other mode."""
-CHOSEN_ANEW, FLAGGED = 0.2, 2
+CHOSEN_ANEW, FLAGGED = 0.5, 2
 """Share of neighbours in which the modes of so many activities are chosen where they are placed."""
 BACKWARD = 0.5
 """Share of these in which they are where time runs backwards as well."""
-SPREAD, LATE = 1.0, 0.1
+SPREAD, LATE = 1.0, 0.3
 """Weights, beside the makespan, of the mean end and of the sum of what ends too late."""
 WINDOW, PACE = 64, 1.05
 """Lists after which the price of what is beyond a budget changes, and by what factor."""
