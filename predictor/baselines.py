@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -213,55 +214,60 @@ class _Rule(_PointForecaster):
     def update(self, rows: Any) -> None:
         """Fold in jobs that have ended, or that wait or run (without an end)."""
         for job in _jobs(canonical(rows)):
-            self._note(job)
+            self._seen.add(job)
 
     def say(self, known: _Known, job: _Job) -> float:
         """Forecast one job, seconds, from what is known."""
         raise NotImplementedError
 
     def _forget(self) -> None:
-        self._events: list[tuple[float, int, _Job]] = []
-        self._submitted: set[tuple[str, float, str]] = set()
-        self._ended: set[tuple[str, float, str]] = set()
-
-    def _note(self, job: _Job) -> None:
-        self._events += _events_of(job, self._submitted, self._ended)
+        self._seen = _Seen()
 
     def _points(self, jobs: pd.DataFrame, as_of: Floats, *, see_ends: bool) -> Floats:
         rows = _jobs(jobs)
-        events = list(self._events)
-        submitted, ended = self._submitted.copy(), self._ended.copy()
+        seen = self._seen.copy()
         for job in rows:
-            found = job if see_ends else job._replace(end_s=math.nan)
-            events += _events_of(found, submitted, ended)
-        # Stable: at one moment ends (0) come before submissions (1), each in row order.
-        events.sort(key=lambda event: event[:2])
-        points = np.empty(len(rows))
-        known, e = _Known(), 0
+            seen.add(job, see_end=see_ends)
+        # Stable: what comes at one moment is known in row order.
+        seen.submissions.sort(key=attrgetter("submit_s"))
+        seen.ends.sort(key=attrgetter("end_s"))
+        submissions, ends = iter([*seen.submissions, None]), iter([*seen.ends, None])
+        submitted, ended = next(submissions), next(ends)
+        points, known = np.empty(len(rows)), _Known()
         for i in np.argsort(as_of, kind="stable"):
-            while e < len(events) and (
-                events[e][0] < as_of[i] or (events[e][0] == as_of[i] and events[e][1] == 0)
-            ):
-                _, kind, job = events[e]
-                (known.ended if kind == 0 else known.submitted)(job)
-                e += 1
+            while ended is not None and ended.end_s <= as_of[i]:
+                known.ended(ended)
+                ended = next(ends)
+            while submitted is not None and submitted.submit_s < as_of[i]:
+                known.submitted(submitted)
+                submitted = next(submissions)
             points[i] = max(1.0, self.say(known, rows[i]))
         return points
 
 
-def _events_of(
-    job: _Job, submitted: set[tuple[str, float, str]], ended: set[tuple[str, float, str]]
-) -> list[tuple[float, int, _Job]]:
-    """End (0) and submission (1) of a job; a job with an id that is known counts once."""
-    key = (job.job_id, job.submit_s, job.user)
-    events = []
-    if not job.job_id or key not in submitted:
-        events.append((job.submit_s, 1, job))
-        submitted.add(key)
-    if not math.isnan(job.end_s) and (not job.job_id or key not in ended):
-        events.append((job.end_s, 0, job))
-        ended.add(key)
-    return events
+class _Seen:
+    """Jobs that were submitted, and that ended; one with an id that is known counts once."""
+
+    def __init__(self) -> None:
+        self.submissions: list[_Job] = []
+        self.ends: list[_Job] = []
+        self._submitted: set[tuple[str, float, str]] = set()
+        self._ended: set[tuple[str, float, str]] = set()
+
+    def add(self, job: _Job, *, see_end: bool = True) -> None:
+        key = (job.job_id, job.submit_s, job.user)
+        if not job.job_id or key not in self._submitted:
+            self.submissions.append(job)
+            self._submitted.add(key)
+        if see_end and not math.isnan(job.end_s) and (not job.job_id or key not in self._ended):
+            self.ends.append(job)
+            self._ended.add(key)
+
+    def copy(self) -> _Seen:
+        twin = _Seen()
+        twin.submissions, twin.ends = self.submissions.copy(), self.ends.copy()
+        twin._submitted, twin._ended = self._submitted.copy(), self._ended.copy()
+        return twin
 
 
 def _jobs(frame: pd.DataFrame) -> list[_Job]:

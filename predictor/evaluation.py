@@ -271,5 +271,5 @@ def _rule(
     began = time.perf_counter()
     rule = makers[name](levels).fit(seen.iloc[:begin])
     fitted = time.perf_counter()
-    found = rule.forecast_log(seen.iloc[begin:].reset_index(drop=True))
+    found = rule.forecast_log(seen.iloc[begin:])
     return found, fitted - began, time.perf_counter() - fitted

@@ -165,6 +165,8 @@ def walk_forward(
     )
     quantiles = np.full((len(jobs), len(inner)), np.nan)
     quantiles[warm:] = np.exp(corrected)
+    # What remains is forecast from these alone; together they would be the most that is held.
+    del logs, limits, corrected
     predict_s += time.perf_counter() - began
     survivors = forecaster.remaining.replay(
         quantiles,
