@@ -247,7 +247,7 @@ def targets(reports: dict[str, Any]) -> list[tuple[str, bool, str]]:
         each("Features of SDSC-BLUE in 5 s", {"SDSC-BLUE": (took <= 5.0, f"{took:.1f} s")})
     each(
         "Memory at most 2 GB",
-        {n: (r["peak_gb"] <= 2.0, f"{r['peak_gb']:.1f}") for n, r in reports.items()},
+        {n: (r["peak_gb"] <= 2.0, f"{r['peak_gb']:.2f}") for n, r in reports.items()},
     )
     return rows
 
