@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from plancast.pipelines.engines.base import Unreachable
 from plancast.pipelines.engines.slurm import CommandFailed, Run, run_command
 from plancast.pipelines.operators.eta import quantiles_by_model
 from plancast.pipelines.operators.live_queue import LiveJob, LiveQueue
@@ -226,7 +227,7 @@ def priorities_of_site(run: Run = run_command) -> dict[str, tuple[int, int]]:
     """Priority and nice value of every waiting job by id."""
     try:
         text = run(["squeue", "-h", "-a", "-t", "PD", "-o", "%i|%Q|%y|%F"])
-    except CommandFailed as error:
+    except (CommandFailed, Unreachable) as error:
         raise BadRequest(f"slurm-nice: {error}") from None
     found: dict[str, tuple[int, int]] = {}
     for line in text.splitlines():
@@ -238,11 +239,14 @@ def priorities_of_site(run: Run = run_command) -> dict[str, tuple[int, int]]:
 
 def set_nice(values: dict[str, int], run: Run = run_command) -> list[str]:
     """Give jobs their nice values; what Slurm refused, in its own words."""
-    refused = []
+    refused: list[str] = []
     # The last first: no job overtakes one that it is to follow.
-    for name, nice in reversed(values.items()):
+    names = list(reversed(values))
+    for place, name in enumerate(names):
         try:
-            run(["scontrol", "update", f"JobId={name}", f"Nice={nice}"])
+            run(["scontrol", "update", f"JobId={name}", f"Nice={values[name]}"])
+        except Unreachable as error:
+            return [*refused, *(f"job {left}: {error}" for left in names[place:])]
         except CommandFailed as error:
             # A job may have started, and even ended, since the queue was asked for.
             if "already finished" not in str(error):

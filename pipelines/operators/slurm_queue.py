@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from plancast.json_text import json_value
+from plancast.pipelines.engines.base import Unreachable
 from plancast.pipelines.engines.slurm import CommandFailed, Run, run_command
 from plancast.pipelines.engines.slurm_answers import CLOSED_FLAGS
 from plancast.pipelines.inputs.files import read_text
@@ -65,7 +66,7 @@ def queue_of_site(run: Run = run_command) -> LiveQueue:
     texts = {name: _asked(run, *commands) for name, commands in COMMANDS.items()}
     try:
         partitions = run(["scontrol", "show", "partition"])
-    except (CommandFailed, OSError):
+    except (CommandFailed, Unreachable, OSError):
         partitions = ""
     return read_queue(
         texts["queue"], texts["nodes"], partitions, int(time.time()), ("squeue", "sinfo")
@@ -77,11 +78,11 @@ def _asked(run: Run, first: Sequence[str], second: Sequence[str]) -> str:
         text = run(first)
         if text.lstrip().startswith("{"):
             return text
-    except (CommandFailed, OSError):
+    except (CommandFailed, Unreachable, OSError):
         pass
     try:
         return run(second)
-    except CommandFailed as error:
+    except (CommandFailed, Unreachable) as error:
         raise BadRequest(f"--site slurm: {error}") from None
     except OSError:
         raise BadRequest(

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plancast.pipelines.cli import main
+from plancast.pipelines.engines.base import Unreachable
 from plancast.pipelines.engines.slurm import CommandFailed
 from plancast.pipelines.operators import slurm_nice
 from plancast.pipelines.operators.eta import quantiles_by_model
@@ -126,6 +127,20 @@ def test_what_slurm_says_and_refuses() -> None:
     assert slurm_nice.priorities_of_site(site) == {"7": (100, 5), "8": (90, 0)}
     assert slurm_nice.set_nice({"7": 0, "8": 16, "9": 32}, site) == ["job 8: Access denied"]
     assert site.orders == ["scontrol update JobId=7 Nice=0"]
+
+
+def test_a_slurm_that_goes_away_is_told_with_what_was_not_set() -> None:
+    """A traceback would say neither which jobs have their value nor which have not."""
+    site = Site()
+
+    def run(words: Sequence[str]) -> str:
+        if site.orders:
+            raise Unreachable("scontrol: timed out")
+        return site(words)
+
+    left = slurm_nice.set_nice({"5": 0, "6": 16, "7": 32}, run)
+    assert site.orders == ["scontrol update JobId=7 Nice=32"]
+    assert left == ["job 6: scontrol: timed out", "job 5: scontrol: timed out"]
 
 
 def test_nothing_is_set_without_the_flag(
