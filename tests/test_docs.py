@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import runpy
 import shlex
@@ -267,6 +268,31 @@ def test_the_worked_example_prints_what_the_page_shows(
         main(shlex.split(line.removeprefix("$ plancast")))
     assert left.value.code == 0
     assert squeezed(capsys.readouterr().out) == squeezed(shown)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_files_that_a_page_shows_can_be_planned_together(
+    page: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Who copies the tasks and the cluster of a page would be told that one of them is wrong."""
+    named = {
+        info.split()[1]: text
+        for info, text in BLOCK.findall(page.read_text(encoding="utf-8"))
+        if len(info.split()) > 1
+    }
+    clusters = [n for n, text in named.items() if re.search("^workers:", text, re.MULTILINE)]
+    tasks = [n for n in named if re.match(r"(\w+-)?tasks.*\.(csv|json)", n)]
+    monkeypatch.chdir(tmp_path)
+    for name, text in named.items():
+        Path(name).write_text(text, encoding="utf-8")
+    for cluster, task in itertools.product(clusters, tasks):
+        with pytest.raises(SystemExit) as left:
+            main(["plan", task, "--cluster", cluster, "--solver", "greedy"])
+        # 3: tasks without a run time, which such a page gives elsewhere.
+        assert left.value.code in (0, 3), (task, cluster, capsys.readouterr().err)
 
 
 def test_the_example_files_are_the_example_of_the_page() -> None:

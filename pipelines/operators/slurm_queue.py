@@ -23,6 +23,7 @@ from plancast.pipelines.engines.slurm_answers import CLOSED_FLAGS
 from plancast.pipelines.inputs.files import read_text
 from plancast.pipelines.operators.live_queue import NO_LIMIT_S, LiveJob, LiveQueue, Node
 from plancast.planner.model.domain import BadRequest
+from plancast.wording import counted
 
 ACTIVE = frozenset(("RUNNING", "COMPLETING", "SUSPENDED", "CONFIGURING", "STOPPED", "SIGNALING"))
 FREE_TO_START = frozenset(("", "None", "Priority", "Resources", "Cleaning", "Prolog", "(null)"))
@@ -184,7 +185,9 @@ def _columns(text: str, name: str) -> list[Mapping[str, Any]]:
     for number, line in enumerate(lines[1:], start=2):
         cells = line.split("|")
         if len(cells) != len(heads):
-            raise BadRequest(f"{name}, line {number}: has {len(cells)} cells, not {len(heads)}")
+            raise BadRequest(
+                f"{name}, line {number}: has {counted(len(cells), 'cell')}, not {len(heads)}"
+            )
         rows.append({h: c.strip() for h, c in zip(heads, cells, strict=True)})
     return rows
 

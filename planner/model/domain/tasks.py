@@ -15,6 +15,7 @@ from plancast.planner.model.domain.units import (
     check_times,
     require,
 )
+from plancast.wording import counted
 
 MOST_SHARDS = 1_000_000
 """No gang has more pieces."""
@@ -219,8 +220,8 @@ class Task:
             )
         require(
             each is None or workers is None or each * workers >= shards,
-            f"{name}: {shards} shards do not fit on {workers} workers with at most {each} "
-            "on each; raise most_workers or most_per_worker",
+            f"{name}: {shards} shards do not fit on {counted(workers or 0, 'worker')} with at most "
+            f"{each} on each; raise most_workers or most_per_worker",
         )
 
     @property

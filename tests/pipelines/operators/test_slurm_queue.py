@@ -203,7 +203,7 @@ def test_a_site_is_only_asked() -> None:
         ("{", old()[1], "squeue: is no JSON"),
         ('{"nodes": []}', old()[1], "squeue: has no list 'jobs'"),
         ("nothing of it", old()[1], "squeue: is neither JSON nor columns"),
-        ("JOBID|STATE\n1", old()[1], "squeue, line 2: has 1 cells, not 2"),
+        ("JOBID|STATE\n1", old()[1], "squeue, line 2: has 1 cell, not 2"),
         ("NAME|STATE\na|PENDING", old()[1], "has no job_id"),
         (old()[0], '{"nodes": []}', "sinfo: names no node"),
     ],
