@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -35,6 +38,18 @@ QUICK = {**EXECUTORS, "closed": ClosedLoop(scenarios=(0.3, 0.5, 0.9), thoughts=6
 def test_every_executor_is_tried() -> None:
     """A new executor would go untested."""
     assert list(QUICK) == list(EXECUTORS)
+
+
+@pytest.mark.parametrize(
+    "bound", [{"hard_deadlines": True}, {"max_wait_s": 600}, {"max_stretch": 90.0}]
+)
+def test_bounds_that_no_execution_can_promise_are_refused(bound: dict[str, Any]) -> None:
+    """A task that ran longer than forecast would end the comparison with a traceback."""
+    request = batch(5)
+    bounded = replace(request, policy=replace(request.policy, **bound))
+    with pytest.raises(BadRequest, match=f"policy has {next(iter(bound))}, .* leave it out"):
+        truth_of(bounded)
+    assert set(truth_of(request)) == {task.id for task in request.snapshot.pending}
 
 
 @pytest.mark.parametrize("name", QUICK)
