@@ -11,7 +11,7 @@ from plancast.pipelines.cli import main
 from tests.contracts.test_outputs import COMMANDS
 
 BESIDES = {
-    "bench": ["--kind", "rcpsp"],
+    "bench": ["--kind", "cluster"],
     "train": ["-o", "m"],
     "export nextflow-config": ["-o", "c"],
 }
