@@ -277,7 +277,7 @@ def test_the_files_that_a_page_shows_can_be_planned_together(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Who copies the tasks and the cluster of a page would be told that one of them is wrong."""
+    """Who copies the tasks and the cluster of a page would read that one of them is wrong."""
     named = {
         info.split()[1]: text
         for info, text in BLOCK.findall(page.read_text(encoding="utf-8"))

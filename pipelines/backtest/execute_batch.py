@@ -75,12 +75,9 @@ def truth_of(request: PlanRequest) -> Truth:
     """The medians of a request's estimates, taken for the truth. Running tasks end as estimated."""
     request.snapshot.refuse_modes("backtest batches")
     request.snapshot.refuse_counted("backtest batches")
-    policy = request.policy
-    bounds = {"hard_deadlines": policy.hard_deadlines, "max_wait_s": policy.max_wait_s is not None,
-              "max_stretch": policy.max_stretch is not None}  # fmt: skip
-    if asked := [name for name, is_set in bounds.items() if is_set]:
+    if bounds := request.policy.hard_bounds:
         raise BadRequest(
-            f"request {request.request_id}: policy has {asked[0]}, which no execution can promise "
+            f"request {request.request_id}: policy has {bounds[0]}, which no execution can promise "
             "where run times are not as forecast; leave it out, prices say what lateness costs"
         )
     classes = sorted({w.machine_class for w in request.snapshot.workers})

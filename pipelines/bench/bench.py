@@ -215,7 +215,7 @@ def run_bench(
     names = drawn(instances.names, settings)
     kept = kept or {}
     total = len(names) * len(settings.solvers)
-    # What cannot be read is told before hours are spent on the others.
+    # What cannot be read ends the run before hours are spent on the others.
     for name in names:
         if any((name, solver) not in kept for solver in settings.solvers):
             if tell is not None:

@@ -24,7 +24,7 @@ from plancast.pipelines.cli.common import (
     when,
 )
 from plancast.pipelines.inputs.past_plans import Choice
-from plancast.planner.model.domain import TERMS, BadRequest, Plan, Policy
+from plancast.planner.model.domain import TERMS, BadRequest, Plan
 from plancast.planner.model.messages import PlanRequest, PlanResponse, Status
 from plancast.wording import counted
 
@@ -429,7 +429,7 @@ def _print(response: PlanResponse, request: PlanRequest) -> None:
                 f"{report.level:g}, the best of {counted(report.candidates, 'plan')}",
                 soft_wrap=True,
             )
-    if response.plan is None and not response.why and (bounds := _bounds(request.policy)):
+    if response.plan is None and not response.why and (bounds := request.policy.hard_bounds):
         keeps = "keeps" if response.status is Status.INFEASIBLE else "was found that keeps"
         console.print(
             f"no plan {keeps} the policy's {' and '.join(bounds)}; without, "
@@ -438,13 +438,6 @@ def _print(response: PlanResponse, request: PlanRequest) -> None:
         )
     _reasons("not planned", response.unplanned)
     _reasons("no plan because" if response.plan is None else "waiting", _why(response, request))
-
-
-def _bounds(policy: Policy) -> list[str]:
-    """Bounds that a plan must keep, as the policy file names them."""
-    found = ["hard_deadlines"] if policy.hard_deadlines else []
-    found += [] if policy.max_wait_s is None else [f"max_wait_s {policy.max_wait_s}"]
-    return found + ([] if policy.max_stretch is None else [f"max_stretch {policy.max_stretch:g}"])
 
 
 def _why(response: PlanResponse, request: PlanRequest) -> dict[str, str]:

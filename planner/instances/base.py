@@ -102,7 +102,11 @@ class InstanceSet:
 
     def takes(self, file: Path) -> bool:
         """Whether a file at this path is, or would be, read as an instance or a table of costs."""
-        return _is_table(file.name) or in_folder(Path(self.source), self.patterns, file)
+        source = Path(self.source)
+        if _is_table(file.name):
+            is_beside = file.resolve().parent == source.resolve().parent
+            return in_folder(source, ("*",), file) or (not source.is_dir() and is_beside)
+        return in_folder(source, self.patterns, file)
 
 
 def in_folder(path: Path, patterns: Iterable[str], file: Path) -> bool:

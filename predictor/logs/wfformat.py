@@ -335,7 +335,7 @@ class _Instance:
         return value
 
     def _entries(self, holder: Mapping[str, Any], key: str, place: str) -> list[Any]:
-        """A list of a task; none where it is something else, which is told."""
+        """A list of a task; none, and a note, where it is something else."""
         value = holder.get(key) or []
         if isinstance(value, list):
             return value

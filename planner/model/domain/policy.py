@@ -114,4 +114,13 @@ class Policy:
     @property
     def has_hard_bounds(self) -> bool:
         """Whether a plan may be refused for what a task's start or end would be."""
-        return self.hard_deadlines or self.max_wait_s is not None or self.max_stretch is not None
+        return bool(self.hard_bounds)
+
+    @property
+    def hard_bounds(self) -> tuple[str, ...]:
+        """Bounds that a plan must keep, as a policy file names them."""
+        return (
+            *(("hard_deadlines",) if self.hard_deadlines else ()),
+            *(() if self.max_wait_s is None else (f"max_wait_s {self.max_wait_s}",)),
+            *(() if self.max_stretch is None else (f"max_stretch {self.max_stretch:g}",)),
+        )

@@ -268,7 +268,7 @@ def test_a_run_is_written_and_resumed(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("row", [7, {}, {"instance": "i", "solver": "s"}, {"instance": []}])
-def test_a_damaged_row_of_an_earlier_run_is_told(row: object, tmp_path: Path) -> None:
+def test_a_damaged_row_of_an_earlier_run_is_named(row: object, tmp_path: Path) -> None:
     """A run that is resumed would end in a traceback."""
     settings = Settings(("greedy",))
     out = tmp_path / "bench.json"
@@ -277,20 +277,20 @@ def test_a_damaged_row_of_an_earlier_run_is_told(row: object, tmp_path: Path) ->
         kept_rows(out, settings)
 
 
-def test_what_cannot_be_read_is_told_before_any_solver_starts(tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_named_before_any_solver_starts(tmp_path: Path) -> None:
     """The last file of a folder would cost all rows of those before it."""
     for name in ("a", "c"):
         (tmp_path / f"{name}.jsp").write_text((DATA / "shops" / "tiny.jsp").read_text())
     (tmp_path / "b.jsp").write_text("2 3\n0 3\n")
-    told: list[int] = []
+    seen: list[int] = []
     with pytest.raises(BadRequest, match=r", b: tells of 2 jobs.* \(--only leaves it out\)"):
         run_bench(
             read_set(tmp_path, "jsp"),
             Settings(("greedy",)),
-            tell=lambda done, total, text: told.append(done),
+            tell=lambda done, total, text: seen.append(done),
             save=lambda report: pytest.fail("a solver ran"),
         )
-    assert told == [0, 0]
+    assert seen == [0, 0]
 
 
 def test_no_report_lands_among_the_instances(
@@ -306,6 +306,18 @@ def test_no_report_lands_among_the_instances(
         assert left.value.code == 2
         assert "is read for" in capsys.readouterr().err
         assert len(list(folder.rglob("*.js*"))) == 1
+
+
+def test_no_report_lands_on_a_table_of_costs(tmp_path: Path) -> None:
+    """Best known costs of a set would be lost; elsewhere a file may be called like one."""
+    file = tmp_path / "set" / "a.jsp"
+    file.parent.mkdir()
+    file.write_text((DATA / "shops" / "tiny.jsp").read_text())
+    for source in (file, file.parent):
+        instances = read_set(source, "jsp")
+        assert instances.takes(file.parent / "best_known.json")
+        assert not instances.takes(tmp_path / "best_known.json")
+        assert instances.takes(file.parent / "sub" / "bks.json") == source.is_dir()
 
 
 def test_files_of_one_name_are_instances_each(tmp_path: Path) -> None:
