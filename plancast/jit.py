@@ -30,6 +30,7 @@ from typing import Any
 
 import numba
 from numba.core import config
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 from plancast import jit_compiler
 from plancast.jit_compiler import EntryCompiler, PartCompiler, compiled
@@ -177,10 +178,11 @@ class _Kernel(_Inner):
     def __init__(self, function: Callable[..., Any], kernels: Kernels) -> None:
         super().__init__(function)
         self.kernels = kernels
+        entry = type("_Entry", (EntryCompiler,), {"kernel": self})
+        self.compiled = compiled(function, entry)
         with kernels.caching():
-            keep = kernels.cache_folder() is not None
-            entry = type("_Entry", (EntryCompiler,), {"kernel": self})
-            self.compiled = compiled(function, entry, cache=keep)
+            if kernels.cache_folder() is not None:
+                self.compiled._cache = _Cache(function)
 
     def __call__(self, *args: Any) -> Any:
         return self.compiled(*args)
@@ -199,6 +201,34 @@ class Brief(_Kernel):
 def _numbers(args: tuple[Any, ...]) -> int:
     """How many numbers the arrays among some arguments hold."""
     return sum(_numbers(a) if isinstance(a, tuple) else getattr(a, "size", 1) for a in args)
+
+
+class _Files(IndexDataCacheFile):
+    """Machine code of one kernel: a file for each signature, named by it and by the machine.
+
+    numba numbers them. Of two processes that compile at once, one could write its code where an
+    index says that the other's is: a kernel would take integers for floats, and might never end.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        self._save_data(self._name(key), data)
+
+    def load(self, key: Any) -> Any:
+        try:
+            return self._load_data(self._name(key))
+        except FileNotFoundError:
+            return None
+
+    def _name(self, key: Any) -> str:
+        named = hashlib.sha256(repr((self._source_stamp, key)).encode()).hexdigest()
+        return self._data_name(int(named[:16], 16))
+
+
+class _Cache(FunctionCache):
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        stamp = self._impl.locator.get_source_stamp()
+        self._cache_file: Any = _Files(self.cache_path, self._impl.filename_base, stamp)
 
 
 class _Locator:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -62,11 +63,13 @@ def write_helper(package: Path, factor: int) -> None:
     (package / "helper.py").write_text(HELPER.format(package="planner", factor=factor))
 
 
-def run(root: Path, code: str = ASK, **environ: str) -> subprocess.CompletedProcess[str]:
+def run(
+    root: Path, code: str = ASK, *args: str, **environ: str
+) -> subprocess.CompletedProcess[str]:
     """Run Python in a fresh process that finds the toy package."""
     clean = {k: v for k, v in os.environ.items() if k not in (jit.NOTED, "NUMBA_CACHE_DIR")}
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], cwd=root, check=True, text=True,
+        [sys.executable, "-c", textwrap.dedent(code), *args], cwd=root, check=True, text=True,
         capture_output=True, env={**clean, "PYTHONPATH": f"{root}{os.pathsep}{ROOT}", **environ},
     )  # fmt: skip
 
@@ -98,6 +101,43 @@ def test_a_changed_record_in_another_file_is_seen(toy: Path, tmp_path: Path) -> 
     assert run(toy, ask, NUMBA_CACHE_DIR=cache).stdout == "1\n"
     record.write_text(text.format("second", "first"))
     assert run(toy, ask, NUMBA_CACHE_DIR=cache).stdout == "2\n"
+
+
+AT_ONCE = """
+import os, sys, time
+from pathlib import Path
+from planner.caller import called
+
+def wait(name):
+    while not Path(name).exists():
+        time.sleep(0.01)
+
+def replace(source, target, real=os.replace):
+    global written
+    written += 1
+    if sys.argv[1] == "first":
+        Path("first-writes").touch()
+        wait("second-wrote")
+    else:
+        wait("first-writes" if written == 1 else "first-ended")
+    real(source, target)
+    if sys.argv[1] == "second":
+        Path("second-wrote").touch()
+
+written, os.replace = 0, replace
+called(10 if sys.argv[1] == "first" else 10.5)
+Path(sys.argv[1] + "-ended").touch()
+"""
+
+
+def test_processes_that_compile_at_once_keep_their_code_apart(toy: Path, tmp_path: Path) -> None:
+    """A kernel would run with arguments of other types than it was compiled for."""
+    environ = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    with ThreadPoolExecutor() as pool:
+        both = [pool.submit(run, toy, AT_ONCE, name, **environ) for name in ("first", "second")]
+    assert all(one.result().returncode == 0 for one in both)
+    found = run(toy, ASK.replace("called(10)", "called(10), called(10.5)"), **environ)
+    assert found.stdout == "101 106.0 2\n"
 
 
 def test_without_a_safe_folder_nothing_is_kept_and_one_line_says_so(
@@ -351,7 +391,7 @@ def test_what_kernels_call_is_compiled_once_and_kept_with_them(toy: Path, tmp_pa
     """
     found = run(toy, code, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
     assert found.stdout == "32 8 1 True\n"
-    (kept,) = (tmp_path / "cache").rglob("*.nbi")
+    (kept,) = (tmp_path / "cache").rglob("*.nbc")
     assert kept.name.startswith("parts.fifth")
 
 
