@@ -105,7 +105,7 @@ class PbsReader:
                 others[f"records: {_OTHERS.get(match[2], match[2])}"] += 1
             else:
                 try:
-                    found.append(_job(match[1], match[3], _values(match[4]), timezone))
+                    found.append(_job(match[1], match[3], _values(match[4]), timezone, rows))
                     places.append(place)
                 except ValueError as error:
                     unread.append((place, f"{place}: {error}"))
@@ -155,7 +155,9 @@ def _values(text: str) -> dict[str, str]:
     return result
 
 
-def _job(stamp: str, job_id: str, values: dict[str, str], timezone: str) -> dict[str, Any]:
+def _job(
+    stamp: str, job_id: str, values: dict[str, str], timezone: str, rows: Rows
+) -> dict[str, Any]:
     def read(key: str, parse: Any) -> float:
         text = values.get(key, "")
         if text in ("", "UNLIMITED", "unlimited"):
@@ -170,7 +172,7 @@ def _job(stamp: str, job_id: str, values: dict[str, str], timezone: str) -> dict
     if math.isnan(end_s):
         month, day, year, clock = re.split(r"[/ ]", stamp)
         local = pd.Series([f"{year}-{month}-{day}T{clock}"], dtype=object)
-        end_s = float(epoch_seconds(local, timezone)[0])
+        end_s = float(epoch_seconds(local, timezone, rows=rows)[0])
     start_s = read("start", _number)
     run_s = read("resources_used.walltime", units.duration_s)
     requested_s = read("Resource_List.walltime", units.duration_s)

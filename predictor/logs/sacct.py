@@ -335,7 +335,9 @@ class _Cells:
         texts = self.table[field].str.strip()
         known = ~texts.str.lower().isin(_NO_TIME).to_numpy(dtype=bool)
         seconds = np.full(len(texts), np.nan)
-        seconds[known] = epoch_seconds(texts[known], timezone, first=first)
+        seconds[known] = epoch_seconds(
+            texts[known], timezone, first=first, rows=self.rows if first else None
+        )
         bad = known & np.isnan(seconds)
         row = first_bad(bad)
         if row is not None and first:

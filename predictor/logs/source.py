@@ -118,7 +118,9 @@ STRANGE = r"[Zz+]|[T ].*-"
 """An offset from UTC at the end of a time, and what a local time has nowhere."""
 
 
-def epoch_seconds(texts: pd.Series, timezone: str, *, first: bool = True) -> np.ndarray:
+def epoch_seconds(
+    texts: pd.Series, timezone: str, *, first: bool = True, rows: Rows | None = None
+) -> np.ndarray:
     """ISO timestamps or epoch seconds as seconds since the epoch.
 
     Parameters
@@ -129,6 +131,8 @@ def epoch_seconds(texts: pd.Series, timezone: str, *, first: bool = True) -> np.
         IANA name, such as ``Europe/Stockholm``.
     first : bool
         Which of the two is meant in the hour that comes twice when summer time ends.
+    rows : Rows, optional
+        The account of the reading, which then names times in an hour that does not exist.
 
     Returns
     -------
@@ -149,15 +153,19 @@ def epoch_seconds(texts: pd.Series, timezone: str, *, first: bool = True) -> np.
     seconds = np.array(pd.to_numeric(names, errors="coerce").to_numpy(dtype="float64"))
     is_text = np.isnan(seconds)
     has_offset = names.astype(str).str.contains(OFFSET).to_numpy(dtype=bool)
-    for rows, local in ((is_text & has_offset, False), (is_text & ~has_offset, True)):
-        if not rows.any():
+    for chosen, local in ((is_text & has_offset, False), (is_text & ~has_offset, True)):
+        if not chosen.any():
             continue
         # What has an offset after all, of another form, is no time: its column may have several.
-        plain = names[rows].mask(names[rows].astype(str).str.contains(STRANGE) & local)
+        plain = names[chosen].mask(names[chosen].astype(str).str.contains(STRANGE) & local)
         times = pd.to_datetime(plain, format="ISO8601", errors="coerce", utc=True)
         if local:
-            times = _localized(times.dt.tz_localize(None), timezone, first)
-        seconds[rows] = _since_epoch(times)
+            asked = times.dt.tz_localize(None)
+            times = _localized(asked, timezone, first)
+            if rows is not None:
+                moved = times.dt.tz_convert(timezone).dt.tz_localize(None) > asked
+                rows.skipped_hour(timezone, plain[moved])
+        seconds[chosen] = _since_epoch(times)
     return seconds[codes]
 
 

@@ -375,7 +375,7 @@ def _mapped(
         cells = cells.where(~cells.isin(mapping.unknown), None)
         label = source if source == target else f"{source} ({target})"
         if target in QUANTITY or target.startswith("num_"):
-            values, fault = _values(cells, target, mapping, label)
+            values, fault = _values(cells, target, mapping, label, rows=rows)
             if fault is not None:
                 row = numbers_of_rows[keep][first_bad(fault) or 0]
                 text = cells[fault].iloc[0]
@@ -477,7 +477,13 @@ def _extracted(cells: pd.Series, pattern: str | None) -> pd.Series:
 
 
 def _values(
-    cells: pd.Series, target: str, mapping: ColumnMap, label: str, *, first: bool = True
+    cells: pd.Series,
+    target: str,
+    mapping: ColumnMap,
+    label: str,
+    *,
+    first: bool = True,
+    rows: Rows | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """A column of numbers, and which cells are none (None where all are).
 
@@ -498,7 +504,7 @@ def _values(
     blank = texts.astype(str).str.strip().eq("").to_numpy(dtype=bool)
     rest = np.isnan(found) & ~blank & ~texts.astype(str).str.lower().eq("nan").to_numpy(dtype=bool)
     if rest.any() and target in TIME_COLUMNS:
-        found[rest] = epoch_seconds(texts[rest], mapping.timezone, first=first)
+        found[rest] = epoch_seconds(texts[rest], mapping.timezone, first=first, rows=rows)
     elif rest.any() and quantity:
         found[rest] = [_read(unit_texts.PARSERS[quantity], text) for text in texts[rest]]
     fine = np.append(~(rest & np.isnan(found)), True)

@@ -231,7 +231,7 @@ class _Instance:
         the origin of all others, so the next best is taken: the instance's creation.
         """
         for holder, key in ((self.execution, "executedAt"), (self.content, "createdAt")):
-            seconds = _seconds(holder.get(key), self.timezone)
+            seconds = _seconds(holder.get(key), self.timezone, self.rows)
             if np.isfinite(seconds):
                 return seconds
         return 0.0
@@ -362,16 +362,16 @@ class _Instance:
         value = holder.get(key)
         if value is None or value == "":
             return math.nan
-        seconds = _seconds(value, self.timezone)
+        seconds = _seconds(value, self.timezone, self.rows)
         if not EARLIEST_S <= seconds <= LATEST_S:
             self._odd(place, key, f"{str(value)!r} is not a time like 2024-05-01T12:00:00Z")
             return math.nan
         return seconds
 
 
-def _seconds(value: Any, timezone: str) -> float:
+def _seconds(value: Any, timezone: str, rows: Rows) -> float:
     """A time as seconds since the epoch, NaN where it is none."""
-    return float(epoch_seconds(pd.Series([str(value)], dtype=object), timezone)[0])
+    return float(epoch_seconds(pd.Series([str(value)], dtype=object), timezone, rows=rows)[0])
 
 
 def _cores(machine: Any) -> int:

@@ -246,6 +246,20 @@ def test_local_times_follow_the_cluster_s_zone(tmp_path: Path, text: str, utc: s
     assert frame["submit_s"].tolist() == [pd.Timestamp(utc).timestamp()]
 
 
+def test_an_hour_that_the_zone_leaves_out_is_noted(tmp_path: Path) -> None:
+    """A wrong zone would move every job by hours, and nobody would hear of it."""
+    night = "2024-03-31T02:30:00"
+    text = f"JobID|Submit|Start|End|State\n1|{night}|{night}|2024-03-31T04:00:00|COMPLETED\n"
+    table = f"job_id,submit_s,start_s,end_s\n1,{night},{night},2024-03-31T04:00:00\n"
+    for name, content in (("x.txt", text), ("x.csv", table)):
+        (tmp_path / name).write_text(content)
+        for zone, count in (("Europe/Stockholm", 1), ("UTC", 0)):
+            notes = read_log(tmp_path / name, timezone=zone).attrs["notes"]
+            found = [note for note in notes if "leaves out" in note]
+            assert len(found) == count
+            assert all(f"1 time is in an hour that {zone} leaves out" in note for note in found)
+
+
 @pytest.mark.parametrize(
     ("cells", "column", "value"),
     [
