@@ -63,7 +63,8 @@ class Rows:
     strict: bool = False
     skipped: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    _skipped_hours: dict[str, set[str]] = field(default_factory=dict)
+    in_skipped_hour: set[tuple[str, str]] = field(default_factory=set)
+    """Time zones and times in the hour that they leave out when summer time begins."""
     _dropped: dict[str, _Kind] = field(default_factory=dict)
     _repaired: dict[str, _Kind] = field(default_factory=dict)
     _fault: str = ""
@@ -80,10 +81,6 @@ class Rows:
     def note(self, text: str) -> None:
         """Say something of the log as a whole."""
         self.notes.append(text)
-
-    def skipped_hour(self, timezone: str, texts: Iterable[str]) -> None:
-        """Name times in the hour that is left out when summer time begins."""
-        self._skipped_hours.setdefault(timezone, set()).update(texts)
 
     def drop(self, reason: str, places: Iterable[Any], fault: str = "") -> None:
         """Count bad rows that are left out.
@@ -152,13 +149,13 @@ class Rows:
     def attrs(self) -> dict[str, Any]:
         """``dropped`` and ``repaired`` (rows by reason) and ``notes`` (sentences), as JSON."""
         notes = list(self.notes)
-        for timezone, texts in self._skipped_hours.items():
-            if texts:
-                times = "time is" if len(texts) == 1 else "times are"
-                notes.append(
-                    f"{len(texts):,} {times} in an hour that {timezone} leaves out, such as "
-                    f"{min(texts)}, and taken as its end: is --timezone right?"
-                )
+        if count := len(self.in_skipped_hour):
+            timezone, first = min(self.in_skipped_hour)
+            times = "time is" if count == 1 else "times are"
+            notes.append(
+                f"{count:,} {times} in an hour that {timezone} leaves out, such as {first}, and "
+                "taken as its end: is --timezone right?"
+            )
         for kinds, what in ((self._dropped, "left out"), (self._repaired, "repaired")):
             for reason, kind in kinds.items():
                 more = ", ..." if kind.count > len(kind.first) else ""

@@ -163,8 +163,8 @@ def epoch_seconds(
             asked = times.dt.tz_localize(None)
             times = _localized(asked, timezone, first)
             if rows is not None:
-                moved = times.dt.tz_convert(timezone).dt.tz_localize(None) > asked
-                rows.skipped_hour(timezone, plain[moved])
+                moved = plain[times.dt.tz_convert(timezone).dt.tz_localize(None) > asked]
+                rows.in_skipped_hour.update((timezone, text) for text in moved)
         seconds[chosen] = _since_epoch(times)
     return seconds[codes]
 

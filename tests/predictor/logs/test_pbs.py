@@ -45,3 +45,13 @@ def test_a_quote_that_is_not_closed_is_text(tmp_path: Path) -> None:
     """One quotation mark in a name would swallow the fields behind it."""
     job = read(tmp_path, 'account="phys queue=long project="x y"')
     assert (job["queue"], job["group"], job["run_s"]) == ("long", '"phys', 10_800)
+
+
+def test_an_end_in_an_hour_that_the_zone_leaves_out_is_noted(tmp_path: Path) -> None:
+    """A wrong zone would move the end of every job that has it in the record's stamp alone."""
+    path = tmp_path / "log.pbs"
+    record = RECORD.format("").replace("03/01/2024 14:01:00", "03/31/2024 02:30:00")
+    path.write_text(record.replace("end=1709290860 ", ""))
+    (note,) = read_log(path, timezone="Europe/Berlin").attrs["notes"]
+    assert note.startswith("1 time is in an hour that Europe/Berlin leaves out")
+    assert read_log(path).attrs["notes"] == []

@@ -99,6 +99,18 @@ def test_an_odd_time_of_the_workflow_moves_only_the_origin(
     assert (jobs["submit_s"] - origin).tolist() == [0, 8.25, 8.25, 69.75]
 
 
+def test_a_start_in_an_hour_that_the_zone_leaves_out_is_noted(tmp_path: Path) -> None:
+    """A wrong zone would move the workflow, and nobody would hear of it."""
+
+    def put(content: Any) -> None:
+        content["workflow"]["execution"]["executedAt"] = "2024-03-31T02:30:00"
+
+    path = changed(tmp_path, put)
+    for zone, count in (("Europe/Berlin", 1), ("UTC", 0)):
+        notes = read_log(path, timezone=zone).attrs["notes"]
+        assert sum(f"in an hour that {zone} leaves out" in note for note in notes) == count
+
+
 def test_the_oldest_form_is_read(tmp_path: Path) -> None:
     """The many instances of versions 1.0 to 1.3 would be refused."""
 
