@@ -435,6 +435,9 @@ def test_a_target_is_met_only_by_rows_that_meet_it() -> None:
     missed = {**slower, "gap": 0.015}
     again = {text: verdict for text, verdict, _ in targets({"jsp": [row, missed]})}
     assert again["Job shops at 10 s: at most half of PyJobShop's mean gap, or 0"] is False
+    beside = {"rg300": [nearer, slower, {**row, "instance": "b", "gap": 0.105}]}
+    assert "\n\nOn the 1 that all ran on: auto +0.50%, pyjobshop +3.00%.\n" in page(beside)
+    assert "that all ran on" not in page({"jsp": [row, slower]})
     text = page({"rg300": [nearer]})
     assert "| yes, on these | mean gap 0.50% (1 of 24 instances) |" in text
     assert "1 of 1 rows were made by another state of the code" in text
