@@ -152,6 +152,51 @@ def test_rules_are_guarded_and_groups_are_one_job() -> None:
     assert plugin.members_of(SimpleNamespace(jobs=lambda: [single])) == [single]
 
 
+def test_a_group_has_the_longest_chain_of_its_jobs() -> None:
+    """A ready group would come last, as if nothing waited for it."""
+    first, second = Job("1", "a", 1.0), Job("2", "b", 1.0)
+    second.parents = [first]
+    group = SimpleNamespace(
+        jobs=[first, second], priority=0, scheduler_resources={"_cores": 1}, input=[], output=[]
+    )
+    behind = Job("3", "long", 90.0, [second])
+    alone = Job("4", "short", 50.0)
+    scheduler = scheduler_of(Dag([first, second, behind, alone]), [0.0])
+    for rule, seconds in (("a", 1.0), ("b", 1.0), ("long", 90.0), ("short", 50.0), ("a+b", 1.0)):
+        scheduler.records.learn(rule, seconds)
+    remaining = [first, second, behind, alone]  # single jobs, as Snakemake names them
+    chosen = scheduler.select_jobs([alone, group], remaining, {"_cores": 1, "_job_count": 9}, {})
+    assert chosen == [group]
+
+
+def test_priorities_may_be_fractions_or_huge() -> None:
+    """A priority of 0.9 would count as one of 0.5, and one of 10**20 end the plugin's part."""
+    jobs = [Job(f"{k}", "a", 1.0) for k in range(3)]
+    for order in ((0.2, 0.9, 0.5), (1, 10**20, 2**62)):
+        for job, priority in zip(jobs, order, strict=True):
+            job.priority = priority  # type: ignore[assignment]
+        scheduler = scheduler_of(Dag(jobs), [0.0])
+        chosen = scheduler.select_jobs(jobs, jobs, {"_cores": 2, "_job_count": 9}, {})
+        assert [job.name for job in chosen] == ["1", "2"]
+
+
+def test_a_folder_that_cannot_be_written_costs_no_order(tmp_path: Path) -> None:
+    """From the first full disk on Snakemake's greedy scheduler would select all jobs."""
+    said: list[str] = []
+    (tmp_path / "file").write_text("")
+    jobs = [Job(f"{k}", "a", 1.0) for k in range(3)]
+    dag, clock = Dag(jobs), [0.0]
+    scheduler = scheduler_of(dag, clock, records=str(tmp_path / "file" / "rules.json"))
+    scheduler.logger, scheduler.saved_s = SimpleNamespace(warning=said.append), 0.0
+    for _ in range(3):
+        scheduler.records.learn("a", 3.0)
+        clock[0] += 60.0
+        assert scheduler.select_jobs(jobs, jobs, {"_cores": 1, "_job_count": 9}, {}) == [jobs[0]]
+    assert len(said) == 1
+    assert "not kept for later runs" in said[0]
+    assert "file" in said[0]
+
+
 def test_what_was_learned_is_kept(tmp_path: Path) -> None:
     """Every run would start from nothing, or end at a damaged file."""
     path = tmp_path / "deep" / "rules.json"
@@ -164,13 +209,21 @@ def test_what_was_learned_is_kept(tmp_path: Path) -> None:
     assert again.rules == kept.rules
     assert again.rules["map"]["mean_s"] == 15.0
     assert again.seconds_of(["map", "new"]).tolist() == [15.0, 15.0]
-    for text in ("{", "[]", '{"rules": {"map": {"runs": -1}}}', '{"rules": 3}'):
+    huge = '{"rules": {"map": {"runs": 1' + "0" * 400 + "}}}"
+    deep = "[" * 100_000
+    for text in ("{", "[]", '{"rules": {"map": {"runs": -1}}}', '{"rules": 3}', huge, deep):
         path.write_text(text)
         assert records.Records(path).rules == {}
     written = tmp_path / "b.tsv"
     written.write_text("s\th:m:s\tmax_rss\n2.0\t0:00:02\t50\n4.0\t0:00:04\t-\n")
     _, seconds, peak = records.benchmark_of(SimpleNamespace(benchmark=str(written)))
     assert (seconds, peak) == (3.0, 50.0)
+    lines = tmp_path / "b.jsonl"  # as Snakemake writes where the file's name ends so
+    lines.write_text('{"max_rss": 50.5, "s": 2.0}\n{"max_rss": "-", "s": 4.0}\n')
+    assert records.benchmark_of(SimpleNamespace(benchmark=str(lines)))[1:] == (3.0, 50.5)
+    for text in (deep, "[1]\n", '{"s": "fast"}\n', f'{{"s": 1{"0" * 400}}}\n', ""):
+        lines.write_text(text)
+        assert records.benchmark_of(SimpleNamespace(benchmark=str(lines))) is None
     assert records.benchmark_of(SimpleNamespace(benchmark=str(tmp_path / "none"))) is None
 
 

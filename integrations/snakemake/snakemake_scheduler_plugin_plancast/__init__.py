@@ -36,12 +36,12 @@ class Scheduler(SchedulerBase):
     def __post_init__(self) -> None:
         settings = self.settings if isinstance(self.settings, SchedulerSettings) else None
         settings = settings or SchedulerSettings()
-        self.seconds = settings.seconds or 5.0
+        self.seconds = 5.0 if settings.seconds is None else settings.seconds
         self.records = Records(Path(settings.records) if settings.records else None)
         self.graph = Graph()
         self.running: dict[int, float] = {}
         self.saved_s = self.clock()
-        self.said = False
+        self.said = self.said_unsaved = False
         atexit.register(self.close)
 
     def dag_updated(self) -> None:
@@ -77,8 +77,7 @@ class Scheduler(SchedulerBase):
         except Exception as fault:
             if not self.said:
                 said = "out of time" if isinstance(fault, OutOfTime) else repr(fault)
-                logger = self.logger or logging.getLogger(__name__)
-                logger.warning(f"plancast: {said}; Snakemake's greedy scheduler selects instead")
+                self._warn(f"{said}; Snakemake's greedy scheduler selects instead")
                 self.said = True
             return None
 
@@ -89,7 +88,7 @@ class Scheduler(SchedulerBase):
             for place in self.graph.unread():
                 if all(self.dag.finished(member) for member in members_of(self.graph.jobs[place])):
                     self._read_benchmark(place)
-            self.records.save()
+            self._save()
         except Exception:
             self.said = True
 
@@ -108,7 +107,11 @@ class Scheduler(SchedulerBase):
         rule = np.array(graph.rule, np.int64)[ready]
         slopes, means = self.records.slopes_of(graph.rules)
         # Of a ready job the size of its inputs is known; of later ones it is not.
-        ranks = graph.ranks(self.records.seconds_of(graph.rules))[ready]
+        every = graph.ranks(self.records.seconds_of(graph.rules))
+        # What waits for a group waits for one of its jobs.
+        ranks = every[ready]
+        for at in np.flatnonzero(np.isin(ready, list(graph.members))).tolist():
+            ranks[at] = every[graph.places_of(int(ready[at]))].max()
         ranks = ranks + slopes[rule] * (size - means[rule])
         free = {name: amount for name, amount in available.items() if isinstance(amount, int)}
         chosen: list[Any] = []
@@ -126,9 +129,21 @@ class Scheduler(SchedulerBase):
         for job in chosen:
             self.running[graph.place_of(job)] = now
         if now > self.saved_s + SAVE_EVERY_S:
-            self.records.save()
+            self._save()
             self.saved_s = now
         return chosen
+
+    def _save(self) -> None:
+        """Keep what was learned; a folder that cannot be written is no reason to select worse."""
+        try:
+            self.records.save()
+        except OSError as fault:
+            if not self.said_unsaved:
+                self._warn(f"run times of rules are not kept for later runs: {fault}")
+                self.said_unsaved = True
+
+    def _warn(self, text: str) -> None:
+        (self.logger or logging.getLogger(__name__)).warning(f"plancast: {text}")
 
     def _sizes(self, ready: NDArray[np.int64], sizes: Mapping[Any, int | None]) -> Floats:
         """Bytes of inputs of ready jobs, looked up once a job, shape (n,)."""
@@ -143,19 +158,28 @@ class Scheduler(SchedulerBase):
         """Take new jobs and what they depend on into the graph."""
         graph = self.graph
         fresh = graph.unseen(jobs)
+        groups = [job for job in fresh if members_of(job) != [job]]
+        # Groups last: one whose jobs are forgotten is forgotten, too.
+        single = {id(m): m for job in groups for m in graph.unseen(members_of(job))}
+        single |= {id(job): job for job in fresh}
+        for job in groups:
+            del single[id(job)]
+        fresh = [*single.values(), *groups]
         connected = 0
         try:
             for number, job in enumerate(fresh):
                 self._in_time(number, until)
-                place = graph.add(job, rule_of(job), int(job.priority), amounts_of(job, None))
+                place = graph.add(job, rule_of(job), float(job.priority), amounts_of(job, None))
+                if number >= len(single):
+                    graph.members[place] = members_of(job)
                 if self.records.wants(graph.rules[graph.rule[place]]):
                     self._read_benchmark(place)
-            for job in fresh:
+            for job in single.values():
                 self._in_time(connected, until)
-                for member in members_of(job):
-                    for parent in self.dag.job_dependencies(member):
-                        graph.connect(parent, job)
+                for parent in self.dag.job_dependencies(job):
+                    graph.connect(parent, job)
                 connected += 1
+            connected = len(fresh)
         finally:
             # They are new again where what they wait for is not known.
             graph.forget(fresh[connected:])
@@ -171,7 +195,8 @@ class Scheduler(SchedulerBase):
             job = self.graph.jobs[place]
             if all(self.dag.finished(member) for member in members_of(job)):
                 began = self.running.pop(place)
-                if not self._read_benchmark(place):
+                read = [self._read_benchmark(one) for one in self.graph.places_of(place)]
+                if not any(read):
                     ended = written_s(job, began, now)
                     if ended is None and not by_outputs:
                         ended = now

@@ -24,9 +24,10 @@ class Graph:
         self.jobs: list[Any] = []
         self.rules: list[str] = []
         self.rule: list[int] = []
-        self.priority: list[int] = []
+        self.priority: list[float] = []
         self.benchmarks: dict[int, float] = {}
         self.size: list[float] = []
+        self.members: dict[int, list[Any]] = {}
         self._places: dict[int, int] = {}
         self._rule_numbers: dict[str, int] = {}
         self._kinds: dict[tuple[tuple[str, int], ...], int] = {}
@@ -51,7 +52,7 @@ class Graph:
         """The place of a job that was seen."""
         return self._places[id(job)]
 
-    def add(self, job: Any, rule: str, priority: int, amounts: Mapping[str, int]) -> int:
+    def add(self, job: Any, rule: str, priority: float, amounts: Mapping[str, int]) -> int:
         """Take a job in; its place."""
         place = len(self.jobs)
         self._places[id(job)] = place
@@ -88,6 +89,11 @@ class Graph:
     def _kind_of(self, amounts: Mapping[str, int]) -> int:
         key = tuple(sorted((name, amount) for name, amount in amounts.items() if amount))
         return self._kinds.setdefault(key, len(self._kinds))
+
+    def places_of(self, place: int) -> list[int]:
+        """The places of a group's single jobs; of any other job its own."""
+        members = self.members.get(place)
+        return [place] if members is None else [self.place_of(member) for member in members]
 
     # -- ranks ---------------------------------------------------------------------------
 
@@ -158,7 +164,7 @@ class Graph:
         -----
         `free` may shrink while this runs: a kind of job that no longer fits is given up.
         """
-        priority = np.array(self.priority, np.int64)[ready]
+        priority = np.array(self.priority, np.float64)[ready]
         kind = np.array(self._kind, np.int64)[ready]
         wanted = list(self._kinds)
         heads = []
@@ -179,7 +185,7 @@ class Graph:
                 heapq.heappush(heads, (key, number, at + 1, keys))
 
     @staticmethod
-    def _key(at: int, priority: Ints, ranks: Floats, size: Floats) -> tuple[float, ...]:
+    def _key(at: int, priority: Floats, ranks: Floats, size: Floats) -> tuple[float, ...]:
         return -float(priority[at]), -float(ranks[at]), -float(size[at]), float(at)
 
 

@@ -28,6 +28,9 @@ inputs, and the covariance of bytes and seconds and the variance of bytes."""
 LINE_RUNS = 4
 """Runs of a rule before its run time is taken to depend on the size of its inputs."""
 
+NO_JSON = (ValueError, OverflowError, RecursionError)
+"""What a text raises that is no JSON, nests too deep or has an integer beyond every float."""
+
 CHANGE = 0.05
 """A mean that moved by less leaves ranks as they are: new ranks cost time at 100,000 jobs."""
 
@@ -48,7 +51,7 @@ class Records:
         self._changed = False
         if path is not None:
             # A damaged file teaches nothing; it is written anew.
-            with contextlib.suppress(OSError, ValueError, AttributeError, KeyError, TypeError):
+            with contextlib.suppress(OSError, AttributeError, KeyError, TypeError, *NO_JSON):
                 self._take(json.loads(path.read_text(encoding="utf-8"))["rules"])
 
     def _take(self, content: dict[str, dict[str, float]]) -> None:
@@ -124,12 +127,9 @@ def benchmark_of(job: Any) -> tuple[float, float, float] | None:
     path = Path(str(name))
     try:
         written = path.stat().st_mtime
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
+        rows = _rows(path)
+    except (OSError, *NO_JSON):
         return None
-    if len(lines) < 2:
-        return None
-    rows = [dict(zip(lines[0].split("\t"), line.split("\t"), strict=False)) for line in lines[1:]]
     seconds = [_number(row.get("s")) for row in rows]
     known = [value for value in seconds if value >= 0]
     if not known:
@@ -138,10 +138,20 @@ def benchmark_of(job: Any) -> tuple[float, float, float] | None:
     return written, sum(known) / len(known), max(peak, 0.0)
 
 
-def _number(text: str | None) -> float:
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """Repetitions in a benchmark file: rows with tabs or, of a ``.jsonl``, an object a line."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if path.suffix == ".jsonl":
+        found = [json.loads(line) for line in lines]
+        return [row for row in found if isinstance(row, dict)]
+    cells = [line.split("\t") for line in lines]
+    return [dict(zip(cells[0], row, strict=False)) for row in cells[1:]]
+
+
+def _number(cell: object) -> float:
     """A cell as a number; -1 where it is none."""
     try:
-        found = float(text or "")
-    except ValueError:
+        found = float(cell) if isinstance(cell, int | float | str) else -1.0
+    except (ValueError, OverflowError):
         return -1.0
     return found if math.isfinite(found) else -1.0
