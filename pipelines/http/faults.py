@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -17,6 +18,8 @@ from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.faults import in_words
 
 AGAIN = {"Retry-After": "1"}
+MOST_SHOWN = 100
+"""Characters of a path that a sentence repeats."""
 
 
 def add_faults(app: FastAPI, own: Mapping[type[Exception], int]) -> None:
@@ -40,7 +43,17 @@ def add_faults(app: FastAPI, own: Mapping[type[Exception], int]) -> None:
 
 
 async def _http_fault(request: Request, error: Any) -> Response:
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    said, path = error.detail, shorten(request.url.path)
+    if said == HTTPStatus.NOT_FOUND.phrase:  # the router's own, of any method
+        said = f"there is no path {path}; /openapi.json lists all"
+    elif said == HTTPStatus.METHOD_NOT_ALLOWED.phrase:
+        said = f"{path} takes {error.headers['Allow']}, not {shorten(request.method)}"
+    return JSONResponse({"error": said}, error.status_code, error.headers)
+
+
+def shorten(text: str) -> str:
+    """A text of the sender's as it stands in a sentence."""
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 
 async def _parameter_fault(request: Request, error: Any) -> Response:
@@ -50,13 +63,18 @@ async def _parameter_fault(request: Request, error: Any) -> Response:
 
 
 async def known_parameters(request: Request) -> None:
-    """Refuse a parameter of the URL that its route does not know, as a field of a body is.
+    """Refuse a parameter of the URL that its route does not know, or twice, as a body's field is.
 
     A route's dependency. Paths of others' conventions (``/metrics``, ``/healthz``, ``/k8s``) take
     what comes.
     """
     known = [field.alias for field in request.scope["route"].dependant.query_params]
-    for name in request.query_params:
-        if name not in known and request.url.path.startswith("/v1/"):
+    if not request.url.path.startswith("/v1/"):
+        return
+    given = [name for name, _ in request.query_params.multi_items()]
+    for name in given:
+        if name not in known:
             hint = nearest(name, known) if known else "it takes none"
             raise BadRequest(f"query.{name}: is no parameter of this path; {hint}")
+        if given.count(name) > 1:
+            raise BadRequest(f"query.{name}: is there twice; remove one")

@@ -33,6 +33,8 @@ def text_cell(cell: Any) -> str:
     """Text; a whole float loses its ".0"."""
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))  # a number id becomes a float where a cell of its column is empty
+    if isinstance(cell, float) and not math.isfinite(cell):
+        raise BadCell(f"{cell:g} is not text; put it in quotes, or leave it out")
     if cell is None or isinstance(cell, bool | dict | list):
         raise BadCell(f"{cell!r} is not text; put it in quotes")
     return str(cell)

@@ -158,6 +158,8 @@ def test_nobody_asks_without_the_token(running: Running) -> None:
         ({"tasks": [row("x")], "array": "5-1"}, "array '5-1': 5-1 counts nothing"),
         ({"tasks": [row("x")], "command": "run {nonsense}"}, "'nonsense' is no field"),
         ({"tasks": []}, "tasks"),
+        ({"tasks": [row("x", owner=float("nan"))]}, "tasks.0.owner: nan is not text"),
+        ({"tasks": [row("x", after=[float("-inf")])]}, "tasks.0.after: -inf is not text"),
     ],
 )  # fmt: skip
 def test_a_submission_that_cannot_be_is_refused_in_a_sentence(
