@@ -16,12 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plancast.pipelines.inputs import kubernetes
-from plancast.pipelines.inputs.cells import (
-    ROUNDING,
-    milli_down,
-    milli_up,
-    text_cell,
-)
+from plancast.pipelines.inputs.cells import ROUNDING, milli_down, milli_up, text_cell
 from plancast.pipelines.inputs.counted import (
     RunningLimits,
     TaskLimits,
@@ -29,6 +24,7 @@ from plancast.pipelines.inputs.counted import (
     resources_of,
     without_singleton,
 )
+from plancast.pipelines.inputs.deadlines import refuse_passed
 from plancast.pipelines.inputs.dependencies import BadDependency, arrays_of, predecessors
 from plancast.pipelines.inputs.energy import (
     EnergySection,
@@ -260,7 +256,9 @@ def _tasks(table: Table, now_s: int, known: Collection[str]) -> tuple[Task, ...]
             values["owner"] = user[row]
         at_s = release_s[row] if release_s[row] is not None else math.ceil(submit_s[row])
         demand = {r: column[row] for r, column in amounts.items() if column[row]}
+        released = release_s[row] is not None or submit_s[row] != now_s
         try:
+            refuse_passed(name, values["deadline_s"], at_s, released)
             words = without_singleton(values["after"], named)
             values["after"], values["depends"] = predecessors(words, named, arrays)
             tasks.append(Task(id=name, demand=demand, release_s=at_s, **values))
