@@ -387,13 +387,16 @@ def _state(client: Any, most: int) -> tuple[dict[str, Any], list[dict[str, Any]]
 def _patiently(client: Any, path: str, body: Any, key: str) -> Any:
     from plancast.pipelines.master.client import NotReached
 
-    until = time.monotonic() + AGAIN_S
+    until, said = time.monotonic() + AGAIN_S, ""
     while True:
         try:
             return client.post(path, body, key)
-        except NotReached:
+        except NotReached as why:
             if time.monotonic() + PAUSE_S > until:
                 raise
+            if not said:
+                said = f"{why}; it is asked again for a minute"
+                stderr.print(f"plancast: {said}", markup=False, soft_wrap=True)
         time.sleep(PAUSE_S)
 
 

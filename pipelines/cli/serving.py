@@ -156,14 +156,13 @@ def run_server(
 
 def token_of(path: Path | None) -> str | None:
     """The bearer token of a file, else of the environment; None where there is none."""
-    if path is None:
-        return os.environ.get(TOKEN_VARIABLE) or None
     from plancast.pipelines.inputs.files import read_text
+    from plancast.pipelines.master.client import sound_token
 
-    token = read_text(path).strip()
-    if not token or not token.isascii() or not token.isprintable():
-        raise BadRequest(f"{path}: holds no token; write one line of printable ASCII")
-    return token
+    if path is not None:
+        return sound_token(read_text(path).strip(), str(path))
+    token = os.environ.get(TOKEN_VARIABLE, "").strip()
+    return sound_token(token, f"${TOKEN_VARIABLE}") if token else None
 
 
 def _is_loopback(host: str) -> bool:

@@ -42,6 +42,8 @@ class Guard:
         Called with the path of the route and the status of every answer.
     open_paths : frozenset of str
         What needs no token.
+    mark : pair of str, optional
+        A header of every answer, by which a client knows whom it has reached.
     """
 
     def __init__(
@@ -53,9 +55,11 @@ class Guard:
         body_s: float = BODY_S,
         answered: Callable[[str, int], None],
         open_paths: frozenset[str] = OPEN_PATHS,
+        mark: tuple[str, str] | None = None,
     ) -> None:
         self.app = app
         self.open_paths = open_paths
+        self.mark = [] if mark is None else [(mark[0].lower().encode(), mark[1].encode())]
         self.answered = answered
         self.expected = None if token is None else token.encode()
         self.most_bytes = most_bytes
@@ -71,6 +75,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("route"), "path", "other")
                 self.answered(route, message["status"])
+                message = {**message, "headers": [*message.get("headers", []), *self.mark]}
             await send(message)
 
         headers = dict(scope["headers"])

@@ -22,6 +22,7 @@ from plancast.pipelines.http.limits import BodyLimits
 from plancast.pipelines.http.master_metrics import MasterMetrics
 from plancast.pipelines.http.metrics import CONTENT_TYPE
 from plancast.pipelines.http.openapi import body_of, content_of, fault_of, openapi_document
+from plancast.pipelines.master.client import MARK
 from plancast.pipelines.master.desk import Ask, Clash, Desk, Flooded, Unknown
 from plancast.pipelines.master.looks import Looks
 from plancast.pipelines.master.service import Service
@@ -82,7 +83,7 @@ def create_master_app(
     app.openapi = lambda: openapi_document(app, lambda: schemas(bodies.ADAPTERS))  # type: ignore[method-assign]
     return Guard(
         app, token=token, most_bytes=limits.most_bytes, body_s=body_s,
-        answered=routes.metrics.answered, open_paths=OPEN_PATHS,
+        answered=routes.metrics.answered, open_paths=OPEN_PATHS, mark=MARK,
     )  # fmt: skip
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -18,6 +19,9 @@ from plancast.planner.model.domain import BadRequest
 TOKEN_VARIABLE, AUTHORITY_VARIABLE = "PLANCAST_TOKEN", "PLANCAST_CA"
 ANSWER_S = 120.0
 """Longest wait for an answer."""
+
+MARK = ("Plancast-Service", "master")
+"""A header of all that a master answers: others answer on a wrong address, too."""
 
 
 class NotReached(Exception):
@@ -73,21 +77,26 @@ class Client:
             names no certificates.
         """
         if "://" in master:
-            token = os.environ.get(TOKEN_VARIABLE, "")
+            token = os.environ.get(TOKEN_VARIABLE, "").strip()
             if token_file is not None:
                 token = read_text(token_file).strip()
             if not token:
                 raise BadRequest(f"{master}: name its token by --token-file or ${TOKEN_VARIABLE}")
-            return cls(master.rstrip("/"), token, _authority())
+            source = f"${TOKEN_VARIABLE}" if token_file is None else str(token_file)
+            return cls(_address(master), sound_token(token, source), _authority())
         note = note_of(Path(master))
         if not note.exists():
             raise BadRequest(
                 f"{master}: no master serves it; start `plancast master serve --state {master}`, "
                 "or name another by --master"
             )
-        found = json.loads(read_text(note))
-        shown = found.get("certificate")
-        return cls(found["url"], found["token"], shown and _pinned(shown))
+        try:
+            found = json.loads(read_text(note))
+            shown = found.get("certificate")
+            return cls(found["url"], found["token"], shown and _pinned(shown))
+        except (ValueError, KeyError, TypeError, AttributeError, ssl.SSLError):
+            sentence = f"{note}: is damaged; its master writes it anew when it starts"
+            raise BadRequest(sentence) from None
 
     def get(self, path: str, **values: Any) -> Any:
         """What a path answers; `values` are those of its query that are not None."""
@@ -112,7 +121,7 @@ class Client:
         try:
             query = "" if after is None else f"?after={after}"
             link.request("GET", f"/v1/events{query}", headers=self._headers())
-            answer = link.getresponse()
+            answer = self._own(link.getresponse())
             if answer.status != 200:
                 raise _fault(answer.status, answer.read())
             for line in answer:
@@ -130,7 +139,7 @@ class Client:
         text = None if body is None else json.dumps(body).encode()
         try:
             link.request(method, path, text, {**self._headers(), **more})
-            answer = link.getresponse()
+            answer = self._own(link.getresponse())
             found = answer.read()
         except (OSError, HTTPException) as error:
             raise NotReached(f"{self.url}: the master does not answer ({error})") from None
@@ -139,6 +148,14 @@ class Client:
         if answer.status >= 400:
             raise _fault(answer.status, found)
         return json.loads(found)
+
+    def _own(self, answer: HTTPResponse) -> HTTPResponse:
+        """An answer of a master; anybody else's would be taken for "done"."""
+        if answer.getheader(MARK[0]) != MARK[1]:
+            raise NotReached(
+                f"{self.url}: what answers there is no plancast master (status {answer.status})"
+            )
+        return answer
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"}
@@ -149,6 +166,33 @@ class Client:
         if parts.scheme == "https":
             return HTTPSConnection(host, port, timeout=ANSWER_S, context=self.trust)
         return HTTPConnection(host, port, timeout=ANSWER_S)
+
+
+def sound_token(token: str, source: str) -> str:
+    """A bearer token, as a header can hold it.
+
+    Raises
+    ------
+    BadRequest
+        Where it has other characters than printable ASCII; `source` is its place.
+    """
+    if not re.fullmatch(r"[ -~]+", token):
+        raise BadRequest(f"{source}: holds no token; write one line of printable ASCII")
+    return token
+
+
+def _address(url: str) -> str:
+    """The URL of a master without a slash at its end."""
+    try:
+        parts = urlsplit(url.rstrip("/"))
+        host, _ = parts.hostname or "", parts.port
+        host.encode("idna")
+        sound = bool(host) and not re.search(r"[\s@]", url)
+        if sound and parts.scheme in ("http", "https") and parts.geturl().endswith(parts.netloc):
+            return parts.geturl()
+    except ValueError:  # a port that is none, a host that no name server knows how to ask for
+        pass
+    raise BadRequest(f"{url}: is no address of a master; write http://HOST:PORT, or https")
 
 
 def _authority() -> ssl.SSLContext | None:
