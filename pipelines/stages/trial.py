@@ -36,6 +36,7 @@ from plancast.predictor import ESTIMATORS, RuntimePredictor
 from plancast.predictor.logs.table import read_jobs
 from plancast.predictor.metrics import mae_s, median_abs_log2
 from plancast.predictor.schema import machine_size
+from plancast.wording import counted
 
 Floats = NDArray[np.float64]
 RULES = ("requested", "last_two")
@@ -93,9 +94,13 @@ def cut_rows(test: Any, batches: int, size: int, widest: float) -> list[NDArray[
     width = test["cpus"].fillna(test["gpus"]).fillna(1.0)
     fit = np.flatnonzero(((test["run_s"] > 0) & (width <= widest)).to_numpy())
     if len(fit) < batches * size:
+        most = f"batches to {len(fit) // size}"
+        if len(fit) < size:
+            most = f"batch_size to {max(len(fit) // batches, 1)}"
         raise BadRequest(
-            f"the test stretch has {len(fit)} jobs that can be replayed, "
-            f"{batches} batches of {size} need {batches * size}; lower trial.batches or batch_size"
+            f"the test stretch has {counted(len(fit), 'job')} that can be replayed, "
+            f"{batches} batches of {size} need {batches * size}; lower trial.{most} in params.yaml "
+            "(`plancast trial`: --batches, --batch-size), or give a longer log"
         )
     starts = np.linspace(0, len(fit) - size, batches).astype(np.int64)
     return [fit[start : start + size] for start in starts]

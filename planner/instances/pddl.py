@@ -188,9 +188,24 @@ def _slots(problem: Problem, w: int) -> int:
     if count < len(able) and not ((count + 1) * smallest > capacity).any():
         raise BadRequest(
             f"export pddl: how many tasks worker {problem.workers[w].id} runs at a time depends "
-            "on which they are; classical planning cannot count resources"
+            f"on which they are{_unlike(problem, w, able)}; classical planning counts tasks, not "
+            "cores or memory: export tasks that all take the same of a worker, or each more than "
+            "half of it"
         )
     return count
+
+
+def _unlike(problem: Problem, w: int, able: list[int]) -> str:
+    """The two tasks of which a worker runs most and least, in brackets; nothing if those agree."""
+    room = []
+    for i in able:
+        parts = zip(problem.capacity[w], problem.demand[i], strict=True)
+        room.append(min((int(c // d) for c, d in parts if d), default=len(able)))
+    few, many = room.index(min(room)), room.index(max(room))
+    if room[few] == room[many]:
+        return ""
+    names = [problem.tasks[able[k]].id for k in (few, many)]
+    return f" ({room[few]} like {names[0]}, {room[many]} like {names[1]})"
 
 
 def _step(problem: Problem) -> int:

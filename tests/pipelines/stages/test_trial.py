@@ -164,8 +164,14 @@ def test_cuts_spread_evenly_and_pass_over_what_cannot_be_replayed(jobs: Any) -> 
     test.loc[4, "cpus"] = 99.0
     assert [rows.tolist() for rows in cut_rows(test, 3, 2, 10)] == [[0, 1], [50, 51], [98, 99]]
     assert [rows.tolist() for rows in cut_rows(test.head(8), 2, 3, 10)] == [[0, 1, 2], [5, 6, 7]]
-    with pytest.raises(BadRequest, match="3 batches of 3 need 9"):
+    with pytest.raises(
+        BadRequest, match=r"3 batches of 3 need 9; lower trial.batches to 2 in params"
+    ):
         cut_rows(test.head(8), 3, 3, 10)
+    with pytest.raises(
+        BadRequest, match=r"lower trial.batch_size to 2 in params.yaml .*--batch-size"
+    ):
+        cut_rows(test.head(8), 3, 9, 10)
 
 
 def test_jobs_without_ids_or_with_the_same_are_told_apart() -> None:
