@@ -26,7 +26,7 @@ from plancast.pipelines.stages.verdict import (
     WORDS,
     Verdict,
     batch_regrets,
-    change,
+    change_from,
     interval,
     kind_name,
     listed,
@@ -321,14 +321,12 @@ def _batches(trial: Facts) -> str:
         return ("No batch fills the machine, nothing waits, and every plan is alike: raise "
                 "trial.batch_size.")  # fmt: skip
     model = trial["kinds"][MODEL]
-    words = change(model["against_requested"])
-    sentence = (
+    asked = change_from(model["against_requested"], "plans made with the requested times")
+    known = change_from(model["regret"], "plans that know every run time")
+    return (
         f"{waited} of {batches} batches fill the machine. Plans made with the model's median cost "
-        f"{words} than plans made with the requested times "
-        f"({interval(*model['against_requested_ci'])}), and {change(model['regret'])} than plans "
-        "that know every run time."
+        f"{asked} ({interval(*model['against_requested_ci'])}), and {known}."
     )
-    return sentence.replace("as much than", "as much as")
 
 
 def _tie(best: set[str]) -> str:

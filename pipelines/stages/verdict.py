@@ -116,12 +116,12 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
-def change(share: float, *, digits: int = 1) -> str:
-    """A difference of costs in words."""
-    size = f"{abs(share):.{digits}%}"
+def change_from(share: float, other: str) -> str:
+    """A difference of costs in words: "5.0% less than ..." or "as much as ..."."""
+    size = f"{abs(share):.1%}"
     if float(size.rstrip("%")) == 0:
-        return "as much"
-    return f"{size} {'less' if share < 0 else 'more'}"
+        return f"as much as {other}"
+    return f"{size} {'less' if share < 0 else 'more'} than {other}"
 
 
 def interval(low: float, high: float) -> str:
@@ -147,8 +147,7 @@ class Saving:
 
     def __str__(self) -> str:
         mean, low, high = (self.found[key] for key in ("mean", "lo", "hi"))
-        words = f"{self.plans} cost {change(mean)} than {self.against} ({interval(low, high)})"
-        return words.replace("as much than", "as much as")
+        return f"{self.plans} cost {change_from(mean, self.against)} ({interval(low, high)})"
 
 
 def chooses(worth: Facts) -> bool:
@@ -210,12 +209,12 @@ def _plans(trial: Facts, worth: Facts) -> str:
             "so that every plan is alike."
         )
     model = trial["kinds"][MODEL]
-    words = change(model["against_requested"])
+    words = change_from(model["against_requested"], "with requested times")
     return (
         "As jobs arrived, three or more seldom queued at once; planned in whole batches of "
-        f"{trial['batch_size']} they cost {words} with the model's median than with requested "
-        f"times ({interval(*model['against_requested_ci'])})."
-    ).replace("as much with the model's median than", "as much with the model's median as")
+        f"{trial['batch_size']} with the model's median they cost {words} "
+        f"({interval(*model['against_requested_ci'])})."
+    )
 
 
 def _left(trial: Facts, worth: Facts) -> str:
@@ -247,7 +246,8 @@ def _next(trial: Facts, worth: Facts, log: str, model: str) -> tuple[str, ...]:
     model_ties = any(kind.startswith("model") for kind in best)
     if worth["queues"]:
         usual, given = worth["chosen_by_auto"]["usual"], f" --model {model}"
-        if not chooses(worth) and saving_of(worth).found["hi"] < 0:
+        own = worth["closed_scenarios_against_closed_first"]
+        if not chooses(worth) and saving_of(worth).found["hi"] < 0 and own["mean"] < 0:
             usual, given = USUAL, f"{given} --source model"
         by = "" if usual.endswith("requested") else given
         anew = " whenever a task ends or arrives (`plancast master` does so)"
@@ -273,8 +273,13 @@ def _sure(train: Facts, trial: Facts, worth: Facts) -> tuple[str, ...]:
         saving, own = saving_of(worth).found, worth["closed_scenarios_against_closed_first"]
         said.append(f"The saving is {_proof(saving)} on {worth['n']} queues"
                     f"{_more(saving, worth['n'])}.")  # fmt: skip
-        said.append(f"The forecasts' own part in it, {own['mean']:+.1%} "
-                    f"({interval(own['lo'], own['hi'])}), is {_proof(own)}; the rest comes from "
+        model, other = (
+            f"plans by {_the(way_name(way).removesuffix(', replanned'))}"
+            for way in (USUAL, worth["closed_first"])
+        )
+        said.append(f"The forecasts' own part: where both are replanned, {model} cost "
+                    f"{change_from(own['mean'], other)} "
+                    f"({interval(own['lo'], own['hi'])}), {_proof(own)}. The rest comes from "
                     "searching the order anew.")  # fmt: skip
         if not chooses(worth):
             first = _the(way_name(worth["baseline"]))

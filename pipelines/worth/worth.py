@@ -499,16 +499,17 @@ def verdict(facts: Mapping[str, Any]) -> str:
         f"{max(0.0, -exact['mean']):.1%}, perfect ones {max(0.0, -oracle):.1%}."
     )
     usual, own = facts["chosen_by_auto"]["usual"], facts["closed_scenarios_against_closed_first"]
+    proven = "proven" if own["hi"] < 0 or own["lo"] > 0 else "not proven"
     if usual == "closed_scenarios" and own["hi"] < 0:
         third = (
-            "Plan with the model over scenarios and search the order anew as room comes free: the "
-            f"forecasts' own part is {own['mean']:+.1%} against {facts['closed_first']}."
+            "Plan with the model over scenarios and search the order anew as room comes free: that "
+            f"is {_cheaper(own['mean'])} than {facts['closed_first']}, the forecasts' own part."
         )
     elif usual.startswith("closed"):
         third = (
-            f"Search the order anew as room comes free ({usual}); the forecasts' own part, "
-            f"{own['mean']:+.1%} ({own['lo']:+.1%} to {own['hi']:+.1%}), is "
-            f"{'proven' if own['hi'] < 0 else 'not proven'} here."
+            f"Search the order anew as room comes free ({usual}); the forecasts' own part: "
+            f"closed_scenarios is {_cheaper(own['mean'])} than {facts['closed_first']} (95%: "
+            f"{own['lo']:+.1%} to {own['hi']:+.1%}), {proven} here."
         )
     else:
         third = f"Go on with {usual}: nothing tried was cheaper on past batches."

@@ -133,7 +133,7 @@ def test_the_verdict_is_that_of_the_facts(small_run: SmallRun, home: Path) -> No
 
     change(home, path, lose)
     text = " ".join(Page(build_report(small_run.config, home / "page.html").read_text()).texts)
-    assert "cost 25.0% more with the model's median than with requested times" in text
+    assert "with the model's median they cost 25.0% more than with requested times" in text
     assert "(95%: -12.5% to +50.0%)" in text
     assert "would cost 42.9% less than these" in text
     change(home, path, wait_for_nothing)

@@ -80,6 +80,29 @@ def batches(found: Material, model: Any) -> list[Batch]:
     return batches_of(found, model, Policy())
 
 
+@pytest.mark.parametrize(
+    ("usual", "own", "said"),
+    [("closed_scenarios", (-0.025, -0.04, -0.01), "2.5% cheaper than closed_requested, the"),
+     ("closed_requested", (-0.025, -0.06, 0.01), "2.5% cheaper than closed_requested (95%: -6.0% "
+      "to +1.0%), not proven here"),
+     ("closed_requested", (0.025, 0.01, 0.04), "2.5% costlier than closed_requested (95%: +1.0% "
+      "to +4.0%), proven here")],
+)  # fmt: skip
+def test_the_forecasts_own_part_is_a_saving_or_a_loss(
+    usual: str, own: tuple[float, float, float], said: str
+) -> None:
+    """A loss would be read as a part of the saving, or a proven one be called not proven."""
+    auto = {"mean": -0.05, "lo": -0.08, "hi": -0.02}
+    facts = {
+        "n": 8, "log": "site", "best_rule": "open_requested", "auto_against_best_rule": auto,
+        "attainable_by_calibrated": {"mean": -0.04}, "oracle_against_baseline": -0.08,
+        "baseline": "open_requested", "closed_first": "closed_requested",
+        "chosen_by_auto": {"usual": usual},
+        "closed_scenarios_against_closed_first": dict(zip(("mean", "lo", "hi"), own, strict=True)),
+    }  # fmt: skip
+    assert said in core.verdict(facts)
+
+
 def test_a_backlog_is_what_waits_and_what_runs(found: Material) -> None:
     """Jobs would be planned that have not come yet, or that had ended."""
     jobs = found.stretch.jobs
