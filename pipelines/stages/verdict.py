@@ -166,6 +166,10 @@ def saving_of(worth: Facts) -> Saving:
     return Saving(f"plans by {_the(way_name(USUAL))},", against, found)
 
 
+def _cheapest(trial: Facts, kinds: Sequence[str]) -> str:
+    return min(kinds, key=lambda kind: sum(row[kind]["realised"] for row in trial["rows"]))
+
+
 def tied(trial: Facts, seed: int = 0) -> set[str]:
     """Kinds of estimate whose plans the trial cannot tell from the cheapest ones.
 
@@ -254,7 +258,10 @@ def _next(trial: Facts, worth: Facts, log: str, model: str) -> tuple[str, ...]:
         steps.append(f"Plan by {_the(WAYS.get(usual.partition('_')[2], usual))}"
                      f"{anew if usual.startswith('closed') else ''}: "
                      f"`plancast plan --tasks TASKS --cluster CLUSTER{by}`.")  # fmt: skip
-    elif best and model_ties:
+    elif model_ties and _cheapest(trial, best) == REQUESTED:
+        steps.append("Go on planning by requested times: their plans cost less, if within chance, "
+                     "than those by the model.")  # fmt: skip
+    elif model_ties:
         steps.append(f"Plan batches with the model: `plancast plan --tasks TASKS --cluster "
                      f"CLUSTER --model {model}`.")  # fmt: skip
     elif best:

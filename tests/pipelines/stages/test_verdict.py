@@ -117,7 +117,14 @@ def test_ties_are_ties() -> None:
     assert tied(chance) == {"requested", "model_p50"}
     clear = a_trial([10, 12, 9, 11], [8, 9, 7, 9], [7, 7, 7, 7])
     assert tied(clear) == {"model_p50"}
-    found = verdict_of("site", TRAIN, FLAT, {"queues": False, "n": 1}, "log.swf", "models/m")
+    none = {"queues": False, "n": 1}
+    dear = a_trial([10, 12, 9, 11], [11, 10, 10, 19.5], [9, 9, 9, 9])
+    found = verdict_of("site", TRAIN, dear, none, "log.swf", "models/m")
+    assert found.next_steps[0].startswith("Go on planning by requested times"), "it says 19% more"
+    cheap = a_trial([11, 10, 10, 19.5], [10, 12, 9, 11], [9, 9, 9, 9])
+    found = verdict_of("site", TRAIN, cheap, none, "log.swf", "models/m")
+    assert found.next_steps[0].startswith("Plan batches with the model")
+    found = verdict_of("site", TRAIN, FLAT, none, "log.swf", "models/m")
     assert any("the model's median and requested times are tied" in text for text in found.how_sure)
 
 
