@@ -38,13 +38,16 @@ def _highlighted(name: str, first: str) -> tuple[Any, Any]:
     return picked, opacity
 
 
-def _names(values: Sequence[Mapping[str, Any]]) -> Any:
-    """A colour for each name in order of appearance; beyond seven grey."""
+def _names(values: Sequence[Mapping[str, Any]], symbol: str = "stroke") -> Any:
+    """A colour for each name in order of appearance; beyond seven grey.
+
+    A `symbol` of the legend that is a stroke has no colour where the marks are points alone.
+    """
     names = list(dict.fromkeys(row["name"] for row in values))
     colours = [COLOURS[k] if k < len(COLOURS) - 1 else GREY for k in range(len(names))]
     return alt.Color("name:N", title=None, sort=names,
                      scale=alt.Scale(domain=names, range=colours),
-                     legend=alt.Legend(columns=4, symbolType="stroke"))  # fmt: skip
+                     legend=alt.Legend(columns=4, symbolType=symbol))  # fmt: skip
 
 
 def reliability(coverage: Mapping[str, Mapping[float, float]], main: str = "model") -> Drawing:
@@ -142,7 +145,7 @@ def errors_by(
         return drawing(chart.properties(height=HEIGHT), errors=values)
     base = base.encode(
         y=alt.Y("group:N", title=None, sort=labels, axis=alt.Axis(labelLimit=110, ticks=False)),
-        x=alt.X("factor:Q", title=FACTOR, scale=scale), color=_names(values),
+        x=alt.X("factor:Q", title=FACTOR, scale=scale), color=_names(values, "circle"),
         opacity=opacity, tooltip=tips,
     )  # fmt: skip
     chart = base.mark_point(filled=True, size=90).add_params(picked)

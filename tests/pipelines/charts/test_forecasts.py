@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +15,7 @@ from plancast.pipelines.charts.forecasts import (
     reliability,
     unpredictable,
 )
+from plancast.pipelines.charts.theme import COLOURS
 from plancast.pipelines.charts.worth import distribution, policies, terms
 
 
@@ -33,6 +36,17 @@ def test_errors_are_factors_of_each_group(jobs: pd.DataFrame) -> None:
                      ("requested", "a"): 8, ("requested", "b"): 8}  # fmt: skip
     few = errors_by(jobs.head(50), jobs["user"].head(50), ["model"], "user", ordered=False)
     assert [row["group"] for row in few.spec["datasets"]["errors"]] == ["a"]  # b has ten jobs
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_the_legend_has_the_colours_of_the_marks(jobs: pd.DataFrame, ordered: bool) -> None:
+    """Points would have a legend of names alone, and nobody would know whose they are."""
+    chart = errors_by(jobs, jobs["user"], ["model", "requested"], "user", ordered=ordered)
+    symbols = re.findall(r'role-legend-symbol[^"]*"><path[^>]*>', chart.svg(width=500))
+    assert len(symbols) == 2
+    for symbol, colour in zip(symbols, COLOURS, strict=False):
+        # A fill shows where the path has an area: arcs, not one line.
+        assert f'stroke="{colour}"' in symbol or (f'fill="{colour}"' in symbol and "A" in symbol)
 
 
 def test_the_unpredictable_come_first(jobs: pd.DataFrame) -> None:
