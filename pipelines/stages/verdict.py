@@ -286,8 +286,9 @@ def _sure(train: Facts, trial: Facts, worth: Facts) -> tuple[str, ...]:
         )
         said.append(f"The forecasts' own part: where both are replanned, {model} cost "
                     f"{change_from(own['mean'], other)} "
-                    f"({interval(own['lo'], own['hi'])}), {_proof(own)}. The rest comes from "
-                    "searching the order anew.")  # fmt: skip
+                    f"({interval(own['lo'], own['hi'])}), {_proof(own)}. The "
+                    f"{'rest' if own['mean'] < 0 else 'saving'} comes from searching the order "
+                    "anew.")  # fmt: skip
         if not chooses(worth):
             first = _the(way_name(worth["baseline"]))
             if worth["closed_first"] != "closed_requested":

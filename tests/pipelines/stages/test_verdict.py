@@ -92,6 +92,7 @@ def test_few_queues_speak_for_the_model_and_not_for_a_choice() -> None:
     found = verdict_of("site", TRAIN, FLAT, young, "log.swf", "models/m")
     assert "--model" not in found.next_steps[0]
     assert "scenarios cost 1.7% more than plans by requested times (" in found.how_sure[1]
+    assert found.how_sure[1].endswith("The saving comes from searching the order anew.")
     young["closed_scenarios_against_closed_first"] = own
     saved["closed_scenarios"]["against_baseline"]["hi"] = 0.01
     found = verdict_of("site", TRAIN, FLAT, young, "log.swf", "models/m")
