@@ -92,7 +92,7 @@ class EnergySection(Section):
 
     price_per_kwh: Rate = 0.0
     carbon_kg_per_kwh: Rate = 0.0
-    power_cap_w: float | None = Field(None, gt=0)
+    power_cap_w: float | None = Field(None, gt=0, le=10**12)
 
 
 def power_left(

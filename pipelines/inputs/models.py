@@ -269,7 +269,7 @@ class RunningRow(Section):
 class FinishedRow(Section):
     """An ended task that others follow."""
 
-    id: str
+    id: Annotated[str, Field(min_length=1)]
     end_s: Instant
     outcome: Outcome = Outcome.COMPLETED
     start_s: OptionalInstant = None

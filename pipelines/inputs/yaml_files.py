@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any, TypeVar, get_args
@@ -88,7 +89,7 @@ def validated(kind: type[File], content: Any, source: str) -> File:
         names = ", ".join(kind.model_fields)
         raise BadRequest(f"{source}: must be a mapping with the fields {names}")
     try:
-        return kind.model_validate(content)
+        found = kind.model_validate(content)
     except ValidationError as error:
         faults = error.errors(include_url=False)
         # A misspelt field is missing too: its wrong name tells more. Each of them once.
@@ -96,6 +97,25 @@ def validated(kind: type[File], content: Any, source: str) -> File:
         shown = list(wrong.values())[::-1] or faults[:1]
         said = [f"{'.'.join(map(str, f['loc']))}: {_sentence(f, kind)}" for f in shown]
         raise BadRequest(f"{source}: {'; '.join(said)}") from None
+    for where, words in _coerced(content, found, ()):
+        raise BadRequest(f"{source}: {'.'.join(map(str, where))}: {words}")
+    return found
+
+
+def _coerced(raw: Any, value: Any, where: tuple[Any, ...]) -> Iterator[tuple[Any, str]]:
+    """What pydantic takes for something else, and where: true for 1, not-a-number for a name."""
+    if isinstance(raw, bool) and not isinstance(value, bool):
+        read = "true (YAML reads yes and on so)" if raw else "false (YAML reads no and off so)"
+        yield where, f"must be a number, not {read}"
+    elif isinstance(raw, float) and isinstance(value, str) and not math.isfinite(raw):
+        yield where, f"{raw:g} is not text; put it in quotes"
+    elif isinstance(raw, dict):
+        kept = dict(value) if isinstance(value, dict | BaseModel) else {}
+        for name in kept.keys() & raw.keys():
+            yield from _coerced(raw[name], kept[name], (*where, name))
+    elif isinstance(raw, list) and isinstance(value, list | tuple) and len(raw) == len(value):
+        for place, (one, read_as) in enumerate(zip(raw, value, strict=True)):
+            yield from _coerced(one, read_as, (*where, place))
 
 
 def _sentence(fault: Any, kind: type[BaseModel]) -> str:
