@@ -252,8 +252,20 @@ def _parquet(raw: bytes, name: str) -> pa.Table:
         raise BadLog(f"{name} is cut short or damaged (Parquet): write or fetch it again") from None
 
 
+_NO_TABLES = {
+    "JSON": re.compile(r"\s*(\{\s*[\"}]|\[\s*[\[{\]])"),
+    "HTML or XML": re.compile(r"\s*<[!?a-z]", re.IGNORECASE),
+}
+"""How files begin of which a reader of CSV would make one odd column."""
+
+
 def _csv(text: str, mapping: ColumnMap | None, rows: Rows) -> tuple[pa.Table, np.ndarray]:
     """The cells as texts, and the number of each row (from 1, below a header)."""
+    for kind, begin in _NO_TABLES.items():
+        if begin.match(text):
+            raise BadLog(
+                f"{rows.name} is {kind}, no table; give CSV or Parquet with a column for each field"
+            )
     separator, names, has_header = _layout(text, mapping, rows.name)
     ragged: list[tuple[int, int]] = []
 

@@ -393,3 +393,26 @@ def test_a_link_to_a_log_stays_one(tmp_path: Path) -> None:
     write_jobs(canonical(pd.DataFrame({"submit_s": [1.0], "run_s": [2.0]})), link)
     assert link.is_symlink()
     assert len(read_jobs(store)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ('{"submit_s": 1, "run_s": 3}\n{"submit_s": 5, "run_s": 3}\n', "JSON"),
+        ('[{"submit_s": 1, "run_s": 3}]', "JSON"),
+        ("[]\n", "JSON"),
+        ("<!DOCTYPE html>\n<p>not found</p>\n", "HTML or XML"),
+        ('<?xml version="1.0"?>\n<a/>\n', "HTML or XML"),
+    ],
+)
+def test_what_is_no_table_is_named(text: str, kind: str, tmp_path: Path) -> None:
+    """JSON on one line "has no job", and one column of braces was "not recognised"."""
+    with pytest.raises(BadLog, match=f"x.csv is {kind}, no table; give CSV or Parquet"):
+        read_log(write_csv(tmp_path, text), "table")
+
+
+def test_brackets_may_begin_a_column_s_name(tmp_path: Path) -> None:
+    """A table whose columns are called [id] and <x> would be taken for something else."""
+    for first in ("[submit_s]", "{submit}", "<1>"):
+        path = write_csv(tmp_path, f"{first},run_s\n1,3\n2,4\n")
+        assert len(read_log(path, columns={"submit_s": first, "run_s": "run_s"})) == 2
