@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -391,12 +391,41 @@ def _names_axis(rows: _Rows, depth: int, lane: float) -> Any:
     names = [worker.id for worker in rows.workers]
     places = [round((rows.top[n] + _next(rows, n, depth)) / 2, 3) for n in names]
     every = max(1, round(11 * len(names) / (lane * depth)))
-    short = [n if len(n) <= MOST_LETTERS else n[: MOST_LETTERS - 1] + "…" for n in names]
+    short = short_names(names)
     by_place = json.dumps({f"{p:g}": n for p, n in zip(places, short, strict=True)})
     return alt.Axis(
         values=places[::every], title=None, ticks=False, grid=False, domain=False,
         minExtent=rows.left, maxExtent=rows.left, labelExpr=f"{by_place}[datum.value]",
     )  # fmt: skip
+
+
+def short_names(names: Sequence[str], most: int = MOST_LETTERS) -> list[str]:
+    """Names as they stand beside a chart: cut where that keeps most of them apart.
+
+    A domain that all share goes first; then the end, the middle, or what all begin with.
+    """
+    if max(map(len, names), default=0) <= most:
+        return list(names)
+    ends = [name[::-1] for name in names]
+    tail = ends[0][: _shared(ends)][::-1]
+    heads = [name.removesuffix(tail[tail.find(".") :] if "." in tail else "") for name in names]
+    if not all(heads):
+        heads = list(names)
+    same, half = _shared(heads), most // 2
+    ways: tuple[Callable[[str], str], ...] = (
+        lambda name: name[: most - 1] + "…",
+        lambda name: name[: most - 1 - half] + "…" + name[-half:],
+        lambda name: "…" + name[same:][: most - 1],
+    )
+    tried = [[n if len(n) <= most else cut(n) for n in heads] for cut in ways]
+    return max(tried, key=lambda found: len(set(found)))
+
+
+def _shared(texts: Sequence[str]) -> int:
+    """With how many letters all texts begin."""
+    first, last = min(texts), max(texts)  # in order of letters: all others lie between
+    pairs = enumerate(zip(first, last, strict=False))
+    return next((k for k, (one, other) in pairs if one != other), len(first))
 
 
 def _next(rows: _Rows, name: str, depth: int) -> int:
@@ -456,6 +485,7 @@ def gantt_html(
     absent = [t.id for t in request.snapshot.pending if t.id not in plan.by_task]
     found = evaluate(request, plan, unplanned=absent)
     chart = gantt_chart(request, plan, executed, colour_by=colour_by)
+    drawn = bool(plan.assignments or request.snapshot.running)
     rows = []
     for term in TERMS:
         price, amount = request.policy.prices.of(term), found.terms[term]
@@ -477,13 +507,13 @@ def gantt_html(
     body = (
         f"<header><h1>{escape(name)}</h1>{THEME_BUTTON}</header>"
         f'<p class="soft">{escape("; ".join(facts))}</p>'
-        + figure("gantt", "Plan", HOW_TO_READ, whole=True)
+        + (figure("gantt", "Plan", HOW_TO_READ, whole=True) if drawn else "<p>Nothing to draw.</p>")
         + (f"<h2>Remarks</h2><ul>{wrong}</ul>" if wrong else "")
         + "<h2>Cost</h2><div class='wide'><table><thead><tr><th>term</th><th>amount</th>"
         f"<th>price</th><th>cost</th></tr></thead><tbody>{''.join(rows)}</tbody><tfoot><tr>"
         f"<td>total</td><td></td><td></td><td>{found.cost:,.6g}</td></tr></tfoot></table></div>"
     )
-    return page(name, body, {"gantt": chart})
+    return page(name, body, {"gantt": chart} if drawn else {})
 
 
 def gantt_svg(

@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 
 from plancast.pipelines.charts.bars import Bar, lanes_of
-from plancast.pipelines.charts.gantt import gantt_chart, gantt_html, gantt_svg, write_gantt
+from plancast.pipelines.charts.gantt import (
+    MOST_LETTERS,
+    gantt_chart,
+    gantt_html,
+    gantt_svg,
+    short_names,
+    write_gantt,
+)
 from plancast.pipelines.charts.theme import COLOURS
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import (
@@ -255,6 +262,34 @@ def test_the_page_prices_every_term() -> None:
         assert f"<td>{term}</td>" in page
     assert f"<td>{evaluate(request, plan).cost:,.6g}</td>" in page
     assert "Remarks" not in page
+
+
+def test_long_names_of_workers_stay_apart() -> None:
+    """Every row of a cluster would be called "worker-with-…"."""
+    for names, short in (
+        (["n1", "n2"], ["n1", "n2"]),
+        ([f"node-{k}.cluster.example.org" for k in (1, 22)], ["node-1", "node-22"]),
+        ([f"gpu-rack-of-the-west-{k}" for k in (1, 22)], ["gpu-ra…west-1", "gpu-ra…est-22"]),
+        ([f"{k}-of-the-western-rack" for k in "ab"], ["a-of-the-wes…", "b-of-the-wes…"]),
+        ([f"rack-of-the-west-{k}-in-the-room" for k in "ab"], ["…a-in-the-roo", "…b-in-the-roo"]),
+        (["a.example.org"] * 1 + [".example.org.example.org"], None),
+        (["one.very.long.example.org"], ["one"]),
+        ([], []),
+    ):
+        found = short_names(names)
+        assert short is None or found == short
+        assert all(0 < len(name) <= MOST_LETTERS for name in found)
+        assert len(set(found)) == len(names)
+
+
+def test_a_plan_of_nothing_has_no_empty_chart() -> None:
+    """A page with axes of one second, wider than any screen, would be all that is seen."""
+    request, plan = example()
+    bare = replace(request, snapshot=replace(request.snapshot, running=()))
+    page = gantt_html(bare, replace(plan, assignments=()))
+    assert "Nothing to draw" in page
+    assert 'id="gantt"' not in page
+    assert "left out: " in page
 
 
 def test_the_page_says_what_is_wrong() -> None:
