@@ -29,14 +29,54 @@ from plancast.planner.planning.warm import (
 
 def _executions() -> None:
     from plancast.pipelines.backtest.execute_batch import Sweep, sweep
+    from plancast.planner.arrays.encode import encode
+    from plancast.planner.bounds.lower_bound import lower_bound
     from plancast.planner.instances.generate import generate_batch, generate_cluster
+    from plancast.planner.model.domain import Running
     from plancast.planner.model.messages import Budget
+    from plancast.planner.planning.plan import plan
     from plancast.planner.planning.risk import RiskMeasure, plan_under_risk
+    from plancast.planner.worlds.simulate import execute
 
     few = Budget(None, 20)
     request = replace(generate_batch(12, generate_cluster(4), gang_share=0.2), budget=few)
-    sweep(request, Sweep((0.5,), seeds=1, budget=few))
+    first, *others = request.snapshot.pending
+    running = Running(first, (request.snapshot.workers[0].id,) * first.shards, 0)
+    snapshot = request.snapshot.evolved(pending=tuple(others), running=(running,))
+    sweep(replace(request, snapshot=snapshot), Sweep((0.5,), seeds=1, budget=few))
     plan_under_risk(request, RiskMeasure(), samples=4, solver="greedy")
+    made = plan(request, "greedy").plan
+    assert made is not None
+    execute(request, made, {a.task: a.end_s - a.start_s for a in made.assignments})
+    lower_bound(encode(generate_batch(12, generate_cluster(1))), timed=True)
+
+
+def _rows_in_full() -> None:
+    from plancast.planner.instances.generate import generate_batch, generate_cluster
+    from plancast.planner.model.domain import CountedResource
+    from plancast.planner.model.messages import Budget
+    from plancast.planner.planning.plan import plan
+
+    request = generate_batch(12, generate_cluster(4), workflow_share=0.0)
+    counted = (CountedResource("licence", 2),)
+    tasks = tuple(replace(task, counted={"licence": 1}) for task in request.snapshot.pending)
+    snapshot = request.snapshot.evolved(pending=tasks, counted=counted)
+    plan(replace(request, snapshot=snapshot, budget=Budget(None, 40)), "lns")
+
+
+def _guided_searches() -> None:
+    import numpy as np
+
+    from plancast.planner.arrays.encode import encode
+    from plancast.planner.instances.generate import generate_batch, generate_cluster
+    from plancast.planner.model.messages import Budget
+    from plancast.planner.solvers import SOLVERS
+
+    # Whose bound no rule meets: a search that is done before it begins compiles nothing.
+    problem = encode(generate_batch(8, generate_cluster(3, 1), 1, gang_share=0.2))
+    for form, weight in (("focal", 1.0), ("beam", 1.0), ("guided", 1.1)):
+        solver = SOLVERS["astar"](form=form, weight=weight)
+        solver.solve(problem, budget=Budget(None, 40), rng=np.random.default_rng(0))
 
 
 def _replays() -> None:
@@ -81,11 +121,19 @@ def _forecasts() -> None:
     model = RuntimePredictor().fit(log.head(550))
     model.update(log.tail(50))
     model.predict_quantiles(log.tail(1))
+    # As a master has them: a job that waits, and the same when it has ended.
+    last, unknown = log.tail(1).assign(job_id="after all others"), float("nan")
+    waits = {"start_s": unknown, "end_s": unknown, "run_s": unknown, "outcome": "unknown"}
+    model.update(last.assign(**waits))
+    model.update(last)
 
 
 def _advice() -> None:
+    import numpy as np
+
     from plancast.pipelines.operators.eta_backtest import eta_backtest
-    from plancast.planner.worlds.rollout import DISCIPLINES
+    from plancast.planner.worlds.rollout import DISCIPLINES, QueueState, roll
+    from plancast.planner.worlds.wait_kernel import sample_runs
     from plancast.predictor import read_log
     from plancast.predictor.limits import advise_limits, rule_limits
 
@@ -93,19 +141,27 @@ def _advice() -> None:
         for discipline in DISCIPLINES:
             eta_backtest(path, dispatcher=discipline, samples=2)
         log = read_log(path)
+    one, cpu, levels = np.ones(1, np.int64), np.ones((1, 1), np.int64), np.arange(3.0)
+    left = sample_runs(levels, levels[None], np.zeros(1), np.ones(1), one - 1, 0.5, 1, 0)
+    roll(QueueState(one, cpu, one, cpu, one), left.astype(np.int64), cpu)
     advise_limits(log, 0.01)
     rule_limits(log)
 
 
 MORE: dict[str, Callable[[], None]] = {
     "executions and risk": _executions, "replays of logs": _replays,
+    "rows in full": _rows_in_full, "searches with a guide": _guided_searches,
     "forecasts": _forecasts, "start times and limits": _advice,
 }  # fmt: skip
 """What is compiled beside ``planning.warm.FAMILIES``; run each time, for it is quick when warm."""
 HALVES = {
-    "plans": (MOVES, "list schedules and bounds", "repair", *(MORE.keys() - {"forecasts"})),
-}
-"""Families of one half; ``searches`` are all others. Two processes take about as long."""
+    "plans": (
+        MOVES, "list schedules and bounds", "repair",
+        *(MORE.keys() - {"rows in full", "searches with a guide"}),
+    ),
+}  # fmt: skip
+"""Families of one half; ``searches`` are all others. Two processes take about as long, and what
+shares parts is compiled by one of them: in the other these would be compiled again."""
 
 
 def warm_all(half: str, report: Report) -> list[str]:

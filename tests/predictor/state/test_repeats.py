@@ -132,7 +132,9 @@ def test_a_repeat_that_often_errs_by_factors_is_for_short_jobs_alone(
 def test_a_long_repeat_stays_between_levels() -> None:
     """One run of days would be the forecast of a job of hours, and of its high levels too."""
     jobs = costly_repeats(3000)
-    found = with_repeats(OnlineCorrection(WIDE, 2, settings=Settings(cost_from=8, cost_to=9)), jobs)
+    found = with_repeats(
+        OnlineCorrection(WIDE, 2, settings=Settings(cost_from=8.0, cost_to=9.0)), jobs
+    )
     late = np.arange(3000) > 1000
     far, own = late & jobs["far"], late & ~jobs["far"]
     np.testing.assert_array_equal(found[far, 1], found[far, 2])
