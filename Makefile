@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 # Each of hundreds of processes would compile what it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test check docs packages bench bench-forecast bench-replay bench-placement bench-execution bench-repair demo-dask demo-slurm demo-live clean help bench-solvers bench-guide bench-advise bench-eta bench-memory bench-snakemake bench-worth bench-energy bench-month
+.PHONY: run test check docs packages collected bench bench-forecast bench-replay bench-placement bench-execution bench-repair demo-dask demo-slurm demo-live clean help bench-solvers bench-guide bench-advise bench-eta bench-memory bench-snakemake bench-worth bench-energy bench-month
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -56,12 +56,16 @@ docs: .venv/dev
 kernels-%: .venv/dev
 	@$(BIN)/plancast doctor --warm --half $* --json >/dev/null
 
+# The bytecode of all tests and of what they import, made once.
+collected: .venv/dev
+	@$(BIN)/python -m pytest --collect-only -q >/dev/null
+
 packages:
 	@.ci/packages
 
 test: .venv/dev
 	# All at once on two cores: whichever ends last has no core idle beside it.
-	@$(MAKE) --no-print-directory -j 4 check kernels-plans kernels-searches $(BESIDE)
+	@$(MAKE) --no-print-directory -j 5 check kernels-plans kernels-searches collected $(BESIDE)
 	# Three processes on two cores: many tests wait, for Slurm or for Dask.
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
