@@ -13,13 +13,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from plancast.pipelines.http.limits import TooLarge
-from plancast.pipelines.inputs.foreign import nearest
+from plancast.pipelines.inputs.foreign import nearest, shorten
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.faults import in_words
 
 AGAIN = {"Retry-After": "1"}
-MOST_SHOWN = 100
-"""Characters of a path that a sentence repeats."""
 
 
 def add_faults(app: FastAPI, own: Mapping[type[Exception], int]) -> None:
@@ -49,11 +47,6 @@ async def _http_fault(request: Request, error: Any) -> Response:
     elif said == HTTPStatus.METHOD_NOT_ALLOWED.phrase:
         said = f"{path} takes {error.headers['Allow']}, not {shorten(request.method)}"
     return JSONResponse({"error": said}, error.status_code, error.headers)
-
-
-def shorten(text: str) -> str:
-    """A text of the sender's as it stands in a sentence."""
-    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 
 async def _parameter_fault(request: Request, error: Any) -> Response:

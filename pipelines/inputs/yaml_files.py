@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from plancast.pipelines.inputs.files import read_text
-from plancast.pipelines.inputs.foreign import nearest
+from plancast.pipelines.inputs.foreign import nearest, shorten
 from plancast.pipelines.inputs.tables import PathLike
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.faults import in_words
@@ -122,7 +122,8 @@ def _sentence(fault: Any, kind: type[BaseModel]) -> str:
     """A pydantic fault in this project's words."""
     if fault["type"] == "extra_forbidden":
         return f"is no field here; {nearest(str(fault['loc'][-1]), _fields_at(kind, fault['loc']))}"
-    return in_words(fault)
+    value = fault["input"]
+    return in_words(fault | {"input": shorten(value) if isinstance(value, str) else value})
 
 
 def _fields_at(kind: type[BaseModel], where: tuple[str | int, ...]) -> list[str]:

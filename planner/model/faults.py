@@ -11,7 +11,6 @@ _PLAIN = {
     "unexpected_keyword_argument": "is no field here; remove it or correct its name",
     "string_type": "must be text; put it in quotes",
     "string_too_short": "is empty; give it a name",
-    "string_too_long": "is too long",
     "too_short": "is empty; list at least one",
     "list_type": "must be a list",
     "dict_type": "must be a mapping of names to values",
@@ -21,15 +20,12 @@ _PLAIN = {
     "bool_type": "must be true or false",
     "finite_number": "must be a finite number",
 }
-MOST_SHOWN = 100
-"""Characters of a value that a sentence repeats."""
-
 _WORDS = re.compile(r"\^\(([\w|-]+)\)\$")
 """A pattern that is a choice of words."""
 
 
 def in_words(fault: Any) -> str:
-    """One of pydantic's faults (``ValidationError.errors``), with the value's beginning."""
+    """One of pydantic's faults (``ValidationError.errors``), with the value where it is short."""
     what, context, value = fault["type"], fault.get("ctx", {}), fault["input"]
     if (cause := context.get("error")) is not None:
         return str(cause)  # a reader's own sentence names the value already
@@ -60,9 +56,5 @@ def in_words(fault: Any) -> str:
         text = "must be a " + ("pair [start, end]" if isinstance(fault["loc"][-1], int) else "list")
     else:
         text = _PLAIN.get(what) or re.sub(r"^Input should be", "must be", fault["msg"])
-    if not isinstance(value, str | int | float) or what == "missing":
-        return text
-    written = repr(value)
-    return (
-        f"{text} (it is {written if len(written) <= MOST_SHOWN else f'{written[:MOST_SHOWN]}...'})"
-    )
+    short = isinstance(value, str | int | float) and what != "missing"
+    return f"{text} (it is {value!r})" if short else text

@@ -29,7 +29,7 @@ CASES = [
     ),
     (
         WORKER % f"busy_w: {'x' * 3000}",
-        f"workers.0.busy_w: must be a number (it is '{'x' * 99}...)",
+        f"workers.0.busy_w: must be a number (it is '{'x' * 100}...')",
     ),
 ]
 
