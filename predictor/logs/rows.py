@@ -271,17 +271,19 @@ def _times_hold(frame: pd.DataFrame, where: np.ndarray, rows: Rows) -> np.ndarra
     lost = negative & ~rises
     run[rises] = (end - start)[rises]
     reversed_ = ~beyond & ~absent & ~lost & (end < start)
-    found = reversed_ & (run >= 0)
-    untold = reversed_ & ~found
+    past = reversed_ & (start + run > LATEST_S)
+    found = reversed_ & (run >= 0) & ~past
+    untold = reversed_ & ~found & ~past
     end[found] = (start + run)[found]
     end[untold] = np.nan
     rows.drop("no submission time", where[absent])
     rows.drop("negative run time", where[lost])
+    rows.drop("end_s that no log has", where[past])
     rows.repair("negative run time, taken from start and end", where[rises])
     rows.repair("end before start, taken from start and run time", where[found])
     rows.repair("end before start, taken as unknown", where[untold])
     for name, values, changed in (("run_s", run, rises), ("end_s", end, reversed_)):
         if changed.any():
             frame[name] = values
-    keep: np.ndarray = ~(beyond | absent | lost)
+    keep: np.ndarray = ~(beyond | absent | lost | past)
     return keep

@@ -168,8 +168,8 @@ def test_cpsat_and_brute_force_agree_by_the_hour() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_cpsat_and_brute_force_agree_by_the_hour_300_times(chunk: int) -> None:
-    """The same over 300 instances."""
-    assert agrees_by_the_hour(range(1000 * chunk, 1000 * chunk + 25)) >= 19
+    """The same over 300 instances; some that are drawn have no hours or no plan."""
+    assert agrees_by_the_hour(range(1000 * chunk, 1000 * chunk + 40)) >= 19
 
 
 @each_solver

@@ -54,6 +54,13 @@ def test_what_nothing_tells_is_left_out_and_shown() -> None:
     assert "left out: 1 row, no submission time (line 3)" in frame.attrs["notes"]
 
 
+def test_a_start_that_no_end_can_follow_is_left_out() -> None:
+    """A start of 20 digits, read as nanoseconds, made an end that lies beyond all times."""
+    frame = finished(start_s=[1.0, 9.99999999e10], end_s=[2.0, 40.0], run_s=[1.0, 3600.0])
+    assert frame["end_s"].tolist() == [2.0]
+    assert "end_s that no log has" in " ".join(frame.attrs["notes"])
+
+
 def test_negative_and_infinite_requests_are_unknown() -> None:
     """A request without an end would be NaN in a forecast, a negative one refuse the log."""
     frame = finished(requested_s=[np.inf, 60.0], cpus=[-1.0, 2.0], num_x=[np.inf, 1.0])
