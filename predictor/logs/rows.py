@@ -201,8 +201,8 @@ def finish(
     - An end before the start is ``start + run``, where the run time is known; else the end is
       taken as unknown, and the job as one whose run time is unknown.
     - A request that is negative, infinite or beyond `MOST` is taken as unknown.
-    - A row without a submission time, or with a time that is infinite or that no log has
-      (`EARLIEST_S`, `LATEST_S`), is left out.
+    - A row without a submission time, or with a time, its own or one that follows from the
+      others, that is infinite or that no log has (`EARLIEST_S`, `LATEST_S`), is left out.
     """
     frame = frame.reset_index(drop=True)
     where = np.asarray(list(places), dtype=object)
@@ -261,6 +261,14 @@ def _beyond(frame: pd.DataFrame, where: np.ndarray, rows: Rows) -> np.ndarray:
     return lost
 
 
+def _leads_beyond(start: np.ndarray, end: np.ndarray, run: np.ndarray) -> np.ndarray:
+    """Rows of which a time that others tell, here or in ``schema.canonical``, is one no log has."""
+    late = (np.isnan(end) | (end < start)) & (start + run > LATEST_S)
+    early = np.isnan(start) & (end - run < EARLIEST_S)
+    found: np.ndarray = late | early | (np.isnan(run) & (end - start > LATEST_S))
+    return found
+
+
 def _times_hold(frame: pd.DataFrame, where: np.ndarray, rows: Rows) -> np.ndarray:
     """Which rows stay; repairs start, end and run time in place."""
     beyond = _beyond(frame, where, rows)
@@ -271,14 +279,14 @@ def _times_hold(frame: pd.DataFrame, where: np.ndarray, rows: Rows) -> np.ndarra
     lost = negative & ~rises
     run[rises] = (end - start)[rises]
     reversed_ = ~beyond & ~absent & ~lost & (end < start)
-    past = reversed_ & (start + run > LATEST_S)
+    past = ~beyond & ~absent & ~lost & _leads_beyond(start, end, run)
     found = reversed_ & (run >= 0) & ~past
     untold = reversed_ & ~found & ~past
     end[found] = (start + run)[found]
     end[untold] = np.nan
     rows.drop("no submission time", where[absent])
     rows.drop("negative run time", where[lost])
-    rows.drop("end_s that no log has", where[past])
+    rows.drop("times that lead to one that no log has", where[past])
     rows.repair("negative run time, taken from start and end", where[rises])
     rows.repair("end before start, taken from start and run time", where[found])
     rows.repair("end before start, taken as unknown", where[untold])

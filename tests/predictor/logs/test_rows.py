@@ -54,11 +54,22 @@ def test_what_nothing_tells_is_left_out_and_shown() -> None:
     assert "left out: 1 row, no submission time (line 3)" in frame.attrs["notes"]
 
 
-def test_a_start_that_no_end_can_follow_is_left_out() -> None:
-    """A start of 20 digits, read as nanoseconds, made an end that lies beyond all times."""
-    frame = finished(start_s=[1.0, 9.99999999e10], end_s=[2.0, 40.0], run_s=[1.0, 3600.0])
+@pytest.mark.parametrize(
+    ("start", "end", "run"),
+    [
+        (9.99999999e10, 40.0, 3600.0),  # 20 digits, read as nanoseconds
+        (9.99999999e10, NAN, 3600.0),
+        (NAN, -2.2e9, 1e10),
+        (-2.2e9, 9.9e10, NAN),
+    ],
+)
+def test_times_that_lead_to_one_that_no_log_has_are_left_out(
+    start: float, end: float, run: float
+) -> None:
+    """Each is possible; what follows from both was kept, in the year 5138."""
+    frame = finished(start_s=[1.0, start], end_s=[2.0, end], run_s=[1.0, run])
     assert frame["end_s"].tolist() == [2.0]
-    assert "end_s that no log has" in " ".join(frame.attrs["notes"])
+    assert "lead to one that no log has" in " ".join(frame.attrs["notes"])
 
 
 def test_negative_and_infinite_requests_are_unknown() -> None:
