@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.worth import COSTS, KEPT, LOGS, PAGE, SEEDS, Kept, Target, page, pooled
+from plancast.pipelines.worth.worth import verdict
 
 AUTO = Target("auto against requests", "auto", "open_requested", -0.08)
 
@@ -51,3 +52,11 @@ def test_cells_outlive_an_interruption(tmp_path: Path) -> None:
     cells["batch 0"] = {"auto": 1.5}
     cells["batch 0"] = {"auto": 2.5}
     assert dict(Kept(tmp_path / "a.jsonl")) == {"batch 0": {"auto": 2.5}}
+
+
+def test_the_sentences_are_those_of_the_figures() -> None:
+    """The page would go on with sentences that `plancast worth` no longer says."""
+    kept = json.loads(KEPT.read_text())
+    assert {name: f["verdict"] for name, f in kept.items() if f["queues"]} == {
+        name: verdict(f) for name, f in kept.items() if f["queues"]
+    }
