@@ -51,19 +51,6 @@ def _executions() -> None:
     lower_bound(encode(generate_batch(12, generate_cluster(1))), timed=True)
 
 
-def _rows_in_full() -> None:
-    from plancast.planner.instances.generate import generate_batch, generate_cluster
-    from plancast.planner.model.domain import CountedResource
-    from plancast.planner.model.messages import Budget
-    from plancast.planner.planning.plan import plan
-
-    request = generate_batch(12, generate_cluster(4), workflow_share=0.0)
-    counted = (CountedResource("licence", 2),)
-    tasks = tuple(replace(task, counted={"licence": 1}) for task in request.snapshot.pending)
-    snapshot = request.snapshot.evolved(pending=tasks, counted=counted)
-    plan(replace(request, snapshot=snapshot, budget=Budget(None, 40)), "lns")
-
-
 def _guided_searches() -> None:
     import numpy as np
 
@@ -150,14 +137,14 @@ def _advice() -> None:
 
 MORE: dict[str, Callable[[], None]] = {
     "executions and risk": _executions, "replays of logs": _replays,
-    "rows in full": _rows_in_full, "searches with a guide": _guided_searches,
-    "forecasts": _forecasts, "start times and limits": _advice,
+    "searches with a guide": _guided_searches, "forecasts": _forecasts,
+    "start times and limits": _advice,
 }  # fmt: skip
 """What is compiled beside ``planning.warm.FAMILIES``; run each time, for it is quick when warm."""
 HALVES = {
     "plans": (
         MOVES, "list schedules and bounds", "repair",
-        *(MORE.keys() - {"rows in full", "searches with a guide"}),
+        *(MORE.keys() - {"searches with a guide"}),
     ),
 }  # fmt: skip
 """Families of one half; ``searches`` are all others. Two processes take about as long, and what

@@ -13,9 +13,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from plancast.pipelines.http.limits import TooLarge
-from plancast.pipelines.inputs.foreign import nearest, shorten
+from plancast.pipelines.inputs.foreign import nearest
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.faults import in_words
+from plancast.wording import shorten
 
 AGAIN = {"Retry-After": "1"}
 

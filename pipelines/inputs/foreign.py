@@ -6,9 +6,6 @@ import difflib
 import re
 from collections.abc import Collection
 
-MOST_SHOWN = 100
-"""Characters of a user's text that a sentence repeats."""
-
 _WORDS: dict[str, str] = {
     "id": "name task taskid task_id job jobid job_id jobname job_name",
     "cpus": "cpu core cores ncpus vcpus num_cpus cpus_per_task processors procs threads",
@@ -46,11 +43,6 @@ for _name, _words in _WORDS.items():
     for _word in _words.split():
         _FOREIGN.setdefault(_word, []).append(_name)
 _UNIT = re.compile(r"_(s|sec|secs|seconds|m|min|mins|minutes|h|hours|mb|mib|gb|gib)$")
-
-
-def shorten(text: str) -> str:
-    """A text of the user's as it stands in a sentence."""
-    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 
 def nearest(name: str, names: Collection[str]) -> str:

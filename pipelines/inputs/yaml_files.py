@@ -11,11 +11,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from plancast.pipelines.inputs.files import read_text
-from plancast.pipelines.inputs.foreign import nearest, shorten
+from plancast.pipelines.inputs.foreign import nearest
 from plancast.pipelines.inputs.tables import PathLike
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.faults import in_words
 from plancast.predictor.nested import Loader, yaml_value
+from plancast.wording import shorten
 
 File = TypeVar("File", bound=BaseModel)
 

@@ -39,10 +39,10 @@ def test_a_cluster_file_is_read_as_it_is_written(text: str, sentence: str, tmp_p
     """`matlab: yes` was one licence, and a label that is no number the word "nan"."""
     path = tmp_path / "c.yaml"
     path.write_text(text.replace(", }", "}"))
-    with pytest.raises(BadRequest) as told:
+    with pytest.raises(BadRequest) as caught:
         read_cluster(path)
-    assert str(told.value).startswith(f"{path}: {sentence}")
-    assert len(str(told.value)) < 400
+    assert str(caught.value).startswith(f"{path}: {sentence}")
+    assert len(str(caught.value)) < 400
 
 
 def test_a_policy_and_flags_are_read_as_they_are_written(tmp_path: Path) -> None:

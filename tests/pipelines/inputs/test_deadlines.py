@@ -24,13 +24,13 @@ from plancast.planner.model.domain import BadRequest
         ),
     ],
 )
-def test_a_deadline_that_has_passed_is_told_in_dates(
+def test_a_deadline_that_has_passed_is_refused_in_dates(
     text: str, sentence: str, tmp_path: Path
 ) -> None:
     """Who wrote a date and no release would read of two numbers, one of which is not his."""
     path = tmp_path / "tasks.csv"
     path.write_text(text)
-    with pytest.raises(BadRequest) as told:
+    with pytest.raises(BadRequest) as caught:
         read_tasks(path, now_s=1_796_254_592)
     begin = f"{path}: row 1: task a: deadline_s 2024-05-01 18:00:00 UTC lies before "
-    assert str(told.value) == begin + sentence
+    assert str(caught.value) == begin + sentence
