@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,6 +40,8 @@ from plancast.pipelines.engines.processes import ProcessId
 from plancast.pipelines.engines.shift import begun_at
 from plancast.planner.model.domain import BadRequest, Outcome, Worker
 from plancast.planner.model.messages import PlanRequest
+
+_log = logging.getLogger("plancast.master.dask")
 
 POLL_S = 0.05
 """How often the books are read while a master waits."""
@@ -457,12 +458,12 @@ def started(
             lambda name: spawn_worker(address, request.snapshot.worker_by_id[name], folder),
             folder / NOTE,
         )  # fmt: skip
-    began = time.time()
+    began = time.monotonic()
     left = dict(losses)
 
     def on_step(_: Any) -> None:
         for name, after_s in list(left.items()):
-            if time.time() - began >= after_s:
+            if time.monotonic() - began >= after_s:
                 del left[name]
                 engine.processes[name].kill()
 
@@ -493,14 +494,22 @@ def _attached(folder: Path, machines: Sequence[Worker], batch: str) -> DaskEngin
         return None
     try:
         known = json.loads(note.read_text())
+        address = str(known["address"])
         processes = {name: ProcessId(*row) for name, row in known["processes"].items()}
-        key = ClusterKey.in_(folder.resolve())
-        # One that stands still has what runs, and is not ended for it; one that dies is found out.
-        while processes[SCHEDULER_NAME].alive and time.monotonic() < until:
-            with suppress(OSError, TimeoutError):
-                return DaskEngine(
-                    known["address"], machines, processes, key=key, batch=batch, answer_s=ANSWER_S
-                )
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # of another version, or damaged: what runs of it is ended by the new one
+        scheduler = processes[SCHEDULER_NAME]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as why:
+        # Of another version, or damaged: what runs of it is ended by the new one.
+        _log.warning("%s cannot be read (%r): a new cluster is started", note, why)
+        return None
+    key, said = ClusterKey.in_(folder.resolve()), ""
+    # One that stands still has what runs, and is not ended for it; one that dies is found out.
+    while scheduler.alive and time.monotonic() < until:
+        try:
+            return DaskEngine(address, machines, processes, key=key, batch=batch, answer_s=ANSWER_S)
+        except (OSError, TimeoutError) as why:
+            said = f"does not answer: {why}"
+    _log.warning(
+        "the scheduler at %s %s: a new cluster is started, and what runs on the old one ended",
+        address, said if scheduler.alive else "has ended",
+    )  # fmt: skip
     return None

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 from plancast.pipelines.engines.processes import ProcessId
@@ -75,7 +75,7 @@ class Keeper:
 
 def write_note(note: Path, address: str, processes: Mapping[str, ProcessId]) -> None:
     """Write down where a cluster is and which processes are its own; all of it, or nothing."""
-    rows = {name: [p.pid, p.started_s] for name, p in processes.items()}
+    rows = {name: astuple(p) for name, p in processes.items()}
     new = note.with_suffix(".new")
     new.write_text(json.dumps({"address": address, "processes": rows}))
     new.replace(note)

@@ -516,11 +516,11 @@ def attached(
     # None may take jobs yet, as just after slurmctld has started: they are waited for.
     engine = SlurmEngine(known, batch=batch, since_s=since_s)
     request = replace(request, snapshot=replace(request.snapshot, workers=known))
-    began, left = time.time(), dict(losses)
+    began, left = time.monotonic(), dict(losses)
 
     def on_step(_: Any) -> None:
         for name, after_s in list(left.items()):
-            if time.time() - began >= after_s:
+            if time.monotonic() - began >= after_s:
                 del left[name]
                 run_command(["scontrol", "update", f"NodeName={name}", "State=DOWN",
                              "Reason=plancast-lose"])  # fmt: skip

@@ -27,6 +27,7 @@ from plancast.pipelines.engines.base import (
     WorkerUp,
 )
 from plancast.pipelines.engines.dask import (
+    NOTE,
     SCHEDULER_NAME,
     DaskEngine,
     end_left_over,
@@ -35,7 +36,9 @@ from plancast.pipelines.engines.dask import (
     started,
     wait_for,
 )
+from plancast.pipelines.engines.dask_keeper import write_note
 from plancast.pipelines.engines.patient import PatientEngine
+from plancast.pipelines.engines.processes import ProcessId
 from plancast.pipelines.engines.shift import begun_at
 from plancast.pipelines.master.batch import carry_out
 from plancast.pipelines.master.commands import command_of
@@ -337,6 +340,45 @@ def test_a_batch_survives_the_kill_of_a_worker(tmp_path: Path) -> None:
     assert any(p["choice"] == "repair" for p in found["plans"])
     done = (tmp_path / "done").read_text().split()
     assert sorted(done) == sorted(t.id for t in request.snapshot.pending)
+
+
+def test_a_living_cluster_that_cannot_be_attached_to_is_not_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever goes wrong on the way to it: a new one would run all that runs there once more."""
+
+    def refuses(*_: Any, **__: Any) -> None:
+        raise ValueError("cannot be attached to")
+
+    def no_other(*_: Any) -> None:
+        raise EnvironmentFailed("a new cluster")
+
+    sleeper = subprocess.Popen(["sleep", "60"])
+    try:
+        write_note(tmp_path / NOTE, "tls://here", {SCHEDULER_NAME: ProcessId.of(sleeper.pid)})
+        monkeypatch.setattr(dask, "DaskEngine", refuses)
+        monkeypatch.setattr(dask, "local_cluster", no_other)
+        with pytest.raises(ValueError, match="cannot be attached to"):
+            started(PlanRequest("r", Snapshot(0, int(time.time()), TWO), {}), [], tmp_path, "b")
+        assert sleeper.poll() is None
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+def test_a_note_of_another_version_is_named_before_a_new_cluster_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What runs ends with its cluster: whoever looks for the reason finds it in the log."""
+
+    def no_other(*_: Any) -> None:
+        raise EnvironmentFailed("a new cluster")
+
+    (tmp_path / NOTE).write_text('{"address": "tls://here", "processes": {"(scheduler)": [1, 2]}}')
+    monkeypatch.setattr(dask, "local_cluster", no_other)
+    with pytest.raises(EnvironmentFailed, match="a new cluster"):
+        started(PlanRequest("r", Snapshot(0, int(time.time()), TWO), {}), [], tmp_path, "b")
+    assert f"{tmp_path / NOTE} cannot be read" in caplog.text
 
 
 @pytest.mark.slow

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import subprocess
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from plancast.pipelines.engines.base import EnvironmentFailed
-from plancast.pipelines.engines.processes import ProcessId
 from plancast.pipelines.master import tables
 from plancast.pipelines.master.state import OrderRow, State, digest_of
 from plancast.planner.model.domain import BadRequest, DurationEstimate, Snapshot, Task, Worker
@@ -216,18 +214,3 @@ def test_a_file_that_cannot_be_used_is_left_as_it_is(
         State(path)
     assert schema(path) == before
     assert not list(tmp_path.glob("*.before-*"))
-
-
-def test_a_stranger_with_the_same_pid_is_never_killed() -> None:
-    """A pid of yesterday's file may belong to somebody else by now."""
-    process = subprocess.Popen(["sleep", "60"])
-    true = ProcessId.of(process.pid)
-    stale = ProcessId(process.pid, true.started_s - 5.0)
-    assert true.alive
-    assert not stale.alive
-    stale.kill()
-    assert process.poll() is None
-    true.kill()
-    assert process.wait(600) == -9 or not true.alive
-    true.kill()
-    assert not ProcessId(process.pid, 0.0).alive
