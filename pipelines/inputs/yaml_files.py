@@ -16,7 +16,6 @@ from plancast.pipelines.inputs.tables import PathLike
 from plancast.planner.model.domain import BadRequest
 from plancast.planner.model.faults import in_words
 from plancast.predictor.nested import Loader, yaml_value
-from plancast.wording import shorten
 
 File = TypeVar("File", bound=BaseModel)
 
@@ -123,8 +122,7 @@ def _sentence(fault: Any, kind: type[BaseModel]) -> str:
     """A pydantic fault in this project's words."""
     if fault["type"] == "extra_forbidden":
         return f"is no field here; {nearest(str(fault['loc'][-1]), _fields_at(kind, fault['loc']))}"
-    value = fault["input"]
-    return in_words(fault | {"input": shorten(value) if isinstance(value, str) else value})
+    return in_words(fault)
 
 
 def _fields_at(kind: type[BaseModel], where: tuple[str | int, ...]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plancast.planner.arrays.devices import Devices, device_pieces, when_devices
+from plancast.planner.arrays.devices import Devices, device_pieces, next_change, when_devices
 from plancast.planner.arrays.jit import brief, inner
 from plancast.planner.arrays.rows import slowest
 
@@ -172,22 +172,22 @@ def _beside(times, free, count, w, demand, i, start, duration, latest, spare):
 def _pieces_that_fit(times, free, count, demand, start, duration, most, whole):
     """How many pieces of `demand` fit at once over [start, start + duration), at most `most`.
 
-    None where less than `whole` of the last resource is free.
+    None where less than `whole` of the last resource is free. The second value is a moment before
+    which no more fit in a run of that duration: the end of the last segment with the least room.
     """
-    pieces = most
-    end = start + duration
-    k = _segment_at(times, count, start)
-    while True:
-        if free[k, demand.shape[0] - 1] < whole:
-            return 0
+    pieces, tightest = most, count
+    first, k = _segment_at(times, count, start), _segment_at(times, count, start + duration - 1)
+    while k >= first and pieces > 0:
+        fit = pieces if free[k, demand.shape[0] - 1] >= whole else np.int64(0)
         for r in range(demand.shape[0]):
             if free[k, r] < 0:
-                return 0
-            if demand[r] > 0:
-                pieces = min(pieces, free[k, r] // demand[r])
-        if pieces == 0 or k == count - 1 or times[k + 1] >= end:
-            return pieces
-        k += 1
+                fit = np.int64(0)
+            elif demand[r] > 0:
+                fit = min(fit, free[k, r] // demand[r])
+        if fit < pieces:
+            pieces, tightest = fit, k
+        k -= 1
+    return pieces, times[tightest + 1] if tightest + 1 < count else FAR
 
 
 @inner
@@ -303,6 +303,70 @@ def keep_fullest(pieces, most_workers, shards):
 
 
 @inner
+def _fit_gang(
+    times, free, count, demand, lasts, shape, shards, most, until, pieces, moment, limit, spare, i,
+):  # fmt: skip
+    """Fill `pieces` with a gang over a run; how many fit, or fewer than `shards` where not all do.
+
+    At most ``most[w]`` pieces fit on worker w in such a run that starts before ``until[w]``; what
+    is learned of that is written down. ``lasts[w]`` is 0 where no piece may be.
+    """
+    packed = shape[MOST_WORKERS] < shards
+    total = to_come = np.int64(0)
+    for w in range(lasts.shape[0]):
+        pieces[w] = 0
+        if 0 < lasts[w] <= limit:
+            if until[w] <= moment:
+                most[w], until[w] = min(shards, shape[MOST_HERE]), FAR
+            to_come += most[w]
+    for w in range(lasts.shape[0]):
+        if total + to_come < shards or (total == shards and not packed):
+            break
+        if lasts[w] == 0 or lasts[w] > limit or most[w] == 0:
+            continue
+        to_come -= most[w]
+        wanted = most[w] if packed else min(most[w], shards - total)
+        fit, change = _pieces_that_fit(
+            times[w], free[w], count[w], demand, moment, limit, wanted, shape[WHOLE],
+        )  # fmt: skip
+        if spare is not None:
+            held = device_pieces(spare.devices, w, i, moment, moment + limit, fit)
+            if held < fit:
+                fit, change = held, next_change(spare.devices, w, moment, change)
+        if fit < wanted:
+            most[w], until[w] = fit, change
+        pieces[w] = fit
+        total += fit
+    if packed:
+        total = keep_fullest(pieces, shape[MOST_WORKERS], shards)
+    return total
+
+
+@inner
+def _next_for_gang(lasts, shape, shards, most, until, moment, limit):
+    """The first moment after `moment` at which all pieces of a gang may fit, or FAR.
+
+    As far as ``_fit_gang`` has learned it.
+    """
+    total = np.int64(0)
+    for w in range(lasts.shape[0]):
+        if 0 < lasts[w] <= limit:
+            total += most[w]
+    while moment < FAR:
+        after = np.int64(FAR)
+        for w in range(lasts.shape[0]):
+            if 0 < lasts[w] <= limit and until[w] > moment:
+                after = min(after, until[w])
+        for w in range(lasts.shape[0]):
+            if 0 < lasts[w] <= limit and until[w] == after and after < FAR:
+                total += min(shards, shape[MOST_HERE]) - most[w]
+        moment = after
+        if total >= shards:
+            break
+    return moment
+
+
+@inner
 def _place_gang(
     times, free, count, demand, not_before, durations, allowed, row, hard_end, last_start,
     release, max_stretch, shape, chosen, spare, counted, i,
@@ -314,16 +378,18 @@ def _place_gang(
     """
     best_start, best_end = FAR, FAR
     workers, shards = durations.shape[0], chosen.shape[0]
-    packed = shape[MOST_WORKERS] < shards
     pieces, limit = np.zeros(workers, np.int64), np.int64(0)
+    lasts, most, until = np.zeros(workers, np.int64), pieces.copy(), pieces.copy()
     first, beyond = shape[FIRST_CHOICE], shape[BEYOND_CHOICE]
     if first == beyond:
         first, beyond = row, row + 1
     while first < beyond:
         shorter, limit = limit, np.int64(FAR)
         for w in range(workers):
-            if allowed[first, w] and durations[w] > shorter:
-                limit = min(limit, durations[w])
+            until[w] = not_before
+            lasts[w] = durations[w] if allowed[first, w] else 0
+            if lasts[w] > shorter:
+                limit = min(limit, lasts[w])
         if limit == FAR:
             first, limit = first + 1, np.int64(0)
             continue
@@ -335,22 +401,10 @@ def _place_gang(
                 moment = _earliest_spare(spare, i, moment, limit, latest)
                 if moment > latest or moment + limit >= best_end:
                     break
-            total = 0
-            for w in range(workers):
-                pieces[w] = 0
-                if allowed[first, w] and 0 < durations[w] <= limit and (packed or total < shards):
-                    most = shards if packed else shards - total
-                    pieces[w] = _pieces_that_fit(
-                        times[w], free[w], count[w], demand, moment, limit,
-                        min(most, shape[MOST_HERE]), shape[WHOLE],
-                    )  # fmt: skip
-                    if spare is not None:
-                        pieces[w] = device_pieces(
-                            spare.devices, w, i, moment, moment + limit, pieces[w],
-                        )  # fmt: skip
-                    total += pieces[w]
-            if packed:
-                total = keep_fullest(pieces, shape[MOST_WORKERS], shards)
+            total = _fit_gang(
+                times, free, count, demand, lasts, shape, shards, most, until, pieces, moment,
+                limit, spare, i,
+            )  # fmt: skip
             if total == shards:
                 # Shorter than the limit, and sooner too stretched, if only faster ones were taken.
                 duration = slowest(durations, pieces)
@@ -363,14 +417,7 @@ def _place_gang(
                         filled += 1
                 best_start, best_end = moment, moment + duration
                 break
-            # Something must come free first.
-            following = np.int64(FAR)
-            for w in range(workers):
-                if allowed[first, w] and 0 < durations[w] <= limit:
-                    k = _segment_at(times[w], count[w], moment) + 1
-                    if k < count[w]:
-                        following = min(following, times[w, k])
-            moment = following
+            moment = _next_for_gang(lasts, shape, shards, most, until, moment, limit)
     return best_start, best_end
 
 

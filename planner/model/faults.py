@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from plancast.wording import shorten
+
 _PLAIN = {
     "missing": "is missing; add it",
     "extra_forbidden": "is no field here; remove it or correct its name",
@@ -26,7 +28,7 @@ _WORDS = re.compile(r"\^\(([\w|-]+)\)\$")
 
 def in_words(fault: Any) -> str:
     """One of pydantic's faults (``ValidationError.errors``), with the value where it is short."""
-    what, context, value = fault["type"], fault.get("ctx", {}), fault["input"]
+    what, context, value = fault["type"], fault.get("ctx", {}), _shown(fault["input"])
     if (cause := context.get("error")) is not None:
         return str(cause)  # a reader's own sentence names the value already
     if what == "greater_than":
@@ -50,7 +52,7 @@ def in_words(fault: Any) -> str:
         if what == "union_tag_not_found":
             return f"{name} is missing; add it"
         known = context["expected_tags"].replace("'", "")
-        return f"{name} is {context['tag']!r}; it must be {known}"
+        return f"{name} is {_shown(context['tag'])!r}; it must be {known}"
     elif what == "tuple_type":
         # In a list stands a window; a field holds a list itself.
         text = "must be a " + ("pair [start, end]" if isinstance(fault["loc"][-1], int) else "list")
@@ -58,3 +60,7 @@ def in_words(fault: Any) -> str:
         text = _PLAIN.get(what) or re.sub(r"^Input should be", "must be", fault["msg"])
     short = isinstance(value, str | int | float) and what != "missing"
     return f"{text} (it is {value!r})" if short else text
+
+
+def _shown(value: Any) -> Any:
+    return shorten(value) if isinstance(value, str) else value

@@ -36,6 +36,7 @@ from plancast.planner.model.domain import (
     estimates_of,
 )
 from plancast.planner.model.faults import in_words
+from plancast.wording import shorten
 
 MANY_FAULTS = 100
 MOST_SEED = 2**63 - 1
@@ -495,7 +496,7 @@ def _path_of(fault: Any) -> str:
     for part in fault["loc"]:
         form_of_rate = before in _RATES and part in (_NUMBER, _BY_HOUR)
         if part not in (_CLASS, _MODE) and not form_of_rate:
-            where.append(str(part))
+            where.append(shorten(str(part)))
         before = part
     return ".".join(where)
 

@@ -21,7 +21,12 @@ from plancast.planner.arrays.list_schedule import (
 )
 from plancast.planner.arrays.problem import Problem
 from plancast.planner.arrays.schedule import (
+    BEYOND_CHOICE,
     FAR,
+    FIRST_CHOICE,
+    MOST_HERE,
+    MOST_WORKERS,
+    WHOLE,
     build_profile,
     close,
     earliest_start,
@@ -31,7 +36,7 @@ from plancast.planner.arrays.schedule import (
 )
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from tests.conftest import scaled
-from tests.oracles.random_requests import random_request
+from tests.oracles.random_requests import random_request, related
 
 CALM = 40
 """Seconds after which nothing in these tests changes."""
@@ -194,6 +199,9 @@ class SlowCluster:
     def earliest(self, i: int, workers: tuple[int, ...], not_before: int) -> tuple[int, int] | None:
         """Earliest (start, end) of a task on these workers, None if there is none."""
         problem = self.problem
+        if not self.in_shape(i, workers):
+            return None
+        whole = problem.gang[i, WHOLE]
         duration = max(int(problem.durations_on(i)[w]) for w in workers)
         latest = min(self.horizon - duration - 1, problem.latest_start(i, duration))
         for start in range(not_before, latest + 1):
@@ -201,24 +209,42 @@ class SlowCluster:
             if all(
                 not self.shut[w, span].any()
                 and (self.free[w, span] >= workers.count(w) * problem.demand[i]).all()
+                and (self.free[w, span, -1] >= whole).all()
                 for w in workers
             ):
                 return start, start + duration
         return None
 
+    def in_shape(self, i: int, workers: tuple[int, ...]) -> bool:
+        """Whether the pieces of a gang may lie together so."""
+        gang, used = self.problem.gang[i], set(workers)
+        rows = self.problem.allowed[gang[FIRST_CHOICE] : gang[BEYOND_CHOICE]]
+        return bool(
+            len(workers) == 1
+            or (
+                max(map(workers.count, used)) <= gang[MOST_HERE]
+                and len(used) <= gang[MOST_WORKERS]
+                and (not len(rows) or rows[:, list(used)].all(axis=1).any())
+            )
+        )
+
     def occupy(self, i: int, workers: tuple[int, ...], start: int, end: int) -> None:
         """Take a task's demand from its workers."""
         for w in workers:
             self.free[w, start:end] -= self.problem.demand[i]
+            if self.problem.gang[i, WHOLE] > 0:
+                self.free[w, start:end, -1] = 0
 
 
+@pytest.mark.parametrize("shaped", [False, True])
 @pytest.mark.parametrize("rule", [EARLIEST_END, LEAST_COST])
-def test_list_schedule(rule: int) -> None:
+def test_list_schedule(rule: int, shaped: bool) -> None:
     """A list schedule would hold an infeasible or late start, or give up on a task in vain."""
     rng = np.random.default_rng(rule)
     placed_all, gave_up = 0, 0
-    for seed in range(120):
-        problem = encode(random_request(seed))
+    for seed in range(600 if shaped else 120):
+        request = random_request(seed)
+        problem = encode(related(request, seed, dependencies=False) if shaped else request)
         if problem.infeasible or not problem.tasks:
             continue
         order = priority_order(rng.random(len(problem.tasks)), problem.link_ptr, problem.before)

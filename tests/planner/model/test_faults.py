@@ -31,6 +31,8 @@ class _Form(BaseModel):
         ({"solver": "best"}, "must be auto, greedy (it is 'best')"),
         ({"event": {"kind": "boom"}}, "kind is 'boom'; it must be a, b"),
         ({"event": {}}, "kind is missing; add it"),
+        ({"solver": "b" * 3000}, f"must be auto, greedy (it is '{'b' * 100}...')"),
+        ({"event": {"kind": "b" * 3000}}, f"kind is '{'b' * 100}...'; it must be a, b"),
         ({"levels": 0.5}, "must be a list (it is 0.5)"),
         ({"windows": [3]}, "must be a pair [start, end] (it is 3)"),
     ],

@@ -25,6 +25,7 @@ from plancast.planner.model.messages import (
     WorkerJoined,
     WorkerLost,
     from_json,
+    from_mapping,
     to_json,
 )
 from plancast.planner.planning.plan import plan
@@ -108,6 +109,15 @@ def test_a_faulty_request_is_refused_by_naming_the_fault(fault: str) -> None:
     assert str(refusal.value).startswith("request.json: ")
     assert expected in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_field_with_a_long_name_is_refused_in_a_short_sentence() -> None:
+    """A body of a gigabyte would come back as an error message."""
+    with pytest.raises(
+        BadRequest, match=f"^message: {'x' * 100}\\.\\.\\.: is no field here"
+    ) as caught:
+        from_mapping(PlanRequest, {"x" * 3000: 1})
+    assert len(str(caught.value)) < 300
 
 
 def test_a_cycle_is_named_by_its_tasks() -> None:
