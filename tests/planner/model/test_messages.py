@@ -113,10 +113,10 @@ def test_a_faulty_request_is_refused_by_naming_the_fault(fault: str) -> None:
 
 def test_a_field_with_a_long_name_is_refused_in_a_short_sentence() -> None:
     """A body of a gigabyte would come back as an error message."""
-    with pytest.raises(
-        BadRequest, match=f"^message: {'x' * 100}\\.\\.\\.: is no field here"
-    ) as caught:
-        from_mapping(PlanRequest, {"x" * 3000: 1})
+    fields = json.loads(to_json(random_request(1))) | {"x" * 3000: 1}
+    with pytest.raises(BadRequest) as caught:
+        from_mapping(PlanRequest, fields)
+    assert str(caught.value).startswith(f"message: {'x' * 100}...: is no field here")
     assert len(str(caught.value)) < 300
 
 
