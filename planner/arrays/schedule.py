@@ -333,6 +333,8 @@ def _fit_gang(
             held = device_pieces(spare.devices, w, i, moment, moment + limit, fit)
             if held < fit:
                 fit, change = held, next_change(spare.devices, w, moment, change)
+        if fit == 0 and change < FAR:
+            change = earliest_start(times[w], free[w], count[w], demand, change, limit)
         if fit < wanted:
             most[w], until[w] = fit, change
         pieces[w] = fit
