@@ -26,6 +26,7 @@ from plancast.planner.solvers.lns.profile import (
     PER_WORKER,
     SHARDS,
     START,
+    _earliest,
     _earliest_shared,
     _fill,
     _fill_shared,
@@ -79,6 +80,8 @@ def _fit_gang(
             profile, shared, ws[w, COUNT], w, ti, i, moment, limit, wanted,
         )  # fmt: skip
         total += pieces[w]
+        if pieces[w] == 0 and change < FAR:
+            change = _earliest(profile, ws[w, COUNT], w, ti, i, change, limit, FAR)
         if pieces[w] < wanted:
             most[w], until[w] = pieces[w], change
     if packed:
