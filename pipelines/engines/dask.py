@@ -55,6 +55,10 @@ THREADS = 64
 """Threads of a worker: each only waits for a process; its resources say how many there may be."""
 SCHEDULER, WORKER = "distributed.cli.dask_scheduler", "distributed.cli.dask_worker"
 NOTE = "cluster.json"
+HEARTBEATS: Mapping[str, str] = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "None"}
+"""Environment of the scheduler, which counts seconds since heartbeats by the wall clock: when that
+steps, as after a machine was suspended, all workers would be dismissed, with what they run. A
+worker on the same machine that dies is known to by its connection."""
 CLUSTER_MODULES = frozenset({SCHEDULER, WORKER})
 WORST = (Outcome.CANCELLED, Outcome.TIMEOUT, Outcome.FAILED)
 """Of the pieces of a gang the outcome that is reported."""
@@ -406,7 +410,7 @@ def _spawn(arguments: list[str], log: Path) -> ProcessId:
         process = subprocess.Popen(
             [sys.executable, "-m", *arguments], stdout=out, stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL, start_new_session=True,
-            env={**os.environ, **CLOSED_ROUTES},
+            env={**os.environ, **CLOSED_ROUTES, **HEARTBEATS},
         )  # fmt: skip
     return ProcessId.of(process.pid)
 

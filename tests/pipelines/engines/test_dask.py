@@ -105,6 +105,30 @@ def test_every_way_to_end_is_told(engine: DaskEngine, tmp_path: Path) -> None:
     assert engine.status([("never", 1)])["never", 1].state == "unknown"
 
 
+def test_no_worker_is_lost_when_the_wall_clock_steps(engine: DaskEngine, tmp_path: Path) -> None:
+    """On a laptop that was closed for an hour all that ran would be lost, and run once more."""
+
+    async def an_hour_later(dask_scheduler: Any) -> None:
+        import distributed.scheduler as module
+
+        usual = module.time
+        module.time = lambda: usual() + 3600.0
+        try:
+            if dask_scheduler.worker_ttl:
+                await dask_scheduler.check_worker_ttl()
+        finally:
+            module.time = usual
+
+    gate = tmp_path / "gate"
+    engine.start(one("over a step", f"while [ ! -e {gate} ]; do sleep 0.05; done"))
+    assert isinstance(heard(engine, 1)[0], Started)
+    engine.client.run_on_scheduler(an_hour_later)
+    assert engine.status([("over a step", 1)])["over a step", 1].state == "running"
+    gate.touch()
+    assert ends_of(engine, 1)["over a step"].outcome is Outcome.COMPLETED
+    assert len(engine.workers()) == 2
+
+
 def test_resources_gangs_and_cancelling(engine: DaskEngine) -> None:
     """Workers could be overloaded, half of a gang be taken for all, a run go on unwanted."""
     engine.start(Order(("gang", 1), ("w0", "w1"), {"cpu": 2000}, None, ("sleep", "30")))
