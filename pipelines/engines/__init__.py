@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -72,12 +73,15 @@ class EngineKind:
         Module without which it cannot be had, and the extra that brings it.
     cluster : callable, optional
         The content of a cluster file of the workers that it has by itself.
+    on_linux : bool
+        Whether it starts processes of its own, which Linux alone can tell from all others.
     """
 
     begin: Callable[[Beginning], Begun]
     real: bool = True
     needs: tuple[str, str] | None = None
     cluster: Callable[[], dict[str, Any]] | None = None
+    on_linux: bool = False
 
     def load(self) -> None:
         """Import what takes long, before it is needed."""
@@ -85,7 +89,12 @@ class EngineKind:
             import_module(self.needs[0])
 
     def require(self, name: str) -> None:
-        """Refuse in one sentence where its library is missing."""
+        """Refuse in one sentence where its library or its system is missing."""
+        if self.on_linux and not sys.platform.startswith("linux"):
+            raise BadRequest(
+                f"--engine {name}: needs Linux, for the processes that it starts; --engine sim "
+                "runs everywhere"
+            )
         if self.needs is not None and find_spec(self.needs[0]) is None:
             raise BadRequest(
                 f"--engine {name}: needs the extra; pip install 'plancast[{self.needs[1]}]'"
@@ -128,7 +137,7 @@ def _slurm_nodes() -> dict[str, Any]:
 
 ENGINES: dict[str, EngineKind] = {
     "sim": EngineKind(_sim, real=False),
-    "dask": EngineKind(_dask, needs=("distributed", "dask")),
+    "dask": EngineKind(_dask, needs=("distributed", "dask"), on_linux=True),
     "slurm": EngineKind(_slurm, cluster=_slurm_nodes),
 }
 """Name to engine; ``tests/contracts/test_engines.py`` holds each to its contract."""

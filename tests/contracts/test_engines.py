@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from plancast.pipelines.engines import ENGINES, Beginning
+from plancast.pipelines.engines import ENGINES, Beginning, EngineKind
 from plancast.pipelines.engines.base import Ended, Engine, Order, Started
 from plancast.planner.model.domain import (
     ANY_CLASS,
+    BadRequest,
     DurationEstimate,
     Outcome,
     Snapshot,
@@ -122,3 +123,16 @@ def test_every_engine_is_tested_here_or_says_where() -> None:
     assert set(ELSEWHERE) <= set(ENGINES)
     for where in ELSEWHERE.values():
         assert (Path(__file__).parents[2] / where.split(" by ")[1]).exists()
+
+
+@pytest.mark.parametrize(("name", "kind"), ENGINES.items())
+def test_off_linux_an_engine_runs_or_is_refused(
+    name: str, kind: EngineKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch would end in a traceback when the first process is to be known again."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    if not kind.on_linux:
+        kind.require(name)
+        return
+    with pytest.raises(BadRequest, match=f"--engine {name}: needs Linux"):
+        kind.require(name)
