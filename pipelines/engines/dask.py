@@ -458,6 +458,7 @@ def started(
     if kept_up:
         address = str(json.loads((folder / NOTE).read_text())["address"])
         engine.keeper = Keeper(
+            address,
             engine.processes,
             lambda name: spawn_worker(address, request.snapshot.worker_by_id[name], folder),
             folder / NOTE,

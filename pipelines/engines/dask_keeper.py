@@ -26,6 +26,8 @@ class Keeper:
 
     Parameters
     ----------
+    address : str
+        Of the cluster's scheduler.
     processes : dict of str to ProcessId
         By the workers' names; a new process takes its place in here.
     start : callable
@@ -36,6 +38,7 @@ class Keeper:
         Seconds that only count.
     """
 
+    address: str
     processes: dict[str, ProcessId]
     start: Callable[[str], ProcessId]
     note: Path
@@ -61,16 +64,20 @@ class Keeper:
                 pause_s = FIRST_S if fresh else min(MOST_S, pause_s * FACTOR)
                 self.pauses[name] = pause_s, now
                 self.due[name] = now + pause_s
-            elif now >= self.due[name]:
+            elif now >= self.due[name] and self._is_in_place():
                 del self.due[name]
                 with suppress(ChildProcessError):
                     os.waitpid(process.pid, os.WNOHANG)  # where it was a child of ours
                 self.processes[name] = self.start(name)
-                self._write_down()
+                write_note(self.note, self.address, self.processes)
 
-    def _write_down(self) -> None:
-        held = json.loads(self.note.read_text())
-        write_note(self.note, held["address"], self.processes)
+    def _is_in_place(self) -> bool:
+        """Whether this cluster is still the one of the folder.
+
+        A master that stood still may have been succeeded, and its cluster with it: the note would
+        name the new scheduler by the process of the old one, and the next master end a living one.
+        """
+        return bool(json.loads(self.note.read_text())["address"] == self.address)
 
 
 def write_note(note: Path, address: str, processes: Mapping[str, ProcessId]) -> None:

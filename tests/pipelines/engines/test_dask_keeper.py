@@ -27,7 +27,7 @@ class Yard:
         processes = {"(scheduler)": self.sleeper(), "w0": self.sleeper(), "w1": self.sleeper()}
         self.note = folder / "cluster.json"
         write_note(self.note, "tls://here", processes)
-        self.keeper = Keeper(processes, self.start, self.note, lambda: self.now)
+        self.keeper = Keeper("tls://here", processes, self.start, self.note, lambda: self.now)
 
     def sleeper(self) -> ProcessId:
         """A process."""
@@ -102,5 +102,19 @@ def test_one_that_somebody_else_has_started_is_left_alone(tmp_path: Path) -> Non
         yard.keeper.processes["w0"].kill()
         yard.pass_by(60, connected=("w0",))
         assert yard.started == []
+    finally:
+        yard.end()
+
+
+def test_a_cluster_that_another_has_replaced_is_left_alone(tmp_path: Path) -> None:
+    """A master that stood still would write its own scheduler into the note of the new one."""
+    yard = Yard(tmp_path)
+    try:
+        yard.keeper.processes["w0"].kill()
+        write_note(yard.note, "tls://there", {"(scheduler)": yard.sleeper()})
+        before = yard.note.read_text()
+        yard.pass_by(60)
+        assert yard.started == []
+        assert yard.note.read_text() == before
     finally:
         yard.end()
