@@ -157,7 +157,8 @@ def _durations(problem: Problem, first: list[int], most: Ints) -> Floats:
     result: Floats = np.where(
         own > 0, np.maximum(own, np.where(np.isfinite(needed), needed, 0)[:, None]), 0
     )
-    return result
+    # For one group alone it would be so anyway: kernels would be compiled for both.
+    return np.ascontiguousarray(result)
 
 
 def _flow(

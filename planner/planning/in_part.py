@@ -100,7 +100,8 @@ def _with_what_fits(
     whole: Problem, plan: Plan, reasons: Mapping[str, str]
 ) -> tuple[Plan, dict[str, str]]:
     """A plan with those tasks that fit beside it as it is, and why the others are in none."""
-    unplanned = {**reasons, **whole.unplanned}
+    # What has no place as long as nothing is stopped may be planned by a plan that stops something.
+    unplanned = {name: whole.unplanned.get(name, why) for name, why in reasons.items()}
     held = _held_to(whole, plan)
     if held is None:
         return plan, unplanned

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 from plancast.pipelines.inputs.user_files import read_request
 from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.problem import decode
+from plancast.planner.bounds import queue_relaxation
 from plancast.planner.bounds.lower_bound import cost_bounds, lower_bound
 from plancast.planner.bounds.queue_relaxation import queue_cost
 from plancast.planner.bounds.start_prices import best_starts
+from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import (
     DurationEstimate,
     Policy,
@@ -180,3 +183,17 @@ def test_the_gap_means_something_on_classes_and_gangs(
     assert found.schedule is not None
     cost = evaluate(request, decode(problem, found.schedule)).cost
     assert lower_bound(problem, timed=True) >= (1 - most) * cost
+
+
+def test_its_kernel_is_compiled_once_whatever_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a cluster of one kind of worker it was compiled once more, while a plan's clock ran."""
+    seen = set()
+
+    def as_read(*arrays: object) -> object:
+        seen.add(tuple(numba.typeof(array) for array in arrays))
+        return best_starts(*arrays)
+
+    monkeypatch.setattr(queue_relaxation, "best_starts", as_read)
+    for workers in (1, 4):
+        queue_cost(encode(generate_batch(12, generate_cluster(workers), gang_share=0.2)))
+    assert len(seen) == 1
