@@ -57,8 +57,8 @@ SCHEDULER, WORKER = "distributed.cli.dask_scheduler", "distributed.cli.dask_work
 NOTE = "cluster.json"
 HEARTBEATS: Mapping[str, str] = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "None"}
 """Environment of the scheduler, which counts seconds since heartbeats by the wall clock: when that
-steps, as after a machine was suspended, all workers would be dismissed, with what they run. A
-worker on the same machine that dies is known to by its connection."""
+steps, as after a machine was suspended, all workers would be dismissed, with what they run. That
+a worker on the same machine has died is seen by its connection."""
 CLUSTER_MODULES = frozenset({SCHEDULER, WORKER})
 WORST = (Outcome.CANCELLED, Outcome.TIMEOUT, Outcome.FAILED)
 """Of the pieces of a gang the outcome that is reported."""

@@ -52,7 +52,7 @@ def test_a_process_is_the_same_after_the_wall_clock_has_stepped(
 def test_a_process_that_has_ended_and_was_not_waited_for_is_not_alive(
     sleeper: subprocess.Popen[bytes],
 ) -> None:
-    """A master that is the parent of a worker would wait for it to come back for ever."""
+    """A master that is the parent of a worker would wait for it to come back without end."""
     known = ProcessId.of(sleeper.pid)
     sleeper.kill()
     while psutil.Process(sleeper.pid).status() != psutil.STATUS_ZOMBIE:
