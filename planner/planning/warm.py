@@ -86,13 +86,15 @@ def _rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def _with_licences(request: PlanRequest) -> PlanRequest:
-    """The request where every other task takes one of two licences."""
+def _with_licences(request: PlanRequest, capacity: int = 2) -> PlanRequest:
+    """The request where every other task takes a licence."""
     tasks = tuple(
         replace(task, counted={"licence": 1} if k % 2 else {})
         for k, task in enumerate(request.snapshot.pending)
     )
-    snapshot = request.snapshot.evolved(pending=tasks, counted=(CountedResource("licence", 2),))
+    snapshot = request.snapshot.evolved(
+        pending=tasks, counted=(CountedResource("licence", capacity),)
+    )
     return replace(request, snapshot=snapshot)
 
 
@@ -156,10 +158,6 @@ def _lists_of(request: PlanRequest) -> None:
     _brief(problem)
 
 
-def _moves_of(request: PlanRequest) -> None:
-    _solve(request, "lns")
-
-
 def _loose(request: PlanRequest) -> PlanRequest:
     """The request where no task waits for another one, and there are no gangs."""
     tasks = tuple(replace(task, after=(), shards=1) for task in request.snapshot.pending)
@@ -177,6 +175,12 @@ def _moves() -> None:
     _solve(_loose(_small()), "lns")
     _solve(_lagging(_small()), "lns")
     _solve(replace(_small(), policy=MAKESPAN_ALONE), "lns")
+
+
+def _moves_in_full() -> None:
+    _solve(_in_full(_small()), "lns")
+    # Rows are searched where no licence can run short.
+    _solve(_with_licences(_loose(_small()), len(_small().snapshot.pending)), "lns")
 
 
 def _orders() -> None:
@@ -252,7 +256,7 @@ FAMILIES: dict[str, Callable[[], None]] = {
     "repair": _repair,
     "scenarios of clusters": _scenarios,
     "list schedules in full": lambda: _lists_of(_in_full(_small())),
-    "ruin and recreate in full": lambda: _moves_of(_in_full(_small())),
+    "ruin and recreate in full": _moves_in_full,
     "repair in full": lambda: _repair(_in_full(_small())),
 }
 """Name to what compiles the family; higher rooms add their own."""

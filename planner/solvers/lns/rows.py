@@ -95,6 +95,8 @@ class Rows:
             active=self.active, every=self.every, every_ptr=self.every_ptr
         )
         base, _ = ruin.load(fixed, state, profile, SPARE)
+        # Rows know none (`suits_rows`): their search is compiled in one form, not in full too.
+        fixed = fixed._replace(hours=None)
         rows, number = self._rows_of(now)
         best, least, made = None, np.inf, 0
         while True:

@@ -189,13 +189,20 @@ kernels = {}
 for found in pkgutil.walk_packages(package.__path__, "plancast.planner."):
     for name, one in vars(importlib.import_module(found.name)).items():
         if isinstance(one, jit._Kernel):
-            kernels[name] = one
+            kernels[f"{one.__module__}.{name}"] = one
 
 def forms():
     return {name: set(one.compiled.overloads) for name, one in kernels.items()}
 
-change = {"licences": warm._with_licences, "hours": warm._by_the_hour, "shares": warm._with_shares}
-for several in (("licences",), ("hours",), ("shares",), ("hours", "shares"),
+def plenty(request):
+    tasks = [replace(t, counted={"licence": 1}) for t in warm._loose(request).snapshot.pending]
+    counted = (warm.CountedResource("licence", len(tasks)),)
+    snapshot = request.snapshot.evolved(pending=tuple(tasks), counted=counted)
+    return replace(request, snapshot=snapshot)
+
+change = {"licences": warm._with_licences, "hours": warm._by_the_hour, "shares": warm._with_shares,
+          "plenty": plenty}
+for several in (("plenty",), ("licences",), ("hours",), ("shares",), ("hours", "shares"),
                 ("licences", "shares"), ("licences", "hours"), ("licences", "hours", "shares")):
     request = generate_batch(40, generate_cluster(4), gang_share=0.1)
     for name in several:
@@ -220,7 +227,7 @@ def test_what_meets_what_is_compiled_before_the_clock() -> None:
         [sys.executable, "-c", FORMS], cwd=ROOT, capture_output=True, text=True, check=True, env=env
     )
     lines = ended.stdout.splitlines()
-    assert len(lines) == 7
+    assert len(lines) == 8
     assert all(line.endswith("[]") for line in lines), ended.stdout
 
 

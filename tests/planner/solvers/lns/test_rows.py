@@ -10,7 +10,15 @@ import pytest
 from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.problem import Ints, Problem, Schedule, decode
 from plancast.planner.instances.generate import generate_batch, generate_cluster
-from plancast.planner.model.domain import DurationEstimate, Policy, Prices, Snapshot, Task, Worker
+from plancast.planner.model.domain import (
+    CountedResource,
+    DurationEstimate,
+    Policy,
+    Prices,
+    Snapshot,
+    Task,
+    Worker,
+)
 from plancast.planner.model.evaluate import evaluate
 from plancast.planner.model.messages import Budget, PlanRequest
 from plancast.planner.solvers import SOLVERS
@@ -211,3 +219,25 @@ def test_a_walk_on_half_of_the_workers_leaves_the_others_alone() -> None:
     assert (now.start[~mine] == first.start[~mine]).all()
     assert (now.worker[problem.shard_ptr[:-1]][mine] < 3).all()
     assert (now.start != first.start).any()
+
+
+def test_rows_are_compiled_once_for_plain_problems_and_others() -> None:
+    """Where no licence can run short, a first plan would compile for seconds past its clock."""
+    plain = generate_batch(40, generate_cluster(4))
+    licensed = plain.snapshot.evolved(
+        pending=tuple(replace(t, counted={"licence": 1}) for t in plain.snapshot.pending),
+        counted=(CountedResource("licence", 40),),
+    )
+    forms = []
+    for request in (plain, replace(plain, snapshot=licensed)):
+        problem = encode(request)
+        assert suits_rows(problem)
+        first = SOLVERS["greedy"]().solve(
+            problem, budget=Budget(None, 1), rng=np.random.default_rng(0)
+        ).schedule  # fmt: skip
+        assert first is not None
+        fixed = with_pool(fixed_arrays(problem), None, np.random.default_rng(0))
+        Rows(problem, Walk(problem, fixed, first, ranks(problem), seed=1), seed=1).step(50, 1e-3)
+        forms.append(set(row_kernel.search.compiled.overloads))
+    assert not problem.is_plain
+    assert forms[0] == forms[1]
