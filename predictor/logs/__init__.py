@@ -16,7 +16,7 @@ from plancast.predictor.logs.column_map import ColumnMap, Columns
 from plancast.predictor.logs.pbs import PbsReader
 from plancast.predictor.logs.rows import Rows
 from plancast.predictor.logs.sacct import SacctReader
-from plancast.predictor.logs.source import read_bytes, refuse_binary
+from plancast.predictor.logs.source import check_zone, read_bytes, refuse_binary
 from plancast.predictor.logs.swf import SwfReader
 from plancast.predictor.logs.table import TableReader, read_jobs, write_jobs
 from plancast.predictor.logs.wfformat import WfFormatReader
@@ -101,6 +101,8 @@ def read_log(
                 f"{log.name}: a log of format {reader.name} takes no option {name!r}; leave out "
                 f"--{name}, or name another --format"
             )
+    if options.get("timezone") is not None:
+        check_zone(str(options["timezone"]))
     return reader.read(log, rows=Rows(log.name, max_bad, strict), **options)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from plancast.predictor import units
-from plancast.predictor.logs import sacct_text, slurm_json
+from plancast.predictor.logs import json_table, sacct_text, slurm_json
 from plancast.predictor.logs.rows import Rows, finish
 from plancast.predictor.logs.sacct_text import Records
 from plancast.predictor.logs.source import (
@@ -189,8 +189,8 @@ class SacctReader:
         lines = first_lines(path, 7)
         if not lines:
             return False
-        if lines[0].lstrip().startswith("{"):
-            return slurm_json.looks_like("\n".join(first_lines(path, 1000)))
+        if known := json_table.reader_of("\n".join(first_lines(path, 1000))):
+            return known == self.name
         if any(
             sacct_text.is_fixed_width(lines[k : k + 2]) or sacct_text.looks_like_header(line)
             for k, line in enumerate(lines)
@@ -254,7 +254,7 @@ class SacctReader:
         """
         rows = rows or Rows(path.name)
         text = decoded(read_bytes(path), rows)
-        if slurm_json.looks_like(text):
+        if json_table.reader_of(text) == self.name:
             found = slurm_json.records(text, rows)
         else:
             found = sacct_text.records(

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from plancast.json_text import json_value
+from plancast.predictor.logs import json_table
 from plancast.predictor.logs.rows import Rows
 from plancast.predictor.logs.sacct_text import Records
 from plancast.predictor.schema import BadLog
@@ -44,16 +46,6 @@ _NO_VALUE = (0xFFFFFFFE, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFE, 0xFFFFFFFFFFFFFFFF)
 """What Slurm writes for "no value" and "infinite" where its parser has no word for them."""
 
 
-def looks_like(text: str) -> bool:
-    """Whether a text begins as JSON with a list of jobs, as Slurm's commands write it."""
-    # Old workflow instances have jobs too.
-    return (
-        text.lstrip("\ufeff \t\r\n").startswith("{")
-        and '"jobs"' in text
-        and '"schemaVersion"' not in text
-    )
-
-
 def records(text: str, rows: Rows) -> Records:
     """The jobs of a JSON document as records of sacct's fields.
 
@@ -68,6 +60,27 @@ def records(text: str, rows: Rows) -> Records:
     BadLog
         Where it is not JSON, or holds no list of jobs.
     """
+    result = Records(list(_FIELDS))
+    for place, job in _jobs(text, rows):
+        if not isinstance(job, dict):
+            rows.drop("not an object", [place], f"{place}: {job!r} is not an object")
+            continue
+        rows.skip("steps", len(_list(job.get("steps"))))
+        try:
+            cells = cells_of(job)
+        except (TypeError, ValueError) as error:
+            rows.drop("fields of other types than Slurm's", [place], f"{place}: {error}")
+            continue
+        result.cells.append([cells[name] for name in _FIELDS])
+        result.places.append(place)
+    return result
+
+
+def _jobs(text: str, rows: Rows) -> Iterator[tuple[str, Any]]:
+    """Each job with its place: of a document's list, or by itself."""
+    if json_table.is_by_itself(text):
+        yield from ((f"job {number}", job) for number, job in json_table.objects(text, rows))
+        return
     try:
         content = json_value(text)
     except json.JSONDecodeError as error:
@@ -81,21 +94,7 @@ def records(text: str, rows: Rows) -> Records:
         raise BadLog(f"{rows.name} has no list of jobs; give what sacct --json prints")
     if not jobs:
         raise BadLog(f"{rows.name} has no job; give a log with at least one")
-    result = Records(list(_FIELDS))
-    for number, job in enumerate(jobs, start=1):
-        place = f"job {number}"
-        if not isinstance(job, dict):
-            rows.drop("not an object", [place], f"{place}: {job!r} is not an object")
-            continue
-        rows.skip("steps", len(_list(job.get("steps"))))
-        try:
-            cells = cells_of(job)
-        except (TypeError, ValueError) as error:
-            rows.drop("fields of other types than Slurm's", [place], f"{place}: {error}")
-            continue
-        result.cells.append([cells[name] for name in _FIELDS])
-        result.places.append(place)
-    return result
+    yield from ((f"job {number}", job) for number, job in enumerate(jobs, start=1))
 
 
 def cells_of(job: dict[str, Any]) -> dict[str, str]:

@@ -175,10 +175,17 @@ def _since_epoch(times: pd.Series) -> np.ndarray:
     return np.where(np.isnat(plain), np.nan, plain.astype("int64") / 1e6)
 
 
+def check_zone(timezone: str) -> None:
+    """Raise a BadLog where a time zone is unknown, whether or not a time needs it."""
+    _localized(pd.Series(pd.to_datetime(["2000-01-01"])), timezone, first=True)
+
+
 def _localized(times: pd.Series, timezone: str, first: bool) -> Any:
     # One summer-time flag per row: a bare True means "infer from neighbours" to some pandas.
     summer = np.full(len(times), first)
     try:
+        if not timezone:
+            raise KeyError(timezone)
         local = times.dt.tz_localize(timezone, ambiguous=summer, nonexistent="shift_forward")
     except (KeyError, ValueError):
         raise BadLog(f"time zone {timezone!r} is unknown; give one like Europe/Berlin") from None

@@ -1,4 +1,4 @@
-"""Reader of CSV and Parquet tables through a column map, and the canonical Parquet file."""
+"""Reader of CSV, JSON and Parquet tables through a column map, and the canonical Parquet file."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from plancast.json_text import json_value
-from plancast.predictor import units as unit_texts
-from plancast.predictor.logs import builtin_maps
+from plancast.predictor.logs import builtin_maps, json_table
+from plancast.predictor.logs.cells import extracted, plain, values
 from plancast.predictor.logs.column_map import (
     FOREIGN,
     QUANTITY,
     TIME_COLUMNS,
-    UNITS,
     ColumnMap,
     Columns,
     listed,
@@ -38,14 +37,14 @@ from plancast.predictor.logs.guess import sentence as guess_told
 from plancast.predictor.logs.rows import Rows, finish
 from plancast.predictor.logs.source import (
     decoded,
-    epoch_seconds,
     first_bad,
     first_line,
+    first_lines,
     head,
     in_turn,
     read_bytes,
 )
-from plancast.predictor.schema import COLUMNS, OUTCOMES, BadLog, canonical, extra_columns, numbers
+from plancast.predictor.schema import COLUMNS, OUTCOMES, BadLog, canonical, extra_columns
 from plancast.predictor.texts import FREE_TEXTS
 
 _PARQUET = b"PAR1"
@@ -55,16 +54,19 @@ _SEPARATORS = (",", "\t", ";", "|")
 
 
 class TableReader:
-    """CSV (plain or gzip) or Parquet, through a column map or with canonical columns."""
+    """CSV, JSON lines (plain or gzip) or Parquet, by a column map or with canonical columns."""
 
     name = "table"
     options: frozenset[str] = frozenset({"columns", "timezone"})
 
     def sniff(self, path: Path) -> bool:
-        """Whether it is Parquet, or a text whose name says CSV or whose first line has commas."""
+        """Whether it is Parquet, JSON, or a text named CSV or with commas in its first line."""
         if head(path).startswith(_PARQUET):
             return True
-        line = first_line(path)
+        lines = first_lines(path, 1000)
+        if known := json_table.reader_of("\n".join(lines)):
+            return known == self.name
+        line = next(iter(lines), "")
         return (
             path.name.lower().endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet"))
             or "," in line
@@ -86,7 +88,8 @@ class TableReader:
         ----------
         path : Path
             CSV with a header line or, where the map names columns by their place or gives
-            their names, without one (plain or gzip); or Parquet.
+            their names, without one, or JSON with an object for each job (plain or gzip); or
+            Parquet.
         columns : ColumnMap, path, name or mapping, optional
             A map, its file, what that holds or its ``columns`` alone, or the name of one of
             `plancast.predictor.logs.builtin_maps`. Without it columns with canonical names are
@@ -115,13 +118,14 @@ class TableReader:
         named = _mapping(columns, text, path)
         mapping = named.mapping
         if text:
-            table, numbers_of_rows = _csv(text, mapping, rows)
+            table, numbers_of_rows = _texts(text, mapping, rows)
         else:
             table = _parquet(raw, path.name)
             numbers_of_rows = np.arange(1, table.num_rows + 1)
         stored = _stored_attrs(table, path.name) if mapping is None else {}
         cells = {
-            name: table.column(place).to_pandas() for place, name in enumerate(table.column_names)
+            name: plain(table.column(place).to_pandas())
+            for place, name in enumerate(table.column_names)
         }
         result = _canonical(cells, table.column_names, named, numbers_of_rows, rows, timezone)
         if stored:
@@ -141,11 +145,11 @@ def map_of_table(path: Path) -> tuple[ColumnMap, list[str]] | None:
     else:
         if not TableReader().sniff(path) or builtin_maps.named_by(first_line(path)) is not None:
             return None
-        table, _ = _csv(decoded(raw, rows), None, rows)
+        table, _ = _texts(decoded(raw, rows), None, rows)
     names = table.column_names
     if _is_canonical(names):
         return None
-    cells = {name: table.column(place).to_pandas() for place, name in enumerate(names)}
+    cells = {name: plain(table.column(k).to_pandas()) for k, name in enumerate(names)}
     mapping = guessed_map(cells, path.name)
     read = {source for _, source in mapping.keys_by_source()}
     return mapping, [name for name in names if name not in read]
@@ -177,7 +181,7 @@ def read_frame(
     bare = frame.reset_index(drop=True)
     named = _mapping(columns, "", Path(rows.name))
     names = [str(name) for name in bare.columns]
-    cells = {name: bare.iloc[:, place] for place, name in enumerate(names)}
+    cells = {name: plain(bare.iloc[:, place]) for place, name in enumerate(names)}
     numbers_of_rows = np.arange(1, len(bare) + 1)
     return _canonical(cells, names, named, numbers_of_rows, rows, timezone)
 
@@ -252,20 +256,23 @@ def _parquet(raw: bytes, name: str) -> pa.Table:
         raise BadLog(f"{name} is cut short or damaged (Parquet): write or fetch it again") from None
 
 
-_NO_TABLES = {
-    "JSON": re.compile(r"\s*(\{\s*[\"}]|\[\s*[\[{\]])"),
-    "HTML or XML": re.compile(r"\s*<[!?a-z]", re.IGNORECASE),
-}
+_MARKUP = re.compile(r"\s*<[!?a-z]", re.IGNORECASE)
 """How files begin of which a reader of CSV would make one odd column."""
 
 
-def _csv(text: str, mapping: ColumnMap | None, rows: Rows) -> tuple[pa.Table, np.ndarray]:
+def _texts(text: str, mapping: ColumnMap | None, rows: Rows) -> tuple[pa.Table, np.ndarray]:
     """The cells as texts, and the number of each row (from 1, below a header)."""
-    for kind, begin in _NO_TABLES.items():
-        if begin.match(text):
-            raise BadLog(
-                f"{rows.name} is {kind}, no table; give CSV or Parquet with a column for each field"
-            )
+    if json_table.reader_of(text):
+        return json_table.table(text, rows)
+    if _MARKUP.match(text):
+        raise BadLog(
+            f"{rows.name} is HTML or XML, no table; give CSV or Parquet with a column for each "
+            "field"
+        )
+    return _csv(text, mapping, rows)
+
+
+def _csv(text: str, mapping: ColumnMap | None, rows: Rows) -> tuple[pa.Table, np.ndarray]:
     separator, names, has_header = _layout(text, mapping, rows.name)
     ragged: list[tuple[int, int]] = []
 
@@ -387,18 +394,18 @@ def _mapped(
         cells = cells.where(~cells.isin(mapping.unknown), None)
         label = source if source == target else f"{source} ({target})"
         if target in QUANTITY or target.startswith("num_"):
-            values, fault = _values(cells, target, mapping, label, rows=rows)
+            found, fault = values(cells, target, mapping, label, rows=rows)
             if fault is not None:
                 row = numbers_of_rows[keep][first_bad(fault) or 0]
                 text = cells[fault].iloc[0]
                 bad[label] = fault, f"row {row}, column {label}: {text!r} is not {wanted(target)}"
-            frame[target] = values
+            frame[target] = found
             if target in TIME_COLUMNS:
                 moments[target] = cells
         elif target == "outcome":
             frame[target] = cells.map(mapping.outcomes).astype(object).fillna("unknown")
         else:
-            frame[target] = _extracted(_flat(cells), mapping.extract.get(target))
+            frame[target] = extracted(cells, mapping.extract.get(target))
     _check_epoch(frame, mapping, rows.name)
     if set(TIME_COLUMNS) <= set(moments):
         submit, start, end = (frame[name].to_numpy(copy=True) for name in TIME_COLUMNS)
@@ -406,7 +413,7 @@ def _mapped(
             submit,
             start,
             end,
-            lambda name: _values(moments[name], name, mapping, name, first=False)[0],
+            lambda name: values(moments[name], name, mapping, name, first=False)[0],
         )
     for target, constant in mapping.constants.items():
         frame[target] = constant
@@ -423,19 +430,6 @@ def _mapped(
     elif mapping.submission == "at_once":
         frame["submit_s"] = 0.0
     return frame
-
-
-def _flat(cells: pd.Series) -> pd.Series:
-    """Lists and mappings in cells, which Parquet may hold, as texts."""
-    if not pd.api.types.infer_dtype(cells, skipna=True).startswith("mixed"):
-        return cells
-
-    def flat(cell: Any) -> Any:
-        if isinstance(cell, np.ndarray):
-            cell = cell.tolist()
-        return json.dumps(cell, default=str) if isinstance(cell, list | tuple | dict) else cell
-
-    return cells.map(flat)
 
 
 def _check_epoch(frame: pd.DataFrame, mapping: ColumnMap, name: str) -> None:
@@ -474,61 +468,6 @@ def _lost(
             tell(reason, [f"row {k}" for k in places], sentence)
         lost |= gone
     return lost
-
-
-def _extracted(cells: pd.Series, pattern: str | None) -> pd.Series:
-    if pattern is None:
-        return cells
-    compiled = re.compile(pattern)
-
-    def found(text: Any) -> Any:
-        match = compiled.search(text) if isinstance(text, str) else None
-        return text if match is None else match[1 if compiled.groups else 0]
-
-    return cells.map(found)
-
-
-def _values(
-    cells: pd.Series,
-    target: str,
-    mapping: ColumnMap,
-    label: str,
-    *,
-    first: bool = True,
-    rows: Rows | None = None,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """A column of numbers, and which cells are none (None where all are).
-
-    `first` of the two moments that a local time may mean.
-    """
-    quantity = QUANTITY.get(target)
-    unit = UNITS[quantity][mapping.units[target]] if quantity and target in mapping.units else 1.0
-    scale = mapping.scale.get(target, 1.0)
-    is_text = cells.dtype == object or pd.api.types.is_string_dtype(cells.dtype)
-    if not is_text:
-        # A date or a span of time is seconds already.
-        typed = not pd.api.types.is_numeric_dtype(cells.dtype)
-        return numbers(cells, label) * (1.0 if typed else unit) * scale, None
-    codes, distinct = pd.factorize(cells.astype(object), use_na_sentinel=True)
-    texts = pd.Series(distinct, dtype=object)
-    found = np.array(pd.to_numeric(texts, errors="coerce").to_numpy(dtype="float64"))
-    found *= unit
-    blank = texts.astype(str).str.strip().eq("").to_numpy(dtype=bool)
-    rest = np.isnan(found) & ~blank & ~texts.astype(str).str.lower().eq("nan").to_numpy(dtype=bool)
-    if rest.any() and target in TIME_COLUMNS:
-        found[rest] = epoch_seconds(texts[rest], mapping.timezone, first=first, rows=rows)
-    elif rest.any() and quantity:
-        found[rest] = [_read(unit_texts.PARSERS[quantity], text) for text in texts[rest]]
-    fine = np.append(~(rest & np.isnan(found)), True)
-    values: np.ndarray = np.append(found, np.nan)[codes] * scale
-    return values, None if fine.all() else ~fine[codes]
-
-
-def _read(parse: Any, text: Any) -> float:
-    try:
-        return float(parse(str(text)))
-    except ValueError:
-        return float("nan")
 
 
 def write_jobs(frame: pd.DataFrame, path: str | PathLike[str]) -> None:

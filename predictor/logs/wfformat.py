@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from plancast.json_text import json_value
+from plancast.predictor.logs import json_table
 from plancast.predictor.logs.rows import EARLIEST_S, LATEST_S, Rows, finish
-from plancast.predictor.logs.source import decoded, epoch_seconds, head, read_bytes
+from plancast.predictor.logs.source import decoded, epoch_seconds, first_lines, read_bytes
 from plancast.predictor.schema import BadLog
 
 VERSIONS = ("1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6")
@@ -51,8 +52,7 @@ class WfFormatReader:
 
     def sniff(self, path: Path) -> bool:
         """Whether it begins as a JSON object with a schema version or a workflow."""
-        start = head(path).lstrip(b"\xef\xbb\xbf \t\r\n")
-        return start.startswith(b"{") and (b'"schemaVersion"' in start or b'"workflow"' in start)
+        return json_table.reader_of("\n".join(first_lines(path, 1000))) == self.name
 
     def read(
         self, path: Path, *, timezone: str = "UTC", rows: Rows | None = None, **options: Any

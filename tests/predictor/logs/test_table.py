@@ -398,15 +398,12 @@ def test_a_link_to_a_log_stays_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ('{"submit_s": 1, "run_s": 3}\n{"submit_s": 5, "run_s": 3}\n', "JSON"),
-        ('[{"submit_s": 1, "run_s": 3}]', "JSON"),
-        ("[]\n", "JSON"),
         ("<!DOCTYPE html>\n<p>not found</p>\n", "HTML or XML"),
         ('<?xml version="1.0"?>\n<a/>\n', "HTML or XML"),
     ],
 )
 def test_what_is_no_table_is_named(text: str, kind: str, tmp_path: Path) -> None:
-    """JSON on one line "has no job", and one column of braces was "not recognised"."""
+    """A page of an error, in place of a log, "has no job"."""
     with pytest.raises(BadLog, match=f"x.csv is {kind}, no table; give CSV or Parquet"):
         read_log(write_csv(tmp_path, text), "table")
 
