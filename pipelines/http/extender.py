@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from plancast.pipelines.http.board import Board
 from plancast.pipelines.inputs.kubernetes import hard_taints, node_labels, pod_requires
@@ -34,7 +34,20 @@ MOST_SCORE = 10
 
 def _lower_keys(value: Any) -> Any:
     # Go reads keys without regard to case, and its releases differ in how they write them.
-    return {str(k).lower(): v for k, v in value.items()} if isinstance(value, dict) else value
+    if not isinstance(value, dict):
+        return value
+    written = {str(key).lower(): key for key in value}
+    for key in value:
+        last = written[key.lower()]
+        if last != key:
+            raise ValueError(
+                f"{last.lower()!r} is there twice, as {key!r} and {last!r}; remove one"
+            )
+    return {key.lower(): part for key, part in value.items()}
+
+
+def _no_null(value: Any) -> Any:
+    return [] if value is None else value  # what Go writes of a list without members
 
 
 class _Meta(BaseModel):
@@ -52,7 +65,7 @@ class _Named(BaseModel):
 
 class _NodeList(BaseModel):
     model_config = ConfigDict(extra="allow")
-    items: list[_Named] = []
+    items: Annotated[list[_Named], BeforeValidator(_no_null)] = []
 
 
 class ExtenderArgs(BaseModel):

@@ -42,12 +42,14 @@ def add_faults(app: FastAPI, own: Mapping[type[Exception], int]) -> None:
 
 
 async def _http_fault(request: Request, error: Any) -> Response:
-    said, path = error.detail, shorten(request.url.path)
+    said, path, headers = error.detail, shorten(request.url.path), dict(error.headers or {})
     if said == HTTPStatus.NOT_FOUND.phrase:  # the router's own, of any method
         said = f"there is no path {path}; /openapi.json lists all"
     elif said == HTTPStatus.METHOD_NOT_ALLOWED.phrase:
-        said = f"{path} takes {error.headers['Allow']}, not {shorten(request.method)}"
-    return JSONResponse({"error": said}, error.status_code, error.headers)
+        said = f"{path} takes {headers['Allow']}, not {shorten(request.method)}"
+        if headers["Allow"] == "GET":  # the guard answers the other
+            headers["Allow"] = "GET, HEAD"
+    return JSONResponse({"error": said}, error.status_code, headers)
 
 
 async def _parameter_fault(request: Request, error: Any) -> Response:

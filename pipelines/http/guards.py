@@ -24,7 +24,8 @@ BODY_S = 60.0
 class Guard:
     """Answers 401 without the right token, 413 past the size limit, 408 past the time limit.
 
-    And 415 to a packed body: what it unpacks to could be of any size.
+    And 415 to a packed body: what it unpacks to could be of any size. HEAD is answered as GET is,
+    without a body, on every path.
 
     A plain ASGI application: middleware that reads the body itself would hide its length.
 
@@ -71,11 +72,20 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
+        head = scope["method"] == "HEAD"
+        asked = {**scope, "method": "GET"} if head else scope
+        ended = False
+
         async def counted(message: Message) -> None:
+            nonlocal ended
             if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "other")
+                route = getattr(asked.get("route"), "path", "other")
                 self.answered(route, message["status"])
                 message = {**message, "headers": [*message.get("headers", []), *self.mark]}
+            elif head:  # ended at once: a stream of events would go on
+                if ended:
+                    return
+                ended, message = True, {"type": message["type"], "body": b""}
             await send(message)
 
         headers = dict(scope["headers"])
@@ -88,7 +98,7 @@ class Guard:
         elif packed not in (b"", b"identity"):
             await _refuse(counted, 415, "send the body unpacked, without Content-Encoding")
         else:
-            await self.app(scope, self._measured(receive), counted)
+            await self.app(asked, self._measured(receive), counted)
 
     def _measured(self, receive: Receive) -> Receive:
         """The same, which ends a body without a length once it is too long."""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import pytest
+
+from plancast.pipelines.http.bodies import read_body
 from plancast.pipelines.http.extender import ExtenderArgs, filter_nodes
+from plancast.planner.model.domain import BadRequest
 
 
 class Planned:
@@ -39,3 +44,20 @@ def test_a_planned_node_that_the_pod_excludes_does_not_pass() -> None:
     assert "the pod requires !taint:gpu=true:NoSchedule of g" in failed["g"]
     assert passed({"tolerations": [{"operator": "Exists"}]})[0] == {"a", "g"}
     assert passed({"nodeSelector": {"zone": "z2"}})[0] == set()
+
+
+@pytest.mark.parametrize(
+    "spec", ["x", [1], {"nodeSelector": [1]}, {"tolerations": 1}, {"affinity": 3}]
+)
+def test_a_pod_of_another_form_passes_for_the_scheduler_to_judge(spec: Any) -> None:
+    """The scheduler would be answered with 500, and place nothing that it asks the extender for."""
+    assert passed(spec)[0] == {"a", "g"}
+
+
+def test_what_go_writes_of_nothing_is_taken_and_a_key_twice_is_not() -> None:
+    """A scheduler without candidates would be refused; of two pods one would be dropped unsaid."""
+    pod = {"metadata": {"name": "p"}}
+    args = read_body(ExtenderArgs, json.dumps({"pod": pod, "nodes": {"items": None}}).encode())
+    assert filter_nodes(Planned(), args, 10.0)["Nodes"]["items"] == []  # type: ignore[arg-type]
+    with pytest.raises(BadRequest, match="'pod' is there twice, as 'Pod' and 'pod'; remove one"):
+        read_body(ExtenderArgs, json.dumps({"Pod": pod, "pod": pod}).encode())

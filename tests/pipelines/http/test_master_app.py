@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,17 @@ def test_a_workflow_is_submitted_as_it_is(running: Running, tmp_path: Path) -> N
     assert looks["align_ID0000001"]["start_s"] >= looks["split_1"]["end_s"]
     aligned = max(looks[n]["end_s"] for n in looks if n.startswith("align"))
     assert looks["merge"]["start_s"] >= aligned
+
+
+def test_head_of_a_stream_of_events_ends(running: Running) -> None:
+    """A load balancer's look would hold a connection, and a stream that nobody reads."""
+    port = int(running.client.url.rsplit(":", 1)[1])
+    link = HTTPConnection("127.0.0.1", port, timeout=READY_S)
+    for path in ("/healthz", "/readyz", "/v1/events", "/readyz"):  # one connection for all
+        link.request("HEAD", path, headers={"Authorization": f"Bearer {TOKEN}"})
+        answer = link.getresponse()
+        assert (answer.status, answer.read()) == (200, b"")
+    link.close()
 
 
 def test_nobody_asks_without_the_token(running: Running) -> None:

@@ -128,6 +128,17 @@ def test_what_is_not_there_is_named(client: Client) -> None:
         assert len(answered["error"]) < 200
 
 
+def test_head_is_answered_as_get_without_a_body(client: Client) -> None:
+    """A load balancer that asks by HEAD would take a sound service out of its rotation."""
+    for path, status in (("/healthz", 200), ("/metrics", 200), ("/v1/explain", 422), ("/x", 404)):
+        asked, gone = client.send_whole("HEAD", path), client.send_whole("GET", path)
+        assert (asked.status, asked.body, gone.status) == (status, b"", status)
+        assert asked.headers["content-type"] == gone.headers["content-type"]
+    refused = client.send_whole("POST", "/healthz")
+    assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD")
+    assert client.send_whole("HEAD", "/v1/plan").headers["allow"] == "POST"
+
+
 # --------------------------------------------------------------------------- what is held
 
 

@@ -116,3 +116,33 @@ def test_a_list_of_nodes_and_pods_is_tasks_and_cluster(tmp_path: Path) -> None:
     alone.write_text(json.dumps({"kind": "List", "items": [waits]}))
     with pytest.raises(BadRequest, match="holds no nodes"):
         read_tasks(alone)
+
+
+ODD = [
+    (pod("p", nodeSelector=["a"]), "pod p: nodeSelector must be an object (it is ['a'])"),
+    (pod("p", tolerations={"a": 1}), "pod p: tolerations must be a list of objects"),
+    (pod("p", affinity=3), "pod p: affinity must be an object (it is 3)"),
+    (pod("p") | {"spec": "x"}, "pod p: spec must be an object (it is 'x')"),
+    (pod("p") | {"status": "x"}, "pod p: status must be an object (it is 'x')"),
+    (pod("p") | {"metadata": [1]}, "pod without a name: metadata must be an object (it is [1])"),
+    (pod("p", containers=[None]), "pod p: containers must be a list of objects (it is [None])"),
+    (pod("p", cpu="x"), "pod p: 'x' "),
+    (pod("p", cpu="x", nodeName="a"), "pod p: 'x' "),
+    (pod("p", **affinity([{**IN_Z1, "values": 1}])), "pod p: values must be a list (it is 1)"),
+    (node("n", taints="x"), "node n: taints must be a list of objects (it is 'x')"),
+    (node("n") | {"status": {"allocatable": 5}}, "node n: allocatable must be an object (it is 5)"),
+    (node("n") | {"status": {"allocatable": {"cpu": "x"}}}, "node n: 'x' "),
+    (node("n") | {"metadata": {"name": "n", "labels": "x"}}, "node n: labels must be an object"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("thing", "said"), ODD, ids=[said for _, said in ODD])
+def test_what_has_not_the_form_of_an_object_is_refused_by_name(
+    thing: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    """One odd object of thousands would end in a traceback, or in a sentence that names no file."""
+    path = tmp_path / "k8s.json"
+    path.write_text(json.dumps({"items": [*NODES, pod("good"), thing]}))
+    with pytest.raises(BadRequest) as found:
+        _ = read_cluster(path), read_tasks(path)
+    assert str(found.value).startswith(f"{path}: {said}")
