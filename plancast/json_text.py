@@ -12,6 +12,22 @@ from typing import Any
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
+PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"\xfd7zXZ\0": "xz",
+    b"BZh": "bzip2",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\3\4": "zip",
+    b"7z\xbc\xaf\x27\x1c": "7z",
+}
+"""First bytes of packed files."""
+
+
+def packed_with(content: bytes) -> str | None:
+    """What has packed a file, None where it is as it was written."""
+    return next((kind for first, kind in PACKED.items() if content.startswith(first)), None)
+
+
 def plain_text(text: str | bytes) -> str:
     """Text without a byte-order mark.
 
@@ -25,6 +41,8 @@ def plain_text(text: str | bytes) -> str:
         Where bytes are not UTF-8: what they are, as the end of a sentence that names the file.
     """
     if isinstance(text, bytes):
+        if packed := packed_with(text):
+            raise ValueError(f"is packed with {packed}; unpack it")
         kind = json.detect_encoding(text)
         if not kind.startswith("utf-8"):
             raise ValueError(f"is {kind[:6].upper()} text; save it as UTF-8")

@@ -17,11 +17,14 @@ class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mis
 def _mapping(loader: Any, node: Any) -> Any:
     seen = set()
     for key, _ in node.value:
-        if key.value in seen and key.value != "<<":
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{key.value!r} is there twice", key.start_mark
-            )
-        seen.add(key.value if isinstance(key.value, str) else id(key))
+        name = key.value
+        if not isinstance(name, str):  # {{ x }}, as templates have it, is a mapping of a mapping
+            problem = "a list or a mapping is no name of a field; put it in quotes"
+            raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+        if name in seen and name != "<<":
+            problem = f"{name!r} is there twice"
+            raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+        seen.add(name)
     return loader.construct_mapping(node, deep=True)
 
 

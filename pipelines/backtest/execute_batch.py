@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from plancast.pipelines.inputs.files import read_bytes
 from plancast.planner.instances.cluster import read_cluster
 from plancast.planner.model.domain import BadRequest, DurationEstimate, Plan, estimate_for
 from plancast.planner.model.evaluate import evaluate, unplanned_weight
@@ -63,12 +64,11 @@ class Sweep:
 
 def read_batch(path: Path) -> PlanRequest:
     """A batch from a cluster file, or from a request (JSON)."""
-    name = path.name.removesuffix(".gz")
-    if path.suffix == ".gz" or name.startswith("cluster-"):
+    content = read_bytes(path)
+    # Known by what is in it: both may be packed, and have any name.
+    if b'"snapshot"' not in content and b'"best_known"' in content:
         return read_cluster(path).request
-    from plancast.pipelines.inputs.files import read_bytes
-
-    return from_json(PlanRequest, read_bytes(path), source=str(path))
+    return from_json(PlanRequest, content, source=str(path))
 
 
 def truth_of(request: PlanRequest) -> Truth:

@@ -269,7 +269,12 @@ def _request(
     choice: Choice | None,
 ) -> PlanRequest:
     if request is not None:
-        if request.suffix.lower() in (".csv", ".parquet"):
+        if (
+            str(request)
+            .lower()
+            .removesuffix(".gz")
+            .endswith((".csv", ".parquet", ".jsonl", ".ndjson"))
+        ):
             raise BadRequest(f"{request}: tasks need a cluster to be planned on; give --cluster")
         for name, given in (("--tasks", tasks), ("--cluster", cluster), ("--policy", policy),
                             ("--model", model), ("--estimates", estimates)):  # fmt: skip

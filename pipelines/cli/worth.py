@@ -17,7 +17,7 @@ from plancast.wording import counted
 @reads_log()
 def worth(
     log: Annotated[str, typer.Argument(help="A job log in any form that ingest reads.")],
-    procs: Annotated[float | None, typer.Option(min=1, help="Processors of the machine.")] = None,
+    procs: Annotated[int | None, typer.Option(min=1, help="Processors of the machine.")] = None,
     batches: Annotated[int, typer.Option(min=5, help="Most batches that are cut.")] = 60,
     json: Annotated[
         Path | None,

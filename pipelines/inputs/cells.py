@@ -35,7 +35,12 @@ def text_cell(cell: Any) -> str:
         return str(int(cell))  # a number id becomes a float where a cell of its column is empty
     if isinstance(cell, float) and not math.isfinite(cell):
         raise BadCell(f"{cell:g} is not text; put it in quotes, or leave it out")
-    if cell is None or isinstance(cell, bool | dict | list):
+    if isinstance(cell, bytes):
+        try:
+            return cell.decode()
+        except UnicodeDecodeError:
+            raise BadCell(f"{cell!r} is not UTF-8 text; write it as text") from None
+    if cell is None or isinstance(cell, bool | dict | list | tuple):
         raise BadCell(f"{cell!r} is not text; put it in quotes")
     return str(cell)
 

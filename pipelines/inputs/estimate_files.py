@@ -93,7 +93,7 @@ def estimates_of(table: Table, path: str) -> Estimates:
 
 def write_estimates(estimates: Estimates, path: PathLike) -> None:
     """Write estimates so that ``read_estimates`` reads the same; format by suffix."""
-    if str(path).lower().endswith(".json"):
+    if str(path).lower().removesuffix(".gz").endswith(".json"):
         write_text_atomic(path, to_json({t: dict(by) for t, by in estimates.items()}))
         return
     rows = [

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 PathLike: TypeAlias = str | os.PathLike[str]
 Columns: TypeAlias = dict[str, list[Any]]
 
+JSON_LINES = (".jsonl", ".ndjson")
+"""Endings of files with a JSON object a line."""
 _OF_NUMBERS = (round_up_cell, mib_cell, cores_cell, instant_cell, seconds_cell, whole_cell)
 """Readers that leave a whole number of 0 or more as it is."""
 
@@ -83,8 +85,13 @@ class Table:
         return values
 
 
+def is_table(path: PathLike) -> bool:
+    """Whether a file's name says that it has rows, and is no JSON document."""
+    return str(path).lower().removesuffix(".gz").endswith((".csv", ".parquet", *JSON_LINES))
+
+
 def read_table(path: PathLike) -> Table | Any:
-    """A CSV or Parquet file as a table, a JSON file as the value it holds."""
+    """A file of CSV, Parquet or JSON lines as a table, one of JSON as the value it holds."""
     name = str(path).lower().removesuffix(".gz")
     if name.endswith(".csv"):
         return _csv_table(read_text(path), str(path))
@@ -96,7 +103,26 @@ def read_table(path: PathLike) -> Table | Any:
             return json_value(text)
         except ValueError as error:
             raise BadRequest(f"{path}: is not JSON: {error}") from None
-    raise BadRequest(f"{path}: has no known suffix; name it .csv, .parquet or .json")
+    if name.endswith(JSON_LINES):
+        return _json_lines(read_text(path), str(path))
+    raise BadRequest(f"{path}: has no known suffix; name it .csv, .parquet, .json or .jsonl")
+
+
+def _json_lines(text: str, source: str) -> Table:
+    items = []
+    for number, line in enumerate(re.split(r"\r\n|[\r\n]", text), start=1):
+        if line.strip():
+            try:
+                item = json_value(line)
+            except ValueError as error:
+                reason = str(error).removesuffix(": line 1 column 1 (char 0)")
+                raise BadRequest(f"{source}: line {number}: is not JSON: {reason}") from None
+            if not isinstance(item, dict):
+                raise BadRequest(f"{source}: line {number}: must hold an object, one for each row")
+            items.append(item)
+    if not items:
+        raise BadRequest(f"{source}: is empty; write an object with the fields of each row a line")
+    return object_table(items, source)
 
 
 def _csv_table(text: str, source: str) -> Table:
@@ -110,9 +136,7 @@ def _csv_table(text: str, source: str) -> Table:
     if len(header) == 1 and re.search(r"[;\t|]", header[0]):
         raise BadRequest(f"{source}: has one column {header[0]!r}; separate columns with commas")
     table = Table(source, {name: [] for name in header}, len(lines) - 1)
-    if len(table.columns) < len(header):
-        twice = next(name for name in header if header.count(name) > 1)
-        raise BadRequest(f"{source}: column {twice!r} is there twice; remove one")
+    _refuse_twice(header, source)
     for row, line in enumerate(lines[1:]):
         if len(line) != len(header):
             raise table.fault(
@@ -127,12 +151,26 @@ def _parquet_table(content: bytes, source: str) -> Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if not content.startswith(b"PAR1"):
+        raise BadRequest(f"{source}: is not a Parquet file; write it as one, or name it as it is")
     try:
-        table = pq.read_table(io.BytesIO(content))
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise BadRequest(f"{source}: is not a Parquet file: {reason}") from None
-    return Table(source, table.to_pydict(), table.num_rows)
+        table = pq.ParquetFile(io.BytesIO(content)).read()
+        # Damaged texts and names show only when they are looked at.
+        table.validate(full=True)
+        names = table.column_names
+        columns = [column.to_pylist() for column in table.columns]
+    except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError, OverflowError):
+        raise BadRequest(
+            f"{source}: is not a Parquet file, or a damaged one; write or fetch it again"
+        ) from None
+    _refuse_twice(names, source)
+    return Table(source, dict(zip(names, columns, strict=True)), table.num_rows)
+
+
+def _refuse_twice(names: list[str], source: str) -> None:
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadRequest(f"{source}: column {twice!r} is there twice; remove one")
 
 
 def object_table(items: Any, source: str, section: str = "") -> Table:
@@ -153,9 +191,7 @@ def frame_table(frame: pd.DataFrame, source: str) -> Table:
         Where two of its columns have one name.
     """
     names = [str(name) for name in frame.columns]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise BadRequest(f"{source}: column {twice!r} is there twice; remove one")
+    _refuse_twice(names, source)
     columns = {name: _plain(frame.iloc[:, i].tolist()) for i, name in enumerate(names)}
     return Table(source, columns, len(frame))
 
@@ -178,15 +214,19 @@ def _plain(cells: list[Any]) -> list[Any]:
 
 
 def write_table(rows: list[dict[str, Any]], header: list[str], path: PathLike) -> None:
-    """Write rows as CSV or Parquet by suffix; columns are `header`, then others as they come up."""
+    """Write rows as CSV or Parquet by suffix; columns are `header`, then others as they come up.
+
+    Packed where the name ends in ``.gz``.
+    """
+    name = str(path).lower().removesuffix(".gz")
     columns = list(dict.fromkeys([*header, *(name for row in rows for name in row)]))
-    if str(path).lower().endswith(".csv"):
+    if name.endswith(".csv"):
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_text_atomic(path, text.getvalue())
-    elif str(path).lower().endswith(".parquet"):
+    elif name.endswith(".parquet"):
         import pyarrow as pa
         import pyarrow.parquet as pq
 

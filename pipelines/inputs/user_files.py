@@ -353,7 +353,7 @@ def write_tasks(tasks: Sequence[Task], path: PathLike) -> None:
     BadRequest
         Where a name holds white space, which only JSON can tell from a separator.
     """
-    if str(path).lower().endswith(".json"):
+    if str(path).lower().removesuffix(".gz").endswith(".json"):
         write_text_atomic(path, b"[" + b",\n".join(to_json(t) for t in tasks) + b"]\n")
         return
     rows = [row for task in tasks for row in _task_rows(task)]

@@ -12,18 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from plancast.json_text import packed_with
 from plancast.predictor.logs.rows import Rows
 from plancast.predictor.schema import BadLog
 
 _GZIP = b"\x1f\x8b"
-_PACKED = {
-    b"\xfd7zXZ\0": "xz",
-    b"BZh": "bzip2",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"PK\3\4": "zip",
-    b"7z\xbc\xaf\x27\x1c": "7z",
-}
-"""First bytes of what gzip has not packed."""
 _HEAD_BYTES = 65_536
 _REPLACED = re.compile("[^|,;\t\r\n]*\ufffd[^|,;\t\r\n]*")
 
@@ -55,9 +48,8 @@ def read_bytes(path: Path) -> bytes:
 
 def refuse_packed(raw: bytes, name: str) -> None:
     """Raise a BadLog where the first bytes are those of an archive that is not read."""
-    for first, kind in _PACKED.items():
-        if raw.startswith(first):
-            raise BadLog(f"{name} is packed with {kind}; unpack it, or pack it with gzip")
+    if kind := packed_with(raw):
+        raise BadLog(f"{name} is packed with {kind}; unpack it, or pack it with gzip")
 
 
 def decoded(raw: bytes, rows: Rows) -> str:

@@ -287,7 +287,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"id,app\na,\xff\xfe\n")
     assert "is not UTF-8" in refusal(read_tasks, tmp_path / "t.csv")
     (tmp_path / "t.xlsx").write_bytes(b"")
-    assert "name it .csv, .parquet or .json" in refusal(read_tasks, tmp_path / "t.xlsx")
+    assert "name it .csv, .parquet, .json or .jsonl" in refusal(read_tasks, tmp_path / "t.xlsx")
 
 
 def test_names_with_spaces_need_json(tmp_path: Path) -> None:

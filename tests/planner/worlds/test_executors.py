@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from plancast.pipelines.backtest.execute_batch import Sweep, means, sweep, truth_of, with_errors
+from plancast.pipelines.backtest.execute_batch import (
+    Sweep,
+    means,
+    read_batch,
+    sweep,
+    truth_of,
+    with_errors,
+)
 from plancast.planner.instances.generate import generate_batch, generate_cluster
 from plancast.planner.model.domain import BadRequest, Plan
 from plancast.planner.model.evaluate import evaluate
-from plancast.planner.model.messages import Budget, PlanRequest
+from plancast.planner.model.messages import Budget, PlanRequest, to_json
 from plancast.planner.planning.plan import plan
 from plancast.planner.worlds.dispatch_arrays import Outage
 from plancast.planner.worlds.executors import EXECUTORS, ClosedLoop, online, static
 from plancast.planner.worlds.shrinkage import believe
+from tests.planner.instances.test_cluster import small
 
 
 def batch(tasks: int = 60, seed: int = 0, gang_share: float = 0.1) -> PlanRequest:
@@ -164,3 +175,16 @@ def test_bad_settings_are_one_sentence() -> None:
     with pytest.raises(BadRequest, match="leaves out task"):
         static(request, Plan(()), truth_of(request))
     assert online(request, Plan(()), truth_of(request)).plan.assignments
+
+
+def test_a_batch_is_known_by_what_is_in_it(tmp_path: Path) -> None:
+    """A packed request was refused as a cluster file, a renamed cluster file as a request."""
+    request = batch(3)
+    for name in ("request.json.gz", "cluster-1.json", "cluster-1.json.gz"):
+        content = to_json(request)
+        (tmp_path / name).write_bytes(gzip.compress(content) if "gz" in name else content)
+        assert read_batch(tmp_path / name) == request
+    (tmp_path / "mine.json").write_text(json.dumps(small()))
+    assert read_batch(tmp_path / "mine.json").snapshot.workers
+    with pytest.raises(BadRequest, match=r"none\.json: there is no such file"):
+        read_batch(tmp_path / "none.json")
