@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import shutil
 import zlib
 from pathlib import Path
 
 from plancast.json_text import plain_text
 from plancast.planner.model.domain import BadRequest
+
+_OPEN = re.compile(r"/dev/(std(in|out|err)|fd/\d+)|/proc/[^/]+/fd/\d+")
+"""What names a file that a process has open: it goes on writing to it, whatever takes its name."""
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -99,4 +103,4 @@ def write_text_atomic(path: str | os.PathLike[str], content: str | bytes) -> Non
 def _is_stream(path: Path) -> bool:
     """Whether a rename would put a file where a device or a pipe is."""
     known = path.exists() and not path.is_dir()
-    return known and (not path.is_file() or path.absolute().parts[:2] == ("/", "dev"))
+    return known and (not path.is_file() or bool(_OPEN.fullmatch(str(path.absolute()))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,26 @@ def test_links_permissions_and_pipes_stay_what_they_are(tmp_path: Path) -> None:
     assert os.read(end, 9) == b"heard"
     os.close(end)
     assert pipe.is_fifo()
+
+
+def test_a_file_in_memory_is_a_file(tmp_path: Path) -> None:
+    """A second plan written to /dev/shm/plan.json would stand behind the first, in one file."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        pytest.skip("there is no /dev/shm to write to")
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        path = Path(folder) / "plan.json"
+        write_text_atomic(path, "old")
+        write_text_atomic(path, "new")
+        assert read_text(path) == "new"
+
+
+def test_what_a_process_has_open_is_written_to(tmp_path: Path) -> None:
+    """What goes to /dev/stdout would be missing in the file that a shell sends it to."""
+    with (tmp_path / "out").open("wb") as out:
+        write_text_atomic(f"/dev/fd/{out.fileno()}", "one")
+        write_text_atomic(f"/proc/self/fd/{out.fileno()}", "two")
+    assert (tmp_path / "out").read_text() == "onetwo"
 
 
 def test_readers_never_see_half_a_file(tmp_path: Path) -> None:
