@@ -51,21 +51,6 @@ def _executions() -> None:
     lower_bound(encode(generate_batch(12, generate_cluster(1))), timed=True)
 
 
-def _guided_searches() -> None:
-    import numpy as np
-
-    from plancast.planner.arrays.encode import encode
-    from plancast.planner.instances.generate import generate_batch, generate_cluster
-    from plancast.planner.model.messages import Budget
-    from plancast.planner.solvers import SOLVERS
-
-    # Whose bound no rule meets: a search that is done before it begins compiles nothing.
-    problem = encode(generate_batch(8, generate_cluster(3, 1), 1, gang_share=0.2))
-    for form, weight in (("focal", 1.0), ("beam", 1.0), ("guided", 1.1)):
-        solver = SOLVERS["astar"](form=form, weight=weight)
-        solver.solve(problem, budget=Budget(None, 40), rng=np.random.default_rng(0))
-
-
 def _replays() -> None:
     import numpy as np
 
@@ -137,16 +122,12 @@ def _advice() -> None:
 
 MORE: dict[str, Callable[[], None]] = {
     "executions and risk": _executions, "replays of logs": _replays,
-    "searches with a guide": _guided_searches, "forecasts": _forecasts,
-    "start times and limits": _advice,
+    "forecasts": _forecasts, "start times and limits": _advice,
 }  # fmt: skip
 """What is compiled beside ``planning.warm.FAMILIES``; run each time, for it is quick when warm."""
 HALVES = {
-    "plans": (
-        MOVES, "list schedules and bounds", "repair",
-        *(MORE.keys() - {"searches with a guide"}),
-    ),
-}  # fmt: skip
+    "plans": (MOVES, "list schedules and bounds", "repair", *MORE),
+}
 """Families of one half; ``searches`` are all others. Two processes take about as long, and what
 shares parts is compiled by one of them: in the other these would be compiled again."""
 

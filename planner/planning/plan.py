@@ -33,6 +33,8 @@ from plancast.planner.planning.response import judged, respond
 from plancast.planner.planning.scenarios import plan_in_scenarios
 from plancast.planner.planning.warm import (
     ASTAR,
+    GUIDED,
+    GUIDED_FORMS,
     LISTS,
     MODES,
     MOVES,
@@ -104,7 +106,7 @@ def plan(
     request = with_known_devices(request)
     if request.snapshot.has_modes:
         _refuse_with_modes(request, solver)
-    with prepared(request, _families(request, solver)):
+    with prepared(request, _families(request, solver, parameters)):
         if request.policy.scenarios:
             return plan_in_scenarios(
                 request, lambda r: plan(r, solver, observe=observe, **parameters)
@@ -500,8 +502,10 @@ def _warmed_s(request: PlanRequest, solvers: tuple[str, ...], problem: Problem |
     return time.perf_counter() - began if compiled else 0.0
 
 
-def _families(request: PlanRequest, solver: str) -> set[str]:
+def _families(request: PlanRequest, solver: str, parameters: Mapping[str, Any]) -> set[str]:
     """The families of kernels that a request can need, but for those that only ``needs`` knows."""
+    if solver == "astar" and parameters.get("form") in GUIDED_FORMS:
+        return {ASTAR, GUIDED}
     several = bool(request.policy.scenarios or preemptible(request))
     if solver != "auto":
         return set(NEEDS.get(solver, ())) if several or solver != "lns" else set()

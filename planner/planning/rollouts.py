@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from plancast.planner.arrays.cost import piece_cost, task_cost
-from plancast.planner.arrays.jit import kernel
+from plancast.planner.arrays.jit import brief, kernel
 
 
-@kernel
+@brief
 def run_through(
     order, run, planned, earliest, link_ptr, link, window_ptr, window_start, window_end, start, end
 ):

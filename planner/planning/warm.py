@@ -25,7 +25,7 @@ from numba.core.registry import cpu_target
 from plancast.planner.arrays.cost import own_costs
 from plancast.planner.arrays.encode import encode
 from plancast.planner.arrays.graph import successors
-from plancast.planner.arrays.hours import has_hours
+from plancast.planner.arrays.hours import extra_cost, has_hours
 from plancast.planner.arrays.jit import cache_folder, interpreted
 from plancast.planner.arrays.modes import Choices, encode_choices
 from plancast.planner.arrays.problem import Problem, decode
@@ -51,6 +51,7 @@ from plancast.planner.model.domain import (
     Worker,
 )
 from plancast.planner.model.messages import Budget, PlanRequest
+from plancast.planner.planning.partial_order import partial_order
 from plancast.planner.solvers import SOLVERS
 from plancast.planner.solvers.base import ModeSolver
 from plancast.planner.solvers.lns.home_orders import suits_home
@@ -143,6 +144,8 @@ def _lists() -> None:
     times, free = with_room(times, free, count, 0)
     occupy(times, free, count, 0, 0, 1, problem.demand[0])
     cost_of(futures_of([problem]), np.arange(len(problem.tasks)))
+    followed = partial_order(problem.request, decode(problem, schedule))
+    followed.executed(followed.planned)
 
 
 def _brief(problem: Problem) -> None:
@@ -152,10 +155,12 @@ def _brief(problem: Problem) -> None:
     next(guided_schedules(problem, relaxation, until=np.inf, passes=1))
 
 
-def _lists_of(request: PlanRequest) -> None:
-    problem = _solve(request, "greedy")
+def _lists_in_full() -> None:
+    problem = _solve(_in_full(_small()), "greedy")
     lower_bound(problem, timed=True)
     _brief(problem)
+    assert problem.hours is not None
+    extra_cost(problem.hours, 0, 1.0, 0, 1)
 
 
 def _loose(request: PlanRequest) -> PlanRequest:
@@ -198,10 +203,22 @@ def _scenarios() -> None:
 
 
 def _astar() -> None:
-    small = generate_batch(4, generate_cluster(3))
-    _solve(small, "astar")
-    _solve(small, "astar", form="guided", weight=1.1)
-    _solve(small, "astar", form="focal", weight=1.1)
+    _solve(generate_batch(4, generate_cluster(3)), "astar")
+    _solve(generate_batch(5, generate_cluster(2), 1), "astar", form="anytime", weight=1.5)
+    _unmet("best", 1.0, 2 * STEPS)  # until its tables grow
+
+
+def _astar_guided() -> None:
+    _solve(generate_batch(4, generate_cluster(3)), "astar", form="guided", weight=1.1)
+    for form in GUIDED_FORMS:
+        _unmet(form, 1.1, STEPS)
+
+
+def _unmet(form: str, weight: float, steps: int) -> None:
+    """Search where no rule meets the bound: a search that is done at once compiles nothing."""
+    problem = encode(generate_batch(8, generate_cluster(3, 1), 1, gang_share=0.2))
+    solver = SOLVERS["astar"](form=form, weight=weight)
+    solver.solve(problem, budget=Budget(None, steps), rng=_rng())
 
 
 def _project() -> None:
@@ -231,7 +248,9 @@ def _shop() -> None:
     rng = _rng()
     jobs = [zip(rng.permutation(4), rng.integers(1, 20, 4), strict=True) for _ in range(5)]
     lines = [" ".join(f"{machine} {seconds}" for machine, seconds in job) for job in jobs]
-    _solve(parse_jobshop("warm", "\n".join(["5 4", *lines])), "shop")
+    request = parse_jobshop("warm", "\n".join(["5 4", *lines]))
+    _solve(request, "shop")
+    _solve(request, "shop", patience=1, elites=2)  # until a search begins between two schedules
 
 
 def _repair(request: PlanRequest | None = None) -> None:
@@ -255,15 +274,18 @@ FAMILIES: dict[str, Callable[[], None]] = {
     "shops": _shop,
     "repair": _repair,
     "scenarios of clusters": _scenarios,
-    "list schedules in full": lambda: _lists_of(_in_full(_small())),
+    "list schedules in full": _lists_in_full,
     "ruin and recreate in full": _moves_in_full,
     "repair in full": lambda: _repair(_in_full(_small())),
+    "A* with a guide or a weight": _astar_guided,
 }
 """Name to what compiles the family; higher rooms add their own."""
-LISTS, MOVES, ORDERS, ASTAR, PROJECTS, MODES, SHOPS, REPAIR, SCENARIOS, *_FURTHER = FAMILIES
-IN_FULL = dict(zip((LISTS, MOVES, REPAIR), _FURTHER, strict=True))
+LISTS, MOVES, ORDERS, ASTAR, PROJECTS, MODES, SHOPS, REPAIR, SCENARIOS, *_FULL, GUIDED = FAMILIES
+IN_FULL = dict(zip((LISTS, MOVES, REPAIR), _FULL, strict=True))
 """Family to that of the same kernels where something is counted, energy has hours, or tasks share
 GPUs that are devices: compiled once for all of that."""
+GUIDED_FORMS = ("focal", "beam", "guided")
+"""Those of A* that need ``GUIDED`` as well."""
 NEEDS = {
     "astar": (ASTAR,), "lns": (MOVES, ORDERS), "project": (PROJECTS, MODES), "shop": (SHOPS, MOVES),
     "repair": (REPAIR, MOVES, ASTAR),

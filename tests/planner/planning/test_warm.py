@@ -253,3 +253,49 @@ def test_libraries_are_loaded_before_the_clock_of_the_first_plan() -> None:
         [sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == []
+
+
+CALLED = """
+import ast, importlib, inspect, pkgutil
+import plancast.planner as package
+from plancast import jit
+from plancast.planner.planning.warm import FAMILIES
+
+modules = [importlib.import_module(found.name)
+           for found in pkgutil.walk_packages(package.__path__, "plancast.planner.")]
+kernels = {id(one): one for module in modules for one in vars(module).values()
+           if isinstance(one, jit._Kernel)}
+# Lessons for guides are collected without a clock; one that is compiled in seconds judges risk.
+UNTIMED = (".warm", ".risk", ".guides", ".cost_to_go")
+called = set()
+for module in modules:
+    if ".worlds" in module.__name__ or module.__name__.endswith(UNTIMED):
+        continue
+    for function in ast.walk(ast.parse(inspect.getsource(module))):
+        if not isinstance(function, ast.FunctionDef) or function.decorator_list and isinstance(
+                getattr(module, function.name, None), jit._Inner):
+            continue
+        for node in ast.walk(function):
+            of = module
+            name = node.func if isinstance(node, ast.Call) else None
+            if isinstance(name, ast.Attribute) and isinstance(name.value, ast.Name):
+                of, name = getattr(module, name.value.id, None), ast.Name(name.attr)
+            if isinstance(name, ast.Name) and id(one := getattr(of, name.id, None)) in kernels:
+                called.add(id(one))
+for family in FAMILIES.values():
+    family()
+print(len(called))
+print(sorted(kernels[k].__qualname__ for k in called if not kernels[k].compiled.overloads))
+"""
+
+
+@pytest.mark.slow
+def test_every_kernel_that_a_plan_calls_is_compiled_by_a_family() -> None:
+    """A search that does later what a short one never does would compile as its clock runs."""
+    ended = subprocess.run(
+        [sys.executable, "-c", CALLED], cwd=ROOT, capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    called, missing = ended.stdout.splitlines()
+    assert int(called) > 40
+    assert missing == "[]"
