@@ -1,11 +1,13 @@
-"""JSON from outside: UTF-8 alone, and no key twice in an object.
+"""JSON from outside: UTF-8 alone, and no key twice in an object; and JSON for others.
 
 Parsers take the last of two equal keys, and say nothing: half of what a file says would be lost.
+NaN and Infinity, which Python writes, are no JSON: others refuse the whole file for them.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -75,6 +77,29 @@ def json_value(text: str | bytes) -> Any:
         return value
     except RecursionError:
         raise ValueError("its lists and objects are nested too deeply") from None
+
+
+def json_of(facts: Any, indent: int | None = None) -> str:
+    """Facts as JSON that every parser takes: what is no finite number is null.
+
+    Parameters
+    ----------
+    facts : mapping, sequence or value of JSON
+    indent : int, optional
+        As of ``json.dumps``.
+    """
+    try:
+        return json.dumps(facts, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(facts), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def refuse_repeated_keys(text: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plancast.json_text import json_value, plain_text, refuse_repeated_keys
+from plancast.json_text import json_of, json_value, plain_text, refuse_repeated_keys
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5),
@@ -24,6 +24,13 @@ def test_what_was_written_is_read(value: object) -> None:
     for written in (text, text.encode(), codecs.BOM_UTF8 + text.encode(), "\ufeff" + text):
         assert json_value(written) == value
         refuse_repeated_keys(plain_text(written))
+
+
+def test_what_is_no_number_is_null() -> None:
+    """Whoever reads it by another parser than Python's would have nothing, for one such value."""
+    facts = {"a": [1.5, float("nan"), (float("inf"), "NaN")], "b": {"c": -float("inf"), "d": True}}
+    found = json.loads(json_of(facts, indent=1), parse_constant=pytest.fail)
+    assert found == {"a": [1.5, None, [None, "NaN"]], "b": {"c": None, "d": True}}
 
 
 TWICE = (

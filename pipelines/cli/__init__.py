@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Annotated, Any
 
@@ -38,6 +39,7 @@ from plancast.pipelines.cli import (
     worth,
 )
 from plancast.pipelines.cli.common import INTERRUPTED, Command
+from plancast.pipelines.cli.ending import TERMINATED, nobody_reads, output_lost, sigterm_as_ctrl_c
 from plancast.pipelines.inputs.shell import for_this_shell
 from plancast.pipelines.stages.stage import BAD_INPUT, fault_of
 
@@ -151,8 +153,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Whatever is wrong with what the user gave ends as one sentence on standard error.
     """
+    with sigterm_as_ctrl_c() as heard:
+        code = _code_of(arguments)
+    if heard and code == INTERRUPTED:
+        code = TERMINATED
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _code_of(arguments: Sequence[str] | None) -> Any:
+    """Run a command; the code to exit with."""
     try:
         code = _program()(args=arguments, prog_name=app.info.name, standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a full disk is found here, or never
     except typer.Exit as leave:
         code = leave.exit_code
     except UsageError as wrong:
@@ -161,17 +174,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = BAD_INPUT
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
-    except BrokenPipeError:
-        # Who reads has enough; Python must not complain about it while it shuts down.
-        sys.stderr.close()
+    except (SystemExit, BrokenPipeError) as leaving:
+        if not nobody_reads(leaving):
+            raise
+        # Python would try once more while it shuts down, and complain.
+        with suppress(OSError):
+            sys.stdout.close()
         code = 0
     except (ValueError, OSError, OverflowError) as wrong:
-        fault = fault_of(wrong)
+        fault = (output_lost(wrong) if isinstance(wrong, OSError) else None) or fault_of(wrong)
         if fault is None:
             raise
         print(f"plancast: {for_this_shell(fault, _PANEL_OF)}", file=sys.stderr)
         code = BAD_INPUT
-    sys.exit(code if isinstance(code, int) else 0)
+    return code
 
 
 def _usage(error: Any) -> str:

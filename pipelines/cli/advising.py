@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as text_of
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from plancast.json_text import json_of
 from plancast.pipelines.cli.backtesting import Procs, Window
 from plancast.pipelines.cli.common import (
     console,
@@ -101,7 +101,7 @@ def advise(
             )
     if csv is not None:
         write_text_atomic(csv, found.groups.to_csv(index=False))
-    report = text_of.dumps(found.facts, indent=1) + "\n"
+    report = json_of(found.facts, indent=1) + "\n"
     if json is not None and str(json) == "-":
         typer.echo(report, nl=False)
         return

@@ -15,6 +15,7 @@ from plancast.pipelines.cli.common import (
     hand_over,
     progress,
     table,
+    when,
 )
 from plancast.pipelines.cli.log_options import reads_log
 from plancast.pipelines.inputs.reading import Reading
@@ -142,6 +143,8 @@ def _asked(
 
 
 def _start_table(facts: dict[str, Any]) -> Any:
+    from plancast.planner.model.explain import is_date
+
     now = facts["made_at_s"]
 
     def clock(value: int | None) -> str:
@@ -149,6 +152,8 @@ def _start_table(facts: dict[str, Any]) -> Any:
             return "-"
         if value <= now:
             return "now"
+        if not is_date(now):
+            return when(value, now)
         day = "%H:%M" if value - now < 20 * 3600 else "%d %b %H:%M"
         return time.strftime(day, time.localtime(value))
 
@@ -159,8 +164,8 @@ def _start_table(facts: dict[str, Any]) -> Any:
     more = len(facts["jobs"]) - len(rows)
     by = facts["corrected_by"]
     title = (
-        f"{counted(len(facts['jobs']), 'waiting job')} at "
-        f"{time.strftime('%H:%M', time.localtime(now))}"
+        counted(len(facts["jobs"]), "waiting job")
+        + (time.strftime(" at %H:%M", time.localtime(now)) if is_date(now) else "")
         + (f", {more} more not shown" if more > 0 else "")
         + (f"; corrected by {by:,} starts of the past" if by else "; not corrected by a past")
     )

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from plancast.json_text import json_of
 from plancast.pipelines.cli.common import ENVIRONMENT_FAILED, Json, console, print_json, stderr
 from plancast.planner.model.explain import clock
 from plancast.wording import counted
@@ -351,7 +352,7 @@ def watch(master: Master = HERE, token_file: TokenFile = None, json: Json = Fals
         if json or not console.is_terminal:
             for event in client.events():
                 if event:
-                    typer.echo(text_of.dumps(event))
+                    typer.echo(json_of(event))
             return
         with Live(console=console, auto_refresh=False) as live:
             drawn = 0.0

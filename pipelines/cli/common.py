@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
@@ -20,7 +19,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
+from plancast.json_text import json_of
 from plancast.planner.model.domain import BadRequest
 
 NO_PLAN = 3
@@ -88,13 +89,14 @@ class _Console(Console):
                 yield segment
 
 
-console = _Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+_ON_SCREEN = sys.stdout is not None and sys.stdout.isatty()
+console = _Console(highlight=False, width=None if _ON_SCREEN else PIPED_WIDTH)
 stderr = _Console(stderr=True, highlight=False)
 
 
 def print_json(facts: Any) -> None:
     """Facts as JSON on standard output."""
-    typer.echo(json.dumps(facts, indent=1))
+    typer.echo(json_of(facts, indent=1))
 
 
 def hand_over(facts: Any, shown: Any, output: Path | None) -> bool:
@@ -109,21 +111,30 @@ def hand_over(facts: Any, shown: Any, output: Path | None) -> bool:
         return False
     console.print(shown)
     if output is not None:
-        write_text_atomic(output, json.dumps(facts, indent=1) + "\n")
+        write_text_atomic(output, json_of(facts, indent=1) + "\n")
         console.print(f"wrote {output}", soft_wrap=True, markup=False)
     return True
 
 
+class _Titled(Table):
+    """A table with a title above it that may be wider than its columns are together."""
+
+    heading = ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Any:
+        """The title, and the table."""
+        yield Text(self.heading, style="bold")
+        yield from super().__rich_console__(console, options)
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A table whose first column is text and whose others are numbers."""
-    result = Table(
-        title=escape(title),
-        title_justify="left",
-        title_style="bold",
+    result = _Titled(
         header_style="underline",
         box=None,
         padding=(0, 2, 0, 0),
     )
+    result.heading = title
     for place, column in enumerate(columns):
         # A number that is cut off would be another number, a name goes on in the next line.
         if place == 0:

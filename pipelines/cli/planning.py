@@ -447,7 +447,7 @@ def _print(response: PlanResponse, request: PlanRequest) -> None:
 
 def _why(response: PlanResponse, request: PlanRequest) -> dict[str, str]:
     """Why tasks wait, the first to start first; of those shown, by when they will have started."""
-    from plancast.planner.model.explain import clock
+    from plancast.planner.model.explain import clock, is_date
 
     now, row = request.snapshot.now_s, response.plan.by_task if response.plan else {}
     found = dict(response.why)
@@ -456,7 +456,8 @@ def _why(response: PlanResponse, request: PlanRequest) -> dict[str, str]:
     for task, at in _starts(response, request, SHOWN_REASONS).items():
         # Where run times are certain the plan's start says it all.
         if task in found and not at["p50_s"] == at["p90_s"] == row[task].start_s:
-            half, sure = clock(at["p50_s"], now), clock(at["p90_s"], now)
+            said = clock if is_date(now) else when
+            half, sure = said(at["p50_s"], now), said(at["p90_s"], now)
             found[task] += f"; 50% by {half}, 90% by {sure}"
     return found
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import json as text_of
 import os
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -82,6 +84,9 @@ def serve(
         else:
             stderr.print(f"plancast serves {url}", soft_wrap=True)
 
+    # The server ends by it once all is answered, and this process after the server.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     run_server(app, listener, [], started, graceful_s=int(max_budget) + 10, shown=shown)
 
 

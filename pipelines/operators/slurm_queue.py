@@ -84,10 +84,12 @@ def _asked(run: Run, first: Sequence[str], second: Sequence[str]) -> str:
     try:
         return run(second)
     except (CommandFailed, Unreachable) as error:
-        raise BadRequest(f"--site slurm: {error}") from None
+        raise BadRequest(
+            f"Slurm cannot be asked: {error}; run this where squeue itself answers"
+        ) from None
     except OSError:
         raise BadRequest(
-            f"--site slurm: there is no {second[0]}; install Slurm's clients"
+            f"Slurm cannot be asked: there is no {second[0]}; install Slurm's clients"
         ) from None
 
 
