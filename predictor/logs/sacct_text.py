@@ -7,6 +7,7 @@ fields can be: an alignment that only one reading fits is taken, any other row i
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -163,6 +164,8 @@ def records(
     if is_header(first.split(mark)):
         table = _Delimited(field_names(first.split(mark)), mark, "its header", rows)
         numbered = numbered[1:]
+        if table.is_quoted(numbered):
+            return table.unquoted(numbered)
     else:
         names = _unheaded(first.split(mark), fields, default, rows.name)
         table = _Delimited(names, mark, "the list of fields", rows)
@@ -205,6 +208,11 @@ def _unheaded(
     return names
 
 
+def _whole_quotes(cells: list[str]) -> bool:
+    """Whether each cell with a quotation mark is quoted as CSV's are."""
+    return all(re.fullmatch(r'[^"]*|"(?:[^"]|"")*"', cell) for cell in cells)
+
+
 class _Delimited:
     """Records of cells with a delimiter between them."""
 
@@ -222,6 +230,42 @@ class _Delimited:
         self.id = ids[0] if ids and ids[0] < self.prefix else -1
         self.commands = True
         self.known: dict[str, set[str]] = {}
+
+    def is_quoted(self, numbered: Sequence[tuple[int, str]]) -> bool:
+        """Whether a program wrote the lines that quotes cells, as CSV does and sacct never.
+
+        A name in quotes alone does not tell: more lines must be records that way than as they are.
+        """
+        if self.mark == "|" or len(self.mark) > 1:
+            return False
+        cell = re.compile(rf'(?:^|{re.escape(self.mark)})"[^"]')
+        if not any(cell.search(line) for _, line in numbered):
+            return False
+        plain = sum(line.count(self.mark) + 1 == self.width for _, line in numbered)
+        try:
+            found = [row for _, row in self._csv_rows(numbered) if len(row) == self.width]
+        except csv.Error:
+            return False
+        return len(found) > plain or (
+            len(found) == plain
+            and all(_whole_quotes(line.split(self.mark)) for _, line in numbered)
+        )
+
+    def _csv_rows(self, numbered: Sequence[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
+        reader = csv.reader((line + "\n" for _, line in numbered), delimiter=self.mark)
+        begun = 0
+        for row in reader:
+            if row:
+                yield numbered[begun][0], row
+            begun = reader.line_num
+
+    def unquoted(self, numbered: Sequence[tuple[int, str]]) -> Records:
+        """The records of a program that quotes cells."""
+        rows = dict(self._csv_rows(numbered))
+        other = {k: row for k, row in rows.items() if len(row) != self.width}
+        self._leave_out("another number of cells", other)
+        whole = {k: row for k, row in rows.items() if k not in other}
+        return Records(self.names, list(whole.values()), [f"line {k}" for k in whole])
 
     def read(self, numbered: Sequence[tuple[int, str]]) -> Records:
         """The records of numbered lines."""

@@ -177,3 +177,11 @@ def test_a_number_of_a_line_is_that_of_the_file() -> None:
     found = list(json_table.objects('{"a": 1}\r\n\r\n3\n{"a": 2}\n', rows))
     assert [number for number, _ in found] == [1, 4]
     assert rows.attrs()["notes"] == ["left out: 1 row, not an object (row 3)"]
+
+
+def test_two_columns_of_one_name_are_named(tmp_path: Path) -> None:
+    """A sound Parquet file was "cut short or damaged"."""
+    columns = [pa.array([1, 2])] * 3
+    pq.write_table(pa.Table.from_arrays(columns, ["submit_s", "run_s", "run_s"]), tmp_path / "x.pq")
+    with pytest.raises(BadLog, match=r"x\.pq has two columns named 'run_s'; rename one of them"):
+        read_log(tmp_path / "x.pq")

@@ -277,3 +277,32 @@ def test_the_hour_that_comes_twice_is_read_in_an_order_that_can_be(tmp_path: Pat
     assert jobs.set_index("job_id")["run_s"].to_dict() == {"1": 900.0, "2": 1200.0}
     assert (jobs["start_s"] >= jobs["submit_s"]).all()
     assert jobs.attrs["repaired"] == {}
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_cells_of_sacct_that_a_program_quoted_are_unquoted(mark: str, tmp_path: Path) -> None:
+    """A frame of sacct's fields, written as CSV, had quotes in its names, or "no job left"."""
+    names = ["fit", 'a "b"', f"x{mark} y", "two\nlines", "", "fit"]
+    jobs = [
+        {"JobID": 100 + k, "JobName": name, "Submit": "2024-03-01T08:00:00", "Start":
+         "2024-03-01T09:00:00", "End": "2024-03-01T09:00:30", "State": "COMPLETED",
+         "ReqTRES": "cpu=4,mem=16G,node=1"}
+        for k, name in enumerate(names)
+    ]  # fmt: skip
+    path = tmp_path / "log.csv"
+    pd.DataFrame(jobs).to_csv(path, index=False, sep=mark)
+    frame = read_log(path)
+    assert (frame.attrs["format"], frame.attrs["dropped"]) == ("sacct", {})
+    assert frame["app"].tolist() == names
+    assert frame["cpus"].tolist() == [4.0] * 6
+    path.write_text(path.read_text().replace("101", f"10{mark}1", 1))
+    assert read_log(path).attrs["dropped"] == {"another number of cells": 1}
+
+
+def test_quotes_that_sacct_printed_stay(tmp_path: Path) -> None:
+    """A job called "x would swallow the lines up to the next one."""
+    header = "JobID,JobName,Submit,Start,End,State"
+    times = "2024-03-01T08:00:00,2024-03-01T09:00:00,2024-03-01T09:00:30,COMPLETED"
+    rows = [f'{100 + k},"x{k},{times}' for k in range(4)]
+    (tmp_path / "log.txt").write_text("\n".join([header, *rows]) + "\n")
+    assert read_log(tmp_path / "log.txt")["app"].tolist() == [f'"x{k}' for k in range(4)]
