@@ -20,7 +20,7 @@ from plancast.pipelines.inputs.plan_files import plan_frame, write_plan
 from plancast.planner.model.domain import TERMS, Assignment, BadRequest, estimate_for
 from plancast.planner.model.explain import moment, span
 from plancast.planner.model.messages import PlanRequest, PlanResponse, Status, to_json
-from plancast.wording import counted
+from plancast.wording import counted, log_in_words
 
 if TYPE_CHECKING:
     from plancast.pipelines.charts.drawing import Drawing
@@ -41,7 +41,7 @@ class JobLog(pd.DataFrame):
     @property
     def facts(self) -> dict[str, Any]:
         """Jobs, users, processors and span of the log, JSON values."""
-        from plancast.predictor.schema import machine_size, usable
+        from plancast.predictor.schema import machine_size, stated_size, usable
 
         _, counts = usable(pd.DataFrame(self))
         known = self["submit_s"].dropna()
@@ -52,18 +52,20 @@ class JobLog(pd.DataFrame):
             "usable": counts.kept,
             "users": int(self.loc[self["user"] != "", "user"].nunique()),
             "processors": machine_size(self),
+            "size_stated": stated_size(self) is not None,
             "first_s": float(known.min()) if len(known) else None,
             "last_s": float(known.max()) if len(known) else None,
-            "median_run_s": float(self["run_s"].median()),
+            "median_run_s": None if self["run_s"].isna().all() else float(self["run_s"].median()),
             "notes": list(self.attrs.get("notes", [])),
         }
 
     def _repr_html_(self) -> str:
         found = self.facts
+        median_s = found["median_run_s"]
         lines = [
-            f"{counted(found['jobs'], 'job')} of {counted(found['users'], 'user')} on "
-            f"{counted(found['processors'], 'processor')}; {found['usable']:,} can teach run "
-            f"times (median {span(found['median_run_s'])})"
+            log_in_words(found["jobs"], found["users"], found["processors"], found["size_stated"])
+            + f"; {found['usable']:,} can teach run times"
+            + (f" (median {span(median_s)})" if median_s is not None else "")
         ]
         if found["first_s"] is not None:
             lines.append(f"submitted {moment(found['first_s'])} to {moment(found['last_s'])}")

@@ -23,3 +23,22 @@ def counted(n: float, noun: str, many: str = "") -> str:
 def shorten(text: str) -> str:
     """A text of the user's as it stands in a sentence."""
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+
+
+def log_in_words(jobs: int, users: int, size: float, stated: bool) -> str:
+    """What a log is of: ``1,200 jobs of 1 user on 64 processors``.
+
+    Parameters
+    ----------
+    jobs, users : int
+        No users: the log names none.
+    size : float
+        Processors of the machine.
+    stated : bool
+        Whether the log says so; else it is the least that can have run what ran.
+    """
+    who = counted(users, "user") if users else "unknown users"
+    machine = counted(size, "processor")
+    if not stated:
+        machine = f"{machine} or more (the log does not say how many)"
+    return f"{counted(jobs, 'job')} of {who} on {machine}"

@@ -146,6 +146,17 @@ def test_other_python_compiles_and_its_imports_exist(page: Path) -> None:
         exec(compile(imports, page.name, "exec"), {})
 
 
+def test_every_command_takes_json() -> None:
+    """README says so; a script would find the one that does not."""
+    left = [("plancast", program())]
+    while left:
+        name, command = left.pop()
+        below = getattr(command, "commands", {})
+        left += [(f"{name} {word}", inner) for word, inner in below.items()]
+        if not below:
+            assert any("--json" in parameter.opts for parameter in command.params), name
+
+
 def parse(words: list[str]) -> None:
     """Parse a ``plancast`` command line to its last option, without running it."""
     command = program()

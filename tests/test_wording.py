@@ -6,7 +6,7 @@ import ast
 import re
 from pathlib import Path
 
-from plancast.wording import counted
+from plancast.wording import counted, log_in_words
 
 ROOT = Path(__file__).resolve().parents[1]
 NOUNS = re.compile(
@@ -36,6 +36,14 @@ def test_a_number_of_things_is_said_as_one_says_it() -> None:
     """``0 tasks, 1 task, 1,200 tasks``."""
     assert [counted(n, "task") for n in (0, 1, 1200)] == ["0 tasks", "1 task", "1,200 tasks"]
     assert counted(2, "batch", "batches") == "2 batches"
+
+
+def test_a_guess_of_the_machine_is_worded_as_one() -> None:
+    """A site of 5,000 processors would read that its machine has the 3 that its jobs asked for."""
+    assert log_in_words(1, 0, 3.0, False) == (
+        "1 job of unknown users on 3 processors or more (the log does not say how many)"
+    )
+    assert log_in_words(1200, 1, 64.0, True) == "1,200 jobs of 1 user on 64 processors"
 
 
 def test_no_sentence_has_one_tasks() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from plancast.pipelines.charts.drawing import Drawing, drawing, rows
-from plancast.pipelines.charts.theme import COLOURS, GREY
+from plancast.pipelines.charts.theme import COLOURS, FURTHER, GREY
 
 HEIGHT = 260
 LEAST_JOBS = 20
@@ -39,12 +39,13 @@ def _highlighted(name: str, first: str) -> tuple[Any, Any]:
 
 
 def _names(values: Sequence[Mapping[str, Any]], symbol: str = "stroke") -> Any:
-    """A colour for each name in order of appearance; beyond seven grey.
+    """A colour for each name in order of appearance; beyond fourteen grey.
 
     A `symbol` of the legend that is a stroke has no colour where the marks are points alone.
     """
     names = list(dict.fromkeys(row["name"] for row in values))
-    colours = [COLOURS[k] if k < len(COLOURS) - 1 else GREY for k in range(len(names))]
+    own = [*COLOURS[:-1], *FURTHER]
+    colours = [*own[: len(names)], *[GREY] * (len(names) - len(own))]
     return alt.Color("name:N", title=None, sort=names,
                      scale=alt.Scale(domain=names, range=colours),
                      legend=alt.Legend(columns=4, symbolType=symbol))  # fmt: skip

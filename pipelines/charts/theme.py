@@ -7,6 +7,9 @@ from typing import Any
 COLOURS = ("#3b82c4", "#e08e2b", "#2fa37c", "#c7719f", "#5db3e0", "#d9603b", "#b7a43a", "#8b929b")
 """Okabe and Ito's hues in tones that stand out on white and on black; the last is for the rest."""
 
+FURTHER = ("#7e6bd0", "#9c6b3c", "#6aa62e", "#d45b93", "#2f94a8", "#b0542f", "#6e7fc0")
+"""For names beyond those colours, where each must be told from all others."""
+
 GREY = COLOURS[-1]
 LATE = "#d01f30"
 INK = "#0b1016"

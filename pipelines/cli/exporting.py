@@ -74,13 +74,15 @@ def export_pddl_command(
     "dask-durations", epilog="Example: plancast export dask-durations log.csv -o durations.yaml"
 )
 @reads_log()
-def export_dask_durations_command(log: Log, output: Output, *, reading: Reading) -> None:
+def export_dask_durations_command(
+    log: Log, output: Output, json: Json = False, *, reading: Reading
+) -> None:
     """Write the mean run time of each name as Dask's default-task-durations."""
     from plancast.pipelines.inputs.files import write_text_atomic
     from plancast.pipelines.operators.durations import dask_durations
 
     write_text_atomic(output, dask_durations(log, reading))
-    console.print(f"wrote {escape(str(output))}", soft_wrap=True)
+    _wrote(output, json)
 
 
 @app.command(
@@ -92,6 +94,7 @@ def export_nextflow_config_command(
     log: Log,
     output: Output,
     levels: Annotated[str, typer.Option(help="Quantiles of the attempts.")] = ".9,.98",
+    json: Json = False,
     *,
     reading: Reading,
 ) -> None:
@@ -101,7 +104,7 @@ def export_nextflow_config_command(
 
     text = nextflow_config(log, reading, levels=parse_levels(levels))
     write_text_atomic(output, text)
-    console.print(f"wrote {escape(str(output))}", soft_wrap=True)
+    _wrote(output, json)
 
 
 @app.command("slurm-nice", epilog="Example: plancast export slurm-nice --model models/runtime")
@@ -114,6 +117,7 @@ def export_slurm_nice_command(
         bool, typer.Option("--set-nice", help="Set the nice values; else they are only printed.")
     ] = False,
     seconds: Annotated[float, typer.Option(help="Time for planning.", min=0.1)] = 5.0,
+    json: Json = False,
 ) -> None:
     """Print nice values that make Slurm start waiting jobs in the planner's order."""
     from plancast.pipelines.inputs.files import write_text_atomic
@@ -125,20 +129,23 @@ def export_slurm_nice_command(
     text = "".join(f"scontrol update JobId={k} Nice={nice}\n" for k, nice in values.items())
     if output is not None:
         write_text_atomic(output, text)
-        console.print(f"wrote {escape(str(output))}", soft_wrap=True)
-    elif not set_nice:
-        typer.echo(text, nl=False)
-    if set_nice:
-        refused = written(values)
-        console.print(
-            f"set the nice values of {counted(len(values) - len(refused), 'waiting job')}"
-        )
-        if refused:
-            raise BadRequest(f"slurm-nice: {len(refused)} were refused; {refused[0]}")
+    refused = written(values) if set_nice else []
+    if json:
+        print_json({"nice": values, "set": set_nice, "refused": len(refused)})
+    else:
+        if output is not None:
+            _wrote(output, json)
+        elif not set_nice:
+            typer.echo(text, nl=False)
+        if set_nice:
+            done = counted(len(values) - len(refused), "waiting job")
+            console.print(f"set the nice values of {done}")
+    if refused:
+        raise BadRequest(f"slurm-nice: {len(refused)} were refused; {refused[0]}")
 
 
 @app.command("slurm-cluster", epilog="Example: plancast export slurm-cluster -o cluster.yaml")
-def export_slurm_cluster_command(output: Output) -> None:
+def export_slurm_cluster_command(output: Output, json: Json = False) -> None:
     """Write Slurm's nodes as a cluster file: partitions, features and GRES; read-only."""
     from plancast.pipelines.engines.slurm import cluster_of_site
     from plancast.pipelines.inputs.files import write_text_atomic
@@ -146,6 +153,16 @@ def export_slurm_cluster_command(output: Output) -> None:
 
     content = cluster_of_site()
     write_text_atomic(output, yaml_text(content))
+    if json:
+        print_json({"written": str(output), "nodes": len(content["workers"])})
+        return
     console.print(
         f"wrote {counted(len(content['workers']), 'node')} to {escape(str(output))}", soft_wrap=True
     )
+
+
+def _wrote(path: Path, json: bool) -> None:
+    if json:
+        print_json({"written": str(path)})
+    else:
+        console.print(f"wrote {escape(str(path))}", soft_wrap=True)

@@ -21,7 +21,7 @@ from plancast.pipelines.cli.common import (
 )
 from plancast.pipelines.cli.log_options import reads_log
 from plancast.pipelines.inputs.reading import Reading
-from plancast.wording import counted
+from plancast.wording import counted, log_in_words
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
 
@@ -57,8 +57,7 @@ def describe_log(facts: dict[str, Any]) -> str:
     outcomes = ", ".join(f"{count:,} {name}" for name, count in facts["outcomes"].items())
     lines = [
         f"[bold]{escape(facts['log'])}[/bold] ({facts['format']}): "
-        f"{counted(facts['rows'], 'job')} of {counted(facts['users'], 'user')} on "
-        f"{counted(facts['machine_size'], 'processor')}",
+        + log_in_words(facts["rows"], facts["users"], facts["machine_size"], facts["size_stated"]),
         f"  usable: {facts['kept']:,} ({outcomes})",
     ]
     lines += [f"  left out: {count:,}, {escape(why)}" for why, count in facts["excluded"].items()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pandas as pd
@@ -13,10 +13,33 @@ from plancast.pipelines.inputs.reading import Reading
 from plancast.pipelines.stages.stage import main, write_facts
 from plancast.planner.instances.generate import generate_log, swf_text
 from plancast.predictor.logs.table import write_jobs
-from plancast.predictor.schema import check_log, machine_size, replayed_ends, usable
+from plancast.predictor.schema import (
+    Finding,
+    check_log,
+    machine_size,
+    replayed_ends,
+    stated_size,
+    usable,
+)
 
 AS_IT_IS = Reading()
 """The format found by looking at the file, and every option left to its reader."""
+
+WHAT_IS_DONE = {
+    "end is not start plus run time": "the run time is believed; suspended jobs look like this",
+    "not in submission order": "they are put in order",
+    "no positive run time": "such jobs are left out",
+    "ran without a known start": "a log without any start is replayed, others keep such rows",
+    "no requested time": "the largest request so far stands in for it",
+}
+"""What becomes of rows here, where a rule of the checker names what a program may call."""
+
+
+def said(finding: Finding) -> str:
+    """A finding as people read it, who know no names of functions."""
+    known = any(finding.job_ids)
+    text = str(replace(finding, remedy=WHAT_IS_DONE.get(finding.kind, finding.remedy)))
+    return text if known else text.replace(" (job )", "")
 
 
 def ingest_log(log: str | pd.DataFrame, reading: Reading = AS_IT_IS) -> tuple[Any, dict[str, Any]]:
@@ -49,9 +72,10 @@ def ingest_log(log: str | pd.DataFrame, reading: Reading = AS_IT_IS) -> tuple[An
         "dropped": read.attrs.get("dropped", {}),
         "repaired": read.attrs.get("repaired", {}),
         "notes": read.attrs.get("notes", []),
-        "findings": [str(finding) for finding in report.findings],
+        "findings": [said(finding) for finding in report.findings],
         "users": int(jobs.loc[jobs["user"] != "", "user"].nunique()),
         "machine_size": machine_size(read),
+        "size_stated": stated_size(read) is not None,
         "acknowledge": read.attrs.get("header", {}).get("Acknowledge", ""),
     }
     return jobs, facts

@@ -38,6 +38,7 @@ from plancast.pipelines.stages.verdict import (
 )
 from plancast.planner.model.domain import TERMS, BadRequest, Plan, Policy
 from plancast.planner.model.messages import PlanRequest, PlanResponse, from_json
+from plancast.wording import log_in_words
 
 Facts = Mapping[str, Any]
 
@@ -129,10 +130,11 @@ def read_forecasts(path: Path) -> pd.DataFrame:
 def _head(name: str, ingest: Facts, train: Facts) -> str:
     links = (("learned", "learned"), ("planned", "planned"), ("worth", "worth"), ("log", "the log"))
     nav = "".join(f"<a href='#{place}'>{text}</a>" for place, text in links)
+    size, stated = ingest["machine_size"], ingest.get("size_stated", True)
+    machine = log_in_words(ingest["rows"], ingest["users"], size, stated)
     return (
         f"<header><h1>{escape(name)}</h1><nav>{nav}</nav>{THEME_BUTTON}</header>"
-        f"<p class='soft'>{ingest['rows']:,} jobs of {ingest['users']:,} users on "
-        f"{ingest['machine_size']:g} processors; {train['train_jobs']:,} to learn from, "
+        f"<p class='soft'>{machine}; {train['train_jobs']:,} to learn from, "
         f"{train['scored_jobs']:,} later ones to be judged by</p>"
     )
 

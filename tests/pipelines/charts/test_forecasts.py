@@ -15,7 +15,7 @@ from plancast.pipelines.charts.forecasts import (
     reliability,
     unpredictable,
 )
-from plancast.pipelines.charts.theme import COLOURS
+from plancast.pipelines.charts.theme import COLOURS, GREY
 from plancast.pipelines.charts.worth import distribution, policies, terms
 
 
@@ -47,6 +47,15 @@ def test_the_legend_has_the_colours_of_the_marks(jobs: pd.DataFrame, ordered: bo
     for symbol, colour in zip(symbols, COLOURS, strict=False):
         # A fill shows where the path has an area: arcs, not one line.
         assert f'stroke="{colour}"' in symbol or (f'fill="{colour}"' in symbol and "A" in symbol)
+
+
+def test_more_than_seven_estimators_can_be_told_apart() -> None:
+    """Those of `evaluate` and one's own would share one grey, which is that of the exact line."""
+    names = [f"e{k}" for k in range(12)]
+    drawn = str(reliability({name: {0.5: 0.4} for name in names}, "e0").spec)
+    colours = re.search(r"'scale': {'domain': \['e0'.*?'range': \[(.*?)\]", drawn)
+    assert colours is not None
+    assert len(set(colours[1].split(", ")) - {repr(GREY)}) == 12
 
 
 def test_the_unpredictable_come_first(jobs: pd.DataFrame) -> None:

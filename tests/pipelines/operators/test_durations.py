@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -77,6 +78,17 @@ def test_quantiles_are_conformal() -> None:
     assert quantile_with(values, 0.5) == 5.0
     assert quantile_with(values, 0.9) == 9.0
     assert quantile_with(values, 0.95) == 13.5
+
+
+def test_what_was_written_is_said_as_json(
+    tmp_path: Path, log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The pages say that every command takes --json; scripts would stumble over these."""
+    for kind in ("dask-durations", "nextflow-config"):
+        with pytest.raises(SystemExit) as end:
+            main(["export", kind, str(log), "-o", str(tmp_path / kind), "--json"])
+        assert end.value.code == 0
+        assert json.loads(capsys.readouterr().out) == {"written": str(tmp_path / kind)}
 
 
 def test_what_cannot_be_exported_is_told(
