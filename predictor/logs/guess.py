@@ -35,6 +35,8 @@ FITS = 0.8
 """Share of them that must be readable as what the name says."""
 _SURE = 80
 """From this score on a name says what a column holds, though its cells may not be so."""
+_LONG_S, _CONFIRMING = 10.0, 3
+"""So many jobs of at least so many seconds tell the unit of run times."""
 _MOST_UNREADABLE = 3
 """So many of them are named."""
 MOST_OUTCOMES = 50
@@ -267,7 +269,43 @@ def _units(columns: dict[str, str], cells: Mapping[str, Iterable[Any]]) -> dict[
         unit = _WORDS_OF_UNIT[quantity].get(words[-1]) if len(words) > 1 else None
         if unit is not None and unit not in ("s", "MiB"):
             units[target] = unit
+    if columns.get("run_s", "run_s") != "run_s" and (unit := _unit_of_runs(columns, cells, units)):
+        units["run_s"] = unit
     return units
+
+
+def _unit_of_runs(
+    columns: Mapping[str, str], cells: Mapping[str, Iterable[Any]], units: Mapping[str, str]
+) -> str | None:
+    """The unit of run times without one that starts and ends tell; None for seconds or no answer.
+
+    A frame's spans of time are milliseconds in its JSON, and no name says so.
+    """
+    words = _words(columns.get("run_s", ""))
+    named = len(words) > 1 and words[-1] in _WORDS_OF_UNIT["time"]
+    if named or not {"run_s", "start_s", "end_s"} <= columns.keys():
+        return None
+
+    def sample(target: str) -> pd.Series:
+        return pd.Series(
+            [str(cell) for cell in islice(cells[columns[target]], SAMPLE)], dtype=object
+        )
+
+    start, end = (
+        epoch_seconds(sample(target), "UTC") * unit_texts.SECONDS[units.get(target, "s")]
+        for target in ("start_s", "end_s")
+    )
+    run = pd.to_numeric(sample("run_s"), errors="coerce").to_numpy(dtype="float64")
+    known = (end - start >= _LONG_S) & (run > 0)
+    if known.sum() < _CONFIRMING:
+        return None
+    run, span = run[known], (end - start)[known]
+    fits = {
+        unit: float((abs(run * factor - span) <= 1 + 0.05 * span).mean())
+        for unit, factor in unit_texts.SECONDS.items()
+    }
+    best = max(fits, key=lambda unit: fits[unit])
+    return best if best != "s" and fits[best] >= FITS and fits["s"] < 1 - FITS else None
 
 
 def unit_of_moments(numbers: pd.Series) -> str | None:

@@ -185,3 +185,21 @@ def test_two_columns_of_one_name_are_named(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_arrays(columns, ["submit_s", "run_s", "run_s"]), tmp_path / "x.pq")
     with pytest.raises(BadLog, match=r"x\.pq has two columns named 'run_s'; rename one of them"):
         read_log(tmp_path / "x.pq")
+
+
+@pytest.mark.parametrize("unit", ["ms", "s", "min", "ns"])
+def test_starts_and_ends_tell_the_unit_of_run_times(unit: str, tmp_path: Path) -> None:
+    """Spans of a frame's JSON, milliseconds, were believed as seconds: an hour lasted 42 days."""
+    second = {"ms": 1_000, "s": 1, "min": 1 / 60, "ns": 1e9}[unit]
+    jobs = [
+        {"start": f"2024-05-01T12:{k:02}:00Z", "end": f"2024-05-01T{13 + k}:{k:02}:00Z",
+         "elapsed": 3600 * (k + 1) * second}
+        for k in range(5)
+    ]  # fmt: skip
+    jobs.append(jobs[0] | {"elapsed": 5})  # suspended
+    frame = read(tmp_path, lines(jobs))
+    assert frame["run_s"].tolist()[:1] == [3600.0]
+    assert frame["run_s"].max() == 5 * 3600
+    assert (f"run_s from elapsed in {unit}" in frame.attrs["notes"][0]) == (unit != "s")
+    said = [{("elapsed_s" if n == "elapsed" else n): v for n, v in job.items()} for job in jobs]
+    assert read(tmp_path, lines(said))["run_s"].iloc[0] == 3600 * second
