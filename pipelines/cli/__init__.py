@@ -39,7 +39,13 @@ from plancast.pipelines.cli import (
     worth,
 )
 from plancast.pipelines.cli.common import INTERRUPTED, Command
-from plancast.pipelines.cli.ending import TERMINATED, nobody_reads, output_lost, sigterm_as_ctrl_c
+from plancast.pipelines.cli.ending import (
+    TERMINATED,
+    nobody_reads,
+    output_lost,
+    say_any_letter,
+    sigterm_as_ctrl_c,
+)
 from plancast.pipelines.inputs.shell import for_this_shell
 from plancast.pipelines.stages.stage import BAD_INPUT, fault_of
 
@@ -153,6 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Whatever is wrong with what the user gave ends as one sentence on standard error.
     """
+    say_any_letter()
     with sigterm_as_ctrl_c() as heard:
         code = _code_of(arguments)
     if heard and code == INTERRUPTED:

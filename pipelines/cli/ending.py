@@ -1,7 +1,8 @@
-"""How a command ends that is told to, or whose output nobody takes."""
+"""How a command ends that is told to, or whose output cannot be written or read."""
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -79,3 +80,10 @@ def output_lost(error: OSError) -> str | None:
             sys.stdout.close()
         return f"standard output: cannot be written: {why.strerror}; write to another place"
     return None
+
+
+def say_any_letter() -> None:
+    """Let standard output write what its encoding lacks by its number, as standard error does."""
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper) and not out.encoding.lower().startswith("utf"):
+        out.reconfigure(errors="backslashreplace")

@@ -480,7 +480,8 @@ def write_jobs(frame: pd.DataFrame, path: str | PathLike[str]) -> None:
     frame : DataFrame
         Canonical; its attrs must be JSON.
     path : str or PathLike
-        Written beside its final place and renamed, so that no half file is ever there.
+        Written beside its final place and renamed, so that no half file is ever there. A device
+        or a pipe (``/dev/stdout``) is written to, and stays.
 
     Raises
     ------
@@ -495,6 +496,12 @@ def write_jobs(frame: pd.DataFrame, path: str | PathLike[str]) -> None:
     table = pa.Table.from_pandas(bare, preserve_index=False)
     attrs = json.dumps(frame.attrs).encode()
     table = table.replace_schema_metadata({**table.schema.metadata, _METADATA_KEY: attrs})
+    if Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir():
+        sink = pa.BufferOutputStream()
+        pa.parquet.write_table(table, sink, write_page_checksum=True)
+        with open(path, "ab") as stream:
+            stream.write(sink.getvalue())
+        return
     target = Path(os.path.realpath(path))  # a link stays one
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")

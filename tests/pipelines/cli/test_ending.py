@@ -108,3 +108,13 @@ def test_a_full_disk_under_the_output_is_said(
     monkeypatch.undo()
     said = "plancast: standard output: cannot be written: No space left on device; "
     assert capsys.readouterr().err.startswith(said)
+
+
+def test_an_output_without_umlauts_shows_a_name_that_has_some(
+    doing: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task's name would end a plan in a traceback, where the locale is another's."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii"))
+    assert doing(lambda: print("j\xe4ger, \u2026")) == 0
+    assert written.getvalue() == b"j\\xe4ger, \\u2026\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -283,6 +284,19 @@ def test_a_failed_write_leaves_the_old_file(
         write_jobs(frame, path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["jobs.parquet"]
+
+
+def test_a_device_or_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    """`plancast ingest log -o /dev/null` by root would put a file in the place of the device."""
+    pipe = tmp_path / "pipe.parquet"
+    os.mkfifo(pipe)
+    held = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        write_jobs(canonical(pd.DataFrame({"submit_s": [1.0]})), pipe)
+        assert pipe.is_fifo()
+        assert os.read(held, 4) == b"PAR1"
+    finally:
+        os.close(held)
 
 
 def test_write_jobs_refuses_what_is_not_canonical(tmp_path: Path) -> None:
