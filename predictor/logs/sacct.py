@@ -463,7 +463,7 @@ def _jobs(cells: _Cells, timezone: str) -> pd.DataFrame:
     submit_s, start_s, end_s = _moments(cells, timezone)
     run_s = first_known(numbers_of("ElapsedRaw", _seconds), numbers_of("Elapsed", duration_s))
     unread = cells.faults.get("Start", (np.zeros(size, dtype=bool), ""))[0]
-    state = texts("State").str.split(n=1).str[0].fillna("").str.rstrip("+")
+    state = texts("State").str.replace(r"(?s)\+*(\s.*)?$", "", regex=True)  # "CANCELLED by 1000"
     mem_mib = first_known(req_mem, _requested_mem(cells, cpus, nodes), alloc_mem)
     peak = cells.table["peak"].to_numpy(np.float64, copy=True)
     # Sampled, it misses the moment at which a job died.
