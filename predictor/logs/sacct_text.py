@@ -287,13 +287,20 @@ class _Delimited:
             for number, row in cells.items()
             if len(row) == self.width and number not in tails
         }
+        # A free text with a line break and bars can hold whole records of its own.
+        after = {n for before, n in pairwise(cells) if before in short and n not in short}
+        whole = {number: row for number, row in whole.items() if number not in after}
         self._learn(list(whole.values()))
         odd = {
             number: [row, *self._longer(tails.get(number, []))]
             for number, row in cells.items()
-            if number not in short and number not in whole
+            if number not in short and number not in whole and number not in after
         }
         self._leave_out(f"fewer cells than {self.where} has", short)
+        self.rows.drop(
+            "after a line with too few cells, whose rest they may be",
+            [f"line {k}" for k in sorted(after)],
+        )
         whole |= self._aligned(odd)
         order = sorted(whole)
         return Records(self.names, [whole[k] for k in order], [f"line {k}" for k in order])

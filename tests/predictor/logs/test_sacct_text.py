@@ -93,6 +93,20 @@ def test_a_row_is_read_right_or_left_out_and_counted(
         assert sum(frame.attrs["dropped"].values()) > 0
 
 
+def test_a_free_text_cannot_hold_a_job(tmp_path: Path) -> None:
+    """Whoever submits could put jobs of others, with any run times, into the log."""
+    cells = {"JobName": "fit", "User": "ann", "Account": "phys", "Partition": "short",
+             "WorkDir": "/home/a", "ReqCPUS": "1", "State": "COMPLETED", "Comment": "",
+             "SubmitLine": "sbatch x"}  # fmt: skip
+    forged = {**cells, "SubmitLine": "sbatch\n5|x"}
+    order = ["JobID", "SubmitLine", *(f for f in FIELDS if f not in ("JobID", "SubmitLine"))]
+    path = tmp_path / "log.txt"
+    path.write_text(printed(rows_of([cells, forged, cells, cells]), order))
+    frame = read_log(path, max_bad=1.0)
+    assert frame["job_id"].tolist() == ["100", "102", "103"]
+    assert sum(frame.attrs["dropped"].values()) == 2
+
+
 def read(tmp_path: Path, text: str, **options: Any) -> pd.DataFrame:
     """A log of this text."""
     path = tmp_path / "log.txt"
