@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -274,27 +274,20 @@ class _Delimited:
         texts = dict(self._joined(numbered))
         cells = {number: text.split(self.mark) for number, text in texts.items()}
         short = {number: row for number, row in cells.items() if len(row) < self.width}
-        # What follows a record and is none itself may be the rest of one that was cut too soon.
-        tails: dict[int, list[str]] = {}
-        above = None
-        for number in cells:
-            if number not in short:
-                above = number
-            elif above is not None:
-                tails.setdefault(above, [texts[above]]).append(texts[number])
+        tails = _tails(texts, short)
+        # A free text with a line break and bars can hold whole records of its own.
+        after = {n for before, n in pairwise(cells) if before in short and n not in short}
+        cells = {number: row for number, row in cells.items() if number not in after}
         whole = {
             number: row
             for number, row in cells.items()
             if len(row) == self.width and number not in tails
         }
-        # A free text with a line break and bars can hold whole records of its own.
-        after = {n for before, n in pairwise(cells) if before in short and n not in short}
-        whole = {number: row for number, row in whole.items() if number not in after}
         self._learn(list(whole.values()))
         odd = {
             number: [row, *self._longer(tails.get(number, []))]
             for number, row in cells.items()
-            if number not in short and number not in whole and number not in after
+            if number not in short and number not in whole
         }
         self._leave_out(f"fewer cells than {self.where} has", short)
         self.rows.drop(
@@ -447,6 +440,18 @@ class _Delimited:
         if likely and same(likely) and all(count == 0 or count > 1 for count in strangers):
             return likely[0]
         return None
+
+
+def _tails(texts: dict[int, str], short: Container[int]) -> dict[int, list[str]]:
+    """Records with what follows them and is none itself: the rest of one that was cut too soon."""
+    found: dict[int, list[str]] = {}
+    above = None
+    for number in texts:
+        if number not in short:
+            above = number
+        elif above is not None:
+            found.setdefault(above, [texts[above]]).append(texts[number])
+    return found
 
 
 def _fixed(numbered: Sequence[tuple[int, str]], rows: Rows) -> Records:
