@@ -126,8 +126,9 @@ def read_queue(
     found, members = _nodes(nodes, names[1])
     limits = _partition_limits(partitions)
     rows = _rows(queue, "jobs", names[0])
-    if rows and not any("job_id" in row for row in rows):
-        raise BadRequest(f"{names[0]}: has no job_id (JOBID); give what squeue prints")
+    for k, row in enumerate(rows, 1):
+        if "job_id" not in row:
+            raise BadRequest(f"{names[0]}: job {k} has no job_id (JOBID); give what squeue prints")
     active, waiting, latest = [], [], 0
     for row in rows:
         latest = max(latest, *(_moment(row.get(k)) or 0 for k in ("submit_time", "start_time")
@@ -297,8 +298,11 @@ def _nodes(text: str, name: str) -> tuple[dict[str, Node | None], dict[str, set[
     members: dict[str, set[str]] = {}
     is_json = text.lstrip().startswith("{")
     groups = is_json and re.search(r'"sinfo"\s*:', text) is not None
-    for row in _rows(text, "sinfo" if groups else "nodes", name):
-        names, amounts, state, inside = (_node_group if groups else _node_row)(row)
+    for k, row in enumerate(_rows(text, "sinfo" if groups else "nodes", name), 1):
+        try:
+            names, amounts, state, inside = (_node_group if groups else _node_row)(row)
+        except ValueError as error:
+            raise BadRequest(f"{name}: node entry {k}: {error}; give what sinfo prints") from None
         away = any(s in CLOSED_FLAGS or s.startswith(_AWAY) for s in state)
         for node in names:
             found[node] = None if away else Node(node, amounts)
@@ -315,12 +319,26 @@ _NodeFacts = tuple[list[str], dict[str, int], list[str], list[str]]
 
 def _node_group(row: Mapping[str, Any]) -> _NodeFacts:
     """A group of like nodes, as ``sinfo --json`` tells of them since 23.02."""
-    names = [n for x in row.get("nodes", {}).get("nodes", []) for n in host_names(str(x))]
+    names = [n for x in _list(_object(row, "nodes"), "nodes") for n in host_names(str(x))]
     gres = row.get("gres", {})
     gpus = _gpus(str(gres.get("total", "") if isinstance(gres, Mapping) else gres))
     amounts = {"cpu": _most(row.get("cpus")), "mem": _most(row.get("memory")), "gpu": gpus}
-    state = _words(row.get("node", {}).get("state"))
-    return names, amounts, state, [str(row.get("partition", {}).get("name", ""))]
+    state = _words(_object(row, "node").get("state"))
+    return names, amounts, state, [str(_object(row, "partition").get("name", ""))]
+
+
+def _object(row: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = row.get(key) or {}
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{key} is no object")
+    return found
+
+
+def _list(row: Mapping[str, Any], key: str) -> list[Any]:
+    found = row.get(key) or []
+    if not isinstance(found, list):
+        raise ValueError(f"{key} is no list")
+    return found
 
 
 def _node_row(row: Mapping[str, Any]) -> _NodeFacts:
@@ -332,7 +350,7 @@ def _node_row(row: Mapping[str, Any]) -> _NodeFacts:
         "gpu": _gpus(str(row.get("gres", ""))),
     }
     state = [*_words(row.get("state") or row.get("job_state")), *_words(row.get("state_flags"))]
-    given = row.get("partitions") or [str(row.get("partition", "")).rstrip("*")]
+    given = _list(row, "partitions") or [str(row.get("partition", "")).rstrip("*")]
     return names, amounts, state, [str(p) for p in given]
 
 

@@ -206,6 +206,12 @@ def test_a_site_is_only_asked() -> None:
         ("JOBID|STATE\n1", old()[1], "squeue, line 2: has 1 cell, not 2"),
         ("NAME|STATE\na|PENDING", old()[1], "has no job_id"),
         (old()[0], '{"nodes": []}', "sinfo: names no node"),
+        ('{"jobs": [{"job_id": 1}, {"name": "b"}]}', old()[1], "squeue: job 2 has no job_id"),
+        (old()[0], '{"nodes": [{"name": "n", "partitions": 5}]}', "entry 1: partitions is no list"),
+        (old()[0], '{"sinfo": [{}, {"nodes": "n1"}]}', "sinfo: node entry 2: nodes is no object"),
+        (old()[0], '{"sinfo": [{"nodes": {"nodes": 1}}]}', "node entry 1: nodes is no list"),
+        (old()[0], '{"sinfo": [{"node": "n1"}]}', "node entry 1: node is no object; give what"),
+        (old()[0], '{"sinfo": [{"partition": "p"}]}', "node entry 1: partition is no object"),
     ],
 )
 def test_other_texts_are_refused(queue: str, nodes: str, needle: str) -> None:
