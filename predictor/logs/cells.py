@@ -27,6 +27,8 @@ def plain(cells: pd.Series) -> pd.Series:
         found.index = cells.index
         return plain(found)
     if not pd.api.types.is_object_dtype(dtype):
+        if dtype == np.float16:  # pandas cannot tell which cells are alike
+            return cells.astype("float64")
         types = pd.api.types
         known = types.is_numeric_dtype(dtype) or types.is_string_dtype(dtype)
         known = known or types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype)

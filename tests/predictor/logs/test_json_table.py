@@ -131,6 +131,7 @@ TYPED: dict[str, Any] = {
     "decimal": pa.array([Decimal("1.5")] * 6),
     "null": pa.nulls(6),
     "bool": pa.array([True] * 6),
+    "half": pa.array(np.ones(6, np.float16)),
 }
 
 
