@@ -92,9 +92,9 @@ def backtest(
 ) -> None:
     """Replay a log under dispatchers and estimates, and judge what would have come of it.
 
-    Example: plancast backtest KTH-SP2-1996-2.swf.gz --cut-to-request --estimates requested,model
-
     On nodes: plancast backtest openb.csv --columns openb --cluster cluster.yaml --estimates model
+
+    Example: plancast backtest KTH-SP2-1996-2.swf.gz --cut-to-request --estimates requested,model
     """
     from plancast.pipelines.backtest import backtest as grid
     from plancast.pipelines.backtest.estimates import cells_of, parse_estimates
