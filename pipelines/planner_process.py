@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -30,6 +31,13 @@ Question = tuple[Callable[..., Any], tuple[Any, ...]]
 
 class PlannerLost(Exception):
     """The planner did not answer in time, or died; it has been replaced."""
+
+
+def left_of(budget: Budget, since_s: float) -> Budget:
+    """A budget without the seconds since ``time.monotonic()`` was `since_s`, in any process."""
+    if budget.seconds is None:
+        return budget
+    return replace(budget, seconds=max(0.0, budget.seconds - (time.monotonic() - since_s)))
 
 
 def answer(pipe: Connection) -> None:

@@ -32,7 +32,7 @@ from plancast.pipelines.http.openapi import (
 )
 from plancast.pipelines.http.planners import Ask, Planners, QueueFull
 from plancast.pipelines.operators.eta import eta_of_request
-from plancast.pipelines.planner_process import PlannerLost
+from plancast.pipelines.planner_process import PlannerLost, Question, left_of
 from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse
 from plancast.planner.planning.controller import Choice, Controller, Decision
 from plancast.planner.planning.plan import plan
@@ -184,9 +184,11 @@ class _Service:
         asked = await self._read(request, PlanRequest)
         if hold:
             self.board.check_newer(asked.snapshot)
-        answer: PlanResponse = await self._asked(
-            lambda left: (plan, (replace(asked, budget=left), solver)), asked.budget, received
-        )
+
+        def question(left: Budget) -> Question:
+            return plan_in_time, (replace(asked, budget=left), solver, time.monotonic())
+
+        answer: PlanResponse = await self._asked(question, asked.budget, received)
         self.metrics.planned(answer, time.monotonic() - received)
         if hold:
             await run_in_threadpool(self.board.hold, asked, answer)
@@ -203,9 +205,9 @@ class _Service:
         asked = self.board.asked(how.seed, how.now_s)
         budget = how.budget or asked.request.budget
 
-        def question(left: Budget) -> Any:
+        def question(left: Budget) -> Question:
             asked.control = control_of(self.board.control, left, how.budget is not None)
-            return rethink, (asked, solver)
+            return rethink, (asked, solver, time.monotonic())
 
         decision, answer = await self._asked(question, budget, received)
         self.metrics.planned(answer, time.monotonic() - received)
@@ -321,8 +323,18 @@ class _Service:
         )
 
 
-def rethink(mind: Controller, solver: str | None) -> tuple[Decision, PlanResponse]:
+def plan_in_time(request: PlanRequest, solver: str, sent_s: float) -> PlanResponse:
+    """What a planner process does for a request: a large one is on its way for half a second."""
+    return plan(replace(request, budget=left_of(request.budget, sent_s)), solver)
+
+
+def rethink(mind: Controller, solver: str | None, sent_s: float) -> tuple[Decision, PlanResponse]:
     """What a planner process does for a replan."""
+    mind.control = replace(
+        mind.control,
+        replan_budget=left_of(mind.control.replan_budget, sent_s),
+        repair_budget=left_of(mind.control.repair_budget, sent_s),
+    )
     if solver is None:
         return mind.rethought()
     decision = Decision(Choice.REPLAN, f"solver {solver} was asked for")

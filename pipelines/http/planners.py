@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,6 +18,7 @@ from plancast.pipelines.planner_process import (
     PlannerProcess,
     Question,
     answer,
+    left_of,
 )
 from plancast.planner.model.messages import Budget
 
@@ -129,10 +129,9 @@ class Planners:
         self._idle.put_nowait(planner)
 
     def _left(self, budget: Budget, received: float) -> Budget:
-        if budget.seconds is None:
-            return budget
-        waited_s = time.monotonic() - received
-        return replace(budget, seconds=max(0.0, min(budget.seconds, self.most_s) - waited_s))
+        if budget.seconds is not None:
+            budget = replace(budget, seconds=min(budget.seconds, self.most_s))
+        return left_of(budget, received)
 
     def close(self) -> None:
         """End all processes."""

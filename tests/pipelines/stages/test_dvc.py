@@ -152,7 +152,7 @@ def test_repro_does_what_run_does(small_run: SmallRun, tmp_path: Path) -> None:
     assert (home / paths.jobs).read_bytes() == small_run.path("jobs").read_bytes()
     assert (home / paths.report).stat().st_size > 5000
     again = dvc("repro", cwd=home)
-    assert again.stdout.count("didn't change, skipping") == 5
+    assert again.stdout.count("didn't change, skipping") == len(STAGES)
     page = home / "pipelines/stages/report.py"
     page.write_text(page.read_text() + "# changed\n")
     assert set(json.loads(dvc("status", "--json", cwd=home).stdout)) == {"report"}
