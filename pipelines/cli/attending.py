@@ -428,7 +428,7 @@ def _head(found: dict[str, Any]) -> Text:
         f"promises: {promises['kept']} kept, {promises['broken']} broken",
     )
     if found["plan"]["why"]:
-        text.append(f"\nlast plan: {found['plan']['why']}")
+        text.append(f"\nlast planned because: {found['plan']['why']}")
     if model := found["model"]:
         text.append(
             f"\nmodel: {model['promotions']} of {counted(model['contests'], 'challenger')} promoted"

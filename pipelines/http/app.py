@@ -88,6 +88,7 @@ def create_app(
         lifespan=service.lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         dependencies=[Depends(known_parameters)],
     )
     service.add_routes(app)

@@ -76,6 +76,7 @@ def create_master_app(
         lifespan=routes.lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         dependencies=[Depends(known_parameters)],
     )
     routes.add(app)

@@ -119,6 +119,7 @@ def test_what_is_not_there_is_named(client: Client) -> None:
     """The words Not Found would leave its sender to guess whether path or task is meant."""
     for method, path, status, sentence in (
         ("GET", "/v1/plans", 404, "there is no path /v1/plans; /openapi.json lists all"),
+        ("POST", "/v1/plan/", 404, "there is no path /v1/plan/; /openapi.json lists all"),
         ("GET", "/v1/" + "x" * 9_000, 404, "there is no path /v1/xxx"),
         ("PUT", "/v1/plan", 405, "/v1/plan takes POST, not PUT"),
         ("GET", "/v1/eta?samples=5&samples=9", 422, "query.samples: is there twice; remove one"),
