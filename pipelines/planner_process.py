@@ -14,7 +14,9 @@ from typing import Any
 
 from plancast.planner.instances.generate import generate_batch
 from plancast.planner.model.domain import BadRequest
-from plancast.planner.model.messages import Budget
+from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse
+from plancast.planner.planning.controller import Choice, Controller, Decision
+from plancast.planner.planning.plan import plan
 
 WARM_UP_S = 300.0
 """Longest time a process may take for its first plan, for which the kernels may be compiled."""
@@ -38,6 +40,24 @@ def left_of(budget: Budget, since_s: float) -> Budget:
     if budget.seconds is None:
         return budget
     return replace(budget, seconds=max(0.0, budget.seconds - (time.monotonic() - since_s)))
+
+
+def plan_in_time(request: PlanRequest, solver: str, sent_s: float) -> PlanResponse:
+    """What a planner process does for a request: a large one is on its way for half a second."""
+    return plan(replace(request, budget=left_of(request.budget, sent_s)), solver)
+
+
+def rethink(mind: Controller, solver: str | None, sent_s: float) -> tuple[Decision, PlanResponse]:
+    """What a planner process does for a replan."""
+    mind.control = replace(
+        mind.control,
+        replan_budget=left_of(mind.control.replan_budget, sent_s),
+        repair_budget=left_of(mind.control.repair_budget, sent_s),
+    )
+    if solver is None:
+        return mind.rethought()
+    decision = Decision(Choice.REPLAN, f"solver {solver} was asked for")
+    return decision, plan(mind.ask(Choice.REPLAN), solver)
 
 
 def answer(pipe: Connection) -> None:
@@ -75,7 +95,6 @@ def _end_with_parent() -> None:
 
 def warm_up() -> None:
     """Compile what plans and repairs need, and load it by planning a small batch."""
-    from plancast.planner.planning.plan import plan
     from plancast.planner.planning.repair import repair
     from plancast.planner.planning.warm import ASTAR, LISTS, MOVES, ORDERS, REPAIR, warm
 

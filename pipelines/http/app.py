@@ -32,10 +32,8 @@ from plancast.pipelines.http.openapi import (
 )
 from plancast.pipelines.http.planners import Ask, Planners, QueueFull
 from plancast.pipelines.operators.eta import eta_of_request
-from plancast.pipelines.planner_process import PlannerLost, Question, left_of
+from plancast.pipelines.planner_process import PlannerLost, Question, plan_in_time, rethink
 from plancast.planner.model.messages import Budget, PlanRequest, PlanResponse
-from plancast.planner.planning.controller import Choice, Controller, Decision
-from plancast.planner.planning.plan import plan
 from plancast.planner.solvers import SOLVERS
 
 SolverName = Annotated[str, Query(pattern=f"^(auto|{'|'.join(SOLVERS)})$")]
@@ -322,24 +320,6 @@ class _Service:
             choice=decision.choice.value if decision else None,
             reason=decision.reason if decision else None,
         )
-
-
-def plan_in_time(request: PlanRequest, solver: str, sent_s: float) -> PlanResponse:
-    """What a planner process does for a request: a large one is on its way for half a second."""
-    return plan(replace(request, budget=left_of(request.budget, sent_s)), solver)
-
-
-def rethink(mind: Controller, solver: str | None, sent_s: float) -> tuple[Decision, PlanResponse]:
-    """What a planner process does for a replan."""
-    mind.control = replace(
-        mind.control,
-        replan_budget=left_of(mind.control.replan_budget, sent_s),
-        repair_budget=left_of(mind.control.repair_budget, sent_s),
-    )
-    if solver is None:
-        return mind.rethought()
-    decision = Decision(Choice.REPLAN, f"solver {solver} was asked for")
-    return decision, plan(mind.ask(Choice.REPLAN), solver)
 
 
 def _answer(value: Any, headers: dict[str, str] | None = None) -> Response:

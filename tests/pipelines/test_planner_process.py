@@ -9,8 +9,7 @@ import time
 from dataclasses import replace
 from multiprocessing import Pipe
 
-from plancast.pipelines.http.app import plan_in_time, rethink
-from plancast.pipelines.planner_process import answer, left_of
+from plancast.pipelines.planner_process import answer, left_of, plan_in_time, rethink
 from plancast.planner.instances.generate import generate_batch
 from plancast.planner.model.messages import Budget
 from plancast.planner.planning.controller import Controller, ControlPolicy
