@@ -85,11 +85,11 @@ def _asked(run: Run, first: Sequence[str], second: Sequence[str]) -> str:
         return run(second)
     except (CommandFailed, Unreachable) as error:
         raise BadRequest(
-            f"Slurm cannot be asked: {error}; run this where squeue itself answers"
+            f"slurm: cannot be asked: {error}; run this where squeue itself answers"
         ) from None
     except OSError:
         raise BadRequest(
-            f"Slurm cannot be asked: there is no {second[0]}; install Slurm's clients"
+            f"slurm: cannot be asked: there is no {second[0]}; install Slurm's clients"
         ) from None
 
 
