@@ -65,6 +65,14 @@ _COUNT = re.compile(rf"({_NUMBER})\s*(m|%|[kK]|c|(?:v?cpu|v?core|gpu|proc|proces
 _DAY_FIRST = re.compile(r"(\d{4}-\d\d-\d\d)(?:[T ](.*))?", re.IGNORECASE)
 
 
+def is_whole(text: str) -> bool:
+    """Whether a text is a whole number of 0 or more that ``int`` reads: up to 18 plain digits.
+
+    ``str.isdigit`` is true of "\u00b2", too, and ``int`` reads no number of more than 4,300 digits.
+    """
+    return re.fullmatch("[0-9]{1,18}", text) is not None
+
+
 def plain_number(text: str) -> float | None:
     """A number without a unit, or None where the text is none; never NaN or infinite."""
     if not _PLAIN.fullmatch(text):

@@ -33,6 +33,7 @@ from plancast.planner.worlds.node_replay import NodeLog
 from plancast.planner.worlds.replay import ReplayLog
 from plancast.predictor.model_files import data_digest
 from plancast.predictor.schema import usable
+from plancast.predictor.units import is_whole
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -167,7 +168,7 @@ def _sequences(path: Path, fits: NDArray[np.bool_]) -> tuple[tuple[int, int], ..
         words = line.partition("#")[0].split()
         if not words:
             continue
-        whole = all(word.isdigit() for word in words) and len(words) <= 2
+        whole = all(map(is_whole, words)) and len(words) <= 2
         first, jobs = (*map(int, words), SEQUENCE_JOBS)[:2] if whole else (0, 0)
         if jobs < 1 or first + jobs > rows:
             raise BadRequest(

@@ -20,6 +20,7 @@ from plancast.pipelines.cli.common import (
 from plancast.pipelines.cli.log_options import reads_log
 from plancast.pipelines.inputs.reading import Reading
 from plancast.planner.model.domain import BadRequest
+from plancast.predictor.units import is_whole
 from plancast.wording import counted
 
 KEEP = Path("data/backtests")
@@ -110,7 +111,7 @@ def backtest(
         return
     found = [parse_estimates(word) for word in words_of(estimates, "--estimates")]
     numbers = words_of(seeds, "--seeds")
-    if not all(number.isdigit() for number in numbers):
+    if not all(map(is_whole, numbers)):
         raise BadRequest(f"--seeds {seeds!r}: write whole numbers, as in 0,1,2")
     away = Away(
         None if failures is None else parse_failures(failures),

@@ -28,6 +28,7 @@ from plancast.pipelines.cli.common import (
 from plancast.pipelines.cli.staying import serve
 from plancast.pipelines.engines import ENGINES, Beginning
 from plancast.planner.model.domain import BadRequest
+from plancast.predictor.units import is_whole
 from plancast.wording import counted
 
 
@@ -227,7 +228,7 @@ def _away(said: str) -> None:
 
 def _loss(text: str) -> tuple[str, int]:
     worker, at, seconds = text.rpartition("@")
-    if not at or not worker or not seconds.isdigit():
+    if not at or not worker or not is_whole(seconds):
         raise BadRequest(f"--lose {text!r}: write WORKER@SECONDS, as in w1@600")
     return worker, int(seconds)
 

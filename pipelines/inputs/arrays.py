@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from plancast.planner.model.domain import BadRequest
+from plancast.predictor.units import is_whole
 
 MOST_TASKS = 100_000
 _PART = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
@@ -31,7 +32,7 @@ def indices_of(text: str) -> tuple[list[int], int | None]:
         if (last - first) // step + len(found) >= MOST_TASKS:
             raise BadRequest(f"array {text!r}: has more than {MOST_TASKS:,} tasks")
         found.update(dict.fromkeys(range(first, last + 1, step)))
-    if percent and (not most.isdigit() or int(most) < 1):
+    if percent and (not is_whole(most) or int(most) < 1):
         raise BadRequest(f"array {text!r}: after % stands how many tasks may run at once")
     return list(found), int(most) if percent else None
 

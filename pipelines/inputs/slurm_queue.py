@@ -13,6 +13,7 @@ from plancast.pipelines.inputs.dependencies import arrays_of
 from plancast.planner.model.domain import BadRequest
 from plancast.predictor.logs.sacct import gpus_of, size_mib, tres
 from plancast.predictor.logs.slurm_json import cells_of, number, state, word
+from plancast.predictor.units import is_whole
 
 _WAITS = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
 _UNFULFILLED = re.compile(r"\((?:un)?fulfilled\)|\(failed\)")
@@ -112,7 +113,7 @@ def _licences(text: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for part in filter(None, re.split(r"[,;]", text)):
         name, _, amount = part.partition(":")
-        if amount and not amount.isdigit():
+        if amount and not is_whole(amount):
             raise ValueError(f"licenses {text!r}: {amount!r} is no number")
         found[f"res_{name.strip()}"] = int(amount or 1)
     return found

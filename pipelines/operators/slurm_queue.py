@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from plancast.pipelines.engines.slurm_answers import CLOSED_FLAGS
 from plancast.pipelines.inputs.files import read_text
 from plancast.pipelines.operators.live_queue import NO_LIMIT_S, LiveJob, LiveQueue, Node
 from plancast.planner.model.domain import BadRequest
-from plancast.wording import counted
+from plancast.predictor.units import is_whole
+from plancast.wording import counted, shorten
 
 ACTIVE = frozenset(("RUNNING", "COMPLETING", "SUSPENDED", "CONFIGURING", "STOPPED", "SIGNALING"))
 FREE_TO_START = frozenset(("", "None", "Priority", "Resources", "Cleaning", "Prolog", "(null)"))
@@ -31,6 +33,8 @@ FREE_TO_START = frozenset(("", "None", "Priority", "Resources", "Cleaning", "Pro
 
 MOST_OF_AN_ARRAY = 1000
 """Tasks of one waiting array that are distinguished."""
+MOST_NODES = 100_000
+"""Nodes that one list names; Slurm has room for 65,533."""
 
 SQUEUE_TEXT = "%i|%P|%u|%T|%V|%S|%l|%D|%C|%m|%Q|%r|%j|%N|%b"
 SINFO_TEXT = "%N|%P|%c|%m|%t|%G"
@@ -129,25 +133,30 @@ def read_queue(
     for k, row in enumerate(rows, 1):
         if "job_id" not in row:
             raise BadRequest(f"{names[0]}: job {k} has no job_id (JOBID); give what squeue prints")
-    active, waiting, latest = [], [], 0
-    for row in rows:
-        latest = max(latest, *(_moment(row.get(k)) or 0 for k in ("submit_time", "start_time")
-                               if not _future(row, k)))  # fmt: skip
-        state = _words(row.get("job_state"))
-        if ACTIVE.intersection(state):
-            active.append(_job(row, state, members, limits, running=True))
-        elif "PENDING" in state:
-            priority = _number(row.get("priority")) or 0
-            order = (-priority, _moment(row.get("submit_time")) or 0, _number(row["job_id"]) or 0)
-            waiting.append((order, row, state))
+    active: list[LiveJob] = []
+    waiting: list[tuple[tuple[int, int, int], list[LiveJob]]] = []
+    latest = 0
+    for k, row in enumerate(rows, 1):
+        try:
+            latest = max(latest, *(_moment(row.get(key)) or 0
+                                   for key in ("submit_time", "start_time")
+                                   if not _future(row, key)))  # fmt: skip
+            state = _words(row.get("job_state"))
+            if ACTIVE.intersection(state):
+                active.append(_job(row, state, members, limits, running=True))
+            elif "PENDING" in state:
+                job = _job(row, state, members, limits, running=False)
+                priority = _number(row.get("priority")) or 0
+                order = -priority, job.submit_s, _number(row["job_id"]) or 0
+                waiting.append((order, [_renamed(job, name) for name in _names(row)]))
+        except (ValueError, OverflowError) as error:
+            raise BadRequest(f"{names[0]}: job {k}: {error}; give what squeue prints") from None
+    waiting.sort(key=lambda w: w[0])
+    jobs = tuple(job for _, tasks in waiting for job in tasks)
+    up = tuple(node for node in found.values() if node is not None)
     if now_s is None:
         now_s = latest or int(time.time())
-    jobs = []
-    for _, row, state in sorted(waiting, key=lambda w: w[0]):
-        first = _job(row, state, members, limits, running=False)
-        jobs += [_renamed(first, name) for name in _names(row)]
-    up = tuple(node for node in found.values() if node is not None)
-    return LiveQueue(now_s, up, tuple(active), tuple(jobs))
+    return LiveQueue(now_s, up, tuple(active), jobs)
 
 
 # -- shapes ----------------------------------------------------------------------------------
@@ -208,7 +217,7 @@ def _number(value: Any) -> int | None:
 def _moment(value: Any) -> int | None:
     """Epoch seconds, of a number or of a clock time in the site's zone; None: not known."""
     if isinstance(value, str):
-        if value.isdigit():
+        if is_whole(value):
             return int(value)  # SLURM_TIME_FORMAT=%s
         try:
             return int(time.mktime(time.strptime(value, "%Y-%m-%dT%H:%M:%S")))
@@ -266,27 +275,28 @@ def _gpus(text: str) -> int:
 
 
 def host_names(text: str) -> list[str]:
-    """Names of ``n[1-3,7],gpu01``."""
-    names = []
-    for item in re.findall(r"[^,\[]+(?:\[[^\]]*\][^,\[]*)*", text or ""):
-        names += _expanded(item)
+    """Names of ``n[1-3,7],gpu01``; a ValueError where they are more than ``MOST_NODES``."""
+    items = re.findall(r"[^,\[]+(?:\[[^\]]*\][^,\[]*)*", text or "")
+    names = list(islice(chain.from_iterable(map(_expanded, items)), MOST_NODES + 1))
+    if len(names) > MOST_NODES:
+        raise ValueError(f"{shorten(text)} are more than {MOST_NODES:,} nodes")
     return names
 
 
-def _expanded(item: str) -> list[str]:
+def _expanded(item: str) -> Iterator[str]:
     found = re.match(r"([^\[]*)\[([^\]]*)\](.*)", item)
     if not found:
-        return [item.strip()] if item.strip() else []
+        if item.strip():
+            yield item.strip()
+        return
     head, ranges, rest = found.groups()
-    result = []
     for part in ranges.split(","):
         low, _, high = part.partition("-")
-        if not low.isdigit() or (high and not high.isdigit()):
+        if not is_whole(low) or (high and not is_whole(high)):
             continue
-        last = int(high or low)
-        for k in range(int(low), min(last, int(low) + 100_000) + 1):
-            result += [f"{head}{k:0{len(low)}d}{tail}" for tail in (_expanded(rest) or [""])]
-    return result
+        for k in range(int(low), int(high or low) + 1):
+            for tail in _expanded(rest) if rest.strip() else ("",):
+                yield f"{head}{k:0{len(low)}d}{tail}"
 
 
 # -- nodes, partitions, jobs -----------------------------------------------------------------
@@ -301,7 +311,7 @@ def _nodes(text: str, name: str) -> tuple[dict[str, Node | None], dict[str, set[
     for k, row in enumerate(_rows(text, "sinfo" if groups else "nodes", name), 1):
         try:
             names, amounts, state, inside = (_node_group if groups else _node_row)(row)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise BadRequest(f"{name}: node entry {k}: {error}; give what sinfo prints") from None
         away = any(s in CLOSED_FLAGS or s.startswith(_AWAY) for s in state)
         for node in names:
@@ -443,7 +453,7 @@ def _demand(row: Mapping[str, Any]) -> dict[str, int]:
         memory = a_node * nodes or (_number(row.get("memory_per_cpu")) or 0) * cpus
     gpus = _gpus(",".join(f"{k}={v}" for k, v in tres.items() if k.startswith("gres/gpu")))
     gpus = gpus or _gpus(str(row.get("tres_per_node") or "")) * nodes
-    demand = {"cpu": int(tres["cpu"]) if tres.get("cpu", "").isdigit() else cpus}
+    demand = {"cpu": int(tres["cpu"]) if is_whole(tres.get("cpu", "")) else cpus}
     if memory:
         demand["mem"] = memory
     if gpus:
@@ -479,8 +489,9 @@ def _names(row: Mapping[str, Any]) -> list[str]:
     for part in tasks.split("%")[0].split(","):
         found = re.fullmatch(r"(\d+)(?:-(\d+))?(?::(\d+))?", part.strip())
         if found:
-            last = int(found[2] or found[1])
-            names += [f"{base}_{k}" for k in range(int(found[1]), last + 1, int(found[3] or 1))]
+            last, step = int(found[2] or found[1]), max(1, int(found[3] or 1))
+            indices = range(int(found[1]), last + 1, step)[:MOST_OF_AN_ARRAY]
+            names += [f"{base}_{k}" for k in indices]
     return names[:MOST_OF_AN_ARRAY] or [plain]
 
 

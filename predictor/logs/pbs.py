@@ -230,7 +230,7 @@ def _chunks(values: dict[str, str]) -> dict[str, float]:
     for part in spec.split("+"):
         words = part.split("#")[0].split(":")
         # "2:ppn=8" is two nodes; "n17:ppn=8" is the node n17.
-        times = float(words[0]) if words[0].isdigit() else 1.0
+        times = float(words[0]) if units.is_whole(words[0]) else 1.0
         asked = dict(word.partition("=")[::2] for word in words if "=" in word)
         if words[0]:
             ppn = asked.get("ncpus") or asked.get("ppn") or "1"
@@ -251,6 +251,6 @@ def _slots(exec_host: str) -> float:
             continue
         for piece in where.split(","):
             low, dash, high = piece.partition("-")
-            ranged = dash and low.isdigit() and high.isdigit()
+            ranged = dash and units.is_whole(low) and units.is_whole(high)
             slots += int(high) - int(low) + 1 if ranged else 1
     return slots

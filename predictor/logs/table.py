@@ -46,6 +46,7 @@ from plancast.predictor.logs.source import (
 )
 from plancast.predictor.schema import COLUMNS, OUTCOMES, BadLog, canonical, extra_columns
 from plancast.predictor.texts import FREE_TEXTS
+from plancast.predictor.units import is_whole
 
 _PARQUET = b"PAR1"
 _METADATA_KEY = b"plancast_jobs"
@@ -320,7 +321,7 @@ def _layout(text: str, mapping: ColumnMap | None, name: str) -> tuple[str, list[
         best = max(found, key=lambda s: (len(found[s]) > 1 and s == ",", len(found[s])))
         return best, found[best], True
     sources = [source for _, source in mapping.keys_by_source()]
-    by_place = all(source.isdigit() for source in sources)
+    by_place = all(map(is_whole, sources))
     options = [mapping.separator] if mapping.separator else list(_SEPARATORS)
     found = {separator: cells(separator) for separator in options}
     for separator, first in found.items():

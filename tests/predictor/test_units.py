@@ -136,3 +136,13 @@ def test_any_text_is_a_finite_number_or_refused(text: str) -> None:
         except ValueError:
             continue
         assert math.isfinite(value)
+
+
+@given(st.text(st.characters(categories=["Nd", "No"]), max_size=25) | st.integers(0).map(str))
+def test_a_whole_number_is_one_that_int_reads(text: str) -> None:
+    """A superscript, or five thousand digits, would end in a traceback."""
+    if units.is_whole(text):
+        assert str(int(text)).zfill(len(text)) == text
+    assert units.is_whole("0")
+    assert units.is_whole("017")
+    assert not any(map(units.is_whole, ("\u00b2", "9" * 5_000, "", "-1", "1 ")))

@@ -128,6 +128,7 @@ def test_sequences(test: Backtest, swf: Path, tmp_path: Path) -> None:
         (["--window", "0.5:0.2"], "'0.5:0.2': write START:END"),
         (["--window", ".:1"], "'.:1': write START:END"),
         (["--seeds", "a"], "'a': write whole numbers"),
+        (["--seeds", "0,\u00b2"], "'0,\u00b2': write whole numbers"),
         (["--dispatchers", "easy,"], "write names with commas"),
         (["--sequences", "rows.txt"], "rows.txt, line 2: '900'"),
         (["--sequences", "none.txt"], "none.txt: cannot be read"),

@@ -211,6 +211,7 @@ def test_a_full_disk_ends_with_six_and_can_be_resumed(
         (["--engine", "cloud"], "--engine 'cloud': choose sim, dask, slurm"),
         (["--engine", "dask"], "--engine dask runs real commands; name one with --command"),
         (["--lose", "w1"], "--lose 'w1': write WORKER@SECONDS, as in w1@600"),
+        (["--lose", "w1@\u00b2"], "--lose 'w1@\u00b2': write WORKER@SECONDS, as in w1@600"),
         (["--lose", "w99@5"], "--lose w99: there is no such worker"),
         (["--command", "run {name}"], "'name' is no field"),
     ],

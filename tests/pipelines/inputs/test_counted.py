@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from plancast.pipelines.inputs.arrays import indices_of
 from plancast.pipelines.inputs.requests import request_from_files
 from plancast.pipelines.inputs.user_files import write_batch
 from plancast.planner.model.domain import AmountWindow, BadRequest, CountedResource
@@ -137,8 +138,16 @@ def test_licences_of_the_queue_are_counted(tmp_path: Path) -> None:
     (row,) = task_rows([job], "q.json")
     assert (row["res_matlab"], row["res_ansys@server"]) == (2, 1)
     assert (row["array_limit"], row["singleton"], row["account"]) == (3, True, "phys")
-    with pytest.raises(BadRequest, match="job 5: licenses 'x:y': 'y' is no number"):
-        task_rows([{**job, "licenses": "x:y"}], "q.json")
+    for amount in ("y", "\u00b2"):
+        with pytest.raises(BadRequest, match=f"job 5: licenses 'x:{amount}': '{amount}' is no"):
+            task_rows([{**job, "licenses": f"x:{amount}"}], "q.json")
+
+
+def test_an_array_says_how_many_run_at_once_in_digits() -> None:
+    """A superscript would be a digit to one function, and end in a traceback of another."""
+    assert indices_of("0-2%2") == ([0, 1, 2], 2)
+    with pytest.raises(BadRequest, match="after % stands how many tasks may run at once"):
+        indices_of("0-2%\u00b2")
 
 
 def test_array_ids_of_yaml_keep_their_underscore(made: Callable[..., PlanRequest]) -> None:

@@ -176,6 +176,10 @@ def test_host_names_and_clocks() -> None:
     assert host_names("n[1-3,07],g1") == ["n1", "n2", "n3", "n07", "g1"]
     assert host_names("r[1-2]n[01-02]") == ["r1n01", "r1n02", "r2n01", "r2n02"]
     assert host_names("") == []
+    assert host_names("n[\u00b2-3,4]") == ["n4"]
+    for text in ("n[1-99999999]", "r[1-90000]n[1-90000]", "r[1-900][1-900]n[1-900]"):
+        with pytest.raises(ValueError, match="more than 100,000 nodes"):
+            host_names(text)
     assert [clock_s(t) for t in ("2-03:00:00", "5", "5:30", "1:02:03", "1-2", "INFINITE")] == [
         183_600, 300, 330, 3723, 93_600, None,
     ]  # fmt: skip
@@ -197,6 +201,18 @@ def test_a_site_is_only_asked() -> None:
                for words in asked)  # fmt: skip
 
 
+def one(**job: Any) -> str:
+    """A queue of one job."""
+    return json.dumps({"jobs": [{"job_id": 1, "partition": "p", **job}]})
+
+
+def test_arrays_of_any_length() -> None:
+    """An array of a thousand million tasks, or a step of 0, would never have been counted out."""
+    queue = one(job_state="PENDING", array_job_id=1, array_task_string="0-999999999999:0,7")
+    jobs = read_queue(queue, old()[1], "", NOW, ("squeue", "sinfo")).waiting
+    assert [jobs[0].id, jobs[-1].id, len(jobs)] == ["1_0", "1_999", 1_000]
+
+
 @pytest.mark.parametrize(
     ("queue", "nodes", "needle"),
     [
@@ -205,6 +221,14 @@ def test_a_site_is_only_asked() -> None:
         ("nothing of it", old()[1], "squeue: is neither JSON nor columns"),
         ("JOBID|STATE\n1", old()[1], "squeue, line 2: has 1 cell, not 2"),
         ("NAME|STATE\na|PENDING", old()[1], "has no job_id"),
+        (
+            one(job_state="RUNNING", nodes="n[1-99999999]"),
+            old()[1],
+            r"squeue: job 1: n\[1-99999999\] are more than 100,000 nodes; give what squeue prints",
+        ),
+        (one(job_state="RUNNING", cpus=1e400), old()[1], "squeue: job 1: "),
+        (one(job_state="PENDING", cpus="9" * 5_000), old()[1], "squeue: job 1: "),
+        (old()[0], '{"nodes": [{"name": "n[1-99999999]"}]}', "node entry 1: .* more than 100,000"),
         (old()[0], '{"nodes": []}', "sinfo: names no node"),
         ('{"jobs": [{"job_id": 1}, {"name": "b"}]}', old()[1], "squeue: job 2 has no job_id"),
         (old()[0], '{"nodes": [{"name": "n", "partitions": 5}]}', "entry 1: partitions is no list"),
