@@ -28,6 +28,8 @@ def test_quantile_metrics_by_hand() -> None:
     np.testing.assert_allclose(metrics.pinball(TRUE, QUANTILES, (0.1, 0.9)), [low, high])
     np.testing.assert_allclose(metrics.coverage(TRUE, QUANTILES, (0.1, 0.9)), [0.5, 0.75])
     assert metrics.crossings(QUANTILES) == 1
+    with np.errstate(all="raise"):
+        assert metrics.crossings([[1.0, np.inf, np.inf], [np.inf, np.inf, 3.0]]) == 1
     half = metrics.pinball(TRUE, np.array(FORECAST)[:, None], (0.5,))
     np.testing.assert_allclose(half, [metrics.mae_s(TRUE, FORECAST) / 2])
 
