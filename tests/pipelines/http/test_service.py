@@ -412,7 +412,12 @@ def test_a_body_past_the_limit_is_refused() -> None:
         chunks = iter([b" " * 600, b" " * 600])
         link = HTTPConnection("127.0.0.1", client.port, timeout=30)
         link.request("POST", "/v1/events", chunks)  # in chunks, as it has no length
-        assert link.getresponse().status == 413
+        answer = link.getresponse()
+        sentence = json.loads(answer.read())["error"]
+        assert (answer.status, sentence) == (
+            413,
+            "the body is longer than 1000 bytes; raise --max-body-mib",
+        )
         link.close()
         assert client.post("/v1/events", b" " * 999)[0] == 422
 
