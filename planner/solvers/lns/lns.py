@@ -76,12 +76,16 @@ COOLINGS = 200
 """Steps of temperature in a budget."""
 END_S = 0.01
 """Kept back for the last call of the kernel to end."""
-ORDERS_FROM = 0.5
-"""Part of the budget after which orders are searched too."""
+ORDERS_FROM, ORDERS_OF_GANGS_FROM = 0.5, 0.25
+"""Part of the budget after which orders are searched too; where many tasks are gangs."""
+MANY_GANGS, HOTTER = 0.25, 3.0
+"""Where so many of the tasks are gangs that wait, it is so many times as hot: to make room for one
+takes more than a step that costs little."""
 LEAST_TURN_S, FEWEST_TURNS = 0.04, 16
 """Where orders are searched too, a turn lasts so many seconds at least; turns of a step budget."""
-ORDER_HEAT, ROW_HEAT = 0.05, 0.5
-"""Temperature of orders and of rows, as parts of that of ruin and recreate in large batches."""
+ORDER_HEAT, ORDER_HEAT_OF_GANGS, ROW_HEAT = 0.05, 1.0, 0.5
+"""Temperature of orders, of those of many gangs, and of rows, as parts of that of ruin and recreate
+in large batches."""
 ROW_TURNS, SHORT_ROW_TURNS = 3.0, 0.35
 """A turn of rows that hold all tasks lasts so many times as long as one of ruin and recreate; of
 rows that hold a part of them."""
@@ -375,6 +379,10 @@ class _Search:
         tasks = len(problem.tasks)
         # Small batches have few costly tasks rather than many cheap ones.
         self.scale = record.cost / tasks * max(1.0, 1000 / tasks)
+        self.gangs = suits_home(problem) and float((problem.shards > 1).mean()) >= MANY_GANGS
+        """Whether many tasks are gangs that wait for workers."""
+        if self.gangs:
+            self.scale *= HOTTER
         horizon = max(1.0, float(record.best.end.max()))
         tie = 1e-6 * record.cost / horizon / tasks + 1e-15
         self.shape = Shape(most, lns.looked_at, lns.blink, tie)
@@ -398,11 +406,13 @@ class _Search:
 
     def _orders_of(self, walk: Walk, spent: float) -> HomeOrders | Rows | None:
         """The search over rows or orders of a walk, if there is one and its time has come."""
-        return None if spent < ORDERS_FROM and not self.rows else self.orders.get(walk)
+        begin = ORDERS_OF_GANGS_FROM if self.gangs else ORDERS_FROM
+        return None if spent < begin and not self.rows else self.orders.get(walk)
 
     def _cooler(self, heat: float) -> float:
         """Temperature of that search: there a few costly tasks are no reason for more."""
-        part = ROW_HEAT if self.rows else ORDER_HEAT
+        part = ORDER_HEAT_OF_GANGS if self.gangs else ORDER_HEAT
+        part = ROW_HEAT if self.rows else part
         return part * heat / max(1.0, 1000 / len(self.problem.tasks))
 
     def _level(self, walk: Walk) -> None:
